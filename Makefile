@@ -1,0 +1,52 @@
+# Everything that a checkout needs; `make help` lists the targets.
+
+PYTHON ?= python3
+CONFIG ?= etc/staggerdns.yaml
+
+BIN := .venv/bin
+
+# Empty when the environment is missing, half made, moved here from elsewhere, or has lost its
+# interpreter: then the stamps below do not count. .ci/setup-venv decides what to do about it.
+USABLE := $(shell head -n 1 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
+	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
+
+.PHONY: help run test lint format bench programs clean FORCE
+
+help:
+	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
+	@echo 'make test    lint, then all tests; installs missing Debian packages as root or with sudo'
+	@echo 'make lint    ruff and mypy'
+	@echo 'make format  let ruff rewrite the sources'
+	@echo 'make bench   compare speed and memory with unbound and dnsmasq'
+	@echo 'make clean   remove the virtual environment and everything generated'
+	@echo 'PYTHON=$(PYTHON) makes the virtual environment .venv (3.11 or newer)'
+
+run: .venv/.ready-run
+	@exec $(BIN)/twistd -n --pidfile= staggerdns --config $(CONFIG)
+
+test: programs lint
+	$(BIN)/pytest
+
+lint: .venv/.ready-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/.ready-test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: programs .venv/.ready-test
+	@$(BIN)/python -m bench
+
+# The Debian programs that the tests and the benchmark start.
+programs:
+	@sh tests/debian-packages.sh
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis _trial_temp*
+	rm -f twisted/plugins/dropin.cache
+	find staggerdns twisted tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+.venv/.ready-run .venv/.ready-test: .venv/.ready-%: pyproject.toml setup.cfg .ci/setup-venv $(if $(USABLE),,FORCE)
+	@PYTHON='$(PYTHON)' sh .ci/setup-venv $*

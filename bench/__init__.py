@@ -1,0 +1,1 @@
+"""Speed and memory of StaggerDNS beside unbound and dnsmasq: ``python -m bench``."""

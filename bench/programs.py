@@ -1,0 +1,101 @@
+"""The programs that the benchmark starts, and what the machine is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+#: Debian package of each program.
+PACKAGES = {
+    "dnsmasq": "dnsmasq-base",
+    "dnsperf": "dnsperf",
+    "nsd": "nsd",
+    "nsd-control": "nsd",
+    "taskset": "util-linux",
+    "unbound": "unbound",
+}
+
+
+#: A load average above this is not only the shell that started the benchmark.
+_BUSY = 0.5
+
+
+class SetupError(Exception):
+    """The benchmark cannot run here; the message is one line for the operator."""
+
+
+def find(program: str) -> str:
+    """Return the path of ``program``; daemons live in sbin, which not every PATH names.
+
+    Raises SetupError when it is not installed.
+    """
+    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if path is None:
+        raise SetupError(f"{program} is missing: apt-get install {PACKAGES[program]}")
+    return path
+
+
+def check_installed() -> None:
+    """Raise SetupError with one line that names every missing package."""
+    missing = set()
+    for program, package in PACKAGES.items():
+        try:
+            find(program)
+        except SetupError:
+            missing.add(package)
+    if missing:
+        raise SetupError(f"programs are missing: apt-get install {' '.join(sorted(missing))}")
+    twistd()
+
+
+def twistd() -> str:
+    """Return the twistd beside the running interpreter; SetupError when there is none."""
+    path = Path(sys.executable).with_name("twistd")
+    if not path.exists():
+        raise SetupError(f"{path} is missing: install the package first (make test)")
+    return str(path)
+
+
+def cores() -> tuple[int, int]:
+    """Return the core for the server and the core for everything else (one and the same
+    on a machine with a single core).
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[0], usable[1] if len(usable) > 1 else usable[0]
+
+
+def _first_number(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    found = re.search(r"\d+\.\d+(?:\.\d+)*", done.stdout + done.stderr)
+    return found.group() if found else "unknown"
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown"
+
+
+def environment() -> dict[str, str]:
+    """Describe the machine and the versions of everything that takes part."""
+    server, client = cores()
+    return {
+        "cpu": f"{_cpu_model()}, {os.cpu_count()} cores; server on core {server}, "
+        f"client and upstreams on core {client}",
+        "load": f"{os.getloadavg()[0]:.2f} in the minute before the run"
+        + (": others are busy here, rates will be low" if os.getloadavg()[0] > _BUSY else ""),
+        "kernel": os.uname().release,
+        "staggerdns": metadata.version("staggerdns"),
+        "python": sys.version.split()[0],
+        "twisted": metadata.version("twisted"),
+        "unbound": _first_number([find("unbound"), "-V"]),
+        "dnsmasq": _first_number([find("dnsmasq"), "--version"]),
+        "nsd": _first_number([find("nsd"), "-v"]),
+        "dnsperf": _first_number([find("dnsperf"), "-h"]),
+    }

@@ -1,0 +1,164 @@
+"""Figures and how they are shown: an aligned table, or JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+_HEAD = ("", "server", "median", "min", "max", "ratio", "target", "")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on the figure itself, or on its ratio to another server's."""
+
+    bound: float
+    at_least: bool
+    of_ratio: bool = False
+    unit: str = ""
+
+    def __str__(self) -> str:
+        what = "ratio " if self.of_ratio else ""
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{what}{'>=' if self.at_least else '<='} {self.bound:g}{unit}"
+
+    def met(self, value: float) -> bool:
+        """Tell whether ``value`` keeps the bound."""
+        return value >= self.bound if self.at_least else value <= self.bound
+
+
+@dataclass
+class Line:
+    """One figure of one server over all rounds."""
+
+    measure: str
+    server: str
+    rounds: Sequence[float]
+    digits: int = 0
+    ratio: float | None = None
+    target: Target | None = None
+
+    @property
+    def median(self) -> float:
+        """The middle of the rounds."""
+        return statistics.median(self.rounds)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None without a target."""
+        if self.target is None:
+            return None
+        value = self.ratio if self.target.of_ratio else self.median
+        return value is not None and self.target.met(value)
+
+    def cells(self) -> tuple[str, ...]:
+        """The columns of the table."""
+        form = f",.{self.digits}f"
+        single = len(self.rounds) == 1
+        return (
+            self.measure,
+            self.server,
+            format(self.median, form),
+            "" if single else format(min(self.rounds), form),
+            "" if single else format(max(self.rounds), form),
+            "" if self.ratio is None else f"{self.ratio:.2f}",
+            "" if self.target is None else str(self.target),
+            {None: "", True: "met", False: "MISSED"}[self.met],
+        )
+
+
+@dataclass
+class Section:
+    """One question that the benchmark answers."""
+
+    title: str
+    lines: list[Line] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    #: Per server: queries that got no good answer, and all that were asked.
+    failed: Counter[str] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
+
+    def count(self, server: str, failed: int, asked: int) -> None:
+        """Note how many queries a server was asked, and failed to answer."""
+        self.failed[server] += failed
+        self.asked[server] += asked
+
+    def add(
+        self,
+        measure: str,
+        rounds: Mapping[str, Sequence[float]],
+        *,
+        digits: int = 0,
+        base: str | None = None,
+        target: Target | None = None,
+    ) -> None:
+        """Add a line per server, with ratios to the server ``base``; the target is for the
+        first server.
+        """
+        reference = statistics.median(rounds[base]) if base else None
+        for number, (server, values) in enumerate(rounds.items()):
+            line = Line(measure if number == 0 else "", server, values, digits)
+            if reference and server != base:
+                line.ratio = line.median / reference
+            if number == 0:
+                line.target = target
+            self.lines.append(line)
+
+    def text(self) -> str:
+        """The section as it is printed."""
+        rows = [_HEAD, *(line.cells() for line in self.lines)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+        out = [self.title]
+        for row in rows:
+            cells = [
+                cell.rjust(width) if 2 <= column <= 5 else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            out.append("  " + "  ".join(cells).rstrip())
+        lost = [
+            f"{server} {self.failed[server]:,} of {count:,}" for server, count in self.asked.items()
+        ]
+        out += [f"  {note}" for note in (*self.notes, f"without a good answer: {'; '.join(lost)}")]
+        return "\n".join(out) + "\n"
+
+
+def write_json(path: Path, environment: Mapping[str, str], sections: Sequence[Section]) -> None:
+    """Write everything that was measured, all rounds included."""
+    document = {
+        "environment": dict(environment),
+        "sections": [
+            {
+                "title": section.title,
+                "notes": section.notes,
+                "failed": dict(section.failed),
+                "asked": dict(section.asked),
+                "lines": [
+                    {
+                        "measure": line.measure,
+                        "server": line.server,
+                        "median": line.median,
+                        "rounds": list(line.rounds),
+                        "ratio": line.ratio,
+                        "target": asdict(line.target) if line.target else None,
+                        "met": line.met,
+                    }
+                    for line in _named(section.lines)
+                ],
+            }
+            for section in sections
+        ],
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _named(lines: Sequence[Line]) -> list[Line]:
+    """Give every line its measure; the table leaves repetitions out."""
+    out: list[Line] = []
+    for line in lines:
+        measure = line.measure or out[-1].measure
+        out.append(Line(measure, line.server, line.rounds, line.digits, line.ratio, line.target))
+    return out

@@ -1,0 +1,84 @@
+"""Upstreams that remember who asked them for what."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+from bench.daemons import free_port
+
+#: Not the addresses of nsd: both may run at the same time.
+ADDRESSES = tuple(f"127.0.0.{number}" for number in range(21, 26))
+
+
+def _qname(query: bytes) -> str:
+    labels = []
+    at = 12
+    while length := query[at]:
+        labels.append(query[at + 1 : at + 1 + length].decode("ascii", "replace"))
+        at += 1 + length
+    # Some servers vary the case of the letters.
+    return ".".join(labels).lower()
+
+
+def _reply(query: bytes, last_octet: int) -> bytes:
+    end = 12
+    while query[end]:
+        end += 1 + query[end]
+    question = query[12 : end + 5]
+    record = b"\xc0\x0c\0\1\0\1" + (86400).to_bytes(4, "big") + b"\0\4"
+    header = query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0"
+    return header + question + record + bytes([198, 51, 100, last_octet])
+
+
+class Witnesses:
+    """Five upstreams in a thread, each with an address of its own to answer with."""
+
+    def __init__(self) -> None:
+        port = free_port(*ADDRESSES)
+        self.addresses = [(address, port) for address in ADDRESSES]
+        #: How often each upstream was asked for each name.
+        self.seen: Counter[tuple[int, str]] = Counter()
+        self._sockets: list[socket.socket] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="witnesses")
+
+    def __enter__(self) -> Self:
+        for address in self.addresses:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._sockets.append(sock)
+            sock.bind(address)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        for sock in self._sockets:
+            sock.close()
+
+    def _serve(self) -> None:
+        while not self._ended.is_set():
+            ready, _, _ = select.select(self._sockets, [], [], 0.1)
+            for sock in ready:
+                query, client = sock.recvfrom(4096)
+                number = self._sockets.index(sock)
+                self.seen[number, _qname(query)] += 1
+                with contextlib.suppress(OSError):
+                    sock.sendto(_reply(query, number + 1), client)
+
+    def complete(self, names: list[str]) -> int:
+        """Return how many of the names every upstream was asked for."""
+        return sum(
+            all(self.seen[number, name] for number in range(len(ADDRESSES))) for name in names
+        )

@@ -1,0 +1,41 @@
+"""What the log sees: one structured event per phase (SPEC section 6), nothing when a level is off.
+
+A per-query line costs its guard and no more: callers write ``if journal.verbose:`` around
+`Journal.debug`, because even a filtered `twisted.logger` call costs microseconds.
+"""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+LEVELS = ("debug", "info", "warn", "error")
+"""Values of ``log.level``, most talkative first."""
+
+
+class Journal:
+    """Logs events of ``level`` and above; ``verbose`` says whether per-query lines are wanted."""
+
+    def __init__(self, level: str = "info", log: Logger | None = None) -> None:
+        self._threshold = LEVELS.index(level)
+        self._log = log if log is not None else Logger(namespace="staggerdns")
+        self.verbose = self._threshold == 0
+
+    def debug(self, format: str, **fields: object) -> None:
+        """Log a phase of one query."""
+        if self._threshold <= 0:
+            self._log.debug(format, **fields)
+
+    def info(self, format: str, **fields: object) -> None:
+        """Log something that an operator reads once: a start, a change of health."""
+        if self._threshold <= 1:
+            self._log.info(format, **fields)
+
+    def warn(self, format: str, **fields: object) -> None:
+        """Log something that works less well than configured."""
+        if self._threshold <= 2:
+            self._log.warn(format, **fields)
+
+    def failure(self, what: str, failure: Failure | None = None) -> None:
+        """Log ``failure``, or the exception being handled, with its traceback: a defect of ours."""
+        self._log.failure(what, failure=failure)

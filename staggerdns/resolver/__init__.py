@@ -1,0 +1,1 @@
+"""The resolver chain behind the server: first the cache, then the forwarder."""

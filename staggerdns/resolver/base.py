@@ -1,0 +1,91 @@
+"""What makes a resolver of ours a resolver of Twisted's: `IResolver` on top of wire answers.
+
+Inside the program answers travel as `Entry` objects. For other Twisted programs the same
+resolvers provide `twisted.internet.interfaces.IResolver`: records decoded by
+`twisted.names.dns`, errors from `twisted.names.error`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import IResolver
+from twisted.names import common, dns, error
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from staggerdns.resolver.entry import Entry
+from staggerdns.wire.constants import MAX_MESSAGE, Rcode, WireError
+from staggerdns.wire.names import from_labels
+from staggerdns.wire.query import parse_query
+from staggerdns.wire.question import Question, make_question
+from staggerdns.wire.render import render
+
+Records = tuple[list[dns.RRHeader], list[dns.RRHeader], list[dns.RRHeader]]
+
+
+@implementer(IResolver)
+class WireResolver(common.ResolverBase):
+    """Base of the chain's resolvers; a subclass says where its entries come from."""
+
+    def find(self, question: Question) -> Deferred[Entry] | Entry | None:
+        """Return the entry for ``question``, now or later, or `None` when there is none."""
+        raise NotImplementedError
+
+    def reply_ttl(self, entry: Entry) -> int:
+        """Return the TTL in seconds that a client may be given now."""
+        raise NotImplementedError
+
+    def query(  # type: ignore[override]  # the interface says tuples of records where it means lists
+        self, query: dns.Query, timeout: Sequence[int] | None = None
+    ) -> Deferred[Records]:
+        """Answer a `dns.Query` of any type and class.
+
+        The Deferred fires with (answers, authority, additional) or fails with a
+        `twisted.names.error` exception: `DomainError` tells a chain to ask the next resolver.
+        ``timeout`` is not needed: collections have their own limits.
+        """
+        return self._lookup(query.name.name, query.cls, query.type, timeout)
+
+    def getHostByName(  # type: ignore[override]  # as Twisted's own resolvers have it
+        self, name: str | bytes, timeout: Sequence[int] | None = None, effort: int = 10
+    ) -> Deferred[str | None]:
+        """Return the first IPv4 address of ``name``, or else its first IPv6 address."""
+
+        def extract(records: Records) -> str | None:
+            found: str | None = common.extractRecord(self, dns.Name(name), records[0], effort)
+            if found is None:
+                raise DNSLookupError(str(name))
+            return found
+
+        def try_ipv6(failure: Failure) -> Deferred[str | None]:
+            failure.trap(error.DomainError, DNSLookupError)
+            return self.lookupIPV6Address(name).addCallback(extract)  # type: ignore[no-any-return]
+
+        found: Deferred[str | None] = self.lookupAddress(name).addCallback(extract)
+        return found.addErrback(try_ipv6)
+
+    def _lookup(
+        self, name: bytes, cls: int, type: int, timeout: Sequence[int] | None
+    ) -> Deferred[Records]:
+        try:
+            labels = [label for label in name.rstrip(b".").split(b".") if label]
+            question = make_question(from_labels(labels), type, cls)
+        except WireError as problem:
+            return fail(error.DNSFormatError(str(problem)))
+        found = self.find(question)
+        entry = found if isinstance(found, Deferred) else succeed(found)
+        return entry.addCallback(self._records, question)
+
+    def _records(self, entry: Entry | None, question: Question) -> Records:
+        if entry is None:
+            raise error.DomainError(question.name)
+        if entry.answer.rcode != Rcode.NOERROR:
+            raise self.exceptionForCode(entry.answer.rcode)(question.name)
+        query = parse_query(b"\0\0" + question.upstream_query())
+        message = dns.Message()
+        message.fromStr(render(query, entry.answer, self.reply_ttl(entry), MAX_MESSAGE))
+        additional = [record for record in message.additional if record.type != dns.OPT]
+        return message.answers, message.authority, additional

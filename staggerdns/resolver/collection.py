@@ -1,0 +1,188 @@
+"""A collection: one question's whole life, from the first query to the last answer.
+
+It hears every outcome of its run, merges what may be merged and commits each gain to the cache
+under its generation. Clients that wait are followers; they get the first answer, and neither
+their coming nor their going changes what the collection does: it belongs to the question, not
+to whoever asked first (SPEC section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from staggerdns.journal import Journal
+from staggerdns.metrics import Cell, Metrics
+from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache
+from staggerdns.resolver.entry import Entry
+from staggerdns.strategy.run import ACTIVE, STAGGERED, Run
+from staggerdns.upstream.exchange import Outcome
+from staggerdns.wire.answer import Answer, Failed, Pool
+from staggerdns.wire.constants import Ede
+from staggerdns.wire.names import to_text
+from staggerdns.wire.pool import cap, merge
+from staggerdns.wire.question import Question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRules:
+    """What may join a pool: its size, and private addresses of upstreams other than the first."""
+
+    max_pool_size: int = 32
+    merge_private: bool = False
+
+
+class Books:
+    """Where all collections of a forwarder keep accounts and rules; made once."""
+
+    def __init__(
+        self,
+        cache: AnswerCache,
+        rules: PoolRules,
+        clock: IReactorTime,
+        metrics: Metrics,
+        journal: Journal,
+        strategy: str,
+    ) -> None:
+        self.cache = cache
+        self.rules = rules
+        self.clock = clock
+        self.journal = journal
+        self.outcomes: dict[str, Cell] = {
+            outcome: metrics.collection_outcomes.cell(strategy, outcome)
+            for outcome in ("positive", "negative", "failed")
+        }
+        self.seconds = metrics.collection_seconds.distribution()
+        self.joined: dict[str, Cell] = {
+            tier: metrics.pool_addresses.cell(tier) for tier in (ACTIVE, STAGGERED)
+        }
+
+
+class Collection:
+    """The collection of one question; give it its run with `begin`.
+
+    ``over`` is called once, when the collection has ended by itself.
+    """
+
+    def __init__(
+        self, question: Question, generation: int, books: Books, over: Callable[[bytes], None]
+    ) -> None:
+        self.question = question
+        self.followers: list[Deferred[Entry]] = []
+        self._generation = generation
+        self._books = books
+        self._over = over
+        self._run: Run | None = None
+        self._answer: Answer | None = None
+        self._entry: Entry | None = None
+        self._started = books.clock.seconds()
+        self._heard = 0
+
+    def begin(self, run: Run) -> None:
+        """Start asking."""
+        self._run = run
+        run.start()
+
+    def join(self) -> Deferred[Entry]:
+        """Return a Deferred of the first answer, fired already when that has come.
+
+        Cancelling it takes this follower out and disturbs nobody else.
+        """
+        follower: Deferred[Entry] = Deferred(self.followers_remove)
+        if self._entry is not None:
+            follower.callback(self._entry)
+        else:
+            self.followers.append(follower)
+        return follower
+
+    def followers_remove(self, follower: Deferred[Entry]) -> None:
+        """Forget a follower that went away."""
+        if follower in self.followers:
+            self.followers.remove(follower)
+
+    def cancel(self) -> None:
+        """Stop asking; followers that still wait get a failure."""
+        if self._run is not None:
+            self._run.cancel()
+        if self._entry is None:
+            self._settle(Failed(Ede.NOT_READY, 0))
+
+    def first(self, outcome: Outcome, tier: str) -> None:
+        """Take the answer for the clients."""
+        answer = outcome.answer
+        assert answer is not None
+        self._heard += 1
+        if self._books.journal.verbose:
+            self._log(
+                "{name}: {upstream} answers first, after {seconds:.3f} s",
+                upstream=outcome.upstream.name,
+                seconds=outcome.seconds,
+            )
+        self._settle_anew(answer, tier)
+
+    def more(self, outcome: Outcome, tier: str) -> None:
+        """Take a later positive answer into the pool."""
+        self._heard += 1
+        answer, held = outcome.answer, self._answer
+        assert answer is not None
+        assert held is not None
+        rules = self._books.rules
+        if isinstance(held, Pool) and isinstance(answer, Pool):
+            merged = merge(held, answer, rules.max_pool_size, private=rules.merge_private)
+            gain = len(merged.addresses) - len(held.addresses)
+            if gain:
+                self._books.joined[tier].value += gain
+                self._settle(merged)
+        elif held.negative:  # it answered the clients, but data is worth more
+            self._settle_anew(answer, tier)
+
+    def ended(self, asked: int, reasons: list[str]) -> None:
+        """Take the end of the run."""
+        books = self._books
+        if self._entry is None:
+            self._settle(Failed(_ede(reasons), FAILURE_TTL))
+        outcome = "failed" if isinstance(self._answer, Failed) else "positive"
+        if self._answer is not None and self._answer.negative:
+            outcome = "negative"
+        books.outcomes[outcome].value += 1
+        books.seconds.observe(books.clock.seconds() - self._started)
+        if books.journal.verbose:
+            pool = self._answer
+            self._log(
+                "{name}: collection complete, {answers} answers from {asked} upstreams, "
+                "{addresses} addresses in the pool",
+                answers=self._heard,
+                asked=asked,
+                addresses=len(pool.addresses) if isinstance(pool, Pool) else 0,
+            )
+        self._run = None  # the two know each other: leave the collector of cycles nothing
+        self._over(self.question.key)
+
+    def _settle_anew(self, answer: Answer, tier: str) -> None:
+        if isinstance(answer, Pool):
+            answer = cap(answer, self._books.rules.max_pool_size)
+            self._books.joined[tier].value += len(answer.addresses)
+        self._settle(answer)
+
+    def _settle(self, answer: Answer) -> None:
+        self._answer = answer
+        self._entry = entry = self._books.cache.commit(self.question.key, self._generation, answer)
+        followers, self.followers = self.followers, []
+        for follower in followers:
+            follower.callback(entry)
+
+    def _log(self, format: str, **fields: object) -> None:
+        self._books.journal.debug(format, name=to_text(self.question.name), **fields)
+
+
+def _ede(reasons: list[str]) -> Ede:
+    """Say why nobody answered (RFC 8914 sections 4.23 and 4.24)."""
+    network = {"connection refused", "unreachable", "closed"}
+    if reasons and all(reason in network for reason in reasons):
+        return Ede.NETWORK_ERROR
+    if "timeout" in reasons or "refused" in reasons:
+        return Ede.NO_REACHABLE_AUTHORITY
+    return Ede.OTHER

@@ -1,0 +1,1 @@
+"""Clients in, replies out: listeners, access control, and the factory that they share."""

@@ -1,0 +1,98 @@
+"""UDP listeners.
+
+`DatagramPort` reads what has come, up to `BATCH` datagrams at a wake-up, and gives each to the
+table of ready replies; what that does not answer goes to the factory. Sockets are read and
+written directly: `udp.Port.write` checks addresses that came from the kernel.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from twisted.internet import udp
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.protocol import DatagramProtocol
+
+from staggerdns.server.factory import UDP, StaggerServerFactory
+
+BATCH = 32
+"""Datagrams read at one wake-up, so that timers and other sockets get their turn."""
+RECEIVE_BUFFER = 4 * 1024 * 1024
+"""Bytes asked of the kernel for a burst; it may grant less (net.core.rmem_max)."""
+_SO_RCVBUFFORCE = 33  # Linux; the socket module does not name it
+_MAX_QUERY = 4096  # bytes read of a datagram; a longer one is no query and fails to parse
+
+
+class DatagramPort(udp.Port):
+    """Listens on one address; ``interface`` and ``port`` as for `udp.Port`.
+
+    Raises `twisted.internet.error.CannotListenError` from ``startListening``.
+    """
+
+    def __init__(
+        self, port: int, interface: str, reactor: IReactorFDSet, factory: StaggerServerFactory
+    ) -> None:
+        super().__init__(port, DatagramProtocol(), interface, _MAX_QUERY, reactor)
+        self._factory = factory
+        self._send_errors = factory.metrics.send_errors.cell(UDP)
+
+    def createInternetSocket(self) -> socket.socket:
+        """Return the socket, with a receive buffer for bursts."""
+        created: socket.socket = super().createInternetSocket()
+        try:
+            created.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        except OSError:  # needs CAP_NET_ADMIN; without it the kernel caps what it grants
+            created.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        if self.addressFamily == socket.AF_INET6:
+            created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        return created
+
+    def doRead(self) -> None:
+        """Answer a batch of datagrams; called by the reactor."""
+        batch = []
+        receive = self.socket.recvfrom
+        try:
+            for _ in range(BATCH):
+                batch.append(receive(_MAX_QUERY))  # noqa: PERF401 (it ends by an exception)
+        except BlockingIOError:
+            pass
+        except OSError:  # an ICMP error of an earlier reply: nobody here waits for it
+            pass
+        factory = self._factory
+        ready = factory.ready.reply
+        send = self.socket.sendto
+        seconds = factory.clock.seconds
+        started = seconds()
+        hits = 0
+        for message, address in batch:
+            reply = ready(message, address[0], started)
+            if reply is None:
+                self._take_the_long_way(message, address)
+                continue
+            hits += 1
+            try:
+                send(reply, address)
+            except OSError:
+                self._send_errors.value += 1
+        if hits:
+            factory.observe_ready((seconds() - started) / len(batch), hits)
+
+    def _take_the_long_way(self, message: bytes, address: tuple[str, int]) -> None:
+        try:
+            reply = self._factory.serve(message, address[0], UDP)
+        except Exception:  # noqa: BLE001 (a defect must cost one reply, not the listener)
+            self._factory.journal.failure("a datagram could not be answered")
+            return
+        if isinstance(reply, Deferred):
+            reply.addCallback(self._send, address)
+        else:
+            self._send(reply, address)
+
+    def _send(self, reply: bytes | None, address: tuple[str, int]) -> None:
+        if reply is None:
+            return
+        try:
+            self.socket.sendto(reply, address)
+        except OSError:
+            self._send_errors.value += 1

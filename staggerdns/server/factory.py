@@ -1,0 +1,217 @@
+"""The server: every query, whatever brought it, passes `StaggerServerFactory.serve`.
+
+A query is scanned, checked against access control, answered locally if it never goes upstream,
+else looked up in the caches of the chain and at last handed to its client, the forwarder. What
+comes back is reply bytes. The factory is a `twisted.names.server.DNSServerFactory`: it is
+given ``caches`` and ``clients``, builds the stream protocols, and its ``resolver`` is the chain as
+Twisted knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.names import dns
+from twisted.names.server import DNSServerFactory
+from twisted.python.failure import Failure
+
+from staggerdns.journal import Journal
+from staggerdns.metrics import Metrics
+from staggerdns.resolver.cache import AnswerCache
+from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.forwarder import Forwarder
+from staggerdns.server.access import Access
+from staggerdns.server.local import local_answer
+from staggerdns.server.ready import ReadyReplies
+from staggerdns.server.stream import StreamProtocol
+from staggerdns.wire.answer import Failed
+from staggerdns.wire.constants import MAX_MESSAGE, RCODE, Ede, Rcode
+from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
+from staggerdns.wire.render import render, render_error
+
+UDP = "udp"
+TCP = "tcp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLimits:
+    """Limits of TCP: seconds without a query, connections at once."""
+
+    idle_timeout: float = 10.0
+    max_connections: int = 256
+
+
+class StaggerServerFactory(DNSServerFactory):
+    """Answers queries from the chain ``caches`` + ``clients`` for those whom ``access`` allows.
+
+    The chain has one cache and one client: an `AnswerCache` and the `Forwarder` behind it.
+    """
+
+    noisy = False
+    protocol = StreamProtocol  # type: ignore[assignment]  # any stream protocol will do
+
+    def __init__(
+        self,
+        caches: Sequence[AnswerCache],
+        clients: Sequence[Forwarder],
+        *,
+        access: Access,
+        clock: IReactorTime,
+        metrics: Metrics,
+        journal: Journal,
+        stream_limits: StreamLimits,
+    ) -> None:
+        super().__init__(caches=list(caches), clients=list(clients))
+        (self._cache,) = caches
+        (self._forwarder,) = clients
+        self.clock = clock
+        self.metrics = metrics
+        self.journal = journal
+        self.stream_limits = stream_limits
+        self.ready = ReadyReplies(access)
+        self._access = access
+        self._answered = {
+            source: metrics.answer_seconds.distribution(source)
+            for source in ("cache", "stale", "upstream")
+        }
+        self._unanswered = 0
+        self._drained: Deferred[None] | None = None
+        self.connections: list[StreamProtocol] = []
+        metrics.tcp_connections.read_from(lambda: len(self.connections))
+
+    def serve(self, message: bytes, host: str, transport: str) -> Deferred[bytes] | bytes | None:
+        """Answer one message from the client at ``host`` over ``transport`` (UDP or TCP).
+
+        Returns the reply, a Deferred of it, or `None` when the message deserves none.
+        """
+        try:
+            query = parse_query(message)
+        except Unanswerable:
+            self.metrics.dropped.cell(transport, "unanswerable").value += 1
+            return None
+        except Rejected as rejected:
+            allowed = self._access.allows(host)
+            rcode = rejected.rcode if allowed else Rcode.REFUSED
+            return self._refuse(rejected.query, transport, rcode)
+        self.metrics.query(transport, query.qtype).value += 1
+        if not self._access.allows(host):
+            return self._refuse(query, transport, Rcode.REFUSED, Ede.PROHIBITED)
+        local = local_answer(query)
+        if local is not None:
+            if isinstance(local, Rcode):
+                return self._refuse(query, transport, local)
+            return self._count(render(query, local, local.ttl, _limit(query, transport)), transport)
+        entry = self._cache.lookup(query.key)
+        if entry is not None:
+            return self._reply_from_cache(query, entry, transport)
+        return self._ask(query, transport)
+
+    def drain(self) -> Deferred[None]:
+        """Return a Deferred that fires when nobody waits for an answer any more."""
+        if not self._unanswered:
+            return succeed(None)
+        self._drained = Deferred()
+        return self._drained
+
+    def observe_ready(self, seconds: float, times: int) -> None:
+        """Count ``times`` replies that were ready and took ``seconds`` each."""
+        self._answered["cache"].observe(seconds, times)
+
+    def messageReceived(
+        self,
+        message: dns.Message,
+        proto: dns.DNSDatagramProtocol | dns.DNSProtocol,
+        address: tuple[str, int] | None = None,
+    ) -> None:
+        """Answer a decoded message, for programs that put Twisted's own protocols in front."""
+        transport: Any = proto.transport
+
+        def send(reply: bytes | None) -> None:
+            if reply is None:
+                return
+            if address is not None:
+                transport.write(reply, address)
+            else:
+                transport.write(len(reply).to_bytes(2, "big") + reply)
+
+        host = address[0] if address is not None else transport.getPeer().host
+        reply = self.serve(message.toStr(), host, UDP if address is not None else TCP)
+        if isinstance(reply, Deferred):
+            reply.addCallback(send)
+        else:
+            send(reply)
+
+    def _reply_from_cache(self, query: Query, entry: Entry, transport: str) -> bytes:
+        started = self.clock.seconds()
+        stale = self._cache.is_stale(entry)
+        reply = self._render(query, entry, transport)
+        rcode = entry.answer.rcode
+        if transport == UDP and query.plain and not stale and rcode != Rcode.SERVFAIL:
+            self.ready.keep(
+                query.message,
+                reply,
+                self._cache.true_until(entry),
+                entry,
+                self.metrics.hit(UDP, query.qtype, rcode),
+            )
+        source = "stale" if stale else "cache"
+        self._answered[source].observe(self.clock.seconds() - started)
+        return self._count(reply, transport)
+
+    def _ask(self, query: Query, transport: str) -> Deferred[bytes]:
+        started = self.clock.seconds()
+        self._unanswered += 1
+        found = self._forwarder.find(query.question())
+        return found.addCallbacks(
+            self._got_entry,
+            self._got_failure,
+            callbackArgs=(query, transport, started),
+            errbackArgs=(query, transport),
+        )
+
+    def _got_entry(self, entry: Entry, query: Query, transport: str, started: float) -> bytes:
+        self._one_answered()
+        reply = self._render(query, entry, transport)
+        source = "stale" if self._cache.is_stale(entry) else "upstream"
+        self._answered[source].observe(self.clock.seconds() - started)
+        return self._count(reply, transport)
+
+    def _got_failure(self, failure: Failure, query: Query, transport: str) -> bytes:
+        self._one_answered()
+        if failure.check(CancelledError):
+            failure.raiseException()
+        self.journal.failure("a query could not be answered", failure)
+        return self._refuse(query, transport, Rcode.SERVFAIL, Ede.OTHER)
+
+    def _one_answered(self) -> None:
+        self._unanswered -= 1
+        if not self._unanswered and self._drained is not None:
+            drained, self._drained = self._drained, None
+            self.clock.callLater(0, drained.callback, None)  # behind the reply itself
+
+    def _render(self, query: Query, entry: Entry, transport: str) -> bytes:
+        answer = entry.answer
+        ede: int | None = None
+        if isinstance(answer, Failed):
+            ede = answer.ede
+        elif self._cache.is_stale(entry):
+            ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
+        ttl = self._cache.reply_ttl(entry)
+        return render(query, answer, ttl, _limit(query, transport), ede)
+
+    def _refuse(self, query: Query, transport: str, rcode: Rcode, ede: Ede | None = None) -> bytes:
+        self.metrics.response(transport, rcode).value += 1
+        return render_error(query, rcode, ede)
+
+    def _count(self, reply: bytes, transport: str) -> bytes:
+        self.metrics.response(transport, reply[3] & RCODE).value += 1
+        return reply
+
+
+def _limit(query: Query, transport: str) -> int:
+    """Return the bytes that a reply may have."""
+    return query.payload if transport == UDP else MAX_MESSAGE

@@ -1,0 +1,1 @@
+"""How upstreams are asked: in which order, how many at once, and when."""

@@ -1,0 +1,47 @@
+"""The door for twistd: ``twistd -n staggerdns --config FILE``."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from staggerdns.config import Config, ConfigError, load_config
+from staggerdns.service import StaggerService
+
+COLLECTOR_THRESHOLDS = (20_000, 20, 100)
+"""For `gc.set_threshold`; Python's own cost a fifth of the time of a never-seen name."""
+
+
+class Options(usage.Options):
+    """Command line of the plugin; ``config`` is the validated configuration afterwards."""
+
+    synopsis = "[options]"
+    longdesc = "A DNS forwarding server that asks its upstreams in two paced tiers."
+    optParameters = (
+        ("config", "c", "/etc/staggerdns/staggerdns.yaml", "Path of the configuration file."),
+    )
+
+    config: Config
+
+    def postOptions(self) -> None:
+        """Load the configuration; what is wrong with it ends the program in one line."""
+        try:
+            self.config = load_config(self["config"])
+        except ConfigError as error:
+            raise SystemExit(f"staggerdns: {error}") from None
+
+
+def makeService(options: Options) -> IService:
+    """Return the service that runs what ``options`` say."""
+    from twisted.internet import reactor  # noqa: PLC0415 (nobody else may, and not before now)
+
+    # What lives long is made by now, and what is made per query is freed without the cyclic
+    # collector: let it look rarely.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
+    service: IService = StaggerService(options.config, reactor, os.urandom)
+    return service

@@ -1,0 +1,1 @@
+"""One upstream: how to reach it, how it does, how long it takes."""

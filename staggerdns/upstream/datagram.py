@@ -1,0 +1,219 @@
+"""Queries to one upstream over UDP.
+
+Each upstream has up to `SOCKETS` connected sockets, each bound to a random port. A query takes
+one of them at random and a random ID; a socket is replaced after `QUERIES_PER_SOCKET`
+queries, so ports stay unpredictable (RFC 5452 section 9.2) at a fraction of the cost of a
+socket per query. The kernel delivers to a connected socket only what comes from the upstream's
+address and port, and reports ICMP errors on it, which end its exchanges at once.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from errno import EADDRINUSE, ECONNREFUSED
+
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from staggerdns.upstream.address import Endpoint
+from staggerdns.upstream.entropy import Entropy
+from staggerdns.upstream.exchange import Exchange, mismatch
+
+SOCKETS = 8
+QUERIES_PER_SOCKET = 128
+LOWEST_PORT = 1024
+_BIND_ATTEMPTS = 16
+_BUFFER = 4096  # more than an upstream may send after we offered 1232 bytes
+_READS_PER_WAKE_UP = 16
+
+
+class DatagramTransport:
+    """Sends exchanges to ``endpoint``; ``rejected`` is told why a message was not accepted."""
+
+    def __init__(
+        self,
+        reactor: IReactorFDSet,
+        endpoint: Endpoint,
+        entropy: Entropy,
+        rejected: Callable[[str], None],
+    ) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._entropy = entropy
+        self.rejected = rejected
+        self._sockets: list[_ConnectedSocket | None] = [None] * SOCKETS
+        self._retiring: set[_ConnectedSocket] = set()
+
+    def send(self, exchange: Exchange) -> None:
+        """Send the exchange's query; a network error ends the exchange before this returns."""
+        slot = self._entropy.below(SOCKETS)
+        chosen = self._sockets[slot]
+        try:
+            if chosen is None or chosen.spent:
+                if chosen is not None:
+                    self._retire(chosen)
+                self._sockets[slot] = None
+                chosen = self._sockets[slot] = self._open()
+            chosen.send(exchange)
+        except OSError as error:
+            exchange.error(_reason(error.errno))
+
+    def close(self) -> None:
+        """Close every socket; exchanges still under way stay unanswered."""
+        for connected in [*self._sockets, *self._retiring]:
+            if connected is not None:
+                connected.close()
+        self._sockets = [None] * SOCKETS
+        self._retiring.clear()
+
+    def _open(self) -> _ConnectedSocket:
+        host = self._endpoint.host
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            self._bind_randomly(opened, "::" if family == socket.AF_INET6 else "0.0.0.0")
+            opened.connect((host, self._endpoint.port))
+        except OSError:
+            opened.close()
+            raise
+        return _ConnectedSocket(self, self._reactor, opened, self._entropy)
+
+    def _bind_randomly(self, opened: socket.socket, any_address: str) -> None:
+        for attempt in range(_BIND_ATTEMPTS):
+            port = LOWEST_PORT + self._entropy.below(65536 - LOWEST_PORT)
+            try:
+                opened.bind((any_address, port))
+            except OSError as error:
+                if error.errno != EADDRINUSE or attempt == _BIND_ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
+    def _retire(self, connected: _ConnectedSocket) -> None:
+        """Keep a spent socket only as long as it waits for replies."""
+        if connected.idle:
+            connected.close()
+        else:
+            self._retiring.add(connected)
+
+    def drained(self, connected: _ConnectedSocket) -> None:
+        """Close a retiring socket that waits for nothing any more; called by the socket."""
+        if connected in self._retiring:
+            self._retiring.remove(connected)
+            connected.close()
+
+    def lost(self, connected: _ConnectedSocket) -> None:
+        """Replace a socket that the reactor has dropped; called by the socket."""
+        self._retiring.discard(connected)
+        self._sockets = [None if held is connected else held for held in self._sockets]
+        connected.close()
+
+
+@implementer(IReadDescriptor)
+class _ConnectedSocket:
+    """One socket and the exchanges that wait on it, by message ID."""
+
+    def __init__(
+        self,
+        transport: DatagramTransport,
+        reactor: IReactorFDSet,
+        connected: socket.socket,
+        entropy: Entropy,
+    ) -> None:
+        self._transport = transport
+        self._reactor = reactor
+        self._socket = connected
+        self._entropy = entropy
+        self._waiting: dict[bytes, Exchange] = {}
+        self._sent = 0
+        self.fileno = connected.fileno
+        reactor.addReader(self)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the socket has sent all the queries that it may."""
+        return self._sent >= QUERIES_PER_SOCKET
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for a reply here."""
+        return not self._waiting
+
+    def send(self, exchange: Exchange) -> None:
+        """Send a query under a fresh ID. Raises `OSError` when the system does not take it."""
+        waiting = self._waiting
+        message_id = self._entropy.take()
+        while message_id in waiting:
+            message_id = self._entropy.take()
+        self._sent += 1
+        message = message_id + exchange.query
+        try:
+            self._socket.send(message)
+        except ConnectionRefusedError:
+            # The refusal of an earlier query, reported now: this one was not sent.
+            self._fail("connection refused")
+            self._socket.send(message)
+        waiting[message_id] = exchange
+        exchange.message_id = message_id
+        exchange.forget = self._forget
+
+    def doRead(self) -> None:
+        """Take the replies that have come; called by the reactor."""
+        receive = self._socket.recv
+        waiting = self._waiting
+        for _ in range(_READS_PER_WAKE_UP):
+            try:
+                message = receive(_BUFFER)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._fail(_reason(error.errno))
+                break
+            exchange = waiting.get(message[:2])
+            if exchange is None:
+                self._transport.rejected("id")
+                continue
+            reason = mismatch(message, exchange.question)
+            if reason:
+                self._transport.rejected(reason)
+                continue
+            del waiting[message[:2]]
+            exchange.forget = None
+            exchange.reply(message, final=False)
+            if len(waiting) == 0:
+                break
+        if not waiting:
+            self._transport.drained(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """End what waits here; the reactor drops a descriptor that has an error and no data."""
+        error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._transport.lost(self)
+        self._fail(_reason(error))
+
+    def logPrefix(self) -> str:
+        """Name the socket in the reactor's log."""
+        return "upstream"
+
+    def close(self) -> None:
+        """Leave the reactor and close the socket."""
+        self._reactor.removeReader(self)
+        self._socket.close()
+
+    def _fail(self, reason: str) -> None:
+        failed = list(self._waiting.values())
+        self._waiting.clear()
+        for exchange in failed:
+            exchange.forget = None
+            exchange.error(reason)
+
+    def _forget(self, exchange: Exchange) -> None:
+        del self._waiting[exchange.message_id]
+        if not self._waiting:
+            self._transport.drained(self)
+
+
+def _reason(error: int | None) -> str:
+    return "connection refused" if error == ECONNREFUSED else "unreachable"

@@ -1,0 +1,34 @@
+"""Unpredictable numbers for message IDs and source ports (RFC 5452 section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_POOL_BYTES = 4096  # one system call for about two thousand numbers
+
+
+class Entropy:
+    """Hands out random numbers drawn from ``rng``, a source of random bytes like `os.urandom`."""
+
+    __slots__ = ("_rng", "_pool", "_position")
+
+    def __init__(self, rng: Callable[[int], bytes]) -> None:
+        self._rng = rng
+        self._pool = b""
+        self._position = 0
+
+    def take(self) -> bytes:
+        """Return two random bytes, each used once."""
+        position = self._position
+        if position + 2 > len(self._pool):
+            self._pool = self._rng(_POOL_BYTES)
+            position = 0
+        self._position = position + 2
+        return self._pool[position : position + 2]
+
+    def below(self, bound: int) -> int:
+        """Return a number from 0 to ``bound`` - 1, all equally likely; ``bound`` <= 65536."""
+        fair = 65536 - 65536 % bound
+        while (value := int.from_bytes(self.take(), "big")) >= fair:
+            pass
+        return value % bound

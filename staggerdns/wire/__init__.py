@@ -1,0 +1,1 @@
+"""DNS bytes to meaning and back: no reactor, no clock, nothing of the other rooms."""

@@ -1,0 +1,291 @@
+"""What the cache keeps of an answer, in the form that a reply is put together from.
+
+Two forms, one interface. A `Pool` is a CNAME chain and the addresses at its end, merged from one
+or more upstreams; its records are composed when a reply is rendered, so that the order and the
+number of addresses are free. A `Whole` is everything else: the sections of one upstream's
+reply as they came, to be sent on with new TTLs patched in.
+
+All records of one answer carry one TTL, the smallest that came (seconds).
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+
+from staggerdns.wire.constants import (
+    AD,
+    HEADER_SIZE,
+    MAX_MESSAGE,
+    MAX_TTL,
+    RCODE,
+    TC,
+    Rcode,
+    Type,
+    WireError,
+)
+from staggerdns.wire.names import read_name, skip_name
+from staggerdns.wire.question import Question
+from staggerdns.wire.reply import NAMES_IN_DATA, Record, Reply
+
+MAX_CHAIN = 16
+"""CNAME links followed in one answer; a longer chain is refused."""
+
+_u16 = struct.Struct("!H").pack
+_u32 = struct.Struct("!I")
+_counts = struct.Struct("!5H").unpack_from
+_outline = struct.Struct("!H2xIH").unpack_from  # a record behind its owner, without the class
+_record_header = struct.Struct("!HHIH").pack
+_QUESTION_POINTER = b"\xc0\x0c"
+_CNAME_IN = b"\0\5\0\1"
+_ADDRESS_HEADER = 12  # pointer, type, class, TTL and length in front of an address
+
+
+class Answer:
+    """An answer to one question.
+
+    ``rcode``; ``ad``: the upstreams validated it; ``ttl``: seconds that it may be kept, 0 not
+    at all; ``negative``: NXDOMAIN or NODATA.
+    """
+
+    __slots__ = ("rcode", "ad", "ttl", "negative")
+
+    rcode: int
+    ad: bool
+    ttl: int
+    negative: bool
+
+    def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
+        """Return the three section counts (6 bytes) and the records behind the question.
+
+        ``question_end``: offset of the first record in the message. ``ttl``: seconds to put
+        on every record. ``room``: bytes for the records. `None` when they cannot fit.
+        """
+        raise NotImplementedError
+
+
+class Pool(Answer):
+    """The addresses found for a name: ``links`` are the targets of its CNAME chain in order."""
+
+    __slots__ = ("links", "addresses")
+
+    def __init__(
+        self, links: tuple[bytes, ...], addresses: tuple[bytes, ...], ttl: int, ad: bool
+    ) -> None:
+        self.rcode = Rcode.NOERROR
+        self.negative = False
+        self.links = links
+        self.addresses = addresses
+        self.ttl = ttl
+        self.ad = ad
+
+    def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
+        """Compose the answer section; addresses that do not fit are left out from the end."""
+        ttl_field = _u32.pack(ttl)
+        owner = _QUESTION_POINTER
+        chain = b""
+        for target in self.links:
+            chain += owner + _CNAME_IN + ttl_field + _u16(len(target)) + target
+            owner = _u16(0xC000 | (question_end + len(chain) - len(target)))
+        addresses = self.addresses
+        width = len(addresses[0])
+        fitting = (room - len(chain)) // (_ADDRESS_HEADER + width)
+        if fitting < len(addresses):
+            if fitting < 1:
+                return None
+            addresses = addresses[:fitting]
+        header = owner + (b"\0\1\0\1" if width == 4 else b"\0\x1c\0\1") + ttl_field + _u16(width)
+        count = _u16(len(self.links) + len(addresses))
+        return count + b"\0\0\0\0", chain + header + header.join(addresses)
+
+
+class Whole(Answer):
+    """One upstream's answer with all its sections; ``spots`` are the offsets of its TTLs."""
+
+    __slots__ = ("counts", "body", "spots")
+
+    def __init__(self, reply: Reply, question: Question, ttl: int, negative: bool) -> None:
+        self.rcode = reply.rcode
+        self.ad = bool(reply.flags & AD)
+        self.negative = negative
+        self.ttl = ttl
+        self.counts = (
+            _u16(len(reply.answers)) + _u16(len(reply.authority)) + _u16(len(reply.additional))
+        )
+        start = HEADER_SIZE + len(question.section)
+        records = reply.records()
+        opt = reply.opt
+        opt_is_last = opt is None or not records or records[-1].end <= opt.owner
+        if opt_is_last and not reply.needs_expansion:
+            self.body = reply.message[start : records[-1].end if records else start]
+            spots: Sequence[int] = [record.header + 4 - start for record in records]
+        else:
+            # Records behind the OPT move up, and pointers in them would go astray.
+            self.body, spots = _expand(reply, records)
+        self.spots = array("H", spots)
+
+    def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
+        """Return the sections with ``ttl`` patched in, all of them or none."""
+        if len(self.body) > room:
+            return None
+        body = bytearray(self.body)
+        pack_into = _u32.pack_into
+        for spot in self.spots:
+            pack_into(body, spot, ttl)
+        return self.counts, bytes(body)
+
+
+class Failed(Answer):
+    """No upstream answered well: SERVFAIL, kept briefly (RFC 9520); ``ede`` says why."""
+
+    __slots__ = ("ede",)
+
+    def __init__(self, ede: int, ttl: int) -> None:
+        self.rcode = Rcode.SERVFAIL
+        self.ad = False
+        self.negative = False
+        self.ttl = ttl
+        self.ede = ede
+
+    def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
+        """Return three empty sections."""
+        return b"\0\0\0\0\0\0", b""
+
+
+class Local(Answer):
+    """One record of our own making at the name asked for."""
+
+    __slots__ = ("record",)
+
+    def __init__(self, rtype: int, rclass: int, data: bytes, ttl: int) -> None:
+        self.rcode = Rcode.NOERROR
+        self.ad = False
+        self.negative = False
+        self.ttl = ttl
+        self.record = _record_header(rtype, rclass, ttl, len(data)) + data
+
+    def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
+        """Return the record; it fits any reply."""
+        return b"\0\1\0\0\0\0", _QUESTION_POINTER + self.record
+
+
+def _expand(reply: Reply, records: list[Record]) -> tuple[bytes, list[int]]:
+    """Return the records with all names written out, and the offsets of their TTLs."""
+    message = reply.message
+    body = bytearray()
+    spots: list[int] = []
+    for record in records:
+        body += read_name(message, record.owner)[0]
+        spots.append(len(body) + 4)
+        data = expand_data(message, record)
+        body += message[record.header : record.header + 8] + _u16(len(data)) + data
+        if len(body) > MAX_MESSAGE:
+            raise WireError("too large with its names written out")
+    return bytes(body), spots
+
+
+def expand_data(message: bytes, record: Record) -> bytes:
+    """Return a record's data with its compressed names written out (RFC 3597 section 4)."""
+    shape = NAMES_IN_DATA.get(record.type)
+    if shape is None:
+        return message[record.data : record.end]
+    before, names, _ = shape
+    position = record.data + before
+    data = message[record.data : position]
+    for _ in range(names):
+        name, position = read_name(message, position)
+        data += name
+    return data + message[position : record.end]
+
+
+def quick_pool(message: bytes, question: Question) -> Pool | None:
+    """Return the pool of the most usual reply, `None` for any other: that needs an index.
+
+    Usual is NOERROR and nothing in the answer section but addresses at the name asked for, each
+    with a pointer to the question. A pool takes nothing from the other sections: of them only
+    the outline is checked.
+    """
+    flags, _, count, nscount, arcount = _counts(message, 2)
+    if flags & (TC | RCODE) or not count:
+        return None
+    header = question.pointer_type_class
+    length, size = (b"\0\4", 16) if question.qtype == Type.A else (b"\0\x10", 28)
+    start = HEADER_SIZE + len(question.section)
+    end = start + count * size
+    if end > len(message):
+        return None
+    ttl = MAX_TTL
+    addresses: list[bytes] = []
+    for position in range(start, end, size):
+        if (
+            message[position : position + 6] != header
+            or message[position + 10 : position + 12] != length
+        ):
+            return None
+        (its_ttl,) = _u32.unpack_from(message, position + 6)
+        if its_ttl < ttl:
+            ttl = its_ttl
+        elif its_ttl > MAX_TTL:
+            ttl = 0
+        addresses.append(message[position + 12 : position + size])
+    if (nscount or arcount) and not _outline_is_sound(message, end, nscount, arcount):
+        return None
+    if not nscount and not arcount and end != len(message):
+        return None
+    return Pool((), _unique(addresses), ttl, bool(flags & AD))
+
+
+def _outline_is_sound(message: bytes, position: int, nscount: int, arcount: int) -> bool:
+    """Say whether records fill the message, among them at most one OPT, with no error in it."""
+    opts = 0
+    try:
+        for index in range(nscount + arcount):
+            first = message[position]
+            position = position + 1 if not first else skip_name(message, position)
+            rtype, ttl, length = _outline(message, position)
+            position += 10 + length
+            if rtype == Type.OPT:
+                opts += 1
+                if first or opts > 1 or index < nscount or ttl >> 24:
+                    return False
+    except (IndexError, struct.error, WireError):
+        return False
+    return position == len(message)
+
+
+def read_pool(reply: Reply, question: Question) -> Pool | None:
+    """Return chain and addresses of a positive reply, `None` when it holds no address.
+
+    Records that are not on the way from the question's name to the addresses are left out.
+    Raises `WireError` for a chain that loops or is longer than `MAX_CHAIN`.
+    """
+    message = reply.message
+    aliases: dict[bytes, tuple[bytes, int]] = {}
+    found: dict[bytes, list[Record]] = {}
+    for record in reply.answers:
+        owner = read_name(message, record.owner)[0].lower()
+        if record.type == Type.CNAME:
+            aliases.setdefault(owner, (read_name(message, record.data)[0], record.ttl))
+        elif record.type == question.qtype:
+            found.setdefault(owner, []).append(record)
+    name = question.name
+    ttl = MAX_TTL
+    links: list[bytes] = []
+    while name in aliases and name not in found:
+        target, link_ttl = aliases[name]
+        links.append(target)
+        ttl = min(ttl, link_ttl)
+        name = target.lower()
+        if len(links) > MAX_CHAIN:
+            raise WireError("CNAME chain too long, or a loop")
+    records = found.get(name)
+    if records is None:
+        return None
+    addresses = _unique([message[record.data : record.end] for record in records])
+    ttl = min(ttl, *(record.ttl for record in records))
+    return Pool(tuple(links), addresses, ttl, bool(reply.flags & AD))
+
+
+def _unique(addresses: list[bytes]) -> tuple[bytes, ...]:
+    return tuple(addresses) if len(addresses) == 1 else tuple(dict.fromkeys(addresses))

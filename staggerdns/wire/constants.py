@@ -1,0 +1,83 @@
+"""Numbers of the DNS protocol that more than one module needs (IANA DNS parameters)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+HEADER_SIZE: Final = 12  # RFC 1035 section 4.1.1
+MAX_NAME: Final = 255  # RFC 1035 section 2.3.4, octets with the root label
+MAX_LABEL: Final = 63
+MAX_MESSAGE: Final = 65535  # RFC 1035 section 4.2.2
+MAX_TTL: Final = 0x7FFFFFFF  # RFC 2181 section 8: above it the TTL counts as 0
+
+MIN_UDP_SIZE: Final = 512  # RFC 1035 section 4.2.1
+EDNS_UDP_SIZE: Final = 1232  # what fits an IPv6 minimum MTU without fragments
+
+# Header flags, as bits of the 16-bit word after the ID.
+QR: Final = 0x8000
+OPCODE: Final = 0x7800
+AA: Final = 0x0400
+TC: Final = 0x0200
+RD: Final = 0x0100
+RA: Final = 0x0080
+AD: Final = 0x0020
+CD: Final = 0x0010
+RCODE: Final = 0x000F
+
+CLASS_IN: Final = 1
+CLASS_CH: Final = 3
+CLASS_ANY: Final = 255
+EDNS_DO: Final = 0x8000  # RFC 3225, a bit of the OPT record's TTL field
+
+
+class Type(IntEnum):
+    """Record types that the code treats specially; all the others pass untouched."""
+
+    A = 1
+    NS = 2
+    CNAME = 5
+    SOA = 6
+    PTR = 12
+    HINFO = 13
+    MX = 15
+    TXT = 16
+    AAAA = 28
+    SRV = 33
+    DNAME = 39
+    OPT = 41
+    TKEY = 249
+    TSIG = 250
+    IXFR = 251
+    AXFR = 252
+    MAILB = 253
+    MAILA = 254
+    ANY = 255
+
+
+class Rcode(IntEnum):
+    """Response codes (RFC 1035 section 4.1.1, RFC 6891 for BADVERS)."""
+
+    NOERROR = 0
+    FORMERR = 1
+    SERVFAIL = 2
+    NXDOMAIN = 3
+    NOTIMP = 4
+    REFUSED = 5
+    BADVERS = 16
+
+
+class Ede(IntEnum):
+    """Extended DNS Errors that we attach (RFC 8914 section 4)."""
+
+    OTHER = 0
+    STALE_ANSWER = 3
+    STALE_NXDOMAIN = 19
+    NOT_READY = 14
+    PROHIBITED = 18
+    NO_REACHABLE_AUTHORITY = 22
+    NETWORK_ERROR = 23
+
+
+class WireError(ValueError):
+    """Bytes that are not the DNS message they claim to be."""

@@ -1,0 +1,75 @@
+"""The question as upstreams are asked it, and the key under which its answer is kept.
+
+The key is the name in lower case, type and class in wire form, and one octet for DO and CD:
+two queries share an answer exactly when their keys are equal (SPEC section 2).
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from staggerdns.wire.constants import AD, CD, CLASS_IN, EDNS_DO, EDNS_UDP_SIZE, RD, Type
+
+_TYPE_CLASS = Struct("!HH")
+_TAIL = Struct("!6H")
+_OPT = Struct("!BHHIH")
+_WANTS_DNSSEC = 1
+_CHECKING_DISABLED = 2
+_ADDRESS_TYPES = (Type.A, Type.AAAA)
+
+
+class Question:
+    """One question: ``name`` (wire form, lower case), ``qtype``, ``qclass``, ``do``, ``cd``.
+
+    ``section`` is the question section in wire form, ``mergeable`` whether answers of several
+    upstreams may join in one pool: addresses asked for without DO. ``pointer_type_class`` is how
+    a record that answers the question directly usually begins.
+    """
+
+    __slots__ = (
+        "key",
+        "section",
+        "name",
+        "qtype",
+        "qclass",
+        "do",
+        "cd",
+        "mergeable",
+        "pointer_type_class",
+    )
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        self.section = key[:-1]
+        self.name = key[:-5]
+        self.qtype, self.qclass = _TYPE_CLASS.unpack_from(key, len(key) - 5)
+        self.do = bool(key[-1] & _WANTS_DNSSEC)
+        self.cd = bool(key[-1] & _CHECKING_DISABLED)
+        self.pointer_type_class = b"\xc0\x0c" + key[-5:-1]
+        self.mergeable = not self.do and self.qclass == CLASS_IN and self.qtype in _ADDRESS_TYPES
+
+    def upstream_query(self) -> bytes:
+        """Return the query for an upstream without its ID: everything from the flags on.
+
+        RD is set, and AD, so that the upstream says whether it validated (RFC 6840 section
+        5.7); the OPT record offers 1232 bytes (RFC 6891).
+        """
+        flags = RD | AD | (CD if self.cd else 0)
+        opt = _OPT.pack(0, Type.OPT, EDNS_UDP_SIZE, EDNS_DO if self.do else 0, 0)
+        return _TAIL.pack(0, flags, 1, 0, 0, 1)[2:] + self.section + opt
+
+
+def question_key(name: bytes, type_and_class: bytes, do: bool, cd: bool) -> bytes:
+    """Return the key of a question; ``name`` in wire form with any case."""
+    marks = (_WANTS_DNSSEC if do else 0) | (_CHECKING_DISABLED if cd else 0)
+    return name.lower() + type_and_class + _MARKS[marks]
+
+
+def make_question(
+    name: bytes, qtype: int, qclass: int = CLASS_IN, *, do: bool = False, cd: bool = False
+) -> Question:
+    """Build a question from its parts, for callers that have no query to scan."""
+    return Question(question_key(name, _TYPE_CLASS.pack(qtype, qclass), do, cd))
+
+
+_MARKS = (b"\0", b"\1", b"\2", b"\3")

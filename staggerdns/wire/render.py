@@ -1,0 +1,89 @@
+"""Replies to clients: header, the question as it was asked, sections, OPT."""
+
+from __future__ import annotations
+
+import struct
+
+from staggerdns.wire.answer import Answer
+from staggerdns.wire.constants import (
+    AD,
+    CD,
+    EDNS_DO,
+    EDNS_UDP_SIZE,
+    HEADER_SIZE,
+    OPCODE,
+    QR,
+    RA,
+    RCODE,
+    RD,
+    TC,
+    Type,
+)
+from staggerdns.wire.query import Query
+
+_flags = struct.Struct("!H").pack
+_opt = struct.Struct("!BHHIH").pack
+_ede = struct.Struct("!HHH").pack
+_ONE_QUESTION = b"\0\1"
+_NO_RECORDS = b"\0\0\0\0\0\0"
+_OPT_SIZE = 11
+_EDE_SIZE = 6
+_EDE_OPTION = 15  # RFC 8914 section 2
+
+
+def render(query: Query, answer: Answer, ttl: int, limit: int, ede: int | None = None) -> bytes:
+    """Return the reply to ``query`` with every TTL set to ``ttl`` seconds.
+
+    ``limit``: bytes that the reply may have. What cannot be cut to it becomes an empty reply
+    with TC set (RFC 2181 section 9). ``ede`` is attached when the query had an OPT record.
+    """
+    tail = _opt_record(query, 0, ede) if query.edns else b""
+    end = query.question_end
+    flags = QR | RA | (query.flags & (RD | CD)) | answer.rcode
+    if answer.ad and (query.do or query.flags & AD):  # RFC 6840 section 5.8
+        flags |= AD
+    sections = answer.sections(end, ttl, limit - end - len(tail))
+    if sections is None:
+        counts, records = _NO_RECORDS, b""
+        flags |= TC
+    else:
+        counts, records = sections
+    if tail:
+        counts = counts[:4] + _flags((counts[4] << 8 | counts[5]) + 1)
+    message = query.message
+    return b"".join(
+        (
+            message[:2],
+            _flags(flags),
+            _ONE_QUESTION,
+            counts,
+            message[HEADER_SIZE:end],
+            records,
+            tail,
+        )
+    )
+
+
+def render_error(query: Query, rcode: int, ede: int | None = None) -> bytes:
+    """Return a reply without records; opcode, RD, CD and a legible question are copied."""
+    end = query.question_end
+    flags = QR | RA | (query.flags & (OPCODE | RD | CD)) | (rcode & RCODE)
+    tail = _opt_record(query, rcode >> 4, ede) if query.edns else b""
+    return b"".join(
+        (
+            query.message[:2],
+            _flags(flags),
+            _ONE_QUESTION if end > HEADER_SIZE else b"\0\0",
+            b"\0\0\0\0\0\1" if tail else _NO_RECORDS,
+            query.message[HEADER_SIZE:end],
+            tail,
+        )
+    )
+
+
+def _opt_record(query: Query, extended_rcode: int, ede: int | None) -> bytes:
+    """Return our OPT record (RFC 6891 section 6.1.2); DO is copied (RFC 3225 section 3)."""
+    ttl = extended_rcode << 24 | (EDNS_DO if query.do else 0)
+    if ede is None:
+        return _opt(0, Type.OPT, EDNS_UDP_SIZE, ttl, 0)
+    return _opt(0, Type.OPT, EDNS_UDP_SIZE, ttl, _EDE_SIZE) + _ede(_EDE_OPTION, 2, ede)

@@ -1,0 +1,111 @@
+"""What holds for every test: nothing is left on the reactor, nothing critical is logged."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+import hypothesis
+import pytest
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# The shared and slow machines that run this are no judges of a single example's time.
+hypothesis.settings.register_profile(
+    "staggerdns",
+    deadline=None,
+    max_examples=100,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("staggerdns")
+
+
+@implementer(ILogObserver)
+class CriticalEvents:
+    """The critical log events of one test; a test that provokes some takes them with `flush`."""
+
+    def __init__(self) -> None:
+        self.events: list[LogEvent] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        """Note ``event`` when it is critical."""
+        if event.get("log_level") is LogLevel.critical:
+            self.events.append(event)
+
+    def flush(self) -> list[LogEvent]:
+        """Return the events so far and forget them."""
+        # A Deferred with an unhandled failure reports it when it is collected.
+        gc.collect()
+        events, self.events = self.events, []
+        return events
+
+
+def pytest_collection_finish() -> None:
+    """Take all that the imports made out of the collector's sight.
+
+    Each collection is then quick enough to run one after every test.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def _left_on_reactor(reactor: Any) -> set[Any]:
+    internal: set[Any] = getattr(reactor, "_internalReaders", set())
+    return {
+        *(call for call in reactor.getDelayedCalls() if call.active()),
+        *(reader for reader in reactor.getReaders() if reader not in internal),
+        *reactor.getWriters(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def critical_events(request: pytest.FixtureRequest) -> Iterator[CriticalEvents]:
+    """Fail a test that logs a critical event, unhandled failures of Deferreds included."""
+    seen = CriticalEvents()
+    globalLogPublisher.addObserver(seen)
+    try:
+        yield seen
+        if isinstance(request.instance, SynchronousTestCase):
+            seen.events.clear()  # trial has looked at these itself, and knows what was expected
+        left = seen.flush()
+    finally:
+        globalLogPublisher.removeObserver(seen)
+    if left:
+        texts = [_describe(event) for event in left]
+        pytest.fail("critical log events:\n" + "\n".join(texts), pytrace=False)
+
+
+def _describe(event: LogEvent) -> str:
+    failure = event.get("log_failure")
+    text = formatEvent(event)
+    return text if failure is None else f"{text}\n{failure.getTraceback()}"
+
+
+@pytest.fixture(autouse=True)
+def clean_reactor() -> Iterator[None]:
+    """Fail a test that leaves a delayed call, a reader or a writer on the global reactor.
+
+    Most tests run on a `task.Clock`; a reactor that nobody has imported is not imported here.
+    """
+    name = "twisted.internet.reactor"
+    before = _left_on_reactor(sys.modules[name]) if name in sys.modules else set()
+    yield
+    if name not in sys.modules:
+        return
+    reactor = cast("Any", sys.modules[name])
+    left = _left_on_reactor(reactor) - before
+    for item in left:
+        # Clear up, so that the next test does not suffer for this one.
+        if hasattr(item, "cancel"):
+            item.cancel()
+        else:
+            reactor.removeReader(item)
+            reactor.removeWriter(item)
+    if left:
+        listing = "\n".join(str(item) for item in left)
+        pytest.fail(f"left on the reactor:\n{listing}", pytrace=False)

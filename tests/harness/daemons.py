@@ -1,0 +1,164 @@
+"""nsd, unbound and dnsmasq on loopback, each in the foreground and killed by its pid.
+
+They run as the user that runs the tests, with everything that they write in the directory that
+the test gives them. Each is a context manager that is left when its process has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import dns.exception
+
+from .clients import parse, question, raw_udp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from .ports import Endpoint
+
+_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=_PATH)
+    assert found, f"{name} is not installed: `make test` installs it"
+    return found
+
+
+def _answers(endpoint: Endpoint) -> bool:
+    try:
+        wire = raw_udp(endpoint, question(".", "SOA").to_wire(), 0.2)
+        return wire is not None and parse(wire).id >= 0
+    except (OSError, dns.exception.DNSException):
+        return False
+
+
+@contextlib.contextmanager
+def _running(
+    command: Sequence[str], log: Path, endpoints: Sequence[Endpoint]
+) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + 10
+        while not all(_answers(endpoint) for endpoint in endpoints):
+            assert process.poll() is None, f"{command[0]} ended: {log.read_text()}"
+            assert time.monotonic() < deadline, f"{command[0]} is mute: {log.read_text()}"
+            time.sleep(0.02)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(5)
+
+
+@contextlib.contextmanager
+def nsd(
+    directory: Path, zones: Mapping[str, str], endpoints: Sequence[Endpoint]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve ``zones`` (origin -> zone file text) on all ``endpoints``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "server:",
+        "  server-count: 1",
+        '  username: ""',
+        '  chroot: ""',
+        '  pidfile: ""',
+        f'  zonesdir: "{directory}"',
+        f'  zonelistfile: "{directory}/zone.list"',
+        f'  xfrdfile: "{directory}/xfrd.state"',
+        f'  xfrdir: "{directory}"',
+        '  database: ""',
+        "  hide-version: no",
+        "  refuse-any: no",
+        "  minimal-responses: no",
+        "  rrl-ratelimit: 0",
+        "  reuseport: no",
+        *(f"  ip-address: {end.host}@{end.port}" for end in endpoints),
+        "remote-control:",
+        "  control-enable: no",
+    ]
+    for index, (origin, text) in enumerate(zones.items()):
+        path = directory / f"zone{index}"
+        path.write_text(text)
+        lines += ["zone:", f'  name: "{origin}"', f'  zonefile: "{path}"']
+    configuration = directory / "nsd.conf"
+    configuration.write_text("\n".join(lines) + "\n")
+    command = [_program("nsd"), "-d", "-c", str(configuration)]
+    with _running(command, directory / "nsd.log", endpoints) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def unbound(
+    directory: Path, endpoint: Endpoint, forward_to: Sequence[Endpoint]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Resolve by forwarding everything to ``forward_to``; no validation."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "server:",
+        f"  interface: {endpoint.host}@{endpoint.port}",
+        '  username: ""',
+        '  chroot: ""',
+        '  pidfile: ""',
+        f'  directory: "{directory}"',
+        "  num-threads: 1",
+        "  use-syslog: no",
+        '  logfile: ""',
+        '  module-config: "iterator"',
+        "  do-not-query-localhost: no",
+        "  access-control: 127.0.0.0/8 allow",
+        "  do-ip6: no",
+        "remote-control:",
+        "  control-enable: no",
+        "forward-zone:",
+        '  name: "."',
+        *(f"  forward-addr: {end.host}@{end.port}" for end in forward_to),
+    ]
+    configuration = directory / "unbound.conf"
+    configuration.write_text("\n".join(lines) + "\n")
+    command = [_program("unbound"), "-d", "-c", str(configuration)]
+    with _running(command, directory / "unbound.log", [endpoint]) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def dnsmasq(
+    directory: Path,
+    endpoint: Endpoint,
+    forward_to: Sequence[Endpoint],
+    *arguments: str,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Forward everything to ``forward_to``; further dnsmasq ``arguments`` may follow."""
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [
+        _program("dnsmasq"),
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--pid-file=",
+        "--no-resolv",
+        "--no-hosts",
+        "--bind-interfaces",
+        "--log-facility=-",
+        f"--port={endpoint.port}",
+        f"--listen-address={endpoint.host}",
+        *(f"--server={end.host}#{end.port}" for end in forward_to),
+        *arguments,
+    ]
+    if os.getuid() == 0:
+        command += ["--user=root", "--group=root"]
+    with _running(command, directory / "dnsmasq.log", [endpoint]) as process:
+        yield process

@@ -1,0 +1,259 @@
+"""The program under test, run as its users run it: ``twistd -n staggerdns --config FILE``."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from . import clients
+from .ports import Endpoint, free_endpoint
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+Settings = dict[str, Any]
+
+# What must never stand in the log, whatever a client or an upstream sends.
+_BAD_WORDS = ("Traceback (most recent call last)", "Unhandled", "[critical]", "#critical")
+
+# twistd shuts down and then dies by the very signal that asked for it, as daemons should: a
+# supervisor sees an orderly end either way.
+CLEAN = (0, -signal.SIGTERM)
+
+
+def merged(base: Settings, extra: Mapping[str, Any]) -> Settings:
+    """Return ``base`` with ``extra`` laid over it, mapping by mapping."""
+    result = copy.deepcopy(base)
+    for key, value in extra.items():
+        below = result.get(key)
+        result[key] = (
+            merged(below, value)
+            if isinstance(value, Mapping) and isinstance(below, dict)
+            else value
+        )
+    return result
+
+
+def command(configuration: Path) -> list[str]:
+    """The command line that starts the program with this file."""
+    twistd = str(Path(sys.executable).with_name("twistd"))
+    return [twistd, "-n", "--pidfile=", "staggerdns", "--config", str(configuration)]
+
+
+def environment() -> dict[str, str]:
+    """The environment that starts the very package which the tests import."""
+    spec = importlib.util.find_spec("staggerdns")
+    assert spec is not None, "staggerdns cannot be imported"
+    assert spec.origin is not None, "staggerdns has no __init__.py"
+    found = str(Path(spec.origin).parent.parent)
+    return {**os.environ, "PYTHONPATH": found, "PYTHONUNBUFFERED": "1"}
+
+
+def run_to_end(
+    configuration: Path, directory: Path, timeout: float = 20.0
+) -> subprocess.CompletedProcess[str]:
+    """Run the program with a file that it is expected to reject; what it wrote and returned."""
+    return subprocess.run(
+        command(configuration),
+        cwd=directory,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One line of ``/metrics``."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+class Samples:
+    """One reading of ``/metrics``."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.types: dict[str, str] = {}
+        self.samples: list[Sample] = []
+        for family in text_string_to_metric_families(text):
+            self.types[family.name] = family.type
+            for sample in family.samples:
+                self.samples.append(Sample(sample.name, sample.labels, sample.value))
+
+    def find(self, name: str, **labels: str) -> list[Sample]:
+        """The samples of this name which have all these labels."""
+        return [
+            sample
+            for sample in self.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of these samples; 0 when there is none."""
+        return sum(sample.value for sample in self.find(name, **labels))
+
+
+class Program:
+    """A running program; a context manager that terminates it and looks through its log."""
+
+    def __init__(
+        self,
+        directory: Path,
+        upstreams: Sequence[Endpoint | str],
+        settings: Mapping[str, Any] | None = None,
+        *,
+        listen: Endpoint | None = None,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.endpoint = listen or free_endpoint()
+        self.web = free_endpoint()
+        base: Settings = {
+            "server": {"listen": [str(self.endpoint)]},
+            "upstream": {"servers": [str(upstream) for upstream in upstreams]},
+            "metrics": {"listen": str(self.web)},
+        }
+        self.settings = merged(base, settings or {})
+        self.configuration = directory / "staggerdns.yaml"
+        self.configuration.write_text(yaml.safe_dump(self.settings))
+        self._log = directory / "program.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # Life.
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        status = None
+        if self._process is not None and self._process.poll() is None:
+            status = self.terminate()[0]
+        if error is not None:
+            error.add_note(f"--- log of the program ---\n{self.log[-6000:]}")
+            return
+        self.check_log()
+        assert status in (None, *CLEAN), f"exit status {status}:\n{self.log}"
+
+    def start(self, timeout: float = 20.0) -> None:
+        """Start the program and wait until it listens; AssertionError with its log if not."""
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command(self.configuration),
+                cwd=self.directory,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + timeout
+        while not self._is_ready():
+            if self._process.poll() is not None:
+                raise AssertionError(f"exit {self._process.returncode}:\n{self.log}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"not ready after {timeout} s:\n{self.log}")
+            time.sleep(0.02)
+
+    def _is_ready(self) -> bool:
+        try:
+            clients.TcpClient(self.endpoint).close()
+            if self.settings["metrics"]["listen"] is not None:
+                self.health()
+        except OSError:
+            return False
+        return True
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process; AssertionError before `start`."""
+        assert self._process is not None, "not started"
+        return self._process
+
+    def terminate(self, timeout: float = 10.0) -> tuple[int, float]:
+        """Send SIGTERM; the exit status and how many seconds the end took."""
+        start = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"alive {timeout} s after SIGTERM:\n{self.log}") from None
+        return status, time.monotonic() - start
+
+    def kill(self) -> None:
+        """Send SIGKILL and wait."""
+        self.process.kill()
+        self.process.wait(5)
+
+    # What it tells.
+
+    @property
+    def log(self) -> str:
+        """All that it wrote so far."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def check_log(self) -> None:
+        """Assert that the log holds no traceback and nothing critical."""
+        log = self.log
+        for word in _BAD_WORDS:
+            assert word not in log, f"{word!r} in the log:\n{log[-6000:]}"
+
+    def get(self, path: str) -> tuple[int, str]:
+        """GET a page of the metrics listener: status and body; OSError when there is none."""
+        try:
+            with urllib.request.urlopen(f"http://{self.web}{path}", timeout=5) as page:
+                return page.status, page.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def health(self) -> int:
+        """The status of ``/healthz``."""
+        return self.get("/healthz")[0]
+
+    def metrics(self) -> Samples:
+        """One reading of ``/metrics``."""
+        status, text = self.get("/metrics")
+        assert status == 200, f"/metrics says {status}"
+        return Samples(text)
+
+    # What it answers.
+
+    def ask(self, name: str, rdtype: str = "A", **keywords: Any) -> clients.Reply:
+        """Ask it one question: see `clients.ask`."""
+        return clients.ask(self.endpoint, name, rdtype, **keywords)
+
+    def pool(
+        self, name: str, wanted: set[str], rdtype: str = "A", timeout: float = 5.0
+    ) -> clients.Reply:
+        """Ask until the answer holds exactly ``wanted``; AssertionError if it never does."""
+        return clients.eventually(
+            lambda: self.ask(name, rdtype, payload=1232),
+            lambda reply: set(reply.addresses) == wanted,
+            timeout,
+        )

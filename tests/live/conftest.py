@@ -1,0 +1,69 @@
+"""The programs that the end-to-end tests run."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from tests.harness.house import House, own_answer
+from tests.harness.program import merged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from tests.harness.scripted import Behaviour
+
+
+class BuildHouse(Protocol):
+    """What the fixture ``build`` gives: start a program of one's own."""
+
+    def __call__(
+        self,
+        behaviours: Sequence[Behaviour | None],
+        settings: Mapping[str, Any] | None = None,
+        *,
+        scheme: str = "",
+    ) -> House:
+        """Start the upstreams and the program; they end with the test."""
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Iterator[BuildHouse]:
+    """Start programs of one's own, for tests that need fresh upstreams or settings."""
+    with contextlib.ExitStack() as stack:
+        count = 0
+
+        def start(
+            behaviours: Sequence[Behaviour | None],
+            settings: Mapping[str, Any] | None = None,
+            *,
+            scheme: str = "",
+        ) -> House:
+            nonlocal count
+            count += 1
+            # Every line of the log is written, so that a broken one is seen.
+            loud = merged({"log": {"level": "debug"}}, settings or {})
+            return stack.enter_context(
+                House(tmp_path / f"house{count}", behaviours, loud, scheme=scheme)
+            )
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One program with five healthy upstreams, for the whole run."""
+    directory = tmp_path_factory.mktemp("shared")
+    behaviours = [own_answer(index, after=0.002) for index in range(5)]
+    with House(directory, behaviours, {"log": {"level": "debug"}}) as house:
+        yield house
+
+
+@pytest.fixture
+def house(shared_house: House) -> Iterator[House]:
+    """The shared program, for tests that leave it as healthy as it was: new names each time."""
+    yield shared_house
+    shared_house.program.check_log()

@@ -1,0 +1,235 @@
+"""/metrics and /healthz of the running program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.harness import behaviours as b
+from tests.harness.clients import UdpClient, ask_many, eventually, question
+from tests.harness.house import all_sets, own_answer, unique_name
+
+if TYPE_CHECKING:
+    from tests.harness.house import House
+    from tests.harness.program import Samples
+
+    from .conftest import BuildHouse
+
+ACTIVE = "staggerdns_active_tier_total"
+STARTS = "staggerdns_staggered_tier_starts_total"
+POOL = "staggerdns_pool_addresses_total"
+SECONDS = "staggerdns_answer_seconds_count"
+
+
+def _settled(house: House) -> Samples:
+    """The metrics when no collection runs any more."""
+    return eventually(
+        house.program.metrics,
+        lambda samples: samples.value("staggerdns_collections_running") == 0,
+        timeout=6,
+    )
+
+
+def _outcomes(samples: Samples) -> dict[str, float]:
+    return {s.labels["outcome"]: s.value for s in samples.find(ACTIVE) if s.value}
+
+
+def _reasons(samples: Samples) -> dict[str, float]:
+    return {s.labels["reason"]: s.value for s in samples.find(STARTS) if s.value}
+
+
+def _sources(samples: Samples) -> dict[str, float]:
+    return {s.labels["source"]: s.value for s in samples.find(SECONDS) if s.value}
+
+
+def test_indicators_of_a_good_day(build: BuildHouse) -> None:
+    """Ten names, each answered by its active tier: the five indicators say so."""
+    house = build([own_answer(index, 0.01 if index < 2 else 0.02) for index in range(5)])
+    for number in range(10):
+        house.ask(f"name{number}.example.")
+        house.pool(f"name{number}.example.", all_sets(range(5)))
+    samples = _settled(house)
+    assert _outcomes(samples) == {"answered": 10}
+    assert _reasons(samples) == {"answered": 10}
+    assert samples.value(POOL, tier="active") == 40
+    assert samples.value(POOL, tier="staggered") == 60
+    assert samples.value("staggerdns_upstream_inflight") == 0
+    assert len(samples.find("staggerdns_upstream_inflight")) == 5
+    assert samples.value("staggerdns_upstream_launches_window_max") == 2
+    sources = _sources(samples)
+    assert sources["upstream"] == 10
+    assert sources["cache"] >= 10
+    mean = samples.value("staggerdns_answer_seconds_sum", source="upstream") / 10
+    assert 0.009 <= mean < 0.2
+
+
+def test_indicators_of_a_silent_tier(build: BuildHouse) -> None:
+    """A silent active tier shows as fallback."""
+    house = build([b.silent, b.silent, own_answer(2)])
+    house.ask("www.example.")
+    samples = _settled(house)
+    assert _outcomes(samples) == {"fallback": 1}
+    assert _reasons(samples) == {"fallback": 1}
+    assert samples.value(POOL, tier="active") == 0
+    assert samples.value(POOL, tier="staggered") == 2
+    assert samples.value("staggerdns_answer_seconds_sum", source="upstream") >= 0.29
+
+
+def test_indicators_of_a_failed_tier(build: BuildHouse) -> None:
+    """A failed active tier shows as failed."""
+    house = build([b.rcode("SERVFAIL"), None, own_answer(2)])
+    house.ask("www.example.")
+    samples = _settled(house)
+    assert _outcomes(samples) == {"failed": 1}
+    assert _reasons(samples) == {"failed": 1}
+
+
+def test_indicators_of_a_negative_answer(build: BuildHouse) -> None:
+    """NXDOMAIN from the active tier shows as negative, and as no failure of anybody."""
+    house = build([b.nxdomain()] * 3)
+    house.ask("www.example.")
+    samples = _settled(house)
+    assert _outcomes(samples) == {"negative": 1}
+    assert samples.value("staggerdns_responses_total", rcode="NXDOMAIN") == 1
+    results = {
+        s.labels["result"] for s in samples.find("staggerdns_upstream_seconds_count") if s.value
+    }
+    assert results == {"negative"}
+
+
+def test_inflight(build: BuildHouse) -> None:
+    """While upstreams are busy, the gauge says with how many queries."""
+    house = build([own_answer(index, 0.8) for index in range(2)])
+    with UdpClient(house.program.endpoint) as client:
+        for _ in range(3):
+            client.send(question(unique_name("inflight")))
+        eventually(
+            lambda: house.program.metrics().value("staggerdns_upstream_inflight") == 6, timeout=0.7
+        )
+        for _ in range(3):
+            client.receive()
+    assert _settled(house).value("staggerdns_upstream_inflight") == 0
+
+
+def test_upstream_seconds(build: BuildHouse) -> None:
+    """Each upstream's exchanges are counted with their tier and result."""
+    behaviours = [own_answer(0), b.rcode("SERVFAIL"), own_answer(2, 0.02), b.nodata(after=0.02)]
+    house = build(behaviours)
+    house.ask("www.example.")
+    house.complete("www.example.")
+    samples = _settled(house)
+    name = "staggerdns_upstream_seconds_count"
+    for index, tier in enumerate(("active", "active", "staggered", "staggered")):
+        found = [
+            s
+            for s in samples.find(name, tier=tier)
+            if str(house.endpoints[index]) in s.labels["upstream"]
+        ]
+        assert sum(s.value for s in found) == 1, (index, found)
+    assert samples.value(name, result="positive") == 2
+    assert samples.value(name, result="failure") == 1
+    assert samples.value(name, result="negative") == 1
+    latency = {
+        s.labels["upstream"]: s.value for s in samples.find("staggerdns_upstream_latency_seconds")
+    }
+    assert len(latency) == 4
+
+
+def test_queries_and_responses(build: BuildHouse) -> None:
+    """Queries count by transport and type, responses by code; unknown types share a label."""
+    house = build([b.answers("203.0.113.1", "2001:db8::1")])
+    house.ask("www.example.")
+    house.ask("www.example.", tcp=True)
+    house.ask("www.example.", "AAAA")
+    for number in range(65280, 65300):
+        house.ask("www.example.", f"TYPE{number}")
+    samples = _settled(house)
+    name = "staggerdns_queries_total"
+    assert samples.value(name, transport="udp", type="A") == 1
+    assert samples.value(name, transport="tcp", type="A") == 1
+    assert samples.value(name, type="AAAA") == 1
+    assert samples.value(name) == 23
+    assert len({s.labels["type"] for s in samples.find(name)}) <= 30
+    assert samples.value("staggerdns_responses_total", rcode="NOERROR") == 23
+
+
+def test_followers_and_evil_input_are_counted(build: BuildHouse) -> None:
+    """Followers, dropped messages and rejected replies have their counters."""
+    good = b.preceded_by(b.wrong_id(b.answers("203.0.113.66")), own_answer(0, 0.1))
+    house = build([good])
+    ask_many(house.program.endpoint, "www.example.", 5)
+    with UdpClient(house.program.endpoint) as client:
+        client.send(b"\x00" * 12 + b"\xff")
+        client.send(b"\x12\x34\x80\x00" + b"\x00" * 8)
+    samples = eventually(
+        house.program.metrics, lambda s: s.value("staggerdns_dropped_queries_total") >= 1
+    )
+    assert samples.value("staggerdns_followers_total") == 4
+    assert samples.value("staggerdns_upstream_rejected_total") >= 1
+
+
+def test_truncated_upstream_replies_are_counted(build: BuildHouse) -> None:
+    """Replies that had to be asked again over TCP have a counter."""
+    house = build([b.truncated_over_udp(own_answer(0))])
+    house.ask("www.example.")
+    assert _settled(house).value("staggerdns_upstream_truncated_total") == 1
+
+
+def test_labels_hold_neither_names_nor_clients(build: BuildHouse) -> None:
+    """Label values are bounded: no name, no client address, whatever is asked."""
+    house = build([own_answer(0)])
+    before = {(s.name, *sorted(s.labels.items())) for s in house.program.metrics().samples}
+    for number in range(30):
+        house.ask(f"secret{number}.example.", source=f"127.1.0.{number + 1}")
+    samples = _settled(house)
+    assert "secret" not in samples.text
+    assert "127.1.0." not in samples.text
+    after = {(s.name, *sorted(s.labels.items())) for s in samples.samples}
+    # A histogram or two may show for the first time, but nothing for each name.
+    assert len(after - before) < 100
+    more = [house.ask(f"another{number}.example.").rcode for number in range(30)]
+    assert more == ["NOERROR"] * 30
+    last = {(s.name, *sorted(s.labels.items())) for s in _settled(house).samples}
+    assert last == after
+
+
+def test_every_family_is_ours_and_documented(build: BuildHouse) -> None:
+    """The page parses, every family has our prefix or is the process's, with a help text."""
+    house = build([own_answer(0)])
+    house.ask("www.example.")
+    samples = _settled(house)
+    for name in samples.types:
+        assert name.startswith(("staggerdns_", "process_", "python_")), name
+    helped = {line.split()[2] for line in samples.text.splitlines() if line.startswith("# HELP")}
+    typed = {line.split()[2] for line in samples.text.splitlines() if line.startswith("# TYPE")}
+    assert helped == typed
+    assert all(line.split(maxsplit=3)[3:] for line in samples.text.splitlines() if "# HELP" in line)
+
+
+def test_healthz(build: BuildHouse) -> None:
+    """200 with a usable upstream, 503 when all fail, nothing else on the other paths."""
+    house = build([b.rcode("SERVFAIL")] * 2)
+    assert house.program.health() == 200
+    assert house.program.get("/nothing")[0] == 404
+    for _ in range(12):
+        house.ask(unique_name("sick"))
+    eventually(lambda: house.program.health() == 503)
+
+
+def test_healthz_with_closed_ports(build: BuildHouse) -> None:
+    """Upstreams that are not there make 503; one that is makes 200 again."""
+    house = build([None, None])
+    for _ in range(12):
+        house.ask(unique_name("sick"))
+    eventually(lambda: house.program.health() == 503)
+    other = build([None, None, own_answer(2)])
+    for _ in range(12):
+        assert other.ask(unique_name("well")).rcode == "NOERROR"
+    assert other.program.health() == 200
+
+
+def test_negative_answers_are_no_mark(build: BuildHouse) -> None:
+    """Upstreams that say NXDOMAIN all day are healthy."""
+    house = build([b.nxdomain()] * 2)
+    for _ in range(15):
+        house.ask(unique_name("none"))
+    assert house.program.health() == 200

@@ -1,0 +1,228 @@
+"""TCP from clients, and the other families: pipelining, limits, IPv6."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import dns.message
+import pytest
+
+from tests.harness import behaviours as b
+from tests.harness.clients import (
+    NoReplyError,
+    TcpClient,
+    ask,
+    check_belongs,
+    eventually,
+    question,
+    stays,
+)
+from tests.harness.house import House, own_answer, own_set, unique_name
+from tests.harness.ports import Endpoint, free_endpoint, free_port
+from tests.harness.program import Program
+from tests.harness.scripted import ScriptedUpstream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import BuildHouse
+
+
+def test_replies_out_of_order(house: House) -> None:
+    """Several queries in flight on one connection are answered as they finish."""
+    slow = house.route("slow", b.answers("203.0.113.1", after=0.3))
+    fast = house.route("fast", b.answers("203.0.113.2", after=0.05))
+    cached = house.route("cached", b.answers("203.0.113.3"))
+    house.ask(cached)
+    with TcpClient(house.program.endpoint) as client:
+        queries = [question(name) for name in (slow, fast, cached)]
+        client.send(*queries)
+        for query, address in zip(reversed(queries), (3, 2, 1), strict=True):
+            reply = client.receive()
+            check_belongs(query, reply)
+            assert reply.addresses == [f"203.0.113.{address}"]
+
+
+def test_hundred_in_one_segment(house: House) -> None:
+    """A hundred queries in one write all get their replies."""
+    name = house.route("hundred", b.answers("203.0.113.1", after=0.02))
+    queries = {}
+    for number in range(100):
+        query = question(name)
+        query.id = number
+        queries[number] = query
+    with TcpClient(house.program.endpoint) as client:
+        client.send(*queries.values())
+        for _ in range(100):
+            reply = client.receive()
+            check_belongs(queries.pop(reply.message.id), reply)
+    assert queries == {}
+
+
+def test_octet_by_octet(house: House) -> None:
+    """A query that arrives in single octets is answered as any other."""
+    name = house.route("octets", b.answers("203.0.113.1"))
+    query = question(name)
+    wire = query.to_wire()
+    with TcpClient(house.program.endpoint) as client:
+        for octet in len(wire).to_bytes(2, "big") + wire:
+            client.send_raw(bytes([octet]))
+        check_belongs(query, client.receive())
+
+
+def test_half_closed_connection_is_answered(house: House) -> None:
+    """A client that shuts down its sending half still gets what it asked for."""
+    name = house.route("half", b.answers("203.0.113.1", after=0.1))
+    with TcpClient(house.program.endpoint) as client:
+        client.send(question(name))
+        client.finish()
+        assert client.receive().addresses == ["203.0.113.1"]
+
+
+def test_nonsense_on_a_connection(house: House) -> None:
+    """Empty and short messages neither hang nor harm: closed, or answered with FORMERR."""
+    for junk in (b"\x00\x00", b"\x00\x01\xff", b"\x00\x0c" + b"\xff" * 12, b"\x00\x03abc"):
+        with TcpClient(house.program.endpoint) as client:
+            client.send_raw(junk)
+            query = question(house.route("junk", b.answers("203.0.113.1")))
+            try:
+                client.send(query)
+                while client.receive(2).message.id != query.id:
+                    pass
+            except (NoReplyError, ConnectionError):
+                pass
+    assert house.ask(house.route("junk", b.answers("203.0.113.1"))).rcode == "NOERROR"
+
+
+def test_idle_timeout(build: BuildHouse) -> None:
+    """An idle connection is closed after tcp_idle_timeout, not before, with work never."""
+    house = build([own_answer(0, 0.9)], {"server": {"tcp_idle_timeout": "600ms"}})
+    with TcpClient(house.program.endpoint) as silent, TcpClient(house.program.endpoint) as busy:
+        busy.send(question("www.example."))
+        closed = silent.seconds_until_closed(4)
+        assert closed is not None
+        assert 0.4 <= closed < 2.5
+        assert set(busy.receive(3).addresses) == set(own_set(0)), "a busy connection is not idle"
+        closed = busy.seconds_until_closed(4)
+        assert closed is not None
+        assert closed >= 0.4
+
+
+def test_half_a_message_is_idle(build: BuildHouse) -> None:
+    """A client that sends half a message and waits does not hold its connection."""
+    house = build([own_answer(0)], {"server": {"tcp_idle_timeout": "500ms"}})
+    with TcpClient(house.program.endpoint) as client:
+        client.send_raw(b"\x00\x20\x12\x34")
+        closed = client.seconds_until_closed(4)
+        assert closed is not None
+        assert closed < 2.5
+
+
+def _served(client: TcpClient, name: str) -> bool:
+    try:
+        client.send(question(name))
+        return client.receive(1).rcode == "NOERROR"
+    except (NoReplyError, OSError):
+        return False
+
+
+def test_connection_limit(build: BuildHouse) -> None:
+    """No more than tcp_max_connections are served at once; a place that is left is given on."""
+    house = build([own_answer(0)], {"server": {"tcp_max_connections": 4}})
+    house.ask("www.example.")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(TcpClient(house.program.endpoint)) for _ in range(8)]
+        served = [_served(client, "www.example.") for client in clients]
+        # The one with which we looked whether the program listens may not have left yet.
+        assert sum(served) in (3, 4)
+        assert [_served(client, "www.example.") for client in clients] == served
+
+    def again() -> bool:
+        with TcpClient(house.program.endpoint) as client:
+            return _served(client, "www.example.")
+
+    eventually(again)
+    assert house.ask("www.example.").rcode == "NOERROR", "UDP has no such limit"
+
+
+def test_ipv6_listener(tmp_path: Path) -> None:
+    """IPv4 and IPv6 addresses are served side by side, UDP and TCP, with an IPv6 upstream."""
+    port = free_port("127.0.0.1", "::1")
+    four, six = Endpoint("127.0.0.1", port), Endpoint("::1", port)
+    upstream = ScriptedUpstream(b.answers("203.0.113.1", "2001:db8::1"), free_endpoint("::1"))
+    settings = {"server": {"listen": [str(four), str(six)]}}
+    with upstream, Program(tmp_path / "six", [upstream.endpoint], settings, listen=four):
+        for server in (four, six):
+            for tcp in (False, True):
+                assert ask(server, "www.example.", tcp=tcp).addresses == ["203.0.113.1"]
+        assert ask(six, "www.example.", "AAAA").addresses == ["2001:db8::1"]
+        assert len(upstream.asked("www.example.")) == 2
+
+
+def test_two_listeners_share_the_cache(tmp_path: Path) -> None:
+    """Several listen addresses are doors of one house."""
+    first, second = free_endpoint("127.0.0.1"), free_endpoint("127.0.0.3")
+    with (
+        ScriptedUpstream(b.answers("203.0.113.1")) as upstream,
+        Program(
+            tmp_path / "two",
+            [f"udp://{upstream.endpoint}"],
+            {"server": {"listen": [str(first), str(second)]}},
+            listen=first,
+        ),
+    ):
+        for server in (first, second, first):
+            assert ask(server, "www.example.").addresses == ["203.0.113.1"]
+        assert len(upstream.queries) == 1
+
+
+def test_tcp_upstreams(build: BuildHouse) -> None:
+    """An upstream `tcp://` is asked over TCP alone, and pools as any other."""
+    house = build([own_answer(index, 0.01) for index in range(3)], scheme="tcp://")
+    names = [unique_name("tcp") for _ in range(4)]
+    for name in names:
+        assert house.ask(name).rcode == "NOERROR"
+        house.pool(name, {text for index in range(3) for text in own_set(index)})
+        assert house.counts(name) == [1, 1, 1]
+    transports = {query.transport for up in house.upstreams.values() for query in up.queries}
+    assert transports == {"tcp"}
+
+
+@pytest.mark.parametrize("failing", ["closes mid-message", "silent", "closed port"])
+def test_tcp_upstream_that_fails(build: BuildHouse, failing: str) -> None:
+    """A `tcp://` upstream that breaks off, hangs or refuses does not keep the answer away."""
+    behaviour = {
+        "closes mid-message": b.closes_mid_message(own_answer(0)),
+        "silent": b.silent,
+        "closed port": None,
+    }[failing]
+    house = build([behaviour, behaviour, own_answer(2)], scheme="tcp://")
+    reply = house.ask("www.example.")
+    assert set(reply.addresses) == set(own_set(2))
+    assert reply.seconds < (1.0 if failing == "silent" else 0.29)
+
+
+def test_tcp_upstream_replies_for_other_questions(build: BuildHouse) -> None:
+    """Over TCP too, a reply must match ID, QR and question."""
+    poison = b.answers("203.0.113.66")
+    for lie in (b.wrong_id, b.not_a_response, b.wrong_question):
+        house = build([lie(poison), own_answer(1, 0.1)], scheme="tcp://")
+        assert set(house.ask("www.example.").addresses) == set(own_set(1))
+        stays(lambda: house.ask("www.example.").addresses, _not_poisoned, 0.3)  # noqa: B023
+
+
+def _not_poisoned(addresses: list[str]) -> bool:
+    return "203.0.113.66" not in addresses
+
+
+def test_many_connections(house: House) -> None:
+    """A hundred connections one after the other leave no trace in the next one."""
+    name = house.route("many", b.answers("203.0.113.1"))
+    start = time.monotonic()
+    for _ in range(100):
+        reply = house.ask(name, tcp=True)
+        assert isinstance(reply.message, dns.message.QueryMessage)
+        assert reply.addresses == ["203.0.113.1"]
+    assert time.monotonic() - start < 10

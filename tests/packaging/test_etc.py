@@ -1,0 +1,108 @@
+"""The files in etc/ are what operators start from: they parse, and agree with each other."""
+
+from __future__ import annotations
+
+import configparser
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ETC = Path(__file__).resolve().parents[2] / "etc"
+
+
+def _yaml(name: str) -> Any:
+    return yaml.safe_load((ETC / name).read_text())
+
+
+def _service() -> dict[str, list[str]]:
+    """Return the [Service] settings of the unit; systemd lets a setting be repeated."""
+    settings: dict[str, list[str]] = {}
+    section = ""
+    for line in (ETC / "systemd" / "staggerdns.service").read_text().splitlines():
+        if line.startswith("["):
+            section = line
+        elif line and not line.startswith("#"):
+            key, equals, value = line.partition("=")
+            assert equals, line
+            if section == "[Service]":
+                settings.setdefault(key, []).append(value)
+    return settings
+
+
+def _program() -> configparser.SectionProxy:
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=(";",))
+    parser.read_string((ETC / "supervisord.conf").read_text())
+    return parser["program:staggerdns"]
+
+
+def test_the_configuration_names_at_least_one_upstream_of_each_transport() -> None:
+    """The default configuration is YAML with the one key that must be given, over UDP and TCP."""
+    servers = _yaml("staggerdns.yaml")["upstream"]["servers"]
+    assert len(servers) == len(set(servers)) == 5
+    assert {server.partition("://")[0] for server in servers if "://" in server} == {"tcp"}
+
+
+def test_prometheus_scrapes_where_the_configuration_listens() -> None:
+    """The target of the scrape job is `metrics.listen` of the default configuration."""
+    (job,) = _yaml("prometheus/scrape.yaml")["scrape_configs"]
+    (static,) = job["static_configs"]
+    assert static["targets"] == [_yaml("staggerdns.yaml")["metrics"]["listen"]]
+
+
+def test_both_supervisors_keep_twistd_in_the_foreground() -> None:
+    """Both start the same program, without a fork and without a pid file."""
+    (systemd,) = _service()["ExecStart"]
+    for command in (systemd, _program()["command"]):
+        words = shlex.split(command)
+        assert words[:3] == ["/opt/staggerdns/bin/twistd", "-n", "--pidfile="]
+        assert words[-3:] == ["staggerdns", "--config", "/etc/staggerdns/staggerdns.yaml"]
+
+
+def test_both_supervisors_restart_what_died() -> None:
+    """A crash is followed by a start, a clean stop is not."""
+    assert _service()["Restart"] == ["on-failure"]
+    assert (_program()["autorestart"], _program()["exitcodes"]) == ("unexpected", "0")
+
+
+def test_the_unit_has_one_capability() -> None:
+    """The service may bind to port 53, unprivileged otherwise."""
+    service = _service()
+    assert service["DynamicUser"] == ["yes"]
+    assert service["AmbientCapabilities"] == ["CAP_NET_BIND_SERVICE"]
+    assert service["CapabilityBoundingSet"] == ["CAP_NET_BIND_SERVICE"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("LockPersonality", "yes"),
+        ("NoNewPrivileges", "yes"),
+        ("PrivateDevices", "yes"),
+        ("PrivateTmp", "yes"),
+        ("ProtectClock", "yes"),
+        ("ProtectControlGroups", "yes"),
+        ("ProtectHome", "yes"),
+        ("ProtectHostname", "yes"),
+        ("ProtectKernelLogs", "yes"),
+        ("ProtectKernelModules", "yes"),
+        ("ProtectKernelTunables", "yes"),
+        ("ProtectProc", "invisible"),
+        ("ProtectSystem", "strict"),
+        ("RestrictAddressFamilies", "AF_INET AF_INET6"),
+        ("RestrictNamespaces", "yes"),
+        ("RestrictRealtime", "yes"),
+        ("RestrictSUIDSGID", "yes"),
+        ("SystemCallArchitectures", "native"),
+    ],
+)
+def test_the_unit_is_sandboxed(setting: str, value: str) -> None:
+    """Each line of the sandbox is there, once."""
+    assert _service()[setting] == [value]
+
+
+def test_the_unit_filters_system_calls() -> None:
+    """An allow list comes first, and less is left of it after the deny list."""
+    assert _service()["SystemCallFilter"] == ["@system-service", "~@privileged @resources"]

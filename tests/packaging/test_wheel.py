@@ -1,0 +1,126 @@
+"""What users install is the wheel, so the wheel is what is looked at here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import staggerdns
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGIN = "twisted/plugins/staggerdns_plugin.py"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from a copy: leftovers in the checkout do not get in, none are made."""
+    source = tmp_path_factory.mktemp("source")
+    output = tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "setup.cfg", "README.rst", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("staggerdns", "twisted"):
+        ignored = shutil.ignore_patterns("__pycache__", "dropin.cache")
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    # Without isolation: no network is needed, setuptools comes with the test extra.
+    _run(
+        *(sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-index"),
+        *("--no-deps", "--no-build-isolation", "--wheel-dir", str(output), str(source)),
+    )
+    (built,) = output.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def names(wheel: Path) -> set[str]:
+    """Return the names of the files in the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def _run(*command: str, cwd: Path | None = None) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=150
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_every_module_is_in_the_wheel(names: set[str]) -> None:
+    """No room of the package is forgotten in setup.cfg."""
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "staggerdns").rglob("*.py")}
+    assert "staggerdns/tap.py" in modules
+    assert {name for name in names if name.startswith("staggerdns/")} == {
+        *modules,
+        "staggerdns/py.typed",
+    }
+
+
+@pytest.mark.slow
+def test_the_plugin_joins_twisted_without_an_init(names: set[str]) -> None:
+    """Under twisted/ there is the plugin and nothing else: an __init__.py would break Twisted."""
+    assert {name for name in names if name.startswith("twisted/")} == {PLUGIN}
+
+
+def test_the_checkout_does_not_hide_twisted() -> None:
+    """An __init__.py here would replace the real twisted for everything run from the checkout."""
+    files = {path.relative_to(ROOT) for path in (ROOT / "twisted").rglob("*.py")}
+    assert {str(path) for path in files} == {PLUGIN}
+
+
+@pytest.mark.slow
+def test_nothing_else_is_installed(names: set[str]) -> None:
+    """Tests, benchmarks and documents stay out of site-packages."""
+    tops = {name.split("/")[0] for name in names}
+    (metadata,) = (top for top in tops if top.endswith(".dist-info"))
+    assert tops == {"staggerdns", "twisted", metadata}
+
+
+def test_the_version_is_the_same_in_the_package() -> None:
+    """`staggerdns.__version__` and pyproject.toml agree."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert staggerdns.__version__ == project["version"]
+
+
+@pytest.mark.slow
+def test_the_wheel_states_its_version_and_license(wheel: Path) -> None:
+    """The metadata carries the version of pyproject.toml, the license and the oldest Python."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = archive.read(name).decode().splitlines()
+    assert f"Version: {project['version']}" in lines
+    assert "License-Expression: MIT" in lines
+    assert "Requires-Python: >=3.11" in lines
+
+
+@pytest.mark.slow
+def test_twistd_of_an_installed_wheel_lists_staggerdns(wheel: Path, tmp_path: Path) -> None:
+    """`twistd --help` of a fresh environment with the wheel names it and loads its options."""
+    venv = tmp_path / "venv"
+    _run(sys.executable, "-m", "venv", "--without-pip", str(venv))
+    (site,) = venv.glob("lib/python*/site-packages")
+    # The dependencies are those of this environment. The .pth files in there are not followed,
+    # so the checkout stays out of sight.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python = str(venv / "bin" / "python")
+    _run(
+        *(sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python),
+        *("install", "--no-index", "--no-deps", "--ignore-installed", str(wheel)),
+    )
+    start = "from twisted.scripts.twistd import run; run()"
+    listing = _run(python, "-c", start, "--help", cwd=tmp_path)
+    lines = [line.split(maxsplit=1) for line in listing.splitlines()]
+    assert [line[1] for line in lines if line[:1] == ["staggerdns"]] == [
+        "A DNS forwarder that asks its upstreams in two paced tiers."
+    ]
+    assert "--config" in _run(python, "-c", start, "staggerdns", "--help", cwd=tmp_path)
+    found = _run(python, "-c", "import staggerdns; print(staggerdns.__file__)", cwd=tmp_path)
+    assert found.strip() == str(site / "staggerdns" / "__init__.py")

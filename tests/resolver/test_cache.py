@@ -1,0 +1,341 @@
+"""The raw cache on its own: bound, order of use, ageing, stale phase, generations."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+from twisted.internet.task import Clock
+
+from staggerdns.metrics import Metrics
+from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache, CacheLimits
+from staggerdns.wire.answer import Answer, Failed, Pool, Whole
+from staggerdns.wire.constants import Ede
+from staggerdns.wire.question import Question, make_question
+from staggerdns.wire.reply import index_reply
+from tests.strategy.fakes import A, name, negative, own
+
+START = 5000.25
+WWW = make_question(name("www.example"), A)
+OTHER = make_question(name("other.example"), A)
+FAILURE = Failed(Ede.OTHER, FAILURE_TTL)
+
+
+class Larder:
+    """A cache, its clock, and the refreshes that it asked for."""
+
+    def __init__(self, **limits: int) -> None:
+        self.clock = Clock()
+        self.clock.advance(START)
+        self.metrics = Metrics()
+        self.cache = AnswerCache(CacheLimits(**limits), self.clock, self.metrics)
+        self.refreshed: list[bytes] = []
+        self.cache.refresh = lambda question: self.refreshed.append(question.key)
+
+    def at(self, age: float) -> None:
+        """Go to ``age`` seconds after the start."""
+        self.clock.rightNow = START + age
+
+    def ttl(self) -> int:
+        """The TTL that a client gets for WWW now."""
+        entry = self.cache.lookup(WWW.key)
+        assert entry is not None
+        return self.cache.reply_ttl(entry)
+
+
+def pool(*indexes: int, ttl: int = 300) -> Pool:
+    """A pool of some upstreams' own addresses."""
+    return Pool((), tuple(ip_address(own(index)).packed for index in indexes), ttl, ad=False)
+
+
+def no_such_name(ttl: int = 60) -> Whole:
+    """An NXDOMAIN that may be kept for ``ttl`` seconds."""
+    act = negative(0, ttl=ttl, minimum=ttl)
+    assert act.reply is not None
+    return Whole(index_reply(act.reply(WWW), WWW), WWW, ttl, negative=True)
+
+
+def question(number: int) -> Question:
+    """One question of many."""
+    return make_question(name(f"n{number}.example"), A)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 10])
+def test_bound(limit: int) -> None:
+    """The cache takes exactly ``max_entries``; one more pushes one out, and that is counted."""
+    larder = Larder(max_entries=limit)
+    entries = [
+        larder.cache.commit(question(number).key, number, pool(0)) for number in range(limit)
+    ]
+    assert len(larder.cache) == limit
+    assert larder.metrics.cache_evictions.cell().value == 0
+    larder.cache.commit(WWW.key, limit, pool(0))
+    assert len(larder.cache) == limit
+    assert larder.metrics.cache_evictions.cell().value == 1
+    assert [entry.alive for entry in entries] == [False] + [True] * (limit - 1)
+    assert larder.cache.lookup(question(0).key) is None
+    assert larder.cache.lookup(WWW.key) is not None
+
+
+def test_least_recently_used_goes() -> None:
+    """A look-up and a commit both count as use."""
+    larder = Larder(max_entries=3)
+    for number in range(3):
+        larder.cache.commit(question(number).key, 1, pool(0))
+    larder.cache.lookup(question(0).key)
+    larder.cache.commit(question(1).key, 1, pool(0, 1))
+    larder.cache.commit(WWW.key, 2, pool(0))
+    assert larder.cache.lookup(question(2).key) is None
+    larder.cache.commit(OTHER.key, 2, pool(0))
+    assert larder.cache.lookup(question(0).key) is None
+    assert larder.cache.lookup(question(1).key) is not None
+
+
+def test_no_timers() -> None:
+    """Entries cost no timers, however many there are."""
+    larder = Larder()
+    for number in range(100):
+        larder.cache.commit(question(number).key, 1, pool(0, ttl=number))
+    assert larder.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("age", "ttl"), [(0, 300), (0.999, 300), (1, 299), (10.5, 290), (298.9, 2), (299.9, 1)]
+)
+def test_ttl_ages(age: float, ttl: int) -> None:
+    """The TTL given goes down with every second and never below one before the end."""
+    larder = Larder()
+    larder.cache.commit(WWW.key, 1, pool(0, ttl=300))
+    larder.at(age)
+    assert larder.ttl() == ttl
+
+
+@pytest.mark.parametrize(
+    ("age", "ttl"),
+    [(0, 600), (1, 599), (599, 1), (600, 600), (601, 599), (1199, 1), (1200, 600), (3500, 100)],
+)
+def test_user_return_ttl_steps(age: float, ttl: int) -> None:
+    """A long TTL is given in steps: 600 s minus the age modulo 600."""
+    larder = Larder()
+    larder.cache.commit(WWW.key, 1, pool(0, ttl=3600))
+    larder.at(age)
+    assert larder.ttl() == ttl
+
+
+def test_user_return_ttl_off() -> None:
+    """0 turns the steps off: the client gets what remains."""
+    larder = Larder(user_return_ttl=0)
+    larder.cache.commit(WWW.key, 1, pool(0, ttl=3600))
+    larder.at(601)
+    assert larder.ttl() == 2999
+
+
+@pytest.mark.parametrize("stored", [1023.9, 4095.7, 16383.99, 1.1, 99999.123])
+def test_full_ttl_whatever_the_clock_says(stored: float) -> None:
+    """A fresh answer has its whole TTL: no second is lost in the arithmetic."""
+    for number in range(300):
+        larder = Larder()
+        larder.clock.rightNow = stored + number * 0.0123
+        larder.cache.commit(WWW.key, 1, pool(0, ttl=300))
+        assert larder.ttl() == 300
+
+
+def test_true_until_the_ttl_changes() -> None:
+    """A ready reply is good exactly as long as the TTL in it is."""
+    larder = Larder()
+    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=3))
+    for age in (0, 0.5, 1.0, 1.75, 2.5):
+        larder.at(age)
+        until = larder.cache.true_until(entry)
+        ttl = larder.ttl()
+        larder.at(until - START - 0.001)
+        assert larder.ttl() == ttl
+        larder.at(until - START + 0.001)
+        # At the end the entry turns stale, which is another TTL again.
+        assert larder.ttl() == ttl - 1 or larder.cache.is_stale(entry)
+    assert larder.cache.true_until(entry) > larder.clock.seconds()
+
+
+def test_stale_phase() -> None:
+    """An expired entry is given for ``max_stale`` with the short TTL, then never again."""
+    larder = Larder(max_stale=100, fast_response_ttl=7)
+    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=10))
+    larder.at(9.999)
+    assert not larder.cache.is_stale(entry)
+    assert larder.refreshed == []
+    larder.at(10)
+    assert larder.cache.is_stale(entry)
+    assert larder.ttl() == 7
+    assert larder.refreshed == [WWW.key]
+    larder.at(109.999)
+    assert larder.ttl() == 7
+    larder.at(110)
+    assert larder.cache.lookup(WWW.key) is None
+    assert not entry.alive
+    assert len(larder.cache) == 0
+
+
+def test_stale_off() -> None:
+    """``max_stale`` 0: what has expired is gone."""
+    larder = Larder(max_stale=0)
+    larder.cache.commit(WWW.key, 1, pool(0, ttl=10))
+    larder.at(10)
+    assert larder.cache.lookup(WWW.key) is None
+    assert larder.refreshed == []
+
+
+def test_one_refresh_and_its_retry() -> None:
+    """A stale entry is refreshed once, and again only after ``fast_response_ttl``."""
+    larder = Larder(fast_response_ttl=5)
+    larder.cache.commit(WWW.key, 1, pool(0, ttl=10))
+    for age, refreshes in [(10, 1), (10.1, 1), (14.9, 1), (15, 2), (19.9, 2), (20, 3)]:
+        larder.at(age)
+        larder.cache.lookup(WWW.key)
+        assert len(larder.refreshed) == refreshes
+
+
+def test_failed_refresh_keeps_the_entry() -> None:
+    """A failure takes nothing away, and the next try waits for ``fast_response_ttl``."""
+    larder = Larder(fast_response_ttl=5)
+    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=10))
+    larder.at(10)
+    larder.cache.lookup(WWW.key)
+    larder.at(13)
+    assert larder.cache.commit(WWW.key, 2, FAILURE) is entry
+    assert entry.alive
+    larder.at(17.9)
+    assert larder.cache.lookup(WWW.key) is entry
+    assert len(larder.refreshed) == 1
+    larder.at(18)
+    assert larder.cache.lookup(WWW.key) is entry
+    assert len(larder.refreshed) == 2
+
+
+def test_failure_after_the_stale_phase() -> None:
+    """What may no longer be given does not come back because a refresh failed."""
+    larder = Larder(max_stale=5)
+    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=10))
+    larder.at(16)
+    failed = larder.cache.commit(WWW.key, 2, FAILURE)
+    assert failed.answer is FAILURE
+    assert not entry.alive
+
+
+def test_failure_is_remembered_briefly_and_never_stale() -> None:
+    """SERVFAIL is kept for a second and not a moment longer (RFC 9520)."""
+    larder = Larder()
+    entry = larder.cache.commit(WWW.key, 1, FAILURE)
+    larder.at(0.999)
+    assert larder.cache.lookup(WWW.key) is entry
+    larder.at(1)
+    assert larder.cache.lookup(WWW.key) is None
+    assert larder.refreshed == []
+    assert not entry.alive
+
+
+def test_answer_replaces_a_failure() -> None:
+    """A remembered failure gives way to whatever is better."""
+    larder = Larder()
+    failed = larder.cache.commit(WWW.key, 1, FAILURE)
+    entry = larder.cache.commit(WWW.key, 2, pool(0))
+    assert larder.cache.lookup(WWW.key) is entry
+    assert not failed.alive
+
+
+@pytest.mark.parametrize(
+    ("limits", "ttl", "kept"),
+    [
+        ({}, 86_400, 86_400),
+        ({}, 86_401, 86_400),
+        ({"max_ttl": 50}, 51, 50),
+        ({"max_ttl": 50}, 49, 49),
+        ({"max_ttl": 0}, 1_000_000, 1_000_000),
+        ({"min_ttl": 20}, 19, 20),
+        ({"min_ttl": 20}, 0, 20),
+        ({"min_ttl": 20}, 21, 21),
+        ({"min_ttl": 30, "max_ttl": 30}, 5, 30),
+    ],
+)
+def test_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
+    """``min_ttl`` and ``max_ttl`` clamp what enters; 0 turns them off."""
+    larder = Larder(**limits, user_return_ttl=0)
+    larder.cache.commit(WWW.key, 1, pool(0, ttl=ttl))
+    assert larder.ttl() == kept
+
+
+@pytest.mark.parametrize(
+    ("limits", "ttl", "kept"),
+    [
+        ({}, 60, 60),
+        ({}, 301, 300),
+        ({"max_negative_ttl": 0}, 4000, 4000),
+        ({"max_negative_ttl": 0, "max_ttl": 1000}, 4000, 1000),
+        ({"min_ttl": 100}, 60, 60),
+    ],
+)
+def test_negative_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
+    """Negatives are kept as their SOA says, at most ``max_negative_ttl``."""
+    larder = Larder(**limits, user_return_ttl=0)
+    larder.cache.commit(WWW.key, 1, no_such_name(ttl))
+    assert larder.ttl() == kept
+
+
+def test_negative_without_a_lifetime() -> None:
+    """A negative without an SOA is not kept (RFC 2308 section 5)."""
+    larder = Larder(min_ttl=60)
+    larder.cache.commit(WWW.key, 1, no_such_name(0))
+    assert len(larder.cache) == 0
+
+
+def test_zero_ttl_is_given_but_not_kept() -> None:
+    """TTL 0 goes to whoever asked, as 0, and takes the place of what was there."""
+    larder = Larder()
+    old = larder.cache.commit(WWW.key, 1, pool(0))
+    entry = larder.cache.commit(WWW.key, 2, pool(1, ttl=0))
+    assert larder.cache.reply_ttl(entry) == 0
+    assert not larder.cache.is_stale(entry)
+    assert larder.cache.lookup(WWW.key) is None
+    assert not old.alive
+
+
+def answers() -> list[Answer]:
+    """One answer of each kind."""
+    return [pool(1), pool(1, ttl=0), no_such_name(), FAILURE]
+
+
+@pytest.mark.parametrize("answer", answers(), ids=["pool", "ttl 0", "negative", "failure"])
+def test_an_older_generation_changes_nothing(answer: Answer) -> None:
+    """A collection that ends after a newer one neither replaces nor removes its answer."""
+    larder = Larder()
+    new = larder.cache.commit(WWW.key, 7, pool(0))
+    larder.at(100)
+    assert larder.cache.commit(WWW.key, 6, answer) is new
+    assert larder.cache.lookup(WWW.key) is new
+    assert new.alive
+    assert larder.ttl() == 200
+
+
+def test_the_same_generation_goes_on() -> None:
+    """A collection may commit as often as its pool grows; each commit voids the last entry."""
+    larder = Larder()
+    first = larder.cache.commit(WWW.key, 7, pool(0))
+    second = larder.cache.commit(WWW.key, 7, pool(0, 1))
+    assert larder.cache.lookup(WWW.key) is second
+    assert (first.alive, second.alive) == (False, True)
+    assert len(larder.cache) == 1
+
+
+def test_keys_do_not_meet() -> None:
+    """Type, class, DO and CD are part of the key; case is not."""
+    larder = Larder()
+    questions = [
+        make_question(name("www.example"), A),
+        make_question(name("www.example"), 28),
+        make_question(name("www.example"), A, 3),
+        make_question(name("www.example"), A, do=True),
+        make_question(name("www.example"), A, cd=True),
+        make_question(name("www.example"), A, do=True, cd=True),
+    ]
+    entries = [larder.cache.commit(asked.key, 1, pool(0)) for asked in questions]
+    assert [larder.cache.lookup(asked.key) for asked in questions] == entries
+    assert larder.cache.lookup(make_question(name("WWW.eXample"), A).key) is entries[0]

@@ -1,0 +1,391 @@
+"""One flight per question: followers, joiners, generations, limits, shutdown (SPEC section 2)."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import CancelledError
+
+from staggerdns.resolver import forwarder as forwarder_module
+from staggerdns.resolver.cache import CacheLimits
+from staggerdns.resolver.collection import Collection
+from staggerdns.resolver.forwarder import MAX_COLLECTIONS, MAX_FOLLOWERS
+from staggerdns.wire.answer import Failed
+from staggerdns.wire.constants import Ede
+from tests.strategy.fakes import (
+    AAAA,
+    NOERROR,
+    NXDOMAIN,
+    SERVFAIL,
+    SILENT,
+    Client,
+    Stage,
+    fails,
+    negative,
+    own,
+    says,
+    says_own,
+)
+
+
+def ede_of(client: Client) -> int:
+    """The extended error of a failed answer."""
+    assert isinstance(client.entry.answer, Failed)
+    return client.entry.answer.ede
+
+
+def test_followers_get_the_first_answer() -> None:
+    """Whoever asks during the active phase waits for the same answer; upstreams are asked once."""
+    stage = Stage(says_own(0, 48), says_own(1, 60), says_own(2, 10))
+    clients = [stage.ask()]
+    for at in (10, 20, 47):
+        stage.run_to(at)
+        clients.append(stage.ask())
+    stage.run()
+    assert [client.at for client in clients] == [48] * 4
+    assert len({client.entry for client in clients}) == 1
+    assert len(stage.launches) == 3
+    assert stage.metrics.followers.cell().value == 3
+
+
+@pytest.mark.parametrize("qtype", [1, AAAA])
+def test_case_is_no_difference(qtype: int) -> None:
+    """The name counts without its case."""
+    stage = Stage(says(10, own(0)))
+    stage.ask(stage.question("www.example", qtype))
+    stage.ask(stage.question("WWW.EXample", qtype))
+    assert len(stage.launches) == 1
+    stage.run()
+
+
+def test_what_makes_another_flight() -> None:
+    """Name, type, DO and CD are each a question of their own."""
+    stage = Stage(says_own(0, 10))
+    questions = [
+        stage.question(),
+        stage.question("w.example"),
+        stage.question(qtype=AAAA),
+        stage.question(do=True),
+        stage.question(cd=True),
+        stage.question(do=True, cd=True),
+    ]
+    for question in questions * 2:
+        stage.ask(question)
+    assert len(stage.launches) == len(questions)
+    stage.run()
+    stage.assert_nothing_left()
+
+
+def test_the_cache_answers_while_the_collection_runs() -> None:
+    """After the first answer newcomers are served from the cache with the pool so far."""
+    stage = Stage(says_own(0, 10), says_own(1, 70), says_own(2, 500))
+    stage.ask()
+    stage.run_to(80)
+    client = stage.ask()
+    assert client.addresses == [own(0), own(1)]
+    assert len(stage.launches) == 3
+    stage.run()
+
+
+def test_joiners_where_the_cache_cannot_answer() -> None:
+    """TTL 0: newcomers join the running collection, at once; after its end a new one starts."""
+    stage = Stage(says_own(0, 10, 0), says_own(1, 70, 0), says_own(2, 500, 0))
+    first = stage.ask()
+    stage.run_to(80)
+    joiner = stage.ask()
+    assert (joiner.at, joiner.addresses) == (80, [own(0), own(1)])
+    assert stage.cache.reply_ttl(joiner.entry) == 0
+    assert len(stage.launches) == 3
+    stage.run()
+    assert first.addresses == [own(0)]
+    assert len(stage.cache) == 0
+    stage.ask()
+    assert len(stage.launches) == 5
+    stage.run()
+    stage.assert_nothing_left()
+
+
+def test_joiners_of_a_negative_without_soa() -> None:
+    """A negative that may not be kept is shared by whoever joins its collection."""
+    stage = Stage(negative(5, soa=False), negative(5, soa=False), SILENT)
+    stage.ask()
+    stage.run_to(100)
+    joiner = stage.ask()
+    assert (joiner.at, joiner.rcode) == (100, NXDOMAIN)
+    assert len(stage.launches) == 3
+    stage.run()
+
+
+def test_the_first_client_goes_away() -> None:
+    """The collection belongs to the question: a follower lives on, the pool gets complete."""
+    stage = Stage(says_own(0, 40), says_own(1, 50), says_own(2, 10))
+    first = stage.ask()
+    stage.run_to(10)
+    follower = stage.ask()
+    stage.run_to(20)
+    first.deferred.cancel()
+    stage.run()
+    assert not first.answers
+    assert first.failures[0].check(CancelledError)
+    assert follower.at == 40
+    assert stage.pool() == [own(0), own(1), own(2)]
+    assert [upstream.marks for upstream in stage.upstreams] == [0, 0, 0]
+
+
+def test_everybody_goes_away() -> None:
+    """With nobody waiting any more the answer still lands in the cache."""
+    stage = Stage(says_own(0, 40))
+    clients = [stage.ask(), stage.ask()]
+    for client in clients:
+        client.deferred.cancel()
+    stage.run()
+    assert stage.pool() == [own(0)]
+    assert [len(client.failures) for client in clients] == [1, 1]
+    stage.assert_nothing_left()
+
+
+def test_cancelled_twice_and_too_late() -> None:
+    """Going away twice, or after the answer, disturbs nobody."""
+    stage = Stage(says_own(0, 40))
+    first, second = stage.ask(), stage.ask()
+    first.deferred.cancel()
+    first.deferred.cancel()
+    stage.run()
+    second.deferred.cancel()
+    assert second.addresses == [own(0)]
+    assert not second.failures
+
+
+def test_a_follower_that_raises() -> None:
+    """What one client's callback does is no matter to the others."""
+    stage = Stage(says_own(0, 40))
+    first, second = stage.ask(), stage.ask()
+
+    def fail(_: object) -> None:
+        raise RuntimeError("a client's own fault")
+
+    first.deferred.addCallback(fail)
+    seen: list[object] = []
+    first.deferred.addErrback(seen.append)
+    stage.run()
+    assert len(seen) == 1
+    assert second.at == 40
+
+
+def test_asking_again_from_the_callback() -> None:
+    """A client that asks the same again as it is answered gets the answer, not a new collection."""
+    stage = Stage(says_own(0, 40, 0), says_own(1, 90, 0))
+    first = stage.ask()
+    again: list[Client] = []
+    first.deferred.addCallback(lambda _: again.append(stage.ask()))
+    stage.run()
+    assert again[0].at == 40
+    assert len(stage.launches) == 2
+
+
+def test_an_old_collection_ends_after_a_new_one() -> None:
+    """The generation decides, not the time: what an old collection brings late changes nothing."""
+    stage = Stage(says_own(0, 10))
+    books = stage.forwarder._books
+    over: list[bytes] = []
+    question = stage.question()
+    old = Collection(question, 1, books, over.append)
+    new = Collection(question, 2, books, over.append)
+    stage.script(says_own(7, 100))
+    old.begin(stage.strategy.ask(question, old))
+    late = Client(stage.clock, old.join())
+    stage.script(says_own(8, 20))
+    new.begin(stage.strategy.ask(question, new))
+    stage.run_to(50)
+    entry = stage.cache.lookup(question.key)
+    assert stage.pool() == [own(8)]
+    stage.run()
+    assert stage.cache.lookup(question.key) is entry
+    assert entry is not None
+    assert entry.alive
+    assert (late.at, late.addresses) == (100, [own(8)])
+    assert over == [question.key] * 2
+
+
+def test_generations_grow() -> None:
+    """Each collection has a later number than the one before, whatever it was about."""
+    stage = Stage(says_own(0, 10, 1))
+    generations = []
+    for index in range(3):
+        stage.ask(stage.question(f"n{index % 2}.example"))
+        stage.run()
+        generations.append(max(entry.generation for entry in stage.cache._entries.values()))
+        stage.run_to(stage.now + 1500)
+    stage.run()
+    assert generations == sorted(set(generations))
+
+
+def test_refresh_behind_a_stale_answer() -> None:
+    """A stale entry is given at once while one collection runs; its pool then takes over."""
+    stage = Stage(says_own(0, 10, 60), says_own(1, 20, 60))
+    stage.ask()
+    stage.run()
+    stage.script(says_own(2, 10), says_own(3, 20))
+    stage.run_to(61_000)
+    stale = stage.ask()
+    assert (stale.at, stale.addresses) == (61_000, [own(0), own(1)])
+    assert stage.cache.is_stale(stale.entry)
+    stage.run_to(61_005)
+    stage.ask()
+    assert len(stage.launches) == 4
+    assert stage.metrics.refreshes.cell().value == 1
+    stage.run()
+    assert stage.pool() == [own(2), own(3)]
+    assert not stale.entry.alive
+
+
+def test_failed_refresh() -> None:
+    """When the refresh fails the old answer stays and is asked for again after 5 s."""
+    stage = Stage(says_own(0, 10, 60))
+    stage.ask()
+    stage.run()
+    stage.script(fails(10))
+    for at, launches in [(61_000, 2), (61_500, 2), (66_009, 2), (66_010, 3), (71_019, 3)]:
+        stage.run_to(at)
+        client = stage.ask()
+        assert client.addresses == [own(0)]
+        assert len(stage.launches) == launches
+    stage.run()
+    stage.assert_nothing_left()
+
+
+def test_nxdomain_takes_over_at_a_refresh() -> None:
+    """A negative is a healthy answer: it replaces what has expired."""
+    stage = Stage(says_own(0, 10, 60))
+    stage.ask()
+    stage.run()
+    stage.script(negative(10))
+    stage.run_to(61_000)
+    stage.ask()
+    stage.run()
+    assert stage.ask().rcode == NXDOMAIN
+
+
+def test_refresh_is_no_second_flight() -> None:
+    """A refresh asked for while the question is being collected starts nothing."""
+    stage = Stage(says_own(0, 10, 1), says_own(1, 1500, 300))
+    stage.ask()
+    stage.run_to(1100)
+    assert stage.cache.is_stale(stage.ask().entry)
+    assert len(stage.launches) == 2
+    assert stage.metrics.refreshes.cell().value == 0
+    stage.run()
+
+
+def test_most_followers() -> None:
+    """At the limit all wait and are answered; one more is shed at once with SERVFAIL."""
+    stage = Stage(says_own(0, 40))
+    clients = [stage.ask() for _ in range(MAX_FOLLOWERS)]
+    assert stage.metrics.shed.cell().value == 0
+    one_more = stage.ask()
+    assert (one_more.at, one_more.rcode) == (0, SERVFAIL)
+    assert stage.metrics.shed.cell().value == 1
+    # A place that becomes free can be taken.
+    clients.pop().deferred.cancel()
+    clients.append(stage.ask())
+    stage.run()
+    assert {client.at for client in clients} == {40}
+    assert {client.rcode for client in clients} == {NOERROR}
+    assert len(stage.cache) == 1
+
+
+def test_most_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit a new question is shed, a known one joins, and room comes back."""
+    assert MAX_COLLECTIONS == 20_000
+    monkeypatch.setattr(forwarder_module, "MAX_COLLECTIONS", 5)
+    stage = Stage(says_own(0, 40))
+    clients = [stage.ask(stage.question(f"n{index}.example")) for index in range(5)]
+    assert stage.running == 5
+    shed = stage.ask()
+    assert (shed.at, shed.rcode) == (0, SERVFAIL)
+    assert stage.metrics.shed.cell().value == 1
+    joined = stage.ask(stage.question("n4.example"))
+    assert len(stage.launches) == 5
+    stage.run()
+    assert [client.at for client in [*clients, joined]] == [40] * 6
+    assert stage.ask().answers == []
+    stage.run()
+    assert stage.pool() == [own(0)]
+
+
+def test_a_stale_answer_needs_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refresh that finds no room is dropped; the stale answer is given all the same."""
+    stage = Stage(says_own(0, 10, 60))
+    stage.ask()
+    stage.run()
+    monkeypatch.setattr(forwarder_module, "MAX_COLLECTIONS", 0)
+    stage.run_to(61_000)
+    assert stage.ask().addresses == [own(0)]
+    assert stage.metrics.refreshes.cell().value == 0
+    stage.assert_nothing_left()
+
+
+def test_shutdown_in_mid_collection() -> None:
+    """Closing ends every collection: followers get SERVFAIL, nothing is left, nobody is marked."""
+    stage = Stage(SILENT, SILENT, SILENT, SILENT, SILENT)
+    clients = [stage.ask(stage.question(f"n{index % 10}.example")) for index in range(20)]
+    stage.run_to(320)
+    assert stage.running == 10
+    stage.forwarder.close()
+    stage.assert_nothing_left()
+    assert {(client.at, client.rcode) for client in clients} == {(320, SERVFAIL)}
+    assert {ede_of(client) for client in clients} == {Ede.NOT_READY}
+    assert [upstream.marks for upstream in stage.upstreams] == [0] * 5
+
+
+def test_shutdown_keeps_what_is_known() -> None:
+    """A collection that has answered ends silently; its pool so far stays in the cache."""
+    stage = Stage(says_own(0, 10), SILENT, says_own(2, 5), SILENT)
+    client = stage.ask()
+    stage.run_to(70)
+    stage.forwarder.close()
+    stage.assert_nothing_left()
+    assert client.addresses == [own(0)]
+    assert stage.pool() == [own(0), own(2)]
+
+
+def test_shutdown_gives_stale_rather_than_nothing() -> None:
+    """A refresh cut short by the shutdown leaves the stale entry where it is."""
+    stage = Stage(says_own(0, 10, 60))
+    stage.ask()
+    stage.run()
+    stage.script(SILENT)
+    stage.run_to(61_000)
+    stage.ask()
+    stage.forwarder.close()
+    stage.assert_nothing_left()
+    assert stage.ask().addresses == [own(0)]
+
+
+def test_closed_for_good() -> None:
+    """After the close nothing is asked any more; closing twice is harmless."""
+    stage = Stage(says_own(0, 10))
+    stage.forwarder.close()
+    client = stage.ask()
+    stage.forwarder.close()
+    assert (client.at, client.rcode) == (0, SERVFAIL)
+    assert stage.launches == []
+    stage.assert_nothing_left()
+
+
+def test_names_share_nothing() -> None:
+    """Many questions at once: each is asked of everybody once and ends in its own entry."""
+    stage = Stage(
+        *[says_own(index, 10 + 30 * index) for index in range(5)],
+        limits=CacheLimits(max_entries=100),
+    )
+    questions = [stage.question(f"n{index}.example") for index in range(30)]
+    clients = []
+    for index, question in enumerate(questions):
+        stage.run_to(index * 7)
+        clients.append(stage.ask(question))
+    stage.run()
+    assert len(stage.launches) == 5 * 30
+    for index, question in enumerate(questions):
+        assert clients[index].at == index * 7 + 10
+        assert sorted(stage.pool(question)) == [own(number) for number in range(5)]
+    stage.assert_nothing_left()

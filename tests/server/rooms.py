@@ -1,0 +1,110 @@
+"""A server on a clock, with a forwarder that does what a test says."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import cast
+
+import dns.message
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from staggerdns.journal import Journal
+from staggerdns.metrics import Metrics
+from staggerdns.resolver.cache import AnswerCache, CacheLimits
+from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.forwarder import Forwarder
+from staggerdns.server.access import Access, Network
+from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.question import Question
+from tests.harness.clients import parse
+
+FRIEND = "192.0.2.77"
+"""A client that may ask; the test rooms allow 192.0.2.0/24 and 2001:db8::/32."""
+STRANGER = "198.51.100.7"
+
+
+def pool(count: int = 1, *, ttl: int = 300, ad: bool = False) -> Pool:
+    """Return a pool of this many IPv4 addresses, 198.18.0.0 and the following."""
+    first = ip_address("198.18.0.0")
+    return Pool((), tuple((first + number).packed for number in range(count)), ttl, ad)
+
+
+class FakeForwarder:
+    """Notes what it is asked; ``instant`` answers at once, else the test answers ``waiting``."""
+
+    def __init__(self) -> None:
+        self.asked: list[Question] = []
+        self.waiting: list[Deferred[Entry]] = []
+        self.cancelled: list[Deferred[Entry]] = []
+        self.refreshed: list[Question] = []
+        self.instant: Entry | None = None
+
+    def find(self, question: Question) -> Deferred[Entry]:
+        """Stand in for `Forwarder.find`."""
+        self.asked.append(question)
+        if self.instant is not None:
+            return succeed(self.instant)
+        found: Deferred[Entry] = Deferred(self.cancelled.append)
+        self.waiting.append(found)
+        return found
+
+    def refresh(self, question: Question) -> None:
+        """Stand in for `Forwarder.refresh`."""
+        self.refreshed.append(question)
+
+
+class Room:
+    """A factory and all that it stands on."""
+
+    def __init__(self, *, idle_timeout: float = 10.0, max_connections: int = 3) -> None:
+        self.clock = Clock()
+        self.metrics = Metrics()
+        self.forwarder = FakeForwarder()
+        self.cache = AnswerCache(CacheLimits(), self.clock, self.metrics)
+        self.cache.refresh = self.forwarder.refresh
+        self.access = Access([Network("192.0.2.0/24"), Network("2001:db8::/32")])
+        self.factory = StaggerServerFactory(
+            caches=[self.cache],
+            clients=[cast("Forwarder", self.forwarder)],
+            access=self.access,
+            clock=self.clock,
+            metrics=self.metrics,
+            journal=Journal(),
+            stream_limits=StreamLimits(idle_timeout=idle_timeout, max_connections=max_connections),
+        )
+        self._generation = 0
+
+    def commit(self, question: Question, answer: Answer) -> Entry:
+        """Store an answer as a new collection would."""
+        self._generation += 1
+        return self.cache.commit(question.key, self._generation, answer)
+
+    def entry(self, answer: Answer, lifetime: int = 300) -> Entry:
+        """Return an entry that is not in the cache."""
+        return Entry(answer, 1, self.clock.seconds(), lifetime)
+
+    def now(
+        self, message: bytes, host: str = FRIEND, transport: str = "udp"
+    ) -> dns.message.Message | None:
+        """Return the reply that is given at once, as dnspython reads it."""
+        reply = self.factory.serve(message, host, transport)
+        assert not isinstance(reply, Deferred)
+        return None if reply is None else parse(reply)
+
+    def reply(
+        self, message: bytes, host: str = FRIEND, transport: str = "udp"
+    ) -> dns.message.Message:
+        """Return the reply that must be given at once."""
+        found = self.now(message, host, transport)
+        assert found is not None
+        return found
+
+    def later(self, message: bytes, host: str = FRIEND, transport: str = "udp") -> list[bytes]:
+        """Return a list that the reply will be put into when it comes."""
+        replies: list[bytes] = []
+        reply = self.factory.serve(message, host, transport)
+        assert isinstance(reply, Deferred)
+        reply.addCallback(replies.append)
+        return replies

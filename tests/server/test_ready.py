@@ -1,0 +1,90 @@
+"""Replies that are ready as bytes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from staggerdns.metrics import HitCell
+from staggerdns.resolver.entry import Entry
+from staggerdns.server.access import Access, Network
+from staggerdns.server.ready import MAX_READY, ReadyReplies
+from tests.server.rooms import FRIEND, STRANGER, pool
+
+QUERY = b"\x12\x34rest of a query"
+REPLY = b"\x12\x34rest of a reply"
+
+
+class Table:
+    """A table with one reply in it, for ``FRIEND``, until 10 s."""
+
+    def __init__(self) -> None:
+        self.access = Access([Network("192.0.2.0/24")])
+        self.access.allows(FRIEND)
+        self.ready = ReadyReplies(self.access)
+        self.entry = Entry(pool(), 1, 0.0, 300)
+        self.cell = HitCell(("udp", "A", "NOERROR"))
+        self.ready.keep(QUERY, REPLY, 10.0, self.entry, self.cell)
+
+
+def test_a_ready_reply_gets_the_id_of_its_query() -> None:
+    """Equal bytes after the ID get equal bytes after the ID, and are counted."""
+    table = Table()
+    for message_id in (b"\0\0", b"\xff\xff", b"\x12\x34"):
+        reply = table.ready.reply(message_id + QUERY[2:], FRIEND, 0.0)
+        assert reply == message_id + REPLY[2:]
+    assert table.cell.value == 3
+    assert len(table.ready) == 1
+
+
+@pytest.mark.parametrize("now", [0.0, 9.999, 10.0, 11.0])
+def test_until(now: float) -> None:
+    """A reply is ready until its time, and not at it."""
+    table = Table()
+    assert (table.ready.reply(QUERY, FRIEND, now) is not None) == (now < 10)
+    assert table.cell.value == (now < 10)
+
+
+def test_a_dead_entry() -> None:
+    """What is made from an entry is void when the entry is."""
+    table = Table()
+    table.entry.alive = False
+    assert table.ready.reply(QUERY, FRIEND, 0.0) is None
+    table.ready.keep(QUERY, REPLY[:-1], 10.0, Entry(pool(), 2, 0.0, 300), table.cell)
+    assert table.ready.reply(QUERY, FRIEND, 0.0) == REPLY[:-1]
+
+
+def test_strangers() -> None:
+    """Only hosts that access control has let in already are answered here."""
+    table = Table()
+    other = "192.0.2.78"
+    assert table.ready.reply(QUERY, STRANGER, 0.0) is None
+    assert table.ready.reply(QUERY, other, 0.0) is None
+    table.access.allows(STRANGER)
+    table.access.allows(other)
+    assert table.ready.reply(QUERY, STRANGER, 0.0) is None
+    assert table.ready.reply(QUERY, other, 0.0) == REPLY
+
+
+@given(st.binary(max_size=40))
+def test_any_other_bytes(message: bytes) -> None:
+    """What is not in the table byte for byte gets nothing; nothing raises."""
+    table = Table()
+    if message[2:] != QUERY[2:]:
+        assert table.ready.reply(message, FRIEND, 0.0) is None
+        assert table.cell.value == 0
+
+
+def test_table_limit() -> None:
+    """`MAX_READY` replies are kept; one more makes the table start anew."""
+    table = Table()
+    for number in range(MAX_READY - 1):
+        query = b"id" + number.to_bytes(4, "big")
+        table.ready.keep(query, REPLY, 10.0, table.entry, table.cell)
+    assert len(table.ready) == MAX_READY
+    assert table.ready.reply(QUERY, FRIEND, 0.0) == REPLY
+    table.ready.keep(b"id one more", REPLY, 10.0, table.entry, table.cell)
+    assert len(table.ready) == 1
+    assert table.ready.reply(QUERY, FRIEND, 0.0) is None
+    assert table.ready.reply(b"\x12\x34 one more", FRIEND, 0.0) == REPLY

@@ -1,0 +1,371 @@
+"""Upstreams that follow a script on a `task.Clock`, and a whole forwarder in front of them.
+
+A `ScriptedUpstream` is a real `Upstream`, health and metrics included, whose transport sends
+nothing: it does what its `Act` says, at the time that it says. Times are milliseconds here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, NamedTuple, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from staggerdns.journal import Journal
+from staggerdns.metrics import Metrics
+from staggerdns.resolver.cache import AnswerCache, CacheLimits
+from staggerdns.resolver.collection import PoolRules
+from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.forwarder import Forwarder
+from staggerdns.strategy.parallel import Pace, Parallel
+from staggerdns.upstream.address import parse_upstream
+from staggerdns.upstream.datagram import DatagramTransport
+from staggerdns.upstream.exchange import Exchange
+from staggerdns.upstream.upstream import Upstream
+from staggerdns.wire.answer import Pool
+from staggerdns.wire.names import from_labels
+from staggerdns.wire.question import Question, make_question
+
+A, CNAME, SOA, MX, TXT, AAAA = 1, 5, 6, 15, 16, 28
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, REFUSED = 0, 1, 2, 3, 5
+START = 1000.0
+"""Seconds on the clock when a test begins: never 0, which could hide a missing "now"."""
+
+_ENDLESS = 20_000  # far more calls than any test makes
+_TO_THE_QUESTION = b"\xc0\x0c"
+
+
+def name(text: str) -> bytes:
+    """The wire form of a name without escapes."""
+    return from_labels([label.encode() for label in text.split(".") if label])
+
+
+def record(owner: bytes, rtype: int, ttl: int, data: bytes) -> bytes:
+    """A resource record of class IN in wire form."""
+    return owner + struct.pack("!HHIH", rtype, 1, ttl, len(data)) + data
+
+
+def reply(
+    question: Question,
+    answers: Sequence[bytes] = (),
+    authority: Sequence[bytes] = (),
+    *,
+    rcode: int = NOERROR,
+    flags: int = 0x8180,
+) -> bytes:
+    """A reply message to ``question`` with the ID 0."""
+    header = struct.pack("!6H", 0, flags | rcode, 1, len(answers), len(authority), 0)
+    return header + question.section + b"".join(answers) + b"".join(authority)
+
+
+@dataclass(frozen=True)
+class Act:
+    """What an upstream does with a query: a reply or an error, ``after`` milliseconds.
+
+    ``after`` None: at once, inside of the sending. Neither reply nor error: nothing, ever.
+    """
+
+    after: float | None = 0
+    reply: Callable[[Question], bytes] | None = None
+    error: str = ""
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing ever comes."""
+        return self.reply is None and not self.error
+
+
+SILENT = Act()
+
+
+def says(
+    after: float, *addresses: str, ttl: int = 300, chain: Sequence[str] = (), flags: int = 0x8180
+) -> Act:
+    """Answer with these addresses, at the end of a CNAME chain if there is one."""
+    packed = [ip_address(address).packed for address in addresses]
+
+    def answer(question: Question) -> bytes:
+        owner, records = _TO_THE_QUESTION, []
+        for target in chain:
+            records.append(record(owner, CNAME, ttl, name(target)))
+            owner = name(target)
+        records += [record(owner, A if len(data) == 4 else AAAA, ttl, data) for data in packed]
+        return reply(question, records, flags=flags)
+
+    return Act(after, answer)
+
+
+def own(index: int) -> str:
+    """The address that only upstream number ``index`` knows."""
+    return f"203.0.113.{index + 1}"
+
+
+def says_own(index: int, after: float, ttl: int = 300) -> Act:
+    """Answer with the upstream's own address."""
+    return says(after, own(index), ttl=ttl)
+
+
+def negative(
+    after: float, rcode: int = NXDOMAIN, ttl: int = 120, minimum: int = 60, *, soa: bool = True
+) -> Act:
+    """Answer NXDOMAIN (or NOERROR, so NODATA) with an SOA of our own."""
+    numbers = struct.pack("!5I", 1, 3600, 600, 86400, minimum)
+    data = name("ns.example") + name("admin.example") + numbers
+    section = [record(name("example"), SOA, ttl, data)] if soa else []
+    return Act(after, lambda question: reply(question, [], section, rcode=rcode))
+
+
+def fails(after: float, rcode: int = SERVFAIL) -> Act:
+    """Answer with an error code."""
+    return Act(after, lambda question: reply(question, rcode=rcode))
+
+
+def garbles(after: float) -> Act:
+    """Answer with a message that is cut in its record."""
+    return Act(after, lambda question: says(0, own(0)).reply(question)[:-2])  # type: ignore[misc]
+
+
+def unreachable(after: float | None, reason: str = "connection refused") -> Act:
+    """A network error; ``after`` None: inside of the sending, as a bad route gives it."""
+    return Act(after, None, reason)
+
+
+def gives(after: float, rtype: int, data: bytes, ttl: int = 300) -> Act:
+    """Answer with one record of any type."""
+    return Act(
+        after, lambda question: reply(question, [record(_TO_THE_QUESTION, rtype, ttl, data)])
+    )
+
+
+class Launch(NamedTuple):
+    """A query that went to an upstream: milliseconds after the start, whom, in which tier."""
+
+    at: float
+    upstream: int
+    tier: str
+
+
+class ScriptedTransport(DatagramTransport):
+    """Does what ``act`` says instead of sending."""
+
+    def __init__(self, clock: Clock, index: int, act: Act, launches: list[Launch]) -> None:
+        self.act = act
+        self.questions: list[Question] = []
+        self._clock = clock
+        self._index = index
+        self._launches = launches
+
+    def send(self, exchange: Exchange) -> None:
+        """Note the query and schedule what the script wants."""
+        at = milliseconds(self._clock.seconds())
+        self._launches.append(Launch(at, self._index, exchange.tier))
+        self.questions.append(exchange.question)
+        act = self.act
+        if act.silent:
+            return
+        if act.after is None:
+            self._deliver(exchange, act)
+            return
+        call = self._clock.callLater(act.after / 1000, self._deliver, exchange, act)
+        exchange.forget = lambda _: call.cancel()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    @staticmethod
+    def _deliver(exchange: Exchange, act: Act) -> None:
+        exchange.forget = None
+        if act.reply is None:
+            exchange.error(act.error)
+        else:
+            exchange.reply(act.reply(exchange.question), final=True)
+
+
+class ScriptedUpstream(Upstream):
+    """A real upstream but for its transport."""
+
+    def __init__(
+        self, index: int, act: Act, clock: Clock, launches: list[Launch], metrics: Metrics
+    ) -> None:
+        super().__init__(
+            parse_upstream(f"192.0.2.{index + 1}"),
+            reactor=cast("Any", None),
+            clock=clock,
+            rng=bytes,
+            timeout=3.0,
+            metrics=metrics,
+            journal=Journal(),
+        )
+        self.script = self._transport = ScriptedTransport(clock, index, act, launches)
+
+    @property
+    def marks(self) -> int:
+        """Failures in a row that count against it."""
+        return self._health._failures
+
+    @property
+    def inflight(self) -> int:
+        """Queries that wait for an answer."""
+        return self._inflight
+
+
+class Client:
+    """Somebody who waits for an entry; ``answers`` are (milliseconds, entry)."""
+
+    def __init__(self, clock: Clock, found: Deferred[Entry] | Entry) -> None:
+        self._clock = clock
+        self.answers: list[tuple[float, Entry]] = []
+        self.failures: list[Failure] = []
+        if isinstance(found, Entry):
+            self._take(found)
+        else:
+            self.deferred = found
+            found.addCallbacks(self._take, self.failures.append)
+
+    @property
+    def at(self) -> float:
+        """When the one answer came."""
+        return self._one[0]
+
+    @property
+    def entry(self) -> Entry:
+        """The one answer."""
+        return self._one[1]
+
+    @property
+    def rcode(self) -> int:
+        """The code of the one answer."""
+        return int(self.entry.answer.rcode)
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses of the one answer."""
+        return addresses(self.entry)
+
+    @property
+    def _one(self) -> tuple[float, Entry]:
+        assert not self.failures, self.failures
+        assert len(self.answers) == 1, f"{len(self.answers)} answers"
+        return self.answers[0]
+
+    def _take(self, entry: Entry) -> None:
+        self.answers.append((milliseconds(self._clock.seconds()), entry))
+
+
+def addresses(entry: Entry | None) -> list[str]:
+    """The addresses of an entry that holds a pool, in their order; none for any other."""
+    if entry is None or not isinstance(entry.answer, Pool):
+        return []
+    return [str(ip_address(address)) for address in entry.answer.addresses]
+
+
+def milliseconds(seconds: float) -> float:
+    """A time of the clock as milliseconds after the start, to the microsecond."""
+    return round((seconds - START) * 1000, 3)
+
+
+class Stage:
+    """A clock, scripted upstreams, and cache and forwarder in front of them."""
+
+    def __init__(
+        self,
+        *acts: Act,
+        pace: Pace | None = None,
+        timeout: float = 3.0,
+        limits: CacheLimits | None = None,
+        rules: PoolRules | None = None,
+        level: str = "debug",
+    ) -> None:
+        self.clock = Clock()
+        self.clock.advance(START)
+        self.metrics = Metrics()
+        self.launched: list[Launch] = []
+        self.upstreams = [
+            ScriptedUpstream(index, act, self.clock, self.launched, self.metrics)
+            for index, act in enumerate(acts)
+        ]
+        journal = Journal(level)
+        self.strategy = Parallel(
+            self.upstreams, pace or Pace(), timeout, self.clock, self.metrics, journal
+        )
+        self.cache = AnswerCache(limits or CacheLimits(), self.clock, self.metrics)
+        self.forwarder = Forwarder(
+            self.strategy, self.cache, rules or PoolRules(), self.clock, self.metrics, journal
+        )
+        self.cache.refresh = self.forwarder.refresh
+
+    @property
+    def now(self) -> float:
+        """Milliseconds since the start."""
+        return milliseconds(self.clock.seconds())
+
+    @property
+    def launches(self) -> list[tuple[float, int]]:
+        """Every query that went out: (milliseconds, number of the upstream)."""
+        return [(launch.at, launch.upstream) for launch in self.launched]
+
+    @property
+    def times(self) -> list[float]:
+        """When queries went out."""
+        return [launch.at for launch in self.launched]
+
+    @property
+    def running(self) -> int:
+        """Collections under way."""
+        return len(self.forwarder._collections)
+
+    def script(self, *acts: Act) -> None:
+        """Change what the upstreams do from now on."""
+        for upstream, act in zip(self.upstreams, acts, strict=True):
+            upstream.script.act = act
+
+    def question(
+        self, text: str = "www.example", qtype: int = A, *, do: bool = False, cd: bool = False
+    ) -> Question:
+        """A question of class IN."""
+        return make_question(name(text), qtype, do=do, cd=cd)
+
+    def ask(self, question: Question | None = None) -> Client:
+        """Ask as the server does: the cache, and the forwarder behind it."""
+        question = question or self.question()
+        entry = self.cache.lookup(question.key)
+        return Client(self.clock, entry if entry is not None else self.forwarder.find(question))
+
+    def pool(self, question: Question | None = None) -> list[str]:
+        """The addresses in the cache now."""
+        entry = self.cache._entries.get((question or self.question()).key)
+        return addresses(entry)
+
+    def run_to(self, at: float) -> None:
+        """Let time pass until ``at`` milliseconds, each call at its own time."""
+        self._run(START + at / 1000)
+        self.clock.rightNow = START + at / 1000
+
+    def run(self, limit: float = 20_000) -> None:
+        """Let time pass until nothing is left to happen; AssertionError after ``limit`` ms."""
+        self._run(self.clock.seconds() + limit / 1000)
+        assert not self.clock.getDelayedCalls(), "still something to do"
+
+    def _run(self, end: float) -> None:
+        clock = self.clock
+        steps = 0
+        while clock.calls:
+            steps += 1
+            assert steps < _ENDLESS, "a timer that sets itself for the same moment, again and again"
+            due = min(call.getTime() for call in clock.calls)
+            if due > end:
+                return
+            # `Clock.advance` would show every call the time at the end of the step.
+            clock.rightNow = max(due, clock.rightNow)
+            clock.advance(0)
+
+    def assert_nothing_left(self) -> None:
+        """Assert that no timer, query or collection is left."""
+        assert self.clock.getDelayedCalls() == []
+        assert [upstream.inflight for upstream in self.upstreams] == [0] * len(self.upstreams)
+        assert self.running == 0

@@ -1,0 +1,451 @@
+"""One question on the clock: who is asked when, and what the client gets when (SPEC section 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from staggerdns.strategy.parallel import Pace
+from staggerdns.strategy.run import ACTIVE, STAGGERED
+from staggerdns.upstream.health import UNHEALTHY_AFTER
+from staggerdns.wire.answer import Failed, Pool
+from staggerdns.wire.constants import Ede
+
+from .fakes import (
+    MX,
+    NOERROR,
+    NXDOMAIN,
+    REFUSED,
+    SERVFAIL,
+    SILENT,
+    Act,
+    Stage,
+    fails,
+    garbles,
+    gives,
+    name,
+    negative,
+    own,
+    says,
+    says_own,
+    unreachable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MX_DATA = b"\0\x0a" + name("mail.example")
+
+
+def others(count: int, after: float = 5, first: int = 2) -> list[Act]:
+    """Healthy upstreams, each with its own address."""
+    return [says_own(first + index, after) for index in range(count)]
+
+
+def test_example_of_the_specification() -> None:
+    """0, 48, 50, 100, 210 ms: two active, the answer, two batches, the pool complete."""
+    stage = Stage(
+        says_own(0, 48), says_own(1, 60), says_own(2, 40), says_own(3, 60), says_own(4, 110)
+    )
+    client = stage.ask()
+    assert stage.launches == [(0, 0), (0, 1)]
+    stage.run_to(47.999)
+    assert not client.answers
+    stage.run_to(48)
+    assert client.at == 48
+    assert client.addresses == [own(0)]
+    assert stage.pool() == [own(0)]
+    stage.run_to(49.8)
+    assert len(stage.launches) == 2
+    stage.run_to(50)
+    assert stage.launches[2:] == [(50, 2), (50, 3)]
+    stage.run_to(99.8)
+    assert len(stage.launches) == 4
+    stage.run_to(100)
+    assert stage.launches[4:] == [(100, 4)]
+    stage.run_to(209.999)
+    assert stage.pool() == [own(index) for index in (0, 1, 2, 3)]
+    assert stage.running == 1
+    stage.run_to(210)
+    assert stage.pool() == [own(index) for index in range(5)]
+    stage.assert_nothing_left()
+    assert [launch.tier for launch in stage.launched] == [ACTIVE] * 2 + [STAGGERED] * 3
+
+
+@pytest.mark.parametrize(
+    ("active", "begins", "reason"),
+    [
+        pytest.param((says_own(0, 120), SILENT), 120, "answered", id="first good answer"),
+        pytest.param((negative(120), negative(125)), 125, "answered", id="good, if negative"),
+        pytest.param((says_own(0, 10), SILENT), 50, "answered", id="not before the pace allows"),
+        pytest.param((SILENT, SILENT), 300, "fallback", id="fallback timeout"),
+        pytest.param((says_own(0, 299), SILENT), 299, "answered", id="just before the fallback"),
+        pytest.param((says_own(0, 301), SILENT), 300, "fallback", id="just after the fallback"),
+        pytest.param((fails(5), fails(5)), 5, "failed", id="both failed after 5 ms"),
+        pytest.param((fails(5), fails(7, REFUSED)), 7, "failed", id="the second failure counts"),
+        pytest.param((unreachable(None), unreachable(None)), 0, "failed", id="failed at once"),
+        pytest.param((unreachable(None), garbles(3)), 3, "failed", id="error and garbage"),
+        pytest.param((fails(5), SILENT), 300, "fallback", id="one failed, one silent"),
+        pytest.param((fails(5), says_own(1, 80)), 80, "answered", id="one failed, one answers"),
+        pytest.param((fails(5), negative(20)), 50, "answered", id="one failed, one negative"),
+        pytest.param((fails(299), fails(299.5)), 299.5, "failed", id="failed before fallback"),
+    ],
+)
+def test_batches_begin(active: Sequence[Act], begins: float, reason: str) -> None:
+    """Batches begin at the earliest of three causes, and that cause is counted."""
+    stage = Stage(*active, *others(4))
+    stage.ask()
+    stage.run()
+    assert stage.launches == [
+        (0, 0),
+        (0, 1),
+        (begins, 2),
+        (begins, 3),
+        (begins + 50, 4),
+        (begins + 50, 5),
+    ]
+    counted = {key: cell.value for key, cell in stage.strategy.staggered_starts.items()}
+    assert counted == {"answered": 0, "fallback": 0, "failed": 0} | {reason: 1}
+    stage.assert_nothing_left()
+
+
+def test_only_the_failed_active_tier_lifts_the_pace() -> None:
+    """A batch that fails at once does not bring the next one forward."""
+    stage = Stage(fails(5), fails(5), *[unreachable(None)] * 4, says_own(6, 5))
+    client = stage.ask()
+    stage.run()
+    assert stage.times == [0, 0, 5, 5, 55, 55, 105]
+    assert client.at == 110
+
+
+def test_active_tier_fails_behind_the_fallback() -> None:
+    """Once batches run, a late failure of the active tier does not hurry them."""
+    stage = Stage(fails(310), fails(310), *[SILENT] * 2, *others(2, first=4))
+    client = stage.ask()
+    stage.run()
+    assert stage.times == [0, 0, 300, 300, 350, 350]
+    assert client.at == 355
+
+
+@pytest.mark.parametrize(("first_answer", "start"), [(1, 50), (20, 50), (400, 300)])
+def test_fifty_upstreams(first_answer: float, start: float) -> None:
+    """Fifty upstreams are all asked within about 1.2 s of the first batch's cause."""
+    stage = Stage(*[says_own(index, first_answer) for index in range(50)])
+    stage.ask()
+    stage.run()
+    assert sorted(upstream for _, upstream in stage.launches) == list(range(50))
+    assert stage.times[2:] == [start + 50 * (index // 2) for index in range(48)]
+    assert stage.times[-1] - start <= 1200
+    assert len(stage.pool()) == 32
+    stage.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("positive_at", "at", "rcode"),
+    [(38, 38, NOERROR), (39, 39, NOERROR), (41, 40, NXDOMAIN), (60, 40, NXDOMAIN)],
+)
+def test_negative_grace(positive_at: float, at: float, rcode: int) -> None:
+    """A first negative waits 30 ms for a positive, which wins, and not a millisecond longer."""
+    stage = Stage(negative(10), says_own(1, positive_at), *others(2))
+    client = stage.ask()
+    stage.run()
+    assert (client.at, client.rcode) == (at, rcode)
+    stage.assert_nothing_left()
+
+
+def test_negative_grace_at_its_very_end() -> None:
+    """A positive at the same instant as the end of the grace: one answer, at that instant."""
+    stage = Stage(negative(10), says_own(1, 40))
+    client = stage.ask()
+    stage.run()
+    assert client.at == 40
+
+
+@pytest.mark.parametrize(
+    ("active", "at"),
+    [
+        ((negative(10), negative(15)), 15),
+        ((negative(10), fails(25)), 25),
+        ((fails(10), negative(12)), 12),
+        ((unreachable(None), negative(12)), 12),
+        ((negative(10, NOERROR), SILENT), 40),
+    ],
+)
+def test_negative_when_all_active_have_answered(active: Sequence[Act], at: float) -> None:
+    """A negative goes out when the whole active tier has answered, however it answered."""
+    stage = Stage(*active, *[SILENT] * 3)
+    client = stage.ask()
+    stage.run()
+    assert client.at == at
+    assert client.entry.answer.negative
+
+
+@pytest.mark.parametrize("rcode", [NXDOMAIN, NOERROR])
+def test_negative_never_waits_for_the_staggered_tier(rcode: int) -> None:
+    """A negative comes in about one round trip while the rest is still to be asked."""
+    stage = Stage(negative(12, rcode), negative(14, rcode), *[SILENT] * 6)
+    client = stage.ask()
+    stage.run()
+    assert (client.at, client.rcode) == (14, rcode)
+    assert client.entry.answer.ttl == 60
+    assert len(stage.launches) == 8
+
+
+def test_negative_of_the_staggered_tier_has_its_grace_too() -> None:
+    """Behind a silent active tier a negative waits its 30 ms, not for the slow ones."""
+    stage = Stage(SILENT, SILENT, negative(10), SILENT)
+    client = stage.ask()
+    stage.run()
+    assert (client.at, client.rcode) == (340, NXDOMAIN)
+
+
+def test_negatives_are_no_marks() -> None:
+    """NXDOMAIN and NODATA are healthy answers, however many."""
+    stage = Stage(negative(5), negative(5, NOERROR))
+    for index in range(2 * UNHEALTHY_AFTER):
+        stage.ask(stage.question(f"n{index}.example"))
+    stage.run()
+    assert [upstream.marks for upstream in stage.upstreams] == [0, 0]
+
+
+@pytest.mark.parametrize("bad", [fails(1), fails(1, REFUSED), garbles(1), unreachable(None)])
+def test_a_failure_never_wins(bad: Act) -> None:
+    """Fast failures do not reach the client while anybody may still answer well."""
+    stage = Stage(bad, bad, bad, says_own(3, 700))
+    client = stage.ask()
+    stage.run()
+    assert (client.at, client.addresses) == (700 + stage.times[3], [own(3)])
+
+
+@pytest.mark.parametrize(
+    ("acts", "ede"),
+    [
+        ([fails(5)] * 5, Ede.OTHER),
+        ([garbles(5)] * 5, Ede.OTHER),
+        ([fails(5, REFUSED)] * 5, Ede.NO_REACHABLE_AUTHORITY),
+        ([unreachable(5)] * 5, Ede.NETWORK_ERROR),
+        ([unreachable(5, "unreachable")] * 3 + [unreachable(5)] * 2, Ede.NETWORK_ERROR),
+        ([fails(5), unreachable(5), fails(5, REFUSED), fails(5), fails(5)], 22),
+    ],
+)
+def test_all_fail(acts: Sequence[Act], ede: int) -> None:
+    """Only when the last upstream has failed comes SERVFAIL, which says why and lasts 1 s."""
+    stage = Stage(*acts)
+    client = stage.ask()
+    stage.run()
+    assert stage.times == [0, 0, 5, 5, 55]
+    assert (client.at, client.rcode) == (60, SERVFAIL)
+    assert isinstance(client.entry.answer, Failed)
+    assert client.entry.answer.ede == ede
+    stage.assert_nothing_left()
+    stage.run_to(1059)
+    again = stage.ask()
+    assert (again.at, again.rcode) == (1059, SERVFAIL)
+    assert len(stage.launches) == 5
+    stage.run_to(1060)
+    stage.ask()
+    assert len(stage.launches) == 7
+    stage.run()
+
+
+def test_total_timeout() -> None:
+    """Silence ends after 3 s with SERVFAIL; nobody is left waiting."""
+    stage = Stage(*[SILENT] * 5)
+    client = stage.ask()
+    stage.run_to(2999)
+    assert not client.answers
+    stage.run()
+    assert (client.at, client.rcode) == (3000, SERVFAIL)
+    assert isinstance(client.entry.answer, Failed)
+    assert client.entry.answer.ede == Ede.NO_REACHABLE_AUTHORITY
+    stage.assert_nothing_left()
+
+
+def test_total_timeout_keeps_what_came() -> None:
+    """The end of the collection takes nothing back; whoever was hardly asked gets no mark."""
+    pace = Pace(total_collect_timeout=0.4)
+    stage = Stage(says_own(0, 10), says_own(1, 390), *[SILENT] * 6, pace=pace)
+    client = stage.ask()
+    stage.run()
+    assert stage.now == 400
+    assert client.addresses == [own(0)]
+    assert stage.pool() == [own(0), own(1)]
+    assert [upstream.marks for upstream in stage.upstreams] == [0] * 8
+    stage.assert_nothing_left()
+
+
+def test_total_timeout_ends_a_grace() -> None:
+    """A negative whose grace would outlast the collection is given at the end of it."""
+    pace = Pace(total_collect_timeout=0.1, negative_grace=0.5)
+    stage = Stage(negative(90), SILENT, pace=pace)
+    client = stage.ask()
+    stage.run()
+    assert (client.at, client.rcode) == (100, NXDOMAIN)
+
+
+def test_exchange_timeout_is_a_failure() -> None:
+    """An upstream that is silent for ``timeout`` has failed; then the others go at once."""
+    stage = Stage(SILENT, SILENT, *others(2), timeout=0.1)
+    client = stage.ask()
+    stage.run()
+    assert stage.launches == [(0, 0), (0, 1), (100, 2), (100, 3)]
+    assert client.at == 105
+    assert [upstream.marks for upstream in stage.upstreams] == [1, 1, 0, 0]
+
+
+def test_timeout_just_missed() -> None:
+    """An answer a millisecond before the timeout counts, and one after it goes nowhere."""
+    stage = Stage(says_own(0, 99), says_own(1, 101), timeout=0.1)
+    stage.ask()
+    stage.run()
+    assert stage.pool() == [own(0)]
+    assert [upstream.marks for upstream in stage.upstreams] == [0, 1]
+    stage.assert_nothing_left()
+
+
+@pytest.mark.parametrize("at", [0, 20, 49, 51, 120, 310])
+def test_cancellation_leaves_nothing(at: float) -> None:
+    """A run cancelled at any time leaves no timer, marks nobody, and asks nobody more."""
+    stage = Stage(SILENT, says_own(1, 30), SILENT, says_own(3, 500), negative(500), SILENT)
+    client = stage.ask()
+    stage.run_to(at)
+    asked = len(stage.launches)
+    stage.forwarder.close()
+    stage.assert_nothing_left()
+    assert len(stage.launches) == asked
+    assert [upstream.marks for upstream in stage.upstreams] == [0] * 6
+    assert client.rcode == (SERVFAIL if at < 30 else NOERROR)
+
+
+@pytest.mark.parametrize(
+    ("active", "at"),
+    [
+        pytest.param((negative(60), negative(61)), 61, id="negative"),
+        pytest.param((negative(60), SILENT), 90, id="end of grace"),
+        pytest.param((says_own(0, 60), SILENT), 60, id="positive"),
+        pytest.param((negative(5), negative(6)), 6, id="negative before the first batch"),
+    ],
+)
+def test_close_from_a_callback(active: Sequence[Act], at: float) -> None:
+    """A client may close the forwarder from its own callback: nothing happens after that."""
+    stage = Stage(*active, *[fails(5)] * 2)
+    client = stage.ask()
+    client.deferred.addCallback(lambda _: stage.forwarder.close())
+    stage.run_to(at)
+    assert client.at == at
+    stage.assert_nothing_left()
+    assert stage.times == [0, 0]
+
+
+@pytest.mark.parametrize("do", [False, True])
+def test_unmergeable_positive_ends_the_asking(do: bool) -> None:
+    """MX, and addresses with DO, take one upstream's answer; the staggered tier is not asked."""
+    act = says_own(0, 20) if do else gives(20, MX, MX_DATA)
+    stage = Stage(act, says_own(1, 60) if do else gives(60, MX, MX_DATA), *others(3))
+    question = stage.question(do=True) if do else stage.question(qtype=MX)
+    client = stage.ask(question)
+    stage.run()
+    assert client.at == 20
+    assert not isinstance(client.entry.answer, Pool)
+    assert stage.launches == [(0, 0), (0, 1)]
+    assert stage.cache.lookup(question.key) is client.entry
+    stage.assert_nothing_left()
+
+
+def test_unmergeable_negative_goes_on_asking() -> None:
+    """After a negative the staggered tier is asked even for MX."""
+    stage = Stage(negative(20), negative(20), *[negative(5)] * 3)
+    client = stage.ask(stage.question(qtype=MX))
+    stage.run()
+    assert (client.at, client.rcode) == (20, NXDOMAIN)
+    assert stage.times == [0, 0, 50, 50, 100]
+
+
+def test_unmergeable_positive_behind_a_negative() -> None:
+    """Data that comes after a negative went out takes its place in the cache."""
+    stage = Stage(negative(20), negative(20), gives(5, MX, MX_DATA), SILENT, SILENT)
+    question = stage.question(qtype=MX)
+    client = stage.ask(question)
+    stage.run()
+    assert client.rcode == NXDOMAIN
+    assert stage.ask(question).rcode == NOERROR
+    stage.assert_nothing_left()
+
+
+def test_unmergeable_falls_back_and_fails_like_any_other() -> None:
+    """The tiers work for every type: a failed active tier starts the others at once."""
+    stage = Stage(fails(5), fails(5), gives(10, MX, MX_DATA), SILENT, SILENT)
+    client = stage.ask(stage.question(qtype=MX))
+    stage.run()
+    assert stage.times == [0, 0, 5, 5]
+    assert client.at == 15
+
+
+def test_unhealthy_upstreams_are_not_asked() -> None:
+    """Only usable upstreams are asked; when none is, all are."""
+    stage = Stage(*[says_own(index, 5) for index in range(4)])
+    for _ in range(UNHEALTHY_AFTER):
+        stage.upstreams[0]._health.failed(stage.clock.seconds())
+    stage.ask()
+    stage.run()
+    assert sorted(upstream for _, upstream in stage.launches) == [1, 2, 3]
+    for upstream in stage.upstreams:
+        for _ in range(UNHEALTHY_AFTER):
+            upstream._health.failed(stage.clock.seconds())
+    stage.ask(stage.question("other.example"))
+    stage.run()
+    assert sorted(upstream for _, upstream in stage.launches[3:]) == [0, 1, 2, 3]
+
+
+def test_the_fastest_are_active() -> None:
+    """Upstreams are asked in the order of their average time; unknown ones count 200 ms."""
+    stage = Stage(says_own(0, 250), says_own(1, 30), says_own(2, 20), says_own(3, 201))
+    for index, seconds in enumerate((0.25, 0.03, 0.02)):
+        stage.upstreams[index].latency.add(seconds)
+    stage.ask()
+    stage.run()
+    assert stage.launches == [(0, 2), (0, 1), (50, 3), (50, 0)]
+
+
+def test_one_upstream() -> None:
+    """A single upstream is an active tier without a staggered one."""
+    stage = Stage(says(7, own(0), own(1)))
+    client = stage.ask()
+    stage.run()
+    assert (client.at, client.addresses) == (7, [own(0), own(1)])
+    assert [cell.value for cell in stage.strategy.staggered_starts.values()] == [0, 0, 0]
+    assert stage.now == 7
+    stage.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("acts", "outcome"),
+    [
+        ([says_own(0, 5), SILENT], "answered"),
+        ([negative(5), fails(5)], "negative"),
+        ([fails(5), fails(5)], "failed"),
+        ([SILENT, SILENT, says_own(2, 5)], "fallback"),
+        pytest.param([SILENT, SILENT], "failed", id="silent to the end"),
+    ],
+)
+def test_active_tier_is_counted_once(acts: Sequence[Act], outcome: str) -> None:
+    """Each collection adds one to the outcomes of the active tier: the sum is the collections."""
+    stage = Stage(*acts)
+    stage.ask()
+    stage.run()
+    counted = {key: cell.value for key, cell in stage.strategy.active_outcomes.items()}
+    zero = {"answered": 0, "negative": 0, "fallback": 0, "failed": 0}
+    assert counted == zero | {outcome: 1}
+
+
+def test_window_maximum() -> None:
+    """The gauge of launches per window shows the tiers' sizes, and the failed tier's burst."""
+    stage = Stage(*[says_own(index, 5) for index in range(6)])
+    stage.ask()
+    stage.run()
+    assert stage.metrics.launches_window_max.value == 2
+    stage = Stage(fails(5), fails(5), *others(4))
+    stage.ask()
+    stage.run()
+    assert stage.metrics.launches_window_max.value == 4

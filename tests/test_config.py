@@ -1,0 +1,637 @@
+"""The configuration: SPEC section 7."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.testing import MemoryReactorClock
+
+import staggerdns
+from staggerdns import config as config_module
+from staggerdns import service as service_module
+from staggerdns.config import Config, ConfigError, load_config, parse_config
+from staggerdns.resolver.cache import CacheLimits
+from staggerdns.resolver.collection import PoolRules
+from staggerdns.server.factory import StreamLimits
+from staggerdns.service import StaggerService
+from staggerdns.strategy.parallel import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(staggerdns.__file__).parent
+ROOT = PACKAGE.parent
+HINT = "YAML reads on, off, yes and no so: put quotes around text"
+
+
+def configured(path: str, value: str, *, servers: str = "[192.0.2.1]") -> str:
+    """Return YAML text with one key set to ``value``, which is YAML itself."""
+    section, _, key = path.rpartition(".")
+    if path == "upstream.servers":
+        servers = value
+    lines = [f"upstream:\n  servers: {servers}"]
+    if section == "upstream.parallel":
+        lines.append(f"  parallel: {{{key}: {value}}}")
+    elif section == "upstream" and key != "servers":
+        lines.append(f"  {key}: {value}")
+    elif section != "upstream":
+        lines.append(f"{section}: {{{key}: {value}}}" if section else f"{key}: {value}")
+    return "\n".join(lines) + "\n"
+
+
+def read(path: str, value: str) -> Any:
+    """Return what a key holds after it was set to ``value``."""
+    found: Any = parse_config(configured(path, value))
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def error_of(text: str) -> str:
+    """Return the one line that says what is wrong with a configuration."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def error(path: str, value: str) -> str:
+    """Return what is said about one wrong value, and check that it begins with the path."""
+    message = error_of(configured(path, value))
+    assert message.startswith((f"{path}:", f"{path}[")), message
+    return message
+
+
+def keys(kind: Any = Config, path: str = "") -> Iterator[tuple[str, msgspec.structs.FieldInfo]]:
+    """Yield each key of the configuration with its path, sections left out."""
+    for field in msgspec.structs.fields(kind):
+        inner = f"{path}.{field.name}".lstrip(".")
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from keys(field.type, inner)
+        else:
+            yield inner, field
+
+
+DURATIONS = [
+    "server.tcp_idle_timeout",
+    "upstream.timeout",
+    "upstream.parallel.fallback_timeout",
+    "upstream.parallel.stagger_delay",
+    "upstream.parallel.total_collect_timeout",
+    "upstream.parallel.negative_grace",
+]
+NUMBERS = [
+    ("server.tcp_max_connections", 1, 1_000_000),
+    ("upstream.parallel.active_tier_size", 1, 1_000_000),
+    ("upstream.parallel.batch_size", 1, 1_000_000),
+    ("upstream.parallel.max_pool_size", 1, 1_000_000),
+    ("cache.max_entries", 1, 100_000_000),
+    ("cache.fast_response_ttl", 1, 3600),
+    ("cache.user_return_ttl", 0, 604_800),
+    ("cache.min_ttl", 0, 86_400),  # max_ttl's default: above it is another error
+    ("cache.max_ttl", 0, 604_800),
+    ("cache.max_negative_ttl", 0, 604_800),
+    ("cache.max_stale", 0, 604_800),
+]
+OTHERS = {
+    "server.listen",
+    "server.allow",
+    "upstream.servers",
+    "upstream.strategy",
+    "upstream.parallel.merge_private",
+    "metrics.listen",
+    "log.level",
+}
+
+
+def test_every_key_is_tested_here() -> None:
+    """The tables above hold every key that there is."""
+    tested = {*DURATIONS, *OTHERS, *(path for path, _, _ in NUMBERS)}
+    assert {path for path, _ in keys()} == tested
+
+
+def test_defaults() -> None:
+    """With upstreams alone, everything else is as SPEC section 7 says."""
+    config = parse_config("upstream: {servers: [192.0.2.1]}")
+    assert list(map(str, config.server.listen)) == ["127.0.0.1:5300", "[::1]:5300"]
+    assert list(map(str, config.server.allow)) == [
+        "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",
+        "169.254.0.0/16", "fc00::/7", "fe80::/10",
+    ]  # fmt: skip
+    assert config.server.tcp_idle_timeout == 10.0
+    assert config.server.tcp_max_connections == 256
+    assert config.upstream.strategy == "parallel"
+    assert config.upstream.timeout == 3.0
+    numbers = config.upstream.parallel
+    assert (numbers.active_tier_size, numbers.batch_size, numbers.max_pool_size) == (2, 2, 32)
+    assert numbers.fallback_timeout == 0.3
+    assert numbers.stagger_delay == 0.05
+    assert numbers.total_collect_timeout == 3.0
+    assert numbers.negative_grace == 0.03
+    assert numbers.merge_private is False
+    cache = config.cache
+    assert (cache.max_entries, cache.fast_response_ttl, cache.user_return_ttl) == (50_000, 5, 600)
+    assert (cache.min_ttl, cache.max_ttl, cache.max_negative_ttl) == (0, 86_400, 300)
+    assert cache.max_stale == 3_600
+    assert str(config.metrics.listen) == "127.0.0.1:9153"
+    assert config.log.level == "info"
+
+
+def test_the_example_file_shows_the_defaults() -> None:
+    """etc/staggerdns.yaml has every key, each with its default."""
+    path = ROOT / "etc" / "staggerdns.yaml"
+    shown = load_config(str(path))
+    plain = parse_config("upstream: {servers: [192.0.2.1]}")
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for key, _ in keys():
+        values, text = [], document
+        for config in (shown, plain):
+            found: Any = config
+            for part in key.split("."):
+                found = getattr(found, part)
+            values.append(list(map(str, found)) if isinstance(found, tuple) else str(found))
+        for part in key.split("."):
+            text = text[part]
+        if key != "upstream.servers":
+            assert values[0] == values[1], key
+
+
+@pytest.mark.parametrize("path", DURATIONS)
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("300ms", 0.3),
+        ("3s", 3),
+        ("5m", 300),
+        ("1h", 3600),
+        ("1.5s", 1.5),
+        ("0.5m", 30),
+        ("7", 7),
+        ("0.25", 0.25),
+        ("'2 s'", 2),
+        ("1ms", 0.001),
+        ("24h", 86400),
+        ("86400", 86400),
+    ],
+)
+def test_durations(path: str, text: str, seconds: float) -> None:
+    """A duration is a number with a unit, or seconds as a number, from 1 ms to 24 h."""
+    assert read(path, text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("path", DURATIONS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "0s",
+        "0.9ms",
+        "-1",
+        "-1s",
+        "24.1h",
+        "86401",
+        "1d",
+        "1 day",
+        "s",
+        "''",
+        "3 s s",
+        "1e3s",
+        "[1]",
+        "{a: 1}",
+        "null",
+        "3S",
+        "'1,5s'",
+        ".inf",
+        ".nan",
+        "'٣s'",
+        "9" * 400,
+    ],
+)
+def test_what_is_no_duration(path: str, text: str) -> None:
+    """Anything else is an error that shows how durations are written, or their range."""
+    message = error(path, text)
+    assert "duration" in message or "YAML reads" in message
+
+
+@pytest.mark.parametrize("path", DURATIONS)
+@pytest.mark.parametrize("text", ["yes", "no", "on", "off", "true"])
+def test_durations_are_no_booleans(path: str, text: str) -> None:
+    """A duration that YAML takes for a boolean is an error that says so."""
+    assert HINT in error(path, text)
+
+
+@pytest.mark.parametrize(("path", "least", "most"), NUMBERS)
+def test_limits_of_numbers(path: str, least: int, most: int) -> None:
+    """A number is taken from its least to its most, and one beyond either is an error."""
+    assert read(path, str(least)) == least
+    assert read(path, str(most)) == most
+    for value in (least - 1, most + 1):
+        message = error(path, str(value))
+        assert "expected" in message
+
+
+@pytest.mark.parametrize(("path", "least", "most"), NUMBERS)
+@pytest.mark.parametrize("text", ["'5'", "5s", "five", "2.5", "[5]", "null", "''", "5 5"])
+def test_what_is_no_number(path: str, least: int, most: int, text: str) -> None:
+    """Text, fractions and lists are no whole numbers."""
+    assert "expected int" in error(path, text)
+
+
+@pytest.mark.parametrize(("path", "least", "most"), NUMBERS)
+@pytest.mark.parametrize("text", ["yes", "no", "on", "off", "true", "false"])
+def test_numbers_are_no_booleans(path: str, least: int, most: int, text: str) -> None:
+    """YAML's no is not 0."""
+    assert HINT in error(path, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["1:30", "190:20:30", "010", "0x10", "0b11", "1_000", "2024-01-01"]
+)
+@pytest.mark.parametrize("path", ["cache.max_entries", "upstream.timeout", "log.level"])
+def test_numbers_that_yaml_bends(path: str, text: str) -> None:
+    """Base 60, octal, hexadecimal and dates, which YAML reads as something else, are errors."""
+    assert text in error(path, text)
+
+
+def test_the_least_ttl_is_not_above_the_most() -> None:
+    """``min_ttl`` may be as large as ``max_ttl``, and larger only when that is off."""
+    base = "upstream: {servers: [192.0.2.1]}\ncache: "
+    assert parse_config(base + "{min_ttl: 60, max_ttl: 60}").cache.min_ttl == 60
+    assert parse_config(base + "{min_ttl: 60, max_ttl: 0}").cache.max_ttl == 0
+    assert error_of(base + "{min_ttl: 61, max_ttl: 60}").startswith("cache.min_ttl: ")
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("yes", True)])
+def test_merge_private(text: str, value: bool) -> None:
+    """The one boolean is written as YAML writes booleans."""
+    assert read("upstream.parallel.merge_private", text) is value
+    for wrong in ("'yes'", "1", "null", "maybe"):
+        assert "bool" in error("upstream.parallel.merge_private", wrong)
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warn", "error"])
+def test_levels(level: str) -> None:
+    """There are four levels, and the error for any other names them."""
+    assert read("log.level", level) == level
+    for wrong in ("INFO", "trace", "''"):
+        assert "debug" in error("log.level", wrong)
+    assert HINT in error("log.level", "off")
+
+
+def test_strategies() -> None:
+    """The error for an unknown strategy names those that there are."""
+    assert read("upstream.strategy", "parallel") == "parallel"
+    for wrong in ("racing", "''", "Parallel"):
+        message = error("upstream.strategy", wrong)
+        assert "expected" in message
+        assert "parallel" in message.partition("got")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "transport", "host", "port"),
+    [
+        ("1.1.1.1", "1.1.1.1:53", "udp", "1.1.1.1", 53),
+        ("1.1.1.1:5353", "1.1.1.1:5353", "udp", "1.1.1.1", 5353),
+        ("1.1.1.1:65535", "1.1.1.1:65535", "udp", "1.1.1.1", 65535),
+        ("udp://1.1.1.1", "1.1.1.1:53", "udp", "1.1.1.1", 53),
+        ("udp://1.1.1.1:1", "1.1.1.1:1", "udp", "1.1.1.1", 1),
+        ("tcp://208.67.222.222", "tcp://208.67.222.222:53", "tcp", "208.67.222.222", 53),
+        ("tcp://[::1]:5353", "tcp://[::1]:5353", "tcp", "::1", 5353),
+        ("::1", "[::1]:53", "udp", "::1", 53),
+        ("[::1]", "[::1]:53", "udp", "::1", 53),
+        ("[::1]:53", "[::1]:53", "udp", "::1", 53),
+        ("2001:DB8:0:0::1", "[2001:db8::1]:53", "udp", "2001:db8::1", 53),
+    ],
+)
+def test_upstreams(text: str, shown: str, transport: str, host: str, port: int) -> None:
+    """Every form of an address, with the port and the transport that it means."""
+    (upstream,) = read("upstream.servers", f"['{text}']")
+    assert str(upstream) == shown
+    assert upstream.transport == transport
+    assert (upstream.endpoint.host, upstream.endpoint.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "dns.example",
+        "1.1.1",
+        "1.1.1.1:",
+        "1.1.1.1:0",
+        "1.1.1.1:65536",
+        "1.1.1.1:x",
+        "1.1.1.256",
+        "[::1",
+        "::1]:53",
+        "[::1]x",
+        "[::1]:",
+        "[::1]:0",
+        "[::1]:65536",
+        "fe80::1%eth0",
+        "[]:53",
+        "tls://1.1.1.1",
+        "https://dns.google/dns-query",
+        "TCP://1.1.1.1",
+        "tcp:1.1.1.1",
+        "tcp://",
+        "udp://tcp://1.1.1.1",
+        "1.1.1.1/24",
+        " 1.1.1.1",
+        "1.1.1.1:-1",
+        "1.1.1.1:٥٣",
+        "1.1.1.1:5" * 9,
+    ],
+)
+def test_what_is_no_upstream(text: str) -> None:
+    """Anything else is an error that names the item and shows what is written."""
+    message = error("upstream.servers", json.dumps(["192.0.2.9", text], ensure_ascii=False))
+    assert message.startswith("upstream.servers[1]: expected ")
+
+
+@pytest.mark.parametrize("text", ["53", "null", "yes", "[1.1.1.1]", "{a: 1}", "1.5"])
+def test_upstreams_are_text(text: str) -> None:
+    """An item that is no text at all is named, too."""
+    assert error("upstream.servers", f"[192.0.2.9, {text}]").startswith("upstream.servers[1]: ")
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ["192.0.2.1", "192.0.2.1"],
+        ["192.0.2.1", "udp://192.0.2.1:53"],
+        ["::1", "[0:0::1]:53"],
+        ["tcp://192.0.2.1", "tcp://192.0.2.1:53"],
+    ],
+)
+def test_an_upstream_twice(pair: list[str]) -> None:
+    """The same upstream twice, however it is written, would be asked twice: an error."""
+    message = error("upstream.servers", json.dumps(["192.0.2.9", *pair]))
+    assert message.startswith("upstream.servers[2]: ")
+
+
+def test_one_address_over_two_transports() -> None:
+    """UDP and TCP to one address, or two ports, are two upstreams."""
+    text = "['192.0.2.1', 'tcp://192.0.2.1', '192.0.2.1:54']"
+    assert len(read("upstream.servers", text)) == 3
+
+
+@pytest.mark.parametrize("text", ["[]", "192.0.2.1", "null", "{}", "5"])
+def test_servers_are_a_list(text: str) -> None:
+    """There must be one upstream at least, in a list."""
+    error("upstream.servers", text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "upstream:", "upstream: {}", "server: {}", "upstream: {timeout: 3s}"]
+)
+def test_servers_are_needed(text: str) -> None:
+    """A configuration without upstreams says where they belong."""
+    assert "upstream.servers" in error_of(text)
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "text", "null", "- a"])
+def test_what_is_no_configuration(text: str) -> None:
+    """A file that holds no keys is an error."""
+    assert "expected" in error_of(text)
+
+
+def test_listen() -> None:
+    """Listeners are addresses with ports; none, doubles and bad ones are errors."""
+    found = read("server.listen", "['0.0.0.0:53', '[::]:53', '127.0.0.1:54']")
+    assert list(map(str, found)) == ["0.0.0.0:53", "[::]:53", "127.0.0.1:54"]
+    for wrong in ("127.0.0.1", "'::1'", "'[::1]'", "localhost:53", "5300", "'127.0.0.1:0'", "null"):
+        message = error("server.listen", f"['127.0.0.1:5300', {wrong}]")
+        assert message.startswith("server.listen[1]: ")
+    assert error("server.listen", "['[::1]:53', '[0:0::1]:53']").startswith("server.listen[1]: ")
+    error("server.listen", "[]")
+    error("server.listen", "127.0.0.1:5300")
+
+
+def test_metrics_listen() -> None:
+    """Metrics have one address with a port, or null."""
+    assert str(read("metrics.listen", "'[::1]:9153'")) == "[::1]:9153"
+    assert read("metrics.listen", "null") is None
+    for wrong in ("9153", "off", "127.0.0.1", "localhost:9153", "[127.0.0.1:9153]", "''"):
+        error("metrics.listen", wrong)
+
+
+def test_allow() -> None:
+    """Allowed are networks and addresses without host bits."""
+    text = "[127.0.0.0/8, '::1', 10.0.0.0/8, fc00::/7]"
+    assert list(map(str, read("server.allow", text))) == [
+        "127.0.0.0/8", "::1/128", "10.0.0.0/8", "fc00::/7"
+    ]  # fmt: skip
+    for wrong in ("10.0.0.1/8", "10.0.0.0/33", "any", "5", "no", "''", "null", "10.0.0.0-10.0.0.9"):
+        assert error("server.allow", f"[127.0.0.1, {wrong}]").startswith("server.allow[1]: ")
+    error("server.allow", "10.0.0.0/8")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("extra: 1", "extra"),
+        ("server: {extra: 1}", "server.extra"),
+        ("cache: {max_entires: 1}", "cache.max_entires"),
+        ("ranking: {enabled: true}", "ranking"),
+        ("metrics: {port: 1}", "metrics.port"),
+        ("log: {levels: info}", "log.levels"),
+    ],
+)
+def test_unknown_keys(text: str, path: str) -> None:
+    """An unknown key is an error with its whole path."""
+    assert error_of(f"upstream: {{servers: [192.0.2.1]}}\n{text}") == f"{path}: unknown key"
+
+
+@pytest.mark.parametrize("path", ["upstream.bootstrap", "upstream.parallel.extra"])
+def test_unknown_keys_of_upstream(path: str) -> None:
+    """The same below ``upstream``."""
+    assert error_of(configured(path, "1")) == f"{path}: unknown key"
+
+
+@pytest.mark.parametrize("key", ['"a\\nb"', '"\\u2028"', "''", '"a`b"', "'- at `$`'", '"x\\ty"'])
+def test_strange_keys(key: str) -> None:
+    """However strange the key, the error is one line."""
+    assert "unknown key" in error_of(f"upstream: {{servers: [192.0.2.1]}}\n{key}: 1")
+
+
+@pytest.mark.parametrize("key", ["1", "yes", "null", "[1]", "{a: 1}", "1.5", "2024-01-01", "<<"])
+def test_keys_are_text(key: str) -> None:
+    """A key that YAML does not take for text is an error."""
+    error_of(f"upstream: {{servers: [192.0.2.1]}}\n? {key}\n: {{}}")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("cache: {max_ttl: 1, max_ttl: 2}", "cache.max_ttl"),
+        ("cache: {max_ttl: 1, max_ttl: 1}", "cache.max_ttl"),
+        ("cache: {max_ttl: 1, 'max_ttl': 2}", "cache.max_ttl"),
+        ("log: {}\nlog: {}", "log"),
+        ("upstream: {servers: [192.0.2.1]}", "upstream"),
+    ],
+)
+def test_duplicate_keys(text: str, path: str) -> None:
+    """A key that is there twice, of which YAML would keep the last, is an error with its path."""
+    message = error_of(f"upstream: {{servers: [192.0.2.1]}}\n{text}")
+    assert message.startswith(f"{path}: ")
+    assert "twice" in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 'b",
+        "a: [",
+        "\tx: 1",
+        "a: b: c",
+        "%",
+        "a: *b",
+        "a: !!python/object:x {}",
+        "a: !x 1",
+        "\x00",
+        "a: &x [*x]",
+        "a: " + "[" * 3000 + "]" * 3000,
+        "a: 1\n---\nb: 1",
+        "a: !!int x",
+        "a: 2024-13-45",
+        "a: !!binary x",
+        "a: !!timestamp x",
+        "a: \x07",
+        '"\\xZZ": 1',
+    ],
+)
+def test_what_is_no_yaml(text: str) -> None:
+    """Broken, hostile and fancy YAML is an error in one line."""
+    error_of(text)
+
+
+@pytest.mark.parametrize("value", ["null", "5", "text", "[1]", "yes"])
+@pytest.mark.parametrize("section", ["server", "cache", "metrics", "log"])
+def test_sections_are_sections(section: str, value: str) -> None:
+    """A section that is something else is an error at its name."""
+    error(section, value)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from([path for path, _ in keys()]), _VALUES)
+def test_any_value_of_any_key(path: str, value: object) -> None:
+    """Whatever a key holds, the configuration is read or refused in one line."""
+    document: dict[str, Any] = {"upstream": {"servers": ["192.0.2.1"]}}
+    *sections, key = path.split(".")
+    place = document
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[key] = value
+    said = "read"
+    try:
+        parse_config(yaml.safe_dump(document, allow_unicode=True))
+    except ConfigError as problem:
+        said = str(problem)
+    assert len(said.splitlines()) == 1
+
+
+@given(st.text(alphabet=st.sampled_from("ab:-[]{}&*!|>'\"%@`#?, \n\t0159.xyoe_~=<\0\x85é")))
+def test_any_text(text: str) -> None:
+    """Any text is refused in one line."""
+    error_of(text)
+
+
+def test_files(tmp_path: Path) -> None:
+    """Errors of a file begin with its path: missing, a directory, not UTF-8, wrong."""
+    path = tmp_path / "staggerdns.yaml"
+    for content in (None, b"\xff\xfe\xff", b"log: 5", b"upstream: {servers: [192.0.2.1], x: 1}"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            load_config(str(path))
+        assert str(caught.value).startswith(f"{path}: ")
+        assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(str(tmp_path))
+    path.write_bytes(b"# caf\xc3\xa9\nupstream: {servers: [192.0.2.1]}")
+    assert load_config(str(path)).log.level == "info"
+
+
+def test_a_configuration_is_frozen() -> None:
+    """Nobody changes the configuration behind the others' backs."""
+    config = parse_config("upstream: {servers: [192.0.2.1]}")
+    for section in (config, config.cache, config.upstream.parallel):
+        with pytest.raises(AttributeError):
+            section.log = None  # type: ignore[union-attr, misc]
+
+
+class Reading:
+    """A section of a configuration that notes the path of every key read from it."""
+
+    def __init__(self, section: msgspec.Struct, path: str, seen: set[str]) -> None:
+        self._section = section
+        self._path = path
+        self._seen = seen
+
+    def __getattr__(self, name: str) -> Any:
+        """Note the key; a section is wrapped in turn."""
+        path = f"{self._path}.{name}".lstrip(".")
+        value = getattr(self._section, name)
+        if isinstance(value, msgspec.Struct):
+            return Reading(value, path, self._seen)
+        self._seen.add(path)
+        return value
+
+
+class QuietPort:
+    """Stands in for a UDP listener."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def startListening(self) -> None:
+        """Open no socket."""
+
+
+def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that is built and bound has read every key of its configuration."""
+    monkeypatch.setattr(service_module, "DatagramPort", QuietPort)
+    seen: set[str] = set()
+    config = parse_config("upstream: {servers: [192.0.2.1]}")
+    reading = cast("Config", Reading(config, "", seen))
+    service = StaggerService(reading, MemoryReactorClock(), bytes)
+    service.privilegedStartService()
+    assert seen == {path for path, _ in keys()}
+
+
+def test_every_number_handed_on_is_used() -> None:
+    """What the service hands on, the rooms look at: every field is read outside config and service.
+
+    By text, so a field that shares its name with another attribute could hide; names such as
+    ``timeout``, which do, are not among them.
+    """
+    loaded: set[str] = set()
+    for path in PACKAGE.rglob("*.py"):
+        if path in (Path(config_module.__file__), Path(service_module.__file__)):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                loaded.add(node.attr)
+    handed = {
+        field.name
+        for kind in (CacheLimits, PoolRules, StreamLimits, Pace)
+        for field in dataclasses.fields(kind)
+    }
+    assert handed <= loaded

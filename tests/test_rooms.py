@@ -1,0 +1,197 @@
+"""The house (SPEC section 8): rooms import downwards only, and the reactor comes in at the door."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import staggerdns
+
+PACKAGE = Path(staggerdns.__file__).parent
+ROOMS = (
+    ("tap",),
+    ("service",),
+    ("config",),
+    ("server",),
+    ("resolver",),
+    ("strategy",),
+    ("upstream",),
+    ("ranking",),
+    ("metrics", "journal"),
+    ("wire",),
+)
+"""From the top to the bottom; those in one line know nothing of each other."""
+FLOOR = {room: floor for floor, rooms in enumerate(reversed(ROOMS)) for room in rooms}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+GLOBAL_REACTOR = "twisted.internet.reactor"
+
+
+class Import:
+    """One import statement's target and where it stands."""
+
+    def __init__(self, target: str, *, typing_only: bool, function: str) -> None:
+        self.target = target
+        self.typing_only = typing_only
+        self.function = function
+
+
+def imports(path: Path) -> list[Import]:
+    """Every import of a module, those inside functions included."""
+    found: list[Import] = []
+    package = ("staggerdns", *path.relative_to(PACKAGE).parts[:-1])
+
+    def visit(node: ast.AST, function: str, typing_only: bool) -> None:
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [base])])
+            targets = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            targets = []
+        found.extend(
+            Import(target, typing_only=typing_only, function=function) for target in targets
+        )
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            function = node.name
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for statement in node.body:
+                visit(statement, function, True)
+            for statement in node.orelse:
+                visit(statement, function, typing_only)
+            return
+        for child in ast.iter_child_nodes(node):
+            visit(child, function, typing_only)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")), "", False)
+    return found
+
+
+def room_of(module: str) -> str | None:
+    """The room of a dotted name of our package, None for the package itself and for others."""
+    parts = module.split(".")
+    if parts[0] != "staggerdns" or len(parts) < 2 or parts[1].startswith("__"):
+        return None
+    return parts[1]
+
+
+def home_of(path: Path) -> str | None:
+    """The room that a module stands in."""
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return None if first == "__init__" else first
+
+
+def label(path: Path) -> str:
+    """A module's name in the output of the tests."""
+    return str(path.relative_to(PACKAGE))
+
+
+def complaints(path: Path) -> list[str]:
+    """What is wrong with the imports of one module."""
+    home = home_of(path)
+    wrong = []
+    for one in imports(path):
+        room = room_of(one.target)
+        if one.target.startswith(GLOBAL_REACTOR) and (home, one.function) != ("tap", "makeService"):
+            wrong.append("takes the global reactor")
+        if home == "wire" and one.target.split(".")[0] == "twisted":
+            wrong.append(f"wire imports {one.target}")
+        if room is None or room == home:
+            continue
+        if home is None or room not in FLOOR or FLOOR[room] >= FLOOR[home]:
+            wrong.append(f"{home} imports {one.target}")
+    return wrong
+
+
+def test_every_room_is_known() -> None:
+    """A new room gets its floor here before it is built."""
+    assert {home_of(path) for path in MODULES} - {None} <= set(FLOOR)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=label)
+def test_imports_point_down(path: Path) -> None:
+    """No module imports from a room above its own or beside it, not even for its types."""
+    assert complaints(path) == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=label)
+def test_modules_are_small(path: Path) -> None:
+    """One idea a module: under about 400 lines."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_modules_of_a_room_have_no_cycles_at_run_time() -> None:
+    """Only what is imported for types alone may point back within a room."""
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        dotted = ".".join(("staggerdns", *path.relative_to(PACKAGE).with_suffix("").parts))
+        graph[dotted] = {
+            one.target.rpartition(".")[0] for one in imports(path) if not one.typing_only
+        }
+
+    def reach(start: str, seen: set[str]) -> set[str]:
+        for target in graph.get(start, set()) - seen:
+            seen.add(target)
+            reach(target, seen)
+        return seen
+
+    assert [module for module in graph if module in reach(module, set())] == []
+
+
+@pytest.mark.parametrize(
+    ("home", "text"),
+    [
+        ("wire/x.py", "from twisted.internet import defer"),
+        ("wire/x.py", "import twisted.python.failure"),
+        ("wire/x.py", "from staggerdns.metrics import Metrics"),
+        ("wire/x.py", "from staggerdns.journal import Journal"),
+        ("metrics.py", "from staggerdns.wire.names import to_text\nfrom . import journal"),
+        ("upstream/x.py", "from staggerdns.strategy.run import Run"),
+        ("upstream/x.py", "def f():\n    from staggerdns import service"),
+        ("strategy/x.py", "import staggerdns.resolver.cache"),
+        ("strategy/x.py", "from ..resolver import cache"),
+        ("config.py", "from .service import Chain"),
+        ("service.py", "from twisted.internet import reactor"),
+        ("tap.py", "from twisted.internet import reactor"),
+        ("tap.py", "def postOptions():\n    from twisted.internet import reactor"),
+        (
+            "resolver/x.py",
+            "if TYPE_CHECKING:\n    from staggerdns.server.factory import StaggerServerFactory",
+        ),
+    ],
+)
+def test_the_rules_bite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, text: str
+) -> None:
+    """Each kind of forbidden import is found."""
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    path = tmp_path / home
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    assert len(complaints(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("home", "text"),
+    [
+        ("tap.py", "def makeService(options):\n    from twisted.internet import reactor"),
+        ("service.py", "from staggerdns.config import Config\nfrom .wire import names"),
+        (
+            "wire/x.py",
+            "import struct\nfrom .names import to_text\nfrom staggerdns.wire import pool",
+        ),
+        ("upstream/x.py", "from twisted.internet.interfaces import IReactorTime"),
+    ],
+)
+def test_the_rules_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, text: str
+) -> None:
+    """What is allowed is not complained of."""
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    path = tmp_path / home
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    assert complaints(path) == []

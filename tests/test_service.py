@@ -1,0 +1,317 @@
+"""The service tree on the real reactor: bind, answer, report health, drain, leave nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_twisted
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import deferToThread
+
+from staggerdns.config import parse_config
+from staggerdns.service import DRAIN_TIME, Chain, StaggerService
+from staggerdns.tap import Options, makeService
+from tests.harness import behaviours as b
+from tests.harness import clients
+from tests.harness.clients import UdpClient, question
+from tests.harness.ports import Endpoint, free_endpoint
+from tests.harness.scripted import ScriptedUpstream
+from tests.upstream.desk import reactor, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+GOOD = b.answers("203.0.113.1")
+
+
+def configuration(
+    upstream: object, listen: list[Endpoint], metrics: Endpoint | None, more: str = ""
+) -> str:
+    """The text of a configuration with one upstream."""
+    where = ", ".join(f"'{endpoint}'" for endpoint in listen)
+    page = "null" if metrics is None else f"'{metrics}'"
+    return (
+        f"server: {{listen: [{where}]}}\n"
+        f"upstream: {{servers: ['{upstream}']{more}}}\n"
+        f"metrics: {{listen: {page}}}\n"
+        "log: {level: debug}\n"
+    )
+
+
+class Running:
+    """A service that has been started, and where it listens."""
+
+    def __init__(self, upstream: object, more: str = "") -> None:
+        self.endpoint = free_endpoint()
+        self.page = free_endpoint()
+        text = configuration(upstream, [self.endpoint], self.page, more)
+        self.service = StaggerService(parse_config(text), reactor, os.urandom)
+
+    async def ask(self, name: str, *, tcp: bool = False) -> clients.Reply:
+        """Ask the service one question, from a thread."""
+        asked: Deferred[clients.Reply] = deferToThread(clients.ask, self.endpoint, name, tcp=tcp)
+        return await asked
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Fetch a page: status and text."""
+
+        def fetch() -> tuple[int, str]:
+            connection = http.client.HTTPConnection(*self.page, timeout=5)
+            with contextlib.closing(connection):
+                connection.request("GET", path)
+                response = connection.getresponse()
+                return response.status, response.read().decode()
+
+        fetched: Deferred[tuple[int, str]] = deferToThread(fetch)
+        return await fetched
+
+    async def start(self) -> None:
+        """Start as twistd does."""
+        self.service.privilegedStartService()
+        self.service.startService()
+
+    async def stop(self) -> float:
+        """Stop as twistd does; the seconds that it took."""
+        started = time.monotonic()
+        await maybeDeferred(self.service.stopService)
+        took = time.monotonic() - started
+        await until(_nothing_open)
+        return took
+
+
+def _nothing_open() -> bool:
+    """Say whether nothing is read, written or scheduled on the reactor."""
+    internal: set[Any] = reactor._internalReaders
+    left = [reader for reader in reactor.getReaders() if reader not in internal]
+    return not (left or reactor.getWriters() or reactor.getDelayedCalls())
+
+
+@contextlib.asynccontextmanager
+async def running(upstream: object, more: str = "") -> AsyncIterator[Running]:
+    """Start a service and stop it in the end."""
+    service = Running(upstream, more)
+    await service.start()
+    try:
+        yield service
+    finally:
+        if service.service.running:
+            await service.stop()
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedUpstream]:
+    """A server that answers; tests change its behaviour."""
+    with ScriptedUpstream(GOOD) as scripted:
+        yield scripted
+
+
+@pytest_twisted.ensureDeferred
+async def test_answers_over_udp_and_tcp(server: ScriptedUpstream) -> None:
+    """What is bound answers, over both transports, from one cache."""
+    async with running(server.endpoint) as house:
+        first = await house.ask("www.example.")
+        second = await house.ask("www.example.", tcp=True)
+    assert first.addresses == second.addresses == ["203.0.113.1"]
+    assert len(server.queries) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_health_page(server: ScriptedUpstream) -> None:
+    """200 while listeners are up and an upstream is usable, 503 when none is, 200 again."""
+    async with running(server.endpoint) as house:
+        assert await house.get("/healthz") == (200, "ok\n")
+        server.behaviour = b.rcode("SERVFAIL")
+        for number in range(4):
+            await house.ask(f"n{number}.example.")
+        assert (await house.get("/healthz"))[0] == 200
+        await house.ask("n4.example.")
+        status, text = await house.get("/healthz")
+        assert status == 503
+        assert text
+        server.behaviour = GOOD
+        await house.ask("n5.example.")  # all are tried when none is usable
+        assert (await house.get("/healthz"))[0] == 200
+        status, text = await house.get("/metrics")
+        assert status == 200
+        assert "staggerdns_answer_seconds_bucket" in text
+        assert "process_resident_memory_bytes" in text
+
+
+def test_not_healthy_before_the_start() -> None:
+    """A service that has not started is not healthy."""
+    house = Running("192.0.2.1")
+    assert not house.service.healthy()
+
+
+@pytest_twisted.ensureDeferred
+async def test_not_healthy_after_the_stop(server: ScriptedUpstream) -> None:
+    """Nor is one that has stopped; meanwhile it is."""
+    async with running(server.endpoint) as house:
+        assert house.service.healthy()
+        await house.stop()
+        assert not house.service.healthy()
+
+
+def taken_udp(endpoint: Endpoint) -> socket.socket:
+    """A UDP socket on the endpoint."""
+    taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    taken.bind(endpoint)
+    return taken
+
+
+def taken_tcp(endpoint: Endpoint) -> socket.socket:
+    """A TCP listener on the endpoint."""
+    taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    taken.bind(endpoint)
+    taken.listen()
+    return taken
+
+
+# Twisted does not close a UDP socket that it could not bind.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(
+    ("take", "which"),
+    [
+        (taken_udp, "first"),
+        (taken_udp, "second"),
+        (taken_tcp, "first"),
+        (taken_tcp, "second"),
+        (taken_tcp, "page"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_taken_port_ends_the_program(
+    take: Callable[[Endpoint], socket.socket], which: str
+) -> None:
+    """One line names the address; whatever was bound before is let go."""
+    first, second, page = free_endpoint(), free_endpoint(), free_endpoint()
+    wanted = {"first": first, "second": second, "page": page}[which]
+    text = configuration("192.0.2.1", [first, second], page)
+    service = StaggerService(parse_config(text), reactor, os.urandom)
+    with take(wanted):
+        with pytest.raises(SystemExit) as ended:
+            service.privilegedStartService()
+        message = str(ended.value)
+        assert str(wanted) in message
+        assert "in use" in message
+        assert "\n" not in message
+        assert not service.healthy()
+        await until(_nothing_open)
+    for endpoint in (first, second, page):
+        taken_udp(endpoint).close()
+        taken_tcp(endpoint).close()
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_stop_answers_what_is_under_way(server: ScriptedUpstream, tcp: bool) -> None:
+    """A query in flight at the stop gets its answer; the stop waits for it and no longer."""
+    server.behaviour = b.answers("203.0.113.1", after=0.3)
+    async with running(server.endpoint) as house:
+        asked = Deferred.fromCoroutine(house.ask("www.example.", tcp=tcp))
+        await until(lambda: len(server.queries) == 1)
+        took = await house.stop()
+        assert (await asked).addresses == ["203.0.113.1"]
+    assert 0.1 < took < DRAIN_TIME
+
+
+@pytest_twisted.ensureDeferred
+async def test_stop_gives_up_in_time(server: ScriptedUpstream) -> None:
+    """What nobody answers gets SERVFAIL at the end of the drain, about a second at most."""
+    server.behaviour = b.silent
+    async with running(server.endpoint) as house:
+        asked = Deferred.fromCoroutine(house.ask("www.example."))
+        await until(lambda: len(server.queries) == 1)
+        took = await house.stop()
+        assert (await asked).rcode == "SERVFAIL"
+    assert DRAIN_TIME - 0.1 < took < DRAIN_TIME + 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_stop_at_rest_is_quick(server: ScriptedUpstream) -> None:
+    """With nobody waiting the stop waits for nothing, idle connections included."""
+    async with running(server.endpoint) as house:
+        await house.ask("www.example.")
+        with socket.create_connection(house.endpoint, timeout=5) as idle:
+            await until(lambda: len(house.service.factory.connections) == 1)
+            assert await house.stop() < 0.5
+            assert idle.recv(1) == b""
+        taken_udp(house.endpoint).close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_stop_in_mid_collection() -> None:
+    """A collection that goes on behind its answer does not hold up the stop."""
+    with contextlib.ExitStack() as stack:
+        quick = stack.enter_context(ScriptedUpstream(GOOD))
+        slow = stack.enter_context(ScriptedUpstream(b.silent))
+        more = f"', '{slow.endpoint}"
+        async with running(f"{quick.endpoint}{more}") as house:
+            await house.ask("www.example.")
+            assert await house.stop() < 0.5
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_queries_are_taken_while_it_drains(server: ScriptedUpstream) -> None:
+    """What comes during the drain is not answered any more."""
+    server.behaviour = b.answers("203.0.113.1", after=0.3)
+    async with running(server.endpoint) as house:
+        asked = Deferred.fromCoroutine(house.ask("www.example."))
+        await until(lambda: len(server.queries) == 1)
+        stopping = Deferred.fromCoroutine(house.stop())
+        with UdpClient(house.endpoint) as client:
+            client.send(question("other.example."))
+            await stopping
+        await asked
+    assert len(server.queries) == 1
+
+
+def test_make_service(tmp_path: Path) -> None:
+    """`makeService` turns options into a service that has opened nothing yet."""
+    path = tmp_path / "staggerdns.yaml"
+    path.write_text(configuration("192.0.2.1", [free_endpoint()], None), encoding="utf-8")
+    options = Options()
+    options.parseOptions(["--config", str(path)])
+    before = list(reactor.getReaders())
+    service = makeService(options)
+    assert IService.providedBy(service)
+    assert not service.running
+    assert reactor.getReaders() == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_metrics(server: ScriptedUpstream) -> None:
+    """``metrics.listen: null`` opens no page."""
+    endpoint, page = free_endpoint(), free_endpoint()
+    text = configuration(server.endpoint, [endpoint], None)
+    service = StaggerService(parse_config(text), reactor, os.urandom)
+    service.privilegedStartService()
+    service.startService()
+    reply = await deferToThread(clients.ask, endpoint, "www.example.")
+    assert reply.addresses == ["203.0.113.1"]
+    taken_tcp(page).close()
+    await maybeDeferred(service.stopService)
+    await until(_nothing_open)
+
+
+@pytest_twisted.ensureDeferred
+async def test_chain_as_a_library(server: ScriptedUpstream) -> None:
+    """A program can have the chain without the server, on any reactor's clock."""
+    text = configuration(server.endpoint, [free_endpoint()], None)
+    chain = Chain(parse_config(text), reactor)
+    answers, _, _ = await chain.resolver.lookupAddress("www.example")
+    assert [header.payload.dottedQuad() for header in answers] == ["203.0.113.1"]
+    assert await chain.resolver.getHostByName("www.example") == "203.0.113.1"
+    assert len(server.queries) == 1
+    chain.close()
+    assert _nothing_open()

@@ -1,0 +1,126 @@
+"""A real upstream on the real reactor, for tests that ask a scripted server on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.task import deferLater
+from twisted.internet.tcp import Client
+
+from staggerdns.journal import Journal
+from staggerdns.metrics import Metrics
+from staggerdns.upstream.address import parse_upstream
+from staggerdns.upstream.datagram import DatagramTransport
+from staggerdns.upstream.upstream import Upstream
+from staggerdns.wire.question import Question, make_question
+from tests.strategy.fakes import A, name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from staggerdns.upstream.exchange import Exchange, Outcome
+    from tests.harness.ports import Endpoint
+
+reactor: Any = _reactor
+DEADLINE = 5.0
+"""Seconds that anything may take before its test fails."""
+
+
+class Desk:
+    """An `Upstream` at ``endpoint``, and the questions put to it."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        scheme: str = "",
+        rng: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.metrics = Metrics()
+        self.upstream = Upstream(
+            parse_upstream(scheme + str(endpoint)),
+            reactor=reactor,
+            clock=reactor,
+            rng=rng,
+            timeout=DEADLINE,
+            metrics=self.metrics,
+            journal=Journal(),
+        )
+
+    @property
+    def marks(self) -> int:
+        """Failures in a row that count against the upstream."""
+        return self.upstream._health._failures
+
+    @property
+    def readers(self) -> int:
+        """The upstream's UDP sockets that the reactor reads."""
+        return len([reader for reader in reactor.getReaders() if _is_ours(reader)])
+
+    @property
+    def sockets(self) -> DatagramTransport:
+        """The transport for UDP."""
+        assert isinstance(self.upstream._transport, DatagramTransport)
+        return self.upstream._transport
+
+    def start(self, question: Question | None = None) -> Exchange:
+        """Ask, and return the exchange."""
+        question = question or make_question(name("www.example"), A)
+        return self.upstream.ask(question, question.upstream_query(), "active")
+
+    async def ask(self, question: Question | None = None) -> Outcome:
+        """Ask, and return the outcome; AssertionError when none comes in time."""
+        exchange = self.start(question)
+        late = reactor.callLater(DEADLINE, exchange.expire)
+        outcome = await exchange
+        assert late.active(), "no outcome in time"
+        late.cancel()
+        return outcome
+
+    def rejected(self) -> dict[str, int]:
+        """How many messages were not accepted, by reason."""
+        cells = self.metrics.upstream_rejected._cells
+        return {reason: cell.value for (_, reason), cell in cells.items()}
+
+
+def _is_ours(reader: object) -> bool:
+    return type(reader).__module__ == "staggerdns.upstream.datagram"
+
+
+@contextlib.contextmanager
+def desk(
+    endpoint: Endpoint, scheme: str = "", rng: Callable[[int], bytes] = os.urandom
+) -> Iterator[Desk]:
+    """Make a desk and close its upstream; nothing may be left of it then."""
+    made = Desk(endpoint, scheme, rng)
+    try:
+        yield made
+    finally:
+        made.upstream.close()
+    assert made.readers == 0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the reactor run until ``condition`` holds; AssertionError after the deadline."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        await deferLater(reactor, 0.002)
+
+
+async def no_connections() -> None:
+    """Wait until the last TCP connection of ours is closed."""
+
+    def over() -> bool:
+        found = [*reactor.getReaders(), *reactor.getWriters()]
+        return not any(isinstance(item, Client) for item in found)
+
+    await until(over)
+
+
+async def pause(seconds: float) -> None:
+    """Let the reactor run for a while."""
+    await deferLater(reactor, seconds)

@@ -1,0 +1,178 @@
+"""Chance, latency, health and order: the numbers behind the choice of upstreams."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+
+from staggerdns.upstream.entropy import Entropy
+from staggerdns.upstream.health import OPEN_FOR, UNHEALTHY_AFTER, Health
+from staggerdns.upstream.latency import ALPHA, UNKNOWN, Latency
+from staggerdns.upstream.upstream import order
+from staggerdns.wire.verdict import Verdict
+from tests.strategy.fakes import (
+    REFUSED,
+    Act,
+    Stage,
+    fails,
+    garbles,
+    negative,
+    says_own,
+    unreachable,
+)
+
+
+class Numbers:
+    """A source of bytes that gives these numbers, two bytes each."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self._bytes = itertools.chain.from_iterable(
+            number.to_bytes(2, "big") for number in itertools.cycle(numbers)
+        )
+        self.calls = 0
+
+    def __call__(self, size: int) -> bytes:
+        """Give the next ``size`` bytes."""
+        self.calls += 1
+        return bytes(itertools.islice(self._bytes, size))
+
+
+def test_each_random_byte_is_used_once() -> None:
+    """Numbers come in the order of the source, none twice, across its portions."""
+    source = Numbers(list(range(65536)))
+    entropy = Entropy(source)
+    taken = [int.from_bytes(entropy.take(), "big") for _ in range(65536)]
+    assert taken == list(range(65536))
+    assert source.calls < 100
+
+
+@pytest.mark.parametrize("bound", [1, 2, 3, 7, 8, 10_000, 32_769, 64_512, 65_535, 65_536])
+def test_below_is_even(bound: int) -> None:
+    """Of all 65536 inputs every result comes equally often: the uneven rest is not used."""
+    entropy = Entropy(Numbers(list(range(65536))))
+    rounds = 65536 // bound
+    counted = Counter(entropy.below(bound) for _ in range(rounds * bound))
+    assert len(counted) == bound
+    assert set(counted.values()) == {rounds}
+    assert (min(counted), max(counted)) == (0, bound - 1)
+
+
+def test_below_at_its_limits() -> None:
+    """The last even value is used, the first uneven one thrown away."""
+    entropy = Entropy(Numbers([65_534, 65_535, 1]))
+    assert [entropy.below(3), entropy.below(3)] == [65_534 % 3, 1]
+
+
+def test_latency_is_a_moving_average() -> None:
+    """Unknown counts 200 ms; the first value replaces that; then 0.2 of each new one."""
+    latency = Latency()
+    assert (latency.seconds, latency.measured) == (UNKNOWN, False) == (0.2, False)
+    latency.add(0.1)
+    assert latency.seconds == 0.1
+    latency.add(0.2)
+    assert latency.seconds == pytest.approx(0.12)
+    assert ALPHA == 0.2
+    for _ in range(100):
+        latency.add(0.05)
+    assert latency.seconds == pytest.approx(0.05)
+
+
+def test_unhealthy_at_the_fifth_failure_in_a_row() -> None:
+    """Four failures change nothing; the fifth makes it rest for 30 s, said once."""
+    health = Health()
+    assert [health.failed(10.0) for _ in range(UNHEALTHY_AFTER - 1)] == [False] * 4
+    assert health.usable(10.0)
+    assert health.failed(11.0)
+    assert not health.usable(11.0)
+    assert not health.usable(11.0 + OPEN_FOR - 0.001)
+    assert health.usable(11.0 + OPEN_FOR)
+    assert OPEN_FOR == 30
+
+
+def test_a_success_in_between_starts_the_count_anew() -> None:
+    """Only failures in a row count."""
+    health = Health()
+    for _ in range(10):
+        for _ in range(UNHEALTHY_AFTER - 1):
+            health.failed(0.0)
+        assert not health.succeeded()
+    assert health.usable(0.0)
+
+
+def test_a_failed_trial_opens_it_again() -> None:
+    """After the rest one failure is enough for another rest; one success ends it for good."""
+    health = Health()
+    for _ in range(UNHEALTHY_AFTER):
+        health.failed(0.0)
+    assert health.usable(30.0)
+    assert not health.failed(31.0)
+    assert not health.usable(60.9)
+    assert health.usable(61.0)
+    assert health.succeeded()
+    assert not health.failed(62.0)
+    assert health.usable(62.0)
+
+
+@pytest.mark.parametrize(
+    ("act", "marks", "verdict"),
+    [
+        (says_own(0, 5), 0, Verdict.POSITIVE),
+        (negative(5), 0, Verdict.NEGATIVE),
+        (fails(5), 1, Verdict.FAILURE),
+        (fails(5, REFUSED), 1, Verdict.FAILURE),
+        (garbles(5), 1, Verdict.FAILURE),
+        (unreachable(5), 1, Verdict.NETWORK_ERROR),
+        (unreachable(None), 1, Verdict.NETWORK_ERROR),
+    ],
+)
+def test_what_is_a_mark(act: Act, marks: int, verdict: Verdict) -> None:
+    """Good answers measure the upstream, bad ones count against it, each in its histogram."""
+    stage = Stage(act)
+    stage.ask()
+    stage.run()
+    (upstream,) = stage.upstreams
+    assert upstream.marks == marks
+    assert upstream.latency.measured == (marks == 0)
+    ((labels, distribution),) = stage.metrics.upstream_seconds._distributions.items()
+    assert labels == (upstream.name, "active", verdict.name.lower())
+    assert sum(distribution._counts) == 1
+
+
+def test_recovery_through_real_questions() -> None:
+    """Five failures: it rests, and is asked again after 30 s; an answer makes it usable."""
+    stage = Stage(fails(5), says_own(1, 20))
+    for index in range(UNHEALTHY_AFTER):
+        assert stage.upstreams[0].usable(stage.clock.seconds())
+        stage.ask(stage.question(f"n{index}.example"))
+        stage.run()
+    assert not stage.upstreams[0].usable(stage.clock.seconds())
+    ended = stage.now
+    stage.ask()
+    stage.run()
+    assert [upstream for _, upstream in stage.launches[-1:]] == [1]
+    stage.script(says_own(0, 5), says_own(1, 20))
+    stage.run_to(ended + 30_000)
+    stage.ask(stage.question("again.example"))
+    stage.run()
+    assert sorted(upstream for _, upstream in stage.launches[-2:]) == [0, 1]
+    assert stage.upstreams[0].marks == 0
+
+
+def test_order() -> None:
+    """Usable ones by their average; equal ones as configured; all when none is usable."""
+    stage = Stage(*[says_own(index, 5) for index in range(4)])
+    first, second, third, fourth = stage.upstreams
+    now = stage.clock.seconds()
+    assert order([*stage.upstreams], now) == [first, second, third, fourth]
+    third.latency.add(0.01)
+    first.latency.add(0.3)
+    assert order([*stage.upstreams], now) == [third, second, fourth, first]
+    for _ in range(UNHEALTHY_AFTER):
+        third._health.failed(now)
+    assert order([*stage.upstreams], now) == [second, fourth, first]
+    for upstream in stage.upstreams:
+        for _ in range(UNHEALTHY_AFTER):
+            upstream._health.failed(now)
+    assert order([*stage.upstreams], now) == [third, second, fourth, first]

@@ -1,0 +1,375 @@
+"""From replies to one pool: SPEC section 2, "Merging"."""
+
+from __future__ import annotations
+
+import contextlib
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from staggerdns.wire.answer import MAX_CHAIN, Pool, read_pool
+from staggerdns.wire.constants import WireError
+from staggerdns.wire.pool import cap, is_private, merge
+from staggerdns.wire.reply import index_reply
+from staggerdns.wire.verdict import Verdict
+from tests.wire.messages import (
+    NAME,
+    OPT,
+    POINTER,
+    ask,
+    judged,
+    pool_of,
+    raw_reply,
+    record,
+    upstream_reply,
+    wire_name,
+)
+
+A = ask()
+
+
+def packed(*addresses: str) -> tuple[bytes, ...]:
+    """Return addresses in wire form."""
+    return tuple(ip_address(text).packed for text in addresses)
+
+
+def pool(*addresses: str, ttl: int = 300, ad: bool = False, links: tuple[str, ...] = ()) -> Pool:
+    """Return a pool of these addresses."""
+    return Pool(tuple(map(wire_name, links)), packed(*addresses), ttl, ad)
+
+
+def chain(length: int) -> list[str]:
+    """Return a chain of this many CNAME links and an address behind it."""
+    names = [NAME, *(f"n{number}.example." for number in range(length))]
+    links = [f"{names[i]} 60 CNAME {names[i + 1]}" for i in range(length)]
+    return [*links, f"{names[-1]} 60 A 192.0.2.1"]
+
+
+def test_addresses_of_a_reply() -> None:
+    """The addresses come in their order, each once, with the smallest TTL and the AD flag."""
+    reply = raw_reply(
+        A,
+        [
+            record(data, 1, ttl=ttl)
+            for data, ttl in zip(
+                packed("192.0.2.3", "192.0.2.1", "192.0.2.3", "192.0.2.2"),
+                (300, 200, 100, 400),
+                strict=True,
+            )
+        ],
+        flags=0x81A0,
+    )
+    found = pool_of(reply, A)
+    assert found.addresses == packed("192.0.2.3", "192.0.2.1", "192.0.2.2")
+    assert (found.links, found.ttl, found.ad) == ((), 100, True)
+    assert (found.rcode, found.negative) == (0, False)
+
+
+def test_aaaa_of_a_reply() -> None:
+    """AAAA questions take AAAA records alone, A questions A records alone."""
+    both = [f"{NAME} 60 A 192.0.2.1", f"{NAME} 60 AAAA 2001:db8::1"]
+    for asked, expected in ((A, "192.0.2.1"), (ask(rdtype="AAAA"), "2001:db8::1")):
+        assert pool_of(upstream_reply(asked, both), asked).addresses == packed(expected)
+
+
+def test_a_chain_is_kept_in_order() -> None:
+    """The links are followed from the question, whatever order and case the records have."""
+    one, two, stray = packed("192.0.2.1", "192.0.2.2", "192.0.2.9")
+    records = [
+        ("c.example.", 70, 1, two),
+        ("B.example.", 50, 5, wire_name("C.Example.")),
+        ("other.example.", 1, 1, stray),
+        ("other.example.", 1, 5, wire_name("elsewhere.example.")),
+        ("WWW.example.com.", 60, 5, wire_name("b.EXAMPLE.")),
+        ("C.EXAMPLE.", 40, 1, one),
+    ]
+    # By hand: dnspython would compress names of different case into one spelling.
+    answer = [record(data, n, owner=wire_name(owner), ttl=ttl) for owner, ttl, n, data in records]
+    found = pool_of(raw_reply(A, answer), A)
+    assert found.links == (wire_name("b.EXAMPLE."), wire_name("C.Example."))
+    assert found.addresses == packed("192.0.2.2", "192.0.2.1")
+    assert found.ttl == 40
+
+
+@pytest.mark.parametrize("shortest", range(3))
+def test_the_ttl_of_a_pool_counts_its_links(shortest: int) -> None:
+    """The pool lives as long as the first of its chain and its addresses to go."""
+    ttls = [100 - (index == shortest) * 90 for index in range(3)]
+    reply = upstream_reply(
+        A,
+        [
+            f"{NAME} {ttls[0]} CNAME b.example.",
+            f"b.example. {ttls[1]} A 192.0.2.1",
+            f"b.example. {ttls[2]} A 192.0.2.2",
+        ],
+    )
+    assert pool_of(reply, A).ttl == 10
+
+
+def test_chain_limit() -> None:
+    """A chain of `MAX_CHAIN` links is followed, one more is refused."""
+    assert len(pool_of(upstream_reply(A, chain(MAX_CHAIN)), A).links) == MAX_CHAIN
+    with pytest.raises(WireError):
+        pool_of(upstream_reply(A, chain(MAX_CHAIN + 1)), A)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [f"{NAME} 60 CNAME {NAME}"],
+        [f"{NAME} 60 CNAME b.example.", f"b.example. 60 CNAME {NAME}"],
+        [
+            f"{NAME} 60 CNAME b.example.",
+            "b.example. 60 CNAME c.example.",
+            "c.example. 60 CNAME B.EXAMPLE.",
+        ],
+    ],
+)
+def test_chains_that_loop(records: list[str]) -> None:
+    """A chain that leads back to itself is refused, unused addresses beside it or not."""
+    for more in ([], ["z.example. 60 A 192.0.2.1"]):
+        reply = index_reply(upstream_reply(A, records + more), A)
+        with pytest.raises(WireError):
+            read_pool(reply, A)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [f"{NAME} 60 CNAME b.example."],
+        ["b.example. 60 A 192.0.2.1"],
+        [f"{NAME} 60 CNAME b.example.", "c.example. 60 A 192.0.2.1"],
+        [f"{NAME} 60 AAAA 2001:db8::1"],
+        [f"{NAME} 60 TXT x"],
+    ],
+)
+def test_no_address_at_the_end_of_the_chain(records: list[str]) -> None:
+    """What holds no address for the name asked is no pool."""
+    assert read_pool(index_reply(upstream_reply(A, records), A), A) is None
+
+
+@pytest.mark.parametrize("size", [4, 6, 16])
+@pytest.mark.parametrize("beside", [False, True])
+def test_addresses_of_another_class(size: int, beside: bool) -> None:
+    """A record of another class is no address of this one, alone or beside a real one."""
+    answer = [record(b"x" * size, 1, rdclass=3)]
+    if beside:
+        answer.append(record(packed("192.0.2.1")[0], 1))
+    with contextlib.suppress(WireError):  # to refuse the whole reply is as good
+        _, found = judged(raw_reply(A, answer), A)
+        assert getattr(found, "addresses", ()) == (packed("192.0.2.1") if beside else ())
+
+
+def test_an_alias_of_another_class() -> None:
+    """A CNAME of another class leads nowhere."""
+    alias = record(wire_name("b.example."), 5, rdclass=3)
+    target = record(packed("192.0.2.1")[0], 1, owner=wire_name("b.example."))
+    with contextlib.suppress(WireError):
+        assert judged(raw_reply(A, [alias, target]), A)[0] is Verdict.NEGATIVE
+
+
+@pytest.mark.parametrize("qtype", ["A", "AAAA"])
+@pytest.mark.parametrize(
+    ("change", "stays"),
+    [
+        pytest.param({}, True, id="usual"),
+        pytest.param({"owner": wire_name(NAME)}, True, id="owner written out"),
+        pytest.param({"owner": wire_name("WWW.Example.COM.")}, True, id="owner in another case"),
+        pytest.param({"ttl": 0}, True, id="TTL 0"),
+        pytest.param({"ttl": 0x80000000}, True, id="TTL with the top bit"),
+        pytest.param({"owner": wire_name("other.example.")}, False, id="another owner"),
+        pytest.param({"rdtype": 16, "data": b"\1x"}, False, id="TXT"),
+        pytest.param({"rdtype": 46, "data": bytes(30)}, False, id="RRSIG"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_quick_way_is_the_long_way(
+    qtype: str, change: dict[str, Any], stays: bool, place: int
+) -> None:
+    """Usual replies and those with one unusual record give what the index says they give."""
+    asked = ask(rdtype=qtype)
+    usual = packed("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    if qtype == "AAAA":
+        usual = packed("2001:db8::1", "2001:db8::2", "2001:db8::3")
+    parts: list[dict[str, Any]] = [
+        {"data": data, "rdtype": asked.qtype, "ttl": 300} for data in usual
+    ]
+    parts[place] |= change
+    wire = raw_reply(asked, [record(**part) for part in parts], additional=[OPT])
+    quick, long = pool_of(wire, asked), read_pool(index_reply(wire, asked), asked)
+    assert long is not None
+    assert (quick.addresses, quick.links, quick.ttl) == (long.addresses, long.links, long.ttl)
+    assert quick.addresses == (usual if stays else usual[:place] + usual[place + 1 :])
+    assert quick.ttl == (0 if "ttl" in change else 300)
+
+
+def test_a_question_with_the_upstreams_case() -> None:
+    """An owner spelled in another case than the question is the same name."""
+    owner = wire_name(NAME.upper())
+    reply = raw_reply(A, [record(data, 1, owner=owner) for data in packed("192.0.2.1")])
+    assert pool_of(reply, A).addresses == packed("192.0.2.1")
+    assert owner != POINTER
+
+
+def test_merge_appends_what_is_new() -> None:
+    """New addresses join behind the pool's own, each once, in the order they came."""
+    first = pool("192.0.2.1", "192.0.2.2", links=("b.example.",))
+    second = pool("192.0.2.3", "192.0.2.2", "192.0.2.4", links=("c.example.", "d.example."))
+    merged = merge(first, second, 32, private=False)
+    assert merged.addresses == packed("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4")
+    assert merged.links == first.links
+    assert first.addresses == packed("192.0.2.1", "192.0.2.2"), "a pool never changes"
+
+
+@pytest.mark.parametrize(("first", "second"), [(10, 300), (300, 10), (0, 300)])
+def test_merged_ttl(first: int, second: int) -> None:
+    """The smaller TTL holds for the pool."""
+    merged = merge(pool("192.0.2.1", ttl=first), pool("192.0.2.2", ttl=second), 32, private=False)
+    assert merged.ttl == min(first, second)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("second", [False, True])
+def test_merged_ad(first: bool, second: bool) -> None:
+    """AD stays only if every contributor had it."""
+    one = pool("192.0.2.1", ad=first)
+    merged = merge(one, pool("192.0.2.2", ad=second), 32, private=False)
+    assert merged.ad == (first and second)
+    # Who brings nothing new is no contributor.
+    assert merge(one, pool("192.0.2.1", ad=second), 32, private=False).ad == first
+
+
+def test_merging_nothing_new_changes_nothing() -> None:
+    """Known addresses, or only private ones: the pool itself comes back."""
+    held = pool("192.0.2.1", "192.0.2.2")
+    for other in (pool("192.0.2.2"), pool("10.0.0.1", "127.0.0.1"), pool("192.0.2.2", "10.1.1.1")):
+        assert merge(held, other, 32, private=False) is held
+
+
+def test_private_addresses_of_others_are_kept_out() -> None:
+    """The winner's private addresses stay, another's do not join unless they are let."""
+    held = pool("10.0.0.1", "192.0.2.1")
+    other = pool("10.0.0.2", "192.0.2.2", "127.0.0.1", "0.0.0.0")
+    assert merge(held, other, 32, private=False).addresses == packed(
+        "10.0.0.1", "192.0.2.1", "192.0.2.2"
+    )
+    assert merge(held, other, 32, private=True).addresses == packed(
+        "10.0.0.1", "192.0.2.1", "10.0.0.2", "192.0.2.2", "127.0.0.1", "0.0.0.0"
+    )
+
+
+@pytest.mark.parametrize(("limit", "size"), [(1, 2), (2, 2), (3, 3), (4, 4), (5, 4)])
+def test_merge_limit(limit: int, size: int) -> None:
+    """A pool grows to its limit and not beyond; one that is full stays as it is."""
+    merged = merge(
+        pool("192.0.2.1", "192.0.2.2"), pool("192.0.2.3", "192.0.2.4"), limit, private=False
+    )
+    assert merged.addresses == packed("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4")[:size]
+
+
+def test_private_addresses_take_no_room() -> None:
+    """What may not join does not count towards the limit."""
+    merged = merge(pool("192.0.2.1"), pool("10.0.0.1", "192.0.2.2"), 2, private=False)
+    assert merged.addresses == packed("192.0.2.1", "192.0.2.2")
+
+
+@pytest.mark.parametrize(("limit", "size"), [(1, 1), (2, 2), (3, 3), (4, 3)])
+def test_cap(limit: int, size: int) -> None:
+    """A pool is cut from the end, everything else stays."""
+    whole = pool("192.0.2.1", "192.0.2.2", "192.0.2.3", ttl=7, ad=True, links=("b.example.",))
+    cut = cap(whole, limit)
+    assert cut.addresses == whole.addresses[:size]
+    assert (cut.links, cut.ttl, cut.ad) == (whole.links, 7, True)
+
+
+# The first and the last address of each range, and their neighbours outside.
+PRIVATE_4 = [
+    "0.0.0.0",
+    "0.255.255.255",
+    "10.0.0.0",
+    "10.255.255.255",
+    "100.64.0.0",
+    "100.127.255.255",
+    "127.0.0.0",
+    "127.255.255.255",
+    "169.254.0.0",
+    "169.254.255.255",
+    "172.16.0.0",
+    "172.31.255.255",
+    "192.168.0.0",
+    "192.168.255.255",
+    "224.0.0.0",
+    "239.255.255.255",
+    "240.0.0.0",
+    "255.255.255.255",
+]
+PUBLIC_4 = [
+    "1.0.0.0",
+    "9.255.255.255",
+    "11.0.0.0",
+    "100.63.255.255",
+    "100.128.0.0",
+    "126.255.255.255",
+    "128.0.0.0",
+    "169.253.255.255",
+    "169.255.0.0",
+    "172.15.255.255",
+    "172.32.0.0",
+    "192.167.255.255",
+    "192.169.0.0",
+    "223.255.255.255",
+    "192.0.2.1",
+    "198.51.100.1",
+    "203.0.113.1",
+]
+PRIVATE_6 = [
+    "::",
+    "::1",
+    "fc00::",
+    "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    "fe80::",
+    "febf:ffff::1",
+    "fec0::",
+    "feff:ffff::1",
+    "ff00::",
+    "ff02::1",
+    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+]
+PUBLIC_6 = ["2001:db8::1", "2606:4700::1111", "fbff:ffff::1", "fe00::1", "fe7f:ffff::1", "1::"]
+
+
+@pytest.mark.parametrize("text", PRIVATE_4)
+def test_private_ipv4(text: str) -> None:
+    """Every special IPv4 range is private, and so is its IPv4-mapped and IPv4-compatible form."""
+    assert is_private(ip_address(text).packed)
+    assert is_private(ip_address(f"::ffff:{text}").packed)
+    assert is_private(ip_address(f"::{text}").packed)
+
+
+@pytest.mark.parametrize("text", PUBLIC_4)
+def test_public_ipv4(text: str) -> None:
+    """The neighbours of those ranges are public, mapped or not; documentation ranges too."""
+    assert not is_private(ip_address(text).packed)
+    assert not is_private(ip_address(f"::ffff:{text}").packed)
+
+
+@pytest.mark.parametrize("text", PRIVATE_6)
+def test_private_ipv6(text: str) -> None:
+    """Unspecified, loopback, unique local, link-local, site-local and multicast are private."""
+    assert is_private(ip_address(text).packed)
+
+
+@pytest.mark.parametrize("text", PUBLIC_6)
+def test_public_ipv6(text: str) -> None:
+    """Their neighbours are public."""
+    assert not is_private(ip_address(text).packed)
+
+
+def test_mapped_addresses_do_not_join() -> None:
+    """An IPv4-mapped private address in an AAAA reply is kept out like the IPv4 address."""
+    held = pool("2001:db8::1")
+    other = pool("::ffff:192.168.1.1", "::ffff:203.0.113.1", "fe80::1", "2001:db8::2")
+    merged = merge(held, other, 32, private=False)
+    assert merged.addresses == packed("2001:db8::1", "::ffff:203.0.113.1", "2001:db8::2")

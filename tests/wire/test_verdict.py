@@ -1,0 +1,208 @@
+"""What a reply is worth: SPEC section 2, RFC 2308."""
+
+from __future__ import annotations
+
+import pytest
+
+from staggerdns.wire.answer import Pool, Whole
+from staggerdns.wire.constants import WireError
+from staggerdns.wire.verdict import Verdict
+from tests.wire.messages import (
+    NAME,
+    POINTER,
+    ask,
+    judged,
+    raw_reply,
+    record,
+    upstream_reply,
+    whole_of,
+    wire_name,
+)
+
+SOA = "example.com. {ttl} SOA ns.example.com. host.example.com. 1 7200 3600 1209600 {minimum}"
+SOA_60 = SOA.format(ttl=60, minimum=60)
+NS = "com. 172800 NS a.gtld-servers.net."
+RRSIG = "A 8 3 300 20300101000000 20200101000000 1 example.com. c2ln"
+QTYPES = ["A", "AAAA", "MX", "TXT", "HTTPS", "SRV", "CAA", "PTR", "NS", "TYPE65280"]
+
+POSITIVE = [
+    ("A", "192.0.2.1"),
+    ("AAAA", "2001:db8::1"),
+    ("MX", "10 mx.example.com."),
+    ("TXT", '"hello" "world"'),
+    ("HTTPS", "1 . alpn=h2"),
+    ("SRV", "1 2 443 srv.example.com."),
+    ("CAA", '0 issue "ca.example"'),
+    ("PTR", "host.example.com."),
+    ("NS", "ns.example.com."),
+    ("SOA", "ns.example.com. host.example.com. 1 2 3 4 5"),
+    ("CNAME", "c.example.com."),
+    ("TYPE65280", r"\# 3 c0ff00"),
+]
+
+
+@pytest.mark.parametrize("do", [False, True])
+@pytest.mark.parametrize(("rdtype", "data"), POSITIVE)
+def test_positive(rdtype: str, data: str, do: bool) -> None:
+    """A record of the type asked for is a positive answer, whatever the type."""
+    asked = ask(rdtype=rdtype, do=do)
+    verdict, answer = judged(upstream_reply(asked, [f"{NAME} 300 {rdtype} {data}"]), asked)
+    assert verdict is Verdict.POSITIVE
+    assert answer is not None
+    assert isinstance(answer, Pool) == (rdtype in ("A", "AAAA") and not do)
+    assert (answer.rcode, answer.negative, answer.ttl) == (0, False, 300)
+
+
+@pytest.mark.parametrize("rdtype", ["MX", "HTTPS", "TYPE65280"])
+def test_positive_behind_a_chain(rdtype: str) -> None:
+    """Other types are positive behind a CNAME too, and live as long as the shortest record."""
+    asked = ask(rdtype=rdtype)
+    data = dict(POSITIVE)[rdtype]
+    reply = upstream_reply(
+        asked,
+        [f"{NAME} 40 CNAME b.example.com.", f"b.example.com. 300 {rdtype} {data}"],
+        ["example.com. 200 NS ns.example.com."],
+        ["ns.example.com. 100 A 192.0.2.1"],
+        edns=True,
+    )
+    answer = whole_of(reply, asked)
+    assert not answer.negative
+    assert answer.ttl == 40
+
+
+@pytest.mark.parametrize("rdtype", QTYPES)
+@pytest.mark.parametrize("rcode", [0, 3])
+def test_negative(rdtype: str, rcode: int) -> None:
+    """NODATA and NXDOMAIN are good answers for every type, with the upstream's code."""
+    asked = ask(rdtype=rdtype)
+    verdict, answer = judged(upstream_reply(asked, authority=[SOA_60], rcode=rcode), asked)
+    assert verdict is Verdict.NEGATIVE
+    assert isinstance(answer, Whole)
+    assert (answer.rcode, answer.negative, answer.ttl) == (rcode, True, 60)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "minimum", "granted"), [(60, 300, 60), (300, 60, 60), (0, 60, 0), (60, 0, 0), (7, 7, 7)]
+)
+@pytest.mark.parametrize("rcode", [0, 3])
+def test_negative_ttl(ttl: int, minimum: int, granted: int, rcode: int) -> None:
+    """A negative lives for the smaller of the SOA's TTL and MINIMUM (RFC 2308 section 5)."""
+    asked = ask()
+    soa = SOA.format(ttl=ttl, minimum=minimum)
+    assert whole_of(upstream_reply(asked, authority=[soa], rcode=rcode), asked).ttl == granted
+
+
+def test_negative_ttl_with_a_huge_minimum() -> None:
+    """A MINIMUM above any TTL leaves the SOA's TTL to count, not a negative number."""
+    asked = ask()
+    soa = SOA.format(ttl=60, minimum=0xFFFFFFFF)
+    assert whole_of(upstream_reply(asked, authority=[soa], rcode=3), asked).ttl == 60
+
+
+def test_negative_without_soa_is_not_kept() -> None:
+    """Without a SOA nobody said for how long (RFC 2308 section 5): 0 seconds."""
+    asked = ask()
+    for rcode in (0, 3):
+        verdict, answer = judged(upstream_reply(asked, rcode=rcode), asked)
+        assert verdict is Verdict.NEGATIVE
+        assert answer is not None
+        assert answer.ttl == 0
+
+
+def test_the_soa_may_stand_behind_other_records() -> None:
+    """A SOA is found behind NSEC and RRSIG, and their TTLs do not count."""
+    asked = ask(do=True)
+    reply = upstream_reply(
+        asked,
+        authority=["example.com. 5 NSEC www.example.com. A MX", SOA.format(ttl=90, minimum=80)],
+        rcode=3,
+    )
+    assert whole_of(reply, asked).ttl == 80
+
+
+@pytest.mark.parametrize("rdtype", ["A", "AAAA", "MX", "HTTPS"])
+@pytest.mark.parametrize("rcode", [0, 3])
+def test_chain_without_an_end(rdtype: str, rcode: int) -> None:
+    """A CNAME alone is negative, keeps its record, and lives no longer than that."""
+    asked = ask(rdtype=rdtype)
+    alias = f"{NAME} 20 CNAME b.example.com."
+    answer = whole_of(upstream_reply(asked, [alias], [SOA_60], rcode=rcode), asked)
+    assert (answer.negative, answer.rcode, answer.ttl) == (True, rcode, 20)
+    assert whole_of(upstream_reply(asked, [alias], rcode=rcode), asked).ttl == 0
+
+
+def test_a_chain_that_loops() -> None:
+    """A loop is no answer at all."""
+    asked = ask()
+    alias = [f"{NAME} 20 CNAME b.example.com.", f"b.example.com. 20 CNAME {NAME}"]
+    with pytest.raises(WireError):
+        judged(upstream_reply(asked, alias), asked)
+
+
+def test_signatures_alone_are_negative() -> None:
+    """An RRSIG without the records it signs answers nothing, with DO and without."""
+    for do in (False, True):
+        asked = ask(do=do)
+        verdict, _ = judged(upstream_reply(asked, [f"{NAME} 300 RRSIG {RRSIG}"]), asked)
+        assert verdict is Verdict.NEGATIVE
+
+
+@pytest.mark.parametrize("rdtype", QTYPES)
+def test_referral(rdtype: str) -> None:
+    """NS records instead of an answer are a referral: a resolver's failure."""
+    asked = ask(rdtype=rdtype)
+    assert judged(upstream_reply(asked, authority=[NS]), asked) == (Verdict.FAILURE, None)
+
+
+def test_ns_beside_a_soa_is_no_referral() -> None:
+    """An authority section with a SOA is a negative's, NS records or not."""
+    asked = ask()
+    for authority in ([NS, SOA_60], [SOA_60, NS]):
+        assert judged(upstream_reply(asked, authority=authority), asked)[0] is Verdict.NEGATIVE
+
+
+@pytest.mark.parametrize("rcode", [1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 15, 16, 19, 23, 4095])
+@pytest.mark.parametrize("with_address", [False, True])
+def test_failures(rcode: int, with_address: bool) -> None:
+    """Every other code is a failure, an extended one too, records or not."""
+    asked = ask()
+    answer = [f"{NAME} 60 A 192.0.2.1"] if with_address else []
+    reply = upstream_reply(asked, answer, [SOA_60], rcode=rcode, edns=True)
+    assert judged(reply, asked) == (Verdict.FAILURE, None)
+
+
+@pytest.mark.parametrize("records", [0, 1])
+def test_a_truncated_reply_is_no_answer(records: int) -> None:
+    """TC that is left after the retry over TCP is a failure: nobody knows what was cut."""
+    for rdtype, data in (("A", bytes(4)), ("TXT", b"\1x")):
+        asked = ask(rdtype=rdtype)
+        answer = [record(data, asked.qtype)] * records
+        assert judged(raw_reply(asked, answer, flags=0x8380), asked) == (Verdict.FAILURE, None)
+
+
+def test_records_of_another_class_are_no_answer() -> None:
+    """A record of the right type and another class does not answer the question."""
+    for rdtype, data in (("A", bytes(4)), ("TXT", b"\1x")):
+        asked = ask(rdtype=rdtype)
+        try:
+            verdict, _ = judged(raw_reply(asked, [record(data, asked.qtype, rdclass=3)]), asked)
+        except WireError:  # as good
+            continue
+        assert verdict is not Verdict.POSITIVE
+
+
+def test_expanding_a_reply_beyond_the_limit() -> None:
+    """A reply that no message could hold once its names are written out is refused."""
+    asked = ask(".".join(["a" * 63] * 3 + ["b" * 61]) + ".", "TXT")
+    opt = record(b"", 41, owner=b"\0", rdclass=1232)
+    more = [record(b"", 65280, owner=POINTER)] * 4000
+    with pytest.raises(WireError):
+        judged(raw_reply(asked, [record(b"\1x", 16)], additional=[opt, *more]), asked)
+
+
+def test_records_for_another_name() -> None:
+    """An address of some other name is not an answer to an address question."""
+    asked = ask()
+    stranger = record(bytes(4), 1, owner=wire_name("other.example."))
+    verdict, _ = judged(raw_reply(asked, [stranger]), asked)
+    assert verdict is Verdict.NEGATIVE
