@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 # Empty when the environment is missing, half made, moved here from elsewhere, or has lost its
 # interpreter: then the stamps below do not count. .ci/setup-venv decides what to do about it.
-USABLE := $(shell head -n 1 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
+USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
 .PHONY: help run test lint format bench programs clean FORCE

@@ -9,6 +9,9 @@ import time
 from collections.abc import Sequence
 
 _HEADER = struct.Struct("!HHHHHH")
+_RECORD = struct.Struct("!HHIH")
+_A = 1
+_POINTER = 0xC0
 _RD = 0x0100
 _RCODE = 0x000F
 
@@ -35,6 +38,36 @@ def ask(address: tuple[str, int], qname: str, timeout: float) -> bytes | None:
             time.sleep(0.05)
             return None
     return reply if reply[:2] == query[:2] else None
+
+
+def failed(reply: bytes) -> bool:
+    """Tell whether a reply has an error code."""
+    return bool(_HEADER.unpack_from(reply)[1] & _RCODE)
+
+
+def records(reply: bytes) -> tuple[list[str], int]:
+    """Return the IPv4 addresses in a reply's answer section, in order, and their least TTL in
+    seconds; nothing and 0 for a reply without any.
+    """
+    count = _HEADER.unpack_from(reply)[3]
+    at = _after_name(reply, 12) + 4
+    addresses = []
+    ttls = []
+    for _ in range(count):
+        rtype, _, ttl, size = _RECORD.unpack_from(reply, at := _after_name(reply, at))
+        at += _RECORD.size + size
+        if rtype == _A:
+            addresses.append(socket.inet_ntoa(reply[at - size : at]))
+            ttls.append(ttl)
+    return addresses, min(ttls, default=0)
+
+
+def _after_name(message: bytes, at: int) -> int:
+    while length := message[at]:
+        if length & _POINTER == _POINTER:
+            return at + 2
+        at += 1 + length
+    return at + 1
 
 
 class Pacer:

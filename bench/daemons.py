@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from bench import programs
 from bench.client import ask
@@ -21,6 +23,7 @@ from bench.client import ask
 START_TIME = 20.0
 STOP_TIME = 5.0
 
+_T = TypeVar("_T")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -69,6 +72,8 @@ class Daemon:
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
         self.address = ("127.0.0.1", 0)
+        #: Where StaggerDNS has its metrics.
+        self.web = ("127.0.0.1", 0)
         self._process = process
         self._log = log
 
@@ -82,6 +87,15 @@ class Daemon:
         stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii")
         fields = stat.rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def metric(self, name: str) -> float:
+        """The sum of all samples of this name in `/metrics`."""
+        with urllib.request.urlopen(
+            f"http://{self.web[0]}:{self.web[1]}/metrics", timeout=5
+        ) as page:
+            text = page.read().decode()
+        found = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)
+        return sum(map(float, found))
 
     def memory(self) -> tuple[int, int]:
         """Resident bytes now, and the most ever."""
@@ -141,6 +155,10 @@ class Laboratory:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+    def enter(self, context: contextlib.AbstractContextManager[_T]) -> _T:
+        """Enter a context that is left after the daemons which are started from now on."""
+        return self._stack.enter_context(context)
 
     def path(self, name: str) -> Path:
         """Return a path in the directory."""

@@ -7,7 +7,7 @@ import statistics
 from bench import load, servers
 from bench.client import Pacer
 from bench.daemons import Laboratory
-from bench.report import Section, Target
+from bench.report import Section, Target, p95
 
 RATE = 200
 
@@ -39,12 +39,8 @@ def measure(laboratory: Laboratory, *, rounds: int, seconds: float) -> Section:
                 raise load.LoadError(f"{daemon.name}: no replies at {RATE} names/s")
             direct.append(statistics.median(straight))
             added[daemon.name].append(statistics.median(through) - statistics.median(straight))
-            tail[daemon.name].append(_p95(through) - _p95(straight))
+            tail[daemon.name].append(p95(through) - p95(straight))
     section.add("added ms, median", added, digits=3, target=Target(1.0, at_least=False, unit="ms"))
     section.add("added ms, p95", tail, digits=3)
     section.notes.append(f"asked directly: median {statistics.median(direct):.3f} ms")
     return section
-
-
-def _p95(ordered: list[float]) -> float:
-    return ordered[int(len(ordered) * 0.95)]

@@ -12,6 +12,11 @@ from pathlib import Path
 _HEAD = ("", "server", "median", "min", "max", "ratio", "target", "")
 
 
+def p95(ordered: Sequence[float]) -> float:
+    """Return the value that 95 % of ``ordered``, smallest first, stay below."""
+    return ordered[int(len(ordered) * 0.95)]
+
+
 @dataclass(frozen=True)
 class Target:
     """A bound on the figure itself, or on its ratio to another server's."""
@@ -95,15 +100,22 @@ class Section:
         digits: int = 0,
         base: str | None = None,
         target: Target | None = None,
+        paired: bool = False,
     ) -> None:
         """Add a line per server, with ratios to the server ``base``; the target is for the
         first server.
+
+        ``paired``: the ratio is the median of the ratios round by round, in which whatever else
+        the machine did at the time cancels out, and not the ratio of the medians.
         """
         reference = statistics.median(rounds[base]) if base else None
         for number, (server, values) in enumerate(rounds.items()):
             line = Line(measure if number == 0 else "", server, values, digits)
-            if reference and server != base:
+            if base and reference and server != base:
                 line.ratio = line.median / reference
+                if paired:
+                    both = zip(values, rounds[base], strict=True)
+                    line.ratio = statistics.median(one / other for one, other in both)
             if number == 0:
                 line.target = target
             self.lines.append(line)

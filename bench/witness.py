@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -26,24 +27,30 @@ def _qname(query: bytes) -> str:
     return ".".join(labels).lower()
 
 
-def _reply(query: bytes, last_octet: int) -> bytes:
+def _reply(query: bytes, addresses: Sequence[str]) -> bytes:
     end = 12
     while query[end]:
         end += 1 + query[end]
     question = query[12 : end + 5]
     record = b"\xc0\x0c\0\1\0\1" + (86400).to_bytes(4, "big") + b"\0\4"
-    header = query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0"
-    return header + question + record + bytes([198, 51, 100, last_octet])
+    header = query[:2] + b"\x81\x80\0\1" + len(addresses).to_bytes(2, "big") + bytes(4)
+    records = [record + socket.inet_aton(address) for address in addresses]
+    return header + question + b"".join(records)
 
 
 class Witnesses:
-    """Five upstreams in a thread, each with an address of its own to answer with."""
+    """Five upstreams in a thread, each with addresses of its own to answer with.
 
-    def __init__(self) -> None:
+    ``pools``: the addresses of a name, of which each upstream knows every fifth, from its own
+    number on. Of other names each upstream knows one address.
+    """
+
+    def __init__(self, pools: Mapping[str, Sequence[str]] | None = None) -> None:
         port = free_port(*ADDRESSES)
         self.addresses = [(address, port) for address in ADDRESSES]
         #: How often each upstream was asked for each name.
         self.seen: Counter[tuple[int, str]] = Counter()
+        self._pools = pools or {}
         self._sockets: list[socket.socket] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="witnesses")
@@ -73,9 +80,12 @@ class Witnesses:
             for sock in ready:
                 query, client = sock.recvfrom(4096)
                 number = self._sockets.index(sock)
-                self.seen[number, _qname(query)] += 1
+                name = _qname(query)
+                self.seen[number, name] += 1
+                pool = self._pools.get(name)
+                share = pool[number :: len(ADDRESSES)] if pool else [f"198.51.100.{number + 1}"]
                 with contextlib.suppress(OSError):
-                    sock.sendto(_reply(query, number + 1), client)
+                    sock.sendto(_reply(query, share), client)
 
     def complete(self, names: list[str]) -> int:
         """Return how many of the names every upstream was asked for."""

@@ -15,6 +15,7 @@ import msgspec
 import yaml
 
 from staggerdns.journal import LEVELS
+from staggerdns.ranking.probes import check_probe
 from staggerdns.server.access import Network
 from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_endpoint, parse_upstream
 
@@ -104,6 +105,20 @@ class Cache(_Section, frozen=True, kw_only=True):
     max_stale: Ttl = 3_600
 
 
+class Ranking(_Section, frozen=True, kw_only=True):
+    """``ranking``: how the nearest address is found."""
+
+    enabled: bool = True
+    probes: tuple[str, ...] = ("icmp", "tcp:443", "tcp:80")
+    samples: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
+    timeout: Seconds = Seconds(1)
+    concurrency: Positive = 16
+    queue: Positive = 200
+    rtt_cache_ttl: Annotated[int, msgspec.Meta(ge=1, le=604_800)] = 300
+    max_probes_per_second: Positive = 200
+    probe_private: bool = False
+
+
 class Metrics(_Section, frozen=True, kw_only=True):
     """``metrics``: where Prometheus comes; null for nowhere."""
 
@@ -122,6 +137,7 @@ class Config(_Section, frozen=True, kw_only=True):
     upstream: Upstream
     server: Server = Server()
     cache: Cache = Cache()
+    ranking: Ranking = Ranking()
     metrics: Metrics = Metrics()
     log: Log = Log()
 
@@ -159,10 +175,10 @@ def _convert(kind: type, value: object) -> object:
     """Turn a YAML value into one of our own types; `ValueError` says what was expected."""
     if kind is Seconds:
         return _seconds(value)
+    if kind is Endpoint:
+        return parse_endpoint(value)
     if not isinstance(value, str):
         raise ValueError(f"expected text, got {_show(value)}")  # noqa: TRY004 (msgspec adds the path)
-    if kind is Endpoint:
-        return parse_endpoint(value, default_port=None)
     if kind is UpstreamAddress:
         return parse_upstream(value)
     try:
@@ -200,6 +216,12 @@ def _check(config: Config) -> None:
     cache = config.cache
     if cache.max_ttl and cache.min_ttl > cache.max_ttl:
         raise ConfigError("cache.min_ttl: expected at most cache.max_ttl")
+    _check_list("ranking.probes", config.ranking.probes)
+    for index, name in enumerate(config.ranking.probes):
+        try:
+            check_probe(name)
+        except ValueError as error:
+            raise ConfigError(f"ranking.probes[{index}]: {error}") from None
     _check_choice("upstream.strategy", config.upstream.strategy, STRATEGIES)
     _check_choice("log.level", config.log.level, LEVELS)
 

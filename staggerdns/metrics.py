@@ -152,16 +152,34 @@ class Gauge:
 
 
 class Maximum:
-    """The largest value ever seen."""
+    """The largest value of the last `PERIOD` to twice `PERIOD` seconds."""
 
-    __slots__ = ("value",)
+    PERIOD = 300.0
+
+    __slots__ = ("_before", "_lately", "_since")
 
     def __init__(self) -> None:
-        self.value = 0
+        self._before = 0
+        self._lately = 0
+        self._since = 0.0
 
-    def see(self, value: int) -> None:
-        """Take ``value`` in."""
-        self.value = max(self.value, value)
+    def see(self, value: int, now: float) -> None:
+        """Take in a ``value`` seen at ``now``, in seconds of any clock that goes forward."""
+        self._turn(now)
+        self._lately = max(self._lately, value)
+
+    def at(self, now: float) -> int:
+        """Return the maximum as it stands at ``now``."""
+        self._turn(now)
+        return max(self._before, self._lately)
+
+    def _turn(self, now: float) -> None:
+        passed = now - self._since
+        if passed >= self.PERIOD:
+            recent = passed < 2 * self.PERIOD
+            self._before = self._lately if recent else 0
+            self._lately = 0
+            self._since = self._since + self.PERIOD if recent else now
 
 
 class HitCell:
@@ -221,7 +239,10 @@ class Metrics(Collector):
         self.upstream_inflight = Gauge(
             "staggerdns_upstream_inflight", "Queries waiting for an upstream", "upstream"
         )
-        self.launches_window_max = Maximum()
+        self.launches_window_max = Gauge(
+            "staggerdns_upstream_launches_window_max",
+            "Most upstream queries of one name started within a stagger delay, lately",
+        )
         self.upstream_seconds = Histogram(
             "staggerdns_upstream_seconds",
             "Time from asking an upstream to its outcome",
@@ -248,6 +269,22 @@ class Metrics(Collector):
         )
         self.cache_entries = Gauge("staggerdns_cache_entries", "Answers in the cache")
         self.cache_evictions = Counter("staggerdns_cache_evictions", "Answers dropped to make room")
+        self.sorts = Counter("staggerdns_sorts", "Sorts started, by cause", "trigger")
+        self.sorts_cancelled = Counter(
+            "staggerdns_sorts_cancelled", "Sorts whose result was dropped"
+        )
+        self.sorts_running = Gauge("staggerdns_sorts_running", "Sorts under way")
+        self.probes = Counter("staggerdns_probes", "Probes sent", "method")
+        self.probe_losses = Counter("staggerdns_probe_losses", "Probes without an answer", "method")
+        self.probe_seconds = Histogram(
+            "staggerdns_probe_rtt_seconds", "Round-trip times of probes", "method"
+        )
+        self.addresses_measured = Gauge(
+            "staggerdns_addresses_measuring", "Addresses being measured or waiting for it"
+        )
+        self.addresses_known = Gauge(
+            "staggerdns_rtt_addresses", "Addresses in the table of round-trip times"
+        )
         self.tcp_connections = Gauge("staggerdns_tcp_connections", "Open client connections")
         self.tcp_refused = Counter(
             "staggerdns_tcp_refused_connections", "Client connections beyond the limit"
@@ -276,11 +313,6 @@ class Metrics(Collector):
         for family in vars(self).values():
             if isinstance(family, Counter | Gauge | Histogram):
                 yield family.collect()
-        yield GaugeMetricFamily(
-            "staggerdns_upstream_launches_window_max",
-            "Most upstream queries of one name started within a stagger delay",
-            value=self.launches_window_max.value,
-        )
 
     def _traffic(self) -> Iterator[Metric]:
         queries: dict[tuple[str, str], int] = {}

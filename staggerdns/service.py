@@ -8,52 +8,41 @@ their answer or, after `DRAIN_TIME`, a failure; then everything that was opened 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
+from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime
-from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
-from zope.interface import implementer
 
 from staggerdns.config import Config
+from staggerdns.config import Ranking as RankingConfig
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.ranking.budget import Budget
+from staggerdns.ranking.measure import Measurer
+from staggerdns.ranking.probes import Probes
+from staggerdns.ranking.rtt import RttTable
+from staggerdns.ranking.sorts import Sorts
 from staggerdns.resolver.cache import AnswerCache, CacheLimits
 from staggerdns.resolver.chain import CachingResolver
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.forwarder import Forwarder
+from staggerdns.resolver.ranked import RankedCache, RankingRules
 from staggerdns.server.access import Access
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.status import status_site
+from staggerdns.server.stream import StreamPort
 from staggerdns.strategy.parallel import Pace, Parallel
 from staggerdns.upstream.address import Endpoint
 from staggerdns.upstream.upstream import Upstream
 
 DRAIN_TIME = 0.9
 """Seconds that queries under way have at a stop, so that all is over within a second."""
-STREAM_BACKLOG = 128
 _STRATEGIES = {"parallel": Parallel}
-
-
-@implementer(IReactorTime)
-class MonotonicClock:
-    """The reactor's timers with a time that nobody can set: `time.monotonic`."""
-
-    seconds = staticmethod(time.monotonic)
-
-    def __init__(self, reactor: IReactorTime) -> None:
-        self.callLater = reactor.callLater
-        self.getDelayedCalls = reactor.getDelayedCalls
 
 
 class Chain:
@@ -73,7 +62,7 @@ class Chain:
         metrics: Metrics | None = None,
         journal: Journal | None = None,
     ) -> None:
-        clock = clock if clock is not None else MonotonicClock(reactor)
+        clock = clock if clock is not None else reactor
         metrics = metrics if metrics is not None else Metrics()
         journal = journal if journal is not None else Journal(config.log.level)
         upstream, cache = config.upstream, config.cache
@@ -112,15 +101,65 @@ class Chain:
         )
         rules = PoolRules(max_pool_size=numbers.max_pool_size, merge_private=numbers.merge_private)
         self.cache = AnswerCache(limits, clock, metrics)
+        self._ranking: Ranking | None = None
+        if config.ranking.enabled:
+            self._ranking = Ranking(config.ranking, reactor, clock, rng, metrics, journal)
+            order_rules = RankingRules(
+                rtt_cache_ttl=config.ranking.rtt_cache_ttl,
+                probe_private=config.ranking.probe_private,
+            )
+            self.cache = RankedCache(
+                limits, clock, metrics, self._ranking.sorts, order_rules, journal
+            )
         self.forwarder = Forwarder(strategy, self.cache, rules, clock, metrics, journal)
         self.cache.refresh = self.forwarder.refresh
         self.resolver = CachingResolver(self.cache, self.forwarder)
 
+    def open(self) -> None:
+        """Open now what needs privileges; what is not opened here is opened when it is needed."""
+        if self._ranking is not None:
+            self._ranking.probes.open()
+
     def close(self) -> None:
-        """Cancel all that is under way and close every upstream socket."""
+        """Cancel all that is under way and close every socket."""
         self.forwarder.close()
+        if self._ranking is not None:
+            self._ranking.close()
         for upstream in self.upstreams:
             upstream.close()
+
+
+class Ranking:
+    """The ranking room: ``sorts`` measures with ``probes``."""
+
+    def __init__(
+        self,
+        config: RankingConfig,
+        reactor: Any,
+        clock: IReactorTime,
+        rng: Callable[[int], bytes],
+        metrics: Metrics,
+        journal: Journal,
+    ) -> None:
+        table = RttTable(clock, config.rtt_cache_ttl, config.timeout)
+        self.probes = Probes(config.probes, reactor, clock, rng, config.timeout, journal)
+        self._measurer = Measurer(
+            self.probes.all,
+            table,
+            Budget(config.max_probes_per_second, clock),
+            clock,
+            metrics,
+            samples=config.samples,
+            timeout=config.timeout,
+            concurrency=config.concurrency,
+        )
+        self.sorts = Sorts(table, self._measurer, config.queue, metrics)
+
+    def close(self) -> None:
+        """End every sort and probe."""
+        self.sorts.close()
+        self._measurer.close()
+        self.probes.close()
 
 
 class StaggerService(Service):
@@ -129,9 +168,10 @@ class StaggerService(Service):
     def __init__(self, config: Config, reactor: Any, rng: Callable[[int], bytes]) -> None:
         self._config = config
         self._reactor = reactor
-        self._clock = MonotonicClock(reactor)
+        self._clock: IReactorTime = reactor
         self._journal = Journal(config.log.level)
         self._metrics = Metrics()
+        self._bound: list[Endpoint] = []
         self._datagram_ports: list[DatagramPort] = []
         self._stream_ports: list[IListeningPort] = []
         self._site_ports: list[IListeningPort] = []
@@ -159,9 +199,21 @@ class StaggerService(Service):
 
     def privilegedStartService(self) -> None:
         """Bind every listener, or exit with status 1 and one line that says which and why."""
+        self._chain.open()
+        missing: CannotListenError | None = None
         try:
             for endpoint in self._config.server.listen:
-                self._listen(endpoint)
+                try:
+                    self._listen(endpoint)
+                except CannotListenError as error:
+                    if not _lacks_ipv6(endpoint, error):
+                        raise
+                    missing = error
+                    self._journal.warn(
+                        "no IPv6 on this machine: not listening on {listen}", listen=endpoint
+                    )
+            if missing is not None and not self._bound:
+                raise missing
             if self._config.metrics.listen is not None:
                 self._listen_for_metrics(self._config.metrics.listen)
         except CannotListenError as error:
@@ -174,7 +226,7 @@ class StaggerService(Service):
         super().startService()
         self._journal.info(
             "listening on {listen}, asking {upstreams}",
-            listen=", ".join(map(str, self._config.server.listen)),
+            listen=", ".join(map(str, self._bound)),
             upstreams=", ".join(upstream.name for upstream in self._chain.upstreams),
         )
 
@@ -214,54 +266,22 @@ class StaggerService(Service):
         datagram = DatagramPort(endpoint.port, endpoint.host, self._reactor, self.factory)
         datagram.startListening()
         self._datagram_ports.append(datagram)
-        self._stream_ports.append(self._listen_tcp(endpoint, self.factory))
+        stream = StreamPort(endpoint.port, self.factory, endpoint.host, self._reactor)
+        stream.startListening()
+        self._stream_ports.append(stream)
+        self._bound.append(endpoint)
 
     def _listen_for_metrics(self, endpoint: Endpoint) -> None:
-        registry = CollectorRegistry()
-        registry.register(self._metrics)
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
-        root = Resource()
-        root.putChild(b"metrics", _MetricsPage(registry))
-        root.putChild(b"healthz", _HealthPage(self.healthy))
-        site = Site(root)
-        site.noisy = False
-        site.displayTracebacks = False
-        self._site_ports.append(self._listen_tcp(endpoint, site))
-
-    def _listen_tcp(self, endpoint: Endpoint, factory: Any) -> IListeningPort:
-        port: IListeningPort = self._reactor.listenTCP(
-            endpoint.port, factory, STREAM_BACKLOG, endpoint.host
+        site = status_site(self._metrics, self.healthy)
+        self._site_ports.append(
+            self._reactor.listenTCP(endpoint.port, site, interface=endpoint.host)
         )
-        return port
 
 
-class _MetricsPage(Resource):
-    isLeaf = True
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__()
-        self._registry = registry
-
-    def render_GET(self, request: Request) -> bytes:
-        request.setHeader(b"content-type", CONTENT_TYPE_LATEST.encode())
-        return generate_latest(self._registry)
-
-
-class _HealthPage(Resource):
-    isLeaf = True
-
-    def __init__(self, healthy: Callable[[], bool]) -> None:
-        super().__init__()
-        self._healthy = healthy
-
-    def render_GET(self, request: Request) -> bytes:
-        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
-        if self._healthy():
-            return b"ok\n"
-        request.setResponseCode(503)
-        return b"no upstream is usable\n"
+def _lacks_ipv6(endpoint: Endpoint, error: CannotListenError) -> bool:
+    """Say whether this is the IPv6 loopback of a machine that has none."""
+    number = getattr(error.socketError, "errno", None)
+    return endpoint.host == "::1" and number in (EADDRNOTAVAIL, EAFNOSUPPORT)
 
 
 def _explain_bind(error: CannotListenError) -> str:

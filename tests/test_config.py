@@ -21,6 +21,7 @@ from staggerdns import service as service_module
 from staggerdns.config import Config, ConfigError, load_config, parse_config
 from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.collection import PoolRules
+from staggerdns.resolver.ranked import RankingRules
 from staggerdns.server.factory import StreamLimits
 from staggerdns.service import StaggerService
 from staggerdns.strategy.parallel import Pace
@@ -89,6 +90,7 @@ DURATIONS = [
     "upstream.parallel.stagger_delay",
     "upstream.parallel.total_collect_timeout",
     "upstream.parallel.negative_grace",
+    "ranking.timeout",
 ]
 NUMBERS = [
     ("server.tcp_max_connections", 1, 1_000_000),
@@ -102,13 +104,19 @@ NUMBERS = [
     ("cache.max_ttl", 0, 604_800),
     ("cache.max_negative_ttl", 0, 604_800),
     ("cache.max_stale", 0, 604_800),
+    ("ranking.samples", 1, 10),
+    ("ranking.concurrency", 1, 1_000_000),
+    ("ranking.queue", 1, 1_000_000),
+    ("ranking.rtt_cache_ttl", 1, 604_800),
+    ("ranking.max_probes_per_second", 1, 1_000_000),
 ]
+BOOLEANS = ["upstream.parallel.merge_private", "ranking.enabled", "ranking.probe_private"]
 OTHERS = {
     "server.listen",
     "server.allow",
     "upstream.servers",
     "upstream.strategy",
-    "upstream.parallel.merge_private",
+    "ranking.probes",
     "metrics.listen",
     "log.level",
 }
@@ -116,7 +124,7 @@ OTHERS = {
 
 def test_every_key_is_tested_here() -> None:
     """The tables above hold every key that there is."""
-    tested = {*DURATIONS, *OTHERS, *(path for path, _, _ in NUMBERS)}
+    tested = {*DURATIONS, *BOOLEANS, *OTHERS, *(path for path, _, _ in NUMBERS)}
     assert {path for path, _ in keys()} == tested
 
 
@@ -143,6 +151,13 @@ def test_defaults() -> None:
     assert (cache.max_entries, cache.fast_response_ttl, cache.user_return_ttl) == (50_000, 5, 600)
     assert (cache.min_ttl, cache.max_ttl, cache.max_negative_ttl) == (0, 86_400, 300)
     assert cache.max_stale == 3_600
+    ranking = config.ranking
+    assert ranking.enabled is True
+    assert ranking.probe_private is False
+    assert ranking.probes == ("icmp", "tcp:443", "tcp:80")
+    assert (ranking.samples, ranking.concurrency, ranking.queue) == (3, 16, 200)
+    assert (ranking.rtt_cache_ttl, ranking.max_probes_per_second) == (300, 200)
+    assert ranking.timeout == 1.0
     assert str(config.metrics.listen) == "127.0.0.1:9153"
     assert config.log.level == "info"
 
@@ -166,68 +181,32 @@ def test_the_example_file_shows_the_defaults() -> None:
             assert values[0] == values[1], key
 
 
+GOOD_DURATIONS = {
+    "300ms": 0.3, "3s": 3, "5m": 300, "1h": 3600, "1.5s": 1.5, "0.5m": 30, "7": 7, "0.25": 0.25,
+    "'2 s'": 2, "1ms": 0.001, "24h": 86_400, "86400": 86_400,
+}  # fmt: skip
+BAD_DURATIONS = [
+    "0", "0s", "0.9ms", "-1", "-1s", "24.1h", "86401", "1d", "1 day", "s", "''", "3 s s", "1e3s",
+    "[1]", "{a: 1}", "null", "3S", "'1,5s'", ".inf", ".nan", "'٣s'", "9" * 400,
+]  # fmt: skip
+YAML_BOOLEANS = ["yes", "no", "on", "off", "true", "false"]
+
+
 @pytest.mark.parametrize("path", DURATIONS)
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("300ms", 0.3),
-        ("3s", 3),
-        ("5m", 300),
-        ("1h", 3600),
-        ("1.5s", 1.5),
-        ("0.5m", 30),
-        ("7", 7),
-        ("0.25", 0.25),
-        ("'2 s'", 2),
-        ("1ms", 0.001),
-        ("24h", 86400),
-        ("86400", 86400),
-    ],
-)
-def test_durations(path: str, text: str, seconds: float) -> None:
+def test_durations(path: str) -> None:
     """A duration is a number with a unit, or seconds as a number, from 1 ms to 24 h."""
-    assert read(path, text) == pytest.approx(seconds)
+    for text, seconds in GOOD_DURATIONS.items():
+        assert read(path, text) == pytest.approx(seconds), text
 
 
 @pytest.mark.parametrize("path", DURATIONS)
-@pytest.mark.parametrize(
-    "text",
-    [
-        "0",
-        "0s",
-        "0.9ms",
-        "-1",
-        "-1s",
-        "24.1h",
-        "86401",
-        "1d",
-        "1 day",
-        "s",
-        "''",
-        "3 s s",
-        "1e3s",
-        "[1]",
-        "{a: 1}",
-        "null",
-        "3S",
-        "'1,5s'",
-        ".inf",
-        ".nan",
-        "'٣s'",
-        "9" * 400,
-    ],
-)
-def test_what_is_no_duration(path: str, text: str) -> None:
+def test_what_is_no_duration(path: str) -> None:
     """Anything else is an error that shows how durations are written, or their range."""
-    message = error(path, text)
-    assert "duration" in message or "YAML reads" in message
-
-
-@pytest.mark.parametrize("path", DURATIONS)
-@pytest.mark.parametrize("text", ["yes", "no", "on", "off", "true"])
-def test_durations_are_no_booleans(path: str, text: str) -> None:
-    """A duration that YAML takes for a boolean is an error that says so."""
-    assert HINT in error(path, text)
+    for text in BAD_DURATIONS:
+        message = error(path, text)
+        assert "duration" in message or "YAML reads" in message
+    for text in YAML_BOOLEANS:
+        assert HINT in error(path, text)
 
 
 @pytest.mark.parametrize(("path", "least", "most"), NUMBERS)
@@ -236,31 +215,23 @@ def test_limits_of_numbers(path: str, least: int, most: int) -> None:
     assert read(path, str(least)) == least
     assert read(path, str(most)) == most
     for value in (least - 1, most + 1):
-        message = error(path, str(value))
-        assert "expected" in message
+        assert "expected" in error(path, str(value))
 
 
-@pytest.mark.parametrize(("path", "least", "most"), NUMBERS)
-@pytest.mark.parametrize("text", ["'5'", "5s", "five", "2.5", "[5]", "null", "''", "5 5"])
-def test_what_is_no_number(path: str, least: int, most: int, text: str) -> None:
-    """Text, fractions and lists are no whole numbers."""
-    assert "expected int" in error(path, text)
+@pytest.mark.parametrize("path", [path for path, _, _ in NUMBERS])
+def test_what_is_no_number(path: str) -> None:
+    """Text, fractions and lists are no whole numbers, and YAML's no is not 0."""
+    for text in ("'5'", "5s", "five", "2.5", "[5]", "null", "''", "5 5"):
+        assert "expected int" in error(path, text)
+    for text in YAML_BOOLEANS:
+        assert HINT in error(path, text)
 
 
-@pytest.mark.parametrize(("path", "least", "most"), NUMBERS)
-@pytest.mark.parametrize("text", ["yes", "no", "on", "off", "true", "false"])
-def test_numbers_are_no_booleans(path: str, least: int, most: int, text: str) -> None:
-    """YAML's no is not 0."""
-    assert HINT in error(path, text)
-
-
-@pytest.mark.parametrize(
-    "text", ["1:30", "190:20:30", "010", "0x10", "0b11", "1_000", "2024-01-01"]
-)
 @pytest.mark.parametrize("path", ["cache.max_entries", "upstream.timeout", "log.level"])
-def test_numbers_that_yaml_bends(path: str, text: str) -> None:
+def test_numbers_that_yaml_bends(path: str) -> None:
     """Base 60, octal, hexadecimal and dates, which YAML reads as something else, are errors."""
-    assert text in error(path, text)
+    for text in ("1:30", "190:20:30", "010", "0x10", "0b11", "1_000", "2024-01-01"):
+        assert text in error(path, text)
 
 
 def test_the_least_ttl_is_not_above_the_most() -> None:
@@ -271,12 +242,40 @@ def test_the_least_ttl_is_not_above_the_most() -> None:
     assert error_of(base + "{min_ttl: 61, max_ttl: 60}").startswith("cache.min_ttl: ")
 
 
+@pytest.mark.parametrize("path", BOOLEANS)
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("yes", True)])
-def test_merge_private(text: str, value: bool) -> None:
-    """The one boolean is written as YAML writes booleans."""
-    assert read("upstream.parallel.merge_private", text) is value
+def test_booleans(path: str, text: str, value: bool) -> None:
+    """A boolean is written as YAML writes booleans, and as nothing else."""
+    assert read(path, text) is value
     for wrong in ("'yes'", "1", "null", "maybe"):
-        assert "bool" in error("upstream.parallel.merge_private", wrong)
+        assert "bool" in error(path, wrong)
+
+
+def test_probes() -> None:
+    """Ways of probing are ICMP and TCP to a port, each once; the error shows how to write them."""
+    assert read("ranking.probes", "[icmp, 'tcp:443', tcp:1, tcp:65535]") == (
+        "icmp",
+        "tcp:443",
+        "tcp:1",
+        "tcp:65535",
+    )
+    for wrong in (
+        "ICMP",
+        "tcp",
+        "'tcp:'",
+        "tcp:0",
+        "tcp:65536",
+        "tcp:x",
+        "'tcp:٨'",
+        "udp:53",
+        "''",
+    ):
+        message = error("ranking.probes", f"[icmp, {wrong}]")
+        assert message.startswith("ranking.probes[1]: expected icmp or tcp:PORT")
+    assert error("ranking.probes", "[icmp, 443]").startswith("ranking.probes[1]: ")
+    assert error("ranking.probes", "[tcp:80, tcp:80]").startswith("ranking.probes[1]: ")
+    error("ranking.probes", "[]")
+    error("ranking.probes", "icmp")
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "warn", "error"])
@@ -418,6 +417,30 @@ def test_listen() -> None:
     error("server.listen", "127.0.0.1:5300")
 
 
+LISTENER = "expected an address and a port, as in 127.0.0.1:5300 or [::1]:5300, got "
+
+
+@pytest.mark.parametrize(
+    ("wrong", "got"),
+    [
+        ("tcp://127.0.0.1:53", "'tcp://127.0.0.1:53'"),
+        ("127.0.0.1", "'127.0.0.1'"),
+        ("'127.0.0.1:70000'", "'127.0.0.1:70000'"),
+        ("9153", "9153"),
+        ("true", "True"),
+    ],
+)
+def test_a_listener_is_told_its_own_forms(wrong: str, got: str) -> None:
+    """The message offers what a listener takes, whatever stands there, and nothing else."""
+    assert error("server.listen", f"[{wrong}]") == f"server.listen[0]: {LISTENER}{got}"
+    assert error("metrics.listen", wrong) == f"metrics.listen: {LISTENER}{got}"
+
+
+def test_an_upstream_is_told_its_own_forms() -> None:
+    """Upstreams take forms that listeners do not."""
+    assert "tcp://192.0.2.1" in error("upstream.servers", "[dns.example]")
+
+
 def test_metrics_listen() -> None:
     """Metrics have one address with a port, or null."""
     assert str(read("metrics.listen", "'[::1]:9153'")) == "[::1]:9153"
@@ -443,7 +466,8 @@ def test_allow() -> None:
         ("extra: 1", "extra"),
         ("server: {extra: 1}", "server.extra"),
         ("cache: {max_entires: 1}", "cache.max_entires"),
-        ("ranking: {enabled: true}", "ranking"),
+        ("resolver: {enabled: true}", "resolver"),
+        ("ranking: {queues: 1}", "ranking.queues"),
         ("metrics: {port: 1}", "metrics.port"),
         ("log: {levels: info}", "log.levels"),
     ],
@@ -517,7 +541,7 @@ def test_what_is_no_yaml(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["null", "5", "text", "[1]", "yes"])
-@pytest.mark.parametrize("section", ["server", "cache", "metrics", "log"])
+@pytest.mark.parametrize("section", ["server", "cache", "ranking", "metrics", "log"])
 def test_sections_are_sections(section: str, value: str) -> None:
     """A section that is something else is an error at its name."""
     error(section, value)
@@ -596,7 +620,7 @@ class Reading:
 
 
 class QuietPort:
-    """Stands in for a UDP listener."""
+    """Stands in for a listener."""
 
     def __init__(self, *args: object) -> None:
         pass
@@ -608,8 +632,10 @@ class QuietPort:
 def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that is built and bound has read every key of its configuration."""
     monkeypatch.setattr(service_module, "DatagramPort", QuietPort)
+    monkeypatch.setattr(service_module, "StreamPort", QuietPort)
     seen: set[str] = set()
-    config = parse_config("upstream: {servers: [192.0.2.1]}")
+    # Without ICMP no socket is opened for probing.
+    config = parse_config("upstream: {servers: [192.0.2.1]}\nranking: {probes: [tcp:443]}")
     reading = cast("Config", Reading(config, "", seen))
     service = StaggerService(reading, MemoryReactorClock(), bytes)
     service.privilegedStartService()
@@ -631,7 +657,7 @@ def test_every_number_handed_on_is_used() -> None:
                 loaded.add(node.attr)
     handed = {
         field.name
-        for kind in (CacheLimits, PoolRules, StreamLimits, Pace)
+        for kind in (CacheLimits, PoolRules, RankingRules, StreamLimits, Pace)
         for field in dataclasses.fields(kind)
     }
     assert handed <= loaded

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import gc
 import http.client
 import os
 import socket
@@ -13,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_twisted
 from twisted.application.service import IService
+from twisted.internet.base import BasePort
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.threads import deferToThread
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from staggerdns.config import parse_config
 from staggerdns.service import DRAIN_TIME, Chain, StaggerService
@@ -22,19 +26,19 @@ from staggerdns.tap import Options, makeService
 from tests.harness import behaviours as b
 from tests.harness import clients
 from tests.harness.clients import UdpClient, question
-from tests.harness.ports import Endpoint, free_endpoint
+from tests.harness.ports import Endpoint, free_endpoint, free_port
 from tests.harness.scripted import ScriptedUpstream
 from tests.upstream.desk import reactor, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 GOOD = b.answers("203.0.113.1")
 
 
 def configuration(
-    upstream: object, listen: list[Endpoint], metrics: Endpoint | None, more: str = ""
+    upstream: object, listen: Sequence[object], metrics: Endpoint | None, more: str = ""
 ) -> str:
     """The text of a configuration with one upstream."""
     where = ", ".join(f"'{endpoint}'" for endpoint in listen)
@@ -44,6 +48,7 @@ def configuration(
         f"upstream: {{servers: ['{upstream}']{more}}}\n"
         f"metrics: {{listen: {page}}}\n"
         "log: {level: debug}\n"
+        "ranking: {enabled: false}\n"
     )
 
 
@@ -129,7 +134,7 @@ async def test_health_page(server: ScriptedUpstream) -> None:
     """200 while listeners are up and an upstream is usable, 503 when none is, 200 again."""
     async with running(server.endpoint) as house:
         assert await house.get("/healthz") == (200, "ok\n")
-        server.behaviour = b.rcode("SERVFAIL")
+        server.stop()
         for number in range(4):
             await house.ask(f"n{number}.example.")
         assert (await house.get("/healthz"))[0] == 200
@@ -137,13 +142,34 @@ async def test_health_page(server: ScriptedUpstream) -> None:
         status, text = await house.get("/healthz")
         assert status == 503
         assert text
-        server.behaviour = GOOD
-        await house.ask("n5.example.")  # all are tried when none is usable
+        with ScriptedUpstream(GOOD, server.endpoint):
+            await house.ask("n5.example.")  # all are tried when none is usable
         assert (await house.get("/healthz"))[0] == 200
         status, text = await house.get("/metrics")
         assert status == 200
         assert "staggerdns_answer_seconds_bucket" in text
         assert "process_resident_memory_bytes" in text
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_broken_domain_is_no_illness(server: ScriptedUpstream) -> None:
+    """What every upstream answers with SERVFAIL leaves the health page at 200."""
+    server.behaviour = b.by_name({"well.example.": GOOD}, b.rcode("SERVFAIL"))
+    async with running(server.endpoint) as house:
+        for number in range(12):
+            assert (await house.ask(f"n{number}.example.")).rcode == "SERVFAIL"
+        assert (await house.get("/healthz"))[0] == 200
+        assert (await house.ask("well.example.")).addresses == ["203.0.113.1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_access_log(server: ScriptedUpstream) -> None:
+    """Scrapes, health checks and what is not there leave no line in the log."""
+    async with running(server.endpoint) as house:
+        with capturedLogs() as events:
+            for path in ("/metrics", "/healthz", "/nothing"):
+                await house.get(path)
+    assert [formatEvent(event) for event in events] == []
 
 
 def test_not_healthy_before_the_start() -> None:
@@ -276,6 +302,16 @@ async def test_no_queries_are_taken_while_it_drains(server: ScriptedUpstream) ->
     assert len(server.queries) == 1
 
 
+@pytest.fixture
+def unchanged_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give the reactor its own clock back, and the collector its thresholds."""
+    monkeypatch.setattr(reactor, "seconds", reactor.seconds)
+    thresholds = gc.get_threshold()
+    yield
+    gc.set_threshold(*thresholds)
+
+
+@pytest.mark.usefixtures("unchanged_process")
 def test_make_service(tmp_path: Path) -> None:
     """`makeService` turns options into a service that has opened nothing yet."""
     path = tmp_path / "staggerdns.yaml"
@@ -287,6 +323,170 @@ def test_make_service(tmp_path: Path) -> None:
     assert IService.providedBy(service)
     assert not service.running
     assert reactor.getReaders() == before
+
+
+@pytest.mark.usefixtures("unchanged_process")
+def test_nobody_sets_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timers count on a clock that only goes forward: the system's may jump back by a day."""
+    path = tmp_path / "staggerdns.yaml"
+    path.write_text(configuration("192.0.2.1", [free_endpoint()], None), encoding="utf-8")
+    options = Options()
+    options.parseOptions(["--config", str(path)])
+    service = makeService(options)
+    assert isinstance(service, StaggerService)
+    fired: list[float] = []
+    call = reactor.callLater(0.05, lambda: fired.append(time.monotonic()))
+    due = time.monotonic() + 0.05
+    assert call.getTime() == pytest.approx(due, abs=0.04)
+    jumped = time.time() - 86_400
+    monkeypatch.setattr(time, "time", lambda: jumped)
+    assert service.factory.clock.seconds() == pytest.approx(time.monotonic(), abs=1)
+    while not fired and time.monotonic() < due + 5:
+        reactor.runUntilCurrent()
+        time.sleep(0.005)
+    assert fired, "the timer waits for the day to come round again"
+    assert fired[0] >= due - 0.01
+
+
+def loopback_configuration(listen: Sequence[object], upstream: object = "192.0.2.1") -> str:
+    """The text of a configuration that serves nobody but this machine."""
+    text = configuration(upstream, listen, None)
+    return text.replace("listen: [", "allow: [127.0.0.1, '::1'], listen: [", 1)
+
+
+@contextlib.asynccontextmanager
+async def started(text: str) -> AsyncIterator[StaggerService]:
+    """Start a service of this configuration and stop it in the end."""
+    service = StaggerService(parse_config(text), reactor, os.urandom)
+    service.privilegedStartService()
+    service.startService()
+    try:
+        yield service
+    finally:
+        await maybeDeferred(service.stopService)
+        await until(_nothing_open)
+
+
+async def answered(endpoint: Endpoint, *, tcp: bool) -> list[str]:
+    """The addresses that this endpoint gives."""
+    reply: clients.Reply = await deferToThread(clients.ask, endpoint, "www.example.", tcp=tcp)
+    return reply.addresses
+
+
+@pytest.mark.parametrize("order", [("0.0.0.0", "::"), ("::", "0.0.0.0")])
+@pytest_twisted.ensureDeferred
+async def test_both_wildcards(server: ScriptedUpstream, order: tuple[str, str]) -> None:
+    """``0.0.0.0`` and ``[::]`` on one port are two listeners, each over UDP and TCP."""
+    port = free_port("127.0.0.1", "::1")
+    listen = [Endpoint(host, port) for host in order]
+    async with started(loopback_configuration(listen, server.endpoint)):
+        for host in ("127.0.0.1", "::1"):
+            for tcp in (False, True):
+                assert await answered(Endpoint(host, port), tcp=tcp) == ["203.0.113.1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_ipv6_wildcard_is_ipv6_alone(server: ScriptedUpstream) -> None:
+    """``[::]`` leaves the port's IPv4 side free for others, over UDP and over TCP."""
+    port = free_port("127.0.0.1", "::1")
+    async with started(loopback_configuration([Endpoint("::", port)], server.endpoint)):
+        for tcp in (False, True):
+            assert await answered(Endpoint("::1", port), tcp=tcp) == ["203.0.113.1"]
+        for take in (taken_udp, taken_tcp):
+            take(Endpoint("0.0.0.0", port)).close()
+        with pytest.raises(ConnectionRefusedError):
+            await answered(Endpoint("127.0.0.1", port), tcp=True)
+
+
+class Unbindable(socket.socket):
+    """A socket of a machine that lacks the address which it is to have."""
+
+    number = errno.EADDRNOTAVAIL
+
+    def bind(self, address: Any) -> None:
+        """Fail for IPv6, as a kernel does whose IPv6 is off."""
+        if self.family == socket.AF_INET6:
+            raise OSError(self.number, os.strerror(self.number))
+        super().bind(address)
+
+
+@pytest.fixture(params=["EADDRNOTAVAIL at bind", "EAFNOSUPPORT at once"])
+def no_ipv6(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take IPv6 away from listeners, in either way that Linux can lack it."""
+
+    def create(port: Any) -> socket.socket:
+        if port.addressFamily == socket.AF_INET6 and request.param.startswith("EAFNOSUPPORT"):
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        made = Unbindable(port.addressFamily, port.socketType)
+        made.setblocking(False)
+        return made
+
+    monkeypatch.setattr(BasePort, "createInternetSocket", create)
+
+
+# Twisted does not close a UDP socket that it could not bind.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.usefixtures("no_ipv6")
+@pytest_twisted.ensureDeferred
+async def test_no_ipv6_on_this_machine(server: ScriptedUpstream, *, turned: bool) -> None:
+    """The default listeners come up without IPv6; what is missing is said, once."""
+    four = free_endpoint()
+    listen = [four, Endpoint("::1", four.port)]
+    if turned:
+        listen.reverse()
+    with capturedLogs() as events:
+        async with started(loopback_configuration(listen, server.endpoint)) as service:
+            for tcp in (False, True):
+                assert await answered(four, tcp=tcp) == ["203.0.113.1"]
+            assert service.healthy()
+    (warning,) = [event for event in events if event["log_level"] == LogLevel.warn]
+    text = formatEvent(warning)
+    assert "IPv6" in text
+    assert f"[::1]:{four.port}" in text
+    (up,) = [text for text in map(formatEvent, events) if text.startswith("listening on")]
+    assert str(four) in up
+    assert "::1" not in up, "the log names a listener that is not there"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(
+    "listen",
+    [
+        pytest.param(["[::1]:{0}"], id="nobody else"),
+        pytest.param(["[::1]:{0}", "[::1]:{1}"], id="nobody else but another"),
+        pytest.param(["127.0.0.1:{0}", "[2001:db8::1]:{0}"], id="an address of choice"),
+        pytest.param(["127.0.0.1:{0}", "[::]:{0}"], id="the wildcard"),
+    ],
+)
+@pytest.mark.usefixtures("no_ipv6")
+@pytest_twisted.ensureDeferred
+async def test_an_ipv6_listener_that_is_needed(listen: list[str]) -> None:
+    """Where nothing else listens, or the address was chosen, lack of IPv6 ends the program."""
+    ports = [free_endpoint().port, free_endpoint().port]
+    wanted = [text.format(*ports) for text in listen]
+    service = StaggerService(parse_config(loopback_configuration(wanted)), reactor, os.urandom)
+    with pytest.raises(SystemExit) as ended:
+        service.privilegedStartService()
+    assert "cannot listen on [" in str(ended.value)
+    assert "\n" not in str(ended.value)
+    await until(_nothing_open)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest_twisted.ensureDeferred
+async def test_a_taken_ipv6_loopback_ends_the_program() -> None:
+    """A ``[::1]`` that somebody else has is an error as ever: IPv6 is there."""
+    port = free_port("127.0.0.1", "::1")
+    listen = [Endpoint("127.0.0.1", port), Endpoint("::1", port)]
+    service = StaggerService(parse_config(loopback_configuration(listen)), reactor, os.urandom)
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as taken:
+        taken.bind(("::1", port))
+        with pytest.raises(SystemExit) as ended:
+            service.privilegedStartService()
+    assert f"[::1]:{port}" in str(ended.value)
+    assert "in use" in str(ended.value)
+    await until(_nothing_open)
 
 
 @pytest_twisted.ensureDeferred

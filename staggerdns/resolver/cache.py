@@ -97,7 +97,7 @@ class AnswerCache(WireResolver):
         now = self._clock.seconds()
         existing = self._entries.get(key)
         if existing is not None:
-            if existing.generation > generation:
+            if existing.generation > generation and not existing.derived:
                 return existing
             if isinstance(answer, Failed) and self._servable(existing, now):
                 existing.retry_at = now + self._limits.fast_response_ttl
@@ -115,6 +115,12 @@ class AnswerCache(WireResolver):
             del self._entries[key]
         return entry
 
+    def complete(self, key: bytes, generation: int, answer: Answer | None) -> None:
+        """Note that the collection of that generation has ended with ``answer``."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.generation == generation:
+            entry.complete = True
+
     def is_stale(self, entry: Entry) -> bool:
         """Say whether the entry outlived its TTL."""
         return bool(entry.lifetime) and self._clock.seconds() >= entry.expires
@@ -122,9 +128,9 @@ class AnswerCache(WireResolver):
     def reply_ttl(self, entry: Entry) -> int:
         """Return the TTL in seconds that a client may be given now (SPEC section 3)."""
         now = self._clock.seconds()
-        remaining = entry.expires - now
-        if remaining <= 0:
-            return self._limits.fast_response_ttl if entry.lifetime else 0
+        if now >= entry.expires:
+            kept = entry.lifetime and self._servable(entry, now)
+            return self._limits.fast_response_ttl if kept else 0
         age = int(now - entry.stored)
         ttl = max(1, entry.lifetime - age)
         period = self._limits.user_return_ttl

@@ -22,8 +22,7 @@ from staggerdns.strategy.run import ACTIVE, STAGGERED, Run
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import Ede
-from staggerdns.wire.names import to_text
-from staggerdns.wire.pool import cap, merge
+from staggerdns.wire.pool import cap, merge, without_private
 from staggerdns.wire.question import Question
 
 
@@ -79,7 +78,6 @@ class Collection:
         self._answer: Answer | None = None
         self._entry: Entry | None = None
         self._started = books.clock.seconds()
-        self._heard = 0
 
     def begin(self, run: Run) -> None:
         """Start asking."""
@@ -114,7 +112,6 @@ class Collection:
         """Take the answer for the clients."""
         answer = outcome.answer
         assert answer is not None
-        self._heard += 1
         if self._books.journal.verbose:
             self._log(
                 "{name}: {upstream} answers first, after {seconds:.3f} s",
@@ -125,25 +122,32 @@ class Collection:
 
     def more(self, outcome: Outcome, tier: str) -> None:
         """Take a later positive answer into the pool."""
-        self._heard += 1
-        answer, held = outcome.answer, self._answer
+        answer, held, entry = outcome.answer, self._answer, self._entry
+        if answer is held:  # the same reply again
+            return
         assert answer is not None
         assert held is not None
-        rules = self._books.rules
+        assert entry is not None
+        books = self._books
+        rules = books.rules
         if isinstance(held, Pool) and isinstance(answer, Pool):
-            merged = merge(held, answer, rules.max_pool_size, private=rules.merge_private)
+            age = int(books.clock.seconds() - entry.stored)
+            merged = merge(held, answer, rules.max_pool_size, private=rules.merge_private, age=age)
             gain = len(merged.addresses) - len(held.addresses)
             if gain:
-                self._books.joined[tier].value += gain
+                books.joined[tier].value += gain
                 self._settle(merged)
         elif held.negative:  # it answered the clients, but data is worth more
-            self._settle_anew(answer, tier)
+            public = answer if rules.merge_private else without_private(answer)
+            if public is not None and (public.ttl or not entry.lifetime):
+                self._settle_anew(public, tier)
 
-    def ended(self, asked: int, reasons: list[str]) -> None:
+    def ended(self, asked: int, answered: int, reasons: list[str]) -> None:
         """Take the end of the run."""
         books = self._books
         if self._entry is None:
             self._settle(Failed(_ede(reasons), FAILURE_TTL))
+        books.cache.complete(self.question.key, self._generation, self._answer)
         outcome = "failed" if isinstance(self._answer, Failed) else "positive"
         if self._answer is not None and self._answer.negative:
             outcome = "negative"
@@ -154,7 +158,7 @@ class Collection:
             self._log(
                 "{name}: collection complete, {answers} answers from {asked} upstreams, "
                 "{addresses} addresses in the pool",
-                answers=self._heard,
+                answers=answered,
                 asked=asked,
                 addresses=len(pool.addresses) if isinstance(pool, Pool) else 0,
             )
@@ -175,7 +179,7 @@ class Collection:
             follower.callback(entry)
 
     def _log(self, format: str, **fields: object) -> None:
-        self._books.journal.debug(format, name=to_text(self.question.name), **fields)
+        self._books.journal.debug(format, name=str(self.question), **fields)
 
 
 def _ede(reasons: list[str]) -> Ede:

@@ -11,10 +11,24 @@ class Entry:
     ``lifetime``: whole seconds for which it may be given as fresh, 0 for one that is not kept.
     ``generation``: the collection that it comes from. ``alive``: no newer answer has taken its
     place; replies made ready from it are void as soon as this is false. ``retry_at``: no
-    refresh before then.
+    refresh before then. ``complete``: its collection has ended. ``sorted_at``: when its addresses
+    were ranked, `None` if they are not. ``sort_after``: no new sort before then. ``derived``: made
+    from the CNAME chain of another name, whose collection the generation is.
     """
 
-    __slots__ = ("answer", "generation", "stored", "lifetime", "expires", "alive", "retry_at")
+    __slots__ = (
+        "answer",
+        "generation",
+        "stored",
+        "lifetime",
+        "expires",
+        "alive",
+        "retry_at",
+        "complete",
+        "sorted_at",
+        "sort_after",
+        "derived",
+    )
 
     def __init__(self, answer: Answer, generation: int, stored: float, lifetime: int) -> None:
         self.answer = answer
@@ -24,3 +38,17 @@ class Entry:
         self.expires = stored + lifetime
         self.alive = True
         self.retry_at = 0.0
+        self.complete = False
+        self.sorted_at: float | None = None
+        self.sort_after = 0.0
+        self.derived = False
+
+    def ranked(self, addresses: tuple[bytes, ...], now: float) -> Entry:
+        """Return an entry with the addresses in a new order, to take the place of this one."""
+        entry = Entry(self.answer.reordered(addresses), self.generation, self.stored, self.lifetime)
+        entry.retry_at = self.retry_at
+        entry.complete = self.complete
+        entry.derived = self.derived
+        entry.sorted_at = now
+        self.alive = False
+        return entry

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -33,6 +34,8 @@ from staggerdns.wire.constants import MAX_MESSAGE, RCODE, Ede, Rcode
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import render, render_error
 
+MAX_OUTSIDERS = 16
+"""Connections of clients that may not ask, each open for its one refusal."""
 UDP = "udp"
 TCP = "tcp"
 
@@ -73,7 +76,7 @@ class StaggerServerFactory(DNSServerFactory):
         self.journal = journal
         self.stream_limits = stream_limits
         self.ready = ReadyReplies(access)
-        self._access = access
+        self.access = access
         self._answered = {
             source: metrics.answer_seconds.distribution(source)
             for source in ("cache", "stale", "upstream")
@@ -94,11 +97,11 @@ class StaggerServerFactory(DNSServerFactory):
             self.metrics.dropped.cell(transport, "unanswerable").value += 1
             return None
         except Rejected as rejected:
-            allowed = self._access.allows(host)
+            allowed = self.access.allows(host)
             rcode = rejected.rcode if allowed else Rcode.REFUSED
             return self._refuse(rejected.query, transport, rcode)
         self.metrics.query(transport, query.qtype).value += 1
-        if not self._access.allows(host):
+        if not self.access.allows(host):
             return self._refuse(query, transport, Rcode.REFUSED, Ede.PROHIBITED)
         local = local_answer(query)
         if local is not None:
@@ -109,6 +112,19 @@ class StaggerServerFactory(DNSServerFactory):
         if entry is not None:
             return self._reply_from_cache(query, entry, transport)
         return self._ask(query, transport)
+
+    def admit(self, *, outsider: bool) -> bool:
+        """Say whether one more connection may come in; make room for it if need be."""
+        if outsider:
+            return sum(peer.outsider for peer in self.connections) < MAX_OUTSIDERS
+        peers = [peer for peer in self.connections if not peer.outsider]
+        if len(peers) < self.stream_limits.max_connections:
+            return True
+        idle = [(peer.idle_since, peer) for peer in peers if peer.idle_since is not None]
+        if not idle:
+            return False
+        min(idle, key=itemgetter(0))[1].make_room()
+        return True
 
     def drain(self) -> Deferred[None]:
         """Return a Deferred that fires when nobody waits for an answer any more."""

@@ -3,25 +3,35 @@
 A connection carries any number of queries at once, each answered when its answer is there, in
 whatever order. A connection may have `MAX_PENDING` unanswered queries, and is not read while it
 has them or while the client does not take its replies. It is closed when no whole query came
-for the idle timeout; one that the client has half-closed is closed after its last reply.
+for the idle timeout; one that the client has half-closed is closed after its last reply. When
+there are too many, the one that has been idle for the longest makes room (RFC 7766 section
+6.2.3). A client that may not ask gets one refusal, and takes no place from those that may.
 """
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorCore
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from staggerdns.wire.constants import HEADER_SIZE
+
 if TYPE_CHECKING:
     from staggerdns.server.factory import StaggerServerFactory
 
+_BACKLOG = 128  # connections that wait to be accepted
+_LEAST_FRAME = 2 + HEADER_SIZE
 MAX_PENDING = 100
 """Queries of one connection under way at once."""
+OUTSIDER_TIMEOUT = 2.0
+"""Seconds that a client which may not ask has to send the query that is refused."""
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -35,7 +45,9 @@ class StreamProtocol(Protocol, TimeoutMixin):
         self._buffer = b""
         self._pending: dict[Deferred[bytes], None] = {}
         self._reading = False
-        self._accepted = False
+        self._counted = False  # has a place among the factory's connections
+        self._outsider = False
+        self._idle_since = 0.0
         self._client_done = False
         self._blocked = False  # the client does not take its replies
         self._closing = False
@@ -45,16 +57,33 @@ class StreamProtocol(Protocol, TimeoutMixin):
     def connectionMade(self) -> None:
         """Accept the connection, or drop it when there are too many."""
         factory = self._factory
-        if len(factory.connections) >= factory.stream_limits.max_connections:
+        self._host = self.transport.getPeer().host
+        self._outsider = not factory.access.allows(self._host)
+        self._idle_since = factory.clock.seconds()
+        if not factory.admit(outsider=self._outsider):
             factory.metrics.tcp_refused.cell().value += 1
             self.transport.abortConnection()
             return
-        self._accepted = True
-        self._host = self.transport.getPeer().host
+        self._counted = True
         factory.connectionMade(self)
         self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
-        self.setTimeout(factory.stream_limits.idle_timeout)
+        self.setTimeout(OUTSIDER_TIMEOUT if self._outsider else factory.stream_limits.idle_timeout)
+
+    @property
+    def outsider(self) -> bool:
+        """Whether the client may not ask."""
+        return self._outsider
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when nothing has been under way here, `None` when something is."""
+        return None if self._pending else self._idle_since
+
+    def make_room(self) -> None:
+        """Leave at once, for a connection that has something to ask."""
+        self._leave()
+        self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes of the stream, however they are cut."""
@@ -86,8 +115,7 @@ class StreamProtocol(Protocol, TimeoutMixin):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Give up what the client no longer waits for."""
         self.setTimeout(None)
-        if self._accepted:
-            self._factory.connectionLost(self)
+        self._leave()
         for pending in list(self._pending):
             pending.cancel()
         self._buffer = b""
@@ -119,13 +147,14 @@ class StreamProtocol(Protocol, TimeoutMixin):
         self._reading = True
         position = 0
         buffer = self._buffer
-        while len(self._pending) < MAX_PENDING and not self._blocked:
+        while len(self._pending) < MAX_PENDING and not self._blocked and not self._closing:
             end = position + 2 + int.from_bytes(buffer[position : position + 2], "big")
             if len(buffer) - position < 2 or end > len(buffer):
                 break
             self._serve(buffer[position + 2 : end])
+            if end - position > _LEAST_FRAME and not self._outsider:
+                self.resetTimeout()  # nothing less shows a client at work
             position = end
-            self.resetTimeout()
         self._buffer = buffer[position:]
         self._reading = False
         if len(self._pending) >= MAX_PENDING or self._blocked:
@@ -144,6 +173,10 @@ class StreamProtocol(Protocol, TimeoutMixin):
             reply.addBoth(self._answered, reply)
         elif reply is not None:
             self._write(reply)
+            self._idle_since = self._factory.clock.seconds()
+            if self._outsider:
+                self._client_done = True
+                self.close()
 
     def _answered(self, result: bytes | Failure, pending: Deferred[bytes]) -> None:
         del self._pending[pending]
@@ -151,11 +184,17 @@ class StreamProtocol(Protocol, TimeoutMixin):
             result.trap(CancelledError)
             return
         self._write(result)
+        self._idle_since = self._factory.clock.seconds()
         self.resetTimeout()
         if self._client_done and not self._pending:
             self.close()
         elif len(self._pending) == MAX_PENDING - 1:
             self._read_frames()
+
+    def _leave(self) -> None:
+        if self._counted:
+            self._counted = False
+            self._factory.connectionLost(self)
 
     def _write(self, reply: bytes) -> None:
         self.transport.write(len(reply).to_bytes(2, "big") + reply)
@@ -166,3 +205,22 @@ class StreamProtocol(Protocol, TimeoutMixin):
         self.setTimeout(self._factory.stream_limits.idle_timeout)
         self.transport.unregisterProducer()
         self.transport.loseConnection()
+
+
+class StreamPort(tcp.Port):
+    """Listens for ``factory`` on one address; an IPv6 one leaves IPv4 to others, as UDP does.
+
+    Raises `twisted.internet.error.CannotListenError` from ``startListening``.
+    """
+
+    def __init__(
+        self, port: int, factory: StaggerServerFactory, interface: str, reactor: IReactorCore
+    ) -> None:
+        super().__init__(port, factory, _BACKLOG, interface, reactor)
+
+    def createInternetSocket(self) -> socket.socket:
+        """Return the socket to bind."""
+        created: socket.socket = super().createInternetSocket()
+        if self.addressFamily == socket.AF_INET6:
+            created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        return created

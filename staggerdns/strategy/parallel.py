@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.journal import Journal
-from staggerdns.metrics import Metrics
+from staggerdns.metrics import Maximum, Metrics
 from staggerdns.strategy.run import ACTIVE, SLACK, STAGGERED, Listener, Run
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.upstream.upstream import Upstream, order
-from staggerdns.wire.names import to_text
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
 
@@ -62,7 +61,8 @@ class Parallel:
             reason: metrics.staggered_starts.cell(reason)
             for reason in ("answered", "fallback", "failed")
         }
-        self.launches_window = metrics.launches_window_max
+        self.launches_window = Maximum()
+        metrics.launches_window_max.read_from(lambda: self.launches_window.at(clock.seconds()))
 
     def ask(self, question: Question, listener: Listener) -> Run:
         """Return a run that asks ``question``; start it to send the first queries."""
@@ -91,7 +91,7 @@ class ParallelRun(Run):
         self._waiting = ordered[pace.active_tier_size :]  # the staggered tier, not yet asked
         self._active_noted = False
         self._staggering = False
-        self._unpaced = False
+        self._batches = 0
         self._last_launch = self._started
         self._in_window = 0
 
@@ -123,13 +123,15 @@ class ParallelRun(Run):
         pace = self._pace
         if self._decided:
             self._begin("answered")
-        elif self._first_tier_left == 0 and self._negative is None:
+        elif self._active_has_failed():
             self._note_active("failed")
             self._begin("failed")
-            self._unpaced = True
         elif now + SLACK >= self._started + pace.fallback_timeout and self._waiting:
             self._note_active("fallback")
             self._begin("fallback")
+
+    def _active_has_failed(self) -> bool:
+        return self._first_tier_left == 0 and self._negative is None and not self._decided
 
     def _begin(self, reason: str) -> None:
         self._staggering = True
@@ -139,7 +141,7 @@ class ParallelRun(Run):
                 self._log("{name}: staggered tier begins: {reason}", reason=reason)
 
     def _next_batch(self, now: float) -> float:
-        if self._unpaced:
+        if not self._batches and self._active_has_failed():
             return now
         after_last = self._last_launch + self._pace.stagger_delay
         if self._staggering:
@@ -153,7 +155,7 @@ class ParallelRun(Run):
     def _launch_batch(self, now: float) -> None:
         size = self._pace.batch_size
         batch, self._waiting = self._waiting[:size], self._waiting[size:]
-        self._unpaced = False
+        self._batches += 1
         self._note_launch(now, len(batch))
         if self._strategy.journal.verbose:
             self._log("{name}: staggered batch of {size}", size=len(batch))
@@ -164,13 +166,15 @@ class ParallelRun(Run):
             self._in_window = 0
         self._in_window += count
         self._last_launch = now
-        self._strategy.launches_window.see(self._in_window)
+        self._strategy.launches_window.see(self._in_window, now)
+
+    def _heard_positive(self) -> None:
+        if not self.question.mergeable:
+            self._waiting = []  # nothing that others say could join this answer
 
     def _decide(self, outcome: Outcome, tier: str) -> None:
         if tier == ACTIVE:
             self._note_active("answered" if outcome.verdict == Verdict.POSITIVE else "negative")
-        if outcome.verdict == Verdict.POSITIVE and not self.question.mergeable:
-            self._waiting = []  # nothing that others say could join this answer
         super()._decide(outcome, tier)
 
     def _finish(self) -> None:
@@ -184,4 +188,4 @@ class ParallelRun(Run):
             self._strategy.active_outcomes[outcome].value += 1
 
     def _log(self, format: str, **fields: object) -> None:
-        self._strategy.journal.debug(format, name=to_text(self.question.name), **fields)
+        self._strategy.journal.debug(format, name=str(self.question), **fields)

@@ -4,7 +4,8 @@ A `Run` asks upstreams one question. Its subclass decides whom to ask when, in `
 is called after every event: an outcome, or the one timer, set for the earliest time at which
 something is due. The rules for the client's answer are here (SPEC section 2): a positive at
 once; a negative when every upstream of the first tier has answered or the grace is over; a
-failure never while anybody may still answer well.
+failure never while anybody may still answer well. A negative in which the whole first tier
+agreed stands, whatever others say later: one liar must not turn it into addresses.
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ class Listener(Protocol):
     def more(self, outcome: Outcome, tier: str) -> None:
         """Take a positive answer that came after the first."""
 
-    def ended(self, asked: int, reasons: list[str]) -> None:
-        """Take the end of the run: how many upstreams were asked, and what failed, in order."""
+    def ended(self, asked: int, answered: int, reasons: list[str]) -> None:
+        """Take the end of the run: how many upstreams were asked, how many answered well, and
+        what was wrong with the others, in order.
+        """
 
 
 class Run:
@@ -65,12 +68,18 @@ class Run:
         self._end = self._started + total
         self._query = question.upstream_query()
         self._outstanding: dict[Exchange, None] = {}
+        self._first_tier = 0
         self._first_tier_left = 0
         self._decided = False
         self._negative: Outcome | None = None
         self._negative_tier = ""
         self._grace_end = 0.0
         self._asked = 0
+        self._answered = 0
+        self._denied = 0  # negatives of the first tier
+        self._denying = False  # the client got a negative, and nothing better has come since
+        self._agreed = False  # the whole first tier denied: nobody else overturns that
+        self._failed: list[Upstream] = []  # they replied, but not well
         self._reasons: list[str] = []
         self._timer: IDelayedCall | None = None
         self._timer_due = 0.0
@@ -100,10 +109,14 @@ class Run:
         """Say whether no further upstream will be asked."""
         raise NotImplementedError
 
+    def _heard_positive(self) -> None:
+        """Take note of a positive answer before the listener does."""
+
     def _launch(self, upstreams: list[Upstream], tier: str) -> None:
         self._busy = True
         self._asked += len(upstreams)
         if tier == ACTIVE:
+            self._first_tier += len(upstreams)
             self._first_tier_left += len(upstreams)
         for upstream in upstreams:
             exchange = upstream.ask(self.question, self._query, tier)
@@ -119,17 +132,25 @@ class Run:
         verdict = outcome.verdict
         decided = self._decided
         if verdict == Verdict.POSITIVE:
-            if decided:
-                self._listener.more(outcome, tier)
-            else:
+            self._answered += 1
+            self._heard_positive()
+            if not decided:
                 self._decide(outcome, tier)
+            elif not self._agreed:
+                self._denying = False
+                self._listener.more(outcome, tier)
         elif verdict == Verdict.NEGATIVE:
+            self._answered += 1
+            self._denied += tier == ACTIVE
+            self._note_agreement()
             if not decided and self._negative is None:
                 self._negative = outcome
                 self._negative_tier = tier
                 self._grace_end = self._clock.seconds() + self._grace
         else:
             self._reasons.append(outcome.reason)
+            if verdict == Verdict.FAILURE:
+                self._failed.append(outcome.upstream)
         if self._busy:
             return
         if decided and (self._outstanding or not self._finished_asking()):
@@ -138,6 +159,7 @@ class Run:
 
     def _decide(self, outcome: Outcome, tier: str) -> None:
         self._decided = True
+        self._denying = outcome.verdict == Verdict.NEGATIVE
         self._listener.first(outcome, tier)
 
     def _advance(self) -> None:
@@ -161,6 +183,10 @@ class Run:
     def _ended(self) -> bool:
         return self._over
 
+    def _note_agreement(self) -> None:
+        if self._denying and self._first_tier_left == 0 and self._denied == self._first_tier:
+            self._agreed = True
+
     def _settle_negative(self, now: float) -> None:
         negative = self._negative
         if negative is None or self._decided:
@@ -168,6 +194,7 @@ class Run:
         nobody_left = not self._outstanding and self._finished_asking()
         if self._first_tier_left == 0 or now + SLACK >= self._grace_end or nobody_left:
             self._decide(negative, self._negative_tier)
+            self._note_agreement()
 
     def _expire(self, now: float, at_end: bool) -> None:
         """End the exchanges whose time is up, at the end of the run all of them.
@@ -193,7 +220,10 @@ class Run:
     def _finish(self) -> None:
         self._over = True
         self._disarm()
-        self._listener.ended(self._asked, self._reasons)
+        if self._decided:  # a failure that all have in common is the name's, not theirs
+            for upstream in self._failed:
+                upstream.blame()
+        self._listener.ended(self._asked, self._answered, self._reasons)
 
     def _arm(self, due: float | None) -> None:
         """Have the timer fire at the earliest time at which anything is due.

@@ -6,7 +6,8 @@ import re
 from ipaddress import ip_address
 
 DNS_PORT = 53
-_FORMS = "an address like 192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53 or tcp://192.0.2.1"
+_UPSTREAM = "an address like 192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53 or tcp://192.0.2.1"
+_LISTENER = "an address and a port, as in 127.0.0.1:5300 or [::1]:5300"
 _BRACKETED = re.compile(r"\[([^\]]*)\](?::([0-9]{1,5}))?")
 _WITH_PORT = re.compile(r"([^:]*):([0-9]{1,5})")
 
@@ -50,25 +51,28 @@ class UpstreamAddress:
         return hash(str(self))
 
 
-def parse_endpoint(text: str, default_port: int | None = DNS_PORT) -> Endpoint:
-    """Read ``address``, ``address:port`` or ``[IPv6]:port``; IPv6 text is normalised.
+def parse_endpoint(text: object) -> Endpoint:
+    """Read the place of a listener: ``address:port`` or ``[IPv6]:port``.
 
-    Raises `ValueError` that says what was expected. Without a ``default_port`` one must be given.
+    Raises `ValueError` that says what was expected.
     """
+    endpoint = _parse(text) if isinstance(text, str) else None
+    if endpoint is None or not endpoint.port:
+        raise ValueError(f"expected {_LISTENER}, got {text!r}")
+    return endpoint
+
+
+def _parse(text: str) -> Endpoint | None:
+    """Read address and port; the port is 0 when none is given. IPv6 text is normalised."""
     match = _BRACKETED.fullmatch(text) or _WITH_PORT.fullmatch(text)
-    host, port_text = (match[1], match[2]) if match else (text, None)
+    host, port = (match[1], match[2]) if match else (text, None)
     try:
         address = ip_address(host)
     except ValueError:
-        raise ValueError(f"expected {_FORMS}, got {text!r}") from None
-    if getattr(address, "scope_id", None):
-        raise ValueError(f"expected an address without a zone, got {text!r}")
-    if port_text is None and default_port is None:
-        raise ValueError(f"expected an address and a port, as in 127.0.0.1:5300, got {text!r}")
-    port = int(port_text) if port_text is not None else int(default_port or 0)
-    if not 0 < port < 65536:
-        raise ValueError(f"expected a port from 1 to 65535, got {text!r}")
-    return Endpoint(str(address), port)
+        return None
+    if getattr(address, "scope_id", None) or (port is not None and not 0 < int(port) < 65536):
+        return None
+    return Endpoint(str(address), int(port or 0))
 
 
 def parse_upstream(text: str) -> UpstreamAddress:
@@ -76,6 +80,7 @@ def parse_upstream(text: str) -> UpstreamAddress:
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "udp", text
-    if scheme not in ("udp", "tcp"):
-        raise ValueError(f"expected {_FORMS}, got {text!r}")
-    return UpstreamAddress(scheme, parse_endpoint(rest))
+    endpoint = _parse(rest)
+    if scheme not in ("udp", "tcp") or endpoint is None:
+        raise ValueError(f"expected {_UPSTREAM}, got {text!r}")
+    return UpstreamAddress(scheme, Endpoint(endpoint.host, endpoint.port or DNS_PORT))

@@ -1,17 +1,29 @@
 """Queries to one upstream over UDP.
 
 Each upstream has up to `SOCKETS` connected sockets, each bound to a random port. A query takes
-one of them at random and a random ID; a socket is replaced after `QUERIES_PER_SOCKET`
-queries, so ports stay unpredictable (RFC 5452 section 9.2) at a fraction of the cost of a
-socket per query. The kernel delivers to a connected socket only what comes from the upstream's
-address and port, and reports ICMP errors on it, which end its exchanges at once.
+one of them at random and a random ID, so ports stay unpredictable (RFC 5452 section 9.2) at a
+fraction of the cost of a socket per query. A socket is replaced when it has sent
+`QUERIES_PER_SOCKET` queries or is `LIFETIME` old, when somebody guesses at its IDs, and when it
+may have lost its way: a query timed out, or the machine's address changed under it. The kernel
+delivers to a connected socket only what comes from the upstream's address and port, and
+reports ICMP errors on it, which end its exchanges at once.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from errno import EADDRINUSE, ECONNREFUSED
+from errno import (
+    EACCES,
+    EADDRINUSE,
+    EAGAIN,
+    ECONNREFUSED,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    EPERM,
+)
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
@@ -19,11 +31,16 @@ from zope.interface import implementer
 
 from staggerdns.upstream.address import Endpoint
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import Exchange, mismatch
+from staggerdns.upstream.exchange import LOCAL, Exchange, mismatch
 
 SOCKETS = 8
 QUERIES_PER_SOCKET = 128
+LIFETIME = 60.0
+"""Seconds; looked at when the socket is next used."""
+MAX_REJECTED = 8
+"""Messages with a wrong ID that one socket receives before it is replaced."""
 LOWEST_PORT = 1024
+_OUR_OWN = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EACCES, EADDRINUSE))
 _BIND_ATTEMPTS = 16
 _BUFFER = 4096  # more than an upstream may send after we offered 1232 bytes
 _READS_PER_WAKE_UP = 16
@@ -49,14 +66,14 @@ class DatagramTransport:
     def send(self, exchange: Exchange) -> None:
         """Send the exchange's query; a network error ends the exchange before this returns."""
         slot = self._entropy.below(SOCKETS)
-        chosen = self._sockets[slot]
         try:
-            if chosen is None or chosen.spent:
-                if chosen is not None:
-                    self._retire(chosen)
-                self._sockets[slot] = None
-                chosen = self._sockets[slot] = self._open()
-            chosen.send(exchange)
+            try:
+                self._socket_in(slot, exchange.started).send(exchange)
+            except BlockingIOError:
+                raise
+            except OSError:  # the socket may be at fault: a new one shows
+                self._empty(slot)
+                self._socket_in(slot, exchange.started).send(exchange)
         except OSError as error:
             exchange.error(_reason(error.errno))
 
@@ -68,7 +85,21 @@ class DatagramTransport:
         self._sockets = [None] * SOCKETS
         self._retiring.clear()
 
-    def _open(self) -> _ConnectedSocket:
+    def _socket_in(self, slot: int, now: float) -> _ConnectedSocket:
+        """Return the socket in ``slot``, a new one when the old one has had its time."""
+        held = self._sockets[slot]
+        if held is not None and not held.spent(now):
+            return held
+        self._empty(slot)
+        opened = self._sockets[slot] = self._open(now)
+        return opened
+
+    def _empty(self, slot: int) -> None:
+        held, self._sockets[slot] = self._sockets[slot], None
+        if held is not None:
+            self._retire(held)
+
+    def _open(self, now: float) -> _ConnectedSocket:
         host = self._endpoint.host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -78,7 +109,7 @@ class DatagramTransport:
         except OSError:
             opened.close()
             raise
-        return _ConnectedSocket(self, self._reactor, opened, self._entropy)
+        return _ConnectedSocket(self, self._reactor, opened, self._entropy, now)
 
     def _bind_randomly(self, opened: socket.socket, any_address: str) -> None:
         for attempt in range(_BIND_ATTEMPTS):
@@ -121,6 +152,7 @@ class _ConnectedSocket:
         reactor: IReactorFDSet,
         connected: socket.socket,
         entropy: Entropy,
+        now: float,
     ) -> None:
         self._transport = transport
         self._reactor = reactor
@@ -128,13 +160,20 @@ class _ConnectedSocket:
         self._entropy = entropy
         self._waiting: dict[bytes, Exchange] = {}
         self._sent = 0
+        self._rejected = 0
+        self._lost_its_way = False
+        self._opened = now
         self.fileno = connected.fileno
         reactor.addReader(self)
 
-    @property
-    def spent(self) -> bool:
-        """Whether the socket has sent all the queries that it may."""
-        return self._sent >= QUERIES_PER_SOCKET
+    def spent(self, now: float) -> bool:
+        """Say whether the socket should send nothing more."""
+        return (
+            self._sent >= QUERIES_PER_SOCKET
+            or now >= self._opened + LIFETIME
+            or self._rejected >= MAX_REJECTED
+            or self._lost_its_way
+        )
 
     @property
     def idle(self) -> bool:
@@ -173,6 +212,7 @@ class _ConnectedSocket:
                 break
             exchange = waiting.get(message[:2])
             if exchange is None:
+                self._rejected += 1
                 self._transport.rejected("id")
                 continue
             reason = mismatch(message, exchange.question)
@@ -209,11 +249,14 @@ class _ConnectedSocket:
             exchange.forget = None
             exchange.error(reason)
 
-    def _forget(self, exchange: Exchange) -> None:
+    def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:
+        self._lost_its_way |= timed_out
         del self._waiting[exchange.message_id]
         if not self._waiting:
             self._transport.drained(self)
 
 
 def _reason(error: int | None) -> str:
-    return "connection refused" if error == ECONNREFUSED else "unreachable"
+    if error == ECONNREFUSED:
+        return "connection refused"
+    return LOCAL if error in _OUR_OWN else "unreachable"

@@ -7,8 +7,7 @@ own wish and says nothing about the upstream (SPEC section 2).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -20,6 +19,8 @@ from staggerdns.wire.verdict import Verdict, judge
 if TYPE_CHECKING:
     from staggerdns.upstream.upstream import Upstream
 
+LOCAL = "local error"
+"""The reason of an error of our own machine, which is no mark against an upstream."""
 _FAILURES: dict[int, str] = {
     Rcode.NOERROR: "referral",
     Rcode.FORMERR: "formerr",
@@ -66,7 +67,7 @@ class Exchange(Deferred[Outcome]):
         self.query = query
         self.tier = tier
         self.started = started
-        self.forget: Callable[[Exchange], None] | None = None  # these two are set by the
+        self.forget: _Forget | None = None  # these two are set by the
         self.message_id = b""  # transport in charge
         self._upstream = upstream
 
@@ -85,29 +86,29 @@ class Exchange(Deferred[Outcome]):
         self._end(
             verdict,
             answer,
-            "" if answer is not None else _FAILURES.get(message[3] & RCODE, "rcode"),
+            "" if answer is not None else _failure(message),
         )
 
     def error(self, reason: str) -> None:
-        """Take a network error: ``connection refused``, ``unreachable``, ``closed``."""
+        """Take a network error: ``connection refused``, ``unreachable``, ``closed``, `LOCAL`."""
         if not self.called:
             self._end(Verdict.NETWORK_ERROR, None, reason)
 
     def expire(self) -> None:
         """End the exchange because its time is up."""
         if not self.called:
-            self._leave()
+            self._leave(timed_out=True)
             self._end(Verdict.NETWORK_ERROR, None, "timeout")
 
     def _end(self, verdict: Verdict, answer: Answer | None, reason: str) -> None:
         self.callback(self._upstream.finished(self, verdict, answer, reason))
 
-    def _leave(self) -> None:
+    def _leave(self, *, timed_out: bool) -> None:
         if self.forget is not None:
-            self.forget(self)
+            self.forget(self, timed_out=timed_out)
 
     def _abandon(self) -> None:
-        self._leave()
+        self._leave(timed_out=False)
         self._upstream.abandoned()
 
 
@@ -115,6 +116,17 @@ def _cancelled(exchange: Deferred[Outcome]) -> None:
     """Be the canceller; a bound method would make a reference cycle of every exchange."""
     assert isinstance(exchange, Exchange)
     exchange._abandon()  # noqa: SLF001 (a part of the class)
+
+
+class _Forget(Protocol):
+    def __call__(self, exchange: Exchange, *, timed_out: bool) -> None: ...
+
+
+def _failure(message: bytes) -> str:
+    """Say in one word what is wrong with a reply that answers nothing."""
+    if message[2] << 8 & TC:
+        return "truncated"
+    return _FAILURES.get(message[3] & RCODE, "rcode")
 
 
 def mismatch(message: bytes, question: Question) -> str:

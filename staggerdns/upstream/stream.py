@@ -53,7 +53,7 @@ class StreamTransport:
         exchange.forget = None
         return self._connectors.pop(exchange, None) is not None
 
-    def _forget(self, exchange: Exchange) -> None:
+    def _forget(self, exchange: Exchange, *, timed_out: bool = False) -> None:
         connector = self._connectors.pop(exchange, None)
         if connector is not None:
             connector.disconnect()

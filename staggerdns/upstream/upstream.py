@@ -17,7 +17,7 @@ from staggerdns.metrics import Distribution, Metrics
 from staggerdns.upstream.address import UpstreamAddress
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import Exchange, Outcome
+from staggerdns.upstream.exchange import LOCAL, Exchange, Outcome
 from staggerdns.upstream.health import Health
 from staggerdns.upstream.latency import Latency
 from staggerdns.upstream.stream import StreamTransport
@@ -104,16 +104,15 @@ class Upstream:
             self.latency.add(seconds)
             if self._health.succeeded():
                 self._journal.info("upstream {upstream} is usable again", upstream=self.name)
-        else:
+        elif verdict == Verdict.NETWORK_ERROR and reason != LOCAL:
             if reason == "timeout":
                 self.latency.add(seconds)
-            if self._health.failed(now):
-                self._journal.warn(
-                    "upstream {upstream} rests after failures in a row, the last: {reason}",
-                    upstream=self.name,
-                    reason=reason,
-                )
+            self._mark(now, reason)
         return Outcome(self, verdict, answer, reason, seconds)
+
+    def blame(self) -> None:
+        """Mark a failing reply to a question that others answered well; called by the run."""
+        self._mark(self._clock.seconds(), "failing replies")
 
     def abandoned(self) -> None:
         """Note that an exchange was cancelled, which is no mark; called by the exchange."""
@@ -123,6 +122,14 @@ class Upstream:
         """Close all sockets."""
         self._transport.close()
         self._stream.close()
+
+    def _mark(self, now: float, reason: str) -> None:
+        if self._health.failed(now):
+            self._journal.warn(
+                "upstream {upstream} rests after failures in a row, the last: {reason}",
+                upstream=self.name,
+                reason=reason,
+            )
 
     def _reject(self, reason: str) -> None:
         self._metrics.upstream_rejected.cell(self.name, reason).value += 1

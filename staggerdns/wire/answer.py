@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Sequence
+from copy import copy
 
 from staggerdns.wire.constants import (
     AD,
@@ -46,15 +47,21 @@ class Answer:
     """An answer to one question.
 
     ``rcode``; ``ad``: the upstreams validated it; ``ttl``: seconds that it may be kept, 0 not
-    at all; ``negative``: NXDOMAIN or NODATA.
+    at all; ``negative``: NXDOMAIN or NODATA; ``addresses``: those that a client may choose from, in
+    order, when an address was asked for.
     """
 
-    __slots__ = ("rcode", "ad", "ttl", "negative")
+    __slots__ = ("rcode", "ad", "ttl", "negative", "addresses")
 
     rcode: int
     ad: bool
     ttl: int
     negative: bool
+    addresses: tuple[bytes, ...]
+
+    def reordered(self, addresses: tuple[bytes, ...]) -> Answer:
+        """Return the same answer with its addresses in another order."""
+        raise NotImplementedError
 
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
         """Return the three section counts (6 bytes) and the records behind the question.
@@ -68,7 +75,7 @@ class Answer:
 class Pool(Answer):
     """The addresses found for a name: ``links`` are the targets of its CNAME chain in order."""
 
-    __slots__ = ("links", "addresses")
+    __slots__ = ("links",)
 
     def __init__(
         self, links: tuple[bytes, ...], addresses: tuple[bytes, ...], ttl: int, ad: bool
@@ -79,6 +86,10 @@ class Pool(Answer):
         self.addresses = addresses
         self.ttl = ttl
         self.ad = ad
+
+    def reordered(self, addresses: tuple[bytes, ...]) -> Pool:
+        """Return the same pool with its addresses in another order."""
+        return Pool(self.links, addresses, self.ttl, self.ad)
 
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
         """Compose the answer section; addresses that do not fit are left out from the end."""
@@ -101,9 +112,13 @@ class Pool(Answer):
 
 
 class Whole(Answer):
-    """One upstream's answer with all its sections; ``spots`` are the offsets of its TTLs."""
+    """One upstream's answer with all its sections.
 
-    __slots__ = ("counts", "body", "spots")
+    ``spots`` are the offsets of its TTLs in ``body``, ``places`` those of its addresses. Their
+    order may change, since a signature covers a set of records (RFC 4034 section 3.1.8.1).
+    """
+
+    __slots__ = ("counts", "body", "spots", "places")
 
     def __init__(self, reply: Reply, question: Question, ttl: int, negative: bool) -> None:
         self.rcode = reply.rcode
@@ -120,10 +135,24 @@ class Whole(Answer):
         if opt_is_last and not reply.needs_expansion:
             self.body = reply.message[start : records[-1].end if records else start]
             spots: Sequence[int] = [record.header + 4 - start for record in records]
+            found = [] if negative else _addresses(reply, question)
+            self.places = tuple(record.data - start for record in found)
+            self.addresses = tuple(reply.message[record.data : record.end] for record in found)
         else:
             # Records behind the OPT move up, and pointers in them would go astray.
             self.body, spots = _expand(reply, records)
+            self.places = self.addresses = ()
         self.spots = array("H", spots)
+
+    def reordered(self, addresses: tuple[bytes, ...]) -> Whole:
+        """Return the same answer with other addresses at the places of its own."""
+        body = bytearray(self.body)
+        for place, address in zip(self.places, addresses, strict=True):
+            body[place : place + len(address)] = address
+        other = copy(self)
+        other.body = bytes(body)
+        other.addresses = addresses
+        return other
 
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
         """Return the sections with ``ttl`` patched in, all of them or none."""
@@ -146,6 +175,7 @@ class Failed(Answer):
         self.ad = False
         self.negative = False
         self.ttl = ttl
+        self.addresses = ()
         self.ede = ede
 
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
@@ -163,11 +193,25 @@ class Local(Answer):
         self.ad = False
         self.negative = False
         self.ttl = ttl
+        self.addresses = ()
         self.record = _record_header(rtype, rclass, ttl, len(data)) + data
 
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
         """Return the record; it fits any reply."""
         return b"\0\1\0\0\0\0", _QUESTION_POINTER + self.record
+
+
+def _addresses(reply: Reply, question: Question) -> list[Record]:
+    """Return the records of the one set of addresses that answers an address question.
+
+    Nothing when they are no set: duplicates, or more than one owner.
+    """
+    if question.qtype not in (Type.A, Type.AAAA):
+        return []
+    found = [record for record in reply.answers if record.type == question.qtype]
+    owners = {read_name(reply.message, record.owner)[0].lower() for record in found}
+    different = {reply.message[record.data : record.end] for record in found}
+    return found if len(owners) == 1 and len(different) == len(found) else []
 
 
 def _expand(reply: Reply, records: list[Record]) -> tuple[bytes, list[int]]:

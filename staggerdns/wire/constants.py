@@ -46,6 +46,10 @@ class Type(IntEnum):
     SRV = 33
     DNAME = 39
     OPT = 41
+    DS = 43
+    DNSKEY = 48
+    SVCB = 64
+    HTTPS = 65
     TKEY = 249
     TSIG = 250
     IXFR = 251
@@ -53,6 +57,12 @@ class Type(IntEnum):
     MAILB = 253
     MAILA = 254
     ANY = 255
+    CAA = 257
+
+
+def type_text(rtype: int) -> str:
+    """Return the name of a type, or the form that RFC 3597 section 5 gives to others."""
+    return Type(rtype).name if rtype in Type._value2member_map_ else f"TYPE{rtype}"
 
 
 class Rcode(IntEnum):

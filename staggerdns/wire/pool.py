@@ -2,52 +2,63 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import ip_network
 
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import Answer, Pool
 
-# Addresses that one upstream alone may not bring into a pool: unspecified, private, shared
-# (RFC 6598), loopback, link-local, multicast and reserved.
-_KEPT_OUT_4 = tuple(
-    (int(network.network_address), int(network.netmask))
-    for network in map(
-        IPv4Network,
-        (
-            "0.0.0.0/8",
-            "10.0.0.0/8",
-            "100.64.0.0/10",
-            "127.0.0.0/8",
-            "169.254.0.0/16",
-            "172.16.0.0/12",
-            "192.168.0.0/16",
-            "224.0.0.0/3",
-        ),
-    )
+_Ranges = tuple[tuple[int, int], ...]
+
+
+def _ranges(*texts: str) -> _Ranges:
+    networks = [ip_network(text) for text in texts]
+    return tuple((int(network.network_address), int(network.netmask)) for network in networks)
+
+
+# Unspecified, multicast and reserved.
+_NO_HOST_4 = _ranges("0.0.0.0/8", "224.0.0.0/3")
+_NO_HOST_6 = _ranges("::/128", "ff00::/8")
+# Addresses that one upstream alone may not bring into a pool: those, and private, shared
+# (RFC 6598), loopback and link-local.
+_KEPT_OUT_4 = _NO_HOST_4 + _ranges(
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
 )
-_KEPT_OUT_6 = tuple(
-    (int(network.network_address), int(network.netmask))
-    for network in map(IPv6Network, ("::/127", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"))
-)
+_KEPT_OUT_6 = _NO_HOST_6 + _ranges("::1/128", "fc00::/7", "fe80::/10", "fec0::/10")
 _MAPPED = (b"\0" * 10 + b"\xff\xff", b"\0" * 12)  # IPv4-mapped and IPv4-compatible
 
 
 def is_private(address: bytes) -> bool:
     """Say whether an address (4 or 16 bytes) means a place that only the network itself knows."""
-    if len(address) == 16 and address[:12] in _MAPPED:
-        value, ranges = int.from_bytes(address[12:], "big"), _KEPT_OUT_4
-    elif len(address) == 16:
-        value, ranges = int.from_bytes(address, "big"), _KEPT_OUT_6
-    else:
-        value, ranges = int.from_bytes(address, "big"), _KEPT_OUT_4
+    return _is_within(address, _KEPT_OUT_4, _KEPT_OUT_6)
+
+
+def is_unicast(address: bytes) -> bool:
+    """Say whether an address (4 or 16 bytes) can belong to one host."""
+    return not _is_within(address, _NO_HOST_4, _NO_HOST_6)
+
+
+def _is_within(address: bytes, ranges_4: _Ranges, ranges_6: _Ranges) -> bool:
+    mapped = len(address) == 16 and address[:12] in _MAPPED
+    if mapped:
+        address = address[12:]
+    value = int.from_bytes(address, "big")
+    ranges = ranges_4 if len(address) == 4 else ranges_6
     return any(value & mask == network for network, mask in ranges)
 
 
-def merge(pool: Pool, other: Pool, limit: int, *, private: bool) -> Pool:
+def merge(pool: Pool, other: Pool, limit: int, *, private: bool, age: int = 0) -> Pool:
     """Return ``pool`` with the new addresses of ``other`` behind its own, or ``pool`` itself.
 
-    The chain stays that of ``pool``. The result has at most ``limit`` addresses; ``private``
-    lets private addresses of ``other`` join. AD stays only if both had it.
+    The chain stays that of ``pool``, whose TTL was true ``age`` seconds ago. The result has at
+    most ``limit`` addresses; ``private`` lets private addresses of ``other`` join. AD stays
+    only if both had it. What may not be kept at all (TTL 0) does not join what may.
     """
+    if pool.ttl > age and not other.ttl:
+        return pool
     known = set(pool.addresses)
     new = [
         address
@@ -57,8 +68,24 @@ def merge(pool: Pool, other: Pool, limit: int, *, private: bool) -> Pool:
     if not new:
         return pool
     return Pool(
-        pool.links, pool.addresses + tuple(new), min(pool.ttl, other.ttl), pool.ad and other.ad
+        pool.links,
+        pool.addresses + tuple(new),
+        max(0, min(pool.ttl - age, other.ttl)),
+        pool.ad and other.ad,
     )
+
+
+def without_private(answer: Answer) -> Answer | None:
+    """Return ``answer`` without its private addresses, `None` when nothing is left.
+
+    What cannot be cut, because it may be signed, is left out whole.
+    """
+    public = tuple(address for address in answer.addresses if not is_private(address))
+    if len(public) == len(answer.addresses):
+        return answer
+    if not public or not isinstance(answer, Pool):
+        return None
+    return Pool(answer.links, public, answer.ttl, answer.ad)
 
 
 def cap(pool: Pool, limit: int) -> Pool:

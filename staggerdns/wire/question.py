@@ -7,8 +7,10 @@ two queries share an answer exactly when their keys are equal (SPEC section 2).
 from __future__ import annotations
 
 from struct import Struct
+from typing import Any
 
-from staggerdns.wire.constants import AD, CD, CLASS_IN, EDNS_DO, EDNS_UDP_SIZE, RD, Type
+from staggerdns.wire.constants import AD, CD, CLASS_IN, EDNS_DO, EDNS_UDP_SIZE, RD, Type, type_text
+from staggerdns.wire.names import to_text
 
 _TYPE_CLASS = Struct("!HH")
 _TAIL = Struct("!6H")
@@ -23,7 +25,8 @@ class Question:
 
     ``section`` is the question section in wire form, ``mergeable`` whether answers of several
     upstreams may join in one pool: addresses asked for without DO. ``pointer_type_class`` is how
-    a record that answers the question directly usually begins.
+    a record that answers the question directly usually begins. ``judged`` remembers the last
+    reply to it and the verdict on that.
     """
 
     __slots__ = (
@@ -36,6 +39,7 @@ class Question:
         "cd",
         "mergeable",
         "pointer_type_class",
+        "judged",
     )
 
     def __init__(self, key: bytes) -> None:
@@ -45,8 +49,13 @@ class Question:
         self.qtype, self.qclass = _TYPE_CLASS.unpack_from(key, len(key) - 5)
         self.do = bool(key[-1] & _WANTS_DNSSEC)
         self.cd = bool(key[-1] & _CHECKING_DISABLED)
+        self.judged: tuple[bytes, Any] | None = None
         self.pointer_type_class = b"\xc0\x0c" + key[-5:-1]
         self.mergeable = not self.do and self.qclass == CLASS_IN and self.qtype in _ADDRESS_TYPES
+
+    def __str__(self) -> str:
+        """Return name and type as a person reads them."""
+        return f"{to_text(self.name)} {type_text(self.qtype)}"
 
     def upstream_query(self) -> bytes:
         """Return the query for an upstream without its ID: everything from the flags on.

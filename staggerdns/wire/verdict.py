@@ -28,13 +28,22 @@ class Verdict(IntEnum):
 def judge(message: bytes, question: Question) -> tuple[Verdict, Answer | None]:
     """Return the verdict on a reply and, unless it failed, the answer that it gives.
 
-    ``message`` has the header and question section of a reply to ``question``.
-
-    An address question is answered positively by at least one address at the end of the chain;
-    any other by at least one record of its type. NXDOMAIN and everything else without an error
-    is negative, except a referral, which a resolver does not give. Raises `WireError` for what
-    is malformed.
+    ``message`` has the header and question section of a reply to ``question``. An address
+    question is answered positively by at least one address at the end of the chain; any other
+    by at least one record of its type. NXDOMAIN and everything else without an error is
+    negative, except a referral, which a resolver does not give. Raises `WireError` for what is
+    malformed.
     """
+    judged = question.judged
+    if judged is not None and judged[0] == message[2:]:  # upstreams often agree to the byte
+        remembered: tuple[Verdict, Answer | None] = judged[1]
+        return remembered
+    result = _judge(message, question)
+    question.judged = (message[2:], result)
+    return result
+
+
+def _judge(message: bytes, question: Question) -> tuple[Verdict, Answer | None]:
     if question.mergeable:
         pool = quick_pool(message, question)
         if pool is not None:

@@ -131,6 +131,8 @@ class Program:
             "server": {"listen": [str(self.endpoint)]},
             "upstream": {"servers": [str(upstream) for upstream in upstreams]},
             "metrics": {"listen": str(self.web)},
+            # Probes would leave the machine: only the test internet has them.
+            "ranking": {"enabled": False},
         }
         self.settings = merged(base, settings or {})
         self.configuration = directory / "staggerdns.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from tests.harness import behaviours as b
@@ -206,13 +207,33 @@ def test_every_family_is_ours_and_documented(build: BuildHouse) -> None:
 
 
 def test_healthz(build: BuildHouse) -> None:
-    """200 with a usable upstream, 503 when all fail, nothing else on the other paths."""
-    house = build([b.rcode("SERVFAIL")] * 2)
+    """200 with a usable upstream, nothing else on the other paths, and no access log."""
+    house = build([own_answer(0)])
     assert house.program.health() == 200
     assert house.program.get("/nothing")[0] == 404
+    assert house.program.get("/metrics")[0] == 200
+    for path in ("healthz", "/nothing", "/metrics"):
+        assert path not in house.program.log
+
+
+def test_broken_domains_are_no_mark(build: BuildHouse) -> None:
+    """What all upstreams answer with SERVFAIL, twelve names of it, leaves 200."""
+    house = build([b.rcode("SERVFAIL")] * 2)
     for _ in range(12):
-        house.ask(unique_name("sick"))
-    eventually(lambda: house.program.health() == 503)
+        assert house.ask(unique_name("sick")).rcode == "SERVFAIL"
+    assert house.program.health() == 200
+    name = house.route("well", own_answer(0), own_answer(1))
+    assert house.ask(name).rcode == "NOERROR"
+
+
+def test_a_failing_upstream_rests(build: BuildHouse) -> None:
+    """An upstream that fails what the other answers is not asked for long, and 200 stays."""
+    house = build([b.rcode("SERVFAIL"), own_answer(1, 0.01)])
+    for _ in range(12):
+        assert house.ask(unique_name("well")).rcode == "NOERROR"
+        time.sleep(0.02)
+    assert house.program.health() == 200
+    assert 5 <= len(house.upstreams[0].queries) < 12
 
 
 def test_healthz_with_closed_ports(build: BuildHouse) -> None:

@@ -129,7 +129,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"cache": {"max_ttl": -5}}, "cache.max_ttl"),
     ({"metrics": {"listen": "nowhere"}}, "metrics.listen"),
     ({"log": {"level": "loud"}}, "log.level"),
-    ({"ranking": {"enabled": True}}, "ranking"),
+    ({"rankings": {"enabled": True}}, "rankings"),
     ({"servers": ["1.1.1.1"]}, "servers"),
 ]
 

@@ -25,6 +25,7 @@ from tests.harness.program import Program
 from tests.harness.scripted import ScriptedUpstream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from .conftest import BuildHouse
@@ -128,23 +129,90 @@ def _served(client: TcpClient, name: str) -> bool:
         return False
 
 
-def test_connection_limit(build: BuildHouse) -> None:
-    """No more than tcp_max_connections are served at once; a place that is left is given on."""
+def _connect(house: House, stack: contextlib.ExitStack, count: int) -> list[TcpClient]:
+    """Open connections; one that is dropped before connect() returned is not among them."""
+    clients = []
+    for _ in range(count):
+        with contextlib.suppress(ConnectionResetError):
+            clients.append(stack.enter_context(TcpClient(house.program.endpoint)))
+    return clients
+
+
+def test_idle_connections_make_room(build: BuildHouse) -> None:
+    """At tcp_max_connections the longest idle ones go, so a newcomer is always served."""
     house = build([own_answer(0)], {"server": {"tcp_max_connections": 4}})
     house.ask("www.example.")
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(TcpClient(house.program.endpoint)) for _ in range(8)]
-        served = [_served(client, "www.example.") for client in clients]
-        # The one with which we looked whether the program listens may not have left yet.
-        assert sum(served) in (3, 4)
-        assert [_served(client, "www.example.") for client in clients] == served
-
-    def again() -> bool:
-        with TcpClient(house.program.endpoint) as client:
-            return _served(client, "www.example.")
-
-    eventually(again)
+        clients = []
+        for _ in range(8):
+            clients += _connect(house, stack, 1)
+            assert _served(clients[-1], "www.example.")
+        assert [_served(client, "www.example.") for client in clients] == [False] * 4 + [True] * 4
     assert house.ask("www.example.").rcode == "NOERROR", "UDP has no such limit"
+
+
+def test_connection_limit(build: BuildHouse) -> None:
+    """While tcp_max_connections wait for their answers no more are served; those are."""
+    house = build([own_answer(0)], {"server": {"tcp_max_connections": 4}})
+    slow = house.route("slow", own_answer(0, 1.5))
+    house.ask("www.example.")
+    with contextlib.ExitStack() as stack:
+        busy = _connect(house, stack, 4)
+        for client in busy:
+            client.send(question(slow))
+        eventually(lambda: house.counts(slow) == [1])
+        others = _connect(house, stack, 4)
+        # One of the four may have found the place of our first look at the program taken.
+        assert sum(_served(client, "www.example.") for client in others) <= 1
+        assert sum(_gets(client, own_set(0)) for client in busy) >= 3
+        (late,) = _connect(house, stack, 1)
+        assert _served(late, "www.example."), "the others are idle now"
+
+
+def _gets(client: TcpClient, addresses: Sequence[str]) -> bool:
+    try:
+        return set(client.receive(3).addresses) == set(addresses)
+    except (NoReplyError, OSError):
+        return False
+
+
+def test_outsiders_do_not_shut_the_door(build: BuildHouse) -> None:
+    """Connections of clients that may not ask are refused and closed; the others' are served."""
+    house = build(
+        [own_answer(0)], {"server": {"allow": ["127.0.0.1/32"], "tcp_max_connections": 2}}
+    )
+    house.ask("www.example.")
+    with contextlib.ExitStack() as stack:
+        outside = []
+        for _ in range(40):
+            with contextlib.suppress(ConnectionResetError):
+                outside.append(stack.enter_context(TcpClient(house.program.endpoint, "127.0.0.2")))
+        assert house.ask("www.example.", tcp=True).rcode == "NOERROR"
+        refused = 0
+        for client in outside:
+            with contextlib.suppress(NoReplyError, OSError):
+                client.send(question("www.example."))
+                refused += client.receive(1).rcode == "REFUSED"
+                assert client.seconds_until_closed(2) is not None
+        assert 1 <= refused <= 16 + 1  # the last place of one that has left is given on
+        assert house.ask("www.example.", tcp=True).rcode == "NOERROR"
+
+
+def test_both_wildcards(tmp_path: Path) -> None:
+    """``0.0.0.0`` and ``[::]`` may be listed together, as a server of a whole network has it."""
+    port = free_port("127.0.0.1", "::1")
+    settings = {
+        "server": {"listen": [f"0.0.0.0:{port}", f"[::]:{port}"], "allow": ["127.0.0.1", "::1"]}
+    }
+    looked = Endpoint("127.0.0.1", port)
+    with (
+        ScriptedUpstream(b.answers("203.0.113.1")) as upstream,
+        Program(tmp_path / "wild", [upstream.endpoint], settings, listen=looked),
+    ):
+        for host in ("127.0.0.1", "::1"):
+            for tcp in (False, True):
+                reply = ask(Endpoint(host, port), "www.example.", tcp=tcp)
+                assert reply.addresses == ["203.0.113.1"]
 
 
 def test_ipv6_listener(tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ def test_the_unit_has_one_capability() -> None:
     """The service may bind to port 53, unprivileged otherwise."""
     service = _service()
     assert service["DynamicUser"] == ["yes"]
-    assert service["AmbientCapabilities"] == ["CAP_NET_BIND_SERVICE"]
-    assert service["CapabilityBoundingSet"] == ["CAP_NET_BIND_SERVICE"]
+    assert service["AmbientCapabilities"] == ["CAP_NET_BIND_SERVICE CAP_NET_RAW"]
+    assert service["CapabilityBoundingSet"] == ["CAP_NET_BIND_SERVICE CAP_NET_RAW"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from staggerdns.resolver.collection import PoolRules
+from staggerdns.strategy.parallel import Pace
 from staggerdns.strategy.run import ACTIVE, STAGGERED
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import to_text
@@ -159,14 +160,191 @@ def test_hundred_addresses() -> None:
     assert len(stage.pool()) == 32
 
 
-def test_positive_behind_a_negative() -> None:
+# The client gets NXDOMAIN from these active tiers, in which not both have said so by then.
+DISAGREEING = [
+    pytest.param((negative(5), fails(6)), id="one fails"),
+    pytest.param((negative(5), unreachable(None)), id="one is not there"),
+    pytest.param((negative(5), SILENT), id="one says nothing"),
+    pytest.param((negative(5), says_own(1, 80)), id="one has data, too late"),
+]
+
+
+@pytest.mark.parametrize("active", DISAGREEING)
+def test_positive_behind_a_negative(active: tuple[Act, Act]) -> None:
     """Addresses that come after a negative went out are kept: the next client gets them."""
-    stage = Stage(negative(5), negative(6), says_own(2, 7), says_own(3, 9))
+    stage = Stage(*active, says_own(2, 7), says_own(3, 9))
     client = stage.ask()
     stage.run()
     assert client.rcode == NXDOMAIN
     again = stage.ask()
-    assert (again.rcode, again.addresses) == (NOERROR, [own(2), own(3)])
+    assert again.rcode == NOERROR
+    assert set(again.addresses) >= {own(2), own(3)}
+
+
+@pytest.mark.parametrize("merge_private", [False, True])
+@pytest.mark.parametrize("rcode", [NXDOMAIN, NOERROR])
+def test_a_negative_of_the_whole_active_tier_stands(rcode: int, merge_private: bool) -> None:
+    """Where all of the first tier say no, one liar behind them does not make it a yes."""
+    stage = Stage(
+        negative(5, rcode),
+        negative(6, NXDOMAIN),
+        says_own(2, 7),
+        says(8, "192.168.1.1"),
+        rules=PoolRules(merge_private=merge_private),
+    )
+    client = stage.ask()
+    stage.run()
+    again = stage.ask()
+    assert again.entry.answer is client.entry.answer
+    assert (again.rcode, again.addresses) == (rcode, [])
+    assert len(stage.launches) == 4, "all were asked, and once"
+
+
+def test_a_late_agreement_stands() -> None:
+    """The slower half of the active tier may say no after the grace: then both have said it."""
+    stage = Stage(negative(5), negative(60), says_own(2, 30), says_own(3, 30))
+    client = stage.ask()
+    stage.run()
+    assert (client.at, client.rcode) == (35, NXDOMAIN)
+    assert stage.ask().rcode == NXDOMAIN
+
+
+def test_a_positive_before_the_agreement_stays() -> None:
+    """What came before the slower active upstream said no is not taken back, and still grows."""
+    stage = Stage(negative(5), negative(60), says_own(2, 5), says_own(3, 40))
+    stage.ask()
+    stage.run()
+    assert stage.pool() == [own(2), own(3)]
+
+
+def test_a_pool_grows_whatever_the_active_tier_says_later() -> None:
+    """Where a positive won, two late negatives do not keep other addresses out."""
+    stage = Stage(negative(340), negative(345), says_own(2, 5), says_own(3, 60), says_own(4, 60))
+    client = stage.ask()
+    stage.run()
+    assert (client.at, client.rcode) == (305, NOERROR)
+    assert stage.pool() == [own(2), own(3), own(4)]
+
+
+@pytest.mark.parametrize("liar", [says(5, "192.168.1.1"), says(5, own(2), "127.0.0.1")])
+def test_private_addresses_with_do_behind_a_negative(liar: Act) -> None:
+    """A whole answer that holds private addresses does not take a negative's place."""
+    stage = Stage(negative(5), fails(6), liar)
+    question = stage.question(do=True)
+    client = stage.ask(question)
+    stage.run()
+    assert client.rcode == NXDOMAIN
+    assert stage.ask(question).rcode == NXDOMAIN
+
+
+def test_public_addresses_with_do_behind_a_negative() -> None:
+    """A whole answer without such addresses does."""
+    stage = Stage(negative(5), fails(6), says_own(2, 5))
+    question = stage.question(do=True)
+    stage.ask(question)
+    stage.run()
+    assert stage.ask(question).rcode == NOERROR
+
+
+def test_ttl_0_behind_a_negative() -> None:
+    """What may not be kept does not throw a negative that may out of the cache."""
+    stage = Stage(negative(5), fails(6), says_own(2, 5, 0))
+    stage.ask()
+    stage.run()
+    asked = len(stage.launches)
+    assert stage.ask().rcode == NXDOMAIN
+    stage.run()
+    assert len(stage.launches) == asked
+
+
+def test_a_lone_upstream_agrees_with_itself() -> None:
+    """A first tier of one is a whole one."""
+    stage = Stage(negative(5), says_own(1, 7), pace=Pace(active_tier_size=1))
+    stage.ask()
+    stage.run()
+    assert stage.ask().rcode == NXDOMAIN
+
+
+def test_a_failed_active_tier_has_agreed_in_nothing() -> None:
+    """A negative of the staggered tier alone gives way to data."""
+    stage = Stage(fails(5), fails(5), negative(5), negative(5), says_own(4, 5))
+    client = stage.ask()
+    stage.run()
+    assert client.rcode == NXDOMAIN
+    assert stage.ask().addresses == [own(4)]
+
+
+@pytest.mark.parametrize("active", DISAGREEING[:3])
+@pytest.mark.parametrize(
+    "bad",
+    ["0.0.0.0", "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.1.1", "224.0.0.1"],
+)
+def test_private_addresses_behind_a_negative(active: tuple[Act, Act], bad: str) -> None:
+    """A late answer's private addresses do not turn a negative over; public ones alone do."""
+    stage = Stage(*active, says(7, bad))
+    client = stage.ask()
+    stage.run()
+    assert client.rcode == NXDOMAIN
+    again = stage.ask()
+    assert again.entry.answer is client.entry.answer
+    assert [cell.value for cell in stage.metrics.pool_addresses._cells.values()] == [0, 0]
+
+    stage = Stage(*active, says(7, bad, own(2)), says(8, bad, own(3)))
+    stage.ask()
+    stage.run()
+    assert stage.pool() == [own(2), own(3)]
+    assert stage.metrics.pool_addresses.cell(STAGGERED).value == 2
+
+    stage = Stage(*active, says(7, bad, own(2)), rules=PoolRules(merge_private=True))
+    stage.ask()
+    stage.run()
+    assert stage.pool() == [bad, own(2)]
+
+
+def test_private_ipv6_behind_a_negative() -> None:
+    """The same holds for AAAA."""
+    stage = Stage(negative(5), fails(6), says(7, "::1", "fd00::1"), says(9, "2001:db8::1", "::1"))
+    question = stage.question(qtype=AAAA)
+    stage.ask(question)
+    stage.run()
+    assert stage.pool(question) == ["2001:db8::1"]
+
+
+def test_a_private_answer_within_the_grace_wins() -> None:
+    """The client's own answer may be private: split horizon is no lie."""
+    stage = Stage(negative(5), says(20, "192.168.1.1"))
+    client = stage.ask()
+    stage.run()
+    assert client.addresses == ["192.168.1.1"]
+    assert stage.pool() == ["192.168.1.1"]
+
+
+@pytest.mark.parametrize("liar", [0, 1, 3])
+def test_ttl_0_of_one_does_not_cost_the_pool(liar: int) -> None:
+    """A later answer with TTL 0 does not join: the others' addresses stay in the cache."""
+    ttls = [300] * 4
+    ttls[liar] = 0
+    acts = [says_own(index, 5 + index, ttls[index]) for index in range(4)]
+    stage = Stage(*acts)
+    stage.ask()
+    stage.run()
+    if liar == 0:  # the winner's own word: nothing may be kept
+        assert stage.pool() == []
+        return
+    entry = stage.cache.lookup(stage.question().key)
+    assert entry is not None
+    assert entry.answer.ttl == 300
+    assert stage.pool() == [own(index) for index in range(4) if index != liar]
+    launched = len(stage.launches)
+    stage.run_to(1_000)
+    assert len(stage.ask().addresses) == 3
+    assert len(stage.launches) == launched
+
+
+def test_the_smallest_ttl_joins() -> None:
+    """A TTL of 1 s is no 0: it joins, and sets the life of all."""
+    _, pool = collect(says_own(0, 5), says_own(1, 6, 1))
+    assert (len(pool.addresses), pool.ttl) == (2, 1)
 
 
 def test_negative_behind_a_positive() -> None:

@@ -36,7 +36,7 @@ def test_version(name: str, rdtype: str, payload: int | None) -> None:
         ("www.example.com.", "A", "CH"),
         ("www.example.com.", "A", "ANY"),
         ("www.example.com.", "A", "NONE"),
-        ("www.example.com.", "A", "TYPE0".replace("TYPE", "CLASS")),
+        ("www.example.com.", "A", "CLASS0"),
         ("www.example.com.", "ANY", "CLASS65280"),
     ],
 )
@@ -84,7 +84,7 @@ def test_types_that_are_no_data(rdtype: str, rcode: str, transport: str) -> None
 
 
 @pytest.mark.parametrize("name", [".", "com.", "localhost.", "1.0.0.127.in-addr.arpa.", "a.b."])
-@pytest.mark.parametrize("rdtype", ["A", "NS", "SOA", "PTR", "HTTPS", "ANY ".strip(), "TYPE65280"])
+@pytest.mark.parametrize("rdtype", ["A", "NS", "SOA", "PTR", "HTTPS", "ANY", "TYPE65280"])
 def test_data_goes_upstream(name: str, rdtype: str) -> None:
     """Any name of class IN is a question for the upstreams, whatever it looks like."""
     answer = local_answer(parse_query(question(name, rdtype).to_wire()))

@@ -11,7 +11,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from staggerdns.server.stream import MAX_PENDING, StreamProtocol
+from staggerdns.server.factory import MAX_OUTSIDERS
+from staggerdns.server.stream import MAX_PENDING, OUTSIDER_TIMEOUT, StreamProtocol
 from staggerdns.wire.answer import Failed
 from tests.harness.clients import addresses, parse
 from tests.server.rooms import FRIEND, STRANGER, Room, pool
@@ -154,16 +155,12 @@ def test_what_gets_no_reply_over_tcp(room: Room) -> None:
     connection.lost()
 
 
-def test_refusals(room: Room) -> None:
-    """Strangers and broken queries get their codes over TCP, and the connection lives."""
-    stranger = Connection(room, STRANGER)
-    stranger.send(client_query())
+def test_a_broken_query(room: Room) -> None:
+    """A friend's broken query gets its code over TCP, and the connection lives."""
     friend = Connection(room)
     friend.send(client_query() + b"x")
-    assert [stranger.replies[0].rcode(), friend.replies[0].rcode()] == [5, 1]
-    assert not (stranger.closing())
-    assert not (friend.closing())
-    stranger.lost()
+    assert [reply.rcode() for reply in friend.replies] == [1]
+    assert not friend.closing()
     friend.lost()
 
 
@@ -270,18 +267,34 @@ def test_waiting_is_not_idle(room: Room) -> None:
     connection.lost()
 
 
-@pytest.mark.parametrize("pressure", [False, True])
-def test_a_client_that_never_reads(room: Room, pressure: bool) -> None:
-    """Replies that nobody takes do not hold the connection for ever.
+def test_a_client_that_never_reads(room: Room) -> None:
+    """A client that does not take its replies is dropped when it has been idle, not waited for."""
+    connection = Connection(room)
+    connection.send(*numbered(0, 1), client_query())
+    connection.stop_taking()
+    room.clock.advance(IDLE - 0.001)
+    assert not connection.aborted()
+    room.clock.advance(0.001)
+    assert connection.aborted()
+    connection.lost()
+    assert not room.clock.getDelayedCalls()
 
-    With our buffer full (``pressure``), and with less in it than makes the transport say so.
+
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_a_close_that_never_ends(room: Room, half_closed: bool) -> None:
+    """A few replies that nobody takes hold a closed connection once more for its idle time.
+
+    They may be less than makes the transport say that its buffer is full.
     """
     connection = Connection(room)
     connection.send(client_query())
-    if pressure:
-        connection.stop_taking()
-    for _ in range(10):
-        room.clock.advance(IDLE / 2)
+    if half_closed:
+        connection.protocol.readConnectionLost()
+    else:
+        room.clock.advance(IDLE)
+    assert connection.closing()
+    assert not connection.aborted()
+    room.clock.advance(IDLE)
     assert connection.aborted()
     connection.lost()
     assert not room.clock.getDelayedCalls()
@@ -376,23 +389,171 @@ def test_a_client_that_goes_away(room: Room) -> None:
 
 
 def test_connection_limit(room: Room) -> None:
-    """One connection more than allowed is dropped and counted; a place given back is free."""
+    """While all are busy one connection too many is dropped and counted; busy ones live on."""
     held = [Connection(room) for _ in range(3)]
-    assert not any(connection.closing() for connection in held)
+    for number, connection in enumerate(held):
+        connection.send(*numbered(number, 1))
     refused = Connection(room)
     assert refused.aborted()
     refused.lost()
     assert room.metrics.tcp_refused.cell().value == 1
-    assert len(room.factory.connections) == 3
+    assert [connection.protocol for connection in held] == room.factory.connections
+    for number, connection in enumerate(held):
+        room.forwarder.waiting[number].callback(room.entry(pool()))
+        assert connection.ids == [number]
     held.pop().lost()
     held.append(Connection(room))
     assert not held[-1].closing()
     held[-1].send(client_query(id=3))
     assert held[-1].ids == [3]
+    assert room.metrics.tcp_refused.cell().value == 1
     for connection in held:
         connection.lost()
     assert not room.factory.connections
     assert not room.clock.getDelayedCalls()
+
+
+def test_the_longest_idle_connection_makes_room(room: Room) -> None:
+    """At the limit the one that has been idle for the longest leaves, and nobody is refused."""
+    held = []
+    for number in range(3):
+        held.append(Connection(room))
+        room.clock.advance(1)
+        held[-1].send(client_query(id=number))
+    room.clock.advance(1)
+    held[0].send(client_query(id=9))  # now the second one is the longest idle
+    newcomer = Connection(room)
+    assert [connection.aborted() for connection in held] == [False, True, False]
+    assert room.factory.connections == [held[0].protocol, held[2].protocol, newcomer.protocol]
+    assert room.metrics.tcp_refused.cell().value == 0
+    held[1].lost()
+    assert len(room.factory.connections) == 3, "its place is given once, not twice"
+    for connection in (held[0], held[2], newcomer):
+        connection.send(client_query(id=5))
+        assert connection.ids[-1] == 5
+        connection.lost()
+    assert not room.clock.getDelayedCalls()
+
+
+def test_who_never_asked_is_idle_since_it_came(room: Room) -> None:
+    """A connection on which nothing, or half a query, ever came is idle too."""
+    silent = Connection(room)
+    room.clock.advance(1)
+    half = Connection(room)
+    half.protocol.dataReceived(framed(client_query())[:5])
+    room.clock.advance(1)
+    busy = Connection(room)
+    busy.send(*numbered(0, 1))
+    first = Connection(room)
+    assert (silent.aborted(), half.aborted(), busy.aborted()) == (True, False, False)
+    second = Connection(room)
+    assert (half.aborted(), busy.aborted(), first.aborted()) == (True, False, False)
+    for connection in (silent, half, busy, first, second):
+        connection.lost()
+    assert not room.clock.getDelayedCalls()
+
+
+def test_an_answered_connection_is_idle_again(room: Room) -> None:
+    """A connection counts as busy until its reply, and as idle from then on."""
+    first = Connection(room)
+    first.send(*numbered(0, 1))
+    room.clock.advance(1)
+    others = [Connection(room) for _ in range(2)]
+    for number, other in enumerate(others, 1):
+        other.send(*numbered(number, 1))
+    assert Connection(room).aborted()
+    room.clock.advance(1)
+    room.forwarder.waiting[0].callback(room.entry(pool()))
+    newcomer = Connection(room)
+    assert first.aborted()
+    assert first.ids == [0]
+    assert not newcomer.aborted()
+    for connection in (first, *others, newcomer):
+        connection.lost()
+
+
+def test_idle_since_the_last_reply_or_the_start(room: Room) -> None:
+    """A reply that took long, and a connection that has just come, make nobody long idle."""
+    slow, quick = Connection(room), Connection(room)
+    slow.send(*numbered(0, 1))
+    room.clock.advance(1)
+    quick.send(client_query())
+    room.clock.advance(1)
+    room.forwarder.waiting[0].callback(room.entry(pool()))
+    room.clock.advance(1)
+    silent = Connection(room)
+    newcomer = Connection(room)
+    assert (slow.aborted(), quick.aborted(), silent.aborted()) == (False, True, False)
+    another = Connection(room)
+    assert (slow.aborted(), silent.aborted(), newcomer.aborted()) == (True, False, False)
+    for connection in (slow, quick, silent, newcomer, another):
+        connection.lost()
+
+
+def test_a_stranger_gets_one_refusal(room: Room) -> None:
+    """A client that may not ask gets REFUSED for its first query, and the connection closes."""
+    stranger = Connection(room, STRANGER)
+    assert not stranger.closing()
+    stranger.send(*(client_query(id=number) for number in range(3)))
+    assert stranger.ids == [0]
+    assert stranger.replies[0].rcode() == 5
+    assert stranger.closing()
+    stranger.send(client_query(id=4))
+    assert stranger.ids == [0]
+    stranger.lost()
+    assert room.metrics.tcp_refused.cell().value == 0
+    assert not room.factory.connections
+    assert not room.clock.getDelayedCalls()
+
+
+def test_a_stranger_has_little_time(room: Room) -> None:
+    """What is no query does not lengthen the stay of a client that may not ask."""
+    stranger = Connection(room, STRANGER)
+    response = bytearray(client_query())
+    response[2] |= 0x80  # gets no reply
+    room.clock.advance(OUTSIDER_TIMEOUT - 0.001)
+    stranger.send(bytes(response))
+    assert not stranger.closing()
+    room.clock.advance(0.001)
+    assert stranger.closing()
+    assert stranger.ids == []
+    stranger.lost()
+    assert OUTSIDER_TIMEOUT < IDLE
+
+
+def test_strangers_take_no_place(room: Room) -> None:
+    """`MAX_OUTSIDERS` at once and one no more, beside as many friends as ever."""
+    strangers = [Connection(room, STRANGER) for _ in range(MAX_OUTSIDERS)]
+    assert not any(stranger.aborted() for stranger in strangers)
+    one_too_many = Connection(room, STRANGER)
+    assert one_too_many.aborted()
+    assert room.metrics.tcp_refused.cell().value == 1
+    friends = [Connection(room) for _ in range(3)]
+    for number, friend in enumerate(friends):
+        friend.send(*numbered(number, 1))
+        assert not friend.aborted()
+    assert not any(stranger.aborted() for stranger in strangers), "nor do friends take theirs"
+    assert Connection(room).aborted(), "strangers do not make room either"
+    assert len(room.factory.connections) == MAX_OUTSIDERS + 3
+    strangers.pop().lost()
+    strangers.append(Connection(room, STRANGER))
+    strangers[-1].send(client_query())
+    assert strangers[-1].replies[0].rcode() == 5
+    for connection in (*strangers, one_too_many, *friends):
+        connection.lost()
+    assert not room.factory.connections
+    assert not room.clock.getDelayedCalls()
+
+
+def test_friends_do_not_lock_out_the_refusal(room: Room) -> None:
+    """A stranger is refused in order even where every place of a friend is taken."""
+    friends = [Connection(room) for _ in range(3)]
+    stranger = Connection(room, STRANGER)
+    stranger.send(client_query())
+    assert stranger.replies[0].rcode() == 5
+    assert not any(friend.aborted() for friend in friends)
+    for connection in (*friends, stranger):
+        connection.lost()
 
 
 @pytest.mark.parametrize("waiting", [0, 2])

@@ -140,6 +140,7 @@ class Expected:
         negatives: list[float] = []
         active_ends: list[float] = []
         self.failed_tier = True
+        denied = True
         # While somebody is still to be asked, nothing is lost.
         self.last = 0.0 if len(stage.launched) == len(upstreams) else float(total)
         for at, index, tier in stage.launched:
@@ -159,12 +160,18 @@ class Expected:
             if tier == ACTIVE:
                 active_ends.append(end)
                 self.failed_tier &= worth == FAILURE
+                denied &= worth == NEGATIVE
         self.active_end = max(active_ends)
         self.best = min(self.positive, default=None)
         self.negative: float | None = None
         if negatives:
             first = min(negatives)
             self.negative = min(first + numbers.grace, max(first, self.active_end), total)
+        # By how much the whole active tier's "no" came before any "yes"; less than 0: it came
+        # too late, or not at all.
+        self.agreed_by = float("-inf")
+        if denied:
+            self.agreed_by = min([*self.positive, total]) - self.active_end
         good = [time for time in (self.best, self.negative) if time is not None]
         self.at = min(good, default=self.last)
 
@@ -175,6 +182,12 @@ class Expected:
 @example([Script(POSITIVE, 49, says_own(index, 49)) for index in range(50)], DEFAULTS)
 @example([Script(NEGATIVE, 10, negative(10))] + [Script(FAILURE, None, SILENT)] * 5, DEFAULTS)
 @example([Script(FAILURE, 3000, fails(3000))] * 4, DEFAULTS)
+@example(
+    [Script(NEGATIVE, after, negative(after)) for after in (5, 60)]
+    + [Script(POSITIVE, 30, says_own(index, 30)) for index in (2, 3)],
+    DEFAULTS,
+)
+@example([Script(NEGATIVE, 10, negative(10))] * 2 + [Script(POSITIVE, 9, says_own(2, 9))], DEFAULTS)
 def test_promises(upstreams: list[Script], numbers: Numbers) -> None:
     """Pacing, completeness, one timely answer, and nothing left: whatever happens."""
     stage = Stage(
@@ -192,6 +205,11 @@ def test_promises(upstreams: list[Script], numbers: Numbers) -> None:
     _check_pacing(stage, expected, numbers)
     _check_everybody_is_asked(stage, expected, len(upstreams), numbers)
     assert stage.now <= numbers.total + TOLERANCE
+    if expected.agreed_by > TOLERANCE:
+        assert stage.pool() == [], "somebody overturned what the active tier agreed on"
+        return
+    if expected.agreed_by >= -TOLERANCE:  # a tie may go either way
+        return
     # Whatever came in time is in the pool, and nothing else.
     sure = len([time for time in expected.positive if time < numbers.total - 1])
     assert sure <= len(stage.pool()) <= len(expected.positive)

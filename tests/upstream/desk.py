@@ -22,6 +22,8 @@ from tests.strategy.fakes import A, name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from twisted.internet.interfaces import IReactorTime
+
     from staggerdns.upstream.exchange import Exchange, Outcome
     from tests.harness.ports import Endpoint
 
@@ -38,12 +40,13 @@ class Desk:
         endpoint: Endpoint,
         scheme: str = "",
         rng: Callable[[int], bytes] = os.urandom,
+        clock: IReactorTime = reactor,
     ) -> None:
         self.metrics = Metrics()
         self.upstream = Upstream(
             parse_upstream(scheme + str(endpoint)),
             reactor=reactor,
-            clock=reactor,
+            clock=clock,
             rng=rng,
             timeout=DEADLINE,
             metrics=self.metrics,
@@ -92,10 +95,13 @@ def _is_ours(reader: object) -> bool:
 
 @contextlib.contextmanager
 def desk(
-    endpoint: Endpoint, scheme: str = "", rng: Callable[[int], bytes] = os.urandom
+    endpoint: Endpoint,
+    scheme: str = "",
+    rng: Callable[[int], bytes] = os.urandom,
+    clock: IReactorTime = reactor,
 ) -> Iterator[Desk]:
     """Make a desk and close its upstream; nothing may be left of it then."""
-    made = Desk(endpoint, scheme, rng)
+    made = Desk(endpoint, scheme, rng, clock)
     try:
         yield made
     finally:

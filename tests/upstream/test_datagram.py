@@ -6,6 +6,7 @@ import socket
 import time
 from collections import Counter
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from twisted.internet.defer import CancelledError, gatherResults
 
 from staggerdns.upstream import datagram
 from staggerdns.upstream.datagram import LOWEST_PORT, QUERIES_PER_SOCKET, SOCKETS
+from staggerdns.upstream.exchange import LOCAL
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
@@ -133,7 +135,7 @@ async def test_an_error_without_its_question(
     with desk(server.endpoint) as asked:
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, reason)
-        assert asked.marks == 1
+        assert asked.marks == 0, "so far nobody has answered better"
 
 
 @pytest_twisted.ensureDeferred
@@ -163,14 +165,17 @@ async def test_late_and_double_replies_are_rejected(server: ScriptedUpstream) ->
 @pytest_twisted.ensureDeferred
 async def test_port_unreachable_is_known_at_once() -> None:
     """ICMP port unreachable ends the query as a network error, long before any timeout."""
+    waits = []
     with desk(free_endpoint()) as asked:
         for number in range(4 * SOCKETS):
             start = time.monotonic()
             outcome = await asked.ask()
+            waits.append(time.monotonic() - start)
             assert outcome.verdict == Verdict.NETWORK_ERROR
             assert outcome.reason == "connection refused"
-            assert time.monotonic() - start < 0.1
             assert asked.marks == number + 1
+    assert median(waits) < 0.1
+    assert max(waits) < 1  # a busy machine may pause us, a timeout takes longer
 
 
 @pytest_twisted.ensureDeferred
@@ -214,7 +219,8 @@ async def test_a_route_that_is_not_there() -> None:
         exchange = asked.start()
         outcomes: list[Outcome] = []
         exchange.addCallback(outcomes.append)
-        assert [outcome.reason for outcome in outcomes] == ["unreachable"]
+        assert [outcome.reason for outcome in outcomes] == [LOCAL]
+        assert asked.marks == 0
         assert asked.readers == 0
 
 
@@ -419,13 +425,14 @@ async def test_a_taken_port_is_tried_elsewhere(server: ScriptedUpstream) -> None
 
 @pytest_twisted.ensureDeferred
 async def test_no_port_at_all(server: ScriptedUpstream) -> None:
-    """When no port can be had the query fails as a network error and nothing stays open."""
+    """When no port can be had the query fails by our own fault, and nothing stays open."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("0.0.0.0", 0))
         offset = (taken.getsockname()[1] - LOWEST_PORT).to_bytes(2, "big")
         with desk(server.endpoint, rng=lambda size: offset * (size // 2)) as asked:
             outcome = await asked.ask()
-            assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "unreachable")
+            assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, LOCAL)
+            assert asked.marks == 0
             assert asked.readers == 0
 
 

@@ -8,12 +8,15 @@ from collections import Counter
 import pytest
 
 from staggerdns.upstream.entropy import Entropy
+from staggerdns.upstream.exchange import LOCAL
 from staggerdns.upstream.health import OPEN_FOR, UNHEALTHY_AFTER, Health
 from staggerdns.upstream.latency import ALPHA, UNKNOWN, Latency
 from staggerdns.upstream.upstream import order
 from staggerdns.wire.verdict import Verdict
 from tests.strategy.fakes import (
+    NOERROR,
     REFUSED,
+    SILENT,
     Act,
     Stage,
     fails,
@@ -120,24 +123,95 @@ def test_a_failed_trial_opens_it_again() -> None:
     [
         (says_own(0, 5), 0, Verdict.POSITIVE),
         (negative(5), 0, Verdict.NEGATIVE),
-        (fails(5), 1, Verdict.FAILURE),
-        (fails(5, REFUSED), 1, Verdict.FAILURE),
-        (garbles(5), 1, Verdict.FAILURE),
+        (fails(5), 0, Verdict.FAILURE),
+        (fails(5, REFUSED), 0, Verdict.FAILURE),
+        (garbles(5), 0, Verdict.FAILURE),
         (unreachable(5), 1, Verdict.NETWORK_ERROR),
+        (unreachable(5, "timeout"), 1, Verdict.NETWORK_ERROR),
         (unreachable(None), 1, Verdict.NETWORK_ERROR),
+        (unreachable(None, LOCAL), 0, Verdict.NETWORK_ERROR),
     ],
 )
 def test_what_is_a_mark(act: Act, marks: int, verdict: Verdict) -> None:
-    """Good answers measure the upstream, bad ones count against it, each in its histogram."""
+    """Of an upstream that is alone, good answers measure it and network errors count against it.
+
+    Its failing replies do not (they may be the name's fault), nor do errors of our own machine.
+    """
     stage = Stage(act)
     stage.ask()
     stage.run()
     (upstream,) = stage.upstreams
     assert upstream.marks == marks
-    assert upstream.latency.measured == (marks == 0)
+    assert upstream.latency.measured == (act.error == "timeout" or verdict <= Verdict.NEGATIVE)
     ((labels, distribution),) = stage.metrics.upstream_seconds._distributions.items()
     assert labels == (upstream.name, "active", verdict.name.lower())
     assert sum(distribution._counts) == 1
+
+
+FAILING = [fails(5), fails(5, REFUSED), garbles(5)]
+
+
+@pytest.mark.parametrize("bad", FAILING)
+def test_failing_replies_of_all_are_no_marks(bad: Act) -> None:
+    """What no upstream can answer is the name's fault, however often it is asked."""
+    stage = Stage(bad, bad, bad, bad)
+    for index in range(2 * UNHEALTHY_AFTER):
+        stage.ask(stage.question(f"n{index}.example"))
+        stage.run()
+    assert [upstream.marks for upstream in stage.upstreams] == [0] * 4
+    assert all(upstream.usable(stage.clock.seconds()) for upstream in stage.upstreams)
+
+
+@pytest.mark.parametrize("bad", FAILING)
+@pytest.mark.parametrize("good", [says_own(1, 60), negative(60), negative(60, NOERROR)])
+def test_a_failing_reply_where_others_answer_is_a_mark(bad: Act, good: Act) -> None:
+    """One bad reply where another upstream answered well, before or after it: one mark."""
+    stage = Stage(bad, good, good, bad)
+    stage.ask()
+    stage.run_to(40)
+    assert stage.upstreams[0].marks == 0, "nobody has answered well so far"
+    stage.run()
+    assert [upstream.marks for upstream in stage.upstreams] == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("bad", FAILING)
+def test_a_failing_upstream_rests(bad: Act) -> None:
+    """An upstream that fails five questions in a row which others answer is not asked any more."""
+    stage = Stage(bad, says_own(1, 20))
+    for index in range(UNHEALTHY_AFTER):
+        assert stage.upstreams[0].usable(stage.clock.seconds())
+        stage.ask(stage.question(f"n{index}.example"))
+        stage.run()
+    assert not stage.upstreams[0].usable(stage.clock.seconds())
+
+
+def test_network_errors_of_all_are_marks() -> None:
+    """A dead network counts against every upstream, whoever else answers or does not."""
+    stage = Stage(*[unreachable(5)] * 3)
+    stage.ask()
+    stage.run_to(60)
+    assert [upstream.marks for upstream in stage.upstreams] == [1, 1, 1]
+    stage.run()
+    assert [upstream.marks for upstream in stage.upstreams] == [1, 1, 1], "and once only"
+
+
+def test_errors_of_our_own_machine_are_no_marks() -> None:
+    """What our own machine would not send says nothing, even where others answered."""
+    stage = Stage(unreachable(None, LOCAL), says_own(1, 5))
+    for index in range(2 * UNHEALTHY_AFTER):
+        stage.ask(stage.question(f"n{index}.example"))
+        stage.run()
+    assert [upstream.marks for upstream in stage.upstreams] == [0, 0]
+
+
+def test_a_cancelled_run_blames_nobody() -> None:
+    """A collection that was given up says nothing about who failed in it."""
+    stage = Stage(fails(5), says_own(1, 10), SILENT)
+    stage.ask()
+    stage.run_to(100)
+    stage.forwarder.close()
+    stage.run()
+    assert [upstream.marks for upstream in stage.upstreams] == [0, 0, 0]
 
 
 def test_recovery_through_real_questions() -> None:

@@ -112,7 +112,7 @@ async def test_refused() -> None:
         start = time.monotonic()
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "connection refused")
-        assert time.monotonic() - start < 0.1
+        assert time.monotonic() - start < 1
         assert asked.marks == 1
 
 

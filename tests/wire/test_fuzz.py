@@ -172,7 +172,7 @@ ENTRIES = [Entry(pool(200), 1, 0.0, 300), Entry(Failed(23, 1), 1, 0.0, 1), txt_e
 @example(b"", FRIEND, "udp", ENTRIES[0], True)
 @example(client_query(payload=1232), FRIEND, "udp", ENTRIES[0], True)
 @example(client_query(), FRIEND, "tcp", ENTRIES[2], False)
-@settings(max_examples=400)
+@settings(max_examples=300)
 def test_any_message_from_a_client(
     message: bytes, host: str, transport: str, entry: Entry, cached: bool
 ) -> None:
@@ -330,7 +330,10 @@ def forgeries(draw: st.DrawFn) -> tuple[Question, bytes]:
 
 
 def check_upstream_reply(asked: Question, message: bytes, ttl: int) -> Answer | None:
-    """Take a reply the way of every reply, and check what clients would be given of it."""
+    """Take a reply the way of every reply, and check what clients would be given of it.
+
+    Addresses are in reverse, as ranking could have put them.
+    """
     if mismatch(message, asked):
         return None
     try:
@@ -340,6 +343,8 @@ def check_upstream_reply(asked: Question, message: bytes, ttl: int) -> Answer | 
     assert (answer is None) == (verdict is Verdict.FAILURE)
     if answer is None:
         return None
+    if len(answer.addresses) > 1:
+        answer = answer.reordered(tuple(reversed(answer.addresses)))
     assert 0 <= answer.ttl < 2**31
     assert answer.negative == (verdict is Verdict.NEGATIVE)
     name = dns.name.from_wire(asked.name, 0)[0].to_text()
@@ -362,14 +367,14 @@ def check_upstream_reply(asked: Question, message: bytes, ttl: int) -> Answer | 
 
 
 @given(mutations(), st.sampled_from([0, 1, 63, 64, 0xC0, 300, 0x3F3F3F3F, 0x7FFFFFFF]))
-@settings(max_examples=400)
+@settings(max_examples=300)
 def test_mutated_replies(made: tuple[Question, bytes], ttl: int) -> None:
     """A reply changed anywhere is refused or comes out as a message that a client can read."""
     check_upstream_reply(*made, ttl)
 
 
 @given(forgeries(), st.sampled_from([0, 1, 63, 64, 0xC0, 300, 0x3F3F3F3F, 0x7FFFFFFF]))
-@settings(max_examples=600)
+@settings(max_examples=400)
 def test_forged_replies(made: tuple[Question, bytes], ttl: int) -> None:
     """Records with pointers to anywhere, wrong sizes and wrong classes: the same."""
     check_upstream_reply(*made, ttl)
@@ -401,7 +406,7 @@ def test_the_quick_way_and_the_index_agree(made: tuple[Question, bytes]) -> None
 
 
 @given(forgeries(), forgeries(), st.integers(1, 4), st.booleans())
-@settings(max_examples=100)
+@settings(max_examples=80)
 def test_merged_forgeries(
     one: tuple[Question, bytes], two: tuple[Question, bytes], limit: int, private: bool
 ) -> None:

@@ -107,6 +107,8 @@ def test_name_limit_counts_what_pointers_add() -> None:
         pytest.param(b"\1a\xc0\x0c", id="to its own label"),
         pytest.param(b"\xc0\x0e\0", id="forwards"),
         pytest.param(b"\xc0\xff", id="past the end"),
+        pytest.param(b"\xc0\x00", id="into the header"),
+        pytest.param(b"\1a\xc0\x0b", id="to the header's last octet"),
         pytest.param(b"\xc0", id="half a pointer"),
         pytest.param(b"\x40" + b"a" * 64 + b"\0", id="label type 01"),
         pytest.param(b"\x80" + b"a" * 128 + b"\0", id="label type 10"),
@@ -142,6 +144,13 @@ def test_skipping_illegal_names(tail: bytes) -> None:
     """What runs over the end or is of a reserved type is not skipped either."""
     with pytest.raises(WireError):
         skip_name(HEADER + tail, 12)
+
+
+def test_each_pointer_leads_further_back() -> None:
+    """A pointer that a pointer led to may not lead forwards again, even to before the first."""
+    message = HEADER + b"\1a\xc0\x10" + b"\1b\0" + b"\xc0\x0c"
+    with pytest.raises(WireError):
+        read_name(message, len(message) - 2)
 
 
 def test_skipping_does_not_follow_pointers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from staggerdns.wire.answer import MAX_CHAIN, Pool, read_pool
 from staggerdns.wire.constants import WireError
-from staggerdns.wire.pool import cap, is_private, merge
+from staggerdns.wire.pool import cap, is_private, merge, without_private
 from staggerdns.wire.reply import index_reply
 from staggerdns.wire.verdict import Verdict
 from tests.wire.messages import (
@@ -170,6 +171,48 @@ def test_an_alias_of_another_class() -> None:
         assert judged(raw_reply(A, [alias, target]), A)[0] is Verdict.NEGATIVE
 
 
+def usual_reply(
+    *, authority: Sequence[bytes] = (), additional: Sequence[bytes] = (), flags: int = 0x8180
+) -> bytes:
+    """Return a reply with one address for the name asked."""
+    answer = [record(packed("192.0.2.1")[0], 1)]
+    return raw_reply(A, answer, authority, additional, flags=flags)
+
+
+def test_usual_replies_are_whole() -> None:
+    """An address reply is refused when it is cut anywhere, and with a byte behind its end."""
+    glue = [record(packed("192.0.2.2")[0], 1, owner=wire_name("ns.example."))]
+    ns = [record(wire_name("ns.example."), 2)]
+    for wire in (
+        usual_reply(),
+        usual_reply(additional=[OPT]),
+        usual_reply(authority=ns, additional=[*glue, OPT]),
+        usual_reply(authority=ns, additional=[OPT, *glue]),
+    ):
+        assert pool_of(wire, A).addresses == packed("192.0.2.1")
+        for size in range(12 + len(A.section), len(wire)):
+            with pytest.raises(WireError):
+                judged(wire[:size], A)
+        with pytest.raises(WireError):
+            judged(wire + b"\0", A)
+
+
+def test_opt_in_usual_replies() -> None:
+    """An OPT record where none may be makes an address reply malformed, its codes a failure."""
+    for wire in (
+        usual_reply(additional=[OPT, OPT]),
+        usual_reply(authority=[OPT]),
+        usual_reply(additional=[record(b"", 41, owner=b"\1a\0")]),
+    ):
+        with pytest.raises(WireError):
+            judged(wire, A)
+    for extended in (1, 0x80, 0xFF):
+        opt = record(b"", 41, owner=b"\0", rdclass=1232, ttl=extended << 24)
+        assert judged(usual_reply(additional=[opt]), A) == (Verdict.FAILURE, None)
+    signed = record(b"\0\x0a\0\2ab", 41, owner=b"\0", rdclass=4096, ttl=0x8000)
+    assert pool_of(usual_reply(additional=[signed], flags=0x81A0), A).ad
+
+
 @pytest.mark.parametrize("qtype", ["A", "AAAA"])
 @pytest.mark.parametrize(
     ("change", "stays"),
@@ -230,6 +273,17 @@ def test_merged_ttl(first: int, second: int) -> None:
     assert merged.ttl == min(first, second)
 
 
+@pytest.mark.parametrize(
+    ("age", "ttl"), [(0, 100), (30, 70), (60, 40), (99, 1), (100, 0), (200, 0)]
+)
+def test_merged_ttl_of_an_aged_pool(age: int, ttl: int) -> None:
+    """What has passed since the pool's TTL was true counts, and never below 0."""
+    merged = merge(
+        pool("192.0.2.1", ttl=100), pool("192.0.2.2", ttl=300), 32, private=False, age=age
+    )
+    assert merged.ttl == ttl
+
+
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("second", [False, True])
 def test_merged_ad(first: bool, second: bool) -> None:
@@ -269,6 +323,32 @@ def test_merge_limit(limit: int, size: int) -> None:
     assert merged.addresses == packed("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4")[:size]
 
 
+def test_what_may_not_be_kept_does_not_join_what_may() -> None:
+    """An answer with TTL 0 leaves a pool that lives as it is; TTL 1 joins."""
+    held = pool("192.0.2.1", ttl=300)
+    assert merge(held, pool("192.0.2.2", ttl=0), 32, private=False) is held
+    assert merge(held, pool("192.0.2.2", ttl=0), 32, private=True, age=299) is held
+    joined = merge(held, pool("192.0.2.2", ttl=1), 32, private=False)
+    assert (joined.addresses, joined.ttl) == (packed("192.0.2.1", "192.0.2.2"), 1)
+
+
+@pytest.mark.parametrize(("ttl", "age"), [(0, 0), (3, 3), (3, 4)])
+def test_what_cannot_be_kept_takes_anything(ttl: int, age: int) -> None:
+    """A pool whose own time is over loses nothing by an answer with TTL 0."""
+    merged = merge(pool("192.0.2.1", ttl=ttl), pool("192.0.2.2", ttl=0), 32, private=False, age=age)
+    assert (merged.addresses, merged.ttl) == (packed("192.0.2.1", "192.0.2.2"), 0)
+
+
+def test_without_private() -> None:
+    """Public addresses stay in their order, with chain, TTL and AD; none left is no pool."""
+    mixed = Pool((b"\1a\0",), packed("10.0.0.1", "192.0.2.1", "0.0.0.0", "192.0.2.2"), 7, True)
+    found = without_private(mixed)
+    assert isinstance(found, Pool)
+    assert found.addresses == packed("192.0.2.1", "192.0.2.2")
+    assert (found.links, found.ttl, found.ad) == (mixed.links, 7, True)
+    assert without_private(pool("10.0.0.1", "127.0.0.1")) is None
+
+
 def test_private_addresses_take_no_room() -> None:
     """What may not join does not count towards the limit."""
     merged = merge(pool("192.0.2.1"), pool("10.0.0.1", "192.0.2.2"), 2, private=False)
@@ -286,85 +366,50 @@ def test_cap(limit: int, size: int) -> None:
 
 # The first and the last address of each range, and their neighbours outside.
 PRIVATE_4 = [
-    "0.0.0.0",
-    "0.255.255.255",
-    "10.0.0.0",
-    "10.255.255.255",
-    "100.64.0.0",
-    "100.127.255.255",
-    "127.0.0.0",
-    "127.255.255.255",
-    "169.254.0.0",
-    "169.254.255.255",
-    "172.16.0.0",
-    "172.31.255.255",
-    "192.168.0.0",
-    "192.168.255.255",
-    "224.0.0.0",
-    "239.255.255.255",
-    "240.0.0.0",
-    "255.255.255.255",
-]
+    "0.0.0.0", "0.255.255.255", "10.0.0.0", "10.255.255.255", "100.64.0.0", "100.127.255.255",
+    "127.0.0.0", "127.255.255.255", "169.254.0.0", "169.254.255.255", "172.16.0.0",
+    "172.31.255.255", "192.168.0.0", "192.168.255.255", "224.0.0.0", "239.255.255.255",
+    "240.0.0.0", "255.255.255.255",
+]  # fmt: skip
 PUBLIC_4 = [
-    "1.0.0.0",
-    "9.255.255.255",
-    "11.0.0.0",
-    "100.63.255.255",
-    "100.128.0.0",
-    "126.255.255.255",
-    "128.0.0.0",
-    "169.253.255.255",
-    "169.255.0.0",
-    "172.15.255.255",
-    "172.32.0.0",
-    "192.167.255.255",
-    "192.169.0.0",
-    "223.255.255.255",
-    "192.0.2.1",
-    "198.51.100.1",
+    "1.0.0.0", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255",
+    "128.0.0.0", "169.253.255.255", "169.255.0.0", "172.15.255.255", "172.32.0.0",
+    "192.167.255.255", "192.169.0.0", "223.255.255.255", "192.0.2.1", "198.51.100.1",
     "203.0.113.1",
-]
+]  # fmt: skip
 PRIVATE_6 = [
-    "::",
-    "::1",
-    "fc00::",
-    "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-    "fe80::",
-    "febf:ffff::1",
-    "fec0::",
-    "feff:ffff::1",
-    "ff00::",
-    "ff02::1",
-    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
-]
-PUBLIC_6 = ["2001:db8::1", "2606:4700::1111", "fbff:ffff::1", "fe00::1", "fe7f:ffff::1", "1::"]
+    "::", "::1", "fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fe80::", "febf:ffff::1",
+    "fec0::", "feff:ffff::1", "ff00::", "ff02::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+]  # fmt: skip
+PUBLIC_6 = [
+    "2001:db8::1", "2606:4700::1111", "fbff:ffff::1", "fe00::1", "fe7f:ffff::1", "1::",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", PRIVATE_4)
-def test_private_ipv4(text: str) -> None:
+def test_private_ipv4() -> None:
     """Every special IPv4 range is private, and so is its IPv4-mapped and IPv4-compatible form."""
-    assert is_private(ip_address(text).packed)
-    assert is_private(ip_address(f"::ffff:{text}").packed)
-    assert is_private(ip_address(f"::{text}").packed)
+    for text in PRIVATE_4:
+        for form in (text, f"::ffff:{text}", f"::{text}"):
+            assert is_private(ip_address(form).packed), form
 
 
-@pytest.mark.parametrize("text", PUBLIC_4)
-def test_public_ipv4(text: str) -> None:
+def test_public_ipv4() -> None:
     """The neighbours of those ranges are public, mapped or not; documentation ranges too."""
-    assert not is_private(ip_address(text).packed)
-    assert not is_private(ip_address(f"::ffff:{text}").packed)
+    for text in PUBLIC_4:
+        for form in (text, f"::ffff:{text}"):
+            assert not is_private(ip_address(form).packed), form
 
 
-@pytest.mark.parametrize("text", PRIVATE_6)
-def test_private_ipv6(text: str) -> None:
+def test_private_ipv6() -> None:
     """Unspecified, loopback, unique local, link-local, site-local and multicast are private."""
-    assert is_private(ip_address(text).packed)
+    for text in PRIVATE_6:
+        assert is_private(ip_address(text).packed), text
 
 
-@pytest.mark.parametrize("text", PUBLIC_6)
-def test_public_ipv6(text: str) -> None:
+def test_public_ipv6() -> None:
     """Their neighbours are public."""
-    assert not is_private(ip_address(text).packed)
+    for text in PUBLIC_6:
+        assert not is_private(ip_address(text).packed), text
 
 
 def test_mapped_addresses_do_not_join() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from ipaddress import ip_address
 
 import dns.edns
@@ -18,6 +19,7 @@ from staggerdns.wire.render import render, render_error
 from tests.harness.clients import addresses, parse
 from tests.wire.messages import (
     NAME,
+    OPT,
     ask,
     client_query,
     pool_of,
@@ -255,6 +257,63 @@ def test_ttls_are_patched_byte_by_byte(ttl: int) -> None:
         assert {rrset.ttl for rrset in section} == {ttl}
 
 
+@pytest.mark.parametrize(("rdtype", "width"), [("A", 4), ("AAAA", 16)])
+def test_signed_addresses_in_another_order(rdtype: str, width: int) -> None:
+    """A signed answer keeps every record and its signature when its addresses are reordered."""
+    asked = ask(rdtype=rdtype, do=True)
+    one, two, three = (str(ip_address(address)) for address in numbered(3, width))
+    signature = f"{rdtype} 8 3 300 20300101000000 20200101000000 1 example.net. c2ln"
+    wire = upstream_reply(
+        asked,
+        [f"{NAME} 300 CNAME b.example.net."]
+        + [f"b.example.net. 300 {rdtype} {address}" for address in (one, two, three)]
+        + [f"b.example.net. 300 RRSIG {signature}"],
+        additional=[f"b.example.net. 300 A {ip_address('192.0.2.1')}"],
+        edns=True,
+    )
+    answer = whole_of(wire, asked)
+    assert answer.addresses == numbered(3, width)
+    query = scanned(rdtype=rdtype, do=True)
+    before = texts(replied(query, answer).answer)
+    other = answer.reordered(tuple(reversed(numbered(3, width))))
+    reply = replied(query, other)
+    assert addresses(reply)[:3] == [three, two, one]
+    assert sorted(texts(reply.answer)) == sorted(before)
+    assert texts(reply.additional) == ["b.example.net. 60 A 192.0.2.1"]
+    assert other.addresses == tuple(reversed(numbered(3, width)))
+    assert (other.ttl, other.ad, other.rcode, other.negative) == (300, False, 0, False)
+    assert texts(replied(query, answer).answer) == before, "the answer itself stays as it was"
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [f"{NAME} 60 A 192.0.2.1", "other.example. 60 A 192.0.2.2"],
+        [f"{NAME} 60 CNAME b.example."],
+        [f"{NAME} 60 AAAA 2001:db8::1"],
+        [f"{NAME} 60 A 192.0.2.1", f"{NAME} 60 A 192.0.2.1"],
+    ],
+)
+def test_addresses_that_are_no_choice(records: list[str]) -> None:
+    """Addresses of several names, twice the same, or none, are not for a client to choose from.
+
+    Nor are those of a NXDOMAIN, which has no business with any.
+    """
+    asked = ask(do=True)
+    assert whole_of(upstream_reply(asked, records), asked).addresses == ()
+    nxdomain = upstream_reply(asked, [f"{NAME} 60 A 192.0.2.1"], rcode=3)
+    assert whole_of(nxdomain, asked).addresses == ()
+
+
+def test_other_types_have_no_addresses() -> None:
+    """An MX answer with addresses in its additional section has nothing to be reordered."""
+    asked = ask(rdtype="MX")
+    wire = upstream_reply(
+        asked, [f"{NAME} 60 MX 1 m.example."], additional=["m.example. 60 A 192.0.2.1"]
+    )
+    assert whole_of(wire, asked).addresses == ()
+
+
 def test_rendering_twice() -> None:
     """A reply leaves its answer as it was."""
     answer = whole("TXT", "x")
@@ -412,6 +471,33 @@ def test_formerr() -> None:
         assert reply.rcode() == dns.rcode.FORMERR
         assert len(reply.question) == questions
         assert reply.id == 0x1234
+
+
+@pytest.mark.parametrize(
+    ("records", "edns"),
+    [([], False), ([OPT], True), ([record(b"x", 65280), OPT], True), ([OPT[:-1]], False)],
+)
+@pytest.mark.parametrize("opcode", [0, 4])
+@pytest.mark.parametrize("questions", [0, 1, 2])
+def test_refusals_have_opt_when_the_query_had(
+    records: list[bytes], edns: bool, opcode: int, questions: int
+) -> None:
+    """Even a query that is refused for its header gets OPT for OPT, if one is to be found."""
+    section = wire_name(NAME) + b"\0\1\0\1"
+    # An answer that no query may have, so that each of these is refused.
+    body = section * questions + record(bytes(4), 1, owner=b"\0") + b"".join(records)
+    wire = struct.pack("!6H", 5, opcode << 11, questions, 1, 0, len(records)) + body
+    reply = rejected(wire)
+    assert reply.id == 5
+    assert reply.rcode() == (dns.rcode.NOTIMP if opcode else dns.rcode.FORMERR)
+    assert reply.edns == (0 if edns else -1)
+
+
+@pytest.mark.parametrize("opt", [record(b"", 41, owner=b"\1a\0"), record(b"", 42, owner=b"\0")])
+def test_what_is_no_opt(opt: bytes) -> None:
+    """A refusal has no OPT for a record that is none, nor for one among the answers."""
+    assert rejected(struct.pack("!6H", 5, 0, 0, 0, 0, 1) + opt).edns == -1
+    assert rejected(struct.pack("!6H", 5, 0, 0, 1, 0, 0) + OPT).edns == -1
 
 
 def test_pools_from_the_wire() -> None:

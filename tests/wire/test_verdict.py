@@ -54,15 +54,20 @@ def test_positive(rdtype: str, data: str, do: bool) -> None:
 
 
 @pytest.mark.parametrize("rdtype", ["MX", "HTTPS", "TYPE65280"])
-def test_positive_behind_a_chain(rdtype: str) -> None:
-    """Other types are positive behind a CNAME too, and live as long as the shortest record."""
+@pytest.mark.parametrize("shortest", range(4))
+def test_positive_behind_a_chain(rdtype: str, shortest: int) -> None:
+    """Other types are positive behind a CNAME, too, and live as long as their shortest record.
+
+    All records of an answer get one TTL, so one in any section counts.
+    """
     asked = ask(rdtype=rdtype)
     data = dict(POSITIVE)[rdtype]
+    ttls = [300 - (index == shortest) * 260 for index in range(4)]
     reply = upstream_reply(
         asked,
-        [f"{NAME} 40 CNAME b.example.com.", f"b.example.com. 300 {rdtype} {data}"],
-        ["example.com. 200 NS ns.example.com."],
-        ["ns.example.com. 100 A 192.0.2.1"],
+        [f"{NAME} {ttls[0]} CNAME b.example.com.", f"b.example.com. {ttls[1]} {rdtype} {data}"],
+        [f"example.com. {ttls[2]} NS ns.example.com."],
+        [f"ns.example.com. {ttls[3]} A 192.0.2.1"],
         edns=True,
     )
     answer = whole_of(reply, asked)

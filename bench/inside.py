@@ -1,0 +1,64 @@
+"""The test internet as a place to measure ranking in: no probe ever leaves it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+from bench import programs
+from bench.daemons import StartError
+from tests.internet.places import near
+from tests.internet.world import NoInternet, World
+
+#: Milliseconds between one address of a pool and the next farther one.
+GAP = 8
+_NEAREST = 12
+
+
+def reason_without() -> str | None:
+    """Return why there cannot be a test internet on this machine; None when there can."""
+    try:
+        with _built():
+            return None
+    except (NoInternet, StartError) as reason:
+        return str(reason).splitlines()[-1]
+
+
+@contextlib.contextmanager
+def internet() -> Iterator[World]:
+    """Build a test internet and stay in it: sockets and processes made meanwhile belong there.
+
+    Raises NoInternet or StartError where `reason_without` has a reason.
+    """
+    with _built() as world, world.inside():
+        yield world
+
+
+@contextlib.contextmanager
+def _built() -> Iterator[World]:
+    cores = os.sched_getaffinity(0)
+    with contextlib.ExitStack() as stack:
+        # The new process inherits both: it answers from the core of the client and the upstreams,
+        # and Ctrl-C is for the benchmark, which then ends it.
+        os.sched_setaffinity(0, {programs.cores()[1]})
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            world = stack.enter_context(World())
+        except AssertionError as error:
+            raise StartError(str(error)) from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+            os.sched_setaffinity(0, cores)
+        yield world
+
+
+def pool(size: int, host: int) -> list[str]:
+    """Return ``size`` addresses, up to 30, `GAP` ms apart, in an order that means nothing.
+
+    ``host``, 1 to 254: pools with different numbers have no address in common.
+    """
+    # Multiples of a number without a common factor with size visit every step once.
+    stride = next(n for n in (7, 11, 13) if size % n)
+    return [near(_NEAREST + GAP * (index * stride % size), host) for index in range(size)]

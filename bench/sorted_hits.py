@@ -1,0 +1,93 @@
+"""Cached hits on sorted entries: ranking must not cost a hit anything."""
+
+from __future__ import annotations
+
+from bench import inside, load, servers
+from bench.client import ask, records
+from bench.daemons import Daemon, Laboratory
+from bench.report import Section, Target
+from bench.watch import watch
+from tests.internet.places import by_distance
+
+NAMES = 1_000
+_ADDRESSES = 5
+#: New names a second while everything is sorted, and seconds that the last ones may take.
+_RATE, _PATIENCE = 500, 10
+
+
+def measure(laboratory: Laboratory, *, rounds: int, seconds: float) -> Section:
+    """Ask StaggerDNS in turn for the same names: one has ranked them, two do not rank. What these
+    two differ in is what the machine adds to every ratio.
+    """
+    section = Section(
+        f"Cached hits on sorted entries ({NAMES:,} names, {_ADDRESSES} addresses each, "
+        f"{rounds} rounds of {seconds:g} s, 100 outstanding)"
+    )
+    world = laboratory.enter(inside.internet())
+    addresses = inside.pool(_ADDRESSES, host=1)
+    authority = servers.Authority(laboratory, addresses)
+    names = load.names("sorted", NAMES)
+    queries = load.query_file(laboratory, "sorted", names)
+    ranking = servers.staggerdns_ranking(laboratory, authority.addresses, world)
+    plain = servers.staggerdns(laboratory, authority.addresses)
+    control = servers.staggerdns(laboratory, authority.addresses)
+    daemons = (ranking, plain, control)
+    labels = ("ranking on", "ranking off", "ranking off, again")
+    for daemon, label in zip(daemons, labels, strict=True):
+        daemon.name = label
+        settle = authority.arrival_of(NAMES * len(servers.UPSTREAMS))
+        load.run(daemon, queries, outstanding=20, settle=settle)
+    watched = watch(
+        ranking.address, dict.fromkeys(names, addresses), rate=_RATE, patience=_PATIENCE
+    )
+    if not all(name.ranked for name in watched):
+        raise load.LoadError("names are still not sorted: there is nothing to compare")
+    for daemon in daemons:
+        load.run(daemon, queries, seconds=min(1.0, seconds))
+    upstream_before, probes_before = authority.queries(), len(world.log())
+    speed: dict[str, list[float]] = {daemon.name: [] for daemon in daemons}
+    cost: dict[str, list[float]] = {daemon.name: [] for daemon in daemons}
+    for number in range(rounds):
+        first = number % len(daemons)
+        for daemon in (*daemons[first:], *daemons[:first]):
+            done = load.run(daemon, queries, seconds=seconds)
+            speed[daemon.name].append(done.per_second)
+            cost[daemon.name].append(done.cpu_each)
+            section.count(daemon.name, done.failed, done.answered + done.failed)
+    leaked, probed = authority.queries() - upstream_before, len(world.log()) - probes_before
+    section.add(
+        "queries/s",
+        speed,
+        base=plain.name,
+        target=Target(0.95, at_least=True, of_ratio=True),
+        paired=True,
+    )
+    section.add(
+        "CPU us per query",
+        cost,
+        digits=2,
+        base=plain.name,
+        target=Target(1.05, at_least=False, of_ratio=True),
+        paired=True,
+    )
+    section.notes.append(
+        "ratio: to the first with ranking off, the median of the rounds; `again` shows the noise"
+    )
+    for daemon in (ranking, plain):
+        nearest = _in_order(daemon, names)
+        section.notes.append(f"{daemon.name}: {nearest:,} of {NAMES:,} names nearest first")
+    section.notes.append(
+        f"{leaked:,} of {section.asked.total():,} queries went to an upstream, "
+        f"{probed:,} probes were sent meanwhile"
+    )
+    return section
+
+
+def _in_order(daemon: Daemon, names: list[str]) -> int:
+    """Return how many names have all their addresses in the order of their distance."""
+    count = 0
+    for name in names:
+        reply = ask(daemon.address, name, timeout=1.0)
+        addresses = records(reply)[0] if reply else []
+        count += len(addresses) == _ADDRESSES and addresses == by_distance(addresses)
+    return count

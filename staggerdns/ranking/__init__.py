@@ -1,0 +1,1 @@
+"""Which address is nearest: probes, the table of round-trip times, the sort queue."""

@@ -1,0 +1,128 @@
+"""The ways of probing that the configuration names, as far as the system lets us use them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from staggerdns.journal import Journal
+from staggerdns.ranking.connect import Connector
+from staggerdns.ranking.icmp import IcmpUnavailable, Pinger
+from staggerdns.ranking.measure import Probe
+
+ICMP = "icmp"
+TCP_PREFIX = "tcp:"
+
+
+class IcmpProbe:
+    """ICMP echo for addresses of both families; see `open` for when sockets are made."""
+
+    name = ICMP
+    cheap = True
+
+    def __init__(
+        self, reactor: Any, clock: IReactorTime, rng: Callable[[int], bytes], journal: Journal
+    ) -> None:
+        self._make = lambda family: Pinger(family, reactor, clock, rng)
+        self._journal = journal
+        self._pingers: dict[int, Pinger] = {}
+        self._opened = False
+
+    def open(self) -> None:
+        """Open the sockets while there are privileges; what is refused drops out, logged once."""
+        if self._opened:
+            return
+        self._opened = True
+        for width, family in ((4, socket.AF_INET), (16, socket.AF_INET6)):
+            try:
+                self._pingers[width] = self._make(family)
+            except IcmpUnavailable:
+                continue
+        if not self._pingers:
+            self._journal.warn(
+                "no ICMP probing: it needs root, CAP_NET_RAW or net.ipv4.ping_group_range; "
+                "the other ways in ranking.probes remain"
+            )
+
+    def usable(self, address: bytes) -> bool:
+        """Say whether there is a socket for the address's family."""
+        self.open()
+        return len(address) in self._pingers
+
+    def ping(self, address: bytes) -> Deferred[float]:
+        """Send one echo."""
+        return self._pingers[len(address)].ping(address)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._opened = True
+        while self._pingers:
+            self._pingers.popitem()[1].close()
+
+
+class TcpProbe:
+    """A TCP connection to ``port``."""
+
+    cheap = False
+
+    def __init__(self, port: int, reactor: Any, clock: IReactorTime, timeout: float) -> None:
+        self.name = f"{TCP_PREFIX}{port}"
+        self._connector = Connector(port, reactor, clock, timeout)
+
+    def usable(self, address: bytes) -> bool:
+        """Say that TCP goes everywhere."""
+        return True
+
+    def ping(self, address: bytes) -> Deferred[float]:
+        """Open one connection."""
+        return self._connector.ping(address)
+
+
+class Probes:
+    """All ways of probing in the order of their names; `open` early, `close` in the end."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        reactor: Any,
+        clock: IReactorTime,
+        rng: Callable[[int], bytes],
+        timeout: float,
+        journal: Journal,
+    ) -> None:
+        self.all: list[Probe] = []
+        self._icmp: IcmpProbe | None = None
+        for name in names:
+            if name == ICMP:
+                self._icmp = IcmpProbe(reactor, clock, rng, journal)
+                self.all.append(self._icmp)
+            else:
+                port = _tcp_port(name)
+                self.all.append(TcpProbe(port, reactor, clock, timeout))
+
+    def open(self) -> None:
+        """Open what needs privileges."""
+        if self._icmp is not None:
+            self._icmp.open()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._icmp is not None:
+            self._icmp.close()
+
+
+def check_probe(name: str) -> None:
+    """Check the name of a way of probing. Raises `ValueError` that says what was expected."""
+    if name != ICMP:
+        _tcp_port(name)
+
+
+def _tcp_port(name: str) -> int:
+    text = name.removeprefix(TCP_PREFIX)
+    if name == text or not (text.isascii() and text.isdigit()) or not 0 < int(text) < 65536:
+        raise ValueError(f"expected {ICMP} or {TCP_PREFIX}PORT, got {name!r}")
+    return int(text)

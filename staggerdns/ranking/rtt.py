@@ -1,0 +1,115 @@
+"""The table of round-trip times: one for all names, because times belong to addresses.
+
+Each address has a moving average, its deviation, and its share of lost samples. What was measured
+counts as fresh for ``lifetime`` seconds, after which it still orders answers but is measured
+anew by the next sort. An address that answered nothing is remembered for `SILENT_LIFETIME`
+only. The table is bounded: the address not touched for the longest goes first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from twisted.internet.interfaces import IReactorTime
+
+MAX_ADDRESSES = 65_536
+SILENT_LIFETIME = 60.0
+_ALPHA = 0.3
+NO_LOSS = 0.02
+"""The average loss up to which an address counts as clean again."""
+
+
+class Rtt:
+    """What is known of one address: seconds, and ``loss`` from 0 to 1.
+
+    ``seconds`` is `None` as long as nothing has ever come back.
+    """
+
+    __slots__ = ("seconds", "deviation", "loss", "measured")
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+        self.deviation = 0.0
+        self.loss = 0.0
+        self.measured = 0.0
+
+
+class RttTable:
+    """Round-trip times by address (4 or 16 bytes).
+
+    ``lifetime``: seconds for which a measurement counts as fresh. ``timeout``: the longest
+    round trip that is waited for, in seconds.
+    """
+
+    def __init__(self, clock: IReactorTime, lifetime: float, timeout: float) -> None:
+        self._clock = clock
+        self._lifetime = lifetime
+        self._timeout = timeout
+        self._known: OrderedDict[bytes, Rtt] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def fresh(self, address: bytes) -> bool:
+        """Say whether the address needs no new measurement."""
+        rtt = self._known.get(address)
+        if rtt is None:
+            return False
+        lifetime = self._lifetime if rtt.seconds is not None else SILENT_LIFETIME
+        return self._clock.seconds() < rtt.measured + min(lifetime, self._lifetime)
+
+    def answers(self, address: bytes) -> bool:
+        """Say whether anything has come back from the address when it was last measured."""
+        rtt = self._known.get(address)
+        return rtt is not None and rtt.seconds is not None
+
+    def cost(self, address: bytes) -> float | None:
+        """Return what orders the address, in seconds; `None` when it was never measured.
+
+        A silent address costs more than any that answers, and lost samples more than any
+        round trip (SPEC section 3).
+        """
+        rtt = self._known.get(address)
+        if rtt is None:
+            return None
+        if rtt.seconds is None:
+            return float("inf")
+        if rtt.loss <= NO_LOSS:
+            return rtt.seconds
+        return rtt.seconds + self._timeout * (1 + rtt.loss)
+
+    def jitter(self, address: bytes) -> float:
+        """Return the mean deviation of the round-trip time, in seconds."""
+        rtt = self._known.get(address)
+        return rtt.deviation if rtt is not None else 0.0
+
+    def add(self, address: bytes, samples: Sequence[float | None]) -> None:
+        """Take in the samples of one measurement: seconds each, `None` for a lost one."""
+        rtt = self._known.get(address)
+        if rtt is None:
+            rtt = self._known[address] = Rtt()
+            if len(self._known) > MAX_ADDRESSES:
+                self._known.popitem(last=False)
+        self._known.move_to_end(address)
+        rtt.measured = self._clock.seconds()
+        answered = [sample for sample in samples if sample is not None]
+        loss = 1 - len(answered) / len(samples)
+        if not answered:
+            rtt.seconds = None
+            rtt.loss = 1.0
+            return
+        # The least of a few samples is the path; what is above it is somebody's queue.
+        best = min(answered)
+        spread = sum(answered) / len(answered) - best
+        if rtt.seconds is None:
+            rtt.seconds, rtt.deviation, rtt.loss = best, spread, loss
+        else:
+            # Only what varies within a measurement is jitter: a new level shall show.
+            rtt.seconds += _ALPHA * (best - rtt.seconds)
+            rtt.deviation += _ALPHA * (spread - rtt.deviation)
+            rtt.loss += _ALPHA * (loss - rtt.loss)
+
+    def forget(self, address: bytes) -> None:
+        """Forget an address, so that the next sort measures it."""
+        self._known.pop(address, None)

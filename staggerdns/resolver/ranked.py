@@ -1,0 +1,197 @@
+"""The ranked cache: answers whose addresses are in the order of their round-trip times.
+
+Every answer goes in with its addresses ordered by what is known already; a sort then measures and
+puts them in their final order. The entry is its sort's token: `RankedCache.commit` cancels the
+old sort and starts the new one in one step with storing, and a sort that ends for an entry which
+has been replaced changes nothing. Until an entry is sorted, and again when its order has
+become old, clients get a short TTL, so that they come back for the better order.
+(SPEC section 3.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from twisted.internet.interfaces import IReactorTime
+
+from staggerdns.journal import Journal
+from staggerdns.metrics import Metrics
+from staggerdns.ranking.order import order
+from staggerdns.ranking.sorts import Sorts
+from staggerdns.resolver.cache import AnswerCache, CacheLimits
+from staggerdns.resolver.entry import Entry
+from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.names import to_text
+from staggerdns.wire.pool import is_private, is_unicast
+from staggerdns.wire.question import Question
+
+UNRANKED_RETRY = 60.0
+"""Seconds until the next sort of addresses none of which answered; the order stays as received."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingRules:
+    """``rtt_cache_ttl``: seconds after which an order is old. ``probe_private``: see SPEC."""
+
+    rtt_cache_ttl: float
+    probe_private: bool
+
+
+class RankedCache(AnswerCache):
+    """An `AnswerCache` that has the addresses of its answers sorted by ``sorts``."""
+
+    def __init__(
+        self,
+        limits: CacheLimits,
+        clock: IReactorTime,
+        metrics: Metrics,
+        sorts: Sorts,
+        rules: RankingRules,
+        journal: Journal,
+    ) -> None:
+        super().__init__(limits, clock, metrics)
+        self._sorts = sorts
+        self._rules = rules
+        self._journal = journal
+
+    def lookup(self, key: bytes) -> Entry | None:
+        """Return the entry under ``key``; one that is not or no longer sorted gets its sort."""
+        entry = super().lookup(key)
+        if entry is None or not self._rankable(entry.answer):
+            return entry
+        now = self._clock.seconds()
+        if now >= entry.expires or key in self._sorts or now < entry.sort_after:
+            return entry
+        if entry.sorted_at is None:
+            self._sort(key, entry, "sorted_missing", ())
+        elif self._order_is_old(entry, now):
+            self._sort(key, entry, "rtt_stale", entry.answer.addresses)
+            if now >= entry.retry_at:
+                entry.retry_at = now + self._limits.fast_response_ttl
+                self.refresh(Question(key))
+        return self._entries.get(key, entry)
+
+    def commit(self, key: bytes, generation: int, answer: Answer) -> Entry:
+        """Store ``answer`` unless a later collection has; cancel the old sort, start a new one."""
+        previous = self._entries.get(key)
+        if previous is None or previous.derived or not previous.answer.addresses:
+            trigger = "first_answer"
+        else:
+            trigger = "more_addresses" if previous.generation == generation else "refresh"
+        entry = self._store(key, generation, answer, trigger)
+        if entry.generation == generation and entry.lifetime and isinstance(answer, Pool):
+            self._store_links(key, generation, answer)
+        return entry
+
+    def complete(self, key: bytes, generation: int, answer: Answer | None) -> None:
+        """Note the end of a collection, for the names of the chain as well."""
+        super().complete(key, generation, answer)
+        if isinstance(answer, Pool):
+            for target in answer.links:
+                super().complete(target.lower() + key[-5:], generation, answer)
+
+    def reply_ttl(self, entry: Entry) -> int:
+        """Return the TTL in seconds that a client may be given now (SPEC section 3)."""
+        ttl = super().reply_ttl(entry)
+        answer = entry.answer
+        now = self._clock.seconds()
+        if isinstance(answer, Pool) and not entry.complete:
+            return min(ttl, self._limits.fast_response_ttl)
+        if self._rankable(answer) and self._order_is_old(entry, now):
+            next_sort = int(entry.sort_after - now)
+            return min(ttl, max(next_sort, self._limits.fast_response_ttl))
+        return ttl
+
+    def _sort(self, key: bytes, entry: Entry, trigger: str, ranked: tuple[bytes, ...]) -> None:
+        addresses = entry.answer.addresses
+        self._sorts.start(
+            key,
+            [address for address in addresses if self._probed(address)],
+            addresses,
+            ranked,
+            trigger,
+            partial(self._sorted, key, entry),
+        )
+
+    def _sorted(self, key: bytes, entry: Entry, addresses: tuple[bytes, ...] | None) -> None:
+        """Take the order in, if the entry that it was made for still stands."""
+        if self._entries.get(key) is not entry:
+            return
+        now = self._clock.seconds()
+        if addresses is None:
+            entry.sort_after = now + UNRANKED_RETRY
+            return
+        self._entries[key] = entry.ranked(addresses, now)
+        if self._journal.verbose:
+            self._journal.debug(
+                "{name}: sort done, {count} addresses",
+                name=to_text(key[:-5]),
+                count=len(addresses),
+            )
+
+    def true_until(self, entry: Entry) -> float:
+        """Return the time at which a reply made now stops being true.
+
+        One that still has to be sorted is not kept at all: its next hit shall start the sort.
+        """
+        now = self._clock.seconds()
+        if entry.sorted_at is None and now >= entry.sort_after and self._rankable(entry.answer):
+            return now
+        return super().true_until(entry)
+
+    def _store(self, key: bytes, generation: int, answer: Answer, trigger: str) -> Entry:
+        ranked = _ranked(self._entries.get(key))
+        if len(answer.addresses) > 1:
+            answer = answer.reordered(order(answer.addresses, self._sorts.table, ranked))
+        entry = super().commit(key, generation, answer)
+        if entry.answer is not answer:
+            return entry
+        self._sorts.cancel(key)
+        if entry.lifetime and self._rankable(answer):
+            self._sort(key, entry, trigger, ranked)
+        return self._entries.get(key, entry)
+
+    def _store_links(self, key: bytes, generation: int, pool: Pool) -> None:
+        """Give each name of a CNAME chain its own entry, unless it has a better one."""
+        now = self._clock.seconds()
+        for index, target in enumerate(pool.links):
+            link_key = target.lower() + key[-5:]
+            existing = self._entries.get(link_key)
+            if existing is not None and _outranks(existing, generation, now):
+                continue
+            rest = Pool(pool.links[index + 1 :], pool.addresses, pool.ttl, pool.ad)
+            self._store(link_key, generation, rest, "cname_chain")
+            entry = self._entries.get(link_key)
+            if entry is not None and entry.generation == generation:
+                entry.derived = True
+
+    def _rankable(self, answer: Answer) -> bool:
+        addresses = answer.addresses
+        return len(addresses) > 1 and any(self._probed(address) for address in addresses)
+
+    def _probed(self, address: bytes) -> bool:
+        if is_private(address) and (not self._rules.probe_private or not is_unicast(address)):
+            return False
+        return self._sorts.measurer.usable(address)
+
+    def _order_is_old(self, entry: Entry, now: float) -> bool:
+        return entry.sorted_at is None or now >= entry.sorted_at + self._rules.rtt_cache_ttl
+
+
+def _ranked(entry: Entry | None) -> tuple[bytes, ...]:
+    """Return the order of an entry that was sorted."""
+    return entry.answer.addresses if entry is not None and entry.sorted_at is not None else ()
+
+
+def _outranks(existing: Entry, generation: int, now: float) -> bool:
+    """Say whether an entry stays when the chain of a collection passes its name.
+
+    What a collection of the name itself brought stays until it is replaced by the next one. What
+    another chain brought stays when it is complete, or newer.
+    """
+    if not existing.derived:
+        return True
+    if existing.generation == generation or now >= existing.expires:
+        return False
+    return existing.complete or existing.generation > generation

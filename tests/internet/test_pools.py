@@ -1,0 +1,392 @@
+"""Pools in the test internet: complete, nearest first, and probed once."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING
+
+from tests.harness import behaviours as b
+from tests.harness.clients import dig, eventually, stays
+from tests.harness.house import all_sets, own_set
+from tests.internet.places import (
+    Kind,
+    by_distance,
+    milliseconds,
+    near,
+    near6,
+    special,
+    special6,
+)
+from tests.internet.town import SHORT, UPSTREAM_TTL, listed, owners
+
+if TYPE_CHECKING:
+    from tests.internet.town import Town
+    from tests.internet.world import World
+
+
+def _fifteen(host: int) -> list[str]:
+    """Fifteen addresses, 8 ms apart, in an order that means nothing."""
+    return [near(12 + 8 * (index * 7 % 15), host) for index in range(15)]
+
+
+def test_hundred_names(town: Town, host: int) -> None:
+    """A hundred names, five upstreams with three addresses each: all 15, sorted, within 2 s."""
+    pool = _fifteen(host)
+    shares = [set(pool[index::5]) for index in range(5)]
+    names = [town.spread("hundred", pool, after=0.02) for _ in range(100)]
+    first = town.at_once(names)
+    for reply in first:
+        assert set(reply.addresses) in shares  # of one upstream
+        assert 0 < reply.ttl <= SHORT
+    answered = time.monotonic()
+    time.sleep(2)
+    second = town.at_once(names)
+    assert time.monotonic() < answered + 4
+    regret = []
+    for reply in second:
+        assert set(reply.addresses) == set(pool)
+        assert reply.addresses == by_distance(pool)
+        assert reply.ttl > SHORT
+        regret.append(milliseconds(reply.addresses[0]) - min(map(milliseconds, pool)))
+    assert sum(regret) / len(regret) < 1
+    for name in names:
+        assert town.counts(name) == [1] * 5
+    # The names share their addresses: three samples each are all that it takes.
+    town.probed_once(pool)
+
+
+def test_only_two_upstreams_before_the_first_answer(town: Town, host: int) -> None:
+    """Ranking changes nothing in how the first answer comes: from the active tier."""
+    pool = _fifteen(host)
+    name = town.spread("first", pool, after=0.05)
+    first = town.ask(name)
+    assert len(first.addresses) == 3
+    assert first.ttl <= SHORT
+    assert first.seconds < 0.3
+    assert len([at for at in town.times(name) if at < 0.045]) == 2
+    town.settled(name, pool)
+
+
+def test_dig_sees_the_order(town: Town, host: int) -> None:
+    """Dig prints the nearest address first, over UDP and TCP."""
+    pool = _fifteen(host)
+    name = town.spread("dig", pool)
+    town.ask(name)
+    town.settled(name, pool)
+    for arguments in (("+short",), ("+short", "+tcp")):
+        # BIND's own clients do not turn the order round.
+        assert dig(town.program.endpoint, name, *arguments).split() == by_distance(pool)
+
+
+def test_fifty_names_are_probed_once(town: Town, world: World, host: int) -> None:
+    """The same 15 addresses under 50 names are probed once, not 50 times."""
+    pool = _fifteen(host)
+    names = [town.spread("fifty", pool) for _ in range(50)]
+    town.at_once(names)
+    for name in names:
+        town.settled(name, pool)
+    town.idle()
+    town.probed_once(pool)
+    for address in pool:
+        times = [probe.at for probe in world.log() if probe.address == address]
+        # One probe in flight: the next one leaves when the answer has come.
+        distance = milliseconds(address) / 1000
+        assert all(later - one >= distance for one, later in itertools.pairwise(times))
+
+
+def test_silent_addresses_come_last(town: Town, host: int) -> None:
+    """Addresses that never answer are last, and they are there."""
+    heard = [near(90, host), near(30, host), near(60, host)]
+    silent = [special(Kind.SILENT, index, host % 16) for index in range(1, 4)]
+    name = town.spread("silent", [silent[0], heard[0], silent[1], *heard[1:], silent[2]])
+    town.ask(name)
+    reply = eventually(
+        lambda: town.ask(name),
+        lambda reply: len(reply.addresses) == 6 and reply.ttl > SHORT,
+        timeout=8,
+    )
+    assert reply.addresses[:3] == by_distance(heard)
+    assert set(reply.addresses[3:]) == set(silent)
+
+
+def test_lossy_address_loses(town: Town, host: int) -> None:
+    """A near address that loses every second packet comes after a clean one farther away."""
+    lossy = special(Kind.LOSSY, 10, host % 16)
+    clean = [near(60, host), near(200, host)]
+    name = town.spread("lossy", [lossy, *clean])
+    town.ask(name)
+    town.ranked(name, [*clean, lossy])
+
+
+def test_unreachable_addresses_come_last(town: Town, host: int) -> None:
+    """Addresses to which nothing can be sent are known at once, come last and are there."""
+    for rdtype, pool in (
+        ("A", [f"203.0.113.{host}", near(60, host), near(30, host)]),
+        ("AAAA", [f"2001:db8::{host:x}", near6(60, host), near6(30, host)]),
+    ):
+        town.ask(name := town.everywhere("unreachable", b.answers(*pool)), rdtype)
+        town.ranked(name, pool[::-1], rdtype, timeout=2)
+        nowhere = town.everywhere("nowhere", b.answers(pool[0], pool[0].replace("1", "2")))
+        assert len(town.ask(nowhere, rdtype).addresses) == 2
+    town.idle(1)
+
+
+def test_all_silent(town: Town, world: World, host: int) -> None:
+    """When no address answers, all stay, in the order received, and that for a minute at most."""
+    silent = [special(Kind.SILENT, 10 + index, host % 16) for index in range(3)]
+    name = town.everywhere("mute", listed(*silent))
+    assert town.ask(name).addresses == silent
+    town.idle(10)
+    before = world.probes(silent)
+    for method in ("icmp", "tcp:443", "tcp:80"):
+        assert all(0 < before[method, address] <= 3 for address in silent)
+    for _ in range(5):
+        reply = town.ask(name)
+        assert reply.addresses == silent
+        assert reply.ttl <= 60
+    assert world.probes(silent) == before
+
+
+def test_both_families(town: Town, host: int) -> None:
+    """A and AAAA of one name are two pools, each complete and nearest first."""
+    pool = _fifteen(host)
+    pool_6 = [near6(12 + 8 * (index * 4 % 15), host) for index in range(15)]
+    shares = [
+        b.answers(*pool[index::5], *pool_6[index::5], after=0.01, ttl=UPSTREAM_TTL)
+        for index in range(5)
+    ]
+    name = town.route("families", *shares)
+    assert len(town.ask(name).addresses) == 3
+    first = town.ask(name, "AAAA")
+    assert len(first.addresses) == 3
+    assert first.ttl <= SHORT
+    town.settled(name, pool)
+    town.settled(name, pool_6, "AAAA")
+    town.probed_once(pool_6)
+    town.probed_once(pool)
+
+
+def test_odd_places_over_ipv6(town: Town, host: int) -> None:
+    """Over IPv6, too: no echo is made up by TCP, forgeries do not count, silence is last."""
+    wanted = [
+        near6(20, host),
+        special6(Kind.FORGED, 50, host),
+        special6(Kind.TCP_ONLY, 80, host),
+        special6(Kind.REFUSING, 110, host),
+        near6(140, host),
+        special6(Kind.FORGED_ONLY, 1, host),
+    ]
+    name = town.spread("odd6", wanted[::-1])
+    town.ask(name, "AAAA")
+    town.ranked(name, wanted, "AAAA", timeout=8)
+
+
+def test_odd_places(town: Town, host: int) -> None:
+    """Without echoes TCP takes over, a refusal is a round trip, forgeries do not count."""
+    wanted = [
+        near(20, host),
+        special(Kind.FORGED, 50, host % 16),
+        special(Kind.TCP_ONLY, 80, host % 16),
+        special(Kind.REFUSING, 110, host % 16),
+        near(140, host),
+        special(Kind.FORGED_ONLY, 1, host % 16),
+    ]
+    name = town.spread("odd", wanted[::-1])
+    town.ask(name)
+    town.ranked(name, wanted, timeout=8)
+
+
+def test_known_addresses_are_in_order_at_once(town: Town, world: World, host: int) -> None:
+    """A first answer is ordered by what is known already, and complete it is ranked at once."""
+    pool = _fifteen(host)
+    town.ask(old := town.spread("old", pool))
+    town.settled(old, pool)
+    before = len(world.log())
+    new = town.everywhere("new", b.answers(*pool, after=0.02))
+    first = town.ask(new)
+    assert first.addresses == by_distance(pool)
+    town.settled(new, pool)
+    assert [probe for probe in world.log(before) if probe.address in pool] == []
+
+
+def test_strangers_go_between_far_and_silent(town: Town, host: int) -> None:
+    """A first answer puts addresses not measured yet behind the far and before the silent ones."""
+    silent = special(Kind.SILENT, 20, host % 16)
+    far, stranger = near(120, host), near(10, host)
+    town.ask(name := town.everywhere("old", listed(silent, far)))
+    town.ranked(name, [far, silent], timeout=8)
+    new = town.everywhere("new", listed(silent, stranger, far))
+    assert town.ask(new).addresses == [far, stranger, silent]
+    town.ranked(new, [stranger, far, silent])
+
+
+def test_one_address_is_not_probed(town: Town, world: World, host: int) -> None:
+    """A single address is never sorted: no probe, and its real TTL as soon as it is all."""
+    address = near(30, host)
+    name = town.everywhere("single", b.answers(address, ttl=UPSTREAM_TTL))
+    town.ask(name)
+    town.complete(name)
+    town.idle()
+    assert UPSTREAM_TTL - 5 < town.ask(name).ttl <= UPSTREAM_TTL
+    assert not world.probes([address])
+
+
+def test_private_addresses_are_not_probed(town: Town, world: World, host: int) -> None:
+    """Loopback, private and link-local addresses are served, not probed."""
+    hidden = ["127.0.0.9", f"10.1.20.{host}", "192.168.1.7", "172.16.3.3", "169.254.1.1"]
+    hidden_6 = ["::1", f"fd00::{host:x}", "fe80::7"]
+    only = town.everywhere("private", listed(*hidden, *hidden_6))
+    outside = [near(80, host), near(20, host)]
+    mixed = town.everywhere("mixed", listed(*hidden, *outside))
+    before = town.program.metrics()
+    for name, rdtype in ((only, "A"), (only, "AAAA"), (mixed, "A")):
+        town.ask(name, rdtype)
+    town.complete(only)
+    seen = town.idle()
+    assert town.ask(only).addresses == hidden
+    assert town.ask(only).ttl > SHORT  # there is nothing to rank
+    assert town.ask(only, "AAAA").addresses == hidden_6
+    town.ranked(mixed, [*by_distance(outside), *hidden])
+    assert not world.probes([*hidden, *hidden_6])
+    sent = seen.value("staggerdns_probes_total") - before.value("staggerdns_probes_total")
+    assert sent == 6
+
+
+# Chains.
+
+
+def test_each_link_of_a_chain_has_its_rank(town: Town, host: int) -> None:
+    """Each name of a CNAME chain has its own entry: right owners, whole pool, nearest first."""
+    pool = _fifteen(host)
+    middle, end = f"Middle{host}.cdn.example.", f"end{host}.cdn.example."
+    shares = [pool[index::5] for index in range(5)]
+    name = town.route("chain", *(b.chain([middle, end], *share, after=0.01) for share in shares))
+    first = town.ask(name)
+    assert owners(first) == [name, middle, end]
+    town.settled(name, pool)
+    town.idle()
+    for question, want in (
+        (name, [name, middle, end]),
+        (middle.lower(), [middle.lower(), end]),
+        (end.upper(), [end.upper()]),
+    ):
+        reply = town.ask(question)
+        assert [text.lower() for text in owners(reply)] == [text.lower() for text in want]
+        assert reply.types == ["CNAME"] * (len(want) - 1) + ["A"]
+        assert reply.addresses == by_distance(pool)
+        assert reply.ttl > SHORT
+    assert town.counts(middle) == town.counts(end) == [0] * 5
+    town.probed_once(pool)
+
+
+def test_link_with_an_answer_of_its_own(town: Town, host: int) -> None:
+    """A name that has been asked for itself keeps its own answer when a chain leads to it."""
+    own, other = [near(40, host), near(20, host)], [near(70, host), near(60, host)]
+    end = town.everywhere("own", b.answers(*own))
+    town.ask(end)
+    town.settled(end, own)
+    name = town.everywhere("leads", b.chain([end], *other))
+    town.ask(name)
+    town.settled(name, other)
+    assert town.ask(end).addresses == by_distance(own)
+
+
+def test_own_question_replaces_what_a_chain_said(town: Town, host: int) -> None:
+    """What a chain said of a name lasts no longer than its TTL: then the name is asked for."""
+    chained, own = [near(40, host), near(20, host)], [near(70, host), near(60, host)]
+    end = town.everywhere("later", b.answers(*own))
+    name = town.everywhere("leads", b.chain([end], *chained, ttl=2))
+    town.ask(name)
+    assert set(town.ask(end).addresses) == set(chained)
+    eventually(lambda: town.ask(end), lambda reply: set(reply.addresses) == set(own))
+    town.settled(end, own)
+
+
+# Signed and big answers.
+
+
+def test_signed_answer_is_ranked_and_not_merged(town: Town, host: int) -> None:
+    """With DO: one upstream's addresses with its signature, nearest first."""
+    pool = _fifteen(host)
+    signature = ("A 13 2 300 20400101000000 20200101000000 1 example. " + "QUJD" * 20,)
+    shares = [pool[index::5] for index in range(5)]
+    name = town.route(
+        "signed",
+        *(
+            b.records(
+                *((None, UPSTREAM_TTL, "A", text) for text in share),
+                (None, UPSTREAM_TTL, "RRSIG", signature[0]),
+                after=0.01,
+            )
+            for share in shares
+        ),
+    )
+    town.ask(name, do=True)
+    reply = eventually(lambda: town.ask(name, do=True), lambda reply: reply.ttl > SHORT)
+    assert reply.types == ["A", "RRSIG"]
+    assert reply.addresses in [by_distance(share) for share in shares]
+
+
+def test_cut_answer_loses_the_farthest(town: Town, host: int) -> None:
+    """A pool too big for the client's size is cut at its far end, without TC."""
+    pool = [near(5 + 6 * (index * 5 % 32), host) for index in range(32)]
+    name = town.spread("big", pool)
+    town.ask(name)
+    town.settled(name, pool)
+    reply = town.ask(name)
+    assert not reply.flag("TC")
+    assert 25 <= len(reply.addresses) < 32
+    assert reply.addresses == by_distance(pool)[: len(reply.addresses)]
+
+
+# Races.
+
+
+def test_cancelled_sort_changes_nothing(town: Town, host: int) -> None:
+    """A sort that ends after the pool has grown takes nothing away again."""
+    early = [near(150, host), near(140, host), near(130, host)]
+    late = [near(30, host), near(60, host)]
+    behaviours = [b.answers(*early, after=0.01)] * 2 + [b.answers(*late, after=0.35)] * 3
+    before = town.idle().value("staggerdns_sorts_cancelled_total")
+    name = town.route("grows", *behaviours)
+    town.ask(name)
+    whole = {*early, *late}
+    # The sort of the first three takes three round trips, 450 ms; the pool grows before.
+    eventually(lambda: set(town.ask(name).addresses), lambda got: got == whole, timeout=2)
+    assert town.program.metrics().value("staggerdns_sorts_cancelled_total") == before + 1
+    stays(lambda: set(town.ask(name).addresses), lambda got: got == whole, seconds=0.8)
+    assert town.settled(name, whole).addresses[:2] == late
+
+
+def test_refresh_is_visible_at_the_next_hit(town: Town, host: int) -> None:
+    """New addresses that a refresh brings are there at the next hit, though not yet sorted."""
+    old = [near(150, host), near(140, host)]
+    new = [near(110, host), near(90, host), near(100, host)]
+    name = town.everywhere("moves", b.answers(*old, ttl=2))
+    town.ask(name)
+    town.idle()
+    town.route("moves", b.answers(*new, after=0.02), name=name)
+    time.sleep(2)
+    stale = town.ask(name)
+    assert set(stale.addresses) == set(old)
+    assert stale.ttl <= SHORT
+    asked = time.monotonic()
+    eventually(lambda: set(town.ask(name).addresses), lambda got: got == set(new), timeout=1)
+    assert time.monotonic() < asked + 0.25  # a sort takes 300 ms
+    stays(lambda: set(town.ask(name).addresses), lambda got: got == set(new), seconds=0.5)
+    town.settled(name, new)
+    assert town.counts(name) == [2] * 5
+
+
+def test_public_pool_of_documentation_addresses(town: Town, world: World) -> None:
+    """Pools that nobody routes here are probed like all others, through the default route."""
+    name = town.route("plain", *(b.answers(*own_set(index)) for index in range(5)))
+    town.ask(name)
+    eventually(
+        lambda: town.ask(name),
+        lambda reply: set(reply.addresses) == all_sets(range(5)) and reply.ttl > SHORT,
+    )
+    assert set(world.probes(all_sets(range(5)))) == {
+        ("icmp", address) for address in all_sets(range(5))
+    }

@@ -1,0 +1,213 @@
+"""Probing as the system and the configuration allow it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.harness import behaviours as b
+from tests.harness.clients import eventually
+from tests.harness.house import most_in_window
+from tests.harness.program import CLEAN
+from tests.internet.places import Kind, by_distance, near, near6, special
+from tests.internet.town import SHORT, UPSTREAM_TTL, listed
+
+if TYPE_CHECKING:
+    from tests.internet.conftest import BuildTown
+    from tests.internet.town import Town
+    from tests.internet.world import World
+
+_PING_GROUPS = Path("/proc/sys/net/ipv4/ping_group_range")
+_NO_RAW_SOCKETS = ("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
+
+
+def _ranks_both_families(town: Town, host: int) -> tuple[list[str], list[str]]:
+    """Have a name of both families ranked; its addresses."""
+    pool = [near(50, host), near(20, host), near(80, host)]
+    pool_6 = [near6(70, host), near6(30, host), near6(100, host)]
+    town.ask(name := town.everywhere("both", b.answers(*pool, *pool_6)))
+    town.ask(name, "AAAA")
+    town.settled(name, pool)
+    town.settled(name, pool_6, "AAAA")
+    return pool, pool_6
+
+
+def _complaints(town: Town) -> list[str]:
+    return [line for line in town.program.log.splitlines() if re.search(r"no ICMP|ICMPv6", line)]
+
+
+def test_icmp_alone(build: BuildTown, world: World, host: int) -> None:
+    """With icmp alone, nothing is probed over TCP, and who answers no echo is last."""
+    town = build({"ranking": {"probes": ["icmp"]}}, upstreams=1)
+    start = len(world.log())
+    _ranks_both_families(town, host)
+    pool = [near(120, host), near(90, host), special(Kind.TCP_ONLY, 10, host % 16)]
+    town.ask(name := town.everywhere("mixed", b.answers(*pool)))
+    town.ranked(name, [pool[1], pool[0], pool[2]])
+    assert {probe.method for probe in world.log(start)} == {"icmp"}
+
+
+def test_tcp_alone(build: BuildTown, world: World, host: int) -> None:
+    """With one TCP port alone, no echo is sent; open and refused both count."""
+    town = build({"ranking": {"probes": ["tcp:80"]}}, upstreams=1)
+    start = len(world.log())
+    _ranks_both_families(town, host)
+    pool = [
+        near(90, host),
+        special(Kind.REFUSING, 60, host % 16),
+        special(Kind.ICMP_ONLY, 10, host % 16),
+    ]
+    town.ask(name := town.everywhere("mixed", b.answers(*pool)))
+    town.ranked(name, [pool[1], pool[0], pool[2]])
+    assert {probe.method.removesuffix(" again") for probe in world.log(start)} == {"tcp:80"}
+    assert town.program.metrics().value("staggerdns_probes_total", method="icmp") == 0
+    assert not _complaints(town)
+
+
+def test_dropped_privileges(build: BuildTown, host: int) -> None:
+    """Under `twistd --uid nobody` echoes work: the sockets are opened before."""
+    town = build(upstreams=1, options=("--uid", "nobody", "--gid", "nogroup"))
+    status = Path(f"/proc/{town.program.process.pid}/status").read_text()
+    uids = re.findall(r"^Uid:\s+(.*)$", status, re.MULTILINE)[0].split()
+    assert "0" not in uids
+    pools = _ranks_both_families(town, host)
+    for pool in pools:
+        town.probed_once(pool)
+    assert not _complaints(town)
+
+
+def test_without_raw_sockets(build: BuildTown, world: World, host: int) -> None:
+    """Without CAP_NET_RAW and ping sockets, TCP takes over, and one line of the log says so."""
+    assert _PING_GROUPS.read_text().split() == ["1", "0"]
+    town = build(upstreams=1, prefix=_NO_RAW_SOCKETS)
+    pools = _ranks_both_families(town, host)
+    for pool in pools:
+        assert {method for method, _ in world.probes(pool)} == {"tcp:443"}
+    assert len(_complaints(town)) == 1
+    assert town.program.metrics().value("staggerdns_probes_total", method="icmp") == 0
+
+
+def test_ping_sockets(build: BuildTown, host: int) -> None:
+    """Without CAP_NET_RAW, ping sockets send the echoes where the system allows them."""
+    _PING_GROUPS.write_text("0 2147483647")
+    try:
+        town = build(upstreams=1, prefix=_NO_RAW_SOCKETS)
+        pools = _ranks_both_families(town, host)
+        for pool in pools:
+            town.probed_once(pool)
+        forged, plain = special(Kind.FORGED, 60, host % 16), near(40, host)
+        last = special(Kind.FORGED_ONLY, 10, host % 16)
+        town.ask(name := town.everywhere("forged", b.answers(forged, plain, last)))
+        town.ranked(name, [plain, forged, last])
+        assert not _complaints(town)
+    finally:
+        _PING_GROUPS.write_text("1 0")
+
+
+def test_probe_private(build: BuildTown, world: World, host: int) -> None:
+    """With probe_private, private addresses are ranked like others."""
+    town = build({"ranking": {"probe_private": True}}, upstreams=1)
+    start = len(world.log())
+    hidden = ["10.1.80.3", "192.168.20.4", "172.16.50.5"]
+    town.ask(name := town.everywhere("private", listed(*hidden)))
+    town.ranked(name, ["192.168.20.4", "172.16.50.5", "10.1.80.3"])
+    town.probed_once(hidden)
+    hidden_6 = ["fe80:0:0:78::7", f"fd00:0:0:50::{host:x}", f"fd00:0:0:14::{host:x}"]
+    town.ask(name := town.everywhere("private6", listed(*hidden_6)), "AAAA")
+    town.ranked(name, hidden_6[::-1], "AAAA")
+    # These are nobody's address.
+    nobody = ["0.0.0.0", "224.0.0.1", "255.255.255.255"]
+    town.ask(name := town.everywhere("nobody", listed(*nobody)))
+    town.idle()
+    assert town.ask(name).addresses == nobody
+    probed = {probe.address for probe in world.log(start)}
+    assert probed == {*hidden, *hidden_6}
+
+
+def test_ranking_off(build: BuildTown, world: World, host: int) -> None:
+    """Without ranking: not one probe, real TTLs, and no refresh for a hit."""
+    start = len(world.log())
+    town = build({"ranking": {"enabled": False}})
+    pool = [near(10 + index, host) for index in range(15)]
+    town.ask(name := town.spread("off", pool))
+    reply = town.program.pool(name, set(pool))
+    town.idle()
+    for _ in range(30):
+        reply = town.ask(name, payload=1232)
+        assert UPSTREAM_TTL - 5 < reply.ttl <= UPSTREAM_TTL
+        assert set(reply.addresses) == set(pool)
+    assert town.counts(name) == [1] * 5
+    assert len(world.log()) == start
+    assert not town.program.metrics().value("staggerdns_sorts_total")
+
+
+def test_budget(build: BuildTown, world: World, host: int) -> None:
+    """No second sees more probes than the rate and its burst, silent addresses included.
+
+    The burst is half a second's worth; a tenth more is what a busy machine makes of it.
+    """
+    rate = 40
+    town = build({"ranking": {"max_probes_per_second": rate, "timeout": "1s"}}, upstreams=1)
+    names = []
+    pool = []
+    for number in range(9):
+        own = [near(20 + 15 * number, host), near(100 + 10 * number, host)]
+        own.append(special(Kind.SILENT, number, host % 16))
+        pool += own
+        names.append(town.everywhere("budget", b.answers(*own)))
+    start = len(world.log())
+    for reply in town.at_once(names):
+        assert reply.seconds < 1
+    town.idle(20)
+    probes = [probe for probe in world.log(start) if not probe.method.endswith("again")]
+    assert len(probes) > 2 * rate
+    assert most_in_window([probe.at for probe in probes], 1) <= 1.1 * (rate + rate / 2)
+
+
+def test_small_budget_ends_in_order(build: BuildTown, host: int) -> None:
+    """With few probes a second a pool takes longer, and is in the right order in the end."""
+    town = build({"ranking": {"max_probes_per_second": 20}})
+    pool = [near(12 + 8 * (index * 7 % 15), host) for index in range(15)]
+    town.ask(name := town.spread("poor", pool))
+    reply = eventually(
+        lambda: town.ask(name, payload=1232),
+        lambda reply: len(reply.addresses) == 15 and reply.ttl > SHORT,
+        timeout=10,
+    )
+    assert reply.addresses == by_distance(pool)
+
+
+def test_stop_in_mid_sort(build: BuildTown, host: int) -> None:
+    """A stop with sorts and probes under way is quick and clean."""
+    town = build(upstreams=1)
+    pool = [special(Kind.SILENT, 100 + index, host % 16) for index in range(20)]
+    town.ask(town.everywhere("stop", b.answers(*pool)))
+    assert town.program.metrics().value("staggerdns_sorts_running") == 1
+    status, seconds = town.program.terminate()
+    assert status in CLEAN
+    assert seconds < 2
+
+
+def test_metrics_of_probes(town: Town, host: int) -> None:
+    """Probes, losses and round-trip times are counted by method; nothing is left measuring."""
+    before = town.idle()
+    pool = [near(50, host), special(Kind.TCP_ONLY, 30, host % 16)]
+    pool.append(special(Kind.SILENT, 200, host % 16))
+    town.ask(name := town.everywhere("metrics", b.answers(*pool)))
+    town.ranked(name, [pool[1], pool[0], pool[2]])
+    after = town.idle()
+
+    def gain(name: str, method: str) -> float:
+        name = f"staggerdns_{name}"
+        return after.value(name, method=method) - before.value(name, method=method)
+
+    # Three addresses, two of which answer no echo; one of these answers over TCP.
+    assert 5 <= gain("probes_total", "icmp") <= 9
+    assert gain("probe_rtt_seconds_count", "icmp") == 3
+    assert gain("probe_losses_total", "icmp") >= 3
+    assert gain("probe_rtt_seconds_count", "tcp:443") == 3
+    assert gain("probes_total", "tcp:443") == 4
+    assert 0.05 <= gain("probe_rtt_seconds_sum", "icmp") / 3 < 0.08
+    assert gain("probe_rtt_seconds_count", "tcp:80") == 0
+    assert after.value("staggerdns_rtt_addresses") >= before.value("staggerdns_rtt_addresses") + 3

@@ -1,0 +1,200 @@
+"""The seven triggers of a sort, each through the running program and under its own label."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.harness import behaviours as b
+from tests.harness.clients import eventually
+from tests.internet.places import by_distance, near
+from tests.internet.town import SHORT, Town
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.internet.world import World
+
+TRIGGERS = {
+    "first_answer",
+    "refresh",
+    "more_addresses",
+    "rtt_stale",
+    "sorted_missing",
+    "cname_chain",
+    "queue_full",
+}
+
+
+class Counted:
+    """What the triggers have counted since it was made."""
+
+    def __init__(self, town: Town) -> None:
+        self._town = town
+        self._before = self._read()
+
+    def _read(self) -> dict[str, float]:
+        samples = self._town.program.metrics().find("staggerdns_sorts_total")
+        return {sample.labels["trigger"]: sample.value for sample in samples}
+
+    def since(self) -> dict[str, float]:
+        """The triggers that counted, and how often."""
+        now = self._read()
+        assert set(now) == TRIGGERS
+        return {
+            trigger: now[trigger] - self._before[trigger]
+            for trigger in now
+            if now[trigger] != self._before[trigger]
+        }
+
+
+def test_first_answer(town: Town, host: int) -> None:
+    """A new name whose first answer is all that there is: one sort, for its first answer."""
+    pool = [near(40, host), near(20, host), near(60, host)]
+    counted = Counted(town)
+    town.ask(name := town.everywhere("first", b.answers(*pool)))
+    town.settled(name, pool)
+    town.idle()
+    town.ask(name)
+    assert counted.since() == {"first_answer": 1}
+
+
+def test_more_addresses(town: Town, host: int) -> None:
+    """Each upstream that brings more addresses starts a sort anew, in place of the old one."""
+    pool = [near(100 + 10 * index, host) for index in range(10)]
+    counted = Counted(town)
+    cancelled = town.program.metrics().value("staggerdns_sorts_cancelled_total")
+    town.ask(name := town.spread("more", pool))
+    town.settled(name, pool)
+    assert counted.since() == {"first_answer": 1, "more_addresses": 4}
+    after = town.program.metrics().value("staggerdns_sorts_cancelled_total")
+    assert after - cancelled == 4
+
+
+def test_cname_chain(town: Town, host: int) -> None:
+    """Each link of a chain starts a sort of its own."""
+    pool = [near(40, host), near(20, host)]
+    links = [f"one{host}.example.", f"two{host}.example."]
+    counted = Counted(town)
+    town.ask(name := town.everywhere("chain", b.chain(links, *pool)))
+    town.settled(name, pool)
+    for link in links:
+        town.settled(link, pool)
+    assert counted.since() == {"first_answer": 1, "cname_chain": 2}
+
+
+def test_refresh(town: Town, host: int) -> None:
+    """An entry that has run out is sorted again when its refresh lands."""
+    pool = [near(40, host), near(20, host)]
+    counted = Counted(town)
+    town.ask(name := town.everywhere("again", b.answers(*pool, ttl=1)))
+    town.idle()
+    time.sleep(1.1)
+    assert town.ask(name).ttl <= SHORT
+    eventually(counted.since, lambda seen: seen == {"first_answer": 1, "refresh": 1})
+    assert town.complete(name, rounds=2) == [2] * 5
+
+
+def test_rtt_stale(restless: Town, host: int) -> None:
+    """An order older than rtt_cache_ttl starts a sort and a refresh when it is asked for."""
+    pool = [near(40, host), near(20, host)]
+    counted = Counted(restless)
+    restless.ask(name := restless.everywhere("stale", b.answers(*pool)))
+    restless.settled(name, pool)
+    restless.idle()
+    time.sleep(1.1)
+    assert counted.since() == {"first_answer": 1}  # nothing by itself
+    restless.ask(name)
+    seen = eventually(counted.since, lambda seen: "rtt_stale" in seen)
+    assert seen["rtt_stale"] == 1
+    assert restless.complete(name, rounds=2) == [2] * 5
+
+
+# A crowd.
+
+
+@pytest.fixture(scope="module")
+def crowded(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """One program with a short queue, one sample for each address, and one upstream."""
+    settings = {"ranking": {"queue": 8, "samples": 1}}
+    with Town(world, tmp_path_factory.mktemp("crowded"), settings, upstreams=1) as town:
+        yield town
+
+
+def test_queue_full_and_sorted_missing(crowded: Town) -> None:
+    """200 names at once and room for 8 sorts: nobody waits, and later hits are sorted.
+
+    ``queue_full`` counts the sorts that found no room; ``sorted_missing`` those that a later hit
+    started.
+    """
+    pools = {}
+    for number in range(200):
+        # Every name has two addresses of its own, the far one first.
+        near_by, far = near(5 + number % 25, 100 + number // 25), near(57, 1 + number)
+        pools[crowded.spread("crowd", [far, near_by])] = [near_by, far]
+    counted = Counted(crowded)
+    start = time.monotonic()
+    first = crowded.at_once(list(pools))
+    assert max(reply.seconds for reply in first) < 1
+    for reply, pool in zip(first, pools.values(), strict=True):
+        assert set(reply.addresses) == set(pool)
+        assert reply.ttl <= SHORT
+    seen = counted.since()
+    assert seen["first_answer"] + seen["queue_full"] == 200
+    assert seen["queue_full"] > 100
+
+    left = list(pools)
+    # Replies are kept ready for a second, under the octets of the query: ask in ever new ones.
+    sizes = itertools.count(600)
+    while left:
+        replies = crowded.at_once(left, payload=next(sizes))
+        assert max(reply.seconds for reply in replies) < 1
+        left = [
+            name
+            for name, reply in zip(left, replies, strict=True)
+            if reply.addresses != pools[name] or reply.ttl <= SHORT
+        ]
+        assert time.monotonic() < start + 20, f"{len(left)} names are not sorted"
+    seen = counted.since()
+    assert seen["sorted_missing"] == 200 - seen["first_answer"]
+    took = time.monotonic() - start
+    addresses = {address for pool in pools.values() for address in pool}
+    crowded.probed_once(sorted(addresses), samples=1)
+    assert took > 1.4  # 400 probes: 100 at once, 200 each second
+
+
+def test_full_queue_ranks_by_what_is_known(crowded: Town, host: int) -> None:
+    """Names of known addresses need no place in the queue: they are ranked at once."""
+    known = [near(90, host), near(30, host), near(60, host)]
+    crowded.ask(name := crowded.everywhere("known", b.answers(*known)))
+    crowded.settled(name, known)
+    crowd = [
+        crowded.spread("crowd", [near(150, 1 + number), near(160, 1 + number)])
+        for number in range(40)
+    ]
+    others = [crowded.everywhere("others", b.answers(*known)) for _ in range(10)]
+    full = crowded.sorts("queue_full")
+    crowded.at_once(crowd)
+    for reply in crowded.at_once(others):
+        assert reply.addresses == by_distance(known)
+    assert crowded.sorts("queue_full") > full
+    for name in others:
+        assert crowded.ask(name).ttl > SHORT
+
+
+def test_partly_known_names_in_a_full_queue(crowded: Town, host: int) -> None:
+    """A name that finds no place is in the order of what is known; strangers come behind."""
+    known, stranger = near(90, host), near(70, host)
+    crowded.ask(name := crowded.everywhere("known", b.answers(known, near(200, host))))
+    crowded.settled(name, [known, near(200, host)])
+    crowd = [
+        crowded.spread("crowd", [near(170, 1 + number), near(180, 1 + number)])
+        for number in range(40)
+    ]
+    later = crowded.everywhere("later", b.answers(stranger, known))
+    replies = crowded.at_once([*crowd, later])
+    assert replies[-1].addresses == [known, stranger]
+    crowded.ranked(later, [stranger, known], timeout=8)

@@ -1,0 +1,191 @@
+"""Ways of probing that follow a script on a `task.Clock`, and a whole ranking room around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from staggerdns.metrics import Metrics
+from staggerdns.ranking.budget import Budget
+from staggerdns.ranking.measure import Measurer, Probe
+from staggerdns.ranking.rtt import RttTable
+from staggerdns.ranking.sorts import TRIGGERS, Sorts
+from tests.strategy.fakes import START
+
+LIFETIME = 300.0
+TIMEOUT = 1.0
+_ENDLESS = 200_000
+
+Script = Callable[[bytes, int], float | OSError | None]
+"""From an address and the number of its sample to seconds, to silence, or to an error at once."""
+
+
+def address(number: int) -> bytes:
+    """One IPv4 address of many that count as public; its last octet is ``number`` below 256."""
+    return (0xCB007100 + number).to_bytes(4, "big")
+
+
+def written(address: bytes, sample: int) -> float:
+    """A script: the round trip is as many milliseconds as the last octet says."""
+    return address[-1] / 1000
+
+
+def silent(address: bytes, sample: int) -> None:
+    """A script: nothing ever comes back."""
+
+
+def unreachable(address: bytes, sample: int) -> OSError:
+    """A script: the system refuses to send."""
+    return OSError("unreachable")
+
+
+class Sample(NamedTuple):
+    """A probe that was sent: seconds after the start, and to whom."""
+
+    at: float
+    address: bytes
+
+
+class FakeProbe:
+    """A way of probing that sends nothing; ``width``: the length of addresses that it can reach."""
+
+    def __init__(
+        self, clock: Clock, name: str = "icmp", script: Script = written, *, width: int = 0
+    ) -> None:
+        self.name = name
+        self.cheap = name == "icmp"
+        self.script = script
+        self.samples: list[Sample] = []
+        self.given_up = 0
+        self.under_way = 0
+        self._clock = clock
+        self._width = width
+
+    @property
+    def times(self) -> list[float]:
+        """When samples were sent, in seconds after the start."""
+        return [sample.at for sample in self.samples]
+
+    def usable(self, address: bytes) -> bool:
+        """Say whether this way can reach the address."""
+        return not self._width or len(address) == self._width
+
+    def ping(self, address: bytes) -> Deferred[float]:
+        """Do what the script says."""
+        nth = sum(sample.address == address for sample in self.samples)
+        self.samples.append(Sample(round(self._clock.seconds() - START, 6), address))
+        sample: Deferred[float] = Deferred(self._cancelled)
+        seconds = self.script(address, nth)
+        if isinstance(seconds, OSError):
+            sample.errback(Failure(seconds))
+            return sample
+        self.under_way += 1
+        if seconds is not None:
+            self._clock.callLater(seconds, self._answer, sample, seconds)
+        return sample
+
+    def _answer(self, sample: Deferred[float], seconds: float) -> None:
+        if not sample.called:
+            self.under_way -= 1
+            sample.callback(seconds)
+
+    def _cancelled(self, sample: Deferred[float]) -> None:
+        self.under_way -= 1
+        self.given_up += 1
+
+
+def make_clock() -> Clock:
+    """A clock that stands at `START`."""
+    clock = Clock()
+    clock.rightNow = START
+    return clock
+
+
+def elapse(clock: Clock, until: float) -> None:
+    """Let time pass until ``until`` seconds after the start, each call at its own time."""
+    end = START + until
+    steps = 0
+    while clock.calls:
+        due = min(call.getTime() for call in clock.calls)
+        if due > end:
+            break
+        steps += 1
+        assert steps < _ENDLESS, "a timer that sets itself for the same moment, again and again"
+        clock.rightNow = max(due, clock.rightNow)
+        clock.advance(0)
+    clock.rightNow = end
+
+
+class Room:
+    """Table, budget, measurer and sorts, the numbers as small as a test wants them."""
+
+    def __init__(
+        self,
+        *scripts: Script,
+        names: Sequence[str] = ("icmp", "tcp:443", "tcp:80"),
+        samples: int = 3,
+        timeout: float = TIMEOUT,
+        concurrency: int = 16,
+        rate: float = 10_000,
+        queue: int = 200,
+        lifetime: float = LIFETIME,
+        clock: Clock | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.clock = clock if clock is not None else make_clock()
+        self.metrics = metrics if metrics is not None else Metrics()
+        self.probes = [
+            FakeProbe(self.clock, name, script)
+            for name, script in zip(names, scripts or (written,), strict=False)
+        ]
+        ways: list[Probe] = [*self.probes]
+        self.table = RttTable(self.clock, lifetime, timeout)
+        self.budget = Budget(rate, self.clock)
+        self.measurer = Measurer(
+            ways,
+            self.table,
+            self.budget,
+            self.clock,
+            self.metrics,
+            samples=samples,
+            timeout=timeout,
+            concurrency=concurrency,
+        )
+        self.sorts = Sorts(self.table, self.measurer, queue, self.metrics)
+
+    @property
+    def sent(self) -> list[Sample]:
+        """Every probe that was sent, whatever the way, in order of time."""
+        return sorted(sample for probe in self.probes for sample in probe.samples)
+
+    @property
+    def now(self) -> float:
+        """Seconds after the start."""
+        return self.clock.seconds() - START
+
+    def at(self, seconds: float) -> None:
+        """Let time pass until so many seconds after the start."""
+        elapse(self.clock, seconds)
+
+    def counts(self) -> dict[str, int]:
+        """The sorts so far by trigger, those that there were."""
+        cells = {trigger: self.metrics.sorts.cell(trigger).value for trigger in TRIGGERS}
+        return {trigger: value for trigger, value in cells.items() if value}
+
+    def cancelled(self) -> int:
+        """The sorts whose result was dropped."""
+        return self.metrics.sorts_cancelled.cell().value
+
+    def assert_nothing_left(self) -> None:
+        """Assert that no timer runs and no sample waits, once answers to nobody have come."""
+        assert [probe.under_way for probe in self.probes] == [0] * len(self.probes)
+        assert not self.measurer._by_address
+        assert not self.measurer._waiting
+        assert self.measurer._running == 0
+        # Answers to samples that were given up are still on their way, and go nowhere.
+        ours = [call for call in self.clock.calls if call.func.__name__ != "_answer"]
+        assert ours == []

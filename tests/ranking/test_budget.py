@@ -1,0 +1,87 @@
+"""The budget of probes: a rate and a burst (SPEC section 3)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from staggerdns.ranking.budget import BURST, Budget
+from tests.ranking.fakes import make_clock
+
+
+def test_burst_then_rate() -> None:
+    """Half a second's worth goes at once, what follows one by one."""
+    budget = Budget(10, make_clock())
+    waits = [budget.reserve() for _ in range(8)]
+    assert waits == pytest.approx([0, 0, 0, 0, 0, 0.1, 0.2, 0.3])
+
+
+def test_savings_are_bounded() -> None:
+    """A day of idleness saves no more than the burst."""
+    clock = make_clock()
+    budget = Budget(10, clock)
+    clock.rightNow += 86_400
+    waits = [budget.reserve() for _ in range(6)]
+    assert waits == pytest.approx([0] * 5 + [0.1], abs=1e-6)
+
+
+def test_savings_come_back() -> None:
+    """After a pause there is as much of the burst again as the pause was long."""
+    clock = make_clock()
+    budget = Budget(10, clock)
+    for _ in range(5):
+        budget.reserve()
+    clock.rightNow += 0.3001
+    assert [budget.reserve() for _ in range(4)] == pytest.approx([0, 0, 0, 0.1], abs=0.001)
+
+
+@pytest.mark.parametrize("rate", [1, 2, 3])
+def test_small_rates(rate: float) -> None:
+    """Even the least rate sends one probe at once, and then holds itself."""
+    budget = Budget(rate, make_clock())
+    waits = [budget.reserve() for _ in range(4)]
+    assert waits[0] == 0
+    assert waits[3] == pytest.approx(3 / rate - max(0, BURST - 1 / rate))
+
+
+STEPS = st.lists(st.tuples(st.floats(0, 2), st.integers(1, 30)), min_size=1, max_size=60)
+
+
+@given(rate=st.integers(1, 100), steps=STEPS)
+def test_rate_and_burst_hold_in_any_window(rate: int, steps: list[tuple[float, int]]) -> None:
+    """Whenever it is asked, no window of t seconds gets more than rate x t + burst probes."""
+    clock = make_clock()
+    budget = Budget(rate, clock)
+    sent: list[float] = []
+    for pause, askers in steps:
+        clock.rightNow += pause
+        for _ in range(askers):
+            wait = budget.reserve()
+            assert wait >= 0
+            sent.append(clock.seconds() + wait)
+    assert_within(sent, rate)
+
+
+def assert_within(sent: list[float], rate: float) -> None:
+    """Assert that every window that begins and ends with a probe keeps rate and burst."""
+    burst = max(1, rate * BURST)
+    sent.sort()
+    for first, start in enumerate(sent):
+        for last in range(first, len(sent)):
+            assert last - first + 1 <= rate * (sent[last] - start) + burst + 1e-3
+
+
+@given(st.integers(1, 100))
+def test_the_rate_is_reached(rate: int) -> None:
+    """Whoever asks all the time gets the whole rate: the budget wastes nothing."""
+    clock = make_clock()
+    budget = Budget(rate, clock)
+    granted, wait = 0, 0.0
+    for _ in range(100):
+        clock.rightNow += 0.1
+        wait -= 0.1
+        while wait <= 0:
+            wait = budget.reserve()
+            granted += 1
+    assert granted >= rate * 10

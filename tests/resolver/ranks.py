@@ -1,0 +1,176 @@
+"""The ranked cache with probes that follow a script, on its own and in front of a forwarder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from staggerdns.journal import Journal
+from staggerdns.metrics import Metrics
+from staggerdns.resolver.cache import CacheLimits
+from staggerdns.resolver.collection import PoolRules
+from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.forwarder import Forwarder
+from staggerdns.resolver.ranked import RankedCache, RankingRules
+from staggerdns.wire.answer import Pool, Whole
+from staggerdns.wire.question import Question, make_question
+from staggerdns.wire.reply import index_reply
+from tests.ranking.fakes import LIFETIME, FakeProbe, Room, Script, elapse, make_clock, written
+from tests.strategy.fakes import (
+    A,
+    Act,
+    Stage,
+    name,
+    record,
+    reply,
+)
+
+
+def asks(text: str = "www.example", qtype: int = A, *, do: bool = False) -> Question:
+    """A question of class IN."""
+    return make_question(name(text), qtype, do=do)
+
+
+WWW = asks()
+
+
+def near(number: int) -> str:
+    """An address that answers after ``number`` milliseconds."""
+    return f"203.0.113.{number}"
+
+
+def packed(*addresses: int | str) -> tuple[bytes, ...]:
+    """Addresses in wire form; a number stands for the one that is so many milliseconds away."""
+    texts = [near(one) if isinstance(one, int) else one for one in addresses]
+    return tuple(ip_address(text).packed for text in texts)
+
+
+def shown(entry: Entry | None) -> list[int | str]:
+    """The addresses of an entry: milliseconds for those that `near` makes, text for others."""
+    assert entry is not None
+    texts = [str(ip_address(address)) for address in entry.answer.addresses]
+    prefix = near(0)[:-1]
+    return [int(text[len(prefix) :]) if text.startswith(prefix) else text for text in texts]
+
+
+def pool(*addresses: int | str, ttl: int = 3600, links: Sequence[str] = ()) -> Pool:
+    """A pool of these addresses at the end of a chain."""
+    return Pool(tuple(map(name, links)), packed(*addresses), ttl, ad=False)
+
+
+def whole(question: Question, *addresses: int | str, ttl: int = 3600) -> Whole:
+    """One upstream's answer, kept as it came."""
+    rtype = question.qtype
+    records = [record(b"\xc0\x0c", rtype, ttl, data) for data in packed(*addresses)]
+    message = reply(question, records)
+    return Whole(index_reply(message, question), question, ttl, negative=False)
+
+
+def dead_below(limit: int) -> Script:
+    """A script: addresses with less than ``limit`` in the last octet are silent."""
+    return lambda address, _: None if address[-1] < limit else address[-1] / 1000
+
+
+class Shelf:
+    """A ranked cache alone; its forwarder is a list of the questions that it was to refresh."""
+
+    def __init__(
+        self,
+        script: Script = written,
+        *,
+        queue: int = 200,
+        rtt_cache_ttl: float = LIFETIME,
+        probe_private: bool = False,
+        names: Sequence[str] = ("icmp",),
+        **limits: int,
+    ) -> None:
+        self.clock = make_clock()
+        self.metrics = Metrics()
+        self.room = Room(
+            script,
+            names=names,
+            queue=queue,
+            lifetime=rtt_cache_ttl,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        self.cache = RankedCache(
+            CacheLimits(**limits),
+            self.clock,
+            self.metrics,
+            self.room.sorts,
+            RankingRules(rtt_cache_ttl=rtt_cache_ttl, probe_private=probe_private),
+            Journal("debug"),
+        )
+        self.refreshed: list[Question] = []
+        self.cache.refresh = self.refreshed.append
+
+    @property
+    def probe(self) -> FakeProbe:
+        """The way of probing."""
+        return self.room.probes[0]
+
+    @property
+    def probed(self) -> set[bytes]:
+        """Every address to which a probe went."""
+        return {sample.address for sample in self.room.sent}
+
+    def at(self, seconds: float) -> None:
+        """Let time pass until so many seconds after the start."""
+        elapse(self.clock, seconds)
+
+    def put(self, *addresses: int | str, generation: int = 1, ttl: int = 3600) -> Entry:
+        """Commit a pool for WWW."""
+        return self.cache.commit(WWW.key, generation, pool(*addresses, ttl=ttl))
+
+    def store(self, answer: Pool | Whole, question: Question = WWW, generation: int = 1) -> Entry:
+        """Commit an answer whose collection ends at once."""
+        entry = self.cache.commit(question.key, generation, answer)
+        self.cache.complete(question.key, generation, answer)
+        return entry
+
+    def hit(self, question: Question = WWW) -> tuple[list[int | str], int]:
+        """What a client gets now: addresses and TTL."""
+        entry = self.cache.lookup(question.key)
+        assert entry is not None
+        return shown(entry), self.cache.reply_ttl(entry)
+
+    def peek(self, question: Question = WWW) -> Entry | None:
+        """The entry as it is, without the effects of asking for it."""
+        return self.cache._entries.get(question.key)
+
+
+class RankedStage(Stage):
+    """A `Stage` whose cache is a ranked one."""
+
+    def __init__(
+        self,
+        *acts: Act,
+        script: Script = written,
+        queue: int = 200,
+        rules: PoolRules | None = None,
+        limits: CacheLimits | None = None,
+    ) -> None:
+        super().__init__(*acts, rules=rules, limits=limits)
+        self.room = Room(
+            script, names=["icmp"], queue=queue, clock=self.clock, metrics=self.metrics
+        )
+        journal = Journal("debug")
+        self.cache: RankedCache = RankedCache(
+            limits or CacheLimits(),
+            self.clock,
+            self.metrics,
+            self.room.sorts,
+            RankingRules(rtt_cache_ttl=LIFETIME, probe_private=False),
+            journal,
+        )
+        self.forwarder = Forwarder(
+            self.strategy, self.cache, rules or PoolRules(), self.clock, self.metrics, journal
+        )
+        self.cache.refresh = self.forwarder.refresh
+
+    def ttl(self, question: Question | None = None) -> int:
+        """The TTL that a client gets now."""
+        entry = self.cache.lookup((question or self.question()).key)
+        assert entry is not None
+        return self.cache.reply_ttl(entry)

@@ -1,0 +1,358 @@
+"""The ranked cache: what clients are told, and the triggers of sorts (SPEC section 3)."""
+
+from __future__ import annotations
+
+import pytest
+
+from staggerdns.resolver.ranked import UNRANKED_RETRY
+from staggerdns.wire.answer import Failed, Pool, Whole
+from staggerdns.wire.constants import Ede
+from tests.ranking.fakes import silent, written
+from tests.resolver.ranks import (
+    RankedStage,
+    Shelf,
+    asks,
+    dead_below,
+    packed,
+    pool,
+    shown,
+    whole,
+)
+from tests.resolver.test_cache import no_such_name
+from tests.strategy.fakes import gives
+
+WWW, OTHER, DO = asks(), asks("other.example"), asks(do=True)
+
+
+# What clients are told.
+
+
+@pytest.mark.parametrize(("ttl", "told"), [(3600, 5), (6, 5), (5, 5), (4, 4), (1, 1)])
+def test_not_ranked_yet(ttl: int, told: int) -> None:
+    """A first answer comes as received, for min(upstream, 5 s)."""
+    shelf = Shelf()
+    shelf.store(pool(30, 10, 20, ttl=ttl))
+    assert shelf.hit() == ([30, 10, 20], told)
+
+
+def test_ranked() -> None:
+    """A sorted answer has its nearest address first and the long TTL, in steps of 600 s."""
+    shelf = Shelf()
+    shelf.store(pool(30, 10, 20))
+    shelf.at(0.089)
+    assert shelf.hit() == ([30, 10, 20], 5)
+    shelf.at(0.091)
+    assert shelf.hit() == ([10, 20, 30], 600)
+    shelf.at(100.5)
+    assert shelf.hit()[1] == 500
+
+
+@pytest.mark.parametrize(("ttl", "told"), [(3600, 600), (601, 600), (599, 599), (2, 2)])
+def test_ranked_ttl(ttl: int, told: int) -> None:
+    """The long TTL is what remains, at most `user_return_ttl`."""
+    shelf = Shelf()
+    shelf.store(pool(30, 10, ttl=ttl))
+    shelf.at(0.5)
+    assert shelf.hit()[1] == told
+
+
+def test_limits_of_the_configuration() -> None:
+    """`fast_response_ttl` and `user_return_ttl` are the numbers that count."""
+    shelf = Shelf(fast_response_ttl=9, user_return_ttl=70)
+    shelf.store(pool(30, 10))
+    assert shelf.hit()[1] == 9
+    shelf.at(0.5)
+    assert shelf.hit()[1] == 70
+
+
+@pytest.mark.parametrize(
+    "answer", [pool(30), no_such_name(300), pool("10.0.0.1", "10.0.0.2"), whole(DO, 30)]
+)
+def test_nothing_to_rank(answer: Pool | Whole) -> None:
+    """One address, a negative, private addresses: the real TTL at once, no sort, no probe."""
+    shelf = Shelf()
+    shelf.store(answer)
+    entry = shelf.cache.lookup(WWW.key)
+    assert entry is not None
+    assert shelf.cache.reply_ttl(entry) == min(600, answer.ttl)
+    shelf.at(60)
+    shelf.cache.lookup(WWW.key)
+    assert shelf.room.counts() == {}
+    assert shelf.room.sent == []
+
+
+def test_other_types_have_their_ttl() -> None:
+    """What is no address keeps the TTL that the upstream gave."""
+    stage = RankedStage(gives(5, 16, b"\3abc", 3000))
+    text = stage.question(qtype=16)
+    client = stage.ask(text)
+    stage.run()
+    assert stage.cache.reply_ttl(client.entry) == 600
+    assert stage.room.counts() == {}
+
+
+@pytest.mark.parametrize("numbers", [(7,), (7, 3)])
+def test_while_the_collection_runs(numbers: tuple[int, ...]) -> None:
+    """More may come: an answer of a running collection has the short TTL, ranked or single."""
+    shelf = Shelf()
+    shelf.put(*numbers)
+    shelf.at(1)
+    assert shelf.hit()[1] == 5
+    shelf.cache.complete(WWW.key, 1, pool(*numbers))
+    assert shelf.hit()[1] == 599
+
+
+def test_complete_of_an_older_collection() -> None:
+    """The end of a collection says nothing about the entry of a newer one."""
+    shelf = Shelf()
+    shelf.put(7, generation=2)
+    shelf.cache.complete(WWW.key, 1, pool(7))
+    assert shelf.hit()[1] == 5
+
+
+def test_expired() -> None:
+    """An expired entry has the short TTL, is refreshed behind, and is not sorted."""
+    shelf = Shelf(fast_response_ttl=7)
+    shelf.store(pool(30, 10, ttl=60))
+    shelf.at(59.9)
+    assert shelf.hit()[1] == 1
+    shelf.at(60)
+    assert shelf.hit() == ([10, 30], 7)
+    assert [asked.key for asked in shelf.refreshed] == [WWW.key]
+    assert shelf.room.counts() == {"first_answer": 1}
+
+
+def test_nobody_answers() -> None:
+    """The order stays as received; until the next try clients need not come back."""
+    shelf = Shelf(silent)
+    shelf.store(pool(30, 10, 20))
+    shelf.at(1)
+    assert shelf.hit()[1] == 5
+    shelf.at(1.6)  # the last of three samples was given up at 1.5
+    assert shelf.hit() == ([30, 10, 20], int(UNRANKED_RETRY) - 1)
+    sent = len(shelf.room.sent)
+    shelf.at(1.5 + UNRANKED_RETRY - 0.01)
+    assert shelf.hit()[1] == 5
+    assert len(shelf.room.sent) == sent
+    shelf.probe.script = written
+    shelf.at(1.5 + UNRANKED_RETRY + 0.01)
+    shelf.hit()
+    shelf.at(70)
+    assert shelf.hit() == ([10, 20, 30], 530)
+    assert shelf.room.counts() == {"first_answer": 1, "sorted_missing": 1}
+
+
+def test_silent_ones_go_last() -> None:
+    """An address that never answers comes last and is never dropped."""
+    shelf = Shelf(dead_below(15))
+    shelf.store(pool(10, 30, 5, 20))
+    shelf.at(5)
+    assert shelf.hit() == ([20, 30, 10, 5], 595)
+
+
+def test_no_way_of_probing() -> None:
+    """Without any way of probing there is nothing to rank: the real TTL, no sort, no short life."""
+    shelf = Shelf(names=[])
+    shelf.store(pool(30, 10))
+    assert shelf.hit() == ([30, 10], 600)
+    assert shelf.room.counts() == {}
+
+
+# The triggers.
+
+
+def test_first_answer() -> None:
+    """A new name is sorted as soon as its first answer is stored."""
+    shelf = Shelf()
+    shelf.put(30, 10)
+    assert shelf.room.counts() == {"first_answer": 1}
+    assert WWW.key in shelf.room.sorts
+
+
+def test_first_answer_is_ordered_by_what_is_known() -> None:
+    """Times that other names brought order a first answer before any probe."""
+    shelf = Shelf()
+    shelf.store(pool(30, 10), OTHER)
+    shelf.at(1)
+    entry = shelf.put(30, 99, 10)
+    assert shown(entry) == [10, 30, 99]
+    assert entry.sorted_at is None
+    shelf.at(2)
+    assert shelf.probed == set(packed(10, 30, 99))
+    assert len(shelf.room.sent) == 9
+
+
+def test_first_answer_when_all_is_known() -> None:
+    """Nothing has to be probed: the answer is sorted before its first client gets it."""
+    shelf = Shelf()
+    shelf.store(pool(30, 10), OTHER)
+    shelf.at(1)
+    entry = shelf.put(30, 10)
+    assert (shown(entry), entry.sorted_at) == ([10, 30], shelf.clock.seconds())
+    assert shelf.peek() is entry
+    assert shelf.room.counts() == {"first_answer": 2}
+    assert len(shelf.room.sent) == 6
+
+
+@pytest.mark.parametrize("before", [Failed(Ede.OTHER, 1), no_such_name()])
+def test_first_answer_behind_a_failure(before: Failed | Whole) -> None:
+    """A name that had no addresses until now is a new one."""
+    shelf = Shelf()
+    shelf.cache.commit(WWW.key, 1, before)
+    shelf.put(30, 10, generation=2)
+    assert shelf.room.counts() == {"first_answer": 1}
+
+
+def test_refresh() -> None:
+    """The answer of a refresh is sorted anew, beginning with the order that stood."""
+    shelf = Shelf()
+    shelf.store(pool(30, 10, 20, ttl=400))
+    shelf.at(401)
+    shelf.hit()
+    entry = shelf.put(20, 30, 10, generation=2, ttl=400)
+    assert shown(entry) == [10, 20, 30]
+    assert shelf.room.counts() == {"first_answer": 1, "refresh": 1}
+    shelf.at(405)
+    assert len(shelf.room.sent) == 18
+
+
+def test_more_addresses() -> None:
+    """A pool that grew ends the sort of the smaller one and starts its own."""
+    shelf = Shelf()
+    shelf.put(30, 10)
+    shelf.at(0.040)
+    shelf.put(30, 10, 5)
+    assert shelf.room.cancelled() == 1
+    assert shelf.room.counts() == {"first_answer": 1, "more_addresses": 1}
+    shelf.at(0.089)
+    assert shelf.hit()[0] == [10, 30, 5]  # 10 is known by now
+    shelf.at(1)
+    assert shelf.hit()[0] == [5, 10, 30]
+    assert len(shelf.room.sent) == 9  # who was being measured was not measured twice
+    assert shelf.room.cancelled() == 1
+
+
+def test_rtt_stale() -> None:
+    """An old order is given with the short TTL; sort and refresh run behind, once."""
+    shelf = Shelf()
+    shelf.store(pool(30, 10, ttl=86_400))
+    shelf.at(0.5)
+    sorted_at = 0.090
+    shelf.at(sorted_at + 300 - 0.001)
+    assert shelf.hit()[1] > 5
+    assert shelf.refreshed == []
+    shelf.at(sorted_at + 300)
+    assert shelf.hit() == ([10, 30], 5)
+    assert shelf.room.counts() == {"first_answer": 1, "rtt_stale": 1}
+    for _ in range(10):
+        assert shelf.hit() == ([10, 30], 5)
+    assert len(shelf.refreshed) == 1
+    assert shelf.room.counts() == {"first_answer": 1, "rtt_stale": 1}
+    shelf.at(302)
+    assert shelf.hit()[1] == 298
+    assert len(shelf.refreshed) == 1
+
+
+def test_rtt_stale_with_new_times() -> None:
+    """When what was far has clearly become the nearest, the new order replaces the old one."""
+    shelf = Shelf()
+    shelf.store(pool(30, 10, ttl=86_400))
+    shelf.at(301)
+    shelf.probe.script = lambda address, _: 0.001 if address[-1] == 30 else 0.2
+    assert shelf.hit()[0] == [10, 30]
+    shelf.at(305)
+    assert shelf.hit()[0] == [30, 10]
+
+
+def test_rtt_stale_and_a_refresh_that_fails() -> None:
+    """The entry stays; as long as its order is old, a refresh is tried every five seconds."""
+    shelf = Shelf(silent)
+    entry = shelf.put(30, 10, ttl=86_400)
+    shelf.probe.script = written
+    shelf.cache.complete(WWW.key, 1, entry.answer)
+    shelf.at(100)
+    shelf.hit()
+    shelf.at(101)
+    assert shelf.hit()[0] == [10, 30]
+    shelf.probe.script = silent
+    shelf.at(500)
+    shelf.hit()
+    shelf.cache.commit(WWW.key, 2, Failed(Ede.OTHER, 1))
+    shelf.at(501)
+    assert shelf.hit() == ([10, 30], 5)
+    shelf.at(502)
+    assert shelf.hit()[1] > 5  # nobody answered: no new sort for a while
+    assert len(shelf.refreshed) == 1
+    assert shelf.room.counts()["rtt_stale"] == 1
+
+
+def test_rtt_stale_with_a_full_queue() -> None:
+    """As long as no sort can start, hits refresh once in five seconds, not each of them."""
+    shelf = Shelf(queue=1)
+    shelf.store(pool(30, 10, ttl=86_400))
+    shelf.at(301)
+    shelf.probe.script = silent
+    shelf.store(pool(8, 9), OTHER)
+    for at, refreshes in ((301.1, 1), (301.2, 1), (302, 1)):
+        shelf.at(at)
+        assert shelf.hit() == ([10, 30], 5)
+        assert len(shelf.refreshed) == refreshes
+    assert "rtt_stale" not in shelf.room.counts()
+
+
+def test_sorted_missing() -> None:
+    """A hit on an answer that has no order sorts it; a second hit joins."""
+    shelf = Shelf(queue=1)
+    shelf.store(pool(8, 9), OTHER)
+    shelf.store(pool(30, 10))
+    assert shelf.room.counts() == {"first_answer": 1, "queue_full": 1}
+    shelf.at(1)
+    for _ in range(3):
+        assert shelf.hit() == ([30, 10], 5)
+    assert shelf.room.counts() == {"first_answer": 1, "queue_full": 1, "sorted_missing": 1}
+    shelf.at(2)
+    assert shelf.hit() == ([10, 30], 598)
+
+
+def test_queue_full() -> None:
+    """Beyond the queue an answer is ordered by what is known, without a probe."""
+    shelf = Shelf(queue=1)
+    shelf.store(pool(10, 20, 99), asks("known.example"))
+    shelf.at(1)
+    shelf.store(pool(8, 9), OTHER)
+    shelf.store(pool(50, 99, 20, 10))
+    assert shelf.hit() == ([10, 20, 99, 50], 5)
+    assert shelf.room.counts() == {"first_answer": 2, "queue_full": 2}  # stored, hit
+    shelf.at(2)
+    assert set(packed(50)) & shelf.probed == set()
+    shelf.hit()
+    shelf.at(3)
+    assert shelf.hit() == ([10, 20, 50, 99], 598)
+
+
+def test_two_hundred_names_at_once() -> None:
+    """With a queue of 8 nobody waits: the rest is counted, and sorted by later hits."""
+    shelf = Shelf(queue=8)
+    names = [asks(f"n{number}.example") for number in range(200)]
+    for number, one in enumerate(names):
+        shelf.store(pool(f"198.51.100.{number}", f"192.0.2.{number}"), one)
+    assert shelf.room.counts() == {"first_answer": 8, "queue_full": 192}
+    for second in range(1, 200):
+        shelf.at(second)
+        for one in names:
+            shelf.cache.lookup(one.key)
+    entries = [shelf.peek(one) for one in names]
+    assert all(entry is not None and entry.sorted_at is not None for entry in entries)
+
+
+def test_the_same_addresses_under_fifty_names() -> None:
+    """Fifteen addresses under fifty names cost fifteen measurements."""
+    shelf = Shelf()
+    numbers = range(1, 16)
+    for number in range(50):
+        shelf.store(pool(*numbers), asks(f"n{number}.example"))
+        shelf.at(number / 100)
+    shelf.at(60)
+    assert len(shelf.room.sent) == 15 * 3
+    for number in range(50):
+        assert shelf.hit(asks(f"n{number}.example"))[0] == [*numbers]

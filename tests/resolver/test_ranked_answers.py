@@ -1,0 +1,240 @@
+"""What is probed, how DO is ranked, and the ranked cache between forwarder and server."""
+
+from __future__ import annotations
+
+import pytest
+
+from staggerdns.journal import Journal
+from staggerdns.resolver.collection import PoolRules
+from staggerdns.server.access import Access, Network
+from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.wire.answer import Whole
+from tests.harness.clients import parse, question
+from tests.ranking.fakes import silent
+from tests.resolver.ranks import (
+    RankedStage,
+    Shelf,
+    asks,
+    near,
+    packed,
+    pool,
+    shown,
+    whole,
+)
+from tests.strategy.fakes import negative, says
+
+WWW, DO = asks(), asks(do=True)
+HOST = "127.0.0.1"
+
+
+# What is probed.
+
+
+@pytest.mark.parametrize(
+    "private", ["10.1.2.3", "127.0.0.1", "169.254.1.1", "192.168.1.1", "172.16.0.1", "100.64.0.1"]
+)
+def test_private_addresses_are_not_probed(private: str) -> None:
+    """Unless allowed; they stay in the answer, behind those that are known."""
+    shelf = Shelf()
+    shelf.store(pool(private, 30, 10))
+    shelf.at(1)
+    assert shelf.probed == set(packed(30, 10))
+    assert shelf.hit()[0] == [10, 30, private]
+    shelf = Shelf(lambda *_: 0.001, probe_private=True)
+    shelf.store(pool(30, private))
+    shelf.at(1)
+    assert packed(private)[0] in shelf.probed
+
+
+@pytest.mark.parametrize("nobody", ["0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "ff02::1"])
+def test_what_is_no_host_is_never_probed(nobody: str) -> None:
+    """Unspecified, multicast and broadcast addresses are nobody's, whatever is allowed."""
+    shelf = Shelf(lambda *_: 0.001, probe_private=True)
+    others = ["2001:db8::1", "2001:db8::2"] if ":" in nobody else [30, 10]
+    shelf.store(pool(nobody, *others))
+    shelf.at(1)
+    assert shelf.probed == set(packed(*others))
+    assert shelf.hit()[0][-1] == nobody
+
+
+def test_a_polluted_answer_does_not_win() -> None:
+    """A loopback address in an answer does not become the nearest."""
+    shelf = Shelf(lambda address, _: 0.0001 if address[0] == 127 else 0.030)
+    shelf.store(pool("127.0.0.1", 30, 31))
+    shelf.at(1)
+    assert shelf.hit()[0][-1] == "127.0.0.1"
+
+
+# DO.
+
+
+def test_do_is_ranked_and_not_merged() -> None:
+    """With DO one upstream's records stay whole, only the order of the addresses changes."""
+    stage = RankedStage(says(5, near(30), near(10), near(20)), says(9, near(1)))
+    asked = stage.question(do=True)
+    stage.ask(asked)
+    stage.run()
+    client = stage.ask(asked)
+    assert isinstance(client.entry.answer, Whole)
+    assert shown(client.entry) == [10, 20, 30]
+    assert stage.cache.reply_ttl(client.entry) == 300
+    assert stage.room.counts() == {"first_answer": 1}
+
+
+def test_duplicates_in_a_do_answer() -> None:
+    """An upstream that says an address twice, then and now not, upsets nobody."""
+    shelf = Shelf()
+    for generation, numbers in enumerate([(30, 10), (30, 10, 10), (30, 10, 30), (10, 30), (5, 5)]):
+        entry = shelf.store(whole(DO, *numbers), DO, generation)
+        assert entry.generation == generation
+        shelf.at(generation + 1)
+        shelf.hit(DO)
+
+
+# Through the forwarder and the server.
+
+
+def test_a_whole_collection() -> None:
+    """First the nearest of the winner, then the pool as it grows, then all in order."""
+    stage = RankedStage(
+        says(10, near(90), near(80)), says(30, near(70)), says(20, near(60)), says(20, near(5))
+    )
+    first = stage.ask()
+    stage.run_to(11)
+    assert shown(first.entry) == [90, 80]
+    assert stage.ttl() == 5
+    stage.run()
+    assert stage.pool() == [near(number) for number in (5, 60, 70, 80, 90)]
+    assert stage.ttl() == 300
+    assert stage.room.counts()["first_answer"] == 1
+    assert stage.room.counts()["more_addresses"] >= 2
+    assert len(stage.room.sent) == 15
+    stage.assert_nothing_left()
+    stage.room.assert_nothing_left()
+
+
+def test_followers_get_the_sorted_entry() -> None:
+    """Where all times are known, whoever waits gets the nearest first."""
+    stage = RankedStage(says(10, near(30), near(10)))
+    stage.ask(stage.question("a.example"))
+    stage.run()
+    clients = [stage.ask(stage.question("b.example")) for _ in range(3)]
+    stage.run()
+    assert [client.addresses for client in clients] == [[near(10), near(30)]] * 3
+
+
+def test_the_cap_holds() -> None:
+    """Ranking sees the pool that is kept, no more."""
+    stage = RankedStage(
+        says(5, near(9), near(8)), says(9, near(7)), rules=PoolRules(max_pool_size=2)
+    )
+    stage.ask()
+    stage.run()
+    assert stage.pool() == [near(8), near(9)]
+
+
+def test_refresh_behind_an_old_order() -> None:
+    """The refresh of an old order goes upstream once, and what it brings is ranked."""
+    stage = RankedStage(says(5, near(30), near(10), ttl=86_400))
+    stage.ask()
+    stage.run()
+    stage.run_to(301_000)
+    stage.script(says(5, near(30), near(10), near(2), ttl=86_400))
+    for _ in range(5):
+        assert stage.ask().addresses == [near(10), near(30)]
+    stage.run()
+    assert len(stage.launches) == 2
+    assert stage.metrics.refreshes.cell().value == 1
+    assert stage.pool() == [near(2), near(10), near(30)]
+    counts = stage.room.counts()
+    assert (counts["rtt_stale"], counts["refresh"]) == (1, 1)
+
+
+def test_negative_then_positive() -> None:
+    """Addresses behind a negative are a first answer, and sorted."""
+    stage = RankedStage(negative(5), says(50, near(30), near(10)))
+    stage.ask()
+    stage.run()
+    assert stage.pool() == [near(10), near(30)]
+    assert stage.room.counts() == {"first_answer": 1}
+
+
+def test_shutdown() -> None:
+    """Closing forwarder, sorts and measurer in the middle leaves nothing."""
+    stage = RankedStage(says(5, near(30), near(10)), says(60, near(9)), script=silent)
+    stage.ask()
+    stage.run_to(20)
+    stage.forwarder.close()
+    stage.room.sorts.close()
+    stage.room.measurer.close()
+    assert stage.clock.getDelayedCalls() == []
+
+
+class Front:
+    """The server in front of a stage."""
+
+    def __init__(self, stage: RankedStage) -> None:
+        self.stage = stage
+        self.factory = StaggerServerFactory(
+            caches=[stage.cache],
+            clients=[stage.forwarder],
+            access=Access([Network("127.0.0.0/8")]),
+            clock=stage.clock,
+            metrics=stage.metrics,
+            journal=Journal(),
+            stream_limits=StreamLimits(),
+        )
+        self.query = question("www.example.", "A").to_wire()
+
+    def ready(self) -> bytes | None:
+        """The reply that is ready, if there is one."""
+        return self.factory.ready.reply(self.query, HOST, self.stage.clock.seconds())
+
+    def ask(self) -> tuple[list[str], int]:
+        """Ask the long way; addresses and TTL of the answer."""
+        reply = self.factory.serve(self.query, HOST, "udp")
+        assert isinstance(reply, bytes)
+        answer = parse(reply).answer[0]
+        return [rdata.to_text() for rdata in answer], answer.ttl
+
+
+def test_no_ready_reply_before_the_sort() -> None:
+    """What is not sorted yet is not kept ready, so that each hit can start what is missing."""
+    stage = RankedStage(says(5, near(30), near(10)))
+    stage.ask()
+    stage.run_to(6)
+    front = Front(stage)
+    assert front.ask() == ([near(30), near(10)], 5)
+    assert front.ready() is None
+    stage.run_to(100)
+    assert front.ask() == ([near(10), near(30)], 300)
+    assert front.ready() is not None
+
+
+def test_a_sort_voids_ready_replies() -> None:
+    """A reply made ready from the old order is not given once there is a new one."""
+    stage = RankedStage(says(5, near(30), near(10), ttl=86_400))
+    stage.ask()
+    stage.run()
+    stage.run_to(301_000)
+    front = Front(stage)
+    assert front.ask() == ([near(10), near(30)], 5)
+    assert front.ready() is not None
+    stage.run_to(301_200)
+    assert front.ready() is None
+    assert front.ask()[1] == 600
+
+
+def test_a_ready_reply_of_a_sorted_entry() -> None:
+    """A hit on a sorted entry is bytes: no sort, no look at the table, no new entry."""
+    stage = RankedStage(says(5, near(30), near(10)))
+    stage.ask()
+    stage.run()
+    front = Front(stage)
+    front.ask()
+    entry = stage.cache._entries[stage.question().key]
+    reply = front.ready()
+    assert reply is not None
+    assert [rdata.to_text() for rdata in parse(reply).answer[0]] == [near(10), near(30)]
+    front.ask()
+    assert stage.cache._entries[stage.question().key] is entry
