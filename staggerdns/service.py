@@ -100,8 +100,8 @@ class Chain:
             self.upstreams, pace, upstream.timeout, clock, metrics, journal
         )
         rules = PoolRules(max_pool_size=numbers.max_pool_size, merge_private=numbers.merge_private)
-        self.cache = AnswerCache(limits, clock, metrics)
         self._ranking: Ranking | None = None
+        self.cache: AnswerCache
         if config.ranking.enabled:
             self._ranking = Ranking(config.ranking, reactor, clock, rng, metrics, journal)
             order_rules = RankingRules(
@@ -111,6 +111,8 @@ class Chain:
             self.cache = RankedCache(
                 limits, clock, metrics, self._ranking.sorts, order_rules, journal
             )
+        else:
+            self.cache = AnswerCache(limits, clock, metrics)
         self.forwarder = Forwarder(strategy, self.cache, rules, clock, metrics, journal)
         self.cache.refresh = self.forwarder.refresh
         self.resolver = CachingResolver(self.cache, self.forwarder)

@@ -1,14 +1,22 @@
-"""Probing by opening a TCP connection: an accepted one or a refused one is a round trip."""
+"""Probing by opening a TCP connection: an accepted one or a refused one is a round trip.
+
+Of an accepted one the kernel knows the round trip of the handshake (TCP_INFO), which a busy
+program cannot lengthen.
+"""
 
 from __future__ import annotations
 
 import socket
+import struct
+from typing import Any
 
 from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IConnector, IReactorTCP, IReactorTime
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
+
+_RTT_OFFSET = 68  # tcpi_rtt in struct tcp_info, linux/tcp.h
 
 
 class Connector:
@@ -42,18 +50,19 @@ class _Attempt(ClientFactory):
         self._started = clock.seconds()
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        self._answered()
-        return _Hangup()
+        return _Hangup(self)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         if reason.check(error.ConnectionRefusedError):
-            self._answered()
+            self.answered(None)
         elif not self.done.called:
             self.done.errback(reason)
 
-    def _answered(self) -> None:
+    def answered(self, handshake: float | None) -> None:
+        """Report the seconds of the ``handshake``, or those that have passed."""
         if not self.done.called:
-            self.done.callback(self._clock.seconds() - self._started)
+            elapsed = self._clock.seconds() - self._started
+            self.done.callback(elapsed if handshake is None else min(handshake, elapsed))
 
     def _cancelled(self, _: Deferred[float]) -> None:
         if self.connector is not None:
@@ -63,7 +72,21 @@ class _Attempt(ClientFactory):
 class _Hangup(Protocol):
     """Leaves at once, with a reset, so that no state stays behind."""
 
+    transport: Any  # a TCP transport, which has more than ITransport says
+
+    def __init__(self, attempt: _Attempt) -> None:
+        self._attempt = attempt
+
     def connectionMade(self) -> None:
-        transport = self.transport
-        assert transport is not None
-        transport.abortConnection()  # type: ignore[attr-defined]
+        self._attempt.answered(_handshake(self.transport.getHandle()))
+        self.transport.abortConnection()
+
+
+def _handshake(connected: socket.socket) -> float | None:
+    """Return the round trip of the handshake in seconds, `None` when the kernel does not say."""
+    try:
+        info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT_OFFSET + 4)
+    except (OSError, AttributeError):
+        return None
+    (microseconds,) = struct.unpack_from("=I", info, _RTT_OFFSET)
+    return microseconds / 1e6 if microseconds else None

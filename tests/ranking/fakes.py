@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.metrics import Metrics
@@ -189,3 +191,33 @@ class Room:
         # Answers to samples that were given up are still on their way, and go nowhere.
         ours = [call for call in self.clock.calls if call.func.__name__ != "_answer"]
         assert ours == []
+
+
+class Handle:
+    """A connected socket that knows the round trip of its handshake, or says nothing."""
+
+    def __init__(self, microseconds: int | None) -> None:
+        self._microseconds = microseconds
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        """The fields of struct tcp_info up to tcpi_rtt."""
+        if self._microseconds is None:
+            raise OSError
+        return bytes(size - 4) + self._microseconds.to_bytes(4, sys.byteorder)
+
+
+class Established(StringTransport):
+    """The transport of a connection that has come about."""
+
+    def __init__(self, microseconds: int | None) -> None:
+        super().__init__()
+        self._handle = Handle(microseconds)
+
+    def getHandle(self) -> Handle:
+        """The socket."""
+        return self._handle
+
+
+def established(factory: Any, microseconds: int | None = None) -> None:
+    """Tell a client factory that its connection has come about."""
+    factory.buildProtocol(None).makeConnection(Established(microseconds))

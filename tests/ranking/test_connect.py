@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from staggerdns.ranking.connect import Connector
 from tests.harness.ports import free_endpoint
+from tests.ranking.fakes import established
 from tests.upstream.desk import DEADLINE, no_connections, pause, reactor, until
 
 FOUR = socket.inet_pton(socket.AF_INET, "127.0.0.1")
@@ -114,8 +115,19 @@ def test_time_to_connect() -> None:
     """The time is the one from the start to the connection."""
     attempt = Attempt()
     attempt.reactor.advance(0.040)
-    assert attempt.factory.buildProtocol(None) is not None
+    established(attempt.factory)
     assert attempt.answers == [pytest.approx(0.040)]
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "expected"), [(25_000, 0.025), (60_000, 0.040), (0, 0.040), (None, 0.040)]
+)
+def test_time_of_the_handshake(microseconds: int | None, expected: float) -> None:
+    """The kernel's round trip of the handshake counts, unless it says nothing, or nonsense."""
+    attempt = Attempt()
+    attempt.reactor.advance(0.040)
+    established(attempt.factory, microseconds)
+    assert attempt.answers == [pytest.approx(expected)]
 
 
 def test_time_to_refusal() -> None:

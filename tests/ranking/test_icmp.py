@@ -58,9 +58,9 @@ class SpyPinger(Pinger):
         self.taken: list[tuple[bytes, str]] = []
         super().__init__(family, reactor, clock, rng)
 
-    def _match(self, packet: bytes, host: str) -> None:
+    def _match(self, packet: bytes, host: str, waited: float) -> None:
         waiting = len(self._waiting)
-        super()._match(packet, host)
+        super()._match(packet, host, waited)
         if self._version_4 and self.raw:
             packet = packet[20:]
         self.seen.append((packet, host))
@@ -356,6 +356,7 @@ class FakeSocket:
     def __init__(self) -> None:
         self.incoming: list[tuple[bytes, str] | OSError] = []
         self.sent: list[tuple[bytes, str]] = []
+        self.notes: list[tuple[int, int, bytes]] = []
         self.closed = False
         self.error: OSError | None = None
 
@@ -373,18 +374,26 @@ class FakeSocket:
             raise self.error
         self.sent.append((packet, target[0]))
 
-    def recvfrom(self, size: int) -> tuple[bytes, tuple[str, int]]:
-        """The next packet."""
+    def setsockopt(self, *option: int) -> None:
+        """Take any option."""
+
+    def recvmsg(
+        self, size: int, notes: int
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, tuple[str, int]]:
+        """The next packet, with the kernel's notes."""
         if not self.incoming:
             raise BlockingIOError
         item = self.incoming.pop(0)
         if isinstance(item, OSError):
             raise item
-        return item[0], (item[1], 0)
+        return item[0], self.notes, 0, (item[1], 0)
 
     def close(self) -> None:
         """Note it."""
         self.closed = True
+
+
+WALL = 1_800_000_000.5
 
 
 class Bench:
@@ -397,7 +406,13 @@ class Bench:
         self.family = family
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(icmp_module, "_open", lambda _: (self.socket, raw))
-            self.pinger = Pinger(family, NoReactor(), self.clock, rng)  # type: ignore[arg-type]
+            self.pinger = Pinger(
+                family,
+                NoReactor(),  # type: ignore[arg-type]
+                self.clock,
+                rng,
+                wall=lambda: WALL,
+            )
         self.answers: list[float] = []
         self.failures: list[Failure] = []
 
@@ -505,6 +520,21 @@ def test_noise(packet: bytes, raw: bool, family: socket.AddressFamily) -> None:
     bench.ping(HOST if family == socket.AF_INET else HOST_6)
     bench.hear(packet, "192.0.2.7")
     assert bench.failures == []
+
+
+@pytest.mark.parametrize(
+    ("waited", "expected"), [(0.0, 0.030), (0.020, 0.010), (0.031, 0.030), (-5.0, 0.030)]
+)
+def test_time_in_the_queue_does_not_count(waited: float, expected: float) -> None:
+    """What a reply waited for us is not distance; a wall clock that was set says nothing."""
+    bench = Bench()
+    bench.ping(HOST)
+    bench.clock.advance(0.030)
+    came = WALL - waited
+    stamp = struct.pack("@ll", int(came), round(came % 1 * 1e9))
+    bench.socket.notes = [(socket.SOL_SOCKET, 35, stamp)]
+    bench.hear(IP_HEADER + echo_reply(socket.AF_INET), "192.0.2.7")
+    assert bench.answers == [pytest.approx(expected, abs=1e-5)]
 
 
 def test_replies_find_their_echoes() -> None:

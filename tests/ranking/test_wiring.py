@@ -14,6 +14,7 @@ from staggerdns.ranking.icmp import Pinger
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.ranked import RankedCache
 from staggerdns.service import Chain
+from tests.ranking.fakes import established
 from tests.resolver.ranks import asks, pool, shown
 from tests.upstream.desk import reactor
 
@@ -32,7 +33,7 @@ def connect(on: MemoryReactorClock, first: int) -> list[tuple[str, int]]:
     for host, _, factory, _, _ in sorted(clients, key=lambda client: int(client[0].split(".")[-1])):
         on.advance(0.001)
         assert host
-        factory.buildProtocol(None)
+        established(factory)
     return [(host, port) for host, port, *_ in clients]
 
 
