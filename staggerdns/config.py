@@ -112,7 +112,7 @@ class Ranking(_Section, frozen=True, kw_only=True):
     probes: tuple[str, ...] = ("icmp", "tcp:443", "tcp:80")
     samples: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
     timeout: Seconds = Seconds(1)
-    concurrency: Positive = 16
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 16
     queue: Positive = 200
     rtt_cache_ttl: Annotated[int, msgspec.Meta(ge=1, le=604_800)] = 300
     max_probes_per_second: Positive = 200

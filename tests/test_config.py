@@ -105,7 +105,7 @@ NUMBERS = [
     ("cache.max_negative_ttl", 0, 604_800),
     ("cache.max_stale", 0, 604_800),
     ("ranking.samples", 1, 10),
-    ("ranking.concurrency", 1, 1_000_000),
+    ("ranking.concurrency", 1, 1000),
     ("ranking.queue", 1, 1_000_000),
     ("ranking.rtt_cache_ttl", 1, 604_800),
     ("ranking.max_probes_per_second", 1, 1_000_000),

@@ -29,7 +29,6 @@ _ICMP_FILTER = 1  # linux/icmp.h: a bit per type that is not wanted
 _ICMP6_FILTER = 1  # the same idea in 256 bits, RFC 3542 section 3.2
 _SO_TIMESTAMPNS = 35  # the socket module does not name it
 _timespec = struct.Struct("@ll").unpack
-_CAPACITY = 60_000  # sequence numbers have 16 bits
 
 
 class IcmpUnavailable(OSError):
@@ -88,10 +87,9 @@ class Pinger:
     def ping(self, address: bytes) -> Deferred[float]:
         """Send an echo to ``address``; the Deferred fails only when it cannot be sent."""
         host = socket.inet_ntop(socket.AF_INET if self._version_4 else socket.AF_INET6, address)
-        for _ in range(_CAPACITY):
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        while self._sequence in self._waiting:  # far fewer wait than there are numbers
             self._sequence = (self._sequence + 1) & 0xFFFF
-            if self._sequence not in self._waiting:
-                break
         echo = Echo(self, self._sequence, host, self._rng(_PAYLOAD))
         kind = _ECHO_4 if self._version_4 else _ECHO_6
         packet = _header.pack(kind, 0, 0, self._identifier, echo.sequence) + echo.payload

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -20,6 +20,8 @@ from staggerdns.metrics import Metrics
 from staggerdns.ranking.budget import Budget
 from staggerdns.ranking.rtt import RttTable
 
+MAX_WAITING = 4096
+"""Addresses that may wait for their measurement before sorts count as too many."""
 PATIENCE = 0.25
 """The part of ``timeout`` after which a sample has company: by the next, or another way."""
 
@@ -72,6 +74,11 @@ class Measurer:
         self._by_address: dict[bytes, _Measurement] = {}  # running and waiting
         self._waiting: dict[bytes, None] = {}
         metrics.addresses_measured.read_from(lambda: len(self._by_address))
+
+    @property
+    def full(self) -> bool:
+        """Whether as many addresses wait as may."""
+        return len(self._waiting) >= MAX_WAITING
 
     def usable(self, address: bytes) -> bool:
         """Say whether there is a way of probing the address."""
@@ -264,8 +271,11 @@ class _Trial:
         if not self._begun:
             self._begun = True
             self._measurement.began()
+        sample: Deferred[float] = maybeDeferred(self._probe.ping, self._address)
+        if sample.called and isinstance(sample.result, Failure):
+            sample.addErrback(self._refused)
+            return
         measurer.sent[self._probe.name].value += 1
-        sample = self._probe.ping(self._address)
         self._waiting[sample] = measurer.clock.callLater(measurer.timeout, sample.cancel)
         if self._probe.cheap and self._to_send:
             self._to_send -= 1
@@ -286,6 +296,13 @@ class _Trial:
             self._to_send -= 1
             self._send_when_allowed()
         self._settle(sample)
+
+    def _refused(self, _: Failure) -> None:
+        """End this way of probing: the system does not even send (no route, no right)."""
+        self._to_send = 0
+        self.results.append(None)
+        if not self._waiting:
+            self._measurement.done(self)
 
     def _lose(self, failure: Failure, sample: Deferred[float]) -> None:
         if self._stopped:

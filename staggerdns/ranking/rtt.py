@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 MAX_ADDRESSES = 65_536
 SILENT_LIFETIME = 60.0
 _ALPHA = 0.3
-NO_LOSS = 0.02
+NO_LOSS = 0.1
 """The average loss up to which an address counts as clean again."""
 
 
@@ -109,7 +109,3 @@ class RttTable:
             rtt.seconds += _ALPHA * (best - rtt.seconds)
             rtt.deviation += _ALPHA * (spread - rtt.deviation)
             rtt.loss += _ALPHA * (loss - rtt.loss)
-
-    def forget(self, address: bytes) -> None:
-        """Forget an address, so that the next sort measures it."""
-        self._known.pop(address, None)

@@ -40,6 +40,7 @@ class Sorts:
         self.table = table
         self.measurer = measurer
         self._queue = queue
+        self._closed = False
         self._sorts: dict[bytes, _Sort] = {}
         self._triggers = {trigger: metrics.sorts.cell(trigger) for trigger in TRIGGERS}
         self._cancelled = metrics.sorts_cancelled.cell()
@@ -66,8 +67,10 @@ class Sorts:
         """
         if key in self._sorts:
             return True
+        if self._closed:
+            return False
         missing = [address for address in probed if not self.table.fresh(address)]
-        if missing and len(self._sorts) >= self._queue:
+        if missing and (len(self._sorts) >= self._queue or self.measurer.full):
             self._triggers["queue_full"].value += 1
             return False
         self._triggers[trigger].value += 1
@@ -84,7 +87,8 @@ class Sorts:
             sort.cancel()
 
     def close(self) -> None:
-        """End every sort."""
+        """End every sort and start no more."""
+        self._closed = True
         while self._sorts:
             self._sorts.popitem()[1].cancel()
 
@@ -140,8 +144,6 @@ class _Sort:
         if any(table.answers(address) for address in self._probed):
             self._report(order(self._addresses, table, self._ranked))
             return
-        for address in self._probed:  # the network may be down: find out soon
-            table.forget(address)
         self._report(None)
 
 

@@ -13,7 +13,8 @@ class Entry:
     place; replies made ready from it are void as soon as this is false. ``retry_at``: no
     refresh before then. ``complete``: its collection has ended. ``sorted_at``: when its addresses
     were ranked, `None` if they are not. ``sort_after``: no new sort before then. ``derived``: made
-    from the CNAME chain of another name, whose collection the generation is.
+    from the CNAME chain of another name, whose collection the generation is. ``rank``: the order of
+    the last whole pool that was sorted here. ``rankable``: there is something to sort.
     """
 
     __slots__ = (
@@ -28,6 +29,8 @@ class Entry:
         "sorted_at",
         "sort_after",
         "derived",
+        "rank",
+        "rankable",
     )
 
     def __init__(self, answer: Answer, generation: int, stored: float, lifetime: int) -> None:
@@ -42,13 +45,18 @@ class Entry:
         self.sorted_at: float | None = None
         self.sort_after = 0.0
         self.derived = False
+        self.rank: tuple[bytes, ...] = ()
+        self.rankable = False
 
-    def ranked(self, addresses: tuple[bytes, ...], now: float) -> Entry:
+    def reordered(self, addresses: tuple[bytes, ...]) -> Entry:
         """Return an entry with the addresses in a new order, to take the place of this one."""
         entry = Entry(self.answer.reordered(addresses), self.generation, self.stored, self.lifetime)
         entry.retry_at = self.retry_at
         entry.complete = self.complete
         entry.derived = self.derived
-        entry.sorted_at = now
+        entry.rank = self.rank
+        entry.rankable = self.rankable
+        entry.sorted_at = self.sorted_at
+        entry.sort_after = self.sort_after
         self.alive = False
         return entry

@@ -30,6 +30,12 @@ UNRANKED_RETRY = 60.0
 """Seconds until the next sort of addresses none of which answered; the order stays as received."""
 
 
+QUEUE_FULL_RETRY = 0.1
+"""Seconds until the next try of a sort for which the queue had no room."""
+MAX_RANKED = 128
+"""Addresses of one answer; a longer one is given as it came."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankingRules:
     """``rtt_cache_ttl``: seconds after which an order is old. ``probe_private``: see SPEC."""
@@ -58,13 +64,13 @@ class RankedCache(AnswerCache):
     def lookup(self, key: bytes) -> Entry | None:
         """Return the entry under ``key``; one that is not or no longer sorted gets its sort."""
         entry = super().lookup(key)
-        if entry is None or not self._rankable(entry.answer):
+        if entry is None or not entry.rankable:
             return entry
         now = self._clock.seconds()
         if now >= entry.expires or key in self._sorts or now < entry.sort_after:
             return entry
         if entry.sorted_at is None:
-            self._sort(key, entry, "sorted_missing", ())
+            self._sort(key, entry, "sorted_missing", entry.rank)
         elif self._order_is_old(entry, now):
             self._sort(key, entry, "rtt_stale", entry.answer.addresses)
             if now >= entry.retry_at:
@@ -98,14 +104,14 @@ class RankedCache(AnswerCache):
         now = self._clock.seconds()
         if isinstance(answer, Pool) and not entry.complete:
             return min(ttl, self._limits.fast_response_ttl)
-        if self._rankable(answer) and self._order_is_old(entry, now):
+        if entry.rankable and self._order_is_old(entry, now):
             next_sort = int(entry.sort_after - now)
             return min(ttl, max(next_sort, self._limits.fast_response_ttl))
         return ttl
 
     def _sort(self, key: bytes, entry: Entry, trigger: str, ranked: tuple[bytes, ...]) -> None:
         addresses = entry.answer.addresses
-        self._sorts.start(
+        started = self._sorts.start(
             key,
             [address for address in addresses if self._probed(address)],
             addresses,
@@ -113,6 +119,11 @@ class RankedCache(AnswerCache):
             trigger,
             partial(self._sorted, key, entry),
         )
+        if not started:  # the order of what is known has to do until a later hit
+            known = order(addresses, self._sorts.table, ranked)
+            if known != addresses:
+                entry = self._entries[key] = entry.reordered(known)
+            entry.sort_after = self._clock.seconds() + QUEUE_FULL_RETRY
 
     def _sorted(self, key: bytes, entry: Entry, addresses: tuple[bytes, ...] | None) -> None:
         """Take the order in, if the entry that it was made for still stands."""
@@ -122,7 +133,8 @@ class RankedCache(AnswerCache):
         if addresses is None:
             entry.sort_after = now + UNRANKED_RETRY
             return
-        self._entries[key] = entry.ranked(addresses, now)
+        self._entries[key] = entry.reordered(addresses)
+        self._entries[key].sorted_at = now
         if self._journal.verbose:
             self._journal.debug(
                 "{name}: sort done, {count} addresses",
@@ -136,19 +148,21 @@ class RankedCache(AnswerCache):
         One that still has to be sorted is not kept at all: its next hit shall start the sort.
         """
         now = self._clock.seconds()
-        if entry.sorted_at is None and now >= entry.sort_after and self._rankable(entry.answer):
+        if entry.sorted_at is None and now >= entry.sort_after and entry.rankable:
             return now
         return super().true_until(entry)
 
     def _store(self, key: bytes, generation: int, answer: Answer, trigger: str) -> Entry:
         ranked = _ranked(self._entries.get(key))
-        if len(answer.addresses) > 1:
+        if 1 < len(answer.addresses) <= MAX_RANKED:
             answer = answer.reordered(order(answer.addresses, self._sorts.table, ranked))
         entry = super().commit(key, generation, answer)
         if entry.answer is not answer:
             return entry
+        entry.rank = ranked
+        entry.rankable = self._rankable(answer)
         self._sorts.cancel(key)
-        if entry.lifetime and self._rankable(answer):
+        if entry.lifetime and entry.rankable:
             self._sort(key, entry, trigger, ranked)
         return self._entries.get(key, entry)
 
@@ -168,7 +182,8 @@ class RankedCache(AnswerCache):
 
     def _rankable(self, answer: Answer) -> bool:
         addresses = answer.addresses
-        return len(addresses) > 1 and any(self._probed(address) for address in addresses)
+        some = 1 < len(addresses) <= MAX_RANKED
+        return some and any(self._probed(address) for address in addresses)
 
     def _probed(self, address: bytes) -> bool:
         if is_private(address) and (not self._rules.probe_private or not is_unicast(address)):
@@ -180,8 +195,12 @@ class RankedCache(AnswerCache):
 
 
 def _ranked(entry: Entry | None) -> tuple[bytes, ...]:
-    """Return the order of an entry that was sorted."""
-    return entry.answer.addresses if entry is not None and entry.sorted_at is not None else ()
+    """Return the order of the last whole pool that was sorted under an entry's key."""
+    if entry is None:
+        return ()
+    if entry.sorted_at is not None and (entry.complete or not entry.rank):
+        return entry.answer.addresses
+    return entry.rank
 
 
 def _outranks(existing: Entry, generation: int, now: float) -> bool:

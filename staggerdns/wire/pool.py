@@ -16,7 +16,7 @@ def _ranges(*texts: str) -> _Ranges:
 
 # Unspecified, multicast and reserved.
 _NO_HOST_4 = _ranges("0.0.0.0/8", "224.0.0.0/3")
-_NO_HOST_6 = _ranges("::/128", "ff00::/8")
+_NO_HOST_6 = _ranges("::/128", "100::/64", "ff00::/8")
 # Addresses that one upstream alone may not bring into a pool: those, and private, shared
 # (RFC 6598), loopback and link-local.
 _KEPT_OUT_4 = _NO_HOST_4 + _ranges(
@@ -27,8 +27,20 @@ _KEPT_OUT_4 = _NO_HOST_4 + _ranges(
     "172.16.0.0/12",
     "192.168.0.0/16",
 )
-_KEPT_OUT_6 = _NO_HOST_6 + _ranges("::1/128", "fc00::/7", "fe80::/10", "fec0::/10")
-_MAPPED = (b"\0" * 10 + b"\xff\xff", b"\0" * 12)  # IPv4-mapped and IPv4-compatible
+_KEPT_OUT_6 = _NO_HOST_6 + _ranges(
+    "::1/128", "fc00::/7", "fe80::/10", "fec0::/10", "64:ff9b:1::/48"
+)
+# IPv4-mapped and IPv4-compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052).
+_STAND_FOR_IPV4 = frozenset(
+    bytes.fromhex(prefix)
+    for prefix in (
+        "00000000000000000000ffff",
+        "000000000000000000000000",
+        "0000000000000000ffff0000",
+        "0064ff9b0000000000000000",
+    )
+)
+_SIX_TO_FOUR = b"\x20\x02"  # RFC 3056
 
 
 def is_private(address: bytes) -> bool:
@@ -42,12 +54,18 @@ def is_unicast(address: bytes) -> bool:
 
 
 def _is_within(address: bytes, ranges_4: _Ranges, ranges_6: _Ranges) -> bool:
-    mapped = len(address) == 16 and address[:12] in _MAPPED
-    if mapped:
-        address = address[12:]
+    if len(address) == 16:
+        address = _embedded_ipv4(address) or address
     value = int.from_bytes(address, "big")
     ranges = ranges_4 if len(address) == 4 else ranges_6
     return any(value & mask == network for network, mask in ranges)
+
+
+def _embedded_ipv4(address: bytes) -> bytes | None:
+    """Return the IPv4 address that an IPv6 one stands for, `None` when it is its own."""
+    if address[:12] in _STAND_FOR_IPV4 and address[:15] != bytes(15):  # not :: and not ::1
+        return address[12:]
+    return address[2:6] if address[:2] == _SIX_TO_FOUR else None
 
 
 def merge(pool: Pool, other: Pool, limit: int, *, private: bool, age: int = 0) -> Pool:

@@ -194,15 +194,6 @@ def test_bound_is_real(table: RttTable) -> None:
     assert len(table) == MAX_ADDRESSES
 
 
-def test_forget(table: RttTable) -> None:
-    """A forgotten address was never measured; forgetting a stranger is no error."""
-    table.add(ONE, [None])
-    table.forget(ONE)
-    table.forget(OTHER)
-    assert table.cost(ONE) is None
-    assert len(table) == 0
-
-
 def test_families_do_not_meet(table: RttTable) -> None:
     """An IPv4 and an IPv6 address with the same bytes in front are two."""
     table.add(ONE, [0.010])

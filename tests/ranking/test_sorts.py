@@ -260,17 +260,22 @@ def test_some_are_silent() -> None:
 
 
 def test_all_are_silent() -> None:
-    """Without any answer there is no order, and nothing is remembered."""
+    """Without any answer there is no order, and silence is remembered for a minute, no longer."""
     room = Room(silent, names=["icmp"])
     reports = Reports(room)
     reports.start()
     room.at(30)
     assert reports.orders == [None]
-    assert len(room.table) == 0
-    room.probes[0].script = written
+    sent = len(room.sent)
     reports.start()
-    room.at(60)
-    assert reports.orders == [None, RANKED]
+    room.at(40)
+    assert reports.orders == [None, None]
+    assert len(room.sent) == sent, "probed again although the silence is fresh"
+    room.probes[0].script = written
+    room.at(100)
+    reports.start()
+    room.at(110)
+    assert reports.orders == [None, None, RANKED]
 
 
 def test_an_outage_leaves_no_trace() -> None:
@@ -283,8 +288,9 @@ def test_an_outage_leaves_no_trace() -> None:
     reports.start(ranked=RANKED)
     room.at(410)
     room.probes[0].script = written
+    room.at(480)
     reports.start(ranked=RANKED)
-    room.at(420)
+    room.at(490)
     assert reports.orders == [RANKED, None, RANKED]
 
 

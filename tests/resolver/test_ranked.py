@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.resolver.ranked import UNRANKED_RETRY
+from staggerdns.resolver.ranked import MAX_RANKED, QUEUE_FULL_RETRY, UNRANKED_RETRY
 from staggerdns.wire.answer import Failed, Pool, Whole
 from staggerdns.wire.constants import Ede
 from tests.ranking.fakes import silent, written
@@ -322,7 +322,7 @@ def test_queue_full() -> None:
     shelf.store(pool(8, 9), OTHER)
     shelf.store(pool(50, 99, 20, 10))
     assert shelf.hit() == ([10, 20, 99, 50], 5)
-    assert shelf.room.counts() == {"first_answer": 2, "queue_full": 2}  # stored, hit
+    assert shelf.room.counts() == {"first_answer": 2, "queue_full": 1}
     shelf.at(2)
     assert set(packed(50)) & shelf.probed == set()
     shelf.hit()
@@ -356,3 +356,49 @@ def test_the_same_addresses_under_fifty_names() -> None:
     assert len(shelf.room.sent) == 15 * 3
     for number in range(50):
         assert shelf.hit(asks(f"n{number}.example"))[0] == [*numbers]
+
+
+def test_order_survives_a_merge() -> None:
+    """A refresh that comes in parts starts from the order of the last whole pool."""
+    jitter = {10: 0.0100, 11: 0.0102, 12: 0.0104}
+    shelf = Shelf(lambda one, _: jitter[one[-1]])
+    shelf.store(pool(10, 11, 12))
+    shelf.at(1)
+    assert shelf.hit()[0] == [10, 11, 12]
+    for generation in range(2, 6):
+        jitter.update({10: 0.0104, 11: 0.0102, 12: 0.0100} if generation % 2 else {10: 0.0100})
+        shelf.at(400 * generation)
+        shelf.put(12, generation=generation)
+        shelf.put(12, 11, generation=generation)
+        shelf.put(12, 11, 10, generation=generation)
+        shelf.cache.complete(WWW.key, generation, pool(12, 11, 10))
+        shelf.at(400 * generation + 1)
+        assert shelf.hit()[0] == [10, 11, 12]
+
+
+@pytest.mark.parametrize(("count", "ranked"), [(MAX_RANKED, True), (MAX_RANKED + 1, False)])
+def test_longest_answer_that_is_ranked(count: int, ranked: bool) -> None:
+    """An answer with too many addresses is given as it came, and costs no probe."""
+    shelf = Shelf()
+    names = [f"198.51.{number // 200}.{number % 200 + 1}" for number in range(count)]
+    shelf.store(whole(asks(do=True), *names), asks(do=True))
+    shelf.at(600)
+    assert bool(shelf.probed) is ranked
+    assert shelf.peek(asks(do=True)) is not None
+
+
+def test_a_hit_beyond_the_queue() -> None:
+    """It orders by what has become known since, counts once, and tries again a little later."""
+    shelf = Shelf(queue=1)
+    shelf.store(pool(99, 50, 20))  # takes the place in the queue, learns 50 and 20
+    shelf.store(pool(8, 9), OTHER)
+    third = asks("third.example")
+    shelf.store(pool(50, 20), third)
+    for _ in range(5):
+        assert shelf.hit(third)[0] == [50, 20]
+    assert shelf.room.counts()["queue_full"] == 2  # OTHER and third, once each
+    shelf.at(QUEUE_FULL_RETRY + 0.001)
+    shelf.hit(third)
+    assert shelf.room.counts()["queue_full"] == 3
+    shelf.at(5)
+    assert shelf.hit(third)[0] == [20, 50]

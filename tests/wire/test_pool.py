@@ -379,7 +379,8 @@ PUBLIC_4 = [
 ]  # fmt: skip
 PRIVATE_6 = [
     "::", "::1", "fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fe80::", "febf:ffff::1",
-    "fec0::", "feff:ffff::1", "ff00::", "ff02::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    "fec0::", "feff:ffff::1", "64:ff9b:1::1", "100::1",
+    "ff00::", "ff02::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
 ]  # fmt: skip
 PUBLIC_6 = [
     "2001:db8::1", "2606:4700::1111", "fbff:ffff::1", "fe00::1", "fe7f:ffff::1", "1::",
@@ -387,17 +388,27 @@ PUBLIC_6 = [
 
 
 def test_private_ipv4() -> None:
-    """Every special IPv4 range is private, and so is its IPv4-mapped and IPv4-compatible form."""
+    """Every special IPv4 range is private, and so is each IPv6 form that stands for it."""
     for text in PRIVATE_4:
-        for form in (text, f"::ffff:{text}", f"::{text}"):
-            assert is_private(ip_address(form).packed), form
+        for form in _forms(text):
+            assert is_private(form), (text, form.hex())
 
 
 def test_public_ipv4() -> None:
     """The neighbours of those ranges are public, mapped or not; documentation ranges too."""
     for text in PUBLIC_4:
-        for form in (text, f"::ffff:{text}"):
-            assert not is_private(ip_address(form).packed), form
+        for form in _forms(text):
+            assert not is_private(form), (text, form.hex())
+
+
+def _forms(text: str) -> list[bytes]:
+    """An IPv4 address and what stands for it: mapped, compatible, translated, NAT64, 6to4."""
+    four = ip_address(text).packed
+    prefixes = ("::ffff:0:0", "::", "::ffff:0:0:0", "64:ff9b::")
+    forms = [ip_address(prefix).packed[:12] + four for prefix in prefixes]
+    forms.append(b"\x20\x02" + four + bytes(10))
+    # :: and ::1 are themselves, whatever stands in their last octets.
+    return [four, *(form for form in forms if int.from_bytes(form, "big") > 1)]
 
 
 def test_private_ipv6() -> None:
