@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 MAX_ADDRESSES = 65_536
 SILENT_LIFETIME = 60.0
 _ALPHA = 0.3
-NO_LOSS = 0.1
+NO_LOSS = 0.09
 """The average loss up to which an address counts as clean again."""
 
 
