@@ -48,7 +48,6 @@ class Upstream:
         metrics: Metrics,
         journal: Journal,
     ) -> None:
-        self.address = address
         self.name = str(address)
         self.latency = Latency()
         self._health = Health()

@@ -17,7 +17,6 @@ EDNS_UDP_SIZE: Final = 1232  # what fits an IPv6 minimum MTU without fragments
 # Header flags, as bits of the 16-bit word after the ID.
 QR: Final = 0x8000
 OPCODE: Final = 0x7800
-AA: Final = 0x0400
 TC: Final = 0x0200
 RD: Final = 0x0100
 RA: Final = 0x0080
@@ -27,7 +26,6 @@ RCODE: Final = 0x000F
 
 CLASS_IN: Final = 1
 CLASS_CH: Final = 3
-CLASS_ANY: Final = 255
 EDNS_DO: Final = 0x8000  # RFC 3225, a bit of the OPT record's TTL field
 
 

@@ -20,6 +20,7 @@ from tests.harness.clients import addresses, parse
 from tests.wire.messages import (
     NAME,
     OPT,
+    POINTER,
     ask,
     client_query,
     pool_of,
@@ -510,3 +511,15 @@ def test_pools_from_the_wire() -> None:
     ]
     reply = replied(scanned(), pool_of(upstream_reply(asked, records), asked), ttl=300)
     assert texts(reply.answer) == records
+
+
+@pytest.mark.parametrize(
+    ("rdtype", "number", "before"), [("SRV", 33, b"\0\1\0\2\0\x35"), ("DNAME", 39, b"")]
+)
+def test_data_that_nobody_may_compress(rdtype: str, number: int, before: bytes) -> None:
+    """A name compressed where newer types forbid it is written out: clients may not expect it."""
+    asked = ask(NAME, rdtype)
+    answer = whole_of(raw_reply(asked, [record(before + POINTER, number)]), asked)
+    assert wire_name(NAME) in answer.body
+    message = replied(scanned(NAME, rdtype), answer)
+    assert message.answer[0][0].target.to_text() == NAME
