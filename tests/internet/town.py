@@ -82,10 +82,13 @@ class Town(House):
     ) -> str:
         """Make a name whose ``addresses`` the upstreams know in turn, each its share.
 
-        The upstreams answer ``after`` so many seconds, all but the first two after ``late``.
+        With too few to go round they are dealt again: an active tier that knows none would
+        agree that there are none. The upstreams answer ``after`` so many seconds, all but the
+        first two after ``late``.
         """
         count = len(self.endpoints)
-        shares = [addresses[index::count] for index in range(count)]
+        dealt = [addresses[index % len(addresses)] for index in range(max(count, len(addresses)))]
+        shares = [dealt[index::count] for index in range(count)]
         return self.route(
             label,
             *(
