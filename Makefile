@@ -10,7 +10,7 @@ BIN := .venv/bin
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run test lint format bench programs clean FORCE
+.PHONY: help run test lint format bench simulate programs clean FORCE
 
 help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
@@ -18,6 +18,7 @@ help:
 	@echo 'make lint    ruff and mypy'
 	@echo 'make format  let ruff rewrite the sources'
 	@echo 'make bench   compare speed and memory with unbound and dnsmasq'
+	@echo 'make simulate  try the strategies on drawn reply times: first answers, load, pools'
 	@echo 'make clean   remove the virtual environment and everything generated'
 	@echo 'PYTHON=$(PYTHON) makes the virtual environment .venv (3.11 or newer)'
 
@@ -40,6 +41,9 @@ format: .venv/.ready-test
 
 bench: programs .venv/.ready-test
 	@$(BIN)/python -m bench
+
+simulate: .venv/.ready-test
+	@$(BIN)/python -m bench.simulate
 
 # The Debian programs that the tests and the benchmark start.
 programs:

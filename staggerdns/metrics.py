@@ -255,6 +255,41 @@ class Metrics(Collector):
             "1 while the upstream is asked, 0 while it rests",
             "upstream",
         )
+        self.upstream_state = Gauge(
+            "staggerdns_upstream_state", "0 healthy, 1 degraded, 2 unhealthy", "upstream"
+        )
+        self.upstream_changes = Counter(
+            "staggerdns_upstream_changes",
+            "Changes of health, by the new state",
+            "upstream",
+            "state",
+        )
+        self.upstream_rate = Gauge(
+            "staggerdns_upstream_rate_limit", "Queries per second allowed, 0: no limit", "upstream"
+        )
+        self.staggered_skipped = Counter(
+            "staggerdns_staggered_skipped",
+            "Upstreams not asked because of their budget",
+            "upstream",
+        )
+        self.average_latency = Gauge(
+            "staggerdns_latency_average_seconds", "Moving average of the times of first answers"
+        )
+        self.racing_delay = Gauge("staggerdns_racing_delay_seconds", "Delay of a race")
+        self.racing_deviation = Gauge(
+            "staggerdns_latency_deviation_seconds",
+            "Standard deviation of the times of first answers",
+        )
+        self.racing_batch = Gauge("staggerdns_racing_batch_size", "Size of the last racing batch")
+        self.early_triggers = Counter(
+            "staggerdns_early_triggers", "Races in which a network error started the others"
+        )
+        self.sequential_timeout = Gauge(
+            "staggerdns_sequential_timeout_seconds", "Time that one try may take", "upstream"
+        )
+        self.fallback_timeout = Gauge(
+            "staggerdns_fallback_timeout_seconds", "Time that the active tier has to answer"
+        )
         self.upstream_latency = Gauge(
             "staggerdns_upstream_latency_seconds", "Moving average of reply times", "upstream"
         )

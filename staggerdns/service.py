@@ -17,8 +17,6 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 
-from staggerdns.config import Config
-from staggerdns.config import Ranking as RankingConfig
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.budget import Budget
@@ -36,13 +34,22 @@ from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.status import status_site
 from staggerdns.server.stream import StreamPort
-from staggerdns.strategy.parallel import Pace, Parallel
+from staggerdns.settings import Config
+from staggerdns.settings import Ranking as RankingConfig
+from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
+from staggerdns.strategy.parallel import Pace
+from staggerdns.strategy.statistics import Statistics
+from staggerdns.strategy.strategies import Strategies
+from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.address import Endpoint
+from staggerdns.upstream.budget import BudgetRules
+from staggerdns.upstream.health import HealthRules
+from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.upstream import Upstream
+from staggerdns.upstream.upstreams import Upstreams
 
 DRAIN_TIME = 0.9
 """Seconds that queries under way have at a stop, so that all is over within a second."""
-_STRATEGIES = {"parallel": Parallel}
 
 
 class Chain:
@@ -66,26 +73,72 @@ class Chain:
         metrics = metrics if metrics is not None else Metrics()
         journal = journal if journal is not None else Journal(config.log.level)
         upstream, cache = config.upstream, config.cache
-        numbers = upstream.parallel
-        self.upstreams = [
-            Upstream(
-                address,
-                reactor=reactor,
-                clock=clock,
-                rng=rng,
-                timeout=upstream.timeout,
-                metrics=metrics,
-                journal=journal,
-            )
-            for address in upstream.servers
-        ]
+        numbers, health, budget = upstream.parallel, upstream.health, upstream.budget
+        self._readers = Readers(reactor, journal)
+        self.upstreams = Upstreams(
+            [
+                Upstream(
+                    address,
+                    reactor=reactor,
+                    readers=self._readers,
+                    clock=clock,
+                    rng=rng,
+                    timeout=upstream.timeout,
+                    alpha=upstream.adaptive.ewma_alpha,
+                    health=HealthRules(
+                        degraded_after=health.degraded_after,
+                        unhealthy_after=health.unhealthy_after,
+                        open_for=health.open_for,
+                        max_open_for=health.max_open_for,
+                        heal_after=health.heal_after,
+                    ),
+                    budget=BudgetRules(
+                        max_inflight=budget.max_inflight,
+                        queries_per_second=budget.queries_per_second,
+                        burst=budget.burst,
+                    ),
+                    metrics=metrics,
+                    journal=journal,
+                )
+                for address in upstream.servers
+            ]
+        )
+        sequential = SequentialNumbers(
+            timeout=upstream.sequential.timeout,
+            min_timeout=upstream.sequential.min_timeout,
+            max_timeout=upstream.sequential.max_timeout,
+        )
+        racing = RacingNumbers(
+            delay=upstream.racing.delay,
+            min_delay=upstream.racing.min_delay,
+            max_delay=upstream.racing.max_delay,
+            max_step=upstream.adaptive.max_step,
+        )
+        tools = Tools(
+            upstreams=self.upstreams,
+            timeout=upstream.timeout,
+            adaptive=Adaptive(
+                racing, upstream.adaptive.ewma_alpha, window=upstream.parallel.stagger_delay
+            ),
+            clock=clock,
+            rng=rng,
+            metrics=metrics,
+            journal=journal,
+        )
         pace = Pace(
             active_tier_size=numbers.active_tier_size,
-            fallback_timeout=numbers.fallback_timeout,
+            fallback_timeout=numbers.fallback_timeout or None,
             batch_size=numbers.batch_size,
             stagger_delay=numbers.stagger_delay,
             total_collect_timeout=numbers.total_collect_timeout,
             negative_grace=numbers.negative_grace,
+        )
+        self._strategies = Strategies(
+            upstream.strategy,
+            tools,
+            pace,
+            sequential,
+            max_concurrent=upstream.racing.max_concurrent,
         )
         limits = CacheLimits(
             max_entries=cache.max_entries,
@@ -95,9 +148,6 @@ class Chain:
             max_ttl=cache.max_ttl,
             max_negative_ttl=cache.max_negative_ttl,
             max_stale=cache.max_stale,
-        )
-        strategy = _STRATEGIES[upstream.strategy](
-            self.upstreams, pace, upstream.timeout, clock, metrics, journal
         )
         rules = PoolRules(max_pool_size=numbers.max_pool_size, merge_private=numbers.merge_private)
         self._ranking: Ranking | None = None
@@ -113,9 +163,15 @@ class Chain:
             )
         else:
             self.cache = AnswerCache(limits, clock, metrics)
-        self.forwarder = Forwarder(strategy, self.cache, rules, clock, metrics, journal)
+        self.forwarder = Forwarder(
+            self._strategies.chosen, self.cache, rules, clock, metrics, journal
+        )
         self.cache.refresh = self.forwarder.refresh
         self.resolver = CachingResolver(self.cache, self.forwarder)
+
+    def statistics(self) -> Statistics:
+        """Return the adaptive numbers as they stand."""
+        return self._strategies.statistics()
 
     def open(self) -> None:
         """Open now what needs privileges; what is not opened here is opened when it is needed."""
@@ -127,8 +183,8 @@ class Chain:
         self.forwarder.close()
         if self._ranking is not None:
             self._ranking.close()
-        for upstream in self.upstreams:
-            upstream.close()
+        self.upstreams.close()
+        self._readers.close()
 
 
 class Ranking:
@@ -235,6 +291,7 @@ class StaggerService(Service):
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, then close everything."""
         super().stopService()
+        self._journal.info("at the end: {statistics}", statistics=self._chain.statistics())
         for datagram_port in self._datagram_ports:
             datagram_port.stopReading()
         closed: list[Deferred[Any]] = [

@@ -9,8 +9,10 @@ import time
 from twisted.application.service import IService
 from twisted.python import usage
 
-from staggerdns.config import Config, ConfigError, load_config
+from staggerdns.config import load_config
+from staggerdns.document import ConfigError
 from staggerdns.service import StaggerService
+from staggerdns.settings import Config
 
 COLLECTOR_THRESHOLDS = (20_000, 20, 100)
 """For `gc.set_threshold`; Python's own cost a fifth of the time of a never-seen name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,13 +19,18 @@ from twisted.internet.testing import MemoryReactorClock
 import staggerdns
 from staggerdns import config as config_module
 from staggerdns import service as service_module
-from staggerdns.config import Config, ConfigError, load_config, parse_config
+from staggerdns.config import load_config, parse_config
+from staggerdns.document import ConfigError
 from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.ranked import RankingRules
 from staggerdns.server.factory import StreamLimits
 from staggerdns.service import StaggerService
+from staggerdns.settings import PROFILES, Config
+from staggerdns.strategy.adaptive import RacingNumbers, SequentialNumbers
 from staggerdns.strategy.parallel import Pace
+from staggerdns.upstream.budget import BudgetRules
+from staggerdns.upstream.health import HealthRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,14 +40,30 @@ ROOT = PACKAGE.parent
 HINT = "YAML reads on, off, yes and no so: put quotes around text"
 
 
+BESIDE = {
+    "upstream.racing.delay": "min_delay: 1ms, max_delay: 24h, ",
+    "upstream.racing.min_delay": "delay: 24h, max_delay: 24h, ",
+    "upstream.racing.max_delay": "min_delay: 1ms, delay: 1ms, ",
+    "upstream.sequential.timeout": "min_timeout: 1ms, max_timeout: 24h, ",
+    "upstream.sequential.min_timeout": "timeout: 24h, max_timeout: 24h, ",
+    "upstream.sequential.max_timeout": "min_timeout: 1ms, timeout: 1ms, ",
+    "upstream.health.degraded_after": "unhealthy_after: 1000000, ",
+    "upstream.health.unhealthy_after": "degraded_after: 1, ",
+    "upstream.health.open_for": "max_open_for: 24h, ",
+    "upstream.health.max_open_for": "open_for: 1ms, ",
+}
+"""What leaves a number alone that belongs between others."""
+
+
 def configured(path: str, value: str, *, servers: str = "[192.0.2.1]") -> str:
     """Return YAML text with one key set to ``value``, which is YAML itself."""
     section, _, key = path.rpartition(".")
     if path == "upstream.servers":
         servers = value
     lines = [f"upstream:\n  servers: {servers}"]
-    if section == "upstream.parallel":
-        lines.append(f"  parallel: {{{key}: {value}}}")
+    if section.startswith("upstream."):
+        beside = BESIDE.get(path, "")
+        lines.append(f"  {section.partition('.')[2]}: {{{beside}{key}: {value}}}")
     elif section == "upstream" and key != "servers":
         lines.append(f"  {key}: {value}")
     elif section != "upstream":
@@ -90,6 +112,15 @@ DURATIONS = [
     "upstream.parallel.stagger_delay",
     "upstream.parallel.total_collect_timeout",
     "upstream.parallel.negative_grace",
+    "upstream.racing.delay",
+    "upstream.racing.min_delay",
+    "upstream.racing.max_delay",
+    "upstream.sequential.timeout",
+    "upstream.sequential.min_timeout",
+    "upstream.sequential.max_timeout",
+    "upstream.health.open_for",
+    "upstream.health.max_open_for",
+    "upstream.adaptive.max_step",
     "ranking.timeout",
 ]
 NUMBERS = [
@@ -97,6 +128,13 @@ NUMBERS = [
     ("upstream.parallel.active_tier_size", 1, 1_000_000),
     ("upstream.parallel.batch_size", 1, 1_000_000),
     ("upstream.parallel.max_pool_size", 1, 1_000_000),
+    ("upstream.racing.max_concurrent", 1, 1_000_000),
+    ("upstream.health.degraded_after", 1, 1_000_000),
+    ("upstream.health.unhealthy_after", 1, 1_000_000),
+    ("upstream.health.heal_after", 1, 1_000_000),
+    ("upstream.budget.max_inflight", 1, 1_000_000),
+    ("upstream.budget.queries_per_second", 0, 1_000_000),
+    ("upstream.budget.burst", 1, 1_000_000),
     ("cache.max_entries", 1, 100_000_000),
     ("cache.fast_response_ttl", 1, 3600),
     ("cache.user_return_ttl", 0, 604_800),
@@ -116,6 +154,8 @@ OTHERS = {
     "server.allow",
     "upstream.servers",
     "upstream.strategy",
+    "upstream.profile",
+    "upstream.adaptive.ewma_alpha",
     "ranking.probes",
     "metrics.listen",
     "log.level",
@@ -147,6 +187,18 @@ def test_defaults() -> None:
     assert numbers.total_collect_timeout == 3.0
     assert numbers.negative_grace == 0.03
     assert numbers.merge_private is False
+    upstream = config.upstream
+    assert upstream.profile == "balanced"
+    racing, sequential, health = upstream.racing, upstream.sequential, upstream.health
+    assert (racing.delay, racing.min_delay, racing.max_delay) == (0.1, 0.02, 0.2)
+    assert racing.max_concurrent == 4
+    assert (sequential.min_timeout, sequential.timeout) == (0.5, 1.0)
+    assert sequential.max_timeout == 2.0
+    assert (health.degraded_after, health.unhealthy_after, health.heal_after) == (3, 5, 2)
+    assert (health.open_for, health.max_open_for) == (30.0, 600.0)
+    assert (upstream.adaptive.ewma_alpha, upstream.adaptive.max_step) == (0.2, 0.01)
+    budget = upstream.budget
+    assert (budget.max_inflight, budget.queries_per_second, budget.burst) == (1000, 0, 100)
     cache = config.cache
     assert (cache.max_entries, cache.fast_response_ttl, cache.user_return_ttl) == (50_000, 5, 600)
     assert (cache.min_ttl, cache.max_ttl, cache.max_negative_ttl) == (0, 86_400, 300)
@@ -179,6 +231,53 @@ def test_the_example_file_shows_the_defaults() -> None:
             text = text[part]
         if key != "upstream.servers":
             assert values[0] == values[1], key
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    """Yield each key in the README's table of keys with the default that stands beside it."""
+    text = (ROOT / "README.rst").read_text(encoding="utf-8")
+    table = text.partition("\nConfiguration\n---")[2].partition("\n\n\n")[0]
+    for row in table.split("\n   * - ")[2:]:
+        first, default, *_ = row.split("\n     - ")
+        names = re.findall("``([^`]*)``", first)
+        values = [default] if len(names) == 1 else default.split(", ")
+        yield from zip(names, values, strict=True)
+
+
+def test_the_readme_shows_every_key_with_its_default() -> None:
+    """The README's table has all keys, in their order, and the defaults that count."""
+    rows = list(documented())
+    in_order = sorted(key for key, _ in keys())
+    assert sorted(key for key, _ in rows) == in_order
+    plain = parse_config("upstream: {servers: [192.0.2.1]}")
+    for key, shown in rows:
+        if key in ("upstream.servers", "server.allow"):
+            continue
+        default: Any = plain
+        for part in key.split("."):
+            default = getattr(default, part)
+        if isinstance(default, tuple):
+            assert ", ".join(map(str, default)) == shown, key
+        else:
+            value = shown if key != "metrics.listen" else f"'{shown}'"
+            assert read(key, value) == default, key
+
+
+def test_the_readme_shows_the_profiles() -> None:
+    """The table under Tuning has the numbers of the three profiles."""
+    text = (ROOT / "README.rst").read_text(encoding="utf-8")
+    table = text.partition("\nTuning\n---")[2].partition("\n\n\n")[0]
+    header, *rows = [
+        [cell.strip("`") for cell in re.split("\n     - ", row.partition("\n\n")[0])]
+        for row in table.split("\n   * - ")[1:]
+    ]
+    assert header == ["Key", "latency", "balanced", "completeness"]
+    for key, *shown in rows:
+        for name, value in zip(header[1:], shown, strict=True):
+            numbers = parse_config(f"upstream: {{servers: [192.0.2.1], profile: {name}}}")
+            expected = read(f"upstream.parallel.{key}", value)
+            assert getattr(numbers.upstream.parallel, key) == expected, (key, name)
+    assert [row[0] for row in rows] == list(PROFILES["latency"])
 
 
 GOOD_DURATIONS = {
@@ -288,12 +387,119 @@ def test_levels(level: str) -> None:
 
 
 def test_strategies() -> None:
-    """The error for an unknown strategy names those that there are."""
-    assert read("upstream.strategy", "parallel") == "parallel"
-    for wrong in ("racing", "''", "Parallel"):
-        message = error("upstream.strategy", wrong)
-        assert "expected" in message
-        assert "parallel" in message.partition("got")[0]
+    """There are five, and the error for any other names them."""
+    names = ("parallel", "racing", "sequential", "random", "auto")
+    for name in names:
+        assert read("upstream.strategy", name) == name
+    for wrong in ("race", "''", "Parallel"):
+        message = error("upstream.strategy", wrong).partition("got")[0]
+        assert all(name in message for name in names)
+    for wrong in ("null", "5", "[racing]", "{a: racing}", "no"):
+        error("upstream.strategy", wrong)
+
+
+def parallel(text: str) -> Any:
+    """The numbers of the two tiers, with more keys of ``upstream``."""
+    return parse_config(f"upstream: {{servers: [192.0.2.1], {text}}}").upstream.parallel
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("balanced", (2, 0.3, 2, 0.05, 3)),
+        ("latency", (3, 0.2, 2, 0.03, 2)),
+        ("completeness", (2, 0.5, 2, 0.1, 5)),
+    ],
+)
+def test_profiles(name: str, numbers: tuple[float, ...]) -> None:
+    """A profile sets five numbers, and each that is given wins, other profiles or not."""
+    five = (
+        "active_tier_size",
+        "fallback_timeout",
+        "batch_size",
+        "stagger_delay",
+        "total_collect_timeout",
+    )
+    for text in (f"profile: {name}", f"parallel: {{}}, profile: {name}"):
+        found = parallel(text)
+        assert tuple(getattr(found, key) for key in five) == pytest.approx(numbers)
+        assert (found.negative_grace, found.max_pool_size, found.merge_private) == (0.03, 32, False)
+    for one in five:
+        value = 7 if one.endswith("size") else "1234ms"
+        found = parallel(f"profile: {name}, parallel: {{{one}: {value}, max_pool_size: 9}}")
+        for key, number in zip(five, numbers, strict=True):
+            expected = number if key != one else 7 if value == 7 else 1.234
+            assert getattr(found, key) == pytest.approx(expected)
+        assert found.max_pool_size == 9
+
+
+def test_no_profiles() -> None:
+    """Anything else is an error that names the three; what stands in ``parallel`` is checked."""
+    for wrong in ("fast", "''", "Latency"):
+        message = error("upstream.profile", wrong).partition("got")[0]
+        assert all(name in message for name in ("balanced", "latency", "completeness"))
+    for wrong in ("null", "5", "[latency]", "{latency: 1}", "no", "[[]]"):
+        error("upstream.profile", wrong)
+    for wrong in ("null", "5", "[1]", "latency"):
+        message = error_of(
+            f"upstream: {{servers: [192.0.2.1], profile: latency, parallel: {wrong}}}"
+        )
+        assert message.startswith("upstream.parallel: ")
+    message = error_of("upstream: {servers: [192.0.2.1], profile: latency, parallel: {size: 1}}")
+    assert message == "upstream.parallel.size: unknown key"
+
+
+def test_a_timeout_that_is_learnt() -> None:
+    """``fallback_timeout: auto`` is 0 here, which no duration is; no other key takes it."""
+    assert read("upstream.parallel.fallback_timeout", "auto") == 0
+    assert parallel("profile: latency, parallel: {fallback_timeout: auto}").fallback_timeout == 0
+    for wrong in ("Auto", "automatic", "''", "[auto]"):
+        assert "auto" in error("upstream.parallel.fallback_timeout", wrong).partition("got")[0]
+    for path in DURATIONS:
+        if path != "upstream.parallel.fallback_timeout":
+            assert "duration" in error(path, "auto")
+
+
+def test_alpha() -> None:
+    """The weight of a measurement is above 0 and at most 1."""
+    path = "upstream.adaptive.ewma_alpha"
+    for text, alpha in {"0.2": 0.2, "0.001": 0.001, "1": 1.0, "1.0": 1.0}.items():
+        assert read(path, text) == alpha
+    for wrong in ("0", "0.0", "-0.1", "1.001", "2", ".nan", ".inf", "null", "'0.2'", "20%", "yes"):
+        error(path, wrong)
+
+
+@pytest.mark.parametrize(
+    ("section", "least", "middle", "most", "path"),
+    [
+        ("racing", "min_delay", "delay", "max_delay", "upstream.racing.delay"),
+        ("sequential", "min_timeout", "timeout", "max_timeout", "upstream.sequential.timeout"),
+    ],
+)
+def test_between(section: str, least: str, middle: str, most: str, path: str) -> None:
+    """A start lies between its bounds, which may meet it; beyond either is an error."""
+
+    def text(low: int, start: int, high: int) -> str:
+        return (
+            f"upstream: {{servers: [192.0.2.1], {section}: "
+            f"{{{least}: {low}ms, {middle}: {start}ms, {most}: {high}ms}}}}"
+        )
+
+    for good in ((5, 5, 5), (4, 5, 6), (5, 5, 6), (4, 5, 5)):
+        parse_config(text(*good))
+    for bad in ((5, 4, 6), (4, 6, 5), (6, 5, 4)):
+        assert error_of(text(*bad)).startswith(f"{path}: expected ")
+
+
+def test_thresholds_in_their_order() -> None:
+    """Unhealthy comes with degraded or later, the longest rest is no shorter than the first."""
+    base = "upstream: {servers: [192.0.2.1], health: "
+    parse_config(base + "{degraded_after: 4, unhealthy_after: 4}}")
+    parse_config(base + "{open_for: 10s, max_open_for: 10s}}")
+    message = error_of(base + "{degraded_after: 4, unhealthy_after: 3}}")
+    assert message.startswith("upstream.health.unhealthy_after: expected ")
+    message = error_of(base + "{open_for: 10s, max_open_for: 9999ms}}")
+    assert message.startswith("upstream.health.max_open_for: expected ")
 
 
 @pytest.mark.parametrize(
@@ -477,7 +683,18 @@ def test_unknown_keys(text: str, path: str) -> None:
     assert error_of(f"upstream: {{servers: [192.0.2.1]}}\n{text}") == f"{path}: unknown key"
 
 
-@pytest.mark.parametrize("path", ["upstream.bootstrap", "upstream.parallel.extra"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "upstream.bootstrap",
+        "upstream.parallel.extra",
+        "upstream.racing.extra",
+        "upstream.sequential.extra",
+        "upstream.health.extra",
+        "upstream.adaptive.extra",
+        "upstream.budget.extra",
+    ],
+)
 def test_unknown_keys_of_upstream(path: str) -> None:
     """The same below ``upstream``."""
     assert error_of(configured(path, "1")) == f"{path}: unknown key"
@@ -630,7 +847,10 @@ class QuietPort:
 
 
 def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that is built and bound has read every key of its configuration."""
+    """A program that is built and bound has read every key of its configuration.
+
+    But the profile: that has done its work when the configuration is there.
+    """
     monkeypatch.setattr(service_module, "DatagramPort", QuietPort)
     monkeypatch.setattr(service_module, "StreamPort", QuietPort)
     seen: set[str] = set()
@@ -639,7 +859,7 @@ def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     reading = cast("Config", Reading(config, "", seen))
     service = StaggerService(reading, MemoryReactorClock(), bytes)
     service.privilegedStartService()
-    assert seen == {path for path, _ in keys()}
+    assert seen == {path for path, _ in keys()} - {"upstream.profile"}
 
 
 def test_every_number_handed_on_is_used() -> None:
@@ -657,7 +877,17 @@ def test_every_number_handed_on_is_used() -> None:
                 loaded.add(node.attr)
     handed = {
         field.name
-        for kind in (CacheLimits, PoolRules, RankingRules, StreamLimits, Pace)
+        for kind in (
+            BudgetRules,
+            CacheLimits,
+            HealthRules,
+            Pace,
+            PoolRules,
+            RacingNumbers,
+            RankingRules,
+            SequentialNumbers,
+            StreamLimits,
+        )
         for field in dataclasses.fields(kind)
     }
     assert handed <= loaded

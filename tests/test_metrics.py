@@ -20,11 +20,14 @@ from staggerdns.resolver.cache import CacheLimits
 from staggerdns.server.access import Access, Network
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.strategy.parallel import Pace
+from staggerdns.upstream.budget import BudgetRules
 from tests.harness import behaviours as b
 from tests.harness.clients import question
 from tests.harness.scripted import ScriptedUpstream, Send
 from tests.resolver.ranks import RankedStage
 from tests.strategy.fakes import (
+    REFUSED,
     SILENT,
     Stage,
     fails,
@@ -104,6 +107,10 @@ def test_nothing_yet() -> None:
     assert {name for name, _ in resting} == {
         "staggerdns_upstream_usable",
         "staggerdns_upstream_latency_seconds",
+        "staggerdns_latency_average_seconds",
+        "staggerdns_racing_delay_seconds",
+        "staggerdns_sequential_timeout_seconds",
+        "staggerdns_fallback_timeout_seconds",
     }
     assert samples["staggerdns_upstream_launches_window_max", ()] == 0
 
@@ -174,6 +181,18 @@ class Refusing(socket.socket):
         raise PermissionError(1, "no")
 
 
+OF_STRATEGIES = {
+    "staggerdns_racing_delay_seconds",
+    "staggerdns_latency_deviation_seconds",
+    "staggerdns_racing_batch_size",
+    "staggerdns_early_triggers",
+    "staggerdns_sequential_timeout_seconds",
+    "staggerdns_fallback_timeout_seconds",
+    "staggerdns_upstream_rate_limit",
+    "staggerdns_staggered_skipped",
+}
+
+
 def test_every_family_moves() -> None:
     """Each counter, gauge and histogram is moved by some behaviour (trap 15)."""
     acts = [says_own(index, 5, 60) for index in range(4)]
@@ -220,8 +239,8 @@ def test_every_family_moves() -> None:
     stage.forwarder.close()
     front.ask("late.example.")
     look()
-    # These two need a real upstream: see the next test.
-    elsewhere = {"staggerdns_upstream_rejected", "staggerdns_upstream_truncated"}
+    # These need a real upstream, another strategy or a small budget: see the tests below.
+    elsewhere = {"staggerdns_upstream_rejected", "staggerdns_upstream_truncated", *OF_STRATEGIES}
     unmoved = {
         name
         for name, kind in families(metrics).items()
@@ -229,6 +248,103 @@ def test_every_family_moves() -> None:
     }
     # Ranking is off here: see the next test.
     assert {name for name in unmoved if not _is_of_ranking(name)} == set()
+
+
+def test_families_of_races_move() -> None:
+    """Delay, deviation, batch and early triggers show what races do."""
+    stage = Stage(says_own(0, 10), says_own(1, 30), says_own(2, 30), strategy="racing")
+    assert value(stage.metrics, "staggerdns_racing_delay_seconds") == 0.1
+    stage.ask()
+    stage.run()
+    assert value(stage.metrics, "staggerdns_racing_delay_seconds") == pytest.approx(0.09)
+    assert value(stage.metrics, "staggerdns_racing_batch_size") == 0
+    stage.script(unreachable(5), says_own(1, 30), says_own(2, 30))
+    stage.ask(stage.question("other.example"))
+    stage.run()
+    samples = scrape(stage.metrics)
+    assert samples["staggerdns_early_triggers_total", ()] == 1
+    assert samples["staggerdns_racing_batch_size", ()] == 2
+    deviation = samples["staggerdns_latency_deviation_seconds", ()]
+    assert deviation == pytest.approx(0.4 * 0.02)  # sqrt(alpha * (1 - alpha)) of the step
+    labels = (("outcome", "positive"), ("strategy", "racing"))
+    assert samples["staggerdns_collections_total", labels] == 2
+
+
+@pytest.mark.parametrize("strategy", ["parallel", "racing", "sequential", "random", "auto"])
+def test_collections_by_strategy(strategy: str) -> None:
+    """A collection counts under the strategy that asked, which ``auto`` chooses."""
+    stage = Stage(says_own(0, 5), says_own(1, 5), strategy=strategy)
+    stage.ask()
+    stage.run()
+    name = strategy if strategy != "auto" else "racing"
+    labels = {"strategy": name, "outcome": "positive"}
+    assert value(stage.metrics, "staggerdns_collections_total", **labels) == 1
+
+
+def test_the_sequential_timeout_moves() -> None:
+    """Each upstream has its own: 1 s unmeasured, then 1.5 times its average within the bounds."""
+    stage = Stage(says_own(0, 800), says_own(1, 5), strategy="sequential")
+    name, other = (upstream.name for upstream in stage.upstreams)
+    family = "staggerdns_sequential_timeout_seconds"
+    assert value(stage.metrics, family, upstream=name) == 1.0
+    stage.ask()
+    stage.run()
+    assert value(stage.metrics, family, upstream=name) == pytest.approx(1.2)
+    assert value(stage.metrics, family, upstream=other) == 1.0
+
+
+def test_the_fallback_timeout_moves() -> None:
+    """What is learnt from the active tier shows; a configured one stays."""
+    for pace, expected in ((Pace(fallback_timeout=None), 0.105), (Pace(), 0.3)):
+        stage = Stage(says_own(0, 80), pace=pace)
+        assert value(stage.metrics, "staggerdns_fallback_timeout_seconds") == 0.3
+        for number in range(20):
+            stage.ask(stage.question(f"n{number}.example"))
+            stage.run()
+        shown = value(stage.metrics, "staggerdns_fallback_timeout_seconds")
+        assert shown == pytest.approx(expected)
+
+
+def test_families_of_the_budget_move() -> None:
+    """The rate shows the limit, and less after refusals; who is left out is counted by name."""
+    rules = BudgetRules(max_inflight=1000, queries_per_second=100, burst=40)
+    stage = Stage(fails(5, REFUSED), *[says_own(1, 5)] * 4, budget=rules)
+    first, second = (upstream.name for upstream in stage.upstreams[:2])
+    assert value(stage.metrics, "staggerdns_upstream_rate_limit", upstream=first) == 100
+    for number in range(100):
+        stage.ask(stage.question(f"n{number}.example"))
+    stage.run()
+    assert value(stage.metrics, "staggerdns_upstream_rate_limit", upstream=first) <= 50
+    assert value(stage.metrics, "staggerdns_upstream_rate_limit", upstream=second) == 100
+    left_out = [
+        number
+        for (name, _), number in scrape(stage.metrics).items()
+        if name == "staggerdns_staggered_skipped_total"
+    ]
+    assert len(left_out) == 5
+    assert sum(left_out) > 0
+
+
+def test_families_of_health_move() -> None:
+    """State and changes by the new state, which are all there from the start."""
+    stage = Stage(unreachable(5), says_own(1, 20))
+    name = stage.upstreams[0].name
+
+    def now() -> tuple[float, ...]:
+        return (
+            value(stage.metrics, "staggerdns_upstream_state", upstream=name),
+            *(
+                value(stage.metrics, "staggerdns_upstream_changes_total", upstream=name, state=to)
+                for to in ("healthy", "degraded", "unhealthy")
+            ),
+        )
+
+    seen = [now()]
+    for number in range(6):
+        stage.ask(stage.question(f"n{number}.example"))
+        stage.run()
+        seen.append(now())
+    assert seen == [(0, 0, 0, 0)] * 3 + [(1, 0, 1, 0)] * 2 + [(2, 0, 1, 1)] * 2
 
 
 def _is_of_ranking(name: str) -> bool:
@@ -347,7 +463,7 @@ def test_gauges_follow() -> None:
     now = scrape(stage.metrics)
     assert now["staggerdns_upstream_inflight", (("upstream", first),)] == 0
     latency = now["staggerdns_upstream_latency_seconds", (("upstream", first),)]
-    assert latency == pytest.approx(0.04)
+    assert latency == pytest.approx(0.04, abs=0.003), "it decays a little within three seconds"
     assert now["staggerdns_cache_entries", ()] == 1
     assert now["staggerdns_tcp_connections", ()] == 0
 

@@ -14,6 +14,7 @@ ROOMS = (
     ("tap",),
     ("service",),
     ("config",),
+    ("settings", "document"),
     ("server",),
     ("resolver",),
     ("strategy",),

@@ -17,6 +17,7 @@ import pytest_twisted
 from twisted.application.service import IService
 from twisted.internet.base import BasePort
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
@@ -149,6 +150,88 @@ async def test_health_page(server: ScriptedUpstream) -> None:
         assert status == 200
         assert "staggerdns_answer_seconds_bucket" in text
         assert "process_resident_memory_bytes" in text
+
+
+@pytest_twisted.ensureDeferred
+async def test_thresholds_come_from_the_configuration(server: ScriptedUpstream) -> None:
+    """With ``unhealthy_after: 2`` the second failure is the last, and each change is logged."""
+    more = ", health: {degraded_after: 1, unhealthy_after: 2}"
+    async with running(server.endpoint, more) as house:
+        server.stop()
+        with capturedLogs() as events:
+            await house.ask("n0.example.")
+            assert (await house.get("/healthz"))[0] == 200
+            await house.ask("n1.example.")
+            assert (await house.get("/healthz"))[0] == 503
+    told = [formatEvent(event) for event in events if event["log_level"] == LogLevel.warn]
+    assert told == [
+        f"upstream {server.endpoint} is {state} (connection refused)"
+        for state in ("degraded", "unhealthy")
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_statistics_are_the_metrics(server: ScriptedUpstream) -> None:
+    """A snapshot of the chain has the numbers of the page, and the log has it at the end."""
+    server.behaviour = b.answers("203.0.113.1", after=0.02)
+    with ScriptedUpstream(GOOD) as other:
+        more = f"', '{other.endpoint}"
+        async with running(f"{server.endpoint}{more}", ", strategy: racing") as house:
+            for number in range(12):
+                await house.ask(f"n{number}.example.")
+            server.stop()  # it was the first so far: its closed port starts the other
+            await house.ask("late.example.")
+            found = house.service._chain.statistics()
+            _, page = await house.get("/metrics")
+            with capturedLogs() as events:
+                await house.stop()
+    shown = {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+        for line in page.splitlines()
+        if not line.startswith("#")
+    }
+    assert found.racing_delay == shown["staggerdns_racing_delay_seconds"] < 0.1
+    deviation = shown["staggerdns_latency_deviation_seconds"]
+    assert found.deviation == pytest.approx(deviation, rel=0.01)  # it fades with time
+    assert deviation > 0
+    assert found.fallback_timeout == shown["staggerdns_fallback_timeout_seconds"] == 0.3
+    assert found.batch_size == shown["staggerdns_racing_batch_size"] == 1
+    assert found.early_triggers == shown["staggerdns_early_triggers_total"] == 1
+    assert found.sequential_timeout == 0.5
+    assert 0 < found.average_latency < 0.5
+    (line,) = [text for text in map(formatEvent, events) if text.startswith("at the end")]
+    assert f"early_triggers={found.early_triggers}" in line
+
+
+def test_the_configuration_reaches_the_upstreams() -> None:
+    """Strategy, thresholds, budget, weights and bounds are those of the file."""
+    text = configuration(
+        "192.0.2.1",
+        [free_endpoint()],
+        None,
+        ", strategy: sequential, health: {open_for: 7s, degraded_after: 1, unhealthy_after: 1},"
+        " budget: {max_inflight: 3, queries_per_second: 50, burst: 2},"
+        " adaptive: {ewma_alpha: 0.5}, racing: {delay: 33ms}, sequential: {timeout: 700ms},"
+        " parallel: {fallback_timeout: auto}",
+    )
+    clock = Clock()
+    clock.advance(1000.0)
+    chain = Chain(parse_config(text), None, clock=clock)
+    (upstream,) = chain.upstreams
+    upstream.latency.add(0.1, 1000.0)
+    upstream.latency.add(0.2, 1000.0)
+    assert upstream.latency.mean(1000.0) == pytest.approx(0.15)
+    assert upstream.has_room(1000.0, first=True)
+    assert upstream._budget.rate == 50
+    assert not upstream._budget.has_room(1000.0, 3, first=True)
+    upstream.health.failed(1000.0, 1000.0, alone=True)
+    assert not upstream.usable(1006.9)
+    assert upstream.usable(1007.0)
+    found = chain.statistics()
+    assert (found.racing_delay, found.fallback_timeout) == (0.033, 0.3)
+    assert chain._strategies.chosen.name == "sequential"
+    assert all(other.uplink is upstream.uplink for other in chain.upstreams)
+    chain.close()
 
 
 @pytest_twisted.ensureDeferred

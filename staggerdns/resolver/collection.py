@@ -44,16 +44,12 @@ class Books:
         clock: IReactorTime,
         metrics: Metrics,
         journal: Journal,
-        strategy: str,
     ) -> None:
         self.cache = cache
         self.rules = rules
         self.clock = clock
         self.journal = journal
-        self.outcomes: dict[str, Cell] = {
-            outcome: metrics.collection_outcomes.cell(strategy, outcome)
-            for outcome in ("positive", "negative", "failed")
-        }
+        self.outcomes = metrics.collection_outcomes
         self.seconds = metrics.collection_seconds.distribution()
         self.joined: dict[str, Cell] = {
             tier: metrics.pool_addresses.cell(tier) for tier in (ACTIVE, STAGGERED)
@@ -75,6 +71,7 @@ class Collection:
         self._books = books
         self._over = over
         self._run: Run | None = None
+        self._strategy = ""
         self._answer: Answer | None = None
         self._entry: Entry | None = None
         self._started = books.clock.seconds()
@@ -82,6 +79,7 @@ class Collection:
     def begin(self, run: Run) -> None:
         """Start asking."""
         self._run = run
+        self._strategy = run.strategy
         run.start()
 
     def join(self) -> Deferred[Entry]:
@@ -151,7 +149,7 @@ class Collection:
         outcome = "failed" if isinstance(self._answer, Failed) else "positive"
         if self._answer is not None and self._answer.negative:
             outcome = "negative"
-        books.outcomes[outcome].value += 1
+        books.outcomes.cell(self._strategy, outcome).value += 1
         books.seconds.observe(books.clock.seconds() - self._started)
         if books.journal.verbose:
             pool = self._answer

@@ -18,7 +18,7 @@ from staggerdns.resolver.base import WireResolver
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.collection import Books, Collection, PoolRules
 from staggerdns.resolver.entry import Entry
-from staggerdns.strategy.parallel import Parallel
+from staggerdns.strategy.strategy import Strategy
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.question import Question
@@ -34,7 +34,7 @@ class Forwarder(WireResolver):
 
     def __init__(
         self,
-        strategy: Parallel,
+        strategy: Strategy,
         cache: AnswerCache,
         rules: PoolRules,
         clock: IReactorTime,
@@ -44,7 +44,7 @@ class Forwarder(WireResolver):
         super().__init__()
         self._strategy = strategy
         self._cache = cache
-        self._books = Books(cache, rules, clock, metrics, journal, strategy.name)
+        self._books = Books(cache, rules, clock, metrics, journal)
         self._clock = clock
         self._collections: dict[bytes, Collection] = {}
         self._generations = count(1)

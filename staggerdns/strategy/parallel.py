@@ -8,18 +8,16 @@ launch; only a failed active tier lets the first batch go without waiting.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from twisted.internet.interfaces import IReactorTime
-
-from staggerdns.journal import Journal
-from staggerdns.metrics import Maximum, Metrics
 from staggerdns.strategy.run import ACTIVE, SLACK, STAGGERED, Listener, Run
-from staggerdns.upstream.exchange import Outcome
-from staggerdns.upstream.upstream import Upstream, order
+from staggerdns.strategy.strategy import Tools
+from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
+
+MAX_DELAYS = 3
+"""How often a run puts off batches without room in the budgets, each time for twice as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +25,7 @@ class Pace:
     """The numbers of the two tiers; times in seconds."""
 
     active_tier_size: int = 2
-    fallback_timeout: float = 0.3
+    fallback_timeout: float | None = 0.3  # None: learnt from the active tier's reply times
     batch_size: int = 2
     stagger_delay: float = 0.05
     total_collect_timeout: float = 3.0
@@ -35,24 +33,14 @@ class Pace:
 
 
 class Parallel:
-    """Starts runs over ``upstreams``; ``timeout`` is what one exchange may take, in seconds."""
+    """Starts runs in two tiers over ``tools.upstreams``."""
 
     name = "parallel"
 
-    def __init__(
-        self,
-        upstreams: Sequence[Upstream],
-        pace: Pace,
-        timeout: float,
-        clock: IReactorTime,
-        metrics: Metrics,
-        journal: Journal,
-    ) -> None:
-        self._upstreams = list(upstreams)
+    def __init__(self, tools: Tools, pace: Pace) -> None:
+        self.tools = tools
         self.pace = pace
-        self.timeout = timeout
-        self.clock = clock
-        self.journal = journal
+        metrics = tools.metrics
         self.active_outcomes = {
             outcome: metrics.active_tier.cell(outcome)
             for outcome in ("answered", "negative", "fallback", "failed")
@@ -61,72 +49,78 @@ class Parallel:
             reason: metrics.staggered_starts.cell(reason)
             for reason in ("answered", "fallback", "failed")
         }
-        self.launches_window = Maximum()
-        metrics.launches_window_max.read_from(lambda: self.launches_window.at(clock.seconds()))
+        metrics.fallback_timeout.read_from(self.fallback_timeout)
 
     def ask(self, question: Question, listener: Listener) -> Run:
         """Return a run that asks ``question``; start it to send the first queries."""
-        ordered = order(self._upstreams, self.clock.seconds())
-        return ParallelRun(self, question, listener, ordered)
+        return ParallelRun(self, question, listener)
+
+    def fallback_timeout(self) -> float:
+        """Return the seconds that the active tier has now: as configured, or as learnt."""
+        configured = self.pace.fallback_timeout
+        return configured if configured is not None else self.tools.adaptive.fallback.seconds
 
 
 class ParallelRun(Run):
     """One question in two tiers."""
 
-    def __init__(
-        self, strategy: Parallel, question: Question, listener: Listener, ordered: list[Upstream]
-    ) -> None:
-        pace = strategy.pace
+    strategy = "parallel"
+
+    def __init__(self, strategy: Parallel, question: Question, listener: Listener) -> None:
+        pace, tools = strategy.pace, strategy.tools
         super().__init__(
             question,
             listener,
-            strategy.clock,
-            timeout=strategy.timeout,
+            tools.clock,
+            timeout=min(tools.timeout, pace.total_collect_timeout),
             total=pace.total_collect_timeout,
             grace=pace.negative_grace,
+            adaptive=tools.adaptive,
+            waiting=tools.upstreams.arranged(tools.clock.seconds()),
+            at_once=pace.active_tier_size,
         )
         self._strategy = strategy
         self._pace = pace
-        self._active = ordered[: pace.active_tier_size]
-        self._waiting = ordered[pace.active_tier_size :]  # the staggered tier, not yet asked
+        self._fallback_at = 0.0  # known when the active tier has been asked
         self._active_noted = False
         self._staggering = False
         self._batches = 0
-        self._last_launch = self._started
-        self._in_window = 0
-
-    def _finished_asking(self) -> bool:
-        return not self._waiting and not self._active
+        self._delays = 0
+        self._put_off_until = 0.0
 
     def _step(self, now: float) -> float | None:
-        if self._active:
-            active, self._active = self._active, []
-            self._note_launch(now, len(active))
-            if self._strategy.journal.verbose:
-                self._log(
-                    "{name}: {active} upstreams at once, {staggered} staggered",
-                    active=len(active),
-                    staggered=len(self._waiting),
-                )
-            self._launch(active, ACTIVE)
+        if not self._asked and not self._ask_active(now):
+            return self._room_at(now)
         if not self._staggering:
             self._begin_staggering(now)
         while self._waiting:
             due = self._next_batch(now)
             if due > now + SLACK:
                 return due
-            self._launch_batch(now)
+            if not self._launch_batch(now):
+                return self._put_off(now)
         return None
+
+    def _ask_active(self, now: float) -> bool:
+        size = self._pace.active_tier_size
+        if self._strategy.tools.journal.verbose:
+            self._log(
+                "{name}: {active} upstreams at once, {staggered} staggered",
+                active=min(size, len(self._waiting)),
+                staggered=max(0, len(self._waiting) - size),
+            )
+        self._last_launch = now
+        self._fallback_at = now + self._strategy.fallback_timeout()
+        return bool(self._ask_next(size, ACTIVE, now))
 
     def _begin_staggering(self, now: float) -> None:
         """Decide whether the staggered tier begins, and why."""
-        pace = self._pace
         if self._decided:
             self._begin("answered")
         elif self._active_has_failed():
             self._note_active("failed")
             self._begin("failed")
-        elif now + SLACK >= self._started + pace.fallback_timeout and self._waiting:
+        elif now + SLACK >= self._fallback_at and self._waiting:
             self._note_active("fallback")
             self._begin("fallback")
 
@@ -137,7 +131,7 @@ class ParallelRun(Run):
         self._staggering = True
         if self._waiting:
             self._strategy.staggered_starts[reason].value += 1
-            if self._strategy.journal.verbose:
+            if self._strategy.tools.journal.verbose:
                 self._log("{name}: staggered tier begins: {reason}", reason=reason)
 
     def _next_batch(self, now: float) -> float:
@@ -145,42 +139,54 @@ class ParallelRun(Run):
             return now
         after_last = self._last_launch + self._pace.stagger_delay
         if self._staggering:
-            return after_last
+            return max(after_last, self._put_off_until) if self._delays else after_last
         # Not begun: look again when a batch could go at the earliest, so that the usual case,
         # an answer before that, needs no second timer.
         if after_last > now + SLACK:
             return after_last
-        return self._started + self._pace.fallback_timeout
+        return self._fallback_at
 
-    def _launch_batch(self, now: float) -> None:
-        size = self._pace.batch_size
-        batch, self._waiting = self._waiting[:size], self._waiting[size:]
-        self._batches += 1
-        self._note_launch(now, len(batch))
-        if self._strategy.journal.verbose:
-            self._log("{name}: staggered batch of {size}", size=len(batch))
-        self._launch(batch, STAGGERED)
+    def _launch_batch(self, now: float) -> bool:
+        launched = len(self._ask_next(self._pace.batch_size, STAGGERED, now))
+        if launched:
+            self._batches += 1
+            if self._strategy.tools.journal.verbose:
+                self._log("{name}: staggered batch of {size}", size=launched)
+        return bool(launched)
 
-    def _note_launch(self, now: float, count: int) -> None:
-        if now + SLACK >= self._last_launch + self._pace.stagger_delay:
-            self._in_window = 0
-        self._in_window += count
-        self._last_launch = now
-        self._strategy.launches_window.see(self._in_window, now)
+    def _put_off(self, now: float) -> float | None:
+        """Delay a batch for which the budgets have no room, and at last leave it out."""
+        if not self._decided:
+            return self._room_at(now)
+        if self._delays == MAX_DELAYS:
+            self._skip_the_rest()
+            return None
+        self._delays += 1
+        self._put_off_until = now + self._pace.stagger_delay * (1 << self._delays)
+        return self._put_off_until
 
-    def _heard_positive(self) -> None:
-        if not self.question.mergeable:
+    def _heard(self, outcome: Outcome, exchange: Exchange) -> None:
+        if outcome.verdict == Verdict.POSITIVE and not self.question.mergeable:
             self._waiting = []  # nothing that others say could join this answer
 
     def _decide(self, outcome: Outcome, tier: str) -> None:
         if tier == ACTIVE:
             self._note_active("answered" if outcome.verdict == Verdict.POSITIVE else "negative")
+            if self._pace.fallback_timeout is None:
+                self._adaptive.fallback.add(outcome.seconds)
         super()._decide(outcome, tier)
 
     def _finish(self) -> None:
         if not self._decided:
             self._note_active("failed")
+        self._skip_the_rest()
         super()._finish()
+
+    def _skip_the_rest(self) -> None:
+        """Count those for whose queries the budgets, or the time, left no room."""
+        for upstream in self._waiting:
+            upstream.skipped.value += 1
+        self._waiting = []
 
     def _note_active(self, outcome: str) -> None:
         if not self._active_noted:
@@ -188,4 +194,4 @@ class ParallelRun(Run):
             self._strategy.active_outcomes[outcome].value += 1
 
     def _log(self, format: str, **fields: object) -> None:
-        self._strategy.journal.debug(format, name=str(self.question), **fields)
+        self._strategy.tools.journal.debug(format, name=str(self.question), **fields)

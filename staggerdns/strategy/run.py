@@ -3,7 +3,7 @@
 A `Run` asks upstreams one question. Its subclass decides whom to ask when, in `Run._step`, which
 is called after every event: an outcome, or the one timer, set for the earliest time at which
 something is due. The rules for the client's answer are here (SPEC section 2): a positive at
-once; a negative when every upstream of the first tier has answered or the grace is over; a
+once; a negative when every upstream of the first tier has answered, or the grace is over; a
 failure never while anybody may still answer well. A negative in which the whole first tier
 agreed stands, whatever others say later: one liar must not turn it into addresses.
 """
@@ -16,13 +16,23 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.upstream import Upstream
+from staggerdns.upstream.upstreams import all_rest
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
 
 ACTIVE = "active"
 STAGGERED = "staggered"
+AGAIN_AFTER = 1.0
+"""Seconds after the last query to the next round, when nobody has answered."""
+LOOK_AGAIN = 0.01
+"""Seconds between two looks for room in the budgets of upstreams."""
+CROWD = 50
+"""Runs that may look so often; with more of them each looks less often, so that all together
+cost no more.
+"""
 SLACK = 0.0001
 """Seconds by which a timer may fire early (rounding, two clocks) and still count as due."""
 
@@ -46,8 +56,12 @@ class Run:
     """One question on its way to several upstreams.
 
     ``timeout`` and ``total`` limit one exchange and the whole run, ``grace`` how long a
-    first negative waits for something better: all in seconds.
+    first negative waits for something better: all in seconds. ``waiting``: the upstreams, best
+    first; ``at_once``: how many of them are asked together when all have been silent.
     """
+
+    strategy = ""
+    """The name of the strategy, for the metrics."""
 
     def __init__(
         self,
@@ -58,15 +72,25 @@ class Run:
         timeout: float,
         total: float,
         grace: float,
+        adaptive: Adaptive,
+        waiting: list[Upstream],
+        at_once: int,
     ) -> None:
         self.question = question
         self._listener = listener
         self._clock = clock
         self._timeout = timeout
         self._grace = grace
+        self._adaptive = adaptive
+        self._at_once = at_once
         self._started = clock.seconds()
         self._end = self._started + total
         self._query = question.upstream_query()
+        self._everybody = waiting
+        self._waiting = waiting  # to be asked, best first
+        self._again = 0  # the next of all to be asked once more
+        self._last_launch = self._started
+        self._in_window = 0
         self._outstanding: dict[Exchange, None] = {}
         self._first_tier = 0
         self._first_tier_left = 0
@@ -75,15 +99,18 @@ class Run:
         self._negative_tier = ""
         self._grace_end = 0.0
         self._asked = 0
+        self._all_rest = False  # no upstream was usable when the first was asked: all are tried
         self._answered = 0
         self._denied = 0  # negatives of the first tier
         self._denying = False  # the client got a negative, and nothing better has come since
         self._agreed = False  # the whole first tier denied: nobody else overturns that
-        self._failed: list[Upstream] = []  # they replied, but not well
+        self._deniers: list[Upstream] = []
+        self._failed: list[tuple[Outcome, float]] = []  # they replied, but not well
         self._reasons: list[str] = []
         self._timer: IDelayedCall | None = None
         self._timer_due = 0.0
         self._busy = False
+        self._wants_room = False  # counted among those that wait for it
         self._over = False
 
     def start(self) -> None:
@@ -93,10 +120,10 @@ class Run:
     def cancel(self) -> None:
         """End the run now, without marks on anybody and without a call to the listener."""
         self._over = True
-        for exchange in list(self._outstanding):
-            exchange.cancel()
-        self._outstanding.clear()
+        self._drop_outstanding()
         self._disarm()
+        for outcome, asked in self._failed:
+            outcome.upstream.pardon(asked)
 
     def _step(self, now: float) -> float | None:
         """Do what is due at ``now``; return when something else will be, `None` if nothing.
@@ -105,16 +132,96 @@ class Run:
         """
         raise NotImplementedError
 
-    def _finished_asking(self) -> bool:
-        """Say whether no further upstream will be asked."""
-        raise NotImplementedError
+    def _ask_next(self, count: int, tier: str, now: float) -> list[Upstream]:
+        """Ask up to ``count`` of those that wait and whose budget has room; return them.
 
-    def _heard_positive(self) -> None:
-        """Take note of a positive answer before the listener does."""
+        One of them may answer the client first; the others take only what the budget spares.
+        """
+        chosen = self._waiting[:count]
+        for upstream in chosen:
+            if not upstream.unhindered:
+                chosen = self._choose(count, now)
+                break
+        else:
+            self._waiting = self._waiting[count:]
+        if chosen:
+            if self._wants_room:
+                self._wait_no_more()
+            self._asked += len(chosen)
+            self._launch(chosen, tier, now)
+        return chosen
 
-    def _launch(self, upstreams: list[Upstream], tier: str) -> None:
+    def _choose(self, count: int, now: float) -> list[Upstream]:
+        """Take up to ``count`` of those that wait, one by one."""
+        if not self._asked:
+            self._all_rest = all_rest(self._waiting)
+        chosen: list[Upstream] = []
+        passed_over: list[Upstream] = []
+        looked_at = 0
+        for upstream in self._waiting:
+            if len(chosen) == count:
+                break
+            looked_at += 1
+            if not self._all_rest and not upstream.usable(now):
+                continue  # its circuit has opened since, or its trial gone to another run
+            if upstream.has_room(now, first=not self._decided and not chosen):
+                chosen.append(upstream)
+            else:
+                passed_over.append(upstream)
+        self._waiting = passed_over + self._waiting[looked_at:]
+        return chosen
+
+    def _room_at(self, now: float) -> float | None:
+        """Return when to look again for room, at the earliest after `LOOK_AGAIN` seconds; `None`
+        when nobody is left to be asked.
+        """
+        if not self._waiting:
+            if self._wants_room:
+                self._wait_no_more()
+            return None
+        if not self._wants_room:
+            self._wants_room = True
+            self._adaptive.waiting += 1
+        soonest = min(upstream.room_at(now) for upstream in self._waiting)
+        return max(soonest, now + LOOK_AGAIN * max(1.0, self._adaptive.waiting / CROWD))
+
+    def _wait_no_more(self) -> None:
+        self._wants_room = False
+        self._adaptive.waiting -= 1
+
+    def _heard(self, outcome: Outcome, exchange: Exchange) -> None:
+        """Take note of an outcome before anything follows from it."""
+
+    def _ask_again(self, now: float) -> float | None:
+        """Ask silent ones once more when all were asked and nobody has answered: a query or its
+        reply may be lost. Return when to do it next.
+        """
+        if self._decided or self._waiting or not self._outstanding:
+            return None
+        pause = max(AGAIN_AFTER, self._adaptive.window)
+        if self._last_launch + pause > now + SLACK:
+            return self._last_launch + pause
+        replied = {outcome.upstream for outcome, _ in self._failed}
+        silent = [
+            upstream
+            for upstream in self._everybody[self._again :] + self._everybody[: self._again]
+            if upstream not in replied
+            and (self._all_rest or upstream.usable(now))
+            and upstream.has_room(now, first=True)
+        ][: self._at_once]
+        if silent:
+            self._again = self._everybody.index(silent[-1]) + 1
+        self._last_launch = now
+        self._launch(silent, STAGGERED, now)
+        return now + pause
+
+    def _launch(self, upstreams: list[Upstream], tier: str, now: float) -> None:
         self._busy = True
-        self._asked += len(upstreams)
+        if now + SLACK >= self._last_launch + self._adaptive.window:
+            self._in_window = 0
+        self._in_window += len(upstreams)
+        self._last_launch = now
+        self._adaptive.launches_window.see(self._in_window, now)
         if tier == ACTIVE:
             self._first_tier += len(upstreams)
             self._first_tier_left += len(upstreams)
@@ -131,9 +238,9 @@ class Run:
             self._first_tier_left -= 1
         verdict = outcome.verdict
         decided = self._decided
+        self._heard(outcome, exchange)
         if verdict == Verdict.POSITIVE:
             self._answered += 1
-            self._heard_positive()
             if not decided:
                 self._decide(outcome, tier)
             elif not self._agreed:
@@ -141,6 +248,7 @@ class Run:
                 self._listener.more(outcome, tier)
         elif verdict == Verdict.NEGATIVE:
             self._answered += 1
+            self._deniers.append(outcome.upstream)
             self._denied += tier == ACTIVE
             self._note_agreement()
             if not decided and self._negative is None:
@@ -150,32 +258,47 @@ class Run:
         else:
             self._reasons.append(outcome.reason)
             if verdict == Verdict.FAILURE:
-                self._failed.append(outcome.upstream)
+                self._failed.append((outcome, exchange.started))
         if self._busy:
             return
-        if decided and (self._outstanding or not self._finished_asking()):
+        if decided and (self._outstanding or self._waiting):
             return  # the timer sees to the rest
         self._advance()
 
     def _decide(self, outcome: Outcome, tier: str) -> None:
         self._decided = True
+        if self._wants_room:
+            self._wait_no_more()
+        self._adaptive.racing_delay.add(outcome.seconds, self._clock.seconds())
         self._denying = outcome.verdict == Verdict.NEGATIVE
         self._listener.first(outcome, tier)
 
+    def _drop_outstanding(self) -> None:
+        """Cancel what is under way, without a mark: those queries lost a race."""
+        losers, self._outstanding = list(self._outstanding), {}
+        for exchange in losers:
+            exchange.cancel()
+
     def _advance(self) -> None:
-        if self._ended():
+        if self._over:
             return
         now = self._clock.seconds()
         at_end = now + SLACK >= self._end
-        self._expire(now, at_end)
-        self._settle_negative(now)
+        if self._outstanding:
+            self._expire(now, at_end)
+        if self._negative is not None:
+            self._settle_negative(now, at_end=at_end)
         due = None
         if not at_end and not self._ended():
             due = self._step(now)
-            self._settle_negative(now)
+            if self._negative is not None:
+                self._settle_negative(now)
+            if not self._ended():
+                again = self._ask_again(now)
+                due = again if due is None else due
         if self._ended():  # the listener has cancelled us
             return
-        if not self._outstanding and (at_end or self._finished_asking()):
+        if not self._outstanding and (at_end or not self._waiting):
             self._finish()
         else:
             self._arm(due)
@@ -187,12 +310,13 @@ class Run:
         if self._denying and self._first_tier_left == 0 and self._denied == self._first_tier:
             self._agreed = True
 
-    def _settle_negative(self, now: float) -> None:
+    def _settle_negative(self, now: float, *, at_end: bool = False) -> None:
         negative = self._negative
         if negative is None or self._decided:
             return
-        nobody_left = not self._outstanding and self._finished_asking()
-        if self._first_tier_left == 0 or now + SLACK >= self._grace_end or nobody_left:
+        nobody_left = not self._outstanding and not self._waiting
+        first_tier_denies = self._first_tier_left == 0 and self._denied
+        if first_tier_denies or now + SLACK >= self._grace_end or nobody_left or at_end:
             self._decide(negative, self._negative_tier)
             self._note_agreement()
 
@@ -220,9 +344,13 @@ class Run:
     def _finish(self) -> None:
         self._over = True
         self._disarm()
-        if self._decided:  # a failure that all have in common is the name's, not theirs
-            for upstream in self._failed:
-                upstream.blame()
+        for outcome, asked in self._failed:
+            if self._decided:
+                outcome.upstream.blame(outcome.reason, asked)
+            else:  # a failure that all have in common is the name's, not theirs
+                outcome.upstream.pardon(asked)
+        for upstream in self._deniers:
+            upstream.credit.denied(contradicted=not self._denying and not self._agreed)
         self._listener.ended(self._asked, self._answered, self._reasons)
 
     def _arm(self, due: float | None) -> None:
@@ -249,6 +377,8 @@ class Run:
         self._advance()
 
     def _disarm(self) -> None:
+        if self._wants_room:
+            self._wait_no_more()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

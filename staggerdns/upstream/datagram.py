@@ -13,25 +13,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from errno import (
-    EACCES,
-    EADDRINUSE,
-    EAGAIN,
-    ECONNREFUSED,
-    EMFILE,
-    ENFILE,
-    ENOBUFS,
-    ENOMEM,
-    EPERM,
-)
-
-from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from errno import EADDRINUSE
 
 from staggerdns.upstream.address import Endpoint
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import LOCAL, Exchange, mismatch
+from staggerdns.upstream.exchange import Exchange, error_word, mismatch
+from staggerdns.upstream.readers import Readers
 
 SOCKETS = 8
 QUERIES_PER_SOCKET = 128
@@ -40,7 +27,6 @@ LIFETIME = 60.0
 MAX_REJECTED = 8
 """Messages with a wrong ID that one socket receives before it is replaced."""
 LOWEST_PORT = 1024
-_OUR_OWN = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EACCES, EADDRINUSE))
 _BIND_ATTEMPTS = 16
 _BUFFER = 4096  # more than an upstream may send after we offered 1232 bytes
 _READS_PER_WAKE_UP = 16
@@ -51,12 +37,12 @@ class DatagramTransport:
 
     def __init__(
         self,
-        reactor: IReactorFDSet,
+        readers: Readers,
         endpoint: Endpoint,
         entropy: Entropy,
         rejected: Callable[[str], None],
     ) -> None:
-        self._reactor = reactor
+        self._readers = readers
         self._endpoint = endpoint
         self._entropy = entropy
         self.rejected = rejected
@@ -75,7 +61,7 @@ class DatagramTransport:
                 self._empty(slot)
                 self._socket_in(slot, exchange.started).send(exchange)
         except OSError as error:
-            exchange.error(_reason(error.errno))
+            exchange.error(error_word(error.errno))
 
     def close(self) -> None:
         """Close every socket; exchanges still under way stay unanswered."""
@@ -109,7 +95,7 @@ class DatagramTransport:
         except OSError:
             opened.close()
             raise
-        return _ConnectedSocket(self, self._reactor, opened, self._entropy, now)
+        return _ConnectedSocket(self, self._readers, opened, self._entropy, now)
 
     def _bind_randomly(self, opened: socket.socket, any_address: str) -> None:
         for attempt in range(_BIND_ATTEMPTS):
@@ -135,27 +121,20 @@ class DatagramTransport:
             self._retiring.remove(connected)
             connected.close()
 
-    def lost(self, connected: _ConnectedSocket) -> None:
-        """Replace a socket that the reactor has dropped; called by the socket."""
-        self._retiring.discard(connected)
-        self._sockets = [None if held is connected else held for held in self._sockets]
-        connected.close()
 
-
-@implementer(IReadDescriptor)
 class _ConnectedSocket:
     """One socket and the exchanges that wait on it, by message ID."""
 
     def __init__(
         self,
         transport: DatagramTransport,
-        reactor: IReactorFDSet,
+        readers: Readers,
         connected: socket.socket,
         entropy: Entropy,
         now: float,
     ) -> None:
         self._transport = transport
-        self._reactor = reactor
+        self._readers = readers
         self._socket = connected
         self._entropy = entropy
         self._waiting: dict[bytes, Exchange] = {}
@@ -164,7 +143,7 @@ class _ConnectedSocket:
         self._lost_its_way = False
         self._opened = now
         self.fileno = connected.fileno
-        reactor.addReader(self)
+        readers.add(self)
 
     def spent(self, now: float) -> bool:
         """Say whether the socket should send nothing more."""
@@ -198,8 +177,8 @@ class _ConnectedSocket:
         exchange.message_id = message_id
         exchange.forget = self._forget
 
-    def doRead(self) -> None:
-        """Take the replies that have come; called by the reactor."""
+    def read(self) -> None:
+        """Take the replies that have come, or the error."""
         receive = self._socket.recv
         waiting = self._waiting
         for _ in range(_READS_PER_WAKE_UP):
@@ -208,7 +187,7 @@ class _ConnectedSocket:
             except BlockingIOError:
                 break
             except OSError as error:
-                self._fail(_reason(error.errno))
+                self._fail(error_word(error.errno))
                 break
             exchange = waiting.get(message[:2])
             if exchange is None:
@@ -227,19 +206,9 @@ class _ConnectedSocket:
         if not waiting:
             self._transport.drained(self)
 
-    def connectionLost(self, reason: Failure) -> None:
-        """End what waits here; the reactor drops a descriptor that has an error and no data."""
-        error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._transport.lost(self)
-        self._fail(_reason(error))
-
-    def logPrefix(self) -> str:
-        """Name the socket in the reactor's log."""
-        return "upstream"
-
     def close(self) -> None:
-        """Leave the reactor and close the socket."""
-        self._reactor.removeReader(self)
+        """Close the socket."""
+        self._readers.remove(self)
         self._socket.close()
 
     def _fail(self, reason: str) -> None:
@@ -254,9 +223,3 @@ class _ConnectedSocket:
         del self._waiting[exchange.message_id]
         if not self._waiting:
             self._transport.drained(self)
-
-
-def _reason(error: int | None) -> str:
-    if error == ECONNREFUSED:
-        return "connection refused"
-    return LOCAL if error in _OUR_OWN else "unreachable"

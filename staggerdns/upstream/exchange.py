@@ -7,10 +7,22 @@ own wish and says nothing about the upstream (SPEC section 2).
 
 from __future__ import annotations
 
+from errno import (
+    EACCES,
+    EADDRINUSE,
+    EAGAIN,
+    ECONNREFUSED,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    EPERM,
+)
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
 
+from staggerdns.upstream.health import State
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import OPCODE, QR, RCODE, TC, Rcode, WireError
 from staggerdns.wire.question import Question
@@ -21,6 +33,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local error"
 """The reason of an error of our own machine, which is no mark against an upstream."""
+_OUR_OWN = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EACCES, EADDRINUSE))
 _FAILURES: dict[int, str] = {
     Rcode.NOERROR: "referral",
     Rcode.FORMERR: "formerr",
@@ -71,6 +84,11 @@ class Exchange(Deferred[Outcome]):
         self.message_id = b""  # transport in charge
         self._upstream = upstream
 
+    @property
+    def decides_health(self) -> bool:
+        """Whether the upstream is on trial, or may heal."""
+        return self._upstream.health.state != State.HEALTHY
+
     def reply(self, message: bytes, *, final: bool) -> None:
         """Take a matching reply; a truncated one counts only when it is ``final`` (TCP)."""
         if self.called:
@@ -109,7 +127,7 @@ class Exchange(Deferred[Outcome]):
 
     def _abandon(self) -> None:
         self._leave(timed_out=False)
-        self._upstream.abandoned()
+        self._upstream.abandoned(self)
 
 
 def _cancelled(exchange: Deferred[Outcome]) -> None:
@@ -120,6 +138,13 @@ def _cancelled(exchange: Deferred[Outcome]) -> None:
 
 class _Forget(Protocol):
     def __call__(self, exchange: Exchange, *, timed_out: bool) -> None: ...
+
+
+def error_word(error: int | None) -> str:
+    """Say in one word what an error number of a socket means for an exchange."""
+    if error == ECONNREFUSED:
+        return "connection refused"
+    return LOCAL if error in _OUR_OWN else "unreachable"
 
 
 def _failure(message: bytes) -> str:

@@ -1,39 +1,201 @@
-"""Whether an upstream is worth asking.
+"""Whether an upstream is worth asking: a circuit breaker per upstream (SPEC section 4).
 
-An upstream is usable until `UNHEALTHY_AFTER` replies in a row were failures or network errors.
-Then it rests for `OPEN_FOR` seconds, after which it is asked again: one success makes it
-usable, one more failure sends it back to rest. Negative answers are successes, and a query that
-we cancelled says nothing.
+States and what moves between them:
+
+    healthy    --degraded_after failures in a row-->   degraded
+    degraded   --unhealthy_after failures in a row-->  unhealthy (circuit open)
+    unhealthy  --open_for has passed-->                one trial query
+    trial good -->  degraded;  trial bad --> unhealthy again, for twice as long, up to a cap
+    degraded   --heal_after successes in a row-->      healthy
+
+A failure is a reply that is none (SERVFAIL, REFUSED, malformed) or a network error. NXDOMAIN and
+NODATA are successes, and a query that we cancelled says nothing. Nor does a failure of a query
+that was asked while the circuit was open, or before: it is not the trial, and after an outage of
+our uplink such failures still trickle in. While nobody answers at all the fault is likely the
+uplink's: then circuits open for `OUTAGE_RETRY` only, and trials do not wait for each other. The
+module keeps no clock: times are arguments, in
+seconds of the caller's monotonic clock.
 """
 
 from __future__ import annotations
 
-UNHEALTHY_AFTER = 5
-OPEN_FOR = 30.0
+from dataclasses import dataclass
+from enum import IntEnum
+from math import inf
+
+OUTAGE_RETRY = 0.5
+"""Seconds between two trials of an upstream while no upstream answers."""
+HEALING = 1.0
+"""Seconds after a good reply of a degraded upstream to the next query for its sake."""
+DOUBTFUL = 0.2
+"""Share of contradicted denials above which others are asked first."""
+_DENIALS = 0.05  # the weight of one denial in that share
+
+
+class State(IntEnum):
+    """The state of an upstream, best first; the value is what the metrics show."""
+
+    HEALTHY = 0
+    DEGRADED = 1
+    UNHEALTHY = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthRules:
+    """Thresholds in replies in a row; ``open_for`` and ``max_open_for`` in seconds."""
+
+    degraded_after: int
+    unhealthy_after: int
+    open_for: float
+    max_open_for: float
+    heal_after: int
 
 
 class Health:
-    """The health of one upstream; times are seconds of the caller's monotonic clock."""
+    """The health of one upstream. The methods that note something return the new state if it
+    has just changed, else `None`.
+    """
 
-    __slots__ = ("_failures", "_rests_until")
+    __slots__ = (
+        "_rules",
+        "state",
+        "_failures",
+        "_successes",
+        "_open_for",
+        "_open_until",
+        "_trial_until",
+        "_visit_at",
+        "_alone",
+        "_good_since",
+        "last_failed",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, rules: HealthRules) -> None:
+        self._rules = rules
+        self.state = State.HEALTHY
         self._failures = 0
-        self._rests_until = 0.0
+        self._successes = 0
+        self._open_for = rules.open_for
+        self._open_until = 0.0
+        self._trial_until = 0.0  # no other trial before then
+        self._visit_at = 0.0
+        self._alone = True
+        self._good_since = 0.0
+        self.last_failed = inf
+        """When the query was asked that failed last, with no success since."""
 
     def usable(self, now: float) -> bool:
-        """Say whether the upstream should be asked at ``now``."""
-        return self._failures < UNHEALTHY_AFTER or now >= self._rests_until
+        """Say whether the upstream should be asked at ``now``: not while its circuit is open,
+        and only once when the time for a trial has come.
+        """
+        if self.state != State.UNHEALTHY:
+            return True
+        return now >= self._open_until and now >= self._trial_until
 
-    def succeeded(self) -> bool:
-        """Note a good reply; return whether it ended a rest."""
-        recovered = self._failures >= UNHEALTHY_AFTER
+    def wants_visit(self, now: float) -> bool:
+        """Say whether a query should go there for the sake of its health alone: a trial that is
+        due, or one that may heal a degraded upstream which nobody asks otherwise.
+        """
+        if self.state == State.UNHEALTHY:
+            return self.usable(now)
+        return self.state == State.DEGRADED and now >= self._visit_at
+
+    def asked(self, now: float) -> None:
+        """Note that a query is on its way: the trial, if the time for one has come."""
+        self._visit_at = now + self._rules.open_for
+        if self.state == State.UNHEALTHY and now >= self._open_until:
+            self._trial_until = inf if self._alone else now + OUTAGE_RETRY
+
+    def abandoned(self, asked: float) -> None:
+        """Note that a query of the time ``asked`` says nothing: if it was the trial, another may
+        follow.
+        """
+        if asked >= self._open_until:
+            self._trial_until = 0.0
+
+    def succeeded(self, now: float, asked: float) -> State | None:
+        """Note a good reply to a query of the time ``asked``."""
+        self._good_since = max(self._good_since, asked)
         self._failures = 0
-        return recovered
+        self.last_failed = inf
+        if self.state is State.HEALTHY:
+            return None
+        self._trial_until = 0.0
+        self._visit_at = now + HEALING
+        self._open_until = min(self._open_until, now)
+        self._successes += 1
+        if self._successes >= self._rules.heal_after:
+            self._open_for = self._rules.open_for
+            return self._become(State.HEALTHY)
+        return self._become(State.DEGRADED)
 
-    def failed(self, now: float) -> bool:
-        """Note a bad reply; return whether the upstream has just become unhealthy."""
+    def failed(self, now: float, asked: float, *, alone: bool) -> State | None:
+        """Note a bad reply to a query of the time ``asked``. ``alone``: other upstreams are doing
+        better; when all fail at once the fault is likely our own uplink, and the circuit opens for
+        a moment only.
+        """
+        if asked < self._open_until or asked < self._good_since:
+            return None  # what came since says more
+        self.last_failed = asked
+        self._visit_at = now + self._rules.open_for
         self._failures += 1
-        if self._failures >= UNHEALTHY_AFTER:
-            self._rests_until = now + OPEN_FOR
-        return self._failures == UNHEALTHY_AFTER
+        self._successes = 0
+        if self.state == State.UNHEALTHY:
+            if alone and self._alone:
+                self._open_for = min(2 * self._open_for, self._rules.max_open_for)
+            self._rest(now, alone=alone)
+            return None
+        if self._failures >= self._rules.unhealthy_after:
+            self._rest(now, alone=alone)
+            return self._become(State.UNHEALTHY)
+        if self._failures >= self._rules.degraded_after:
+            return self._become(State.DEGRADED)
+        return None
+
+    def _rest(self, now: float, *, alone: bool) -> None:
+        self._alone = alone
+        self._trial_until = 0.0
+        self._open_until = now + (self._open_for if alone else min(self._open_for, OUTAGE_RETRY))
+
+    def _become(self, state: State) -> State | None:
+        if state == self.state:
+            return None
+        if state != State.DEGRADED or self.state == State.HEALTHY:
+            self._successes = 0
+        self.state = state
+        return state
+
+
+class Credit:
+    """Whether an upstream's denials can be believed: how often others contradict them.
+
+    One that denies what exists, quickly, would sit in the active tier for ever and leave its work
+    to the other one there.
+    """
+
+    __slots__ = ("_contradicted",)
+
+    def __init__(self) -> None:
+        self._contradicted = 0.0
+
+    def denied(self, *, contradicted: bool) -> None:
+        """Note a denial, and whether somebody else knew better."""
+        self._contradicted += _DENIALS * (contradicted - self._contradicted)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether more than `DOUBTFUL` of its denials were contradicted of late."""
+        return self._contradicted > DOUBTFUL
+
+
+class Uplink:
+    """What all upstreams of a program have in common: the way out.
+
+    ``last_worked``: when the latest query was asked that anybody answered well. An upstream that
+    failed since is not alone with that: the uplink is likely at fault.
+    """
+
+    __slots__ = ("last_worked",)
+
+    def __init__(self) -> None:
+        self.last_worked = -inf

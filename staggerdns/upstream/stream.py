@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from staggerdns.upstream.address import Endpoint
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import Exchange, mismatch
+from staggerdns.upstream.exchange import Exchange, error_word, mismatch
 
 
 class StreamTransport:
@@ -75,10 +75,10 @@ class _Attempt(ClientFactory):
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         """End the exchange: no connection."""
-        if reason.check(error.ConnectionRefusedError):
-            self.failed("connection refused")
+        if reason.check(error.TimeoutError):
+            self.failed("timeout")
         else:
-            self.failed("timeout" if reason.check(error.TimeoutError) else "unreachable")
+            self.failed(error_word(getattr(reason.value, "osError", None)))
 
     def failed(self, reason: str) -> None:
         """End the exchange with a network error, unless it has ended."""

@@ -9,48 +9,54 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IReactorFDSet, IReactorTCP, IReactorTime
-from zope.interface import Interface
+from twisted.internet.interfaces import IReactorTCP, IReactorTime
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Distribution, Metrics
 from staggerdns.upstream.address import UpstreamAddress
+from staggerdns.upstream.budget import Budget, BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import LOCAL, Exchange, Outcome
-from staggerdns.upstream.health import Health
+from staggerdns.upstream.health import Credit, Health, HealthRules, State, Uplink
 from staggerdns.upstream.latency import Latency
+from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.stream import StreamTransport
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
 
-
-class INetworkReactor(IReactorFDSet, IReactorTCP, Interface):
-    """The parts of a reactor that transports need."""
+_HEALTHY, _, _UNHEALTHY = State
 
 
 class Upstream:
     """A resolver that we forward to.
 
-    ``address``: where it is. ``timeout``: seconds for opening a TCP connection. ``rng``:
-    returns that many random bytes, unpredictable in production.
+    ``address``: where it is. ``readers`` watch its UDP sockets. ``timeout``: seconds for opening a
+    TCP connection. ``rng``: returns that many random bytes, unpredictable in production.
     """
 
     def __init__(
         self,
         address: UpstreamAddress,
         *,
-        reactor: INetworkReactor,
+        reactor: IReactorTCP,
+        readers: Readers,
         clock: IReactorTime,
         rng: Callable[[int], bytes],
         timeout: float,
+        alpha: float,
+        health: HealthRules,
+        budget: BudgetRules,
         metrics: Metrics,
         journal: Journal,
     ) -> None:
         self.name = str(address)
-        self.latency = Latency()
-        self._health = Health()
+        self.latency = Latency(alpha)
+        self.health = Health(health)
+        self.credit = Credit()
+        self._budget = Budget(budget)
+        self.uplink = Uplink()
         self._clock = clock
         self._journal = journal
         self._inflight = 0
@@ -61,28 +67,57 @@ class Upstream:
         self._stream = StreamTransport(reactor, address.endpoint, entropy, self._reject, timeout)
         self._transport: DatagramTransport | StreamTransport = self._stream
         if address.transport == "udp":
-            self._transport = DatagramTransport(reactor, address.endpoint, entropy, self._reject)
+            self._transport = DatagramTransport(readers, address.endpoint, entropy, self._reject)
         metrics.upstream_inflight.read_from(lambda: self._inflight, self.name)
         metrics.upstream_usable.read_from(lambda: float(self.usable(clock.seconds())), self.name)
-        metrics.upstream_latency.read_from(lambda: self.latency.seconds, self.name)
+        metrics.upstream_state.read_from(lambda: self.health.state, self.name)
+        metrics.upstream_latency.read_from(lambda: self.latency.mean(clock.seconds()), self.name)
+        metrics.upstream_rate.read_from(lambda: self._budget.rate, self.name)
+        self.skipped = metrics.staggered_skipped.cell(self.name)
+        self._changes = {
+            state: metrics.upstream_changes.cell(self.name, state.name.lower()) for state in State
+        }
 
     def usable(self, now: float) -> bool:
         """Say whether the upstream should be asked at ``now``, in seconds of the clock."""
-        return self._health.usable(now)
+        return self.health.usable(now)
+
+    @property
+    def unhindered(self) -> bool:
+        """Whether health and budget would let any query go now; quick to say."""
+        budget = self._budget
+        return (
+            self._inflight < budget.spare_places
+            and not budget.rate
+            and self.health.state is not _UNHEALTHY
+        )
+
+    def has_room(self, now: float, *, first: bool) -> bool:
+        """Say whether the budget lets one more query go; ``first``: a client waits for it."""
+        return self._budget.has_room(now, self._inflight, first=first)
+
+    def room_at(self, now: float) -> float:
+        """Return the earliest time at which the budget may have room for a first answer."""
+        return self._budget.room_at(now)
 
     def ask(self, question: Question, query: bytes, tier: str) -> Exchange:
         """Send ``query`` (a message without its ID) and return the exchange.
 
         ``tier`` labels the metrics. The exchange may have ended already when this returns.
         """
-        exchange = Exchange(self, question, query, tier, self._clock.seconds())
+        now = self._clock.seconds()
+        exchange = Exchange(self, question, query, tier, now)
         self._inflight += 1
+        self._budget.spend(now)
+        if self.health.state is not _HEALTHY:
+            self.health.asked(now)
         self._transport.send(exchange)
         return exchange
 
     def ask_again_over_stream(self, exchange: Exchange) -> None:
         """Repeat over TCP a query whose reply was truncated (RFC 7766 section 5)."""
         self._truncated.value += 1
+        self._budget.spend(self._clock.seconds())
         self._stream.send(exchange)
 
     def finished(
@@ -100,45 +135,67 @@ class Upstream:
             )
         distribution.observe(seconds)
         if verdict <= Verdict.NEGATIVE:
-            self.latency.add(seconds)
-            if self._health.succeeded():
-                self._journal.info("upstream {upstream} is usable again", upstream=self.name)
+            self.latency.add(seconds, now)
+            if exchange.started > self.uplink.last_worked:  # noqa: PLR1730 (max() is slower)
+                self.uplink.last_worked = exchange.started
+            change = self.health.succeeded(now, exchange.started)
+            if change is not None:
+                self._note_change(change, "")
         elif verdict == Verdict.NETWORK_ERROR and reason != LOCAL:
-            if reason == "timeout":
-                self.latency.add(seconds)
-            self._mark(now, reason)
+            if reason == "timeout":  # a lost packet is no measurement: a hint, and a small one
+                self.latency.add(min(seconds, 2 * self.latency.mean(now)), now)
+            self._mark(now, exchange.started, reason)
+        elif verdict == Verdict.NETWORK_ERROR:
+            self.health.abandoned(exchange.started)
+        elif reason == "refused":
+            self._budget.refused(now)
+        # What a failing reply says depends on the others: see blame() and pardon().
         return Outcome(self, verdict, answer, reason, seconds)
 
-    def blame(self) -> None:
-        """Mark a failing reply to a question that others answered well; called by the run."""
-        self._mark(self._clock.seconds(), "failing replies")
+    def blame(self, reason: str, asked: float) -> None:
+        """Mark a failing reply to a query of the time ``asked`` that others answered well; called
+        by the run.
+        """
+        self._mark(self._clock.seconds(), asked, reason)
 
-    def abandoned(self) -> None:
-        """Note that an exchange was cancelled, which is no mark; called by the exchange."""
+    def pardon(self, asked: float) -> None:
+        """Take a failing reply to a query of the time ``asked`` for none of its own fault: nobody
+        answered well; called by the run.
+        """
+        self.health.abandoned(asked)
+
+    def abandoned(self, exchange: Exchange) -> None:
+        """Note that an exchange was cancelled, which is no mark; called by the exchange.
+
+        If it had taken longer than usual already, that is a measurement all the same.
+        """
+        now = self._clock.seconds()
+        waited = now - exchange.started
+        if waited > self.latency.mean(now):
+            self.latency.add(waited, now)
         self._inflight -= 1
+        self.health.abandoned(exchange.started)
 
     def close(self) -> None:
         """Close all sockets."""
         self._transport.close()
         self._stream.close()
 
-    def _mark(self, now: float, reason: str) -> None:
-        if self._health.failed(now):
-            self._journal.warn(
-                "upstream {upstream} rests after failures in a row, the last: {reason}",
-                upstream=self.name,
-                reason=reason,
-            )
+    def _mark(self, now: float, asked: float, reason: str) -> None:
+        alone = self.uplink.last_worked >= min(self.health.last_failed, asked)
+        change = self.health.failed(now, asked, alone=alone)
+        if change is not None:
+            self._note_change(change, reason)
+
+    def _note_change(self, state: State, reason: str) -> None:
+        self._changes[state].value += 1
+        tell = self._journal.info if state == State.HEALTHY else self._journal.warn
+        tell(
+            "upstream {upstream} is {state}{because}",
+            upstream=self.name,
+            state=state.name.lower(),
+            because=f" ({reason})" if reason else "",
+        )
 
     def _reject(self, reason: str) -> None:
         self._metrics.upstream_rejected.cell(self.name, reason).value += 1
-
-
-def order(upstreams: list[Upstream], now: float) -> list[Upstream]:
-    """Return the upstreams to ask, best first: the usable ones, or all when none is."""
-    usable = [upstream for upstream in upstreams if upstream.usable(now)]
-    return sorted(usable or upstreams, key=_by_latency)
-
-
-def _by_latency(upstream: Upstream) -> float:
-    return upstream.latency.seconds

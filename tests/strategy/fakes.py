@@ -22,11 +22,17 @@ from staggerdns.resolver.cache import AnswerCache, CacheLimits
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
+from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
 from staggerdns.strategy.parallel import Pace, Parallel
+from staggerdns.strategy.strategies import Strategies
+from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.address import parse_upstream
+from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.exchange import Exchange
+from staggerdns.upstream.health import HealthRules
 from staggerdns.upstream.upstream import Upstream
+from staggerdns.upstream.upstreams import Upstreams
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import from_labels
 from staggerdns.wire.question import Question, make_question
@@ -36,7 +42,16 @@ NOERROR, FORMERR, SERVFAIL, NXDOMAIN, REFUSED = 0, 1, 2, 3, 5
 START = 1000.0
 """Seconds on the clock when a test begins: never 0, which could hide a missing "now"."""
 
-_ENDLESS = 5_000  # far more calls than any test makes
+ALPHA = 0.2
+"""The weight of a new measurement, as the configuration has it."""
+HEALTH = HealthRules(
+    degraded_after=3, unhealthy_after=5, open_for=30.0, max_open_for=600.0, heal_after=2
+)
+BUDGET = BudgetRules(max_inflight=1000, queries_per_second=0, burst=100)
+RACING = RacingNumbers(delay=0.1, min_delay=0.02, max_delay=0.2, max_step=0.01)
+SEQUENTIAL = SequentialNumbers(timeout=1.0, min_timeout=0.5, max_timeout=2.0)
+
+_ENDLESS = 200_000  # far more calls than any test makes
 _TO_THE_QUESTION = b"\xc0\x0c"
 
 
@@ -194,14 +209,26 @@ class ScriptedUpstream(Upstream):
     """A real upstream but for its transport."""
 
     def __init__(
-        self, index: int, act: Act, clock: Clock, launches: list[Launch], metrics: Metrics
+        self,
+        index: int,
+        act: Act,
+        clock: Clock,
+        launches: list[Launch],
+        metrics: Metrics,
+        *,
+        health: HealthRules = HEALTH,
+        budget: BudgetRules = BUDGET,
     ) -> None:
         super().__init__(
             parse_upstream(f"192.0.2.{index + 1}"),
             reactor=cast("Any", None),
+            readers=cast("Any", None),
             clock=clock,
             rng=bytes,
             timeout=3.0,
+            alpha=ALPHA,
+            health=health,
+            budget=budget,
             metrics=metrics,
             journal=Journal(),
         )
@@ -210,7 +237,13 @@ class ScriptedUpstream(Upstream):
     @property
     def marks(self) -> int:
         """Failures in a row that count against it."""
-        return self._health._failures
+        return self.health._failures
+
+    def open_circuit(self) -> None:
+        """Note failures until the upstream rests."""
+        now = self._clock.seconds()
+        for _ in range(HEALTH.unhealthy_after):
+            self.health.failed(now, now, alone=True)
 
     @property
     def inflight(self) -> int:
@@ -284,22 +317,55 @@ class Stage:
         limits: CacheLimits | None = None,
         rules: PoolRules | None = None,
         level: str = "debug",
+        strategy: str = "parallel",
+        health: HealthRules = HEALTH,
+        budget: BudgetRules = BUDGET,
+        racing: RacingNumbers = RACING,
+        max_concurrent: int = 4,
+        rng: Callable[[int], bytes] = bytes,
     ) -> None:
         self.clock = Clock()
         self.clock.advance(START)
         self.metrics = Metrics()
         self.launched: list[Launch] = []
-        self.upstreams = [
-            ScriptedUpstream(index, act, self.clock, self.launched, self.metrics)
+        members = [
+            ScriptedUpstream(
+                index,
+                act,
+                self.clock,
+                self.launched,
+                self.metrics,
+                health=health,
+                budget=budget,
+            )
             for index, act in enumerate(acts)
         ]
+        self.upstreams = members
         journal = Journal(level)
-        self.strategy = Parallel(
-            self.upstreams, pace or Pace(), timeout, self.clock, self.metrics, journal
+        self.peaks = [0] * len(acts)  # queries under way at each upstream, the most so far
+        self.peak = 0  # and at all together
+        self.adaptive = Adaptive(racing, ALPHA, window=(pace or Pace()).stagger_delay)
+        tools = Tools(
+            upstreams=Upstreams(members),
+            timeout=timeout,
+            adaptive=self.adaptive,
+            clock=self.clock,
+            rng=rng,
+            metrics=self.metrics,
+            journal=journal,
         )
+        self.strategies = Strategies(
+            strategy, tools, pace or Pace(), SEQUENTIAL, max_concurrent=max_concurrent
+        )
+        self.strategy: Parallel = self.strategies._parallel
         self.cache = AnswerCache(limits or CacheLimits(), self.clock, self.metrics)
         self.forwarder = Forwarder(
-            self.strategy, self.cache, rules or PoolRules(), self.clock, self.metrics, journal
+            self.strategies.chosen,
+            self.cache,
+            rules or PoolRules(),
+            self.clock,
+            self.metrics,
+            journal,
         )
         self.cache.refresh = self.forwarder.refresh
 
@@ -361,15 +427,21 @@ class Stage:
         while clock.calls:
             steps += 1
             assert steps < _ENDLESS, "a timer that sets itself for the same moment, again and again"
-            due = min(call.getTime() for call in clock.calls)
+            due = clock.calls[0].getTime()  # they are in order
             if due > end:
                 return
             # `Clock.advance` would show every call the time at the end of the step.
             clock.rightNow = max(due, clock.rightNow)
             clock.advance(0)
+            self.peaks = [
+                max(peak, upstream.inflight)
+                for peak, upstream in zip(self.peaks, self.upstreams, strict=True)
+            ]
+            self.peak = max(self.peak, sum(upstream.inflight for upstream in self.upstreams))
 
     def assert_nothing_left(self) -> None:
         """Assert that no timer, query or collection is left."""
         assert self.clock.getDelayedCalls() == []
         assert [upstream.inflight for upstream in self.upstreams] == [0] * len(self.upstreams)
         assert self.running == 0
+        assert self.adaptive.waiting == 0

@@ -6,6 +6,7 @@ What should have happened is worked out from the recorded launches and the scrip
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.strategy.parallel import Pace
-from staggerdns.strategy.run import ACTIVE, SLACK, STAGGERED
+from staggerdns.strategy.run import ACTIVE, AGAIN_AFTER, SLACK, STAGGERED
 
 from .fakes import (
     AAAA,
@@ -140,9 +141,9 @@ class Expected:
         negatives: list[float] = []
         active_ends: list[float] = []
         self.failed_tier = True
-        denied = True
+        denied, active_negative = True, False
         # While somebody is still to be asked, nothing is lost.
-        self.last = 0.0 if len(stage.launched) == len(upstreams) else float(total)
+        self.last = 0.0 if len(stage.launched) >= len(upstreams) else float(total)
         for at, index, tier in stage.launched:
             script = upstreams[index]
             end, worth = total + 1, FAILURE
@@ -161,12 +162,17 @@ class Expected:
                 active_ends.append(end)
                 self.failed_tier &= worth == FAILURE
                 denied &= worth == NEGATIVE
+                active_negative |= worth == NEGATIVE
         self.active_end = max(active_ends)
         self.best = min(self.positive, default=None)
         self.negative: float | None = None
         if negatives:
             first = min(negatives)
-            self.negative = min(first + numbers.grace, max(first, self.active_end), total)
+            self.negative = min(first + numbers.grace, total)
+            if active_negative:
+                self.negative = min(self.negative, max(first, self.active_end))
+            elif len(stage.launched) >= len(upstreams):  # nobody is left who could know better
+                self.negative = min(self.negative, self.last)
         # By how much the whole active tier's "no" came before any "yes"; less than 0: it came
         # too late, or not at all.
         self.agreed_by = float("-inf")
@@ -244,8 +250,12 @@ def _check_pacing(stage: Stage, expected: Expected, numbers: Numbers) -> None:
 def _check_everybody_is_asked(
     stage: Stage, expected: Expected, count: int, numbers: Numbers
 ) -> None:
-    asked = [upstream for _, upstream in stage.launches]
-    assert len(asked) == len(set(asked)), "somebody was asked twice"
+    asked = [upstream for _, upstream in stage.launches][:count]
+    assert len(asked) == len(set(asked)), "somebody was asked twice before all were asked"
+    pause = max(1000 * AGAIN_AFTER, numbers.stagger) - TOLERANCE
+    for (before, _), (at, _) in itertools.pairwise(stage.launches[count - 1 :]):
+        assert at == before or at >= before + pause, "asked again too soon"
+        assert at < expected.at + TOLERANCE, "asked again after the answer"
     batches = -(-(count - numbers.active) // numbers.batch)
     if batches > 0:
         # The earliest of the three causes; the pace yields to a failed active tier alone.

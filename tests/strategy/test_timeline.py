@@ -8,11 +8,11 @@ import pytest
 
 from staggerdns.strategy.parallel import Pace
 from staggerdns.strategy.run import ACTIVE, STAGGERED
-from staggerdns.upstream.health import UNHEALTHY_AFTER
 from staggerdns.wire.answer import Failed, Pool
 from staggerdns.wire.constants import Ede
 
 from .fakes import (
+    HEALTH,
     MX,
     NOERROR,
     NXDOMAIN,
@@ -181,6 +181,15 @@ def test_negative_when_all_active_have_answered(active: Sequence[Act], at: float
     assert client.entry.answer.negative
 
 
+@pytest.mark.parametrize(("good", "at", "rcode"), [(25, 30, NOERROR), (40, 40, NXDOMAIN)])
+def test_negative_when_the_active_tier_has_failed(good: float, at: float, rcode: int) -> None:
+    """A denial of the staggered tier has the grace: a failed active tier agreed to nothing."""
+    stage = Stage(fails(5), fails(5), negative(5), says_own(3, good), SILENT)
+    client = stage.ask()
+    stage.run()
+    assert (client.at, client.rcode) == (at, rcode)
+
+
 @pytest.mark.parametrize("rcode", [NXDOMAIN, NOERROR])
 def test_negative_never_waits_for_the_staggered_tier(rcode: int) -> None:
     """A negative comes in about one round trip while the rest is still to be asked."""
@@ -203,7 +212,7 @@ def test_negative_of_the_staggered_tier_has_its_grace_too() -> None:
 def test_negatives_are_no_marks() -> None:
     """NXDOMAIN and NODATA are healthy answers, however many."""
     stage = Stage(negative(5), negative(5, NOERROR))
-    for index in range(2 * UNHEALTHY_AFTER):
+    for index in range(2 * HEALTH.unhealthy_after):
         stage.ask(stage.question(f"n{index}.example"))
     stage.run()
     assert [upstream.marks for upstream in stage.upstreams] == [0, 0]
@@ -263,15 +272,16 @@ def test_total_timeout() -> None:
 
 
 def test_total_timeout_keeps_what_came() -> None:
-    """The end of the collection takes nothing back; whoever was hardly asked gets no mark."""
-    pace = Pace(total_collect_timeout=0.4)
-    stage = Stage(says_own(0, 10), says_own(1, 390), *[SILENT] * 6, pace=pace)
+    """The end of the collection takes nothing back; who had half its time gets a mark."""
+    pace = Pace(total_collect_timeout=0.2)
+    stage = Stage(says_own(0, 10), says_own(1, 190), *[SILENT] * 6, pace=pace)
     client = stage.ask()
     stage.run()
-    assert stage.now == 400
+    assert stage.now == 200
     assert client.addresses == [own(0)]
     assert stage.pool() == [own(0), own(1)]
-    assert [upstream.marks for upstream in stage.upstreams] == [0] * 8
+    # Batches at 50, 100 and 150 ms: 150, 100 and 50 ms of the 200.
+    assert [upstream.marks for upstream in stage.upstreams] == [0, 0, 1, 1, 1, 1, 0, 0]
     stage.assert_nothing_left()
 
 
@@ -388,14 +398,12 @@ def test_unmergeable_falls_back_and_fails_like_any_other() -> None:
 def test_unhealthy_upstreams_are_not_asked() -> None:
     """Only usable upstreams are asked; when none is, all are."""
     stage = Stage(*[says_own(index, 5) for index in range(4)])
-    for _ in range(UNHEALTHY_AFTER):
-        stage.upstreams[0]._health.failed(stage.clock.seconds())
+    stage.upstreams[0].open_circuit()
     stage.ask()
     stage.run()
     assert sorted(upstream for _, upstream in stage.launches) == [1, 2, 3]
     for upstream in stage.upstreams:
-        for _ in range(UNHEALTHY_AFTER):
-            upstream._health.failed(stage.clock.seconds())
+        upstream.open_circuit()
     stage.ask(stage.question("other.example"))
     stage.run()
     assert sorted(upstream for _, upstream in stage.launches[3:]) == [0, 1, 2, 3]
@@ -405,7 +413,7 @@ def test_the_fastest_are_active() -> None:
     """Upstreams are asked in the order of their average time; unknown ones count 200 ms."""
     stage = Stage(says_own(0, 250), says_own(1, 30), says_own(2, 20), says_own(3, 201))
     for index, seconds in enumerate((0.25, 0.03, 0.02)):
-        stage.upstreams[index].latency.add(seconds)
+        stage.upstreams[index].latency.add(seconds, stage.clock.seconds())
     stage.ask()
     stage.run()
     assert stage.launches == [(0, 2), (0, 1), (50, 3), (50, 0)]

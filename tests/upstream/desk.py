@@ -15,9 +15,10 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.datagram import DatagramTransport
+from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.question import Question, make_question
-from tests.strategy.fakes import A, name
+from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, A, name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,12 +44,17 @@ class Desk:
         clock: IReactorTime = reactor,
     ) -> None:
         self.metrics = Metrics()
+        self._readers = Readers(reactor, Journal())
         self.upstream = Upstream(
             parse_upstream(scheme + str(endpoint)),
             reactor=reactor,
+            readers=self._readers,
             clock=clock,
             rng=rng,
             timeout=DEADLINE,
+            alpha=ALPHA,
+            health=HEALTH,
+            budget=BUDGET,
             metrics=self.metrics,
             journal=Journal(),
         )
@@ -56,12 +62,18 @@ class Desk:
     @property
     def marks(self) -> int:
         """Failures in a row that count against the upstream."""
-        return self.upstream._health._failures
+        return self.upstream.health._failures
 
     @property
     def readers(self) -> int:
         """The upstream's UDP sockets that the reactor reads."""
-        return len([reader for reader in reactor.getReaders() if _is_ours(reader)])
+        return len(self._readers)
+
+    def close(self) -> None:
+        """Close the upstream; the reactor must know nothing of it then."""
+        self.upstream.close()
+        assert self._readers not in reactor.getReaders()
+        self._readers.close()
 
     @property
     def sockets(self) -> DatagramTransport:
@@ -89,10 +101,6 @@ class Desk:
         return {reason: cell.value for (_, reason), cell in cells.items()}
 
 
-def _is_ours(reader: object) -> bool:
-    return type(reader).__module__ == "staggerdns.upstream.datagram"
-
-
 @contextlib.contextmanager
 def desk(
     endpoint: Endpoint,
@@ -105,7 +113,7 @@ def desk(
     try:
         yield made
     finally:
-        made.upstream.close()
+        made.close()
     assert made.readers == 0
 
 

@@ -1,4 +1,4 @@
-"""Chance, latency, health and order: the numbers behind the choice of upstreams."""
+"""Chance, and which outcomes count for and against an upstream."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import pytest
 
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import LOCAL
-from staggerdns.upstream.health import OPEN_FOR, UNHEALTHY_AFTER, Health
-from staggerdns.upstream.latency import ALPHA, UNKNOWN, Latency
-from staggerdns.upstream.upstream import order
 from staggerdns.wire.verdict import Verdict
 from tests.strategy.fakes import (
+    HEALTH,
     NOERROR,
     REFUSED,
     SILENT,
@@ -68,56 +66,6 @@ def test_below_at_its_limits() -> None:
     assert [entropy.below(3), entropy.below(3)] == [65_534 % 3, 1]
 
 
-def test_latency_is_a_moving_average() -> None:
-    """Unknown counts 200 ms; the first value replaces that; then 0.2 of each new one."""
-    latency = Latency()
-    assert (latency.seconds, latency.measured) == (UNKNOWN, False) == (0.2, False)
-    latency.add(0.1)
-    assert latency.seconds == 0.1
-    latency.add(0.2)
-    assert latency.seconds == pytest.approx(0.12)
-    assert ALPHA == 0.2
-    for _ in range(100):
-        latency.add(0.05)
-    assert latency.seconds == pytest.approx(0.05)
-
-
-def test_unhealthy_at_the_fifth_failure_in_a_row() -> None:
-    """Four failures change nothing; the fifth makes it rest for 30 s, said once."""
-    health = Health()
-    assert [health.failed(10.0) for _ in range(UNHEALTHY_AFTER - 1)] == [False] * 4
-    assert health.usable(10.0)
-    assert health.failed(11.0)
-    assert not health.usable(11.0)
-    assert not health.usable(11.0 + OPEN_FOR - 0.001)
-    assert health.usable(11.0 + OPEN_FOR)
-    assert OPEN_FOR == 30
-
-
-def test_a_success_in_between_starts_the_count_anew() -> None:
-    """Only failures in a row count."""
-    health = Health()
-    for _ in range(10):
-        for _ in range(UNHEALTHY_AFTER - 1):
-            health.failed(0.0)
-        assert not health.succeeded()
-    assert health.usable(0.0)
-
-
-def test_a_failed_trial_opens_it_again() -> None:
-    """After the rest one failure is enough for another rest; one success ends it for good."""
-    health = Health()
-    for _ in range(UNHEALTHY_AFTER):
-        health.failed(0.0)
-    assert health.usable(30.0)
-    assert not health.failed(31.0)
-    assert not health.usable(60.9)
-    assert health.usable(61.0)
-    assert health.succeeded()
-    assert not health.failed(62.0)
-    assert health.usable(62.0)
-
-
 @pytest.mark.parametrize(
     ("act", "marks", "verdict"),
     [
@@ -155,7 +103,7 @@ FAILING = [fails(5), fails(5, REFUSED), garbles(5)]
 def test_failing_replies_of_all_are_no_marks(bad: Act) -> None:
     """What no upstream can answer is the name's fault, however often it is asked."""
     stage = Stage(bad, bad, bad, bad)
-    for index in range(2 * UNHEALTHY_AFTER):
+    for index in range(2 * HEALTH.unhealthy_after):
         stage.ask(stage.question(f"n{index}.example"))
         stage.run()
     assert [upstream.marks for upstream in stage.upstreams] == [0] * 4
@@ -178,7 +126,7 @@ def test_a_failing_reply_where_others_answer_is_a_mark(bad: Act, good: Act) -> N
 def test_a_failing_upstream_rests(bad: Act) -> None:
     """An upstream that fails five questions in a row which others answer is not asked any more."""
     stage = Stage(bad, says_own(1, 20))
-    for index in range(UNHEALTHY_AFTER):
+    for index in range(HEALTH.unhealthy_after):
         assert stage.upstreams[0].usable(stage.clock.seconds())
         stage.ask(stage.question(f"n{index}.example"))
         stage.run()
@@ -198,7 +146,7 @@ def test_network_errors_of_all_are_marks() -> None:
 def test_errors_of_our_own_machine_are_no_marks() -> None:
     """What our own machine would not send says nothing, even where others answered."""
     stage = Stage(unreachable(None, LOCAL), says_own(1, 5))
-    for index in range(2 * UNHEALTHY_AFTER):
+    for index in range(2 * HEALTH.unhealthy_after):
         stage.ask(stage.question(f"n{index}.example"))
         stage.run()
     assert [upstream.marks for upstream in stage.upstreams] == [0, 0]
@@ -212,41 +160,3 @@ def test_a_cancelled_run_blames_nobody() -> None:
     stage.forwarder.close()
     stage.run()
     assert [upstream.marks for upstream in stage.upstreams] == [0, 0, 0]
-
-
-def test_recovery_through_real_questions() -> None:
-    """Five failures: it rests, and is asked again after 30 s; an answer makes it usable."""
-    stage = Stage(fails(5), says_own(1, 20))
-    for index in range(UNHEALTHY_AFTER):
-        assert stage.upstreams[0].usable(stage.clock.seconds())
-        stage.ask(stage.question(f"n{index}.example"))
-        stage.run()
-    assert not stage.upstreams[0].usable(stage.clock.seconds())
-    ended = stage.now
-    stage.ask()
-    stage.run()
-    assert [upstream for _, upstream in stage.launches[-1:]] == [1]
-    stage.script(says_own(0, 5), says_own(1, 20))
-    stage.run_to(ended + 30_000)
-    stage.ask(stage.question("again.example"))
-    stage.run()
-    assert sorted(upstream for _, upstream in stage.launches[-2:]) == [0, 1]
-    assert stage.upstreams[0].marks == 0
-
-
-def test_order() -> None:
-    """Usable ones by their average; equal ones as configured; all when none is usable."""
-    stage = Stage(*[says_own(index, 5) for index in range(4)])
-    first, second, third, fourth = stage.upstreams
-    now = stage.clock.seconds()
-    assert order([*stage.upstreams], now) == [first, second, third, fourth]
-    third.latency.add(0.01)
-    first.latency.add(0.3)
-    assert order([*stage.upstreams], now) == [third, second, fourth, first]
-    for _ in range(UNHEALTHY_AFTER):
-        third._health.failed(now)
-    assert order([*stage.upstreams], now) == [second, fourth, first]
-    for upstream in stage.upstreams:
-        for _ in range(UNHEALTHY_AFTER):
-            upstream._health.failed(now)
-    assert order([*stage.upstreams], now) == [third, second, fourth, first]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +17,7 @@ from twisted.python.failure import Failure
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import parse_upstream
+from staggerdns.upstream.exchange import LOCAL
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import make_question
@@ -23,7 +25,7 @@ from staggerdns.wire.verdict import Verdict
 from tests.harness import behaviours as b
 from tests.harness.ports import free_endpoint
 from tests.harness.scripted import Close, ScriptedUpstream, Send
-from tests.strategy.fakes import A, name, reply, says
+from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, A, name, reply, says
 
 from .desk import desk, no_connections, until
 from .test_datagram import cancelled
@@ -177,9 +179,13 @@ class Line:
         self.upstream = Upstream(
             parse_upstream("tcp://192.0.2.1:5353"),
             reactor=self.reactor,
+            readers=cast("Any", None),
             clock=self.reactor,
             rng=lambda size: b"\x12\x34" * (size // 2),
             timeout=1.5,
+            alpha=ALPHA,
+            health=HEALTH,
+            budget=BUDGET,
             metrics=self.metrics,
             journal=Journal(),
         )
@@ -254,15 +260,38 @@ def test_no_route(problem: type[Exception]) -> None:
     assert [outcome.reason for outcome in line.outcomes] == ["unreachable"]
 
 
+@pytest.mark.parametrize(
+    ("number", "word"),
+    [
+        (errno.EMFILE, LOCAL),
+        (errno.ENOBUFS, LOCAL),
+        (errno.EADDRNOTAVAIL, "unreachable"),
+        (errno.ECONNREFUSED, "connection refused"),
+        (errno.EHOSTUNREACH, "unreachable"),
+    ],
+)
+def test_whose_fault(number: int, word: str) -> None:
+    """No descriptors, no buffers: that is our own machine's fault and no mark."""
+    line = Line()
+    problem = error.getConnectError((number, "as the system says"))
+    line.reactor.tcpClients[0][2].clientConnectionFailed(None, Failure(problem))
+    assert [outcome.reason for outcome in line.outcomes] == [word]
+    assert line.upstream.health._failures == (word != LOCAL)
+
+
 def test_ipv6_address() -> None:
     """IPv6 upstreams are connected to by their normal form."""
     reactor = cast("Any", MemoryReactorClock())
     upstream = Upstream(
         parse_upstream("tcp://[2001:DB8:0::1]:53"),
         reactor=reactor,
+        readers=cast("Any", None),
         clock=reactor,
         rng=bytes,
         timeout=1.0,
+        alpha=ALPHA,
+        health=HEALTH,
+        budget=BUDGET,
         metrics=Metrics(),
         journal=Journal(),
     )

@@ -1,0 +1,1 @@
+"""Replays reply times through the real strategies on a clock that jumps."""

@@ -1,0 +1,130 @@
+"""Numbers that follow what is measured, in bounded steps (SPEC section 4).
+
+Three of them: the delay of `racing`, the timeout per try of `sequential`, and the fallback
+timeout of `parallel` when it is ``auto``. None leaves its bounds, whatever is measured.
+Times are seconds.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from dataclasses import dataclass
+
+from staggerdns.metrics import Maximum
+from staggerdns.upstream.latency import Latency
+
+SAMPLES = 128
+"""Reply times from which the fallback timeout is learnt."""
+ENOUGH_SAMPLES = 16
+"""Fewer say nothing about a 95th percentile."""
+_MARGIN = 1.25
+_SLACK = 0.005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RacingNumbers:
+    """The delay's start and bounds and the largest step, in seconds."""
+
+    delay: float
+    min_delay: float
+    max_delay: float
+    max_step: float
+
+
+class RacingDelay:
+    """How long the first upstream of a race has the field to itself.
+
+    The target is the average time of first answers less half its deviation; every one of them
+    moves the delay towards it by ``max_step`` at the most.
+    """
+
+    __slots__ = ("_numbers", "_latency", "seconds")
+
+    def __init__(self, numbers: RacingNumbers, alpha: float) -> None:
+        self._numbers = numbers
+        self._latency = Latency(alpha)
+        self.seconds = numbers.delay
+
+    def deviation(self, now: float) -> float:
+        """Return the standard deviation at ``now``."""
+        return self._latency.deviation(now)
+
+    def add(self, seconds: float, now: float) -> None:
+        """Take in a reply time measured at ``now``."""
+        numbers, latency = self._numbers, self._latency
+        latency.add(seconds, now)
+        target = latency.mean(now) - latency.deviation(now) / 2
+        target = min(max(target, numbers.min_delay), numbers.max_delay)
+        step = target - self.seconds
+        if abs(step) > numbers.max_step:
+            step = numbers.max_step if step > 0 else -numbers.max_step
+        self.seconds += step
+
+    def average(self, now: float) -> float:
+        """Return the average reply time at ``now``."""
+        return self._latency.mean(now)
+
+
+def batch_numbers(deviation: float, remaining: int) -> tuple[int, float]:
+    """Return size and interval of a racing batch: the table of SPEC section 4."""
+    if deviation < 0.05:
+        return (3 if remaining > 5 else 2), 0.02
+    return (4 if remaining > 5 else 3), 0.015
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequentialNumbers:
+    """The timeout of a try before anything is measured, and its bounds, in seconds."""
+
+    timeout: float
+    min_timeout: float
+    max_timeout: float
+
+
+def try_timeout(numbers: SequentialNumbers, average: float | None) -> float:
+    """Return how long one try may take: 1.5 times the upstream's average, within bounds."""
+    if average is None:
+        return numbers.timeout
+    return min(max(1.5 * average, numbers.min_timeout), numbers.max_timeout)
+
+
+class FallbackTimeout:
+    """How long the active tier has before the others are asked, learnt from how long it takes.
+
+    The 95th percentile of the last `SAMPLES` first answers, with a margin: so a lost packet
+    costs about what a slow answer does.
+    """
+
+    SHORTEST = 0.05
+    LONGEST = 0.3
+
+    def __init__(self) -> None:
+        self._in_order: deque[float] = deque()
+        self._sorted: list[float] = []
+        self.seconds = self.LONGEST
+
+    def add(self, seconds: float) -> None:
+        """Take in the time of a first answer of the active tier."""
+        if len(self._in_order) == SAMPLES:
+            self._sorted.remove(self._in_order.popleft())
+        self._in_order.append(seconds)
+        insort(self._sorted, seconds)
+        if len(self._sorted) >= ENOUGH_SAMPLES:
+            percentile = self._sorted[-(-95 * len(self._sorted) // 100) - 1]
+            self.seconds = min(max(percentile * _MARGIN + _SLACK, self.SHORTEST), self.LONGEST)
+
+
+class Adaptive:
+    """The numbers that all runs of a program share and feed.
+
+    ``window``: seconds within which queries of one name count as started together.
+    """
+
+    def __init__(self, racing: RacingNumbers, alpha: float, *, window: float) -> None:
+        self.window = window
+        self.launches_window = Maximum()
+        self.racing_delay = RacingDelay(racing, alpha)
+        self.fallback = FallbackTimeout()
+        self.waiting = 0
+        """Runs that wait for room in the budgets."""

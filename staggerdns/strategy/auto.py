@@ -1,0 +1,35 @@
+"""Strategy ``auto``: chosen anew for every question, by how many upstreams are usable now."""
+
+from __future__ import annotations
+
+from staggerdns.strategy.run import Listener, Run
+from staggerdns.strategy.strategy import Strategy, Tools
+from staggerdns.wire.question import Question
+
+MOST_FOR_SEQUENTIAL = 1
+MOST_FOR_RACING = 3
+
+
+class Auto:
+    """One usable upstream: ``sequential``; two or three: ``racing``; more: ``parallel``."""
+
+    name = "auto"
+
+    def __init__(
+        self, tools: Tools, sequential: Strategy, racing: Strategy, parallel: Strategy
+    ) -> None:
+        self._tools = tools
+        self._sequential = sequential
+        self._racing = racing
+        self._parallel = parallel
+
+    def ask(self, question: Question, listener: Listener) -> Run:
+        """Return a run of the strategy that suits the health of now."""
+        return self.choose().ask(question, listener)
+
+    def choose(self) -> Strategy:
+        """Return the strategy for now; when no upstream is usable, all of them count."""
+        usable = self._tools.upstreams.usable(self._tools.clock.seconds())
+        if usable <= MOST_FOR_SEQUENTIAL:
+            return self._sequential
+        return self._racing if usable <= MOST_FOR_RACING else self._parallel

@@ -1,0 +1,105 @@
+"""Strategy ``racing``: the best upstream first, the others after an adaptive delay.
+
+(SPEC section 4.) The delay follows the reply times that are measured. A network error of the first
+upstream starts the others at once (an early trigger); an application error does not, but as
+soon as all that were asked have failed the next batch goes without waiting. Batches follow
+the table in `adaptive.batch_numbers`; at most ``max_concurrent`` queries are under way.
+"""
+
+from __future__ import annotations
+
+from staggerdns.strategy.adaptive import batch_numbers
+from staggerdns.strategy.run import ACTIVE, SLACK, STAGGERED, Listener, Run
+from staggerdns.strategy.single import SingleAnswerRun
+from staggerdns.strategy.strategy import Tools
+from staggerdns.upstream.exchange import LOCAL, Exchange, Outcome
+from staggerdns.wire.question import Question
+from staggerdns.wire.verdict import Verdict
+
+
+class Racing:
+    """Starts races; ``max_concurrent`` queries at most, ``grace`` seconds for negatives."""
+
+    name = "racing"
+
+    def __init__(self, tools: Tools, *, max_concurrent: int, grace: float) -> None:
+        self.tools = tools
+        self.max_concurrent = max_concurrent
+        self.grace = grace
+        self.early_triggers = tools.metrics.early_triggers.cell()
+        self.batch_size = 0
+        metrics = tools.metrics
+        metrics.average_latency.read_from(
+            lambda: tools.adaptive.racing_delay.average(tools.clock.seconds())
+        )
+        metrics.racing_delay.read_from(lambda: tools.adaptive.racing_delay.seconds)
+        metrics.racing_deviation.read_from(
+            lambda: tools.adaptive.racing_delay.deviation(tools.clock.seconds())
+        )
+        metrics.racing_batch.read_from(lambda: self.batch_size)
+
+    def ask(self, question: Question, listener: Listener) -> Run:
+        """Return a race for ``question``."""
+        return RacingRun(self, question, listener)
+
+
+class RacingRun(SingleAnswerRun):
+    """One race."""
+
+    strategy = "racing"
+
+    def __init__(self, strategy: Racing, question: Question, listener: Listener) -> None:
+        tools = strategy.tools
+        super().__init__(
+            question,
+            listener,
+            tools.clock,
+            timeout=tools.timeout,
+            total=2 * tools.timeout,
+            grace=strategy.grace,
+            adaptive=tools.adaptive,
+            waiting=tools.upstreams.arranged(tools.clock.seconds()),
+            at_once=1,
+        )
+        self._strategy = strategy
+        self._next_at = 0.0
+        self._all_at_once = False
+
+    def _step(self, now: float) -> float | None:
+        while self._waiting:
+            if not self._asked:
+                self._next_at = now + self._strategy.tools.adaptive.racing_delay.seconds
+                if not self._ask_next(1, ACTIVE, now):
+                    return self._room_at(now)
+                self._visit(now)
+                continue
+            if not self._outstanding:
+                self._next_at = now
+            if self._next_at > now + SLACK:
+                return self._next_at
+            room = self._strategy.max_concurrent - len(self._outstanding)
+            if room <= 0:
+                return None  # whoever answers makes room
+            deviation = self._adaptive.racing_delay.deviation(now)
+            size, interval = batch_numbers(deviation, len(self._waiting))
+            if self._all_at_once:
+                size = room
+            launched = len(self._ask_next(min(size, room), STAGGERED, now))
+            if not launched:
+                return self._room_at(now)
+            self._all_at_once = False
+            self._strategy.batch_size = launched
+            self._next_at = now + interval
+        return None
+
+    def _ask_again(self, now: float) -> float | None:
+        if len(self._outstanding) >= self._strategy.max_concurrent:
+            return None
+        return super()._ask_again(now)
+
+    def _heard(self, outcome: Outcome, exchange: Exchange) -> None:
+        failed = outcome.verdict == Verdict.NETWORK_ERROR and outcome.reason != LOCAL
+        if failed and exchange.tier == ACTIVE and self._waiting:
+            self._strategy.early_triggers.value += 1
+            self._all_at_once = True
+            self._next_at = self._clock.seconds()

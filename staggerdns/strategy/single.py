@@ -1,0 +1,37 @@
+"""Runs that answer with one upstream's records: what racing and one-at-a-time have in common.
+
+Such a run ends with the answer that the client gets: whoever is still asked then has lost, and
+is cancelled without a mark. Only a query on which an upstream's health depends runs on: these
+strategies ask the best, and would never hear that another one has recovered.
+"""
+
+from __future__ import annotations
+
+from staggerdns.strategy.run import STAGGERED, Run
+from staggerdns.upstream.exchange import Exchange, Outcome
+
+
+class SingleAnswerRun(Run):
+    """A run that is over with its first good answer, and with the visit it pays."""
+
+    def _visit(self, now: float) -> None:
+        """Ask one more than the strategy does, whose health wants it."""
+        for upstream in self._waiting:
+            if upstream.health.wants_visit(now) and upstream.has_room(now, first=False):
+                self._waiting = [other for other in self._waiting if other is not upstream]
+                self._asked += 1
+                self._launch([upstream], STAGGERED, now)
+                return
+
+    def _decide(self, outcome: Outcome, tier: str) -> None:
+        self._waiting = []
+        self._agreed = True  # later answers, of visits, change nothing
+        super()._decide(outcome, tier)
+        self._busy = True
+        for loser in [one for one in self._outstanding if not one.decides_health]:
+            self._lose(loser)
+        self._busy = False
+
+    def _lose(self, exchange: Exchange) -> None:
+        del self._outstanding[exchange]
+        exchange.cancel()

@@ -1,0 +1,58 @@
+"""All strategies of a configuration, made together because they share what they learn."""
+
+from __future__ import annotations
+
+from staggerdns.strategy.adaptive import SequentialNumbers
+from staggerdns.strategy.auto import Auto
+from staggerdns.strategy.one_by_one import Random, Sequential
+from staggerdns.strategy.parallel import Pace, Parallel
+from staggerdns.strategy.racing import Racing
+from staggerdns.strategy.statistics import Statistics
+from staggerdns.strategy.strategy import Strategy, Tools
+
+NAMES = ("parallel", "racing", "sequential", "random", "auto")
+
+
+class Strategies:
+    """The five strategies; ``chosen`` is the one that the configuration names."""
+
+    def __init__(
+        self,
+        name: str,
+        tools: Tools,
+        pace: Pace,
+        sequential: SequentialNumbers,
+        *,
+        max_concurrent: int,
+    ) -> None:
+        self._tools = tools
+        self._parallel = Parallel(tools, pace)
+        self._racing = Racing(tools, max_concurrent=max_concurrent, grace=pace.negative_grace)
+        self._sequential = Sequential(tools, sequential)
+        by_name: dict[str, Strategy] = {
+            "parallel": self._parallel,
+            "racing": self._racing,
+            "sequential": self._sequential,
+            "random": Random(tools, sequential),
+            "auto": Auto(tools, self._sequential, self._racing, self._parallel),
+        }
+        self.chosen = by_name[name]
+        tools.metrics.launches_window_max.read_from(
+            lambda: tools.adaptive.launches_window.at(tools.clock.seconds())
+        )
+
+    def statistics(self) -> Statistics:
+        """Return the numbers of now."""
+        tools = self._tools
+        now = tools.clock.seconds()
+        delay = tools.adaptive.racing_delay
+        best = tools.upstreams.arranged(now)[0]
+        return Statistics(
+            average_latency=delay.average(now),
+            deviation=delay.deviation(now),
+            racing_delay=delay.seconds,
+            fallback_timeout=self._parallel.fallback_timeout(),
+            sequential_timeout=self._sequential.try_timeout(best),
+            batch_size=self._racing.batch_size,
+            early_triggers=self._racing.early_triggers.value,
+        )

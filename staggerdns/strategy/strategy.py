@@ -1,0 +1,38 @@
+"""What a strategy is to the rest of the program, and what all strategies are made with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from staggerdns.journal import Journal
+from staggerdns.metrics import Metrics
+from staggerdns.strategy.adaptive import Adaptive
+from staggerdns.strategy.run import Listener, Run
+from staggerdns.upstream.upstreams import Upstreams
+from staggerdns.wire.question import Question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What every strategy works with; ``timeout``: seconds that one exchange may take."""
+
+    upstreams: Upstreams
+    timeout: float
+    adaptive: Adaptive
+    clock: IReactorTime
+    rng: Callable[[int], bytes]
+    metrics: Metrics
+    journal: Journal
+
+
+class Strategy(Protocol):
+    """A way of asking upstreams."""
+
+    name: str
+
+    def ask(self, question: Question, listener: Listener) -> Run:
+        """Return a run that asks ``question``; start it to send the first queries."""

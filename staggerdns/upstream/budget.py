@@ -1,0 +1,127 @@
+"""How much one upstream may be asked: queries in flight, and a token bucket of queries per second.
+
+First answers come before completeness: a query that only completes a pool needs half of the
+bucket left over, so that under a burst the staggered tier waits and the active tier does not.
+An upstream that refuses a lot while it is asked a lot gets fewer queries: its rate falls to a part
+of what it was asked in the last second and recovers slowly (as TCP does with losses).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LOAD = 20
+"""Queries within a second above which a refusal counts as a sign to slow down."""
+REFUSALS = 5
+REFUSED_SHARE = 0.25
+"""Refusals within a second, at least and as a part of its queries, that count as many."""
+_FALL = 0.5
+_RISE = 1.1
+_LEAST_RATE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRules:
+    """The cap on queries in flight; queries per second and at once, 0 for no limit."""
+
+    max_inflight: int
+    queries_per_second: int
+    burst: int
+
+
+class Budget:
+    """The budget of one upstream; times are seconds of the caller's clock."""
+
+    __slots__ = (
+        "_rules",
+        "rate",
+        "_tokens",
+        "_filled",
+        "_second",
+        "_asked",
+        "_asked_before",
+        "_refused",
+        "_slowed",
+        "spare_places",
+    )
+
+    def __init__(self, rules: BudgetRules) -> None:
+        self._rules = rules
+        self.rate = float(rules.queries_per_second)
+        """Queries per second allowed now, 0 for no limit."""
+        self._tokens = float(rules.burst)
+        self._filled = 0.0
+        self._second = 0.0  # when the one that is counted began
+        self._asked = 0  # in this second
+        self._asked_before = 0  # in the one before
+        self._refused = 0  # in this second
+        self._slowed = float("-inf")
+        self.spare_places = (rules.max_inflight + 1) // 2
+        """Queries in flight below which others than first answers may go."""
+
+    def has_room(self, now: float, inflight: int, *, first: bool) -> bool:
+        """Say whether one more query may go; ``first``: a client waits for its answer."""
+        if inflight >= (self._rules.max_inflight if first else self.spare_places):
+            return False
+        if not self.rate:
+            return True
+        self._refill(now)
+        burst = self._burst
+        return self._tokens >= (1 if first else min(burst, burst / 2 + 1))
+
+    def room_at(self, now: float) -> float:
+        """Return the earliest time at which a first answer may be asked for."""
+        if not self.rate:
+            return now
+        self._refill(now)
+        return now + max(0.0, 1 - self._tokens) / self.rate
+
+    def spend(self, now: float) -> None:
+        """Note a query that goes out."""
+        if now >= self._second + 1:
+            second = float(int(now))
+            self._asked_before = self._asked if second == self._second + 1 else 0
+            self._second, self._asked, self._refused = second, 0, 0
+            self._recover()
+        self._asked += 1
+        if self.rate:
+            self._refill(now)
+            self._tokens -= 1
+
+    def refused(self, now: float) -> None:
+        """Note a refusal: many of them under load mean that we ask too much.
+
+        A few mean that some names are refused. One fall a second is enough: refusals of one
+        burst come together.
+        """
+        self._refused += 1
+        load = max(self._asked, self._asked_before)
+        many = self._refused >= max(REFUSALS, REFUSED_SHARE * load)
+        if many and load > LOAD and now >= self._slowed + 1:
+            self._slowed = now
+            self._refill(now)
+            least = min(_LEAST_RATE, self.rate or _LEAST_RATE)
+            self.rate = max(least, _FALL * (min(load, self.rate) if self.rate else load))
+            self._tokens = min(self._tokens, self._burst)
+
+    @property
+    def _burst(self) -> float:
+        burst = float(self._rules.burst)
+        if self.rate == self._rules.queries_per_second:
+            return burst
+        return min(burst, max(2.0, self.rate))  # slowed down
+
+    def _recover(self) -> None:
+        limit = self._rules.queries_per_second
+        if not self.rate:
+            return
+        self.rate *= _RISE
+        if limit and self.rate >= limit:
+            self.rate = float(limit)
+        elif not limit and self.rate > 100 * LOAD:
+            self.rate = 0.0
+
+    def _refill(self, now: float) -> None:
+        if self.rate:
+            self._tokens = min(self._burst, self._tokens + (now - self._filled) * self.rate)
+        self._filled = now

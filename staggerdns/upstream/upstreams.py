@@ -1,0 +1,69 @@
+"""All upstreams of a program: whom to ask first, and the way out that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from staggerdns.upstream.health import State, Uplink
+from staggerdns.upstream.upstream import Upstream
+
+ORDER_FOR = 0.01
+"""Seconds for which an order holds; sorting for every question would cost more than it tells."""
+
+
+class Upstreams:
+    """Knows the order in which ``members`` are asked, and makes them share one uplink."""
+
+    def __init__(self, members: Sequence[Upstream]) -> None:
+        self._members = tuple(members)
+        self._order = list(members)
+        self._order_until = float("-inf")
+        self._uplink = Uplink()
+        for upstream in members:
+            upstream.uplink = self._uplink
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Upstream]:
+        return iter(self._members)
+
+    def arranged(self, now: float) -> list[Upstream]:
+        """Return those to ask, best first: healthy by latency, then degraded, then trials.
+
+        Of equal health, those whose denials the others contradict come last. Those with an open
+        circuit are left out, unless it is open everywhere: then all are tried, trials first.
+        """
+        if now >= self._order_until:
+            self._order_until = now + ORDER_FOR
+            self._order = sorted(
+                self._members,
+                key=lambda upstream: (
+                    upstream.health.state,
+                    upstream.credit.doubtful,
+                    upstream.latency.mean(now),
+                ),
+            )
+        order = self._order
+        if order[-1].health.state == State.UNHEALTHY:
+            usable = [upstream for upstream in order if upstream.usable(now)]
+            if not all_rest(order):
+                return usable
+            return usable + [upstream for upstream in order if upstream not in usable]
+        return order.copy()
+
+    def usable(self, now: float) -> int:
+        """Return how many are worth asking at ``now``: all of them when none is."""
+        if all_rest(self._members):
+            return len(self._members)
+        return sum(upstream.usable(now) for upstream in self._members)
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for upstream in self._members:
+            upstream.close()
+
+
+def all_rest(upstreams: Iterable[Upstream]) -> bool:
+    """Say whether the circuits of all of them are open."""
+    return all(upstream.health.state == State.UNHEALTHY for upstream in upstreams)

@@ -1,0 +1,62 @@
+"""Whom to ask first: the order of all upstreams, and who is believed."""
+
+from __future__ import annotations
+
+from staggerdns.upstream.health import DOUBTFUL, Credit
+from staggerdns.upstream.upstreams import ORDER_FOR, Upstreams
+from tests.strategy.fakes import NOERROR, NXDOMAIN, Stage, negative, says_own
+
+
+def test_an_order_holds_for_a_moment() -> None:
+    """A new measurement changes the order when `ORDER_FOR` is over, not before."""
+    stage = Stage(says_own(0, 5), says_own(1, 5))
+    first, second = stage.upstreams
+    upstreams = Upstreams(stage.upstreams)
+    assert upstreams.arranged(1000.0) == [first, second]
+    second.latency.add(0.01, 1000.0)
+    assert upstreams.arranged(1000.0 + ORDER_FOR / 2) == [first, second]
+    assert upstreams.arranged(1000.0 + ORDER_FOR) == [second, first]
+
+
+def test_an_order_may_be_changed_by_whoever_gets_it() -> None:
+    """Runs take upstreams off their list; the next run has them all the same."""
+    stage = Stage(says_own(0, 5), says_own(1, 5))
+    upstreams = Upstreams(stage.upstreams)
+    upstreams.arranged(1000.0).clear()
+    assert len(upstreams.arranged(1000.0)) == len(upstreams) == 2
+
+
+def test_the_share_of_contradicted_denials() -> None:
+    """More than a fifth makes doubtful; denials that stand bring the share down again."""
+    credit = Credit()
+    told = []
+    for _ in range(8):
+        told.append(credit.doubtful)
+        credit.denied(contradicted=True)
+    assert told == [False] * 5 + [True] * 3, f"1 - 0.95 ** 5 > {DOUBTFUL}"
+    for _ in range(11):
+        credit.denied(contradicted=False)
+    assert not credit.doubtful
+
+
+def test_the_quick_liar_leaves_the_active_tier() -> None:
+    """One that denies everything at once is asked behind the others after a few names, and their
+    answers are what clients get.
+    """
+    stage = Stage(negative(1), says_own(1, 20), says_own(2, 30))
+    for number in range(8):
+        client = stage.ask(stage.question(f"n{number}.example"))
+        stage.run()
+        assert client.rcode == NOERROR
+    *_, (_, one), (_, two), (_, last) = stage.launches
+    assert [one, two, last] == [1, 2, 0]
+
+
+def test_names_that_do_not_exist_cost_no_credit() -> None:
+    """Denials that all agree on leave the quickest first."""
+    stage = Stage(negative(1), negative(20), negative(30))
+    for number in range(12):
+        client = stage.ask(stage.question(f"n{number}.example"))
+        stage.run()
+        assert client.rcode == NXDOMAIN
+    assert not any(upstream.credit.doubtful for upstream in stage.upstreams)
