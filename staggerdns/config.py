@@ -23,6 +23,8 @@ from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_endpoin
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")
+CASE = ("auto", "never")
+"""Values of ``upstream.case_randomization``."""
 _LONGEST = 86_400.0
 _PATH = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
@@ -121,6 +123,7 @@ def _check(config: Config) -> None:
             raise ConfigError(f"ranking.probes[{index}]: {error}") from None
     _check_choice("upstream.strategy", config.upstream.strategy, STRATEGIES)
     _check_choice("upstream.profile", config.upstream.profile, tuple(PROFILES))
+    _check_choice("upstream.case_randomization", config.upstream.case_randomization, CASE)
     _check_bounds(config.upstream)
     _check_choice("log.level", config.log.level, LEVELS)
 

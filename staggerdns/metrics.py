@@ -302,6 +302,12 @@ class Metrics(Collector):
         self.upstream_truncated = Counter(
             "staggerdns_upstream_truncated", "Replies over UDP asked again over TCP", "upstream"
         )
+        self.upstream_repeated = Counter(
+            "staggerdns_upstream_repeated",
+            "Queries repeated because of what a reply lacked",
+            "upstream",
+            "reason",
+        )
         self.cache_entries = Gauge("staggerdns_cache_entries", "Answers in the cache")
         self.cache_evictions = Counter("staggerdns_cache_evictions", "Answers dropped to make room")
         self.sorts = Counter("staggerdns_sorts", "Sorts started, by cause", "trigger")

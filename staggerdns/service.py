@@ -85,6 +85,8 @@ class Chain:
                     rng=rng,
                     timeout=upstream.timeout,
                     alpha=upstream.adaptive.ewma_alpha,
+                    case=upstream.case_randomization == "auto",
+                    cookies=upstream.cookies,
                     health=HealthRules(
                         degraded_after=health.degraded_after,
                         unhealthy_after=health.unhealthy_after,

@@ -121,6 +121,8 @@ class Upstream(_Section, frozen=True, kw_only=True):
     strategy: str = "parallel"
     profile: str = "balanced"
     timeout: Seconds = Seconds(3)
+    case_randomization: str = "auto"
+    cookies: bool = True
     parallel: Parallel = Parallel()
     racing: Racing = Racing()
     sequential: Sequential = Sequential()

@@ -148,13 +148,19 @@ NUMBERS = [
     ("ranking.rtt_cache_ttl", 1, 604_800),
     ("ranking.max_probes_per_second", 1, 1_000_000),
 ]
-BOOLEANS = ["upstream.parallel.merge_private", "ranking.enabled", "ranking.probe_private"]
+BOOLEANS = [
+    "upstream.cookies",
+    "upstream.parallel.merge_private",
+    "ranking.enabled",
+    "ranking.probe_private",
+]
 OTHERS = {
     "server.listen",
     "server.allow",
     "upstream.servers",
     "upstream.strategy",
     "upstream.profile",
+    "upstream.case_randomization",
     "upstream.adaptive.ewma_alpha",
     "ranking.probes",
     "metrics.listen",
@@ -440,6 +446,15 @@ def test_no_profiles() -> None:
         assert all(name in message for name in ("balanced", "latency", "completeness"))
     for wrong in ("null", "5", "[latency]", "{latency: 1}", "no", "[[]]"):
         error("upstream.profile", wrong)
+
+
+def test_case_randomization() -> None:
+    """Auto or never; what else there is, says the error."""
+    for value in ("auto", "never"):
+        assert read("upstream.case_randomization", value) == value
+    for wrong in ("Auto", "on", "off", "1"):
+        error("upstream.case_randomization", wrong)
+    assert "auto or never" in error("upstream.case_randomization", "always")
     for wrong in ("null", "5", "[1]", "latency"):
         message = error_of(
             f"upstream: {{servers: [192.0.2.1], profile: latency, parallel: {wrong}}}"

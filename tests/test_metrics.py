@@ -240,7 +240,12 @@ def test_every_family_moves() -> None:
     front.ask("late.example.")
     look()
     # These need a real upstream, another strategy or a small budget: see the tests below.
-    elsewhere = {"staggerdns_upstream_rejected", "staggerdns_upstream_truncated", *OF_STRATEGIES}
+    elsewhere = {
+        "staggerdns_upstream_rejected",
+        "staggerdns_upstream_truncated",
+        "staggerdns_upstream_repeated",
+        *OF_STRATEGIES,
+    }
     unmoved = {
         name
         for name, kind in families(metrics).items()
@@ -415,6 +420,11 @@ async def test_families_of_the_wire_move() -> None:
         assert value(asked.metrics, "staggerdns_upstream_truncated_total", upstream=name) == 1
         labels = {"upstream": name, "reason": "id"}
         assert value(asked.metrics, "staggerdns_upstream_rejected_total", **labels) == 1
+    old = b.rcode_without_edns("FORMERR")
+    with ScriptedUpstream(old) as server, desk(server.endpoint) as asked:
+        await asked.ask()
+        labels = {"upstream": asked.upstream.name, "reason": "formerr"}
+        assert value(asked.metrics, "staggerdns_upstream_repeated_total", **labels) == 1
 
 
 @pytest.mark.parametrize(

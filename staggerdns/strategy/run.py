@@ -85,7 +85,6 @@ class Run:
         self._at_once = at_once
         self._started = clock.seconds()
         self._end = self._started + total
-        self._query = question.upstream_query()
         self._everybody = waiting
         self._waiting = waiting  # to be asked, best first
         self._again = 0  # the next of all to be asked once more
@@ -226,7 +225,7 @@ class Run:
             self._first_tier += len(upstreams)
             self._first_tier_left += len(upstreams)
         for upstream in upstreams:
-            exchange = upstream.ask(self.question, self._query, tier)
+            exchange = upstream.ask(self.question, tier)
             self._outstanding[exchange] = None
             exchange.addCallbacks(self._take, _swallow_cancellation, callbackArgs=(exchange,))
         self._busy = False

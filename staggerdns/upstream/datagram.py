@@ -33,7 +33,10 @@ _READS_PER_WAKE_UP = 16
 
 
 class DatagramTransport:
-    """Sends exchanges to ``endpoint``; ``rejected`` is told why a message was not accepted."""
+    """Sends exchanges to ``endpoint``.
+
+    ``rejected`` is told why a message was not accepted, ``moved`` which of our addresses is used.
+    """
 
     def __init__(
         self,
@@ -41,11 +44,13 @@ class DatagramTransport:
         endpoint: Endpoint,
         entropy: Entropy,
         rejected: Callable[[str], None],
+        moved: Callable[[str], None],
     ) -> None:
         self._readers = readers
         self._endpoint = endpoint
         self._entropy = entropy
         self.rejected = rejected
+        self._moved = moved
         self._sockets: list[_ConnectedSocket | None] = [None] * SOCKETS
         self._retiring: set[_ConnectedSocket] = set()
 
@@ -92,6 +97,7 @@ class DatagramTransport:
         try:
             self._bind_randomly(opened, "::" if family == socket.AF_INET6 else "0.0.0.0")
             opened.connect((host, self._endpoint.port))
+            self._moved(opened.getsockname()[0])
         except OSError:
             opened.close()
             raise

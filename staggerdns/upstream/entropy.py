@@ -26,6 +26,15 @@ class Entropy:
         self._position = position + 2
         return self._pool[position : position + 2]
 
+    def take_bytes(self, count: int) -> bytes:
+        """Return that many random bytes, at most 4096, each used once."""
+        position = self._position
+        if position + count > len(self._pool):
+            self._pool = self._rng(_POOL_BYTES)
+            position = 0
+        self._position = position + count
+        return self._pool[position : position + count]
+
     def below(self, bound: int) -> int:
         """Return a number from 0 to ``bound`` - 1, all equally likely; ``bound`` <= 65536."""
         fair = 65536 - 65536 % bound

@@ -24,7 +24,7 @@ from twisted.internet.defer import Deferred
 
 from staggerdns.upstream.health import State
 from staggerdns.wire.answer import Answer
-from staggerdns.wire.constants import OPCODE, QR, RCODE, TC, Rcode, WireError
+from staggerdns.wire.constants import HEADER_SIZE, OPCODE, QR, RCODE, TC, Rcode, WireError
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict, judge
 
@@ -69,7 +69,8 @@ class Outcome:
 class Exchange(Deferred[Outcome]):
     """A question on its way to one upstream: a Deferred of the `Outcome`.
 
-    ``query``: the message without its ID, ready to send. Cancel it to give up without a mark.
+    ``query``: the message without its ID, ready to send; ``repeated``: it has been sent before.
+    Cancel it to give up without a mark.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Exchange(Deferred[Outcome]):
         self.started = started
         self.forget: _Forget | None = None  # these two are set by the
         self.message_id = b""  # transport in charge
+        self.repeated = False
         self._upstream = upstream
 
     @property
@@ -90,11 +92,13 @@ class Exchange(Deferred[Outcome]):
         return self._upstream.health.state != State.HEALTHY
 
     def reply(self, message: bytes, *, final: bool) -> None:
-        """Take a matching reply; a truncated one counts only when it is ``final`` (TCP)."""
+        """Take a matching reply; ``final``: it came over a stream, which nobody can forge."""
         if self.called:
             return
-        if message[2] << 8 & TC and not final:
-            self._upstream.ask_again_over_stream(self)
+        upstream = self._upstream
+        if not upstream.dialect.is_as_usual(self.query, message, len(self.question.section)) and (
+            upstream.asks_again(self, message, over_stream=final)
+        ):
             return
         try:
             verdict, answer = judge(message, self.question)
@@ -160,20 +164,16 @@ def mismatch(message: bytes, question: Question) -> str:
     ID and source are the transport's to check. An error reply may lack the question, as
     servers that could not parse a query send it.
     """
-    if len(message) < 12:
+    if len(message) < HEADER_SIZE:
         return "short"
     flags = message[2] << 8 | message[3]
     if not flags & QR or flags & OPCODE:
         return "flags"
     section = question.section
-    end = 12 + len(section)
+    end = HEADER_SIZE + len(section)
     if message[4:6] == b"\0\1":
-        if message[12:end] == section:
-            return ""
-        if (
-            message[12 : end - 4].lower() == question.name
-            and message[end - 4 : end] == section[-4:]
-        ):
+        name = message[HEADER_SIZE : end - 4]
+        if message[end - 4 : end] == section[-4:] and name.lower() == question.name:
             return ""
     elif message[4:6] == b"\0\0" and flags & RCODE in _ERRORS_WITHOUT_QUESTION:
         return ""

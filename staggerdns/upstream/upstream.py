@@ -16,6 +16,7 @@ from staggerdns.metrics import Distribution, Metrics
 from staggerdns.upstream.address import UpstreamAddress
 from staggerdns.upstream.budget import Budget, BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport
+from staggerdns.upstream.dialect import SAME_WAY, Dialect
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import LOCAL, Exchange, Outcome
 from staggerdns.upstream.health import Credit, Health, HealthRules, State, Uplink
@@ -33,7 +34,8 @@ class Upstream:
     """A resolver that we forward to.
 
     ``address``: where it is. ``readers`` watch its UDP sockets. ``timeout``: seconds for opening a
-    TCP connection. ``rng``: returns that many random bytes, unpredictable in production.
+    TCP connection. ``case`` and ``cookies``: whether queries carry random case and DNS Cookies.
+    ``rng``: returns that many random bytes, unpredictable in production.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class Upstream:
         rng: Callable[[int], bytes],
         timeout: float,
         alpha: float,
+        case: bool,
+        cookies: bool,
         health: HealthRules,
         budget: BudgetRules,
         metrics: Metrics,
@@ -64,10 +68,13 @@ class Upstream:
         self._distributions: dict[tuple[str, Verdict], Distribution] = {}
         self._truncated = metrics.upstream_truncated.cell(self.name)
         entropy = Entropy(rng)
+        self.dialect = Dialect(entropy, case=case, cookies=cookies)
         self._stream = StreamTransport(reactor, address.endpoint, entropy, self._reject, timeout)
         self._transport: DatagramTransport | StreamTransport = self._stream
         if address.transport == "udp":
-            self._transport = DatagramTransport(readers, address.endpoint, entropy, self._reject)
+            self._transport = DatagramTransport(
+                readers, address.endpoint, entropy, self._reject, self.dialect.moved
+            )
         metrics.upstream_inflight.read_from(lambda: self._inflight, self.name)
         metrics.upstream_usable.read_from(lambda: float(self.usable(clock.seconds())), self.name)
         metrics.upstream_state.read_from(lambda: self.health.state, self.name)
@@ -100,13 +107,13 @@ class Upstream:
         """Return the earliest time at which the budget may have room for a first answer."""
         return self._budget.room_at(now)
 
-    def ask(self, question: Question, query: bytes, tier: str) -> Exchange:
-        """Send ``query`` (a message without its ID) and return the exchange.
+    def ask(self, question: Question, tier: str) -> Exchange:
+        """Send a query for ``question`` and return the exchange.
 
         ``tier`` labels the metrics. The exchange may have ended already when this returns.
         """
         now = self._clock.seconds()
-        exchange = Exchange(self, question, query, tier, now)
+        exchange = Exchange(self, question, self.dialect.compose(question, now), tier, now)
         self._inflight += 1
         self._budget.spend(now)
         if self.health.state is not _HEALTHY:
@@ -114,11 +121,35 @@ class Upstream:
         self._transport.send(exchange)
         return exchange
 
-    def ask_again_over_stream(self, exchange: Exchange) -> None:
-        """Repeat over TCP a query whose reply was truncated (RFC 7766 section 5)."""
-        self._truncated.value += 1
-        self._budget.spend(self._clock.seconds())
-        self._stream.send(exchange)
+    def asks_again(self, exchange: Exchange, message: bytes, *, over_stream: bool) -> bool:
+        """Repeat a query whose reply ``message`` is not the last word; say whether that is so.
+
+        Over TCP, because it was truncated (RFC 7766 section 5) or may be forged, or in the same
+        way but with what the upstream can understand.
+        """
+        now = self._clock.seconds()
+        reason = self.dialect.doubt(
+            exchange.question,
+            exchange.query,
+            message,
+            now,
+            over_stream=over_stream,
+            repeated=exchange.repeated,
+        )
+        if not reason:
+            return False
+        if reason == "truncated":
+            self._truncated.value += 1
+        else:
+            self._metrics.upstream_repeated.cell(self.name, reason).value += 1
+        self._budget.spend(now)
+        if reason in SAME_WAY:
+            exchange.repeated = True
+            exchange.query = self.dialect.compose(exchange.question, now)
+            self._transport.send(exchange)
+        else:
+            self._stream.send(exchange)
+        return True
 
     def finished(
         self, exchange: Exchange, verdict: Verdict, answer: Answer | None, reason: str
@@ -144,6 +175,7 @@ class Upstream:
         elif verdict == Verdict.NETWORK_ERROR and reason != LOCAL:
             if reason == "timeout":  # a lost packet is no measurement: a hint, and a small one
                 self.latency.add(min(seconds, 2 * self.latency.mean(now)), now)
+                self.dialect.silent(exchange.query, now)
             self._mark(now, exchange.started, reason)
         elif verdict == Verdict.NETWORK_ERROR:
             self.health.abandoned(exchange.started)

@@ -40,6 +40,7 @@ class Question:
         "mergeable",
         "pointer_type_class",
         "judged",
+        "_letters",
     )
 
     def __init__(self, key: bytes) -> None:
@@ -50,6 +51,7 @@ class Question:
         self.do = bool(key[-1] & _WANTS_DNSSEC)
         self.cd = bool(key[-1] & _CHECKING_DISABLED)
         self.judged: tuple[bytes, Any] | None = None
+        self._letters: tuple[int, int] | None = None  # the section as a number; its case bits
         self.pointer_type_class = b"\xc0\x0c" + key[-5:-1]
         self.mergeable = not self.do and self.qclass == CLASS_IN and self.qtype in _ADDRESS_TYPES
 
@@ -57,11 +59,22 @@ class Question:
         """Return name and type as a person reads them."""
         return f"{to_text(self.name)} {type_text(self.qtype)}"
 
-    def upstream_query(self) -> bytes:
-        """Return the query for an upstream without its ID: everything from the flags on.
+    def in_random_case(self, random: bytes) -> bytes:
+        """Return the section with the letters of the name in the case that ``random`` says.
 
-        RD is set, and AD, so that the upstream says whether it validated (RFC 6840 section
-        5.7); the OPT record offers 1232 bytes (RFC 6891).
+        ``random`` has as many bytes as the section.
+        """
+        if self._letters is None:
+            letters = self.name.translate(_CASE_BITS) + bytes(4)
+            self._letters = int.from_bytes(self.section, "big"), int.from_bytes(letters, "big")
+        section, letters_in_it = self._letters
+        flips = int.from_bytes(random, "big") & letters_in_it
+        return (section ^ flips).to_bytes(len(random), "big")
+
+    def upstream_query(self) -> bytes:
+        """Return a query for the question without its ID: everything from the flags on.
+
+        The OPT record offers 1232 bytes (RFC 6891).
         """
         flags = RD | AD | (CD if self.cd else 0)
         opt = _OPT.pack(0, Type.OPT, EDNS_UDP_SIZE, EDNS_DO if self.do else 0, 0)
@@ -81,4 +94,8 @@ def make_question(
     return Question(question_key(name, _TYPE_CLASS.pack(qtype, qclass), do, cd))
 
 
+# Labels are at most 63 octets long, so no length is taken for a letter.
+_CASE_BITS = bytes(
+    0x20 if chr(octet).isascii() and chr(octet).islower() else 0 for octet in range(256)
+)
 _MARKS = (b"\0", b"\1", b"\2", b"\3")

@@ -9,7 +9,7 @@ import struct
 from enum import IntEnum
 
 from staggerdns.wire.answer import Answer, Whole, quick_pool, read_pool
-from staggerdns.wire.constants import TC, Rcode, Type
+from staggerdns.wire.constants import HEADER_SIZE, TC, Rcode, Type
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import Reply, index_reply
 
@@ -35,11 +35,13 @@ def judge(message: bytes, question: Question) -> tuple[Verdict, Answer | None]:
     malformed.
     """
     judged = question.judged
-    if judged is not None and judged[0] == message[2:]:  # upstreams often agree to the byte
+    # Upstreams often agree to the byte, but for the ID and the case of the name.
+    compared = message[2:HEADER_SIZE] + message[HEADER_SIZE + len(question.section) :]
+    if judged is not None and judged[0] == compared:
         remembered: tuple[Verdict, Answer | None] = judged[1]
         return remembered
     result = _judge(message, question)
-    question.judged = (message[2:], result)
+    question.judged = (compared, result)
     return result
 
 
@@ -48,6 +50,9 @@ def _judge(message: bytes, question: Question) -> tuple[Verdict, Answer | None]:
         pool = quick_pool(message, question)
         if pool is not None:
             return Verdict.POSITIVE, pool
+    if message[5]:  # names that point into the question shall not show random case
+        end = HEADER_SIZE + len(question.section)
+        message = message[:HEADER_SIZE] + question.section + message[end:]
     reply = index_reply(message, question)
     if reply.flags & TC:  # cut even over TCP: what is missing cannot be known
         return Verdict.FAILURE, None

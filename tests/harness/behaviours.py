@@ -117,6 +117,18 @@ def rcode(name: str, after: float = 0.0) -> Behaviour:
     return lambda query: [Send(reply(query, rcode=name), after)]
 
 
+def rcode_without_edns(name: str) -> Behaviour:
+    """Answer as servers do that have never heard of EDNS: an error code, and no OPT record."""
+
+    def behave(query: Query) -> list[Action]:
+        message = dns.message.make_response(query.parsed)
+        message.use_edns(-1)
+        message.set_rcode(dns.rcode.from_text(name))
+        return [Send(message.to_wire())]
+
+    return behave
+
+
 def nxdomain(record: Record | None = SOA, after: float = 0.0) -> Behaviour:
     """Answer NXDOMAIN with this SOA in the authority section (None: without)."""
     authority = () if record is None else (record,)

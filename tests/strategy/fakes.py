@@ -225,6 +225,8 @@ class ScriptedUpstream(Upstream):
             readers=cast("Any", None),
             clock=clock,
             rng=bytes,
+            case=False,
+            cookies=False,
             timeout=3.0,
             alpha=ALPHA,
             health=health,

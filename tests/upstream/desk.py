@@ -42,6 +42,9 @@ class Desk:
         scheme: str = "",
         rng: Callable[[int], bytes] = os.urandom,
         clock: IReactorTime = reactor,
+        *,
+        case: bool = True,
+        cookies: bool = True,
     ) -> None:
         self.metrics = Metrics()
         self._readers = Readers(reactor, Journal())
@@ -53,6 +56,8 @@ class Desk:
             rng=rng,
             timeout=DEADLINE,
             alpha=ALPHA,
+            case=case,
+            cookies=cookies,
             health=HEALTH,
             budget=BUDGET,
             metrics=self.metrics,
@@ -84,7 +89,7 @@ class Desk:
     def start(self, question: Question | None = None) -> Exchange:
         """Ask, and return the exchange."""
         question = question or make_question(name("www.example"), A)
-        return self.upstream.ask(question, question.upstream_query(), "active")
+        return self.upstream.ask(question, "active")
 
     async def ask(self, question: Question | None = None) -> Outcome:
         """Ask, and return the outcome; AssertionError when none comes in time."""
@@ -107,9 +112,12 @@ def desk(
     scheme: str = "",
     rng: Callable[[int], bytes] = os.urandom,
     clock: IReactorTime = reactor,
+    *,
+    case: bool = True,
+    cookies: bool = True,
 ) -> Iterator[Desk]:
     """Make a desk and close its upstream; nothing may be left of it then."""
-    made = Desk(endpoint, scheme, rng, clock)
+    made = Desk(endpoint, scheme, rng, clock, case=case, cookies=cookies)
     try:
         yield made
     finally:

@@ -398,7 +398,7 @@ async def test_an_id_in_use_is_not_used_twice(
     def rng(size: int) -> bytes:
         return b"".join(number.to_bytes(2, "big") for number in numbers).ljust(size, b"\1")
 
-    with desk(server.endpoint, rng=rng) as asked:
+    with desk(server.endpoint, rng=rng, case=False, cookies=False) as asked:
         exchanges = [asked.start(), asked.start()]
         await until(lambda: len(server.queries) == 2)
         assert [query.wire[:2] for query in server.queries] == [b"\0\7", b"\0\x08"]
@@ -418,7 +418,7 @@ async def test_a_taken_port_is_tried_elsewhere(server: ScriptedUpstream) -> None
         def rng(size: int) -> bytes:
             return b"".join(number.to_bytes(2, "big") for number in numbers).ljust(size, b"\1")
 
-        with desk(server.endpoint, rng=rng) as asked:
+        with desk(server.endpoint, rng=rng, case=False, cookies=False) as asked:
             assert (await asked.ask()).verdict == Verdict.POSITIVE
     assert server.queries[0].source.port == free + LOWEST_PORT
 
@@ -429,7 +429,9 @@ async def test_no_port_at_all(server: ScriptedUpstream) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("0.0.0.0", 0))
         offset = (taken.getsockname()[1] - LOWEST_PORT).to_bytes(2, "big")
-        with desk(server.endpoint, rng=lambda size: offset * (size // 2)) as asked:
+        with desk(
+            server.endpoint, rng=lambda size: offset * (size // 2), case=False, cookies=False
+        ) as asked:
             outcome = await asked.ask()
             assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, LOCAL)
             assert asked.marks == 0

@@ -184,13 +184,15 @@ class Line:
             rng=lambda size: b"\x12\x34" * (size // 2),
             timeout=1.5,
             alpha=ALPHA,
+            case=False,
+            cookies=False,
             health=HEALTH,
             budget=BUDGET,
             metrics=self.metrics,
             journal=Journal(),
         )
         self.outcomes: list[Outcome] = []
-        self.exchange: Exchange = self.upstream.ask(WWW, WWW.upstream_query(), "active")
+        self.exchange: Exchange = self.upstream.ask(WWW, "active")
         self.exchange.addCallback(self.outcomes.append)
 
     def connect(self) -> tuple[Any, StringTransport]:
@@ -290,12 +292,14 @@ def test_ipv6_address() -> None:
         rng=bytes,
         timeout=1.0,
         alpha=ALPHA,
+        case=False,
+        cookies=False,
         health=HEALTH,
         budget=BUDGET,
         metrics=Metrics(),
         journal=Journal(),
     )
-    upstream.ask(WWW, WWW.upstream_query(), "active")
+    upstream.ask(WWW, "active")
     assert reactor.tcpClients[0][:2] == ("2001:db8::1", 53)
     assert socket.inet_pton(socket.AF_INET6, "2001:db8::1")
     upstream.close()

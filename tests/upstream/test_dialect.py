@@ -1,0 +1,415 @@
+"""What one upstream copes with, and which of its replies are believed."""
+
+from __future__ import annotations
+
+from random import Random
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.rcode
+import pytest
+import pytest_twisted
+
+from staggerdns.upstream.dialect import CASE_MISSES, MEMORY, SILENCES, Dialect
+from staggerdns.upstream.entropy import Entropy
+from staggerdns.wire.answer import Pool
+from staggerdns.wire.constants import WireError
+from staggerdns.wire.names import from_labels
+from staggerdns.wire.question import Question, make_question
+from staggerdns.wire.verdict import Verdict
+from tests.harness import behaviours as b
+from tests.harness.scripted import Action, Behaviour, Query, ScriptedUpstream, Send
+from tests.upstream.desk import desk, no_connections
+
+A = 1
+NOW = 1000.0
+WWW = make_question(from_labels([b"www", b"example-0123", b"org"]), A)
+SERVER_COOKIE = bytes(range(100, 116))
+
+
+class Talk:
+    """A dialect, and replies to its queries."""
+
+    def __init__(self, *, case: bool = True, cookies: bool = True, seed: int = 1) -> None:
+        self.dialect = Dialect(Entropy(Random(seed).randbytes), case=case, cookies=cookies)
+        self.now = NOW
+
+    def query(self, question: Question = WWW) -> bytes:
+        """The next query, without its ID."""
+        return self.dialect.compose(question, self.now)
+
+    def hear(
+        self,
+        query: bytes,
+        *,
+        rcode: int = 0,
+        lower: bool = False,
+        cookie: bytes | None = None,
+        edns: bool = True,
+        over_stream: bool = False,
+        repeated: bool = False,
+        truncated: bool = False,
+    ) -> str:
+        """What the dialect says to a reply; ``cookie``: the server's, None for no option at all."""
+        asked = dns.message.from_wire(b"\0\0" + query)
+        reply = dns.message.make_response(asked)
+        reply.set_rcode(dns.rcode.Rcode(rcode))
+        if truncated:
+            reply.flags |= dns.flags.TC
+        options: list[dns.edns.Option] = []
+        if cookie is not None:
+            options.append(cookie_option(client_cookie(query) + cookie))
+        reply.use_edns(0 if edns and asked.edns >= 0 else -1, options=options)
+        wire = reply.to_wire()
+        if lower:
+            wire = wire[:12] + WWW.section + wire[12 + len(WWW.section) :]
+        return self.dialect.doubt(
+            WWW, query, wire, self.now, over_stream=over_stream, repeated=repeated
+        )
+
+
+def cookie_option(octets: bytes) -> dns.edns.Option:
+    """An option with these cookies."""
+    return dns.edns.GenericOption(dns.edns.OptionType.COOKIE, octets)
+
+
+def sent_name(query: bytes) -> bytes:
+    """The name as it stands in a query."""
+    return query[10 : 10 + len(WWW.name)]
+
+
+def client_cookie(query: bytes) -> bytes:
+    """The cookie of ours in a query."""
+    (option,) = dns.message.from_wire(b"\0\0" + query).options
+    assert option.otype == dns.edns.OptionType.COOKIE
+    return option.to_wire()[:8]
+
+
+# Case.
+
+
+def test_letters_in_random_case_and_nothing_else() -> None:
+    """Each letter is upper case in about half of the queries; all other octets stay."""
+    talk = Talk()
+    counts = [0] * len(WWW.name)
+    for _ in range(1000):
+        name = sent_name(talk.query())
+        assert name.lower() == WWW.name
+        for place, octet in enumerate(name):
+            counts[place] += octet != WWW.name[place]
+    letters = [chr(octet).isalpha() for octet in WWW.name]
+    assert all(400 < count < 600 for count, is_one in zip(counts, letters, strict=True) if is_one)
+    assert not any(count for count, is_one in zip(counts, letters, strict=True) if not is_one)
+    assert len({sent_name(talk.query()) for _ in range(100)}) > 90
+
+
+def test_queries_are_sound() -> None:
+    """RD, AD, one question, an OPT record with 1232 bytes; DO and CD as asked for."""
+    for do in (False, True):
+        for cd in (False, True):
+            question = make_question(WWW.name, A, do=do, cd=cd)
+            asked = dns.message.from_wire(b"\0\0" + Talk().query(question))
+            assert asked.flags & dns.flags.RD
+            assert asked.flags & dns.flags.AD
+            assert bool(asked.flags & dns.flags.CD) == cd
+            assert (asked.edns, asked.payload) == (0, 1232)
+            assert bool(asked.ednsflags & dns.flags.DO) == do
+
+
+def test_a_reply_in_our_case_is_believed() -> None:
+    """The letters as sent: nothing to doubt."""
+    talk = Talk()
+    for _ in range(10):
+        assert talk.hear(talk.query()) == ""
+
+
+def test_a_reply_in_other_case_is_doubted_three_times() -> None:
+    """Then the upstream is one that does not repeat case, for a quarter of an hour."""
+    talk = Talk()
+    for _ in range(CASE_MISSES):
+        query = talk.query()
+        assert sent_name(query) != WWW.name
+        assert talk.hear(query, lower=True) == "case"
+    assert sent_name(talk.query()) == WWW.name
+    assert talk.hear(talk.query(), lower=True) == ""
+    talk.now += MEMORY - 0.001
+    assert sent_name(talk.query()) == WWW.name
+    talk.now += 0.001
+    assert sent_name(talk.query()) != WWW.name
+
+
+def test_misses_count_in_a_row() -> None:
+    """A reply in our case in between: the upstream can do it, the others were forged."""
+    talk = Talk()
+    for _ in range(10):
+        for _ in range(CASE_MISSES - 1):
+            assert talk.hear(talk.query(), lower=True) == "case"
+        assert talk.hear(talk.query()) == ""
+
+
+def test_case_never() -> None:
+    """Names go out in lower case, and replies in any case are taken."""
+    talk = Talk(case=False)
+    assert sent_name(talk.query()) == WWW.name
+    assert talk.hear(talk.query()) == ""
+
+
+def test_over_a_stream_case_proves_nothing() -> None:
+    """Nobody forges a reply on a connection."""
+    talk = Talk()
+    assert talk.hear(talk.query(), lower=True, over_stream=True) == ""
+
+
+# Cookies.
+
+
+def test_the_server_cookie_is_learnt() -> None:
+    """The first query has our cookie alone; once the server gave its own, they go together."""
+    talk = Talk()
+    first = talk.query()
+    ours = client_cookie(first)
+    assert first.endswith(b"\0\x0a\0\x08" + ours)
+    assert talk.hear(first, cookie=SERVER_COOKIE) == ""
+    assert talk.query().endswith(b"\0\x0a\0\x18" + ours + SERVER_COOKIE)
+    assert talk.query(make_question(WWW.name, A, do=True)).endswith(ours + SERVER_COOKIE)
+
+
+@pytest.mark.parametrize(("size", "learnt"), [(7, False), (8, True), (32, True), (33, False)])
+def test_sizes_of_server_cookies(size: int, learnt: bool) -> None:
+    """8 to 32 bytes (RFC 7873 section 4); others are no cookies."""
+    talk = Talk()
+    query = talk.query()
+    wrong = b"\0\x0a" + (8 + size).to_bytes(2, "big") + client_cookie(query) + bytes(size)
+    header = b"\0\0\x81\x80\0\1\0\0\0\0\0\1"
+    opt = b"\0\0\x29\x04\xd0\0\0\0\0" + len(wrong).to_bytes(2, "big") + wrong
+    section = query[10 : 10 + len(WWW.section)]
+    reply = header + section + opt
+    args = (WWW, query, reply, NOW)
+    assert talk.dialect.doubt(*args, over_stream=False, repeated=False) == ""
+    assert (len(talk.query()) > len(query)) == learnt
+
+
+def test_a_reply_without_our_cookie_is_doubted_when_it_should_have_one() -> None:
+    """Only an upstream that has given a cookie is held to it, and not over TCP."""
+    talk = Talk()
+    assert talk.hear(talk.query()) == ""
+    assert talk.hear(talk.query(), cookie=SERVER_COOKIE) == ""
+    assert talk.hear(talk.query()) == "cookie"
+    assert talk.hear(talk.query(), edns=False) == "cookie"
+    assert talk.hear(talk.query(), over_stream=True) == ""
+    assert talk.hear(talk.query(), cookie=SERVER_COOKIE) == ""
+
+
+def test_badcookie_is_tried_again_once() -> None:
+    """The new cookie goes with the next query; when that is not good enough TCP is."""
+    talk = Talk()
+    talk.hear(talk.query(), cookie=SERVER_COOKIE)
+    assert talk.hear(talk.query(), rcode=23, cookie=b"another!") == "badcookie"
+    assert talk.query().endswith(b"another!")
+    assert talk.hear(talk.query(), rcode=23, cookie=b"a third!", repeated=True) == "cookie"
+    assert talk.hear(talk.query(), rcode=23, cookie=b"a third!", over_stream=True) == ""
+
+
+def test_another_address_of_ours_means_another_cookie() -> None:
+    """So that an upstream cannot tell that we have moved; the same address keeps it."""
+    talk = Talk()
+    talk.dialect.moved("192.0.2.1")
+    first = client_cookie(talk.query())
+    talk.hear(talk.query(), cookie=SERVER_COOKIE)
+    talk.dialect.moved("192.0.2.1")
+    assert talk.query().endswith(first + SERVER_COOKIE)
+    talk.dialect.moved("192.0.2.2")
+    assert client_cookie(talk.query()) != first
+    assert not talk.query().endswith(SERVER_COOKIE)
+
+
+def test_no_cookies() -> None:
+    """An OPT record without options."""
+    talk = Talk(cookies=False)
+    assert dns.message.from_wire(b"\0\0" + talk.query()).options == ()
+
+
+# EDNS.
+
+
+def plain(query: bytes) -> bool:
+    """Whether a query has no OPT record."""
+    return dns.message.from_wire(b"\0\0" + query).edns < 0
+
+
+@pytest.mark.parametrize("rcode", [1, 4])
+def test_formerr_to_edns(rcode: int) -> None:
+    """Without OPT for a quarter of an hour, then EDNS has another chance."""
+    talk = Talk()
+    assert talk.hear(talk.query(), rcode=rcode, edns=False) == "formerr"
+    assert plain(talk.query())
+    assert talk.hear(talk.query()) == ""
+    assert talk.hear(talk.query(), rcode=rcode) == "", "it is not the OPT record"
+    talk.now += MEMORY - 0.001
+    assert plain(talk.query())
+    talk.now += 0.001
+    assert not plain(talk.query())
+
+
+def test_formerr_with_an_opt_record_is_about_something_else() -> None:
+    """Whoever replies with OPT understands it."""
+    talk = Talk()
+    assert talk.hear(talk.query(), rcode=1) == ""
+    assert not plain(talk.query())
+
+
+def test_silence_to_edns() -> None:
+    """After three queries without a reply one is tried without OPT; a reply shows that this was
+    it.
+    """
+    talk = Talk()
+    for _ in range(SILENCES):
+        assert not plain(talk.query())
+        talk.dialect.silent(talk.query(), talk.now)
+    assert plain(talk.query())
+    assert talk.hear(talk.query()) == ""
+    talk.now += MEMORY
+    assert not plain(talk.query())
+
+
+def test_silence_to_everything() -> None:
+    """When the plain query has no reply either, the upstream is down, and EDNS goes on."""
+    talk = Talk()
+    for _ in range(SILENCES):
+        talk.dialect.silent(talk.query(), talk.now)
+    talk.dialect.silent(talk.query(), talk.now)
+    assert not plain(talk.query())
+
+
+def test_silence_of_one_that_knows_edns() -> None:
+    """It is down, or the net is: EDNS has nothing to do with that."""
+    talk = Talk()
+    talk.hear(talk.query())
+    for _ in range(3 * SILENCES):
+        talk.dialect.silent(talk.query(), talk.now)
+    assert not plain(talk.query())
+
+
+def test_truncated_comes_first() -> None:
+    """TC sends the query to TCP, whatever else there is to say."""
+    talk = Talk()
+    assert talk.hear(talk.query(), truncated=True, lower=True) == "truncated"
+    assert talk.hear(talk.query(), truncated=True, over_stream=True) == ""
+
+
+# With real sockets.
+
+GOOD = b.answers("203.0.113.1")
+
+
+def changed(good: Behaviour, change: object) -> Behaviour:
+    """Have ``change`` rewrite the replies of ``good``."""
+
+    def behave(query: Query) -> list[Action]:
+        return [
+            Send(change(action.data)) if isinstance(action, Send) else action  # type: ignore[operator]
+            for action in good(query)
+        ]
+
+    return behave
+
+
+def in_lower_case(wire: bytes) -> bytes:
+    """A reply as servers give it that keep names in lower case."""
+    end = wire.index(b"\0", 12)
+    return wire[:12] + wire[12:end].lower() + wire[end:]
+
+
+def only_without_edns(good: Behaviour, otherwise: Behaviour) -> Behaviour:
+    """Be a server from before 1999."""
+    return lambda query: (good if query.parsed.edns < 0 else otherwise)(query)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upstream_without_edns() -> None:
+    """FORMERR: the same query is answered at the second try, the next ones at the first."""
+    with (
+        ScriptedUpstream(only_without_edns(GOOD, b.rcode_without_edns("FORMERR"))) as server,
+        desk(server.endpoint) as asked,
+    ):
+        for _ in range(3):
+            assert (await asked.ask()).verdict == Verdict.POSITIVE
+        assert [query.parsed.edns for query in server.queries] == [0, -1, -1, -1]
+        assert asked.marks == 0
+        cell = asked.metrics.upstream_repeated.cell(asked.upstream.name, "formerr")
+        assert cell.value == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upstream_that_knows_nothing_at_all() -> None:
+    """FORMERR with and without OPT is a failure, after one repetition."""
+    with (
+        ScriptedUpstream(b.rcode_without_edns("FORMERR")) as server,
+        desk(server.endpoint) as asked,
+    ):
+        outcome = await asked.ask()
+        assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, "formerr")
+        assert len(server.queries) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upstream_in_lower_case() -> None:
+    """Its first replies are fetched again over TCP, later ones taken: every answer is good."""
+    with ScriptedUpstream(changed(GOOD, in_lower_case)) as server, desk(server.endpoint) as asked:
+        for _ in range(CASE_MISSES + 2):
+            assert (await asked.ask()).verdict == Verdict.POSITIVE
+        await no_connections()
+        transports = [query.transport for query in server.queries]
+        assert transports.count("tcp") <= CASE_MISSES
+        assert transports[-2:] == ["udp", "udp"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_with_cookies() -> None:
+    """The server's cookie comes back to it; a reply without one is fetched again over TCP."""
+    cookies: list[bytes] = []
+
+    def behave(query: Query) -> list[Action]:
+        (option,) = query.parsed.options
+        cookies.append(option.to_wire())
+        message = dns.message.from_wire(b.reply(query, [(None, 60, "A", "203.0.113.1")]))
+        option = cookie_option(option.to_wire()[:8] + SERVER_COOKIE)
+        forgets = query.transport == "udp" and query.number == 2
+        message.use_edns(0, options=[] if forgets else [option])
+        return [Send(message.to_wire())]
+
+    with ScriptedUpstream(behave) as server, desk(server.endpoint) as asked:
+        for _ in range(4):
+            assert (await asked.ask()).verdict == Verdict.POSITIVE
+        await no_connections()
+        assert [query.transport for query in server.queries] == ["udp", "udp", "udp", "tcp", "udp"]
+        assert len(cookies[0]) == 8
+        assert {*cookies[1:]} == {cookies[0] + SERVER_COOKIE}
+
+
+@pytest_twisted.ensureDeferred
+async def test_names_in_data_have_no_random_case() -> None:
+    """What a compressed name takes from the question is as the question was, in lower case."""
+    with (
+        ScriptedUpstream(b.chain(["cdn.www.example."], "203.0.113.1")) as server,
+        desk(server.endpoint) as asked,
+    ):
+        outcome = await asked.ask()
+        assert outcome.verdict == Verdict.POSITIVE
+        assert isinstance(outcome.answer, Pool)
+        assert outcome.answer.links == (b"\3cdn\3www\7example\0",)
+
+
+def test_case_of_a_name_without_letters() -> None:
+    """Nothing to randomise: the root, and octets that are no letters."""
+    talk = Talk()
+    for labels in ([], [b"0-9_", b"\xc3\xa9@[`{"]):
+        question = make_question(from_labels(labels), A)
+        assert talk.query(question)[10:].startswith(question.section)
+
+
+def test_an_overlong_label_is_no_question() -> None:
+    """Label lengths, at most 63, cannot be taken for letters."""
+    with pytest.raises(WireError):
+        from_labels([b"a" * 64])
