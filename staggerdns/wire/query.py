@@ -164,7 +164,8 @@ def _read_additional(query: Query, position: int, count: int) -> None:
             version = ttl >> 16 & 0xFF
             if length:
                 query.plain = False
-                _check_options(query, position - length, position)
+                if not version:  # another version may have options of another form
+                    _check_options(query, position - length, position)
     except (WireError, struct.error):
         raise Rejected(Rcode.FORMERR, query) from None
     if position != size:
