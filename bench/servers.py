@@ -13,7 +13,7 @@ from tests.internet.world import World
 
 #: Where the one nsd listens: five upstreams.
 UPSTREAMS = tuple(f"127.0.0.{number}" for number in range(11, 16))
-ZONE = "bench.test"
+ZONE = "bench.example"
 #: Entries that every cache may hold.
 CACHE_SIZE = 50_000
 #: Seconds after which no staggered batch is still to come.

@@ -112,6 +112,9 @@ def _check(config: Config) -> None:
     """Check what no single value shows."""
     _check_list("upstream.servers", config.upstream.servers)
     _check_list("server.listen", config.server.listen)
+    hosts = config.local.hosts
+    if hosts is not None and (not hosts or "\0" in hosts):
+        raise ConfigError("local.hosts: expected a path, or null for none")
     cache = config.cache
     if cache.max_ttl and cache.min_ttl > cache.max_ttl:
         raise ConfigError("cache.min_ttl: expected at most cache.max_ttl")

@@ -32,9 +32,12 @@ from staggerdns.resolver.ranked import RankedCache, RankingRules
 from staggerdns.server.access import Access
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.hosts import Hosts
+from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.status import status_site
 from staggerdns.server.stream import StreamPort
 from staggerdns.settings import Config
+from staggerdns.settings import Local as LocalConfig
 from staggerdns.settings import Ranking as RankingConfig
 from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
 from staggerdns.strategy.parallel import Pace
@@ -248,6 +251,7 @@ class StaggerService(Service):
             caches=[self._chain.cache],
             clients=[self._chain.forwarder],
             access=Access(server.allow),
+            local=self._local_names(config.local),
             clock=self._clock,
             metrics=self._metrics,
             journal=self._journal,
@@ -256,6 +260,22 @@ class StaggerService(Service):
                 max_connections=server.tcp_max_connections,
             ),
         )
+
+    def _local_names(self, local: LocalConfig) -> LocalNames:
+        hosts = None
+        if local.hosts is not None:
+            hosts = Hosts(local.hosts, self._clock, self._journal)
+        rules = LocalRules(
+            localhost=local.localhost,
+            invalid=local.invalid,
+            test=local.test,
+            mdns=local.mdns,
+            onion=local.onion,
+            home_arpa=local.home_arpa,
+            resolver_arpa=local.resolver_arpa,
+            private_reverse=local.private_reverse,
+        )
+        return LocalNames(rules, hosts)
 
     def privilegedStartService(self) -> None:
         """Bind every listener, or exit with status 1 and one line that says which and why."""

@@ -131,6 +131,20 @@ class Upstream(_Section, frozen=True, kw_only=True):
     budget: Budget = Budget()
 
 
+class Local(_Section, frozen=True, kw_only=True):
+    """``local``: names that are answered here; null for no hosts file."""
+
+    hosts: str | None = "/etc/hosts"
+    localhost: bool = True
+    invalid: bool = True
+    test: bool = True
+    mdns: bool = True
+    onion: bool = True
+    home_arpa: bool = True
+    resolver_arpa: bool = True
+    private_reverse: bool = True
+
+
 class Cache(_Section, frozen=True, kw_only=True):
     """``cache``: how much is kept and for how long; TTLs in whole seconds, 0 turns one off."""
 
@@ -174,6 +188,7 @@ class Config(_Section, frozen=True, kw_only=True):
 
     upstream: Upstream
     server: Server = Server()
+    local: Local = Local()
     cache: Cache = Cache()
     ranking: Ranking = Ranking()
     metrics: Metrics = Metrics()

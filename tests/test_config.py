@@ -25,6 +25,7 @@ from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.ranked import RankingRules
 from staggerdns.server.factory import StreamLimits
+from staggerdns.server.local import LocalRules
 from staggerdns.service import StaggerService
 from staggerdns.settings import PROFILES, Config
 from staggerdns.strategy.adaptive import RacingNumbers, SequentialNumbers
@@ -154,9 +155,21 @@ BOOLEANS = [
     "ranking.enabled",
     "ranking.probe_private",
 ]
+LOCAL_NAMES = [
+    "local.localhost",
+    "local.invalid",
+    "local.test",
+    "local.mdns",
+    "local.onion",
+    "local.home_arpa",
+    "local.resolver_arpa",
+    "local.private_reverse",
+]
+BOOLEANS += LOCAL_NAMES
 OTHERS = {
     "server.listen",
     "server.allow",
+    "local.hosts",
     "upstream.servers",
     "upstream.strategy",
     "upstream.profile",
@@ -216,6 +229,9 @@ def test_defaults() -> None:
     assert (ranking.samples, ranking.concurrency, ranking.queue) == (3, 16, 200)
     assert (ranking.rtt_cache_ttl, ranking.max_probes_per_second) == (300, 200)
     assert ranking.timeout == 1.0
+    assert config.local.hosts == "/etc/hosts"
+    for path in LOCAL_NAMES:
+        assert getattr(config.local, path.rpartition(".")[2]) is True
     assert str(config.metrics.listen) == "127.0.0.1:9153"
     assert config.log.level == "info"
 
@@ -670,6 +686,14 @@ def test_metrics_listen() -> None:
         error("metrics.listen", wrong)
 
 
+def test_hosts() -> None:
+    """The hosts file is a path, or null."""
+    assert read("local.hosts", "/etc/other") == "/etc/other"
+    assert read("local.hosts", "null") is None
+    for wrong in ("5", "no", "''", "[/etc/hosts]", '"a\\0b"'):
+        error("local.hosts", wrong)
+
+
 def test_allow() -> None:
     """Allowed are networks and addresses without host bits."""
     text = "[127.0.0.0/8, '::1', 10.0.0.0/8, fc00::/7]"
@@ -689,6 +713,7 @@ def test_allow() -> None:
         ("cache: {max_entires: 1}", "cache.max_entires"),
         ("resolver: {enabled: true}", "resolver"),
         ("ranking: {queues: 1}", "ranking.queues"),
+        ("local: {names: true}", "local.names"),
         ("metrics: {port: 1}", "metrics.port"),
         ("log: {levels: info}", "log.levels"),
     ],
@@ -773,7 +798,7 @@ def test_what_is_no_yaml(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["null", "5", "text", "[1]", "yes"])
-@pytest.mark.parametrize("section", ["server", "cache", "ranking", "metrics", "log"])
+@pytest.mark.parametrize("section", ["server", "local", "cache", "ranking", "metrics", "log"])
 def test_sections_are_sections(section: str, value: str) -> None:
     """A section that is something else is an error at its name."""
     error(section, value)
@@ -896,6 +921,7 @@ def test_every_number_handed_on_is_used() -> None:
             BudgetRules,
             CacheLimits,
             HealthRules,
+            LocalRules,
             Pace,
             PoolRules,
             RacingNumbers,

@@ -26,7 +26,7 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
-from staggerdns.server.local import local_answer
+from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.ready import ReadyReplies
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.wire.answer import Failed
@@ -52,6 +52,7 @@ class StaggerServerFactory(DNSServerFactory):
     """Answers queries from the chain ``caches`` + ``clients`` for those whom ``access`` allows.
 
     The chain has one cache and one client: an `AnswerCache` and the `Forwarder` behind it.
+    ``local`` answers in front of it; if not given, all special names and no hosts file.
     """
 
     noisy = False
@@ -63,6 +64,7 @@ class StaggerServerFactory(DNSServerFactory):
         clients: Sequence[Forwarder],
         *,
         access: Access,
+        local: LocalNames | None = None,
         clock: IReactorTime,
         metrics: Metrics,
         journal: Journal,
@@ -77,6 +79,7 @@ class StaggerServerFactory(DNSServerFactory):
         self.stream_limits = stream_limits
         self.ready = ReadyReplies(access)
         self.access = access
+        self._local = local if local is not None else LocalNames(LocalRules(), None)
         self._answered = {
             source: metrics.answer_seconds.distribution(source)
             for source in ("cache", "stale", "upstream")
@@ -103,7 +106,7 @@ class StaggerServerFactory(DNSServerFactory):
         self.metrics.query(transport, query.qtype).value += 1
         if not self.access.allows(host):
             return self._refuse(query, transport, Rcode.REFUSED, Ede.PROHIBITED)
-        local = local_answer(query)
+        local = self._local.answer(query)
         if local is not None:
             if isinstance(local, Rcode):
                 return self._refuse(query, transport, local)

@@ -1,18 +1,36 @@
-"""Questions that never go upstream: other classes, ANY, and types that are no data.
+"""Questions that never go upstream.
 
-Each gets a brief answer of our own (RFC 8482 for ANY, RFC 4892 for the version in class CH).
+Other classes, ANY, and types that are no data get a brief answer of our own (RFC 8482 for ANY,
+RFC 4892 for the version in class CH). So do names that mean nothing outside this machine or
+this site: special-use names (RFC 6761 and those that followed it), reverse names of private
+addresses (RFC 6303), and what the hosts file says.
+
+A table has every special name; a question belongs to the longest one that its name ends in.
+Before that is looked for, one comparison of the name's last octets tells most names apart: they
+are ordinary. The hosts file wins over all special names but ``localhost``.
 """
 
 from __future__ import annotations
 
-from staggerdns.wire.answer import Answer, Local
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from staggerdns.server.hosts import Hosts
+from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, Local, Nothing
 from staggerdns.wire.constants import CLASS_CH, CLASS_IN, Rcode, Type
+from staggerdns.wire.names import from_labels
 from staggerdns.wire.query import Query
 
+LOCAL_TTL = 600
+"""Seconds that clients may keep what we say about special names.
+
+RFC 6303 would grant three hours; but a name in the hosts file shall not stay unknown for so long.
+"""
 _ANY_TTL = 3600
 _RFC8482 = b"\7RFC8482\0"  # HINFO: CPU "RFC8482", OS empty
 _VERSION = b"\x0astaggerdns"
 _VERSION_NAMES = (b"\7version\4bind\0", b"\7version\6server\0")
+_TEXT_TYPES = (Type.TXT, Type.ANY)
 _META_TYPES = {
     0: Rcode.FORMERR,  # reserved, RFC 6895 section 3.1
     Type.OPT: Rcode.FORMERR,
@@ -23,21 +41,156 @@ _META_TYPES = {
     Type.MAILB: Rcode.REFUSED,
     Type.MAILA: Rcode.REFUSED,
 }
-
 _ANY_ANSWER = Local(Type.HINFO, CLASS_IN, _RFC8482, _ANY_TTL)
 _VERSION_ANSWER = Local(Type.TXT, CLASS_CH, _VERSION, 0)
+_LOCALHOST = b"\x09localhost\0"
+_ARPA = b"\4arpa\0"
+
+_Answers = Mapping[int, Answer | None]
+_Replies = tuple[_Answers, Answer]
+"""Answers by type, `None` standing for upstream, and the one for all other types."""
+_NO_RECORDS: _Answers = {}
+
+_PRIVATE_REVERSE = (
+    # RFC 6303 section 4.1: RFC 1918
+    "10.in-addr.arpa",
+    *(f"{net}.172.in-addr.arpa" for net in range(16, 32)),
+    "168.192.in-addr.arpa",
+    # Section 4.2: this network, link-local, examples, broadcast; loopback has its own table
+    *("0.in-addr.arpa", "254.169.in-addr.arpa", "255.255.255.255.in-addr.arpa"),
+    *("2.0.192.in-addr.arpa", "100.51.198.in-addr.arpa", "113.0.203.in-addr.arpa"),
+    # Sections 4.3 to 4.6: unspecified, unique local, link-local, examples
+    "0." * 32 + "ip6.arpa",
+    "d.f.ip6.arpa",
+    *(f"{digit}.e.f.ip6.arpa" for digit in "89ab"),
+    "8.b.d.0.1.0.0.2.ip6.arpa",
+    # RFC 7793: addresses that carriers share
+    *(f"{net}.100.in-addr.arpa" for net in range(64, 128)),
+)
 
 
-def local_answer(query: Query) -> Answer | Rcode | None:
-    """Return our own answer, the code of a refusal, or `None` for what the chain answers."""
-    if query.qclass != CLASS_IN:
-        name = query.key[:-5]
-        if query.qclass == CLASS_CH and name in _VERSION_NAMES and query.qtype in _TEXT_TYPES:
-            return _VERSION_ANSWER
-        return Rcode.REFUSED
-    if query.qtype == Type.ANY:
-        return _ANY_ANSWER
-    return _META_TYPES.get(query.qtype)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRules:
+    """Which special names are answered here; what is switched off goes upstream."""
+
+    localhost: bool = True
+    invalid: bool = True
+    test: bool = True
+    mdns: bool = True
+    onion: bool = True
+    home_arpa: bool = True
+    resolver_arpa: bool = True
+    private_reverse: bool = True
 
 
-_TEXT_TYPES = (Type.TXT, Type.ANY)
+class LocalNames:
+    """Answers what never goes upstream, by ``rules`` and ``hosts`` (`None`: no hosts file)."""
+
+    def __init__(self, rules: LocalRules, hosts: Hosts | None) -> None:
+        self._hosts = hosts
+        self._special: dict[bytes, tuple[_Replies, _Replies]] = {}  # at the name, below it
+        if rules.localhost:
+            self._add_localhost()
+        for text, wanted in (
+            ("invalid", rules.invalid),  # RFC 6761 section 6.4
+            ("test", rules.test),  # RFC 6761 section 6.2
+            ("local", rules.mdns),  # RFC 6762 section 22.1
+            ("onion", rules.onion),  # RFC 7686 section 2
+        ):
+            if wanted:
+                absent = (_NO_RECORDS, Nothing(Rcode.NXDOMAIN, len(_wire(text)), LOCAL_TTL))
+                self._special[_wire(text)] = (absent, absent)
+        if rules.resolver_arpa:  # RFC 9462 sections 4 and 6.1: none designated, no data
+            name = _wire("resolver.arpa")
+            nodata = Nothing(Rcode.NOERROR, len(name), LOCAL_TTL)
+            self._special[name] = ((_apex(name), nodata), (_NO_RECORDS, nodata))
+        if rules.home_arpa:  # RFC 8375 section 4
+            self._add_zone("home.arpa")
+        if rules.private_reverse:
+            for text in _PRIVATE_REVERSE:
+                self._add_zone(text)
+            self._add_loopback()
+        # Few, to be compared with quickly; that a label ends there is for the table to see.
+        self._endings = tuple(
+            {_ARPA if name.endswith(_ARPA) else name for name in self._special},
+        )
+
+    def answer(self, query: Query) -> Answer | Rcode | None:
+        """Return our own answer, the code of a refusal, or `None` for what the chain answers."""
+        key, qtype = query.key, query.qtype
+        if query.qclass != CLASS_IN:
+            if query.qclass == CLASS_CH and key[:-5] in _VERSION_NAMES and qtype in _TEXT_TYPES:
+                return _VERSION_ANSWER
+            return Rcode.REFUSED
+        if qtype in _META_TYPES:
+            return _META_TYPES[qtype]
+        found: Answer | None = None
+        if key.endswith(self._endings, 0, -5):
+            found = self._find(key[:-5], qtype)
+        elif self._hosts is not None:
+            found = self._hosts.find(key[:-5], qtype)
+        if qtype == Type.ANY and (found is None or found.rcode != Rcode.NXDOMAIN):
+            return _ANY_ANSWER
+        return found
+
+    def _find(self, name: bytes, qtype: int) -> Answer | None:
+        found = self._find_special(name, qtype)
+        hosts = self._hosts
+        if hosts is None or (found is not None and name.endswith(_LOCALHOST)):
+            return found
+        known = hosts.find(name, qtype)
+        if known is not None:
+            return known
+        if found is not None and found.rcode == Rcode.NXDOMAIN and hosts.has_below(name):
+            return Nothing(Rcode.NOERROR, len(name), LOCAL_TTL)  # RFC 8020
+        return found
+
+    def _find_special(self, name: bytes, qtype: int) -> Answer | None:
+        position = 0
+        while position < len(name):
+            at_and_below = self._special.get(name[position:])
+            if at_and_below is not None:
+                answers, other = at_and_below[position > 0]
+                return answers.get(qtype, other)
+            position += name[position] + 1
+        return None
+
+    def _add_localhost(self) -> None:
+        """Let ``localhost`` and all below it be this machine (RFC 6761 section 6.3)."""
+        addresses: _Answers = {
+            Type.A: Local(Type.A, CLASS_IN, b"\x7f\0\0\1", LOCAL_TTL),
+            Type.AAAA: Local(Type.AAAA, CLASS_IN, b"\0" * 15 + b"\1", LOCAL_TTL),
+        }
+        replies = (addresses, Nothing(Rcode.NOERROR, len(_LOCALHOST), LOCAL_TTL))
+        self._special[_LOCALHOST] = (replies, replies)
+
+    def _add_zone(self, text: str, records: _Answers = _NO_RECORDS) -> None:
+        """Add a zone with nothing in it but ``records`` at its apex (RFC 6303 section 3)."""
+        name = _wire(text)
+        self._special[name] = (
+            ({**_apex(name), **records}, Nothing(Rcode.NOERROR, len(name), LOCAL_TTL)),
+            (_NO_RECORDS, Nothing(Rcode.NXDOMAIN, len(name), LOCAL_TTL)),
+        )
+
+    def _add_loopback(self) -> None:
+        """Add the reverse zones of loopback addresses, in which there is ``localhost``."""
+        pointer: _Answers = {Type.PTR: Local(Type.PTR, CLASS_IN, _LOCALHOST, LOCAL_TTL)}
+        self._add_zone("1." + "0." * 31 + "ip6.arpa", pointer)
+        zone = "127.in-addr.arpa"
+        self._add_zone(zone)
+        (_, nodata), below = self._special[_wire(zone)]
+        for text, records in (("0", _NO_RECORDS), ("0.0", _NO_RECORDS), ("1.0.0", pointer)):
+            self._special[_wire(f"{text}.{zone}")] = ((records, nodata), below)
+
+
+def _wire(text: str) -> bytes:
+    return from_labels([label.encode() for label in text.split(".")])
+
+
+def _apex(name: bytes) -> _Answers:
+    """Return what is at the apex of an empty zone; a DS is the parent's (RFC 8375 section 4)."""
+    return {
+        Type.SOA: Local(Type.SOA, CLASS_IN, name + SOA_BEHIND_MNAME, LOCAL_TTL),
+        Type.NS: Local(Type.NS, CLASS_IN, name, LOCAL_TTL),
+        Type.DS: None,
+    }

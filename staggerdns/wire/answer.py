@@ -17,6 +17,7 @@ from copy import copy
 
 from staggerdns.wire.constants import (
     AD,
+    CLASS_IN,
     HEADER_SIZE,
     MAX_MESSAGE,
     MAX_TTL,
@@ -36,6 +37,8 @@ MAX_CHAIN = 16
 _u16 = struct.Struct("!H").pack
 _u32 = struct.Struct("!I")
 _counts = struct.Struct("!5H").unpack_from
+SOA_BEHIND_MNAME = b"\6nobody\7invalid\0" + struct.pack("!5I", 1, 3600, 1200, 604_800, 10_800)
+"""The data of an SOA of our own (RFC 6303 section 3); in front of it comes the zone's name."""
 _outline = struct.Struct("!H2xIH").unpack_from  # a record behind its owner, without the class
 _record_header = struct.Struct("!HHIH").pack
 _QUESTION_POINTER = b"\xc0\x0c"
@@ -199,6 +202,30 @@ class Local(Answer):
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
         """Return the record; it fits any reply."""
         return b"\0\1\0\0\0\0", _QUESTION_POINTER + self.record
+
+
+class Nothing(Answer):
+    """NXDOMAIN or NODATA of our own, with an SOA by which it may be kept (RFC 2308 section 3).
+
+    ``zone``: how many octets at the end of the name asked for are the zone's own name. What the
+    SOA says is what RFC 6303 section 3 gives to zones that nobody administers.
+    """
+
+    __slots__ = ("zone",)
+
+    def __init__(self, rcode: Rcode, zone: int, ttl: int) -> None:
+        self.rcode = rcode
+        self.ad = False
+        self.negative = True
+        self.ttl = ttl
+        self.addresses = ()
+        self.zone = zone
+
+    def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
+        """Return the SOA record; it fits any reply."""
+        zone = _u16(0xC000 | (question_end - 4 - self.zone))
+        header = _record_header(Type.SOA, CLASS_IN, ttl, 2 + len(SOA_BEHIND_MNAME))
+        return b"\0\0\0\1\0\0", zone + header + zone + SOA_BEHIND_MNAME
 
 
 def _addresses(reply: Reply, question: Question) -> list[Record]:

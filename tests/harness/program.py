@@ -133,6 +133,8 @@ class Program:
             "metrics": {"listen": str(self.web)},
             # Probes would leave the machine: only the test internet has them.
             "ranking": {"enabled": False},
+            # What a test sees must not depend on the machine.
+            "local": {"hosts": None},
         }
         self.settings = merged(base, settings or {})
         self.configuration = directory / "staggerdns.yaml"

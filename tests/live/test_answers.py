@@ -322,13 +322,13 @@ def test_payload_below_512_counts_as_512(house: House) -> None:
 
 
 def test_root_and_short_names(house: House) -> None:
-    """The root, a top-level name, `localhost` and reverse names are ordinary questions."""
-    for index, name in enumerate((".", "com.", "localhost.", "1.0.0.10.in-addr.arpa.")):
+    """The root, a top-level name and reverse names are ordinary questions."""
+    for index, name in enumerate((".", "com.", "arpa.", "8.in-addr.arpa.")):
         house.route("short", b.records((None, 300, "NS", f"ns{index}.example.")), name=name)
         assert house.ask(name, "NS").rcode in ("NOERROR", "NXDOMAIN")
     assert house.ask(".", "NS").message.answer[0][0].to_text() == "ns0.example."
     assert house.ask("com.", "NS").message.answer[0][0].to_text() == "ns1.example."
-    name = "4.113.0.203.in-addr.arpa."
+    name = "4.3.2.8.in-addr.arpa."
     house.route("reverse", b.records((None, 300, "PTR", "host.example.")), name=name)
     assert house.ask(name, "PTR").message.answer[0][0].to_text() == "host.example."
 

@@ -1,0 +1,176 @@
+"""The hosts file: names and addresses that the operator of this machine gives (hosts(5)).
+
+The file is read into one table of names, the reverse names of its addresses among them. The first
+question of each second looks at the file's state; when that has changed the file is read anew
+and the table replaced. A file that has vanished is an empty one; one that cannot be read, or is
+too long, leaves the table as it was. What is wrong is told of once, as long as it stays the same.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+from socket import AF_INET, AF_INET6, inet_pton
+
+from twisted.internet.interfaces import IReactorTime
+
+from staggerdns.journal import Journal
+from staggerdns.wire.answer import Answer, Local, Nothing, Pool
+from staggerdns.wire.constants import CLASS_IN, Rcode, Type
+from staggerdns.wire.names import from_labels
+
+HOSTS_TTL = 60
+"""Seconds that clients may keep what the file says."""
+LOOK_EVERY = 1.0
+"""Seconds from one look at the file to the next."""
+MAX_SIZE = 1_048_576
+"""Bytes of a file that is read: nothing is answered meanwhile."""
+_SHOWN = 100  # characters of a wrong line in the log
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
+_WIDTHS: dict[int, int] = {Type.A: 4, Type.AAAA: 16}
+
+
+class Hosts:
+    """The file at ``path`` as it is now by ``clock``; what is wrong with it goes to ``journal``."""
+
+    def __init__(self, path: str, clock: IReactorTime, journal: Journal) -> None:
+        self._path = Path(path)
+        self._seconds = clock.seconds
+        self._journal = journal
+        self._table = _Table()
+        self._state: object = None
+        self._wrong: list[str] = []
+        self._complaint = ""
+        self._looked = self._seconds()
+        self._look()
+
+    def find(self, name: bytes, qtype: int) -> Answer | None:
+        """Return the answer for a name in lower case, `None` when the file does not have it."""
+        now = self._seconds()
+        if not 0 <= now - self._looked < LOOK_EVERY:  # a clock that was set back: look, too
+            self._looked = now
+            self._look()
+        host = self._table.hosts.get(name)
+        if host is None:
+            return None
+        if qtype == Type.PTR and host.pointer:
+            return Local(Type.PTR, CLASS_IN, host.pointer, HOSTS_TTL)
+        width = _WIDTHS.get(qtype)
+        addresses = tuple(address for address in host.addresses if len(address) == width)
+        if addresses:
+            return Pool((), addresses, HOSTS_TTL, ad=False)
+        return Nothing(Rcode.NOERROR, len(name), HOSTS_TTL)
+
+    def has_below(self, name: bytes) -> bool:
+        """Say whether the file has a name that ends in this one, which so exists (RFC 8020)."""
+        return name in self._table.above
+
+    def _look(self) -> None:
+        try:
+            status = self._path.stat()
+            state = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
+            if state == self._state:
+                return
+            self._state = state
+            if not stat.S_ISREG(status.st_mode):
+                self._complain("is no regular file")
+            elif status.st_size > MAX_SIZE:
+                self._complain(f"has more than {MAX_SIZE} bytes")
+            else:
+                self._read(self._path.read_bytes()[:MAX_SIZE])
+        except OSError as error:
+            self._state = None  # try again, with the next look
+            if isinstance(error, FileNotFoundError):
+                self._table = _Table()
+            self._complain(f"cannot be read: {error.strerror}")
+
+    def _read(self, content: bytes) -> None:
+        table = _Table()
+        wrong = []
+        for number, line in enumerate(content.decode("ascii", "replace").split("\n"), 1):
+            fields = line.partition("#")[0].split()
+            if fields and not table.add(fields):
+                wrong.append(f"{number}: {line}")
+        self._table = table
+        self._complaint = ""
+        if wrong and wrong != self._wrong:
+            self._journal.warn(
+                "{count} lines of {path} are skipped, the first is {line}",
+                count=len(wrong),
+                path=str(self._path),
+                line=ascii(wrong[0][:_SHOWN]),
+            )
+        self._wrong = wrong
+        self._journal.info(
+            "{names} names, reverse ones included, in {path}",
+            names=len(table.hosts),
+            path=str(self._path),
+        )
+
+    def _complain(self, what: str) -> None:
+        if what != self._complaint:
+            self._complaint = what
+            self._journal.warn("the hosts file {path} {what}", path=str(self._path), what=what)
+
+
+class _Host:
+    """A name's addresses in their order; a reverse name's ``pointer``, empty for other names."""
+
+    __slots__ = ("addresses", "pointer")
+
+    def __init__(self) -> None:
+        self.addresses: dict[bytes, None] = {}
+        self.pointer = b""
+
+
+class _Table:
+    """What one version of the file says; names are in wire form and lower case."""
+
+    def __init__(self) -> None:
+        self.hosts: dict[bytes, _Host] = {}
+        self.above: set[bytes] = set()
+
+    def add(self, fields: list[str]) -> bool:
+        """Take an address and its names; say whether they are what they should be."""
+        try:
+            address = inet_pton(AF_INET6 if ":" in fields[0] else AF_INET, fields[0])
+            names = [_wire(text) for text in fields[1:]]
+        except (OSError, ValueError):
+            return False
+        if not names:
+            return False
+        for name in names:
+            self._host(name.lower()).addresses[address] = None
+        reverse = self._host(_reverse(address))
+        reverse.pointer = reverse.pointer or names[0]  # the canonical name is the first one
+        return True
+
+    def _host(self, name: bytes) -> _Host:
+        """Return the record of a name, made and noted below all names above it if need be."""
+        host = self.hosts.get(name)
+        if host is None:
+            host = self.hosts[name] = _Host()
+            while name[0]:
+                name = name[name[0] + 1 :]
+                if name in self.above:
+                    break
+                self.above.add(name)
+        return host
+
+
+def _wire(text: str) -> bytes:
+    """Return a host name in wire form. Raises `ValueError` for what is none (RFC 1123)."""
+    if not _NAME.fullmatch(text):
+        raise ValueError(text)
+    return from_labels(text.rstrip(".").encode().split(b"."))
+
+
+def _reverse(address: bytes) -> bytes:
+    """Return the name that leads back from an address (RFC 1035 section 3.5, RFC 3596)."""
+    if len(address) == 4:
+        labels = [str(octet) for octet in reversed(address)] + ["in-addr", "arpa"]
+    else:
+        labels = [*reversed(address.hex()), "ip6", "arpa"]
+    return from_labels([label.encode() for label in labels])

@@ -1,0 +1,326 @@
+"""The hosts file, on a clock."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import Logger, LogLevel, formatEvent
+
+from staggerdns.journal import Journal
+from staggerdns.server.hosts import HOSTS_TTL, LOOK_EVERY, MAX_SIZE, Hosts
+from staggerdns.server.local import LocalNames, LocalRules
+from staggerdns.wire.query import parse_query
+from staggerdns.wire.render import render
+from tests.harness.clients import parse, question
+from tests.wire.messages import texts
+
+if TYPE_CHECKING:
+    from twisted.logger import ILogObserver, LogEvent
+
+FILE = b"""\
+# a comment
+127.0.0.1 localhost
+192.168.1.7\tNas.Home.Arpa nas  files # the cellar
+192.168.1.8  nas
+fd00::7 nas.home.arpa.
+203.0.113.5 www.example.com\r
+203.0.113.5 www.example.com
+203.0.113.5 later.example
+10.0.0.1 printer.local
+10.0.0.9 a.b.c.home.arpa _odd-1.example
+"""
+
+
+class Desk:
+    """A hosts file, who reads it, and what was logged."""
+
+    def __init__(self, path: Path, content: bytes | None = FILE, **rules: bool) -> None:
+        self.path = path
+        self.clock = Clock()
+        self.events: list[LogEvent] = []
+        self._stamp = 1_700_000_000
+        if content is not None:
+            self.write(content)
+        log = Logger(namespace="staggerdns", observer=cast("ILogObserver", self.events.append))
+        self.hosts = Hosts(str(path), self.clock, Journal("info", log))
+        self.names = LocalNames(LocalRules(**rules), self.hosts)
+
+    def write(self, content: bytes) -> None:
+        """Write the file, as of another second than before."""
+        self.path.write_bytes(content)
+        self._stamp += 1
+        os.utime(self.path, (self._stamp, self._stamp))
+
+    def later(self) -> None:
+        """Let so much time pass that the next question looks at the file."""
+        self.clock.advance(LOOK_EVERY)
+
+    def ask(self, name: str, rdtype: str = "A", payload: int | None = None) -> str | None:
+        """Return the answer's records or its RCODE and SOA, in a line; `None` for upstream."""
+        query = parse_query(question(name, rdtype, payload=payload).to_wire())
+        answer = self.names.answer(query)
+        if answer is None:
+            return None
+        assert not isinstance(answer, int)
+        reply = parse(render(query, answer, answer.ttl, query.payload))
+        if reply.answer:
+            return ", ".join(texts(reply.answer))
+        (soa,) = reply.authority
+        return f"{reply.rcode().name} {soa.name} {soa.ttl}"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was complained of."""
+        return [formatEvent(e) for e in self.events if e["log_level"] is LogLevel.warn]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """A desk with the file above."""
+    return Desk(tmp_path / "hosts")
+
+
+@pytest.mark.parametrize(
+    ("name", "rdtype", "says"),
+    [
+        ("nas.home.arpa.", "A", "nas.home.arpa. 60 A 192.168.1.7"),
+        ("nas.home.arpa.", "AAAA", "nas.home.arpa. 60 AAAA fd00::7"),
+        ("NAS.home.ARPA.", "A", "NAS.home.ARPA. 60 A 192.168.1.7"),
+        ("nas.", "A", "nas. 60 A 192.168.1.7, nas. 60 A 192.168.1.8"),
+        ("files.", "A", "files. 60 A 192.168.1.7"),
+        ("www.example.com.", "A", "www.example.com. 60 A 203.0.113.5"),
+        ("printer.local.", "A", "printer.local. 60 A 10.0.0.1"),
+        ("_odd-1.example.", "A", "_odd-1.example. 60 A 10.0.0.9"),
+        ("7.1.168.192.in-addr.arpa.", "PTR", "7.1.168.192.in-addr.arpa. 60 PTR Nas.Home.Arpa."),
+        ("5.113.0.203.in-addr.arpa.", "PTR", "5.113.0.203.in-addr.arpa. 60 PTR www.example.com."),
+        ("1.0.0.127.in-addr.arpa.", "PTR", "1.0.0.127.in-addr.arpa. 60 PTR localhost."),
+        # A name that is there has no other types.
+        ("nas.home.arpa.", "HTTPS", "NOERROR nas.home.arpa. 60"),
+        ("www.example.com.", "AAAA", "NOERROR www.example.com. 60"),
+        ("www.example.com.", "PTR", "NOERROR www.example.com. 60"),
+        ("5.113.0.203.in-addr.arpa.", "A", "NOERROR 5.113.0.203.in-addr.arpa. 60"),
+        ("www.example.com.", "ANY", 'www.example.com. 3600 HINFO "RFC8482" ""'),
+        # What is above a name that is there is there itself (RFC 8020), in zones of ours.
+        ("c.home.arpa.", "A", "NOERROR c.home.arpa. 600"),
+        ("local.", "A", "NOERROR local. 600"),
+        ("1.168.192.in-addr.arpa.", "PTR", "NOERROR 1.168.192.in-addr.arpa. 600"),
+        ("d.home.arpa.", "A", "NXDOMAIN home.arpa. 600"),
+        ("x.nas.home.arpa.", "A", "NXDOMAIN home.arpa. 600"),
+        ("x.printer.local.", "A", "NXDOMAIN local. 600"),
+        ("6.1.168.192.in-addr.arpa.", "PTR", "NXDOMAIN 168.192.in-addr.arpa. 600"),
+        # Elsewhere, names above and below are not ours.
+        ("example.com.", "A", None),
+        ("x.www.example.com.", "A", None),
+        ("home.arpa.", "DS", None),
+        # And localhost is what RFC 6761 says, whatever the file says.
+        ("localhost.", "AAAA", "localhost. 600 AAAA ::1"),
+    ],
+)
+def test_answers(desk: Desk, name: str, rdtype: str, says: str | None) -> None:
+    """Names and addresses are those of the file, in its order, each once; no name has two views."""
+    assert desk.ask(name, rdtype) == says
+    assert HOSTS_TTL == 60
+    assert desk.warnings == []
+
+
+def test_reverse_names_of_ipv6(desk: Desk) -> None:
+    """An IPv6 address has its name as well."""
+    name = ipaddress.ip_address("fd00::7").reverse_pointer + "."
+    assert desk.ask(name, "PTR") == f"{name} 60 PTR nas.home.arpa."
+    assert desk.ask(name[2:], "PTR") == f"NOERROR {name[2:]} 600"
+
+
+def test_localhost_of_the_file(tmp_path: Path) -> None:
+    """With ``localhost`` switched off the file has its say about that name, too."""
+    desk = Desk(tmp_path / "hosts", b"127.0.0.5 localhost", localhost=False)
+    assert desk.ask("localhost.") == "localhost. 60 A 127.0.0.5"
+    assert desk.ask("localhost.", "AAAA") == "NOERROR localhost. 60"
+    assert desk.ask("a.localhost.") is None
+
+
+def test_a_change_is_seen(desk: Desk) -> None:
+    """The file is looked at once a second, and read anew when it has changed."""
+    desk.write(b"192.168.1.9 nas new.example")
+    assert desk.ask("new.example.") is None
+    desk.clock.advance(LOOK_EVERY * 0.99)
+    assert desk.ask("new.example.") is None
+    desk.clock.advance(LOOK_EVERY * 0.01)
+    assert desk.ask("new.example.") == "new.example. 60 A 192.168.1.9"
+    assert desk.ask("nas.") == "nas. 60 A 192.168.1.9"
+    assert desk.ask("files.") is None
+    assert desk.ask("7.1.168.192.in-addr.arpa.", "PTR") == "NXDOMAIN 168.192.in-addr.arpa. 600"
+
+
+def test_a_file_is_read_when_it_has_changed_only(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at an unchanged file is all that a second costs, however many questions it brings."""
+    looks: list[str] = []
+
+    def watch(what: str) -> None:
+        real = getattr(Path, what)
+
+        def look(path: Path) -> Any:
+            looks.append(what)
+            return real(path)
+
+        monkeypatch.setattr(Path, what, look)
+
+    watch("stat")
+    watch("read_bytes")
+    for _ in range(3):
+        desk.later()
+        for _ in range(10):
+            desk.ask("nas.")
+    assert looks == ["stat"] * 3
+    desk.write(FILE)
+    desk.later()
+    desk.ask("nas.")
+    assert looks == [*["stat"] * 4, "read_bytes"]
+
+
+def test_another_file_of_the_same_time_and_size(desk: Desk) -> None:
+    """A file that was put in the place of the old one is seen by its inode."""
+    other = desk.path.with_name("other")
+    other.write_bytes(FILE.replace(b"203.0.113.5", b"203.0.113.6"))
+    stamp = desk.path.stat().st_mtime
+    os.utime(other, (stamp, stamp))
+    other.replace(desk.path)
+    desk.later()
+    assert desk.ask("www.example.com.") == "www.example.com. 60 A 203.0.113.6"
+
+
+def test_a_clock_that_is_set_back(desk: Desk) -> None:
+    """When the clock goes back the file is looked at, and once a second from then on."""
+    desk.clock.advance(3600)
+    desk.ask("nas.")
+    desk.write(b"192.168.1.9 new.example")
+    desk.clock.rightNow = 5.0
+    assert desk.ask("new.example.") == "new.example. 60 A 192.168.1.9"
+
+
+WRONG = [
+    b"192.168.1.300 name",
+    b"192.168.1 name",
+    b"0x7f.1 name",
+    b"fe80::1%lo0 name",
+    b":: :1 name",
+    b"name",
+    b"name 192.168.1.1",
+    b"192.168.1.1",
+    b"192.168.1.1 # name",
+    b"192.168.1.1 a..b",
+    b"192.168.1.1 .a",
+    b"192.168.1.1 a b!c",
+    b"192.168.1.1 b\xfccher",
+    b"192.168.1.1 " + b"a" * 64,
+    b"192.168.1.1 " + b".".join([b"a" * 63] * 4),
+    b"\xff\xfe1\x009\x00",
+    b"192.168.1.1 a\0b",
+]
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_wrong_lines(tmp_path: Path, line: bytes) -> None:
+    """A wrong line is skipped whole and told of once; the others count."""
+    desk = Desk(
+        tmp_path / "hosts", b"10.0.0.1 before.example\n" + line + b"\n10.0.0.2 behind.example"
+    )
+    assert desk.ask("before.example.") == "before.example. 60 A 10.0.0.1"
+    assert desk.ask("behind.example.") == "behind.example. 60 A 10.0.0.2"
+    assert desk.ask("a.") is None
+    assert desk.ask("name.") is None
+    (warning,) = desk.warnings
+    assert warning.startswith(f"1 lines of {desk.path} are skipped, the first is '2: ")
+    assert warning.isascii()
+    assert len(warning.splitlines()) == 1
+    desk.write(desk.path.read_bytes() + b"\n10.0.0.3 more.example")
+    desk.later()
+    assert desk.ask("more.example.") == "more.example. 60 A 10.0.0.3"
+    assert len(desk.warnings) == 1
+
+
+def test_many_wrong_lines(tmp_path: Path) -> None:
+    """Many wrong lines are one event, as short as the first of them allows."""
+    desk = Desk(tmp_path / "hosts", (b"x" * 500 + b"\n") * 500)
+    (warning,) = desk.warnings
+    assert warning.startswith("500 lines of ")
+    assert len(warning) < 300 + len(str(desk.path))
+
+
+def test_longest_names(tmp_path: Path) -> None:
+    """A label of 63 octets and a name of 255 are good."""
+    name = ".".join(["a" * 63] * 3 + ["b" * 61])
+    desk = Desk(tmp_path / "hosts", f"10.0.0.1 {name}".encode())
+    assert desk.warnings == []
+    assert desk.ask(f"{name}.") == f"{name}. 60 A 10.0.0.1"
+    assert desk.ask(f"{name}.", "MX", payload=1232) == f"NOERROR {name}. 60"
+
+
+def test_size(tmp_path: Path) -> None:
+    """A file of `MAX_SIZE` bytes is read; a longer one changes nothing, and is told of once."""
+    desk = Desk(tmp_path / "hosts", b"10.0.0.1 nas\n".ljust(MAX_SIZE, b"#"))
+    assert desk.ask("nas.") == "nas. 60 A 10.0.0.1"
+    assert desk.warnings == []
+    desk.write(b"10.0.0.2 nas\n".ljust(MAX_SIZE + 1, b"#"))
+    for _ in range(3):
+        desk.later()
+        assert desk.ask("nas.") == "nas. 60 A 10.0.0.1"
+    assert desk.warnings == [f"the hosts file {desk.path} has more than {MAX_SIZE} bytes"]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """A missing file is told of once, and read when it comes; one that vanishes is empty."""
+    desk = Desk(tmp_path / "hosts", None)
+    for _ in range(3):
+        desk.later()
+        assert desk.ask("nas.") is None
+    assert desk.warnings == [
+        f"the hosts file {desk.path} cannot be read: No such file or directory"
+    ]
+    desk.write(FILE)
+    desk.later()
+    assert desk.ask("nas.") is not None
+    desk.path.unlink()
+    desk.later()
+    assert desk.ask("nas.") is None
+    assert len(desk.warnings) == 2
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    """A directory or a pipe in the place of the file keeps the names, and nobody waits for it."""
+    desk = Desk(tmp_path / "hosts")
+    desk.path.unlink()
+    os.mkfifo(desk.path)
+    desk.later()
+    assert desk.ask("files.") == "files. 60 A 192.168.1.7"
+    assert desk.warnings == [f"the hosts file {desk.path} is no regular file"]
+
+
+def test_a_file_that_cannot_be_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the program may not read the file any more it keeps what it knows."""
+
+    def refuse(_path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    desk.write(FILE + b"\n")
+    for _ in range(3):
+        desk.later()
+        assert desk.ask("files.") == "files. 60 A 192.168.1.7"
+    assert desk.warnings == [f"the hosts file {desk.path} cannot be read: Permission denied"]
+
+
+def test_many_addresses(tmp_path: Path) -> None:
+    """Of more addresses than fit, the first ones are given."""
+    lines = [f"10.0.{number // 256}.{number % 256} many" for number in range(5000)]
+    desk = Desk(tmp_path / "hosts", "\n".join(lines).encode())
+    says = desk.ask("many.")
+    assert says is not None
+    assert says.split(", ")[:2] == ["many. 60 A 10.0.0.0", "many. 60 A 10.0.0.1"]
+    assert len(says.split(", ")) == (512 - 12 - len("\4many\0") - 4) // 16
