@@ -19,7 +19,7 @@ from staggerdns.metrics import Cell, Metrics
 from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.strategy.run import ACTIVE, STAGGERED, Run
-from staggerdns.upstream.exchange import Outcome
+from staggerdns.upstream.exchange import LOCAL, Outcome
 from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.pool import cap, merge, without_private
@@ -144,7 +144,7 @@ class Collection:
         """Take the end of the run."""
         books = self._books
         if self._entry is None:
-            self._settle(Failed(_ede(reasons), FAILURE_TTL))
+            self._settle(Failed(_ede(reasons), FAILURE_TTL, ", ".join(sorted(set(reasons)))))
         books.cache.complete(self.question.key, self._generation, self._answer)
         outcome = "failed" if isinstance(self._answer, Failed) else "positive"
         if self._answer is not None and self._answer.negative:
@@ -180,11 +180,14 @@ class Collection:
         self._books.journal.debug(format, name=str(self.question), **fields)
 
 
+_NETWORK = frozenset(("connection refused", "unreachable", "closed", LOCAL))
+_UNHEARD = _NETWORK | {"timeout", "refused"}
+
+
 def _ede(reasons: list[str]) -> Ede:
-    """Say why nobody answered (RFC 8914 sections 4.23 and 4.24)."""
-    network = {"connection refused", "unreachable", "closed"}
-    if reasons and all(reason in network for reason in reasons):
+    """Say why nobody answered (RFC 8914 section 4.24, then 4.23, of which the text tells more)."""
+    if not reasons:
+        return Ede.OTHER
+    if _NETWORK.issuperset(reasons):
         return Ede.NETWORK_ERROR
-    if "timeout" in reasons or "refused" in reasons:
-        return Ede.NO_REACHABLE_AUTHORITY
-    return Ede.OTHER
+    return Ede.NO_REACHABLE_AUTHORITY if _UNHEARD.issuperset(reasons) else Ede.OTHER

@@ -100,16 +100,18 @@ class StaggerServerFactory(DNSServerFactory):
             self.metrics.dropped.cell(transport, "unanswerable").value += 1
             return None
         except Rejected as rejected:
-            allowed = self.access.allows(host)
-            rcode = rejected.rcode if allowed else Rcode.REFUSED
-            return self._refuse(rejected.query, transport, rcode)
+            if not self.access.allows(host):
+                return self._refuse(rejected.query, transport, Rcode.REFUSED, Ede.PROHIBITED)
+            ede = Ede.NOT_SUPPORTED if rejected.rcode == Rcode.NOTIMP else None
+            return self._refuse(rejected.query, transport, rejected.rcode, ede)
         self.metrics.query(transport, query.qtype).value += 1
         if not self.access.allows(host):
             return self._refuse(query, transport, Rcode.REFUSED, Ede.PROHIBITED)
         local = self._local.answer(query)
         if local is not None:
             if isinstance(local, Rcode):
-                return self._refuse(query, transport, local)
+                ede = Ede.NOT_SUPPORTED if local == Rcode.REFUSED else None
+                return self._refuse(query, transport, local, ede)
             return self._count(render(query, local, local.ttl, _limit(query, transport)), transport)
         entry = self._cache.lookup(query.key)
         if entry is not None:
@@ -215,12 +217,13 @@ class StaggerServerFactory(DNSServerFactory):
     def _render(self, query: Query, entry: Entry, transport: str) -> bytes:
         answer = entry.answer
         ede: int | None = None
+        text = b""
         if isinstance(answer, Failed):
-            ede = answer.ede
+            ede, text = answer.ede, answer.text
         elif self._cache.is_stale(entry):
             ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
         ttl = self._cache.reply_ttl(entry)
-        return render(query, answer, ttl, _limit(query, transport), ede)
+        return render(query, answer, ttl, _limit(query, transport), ede, text)
 
     def _refuse(self, query: Query, transport: str, rcode: Rcode, ede: Ede | None = None) -> bytes:
         self.metrics.response(transport, rcode).value += 1

@@ -169,17 +169,21 @@ class Whole(Answer):
 
 
 class Failed(Answer):
-    """No upstream answered well: SERVFAIL, kept briefly (RFC 9520); ``ede`` says why."""
+    """No upstream answered well: SERVFAIL, kept briefly (RFC 9520).
 
-    __slots__ = ("ede",)
+    ``ede`` says why in a number (RFC 8914 section 4), ``text`` in words.
+    """
 
-    def __init__(self, ede: int, ttl: int) -> None:
+    __slots__ = ("ede", "text")
+
+    def __init__(self, ede: int, ttl: int, text: str = "") -> None:
         self.rcode = Rcode.SERVFAIL
         self.ad = False
         self.negative = False
         self.ttl = ttl
         self.addresses = ()
         self.ede = ede
+        self.text = text.encode()
 
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
         """Return three empty sections."""

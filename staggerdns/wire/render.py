@@ -27,17 +27,25 @@ _ede = struct.Struct("!HHH").pack
 _ONE_QUESTION = b"\0\1"
 _NO_RECORDS = b"\0\0\0\0\0\0"
 _OPT_SIZE = 11
-_EDE_SIZE = 6
+_EDE_SIZE = 6  # without its text
 _EDE_OPTION = 15  # RFC 8914 section 2
 
 
-def render(query: Query, answer: Answer, ttl: int, limit: int, ede: int | None = None) -> bytes:
+def render(
+    query: Query,
+    answer: Answer,
+    ttl: int,
+    limit: int,
+    ede: int | None = None,
+    text: bytes = b"",
+) -> bytes:
     """Return the reply to ``query`` with every TTL set to ``ttl`` seconds.
 
     ``limit``: bytes that the reply may have. What cannot be cut to it becomes an empty reply
-    with TC set (RFC 2181 section 9). ``ede`` is attached when the query had an OPT record.
+    with TC set (RFC 2181 section 9). ``ede`` with its ``text`` (UTF-8) is attached when the query
+    had an OPT record.
     """
-    tail = _opt_record(query, 0, ede) if query.edns else b""
+    tail = _opt_record(query, 0, ede, text) if query.edns else b""
     end = query.question_end
     flags = QR | RA | (query.flags & (RD | CD)) | answer.rcode
     if answer.ad and (query.do or query.flags & AD):  # RFC 6840 section 5.8
@@ -81,9 +89,11 @@ def render_error(query: Query, rcode: int, ede: int | None = None) -> bytes:
     )
 
 
-def _opt_record(query: Query, extended_rcode: int, ede: int | None) -> bytes:
+def _opt_record(query: Query, extended_rcode: int, ede: int | None, text: bytes = b"") -> bytes:
     """Return our OPT record (RFC 6891 section 6.1.2); DO is copied (RFC 3225 section 3)."""
     ttl = extended_rcode << 24 | (EDNS_DO if query.do else 0)
     if ede is None:
         return _opt(0, Type.OPT, EDNS_UDP_SIZE, ttl, 0)
-    return _opt(0, Type.OPT, EDNS_UDP_SIZE, ttl, _EDE_SIZE) + _ede(_EDE_OPTION, 2, ede)
+    size = len(text)
+    opt = _opt(0, Type.OPT, EDNS_UDP_SIZE, ttl, _EDE_SIZE + size)
+    return opt + _ede(_EDE_OPTION, 2 + size, ede) + text

@@ -1,0 +1,133 @@
+"""Extended DNS Errors (RFC 8914): what went wrong, for those who send an OPT record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dns.edns
+import pytest
+
+from tests.conformance.wires import message, opt, sent
+from tests.harness import behaviours as b
+from tests.harness.clients import Reply, dig, eventually
+from tests.harness.house import House, own_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tests.harness.scripted import Behaviour
+
+STALE_ANSWER, PROHIBITED, STALE_NXDOMAIN, NOT_SUPPORTED = 3, 18, 19, 21
+OTHER, NO_REACHABLE_AUTHORITY, NETWORK_ERROR = 0, 22, 23
+
+
+def errors(reply: Reply) -> list[tuple[int, str]]:
+    """Return code and text of every Extended DNS Error of a reply."""
+    return [
+        (int(option.code), option.text or "")
+        for option in reply.message.options
+        if isinstance(option, dns.edns.EDEOption)
+    ]
+
+
+SILENT, CLOSED, REFUSED = b.silent, None, b.rcode("REFUSED")
+FAILURES: dict[str, tuple[Sequence[Behaviour | None], int, str]] = {
+    "timeout": ([SILENT] * 2, NO_REACHABLE_AUTHORITY, "timeout"),
+    "refused": ([REFUSED] * 2, NO_REACHABLE_AUTHORITY, "refused"),
+    "network": ([CLOSED] * 2, NETWORK_ERROR, "connection refused"),
+    "timeout and network": (
+        [SILENT, CLOSED],
+        NO_REACHABLE_AUTHORITY,
+        "connection refused, timeout",
+    ),
+    "refused and network": (
+        [CLOSED, REFUSED],
+        NO_REACHABLE_AUTHORITY,
+        "connection refused, refused",
+    ),
+    "servfail": ([b.rcode("SERVFAIL")] * 2, OTHER, "servfail"),
+    "servfail and timeout": ([b.rcode("SERVFAIL"), SILENT], OTHER, "servfail, timeout"),
+    "garbage that answers no question": ([b.garbage()], NO_REACHABLE_AUTHORITY, "timeout"),
+    "cut": ([b.cut_short(own_answer(0), 35)], OTHER, "malformed"),
+}
+
+
+@pytest.mark.parametrize(("behaviours", "code", "text"), FAILURES.values(), ids=FAILURES)
+def test_servfail(
+    tmp_path: Path, behaviours: Sequence[Behaviour | None], code: int, text: str
+) -> None:
+    """SERVFAIL says why: whether upstreams were not heard, the network failed, or they failed."""
+    settings = {"upstream": {"parallel": {"total_collect_timeout": "400ms"}}}
+    with House(tmp_path / "house", behaviours, settings) as house:
+        for tcp in (False, True):
+            for rdtype in ("A", "MX"):
+                for _ in range(2):  # from the collection, and from what is kept of it
+                    reply = house.ask("www.example.", rdtype, payload=1232, tcp=tcp)
+                    assert reply.rcode == "SERVFAIL"
+                    assert errors(reply) == [(code, text)]
+        plain = house.ask("www.example.")
+        assert (plain.rcode, plain.message.edns) == ("SERVFAIL", -1)
+        assert f"EDE: {code} " in dig(house.program.endpoint, "www.example.")
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+def test_refusal(tmp_path: Path, tcp: bool) -> None:
+    """A client that may not ask is told so (18), whatever it asks, and no secret else."""
+    with House(
+        tmp_path / "house", [own_answer(0)], {"server": {"allow": ["127.0.0.2/32"]}}
+    ) as house:
+        for rdtype in ("A", "AXFR", "ANY"):
+            reply = house.ask("www.example.", rdtype, payload=1232, tcp=tcp)
+            assert reply.rcode == "REFUSED"
+            assert errors(reply) == [(PROHIBITED, "")]
+        assert house.ask("www.example.", tcp=tcp).rcode == "REFUSED"
+        good = house.ask("www.example.", payload=1232, tcp=tcp, source="127.0.0.2")
+        assert (good.rcode, errors(good)) == ("NOERROR", [])
+
+
+UNSUPPORTED = {
+    "AXFR": (message(opt(), tail=b"\0\xfc\0\1", counts=(1, 0, 0, 1)), "REFUSED"),
+    "class CH": (message(opt(), tail=b"\0\1\0\3", counts=(1, 0, 0, 1)), "REFUSED"),
+    "NOTIFY": (message(opt(), flags=4 << 11, counts=(1, 0, 0, 1)), "NOTIMP"),
+    "STATUS": (message(opt(), flags=2 << 11, counts=(1, 0, 0, 1)), "NOTIMP"),
+}
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+@pytest.mark.parametrize(("wire", "rcode"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_what_we_do_not_do(house: House, wire: bytes, rcode: str, tcp: bool) -> None:
+    """What no client may ask is not supported (21); a malformed query needs no more words."""
+    reply = sent(house, wire, tcp=tcp)
+    assert reply is not None
+    assert reply.rcode == rcode
+    assert errors(reply) == [(NOT_SUPPORTED, "")]
+    malformed = sent(house, message(opt(), opt(), counts=(1, 0, 0, 2)), tcp=tcp)
+    assert malformed is not None
+    assert errors(malformed) == []
+
+
+def test_stale_answers(tmp_path: Path) -> None:
+    """When the upstreams have gone an expired answer is given, and called stale (3 and 19)."""
+    with House(tmp_path / "house", [b.silent] * 2) as house:
+        gone = house.route("gone", b.in_turn(b.answers("203.0.113.1", ttl=1), b.silent))
+        never = house.route("never", b.in_turn(b.nxdomain(b.soa(1, 1)), b.silent))
+        for name, rcode, code in ((gone, "NOERROR", 3), (never, "NXDOMAIN", 19)):
+            fresh = house.ask(name, payload=1232)
+            assert (fresh.rcode, errors(fresh)) == (rcode, [])
+            house.complete(name)
+            stale = eventually(
+                lambda: house.ask(name, payload=1232),  # noqa: B023
+                lambda reply: errors(reply) != [],
+            )
+            assert (stale.rcode, errors(stale)) == (rcode, [(code, "")])
+            assert stale.message.answer == [] or stale.ttl == 5
+            over_tcp = house.ask(name, payload=1232, tcp=True)
+            assert errors(over_tcp) == [(code, "")]
+            assert house.ask(name).message.edns == -1
+
+
+def test_local_answers_are_no_errors(house: House) -> None:
+    """Special names are answered without any excuse."""
+    for name in ("localhost.", "www.invalid.", "nas.home.arpa."):
+        assert errors(house.ask(name, payload=1232)) == []
