@@ -1,0 +1,191 @@
+"""Clients that validate: delv gets through us what it can validate, and nothing else passes.
+
+(RFC 4035 section 3.2; a forwarder changes neither a signed set nor what proves an absence.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.harness import daemons
+from tests.harness.clients import eventually
+from tests.harness.ports import Endpoint, free_endpoints
+from tests.harness.program import Program
+from tests.harness.signed import SignedZone, delv, sign
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TOP = """\
+@ 300 SOA ns host 7 3600 600 86400 60
+@ 300 NS ns
+ns 300 A 192.0.2.1
+"""
+_CHILD = """\
+@ 300 SOA ns.zone.example. host 7 3600 600 86400 60
+@ 300 NS ns.zone.example.
+www 300 A 203.0.113.9
+"""
+_BIG = " ".join(f'"{"x" * 250}"' for _ in range(8))
+_ZONE = f"""\
+{_TOP}
+www 300 A 203.0.113.1
+www 300 A 203.0.113.2
+www 300 A 203.0.113.3
+www 300 AAAA 2001:db8::1
+alias 300 CNAME www
+across 300 CNAME www.secure
+@ 300 MX 10 www
+big 300 TXT {_BIG}
+odd 300 TYPE65280 \\# 6 C00C00FFC0FF
+*.wild 300 A 203.0.113.7
+secure 300 NS ns
+plain 300 NS ns
+forged 300 A 203.0.113.65
+forged 300 MX 10 good
+swapped 300 CNAME good
+bare 300 A 203.0.113.70
+"""
+
+
+class Site:
+    """A signed zone with a signed and an unsigned child, on two nsd; the program before them."""
+
+    def __init__(self, zone: SignedZone, upstream: Endpoint, program: Program) -> None:
+        self.zone = zone
+        self.upstream = upstream
+        self.program = program
+
+    def delv(self, name: str, rdtype: str, *, direct: bool = False) -> str:
+        """What delv says, through the program or straight from an upstream."""
+        server = self.upstream if direct else self.program.endpoint
+        return delv(self.program.directory, server, self.zone, name, rdtype)
+
+    def collections(self) -> float:
+        """How many questions have gone upstream so far, when none is under way any more."""
+        seen = eventually(
+            self.program.metrics,
+            lambda metrics: not metrics.value("staggerdns_collections_running"),
+        )
+        return seen.value("staggerdns_answer_seconds_count", source="upstream")
+
+
+def _spoil(text: str) -> str:
+    """Change records of a signed zone behind the back of their signatures."""
+    for old, new in (
+        ("203.0.113.65", "203.0.113.66"),
+        ("MX 10 good.", "MX 10 evil."),
+        ("CNAME good.", "CNAME evil."),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("bare.zone.example. 300 IN RRSIG"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Two nsd with the same zones, and a program that asks both."""
+    directory = tmp_path_factory.mktemp("signed")
+    child = sign("secure.zone.example.", _CHILD)
+    zone = sign("zone.example.", f"{_ZONE}secure 300 DS {child.ds}\n")
+    zones = {
+        zone.origin: _spoil(zone.text),
+        child.origin: child.text,
+        "plain.zone.example.": f"$ORIGIN plain.zone.example.\n{_CHILD}",
+    }
+    upstreams = free_endpoints(2, first=61)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(daemons.nsd(directory / "nsd", zones, upstreams))
+        yield Site(zone, upstreams[0], stack.enter_context(Program(directory, upstreams)))
+
+
+VALID = [
+    ("zone.example.", "DNSKEY"),
+    ("zone.example.", "SOA"),
+    ("zone.example.", "MX"),
+    ("www.zone.example.", "A"),
+    ("WWW.Zone.Example.", "AAAA"),
+    ("alias.zone.example.", "A"),
+    ("alias.zone.example.", "CNAME"),
+    ("across.zone.example.", "A"),
+    ("big.zone.example.", "TXT"),
+    ("odd.zone.example.", "TYPE65280"),
+    ("some.wild.zone.example.", "A"),
+    ("secure.zone.example.", "DS"),
+    ("www.secure.zone.example.", "A"),
+    # What is not there, with its proof.
+    ("nowhere.zone.example.", "A"),
+    ("nowhere.zone.example.", "MX"),
+    ("www.zone.example.", "TXT"),
+    ("plain.zone.example.", "DS"),
+    ("some.wild.zone.example.", "AAAA"),
+    ("nowhere.secure.zone.example.", "A"),
+]
+
+
+@pytest.mark.parametrize(("name", "rdtype"), VALID)
+def test_valid(site: Site, name: str, rdtype: str) -> None:
+    """Delv validates, from a cold cache and a warm one, the very same that it gets without us."""
+    expected = site.delv(name, rdtype, direct=True)
+    assert "fully validated" in expected
+    cold = site.delv(name, rdtype)
+    asked = site.collections()
+    warm = site.delv(name, rdtype)
+    assert site.collections() == asked
+    assert _plain(cold) == _plain(warm) == _plain(expected)
+
+
+def _plain(output: str) -> list[str]:
+    """Return delv's lines without their TTLs, which run; sets are sorted."""
+    lines = [line.split() for line in output.lower().splitlines()]
+    return sorted(" ".join(part for part in line if not part.isdigit()) for line in lines)
+
+
+def test_unsigned(site: Site) -> None:
+    """Data of an unsigned zone is proved to be that, and passes as such."""
+    for _ in range(2):
+        said = site.delv("www.plain.zone.example.", "A")
+        assert "unsigned answer" in said
+        assert "203.0.113.9" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "rdtype"),
+    [
+        ("forged.zone.example.", "A"),
+        ("forged.zone.example.", "MX"),
+        ("swapped.zone.example.", "CNAME"),
+        ("bare.zone.example.", "A"),
+    ],
+)
+def test_bogus(site: Site, name: str, rdtype: str) -> None:
+    """Bogus data stays bogus: what cannot be validated upstream cannot be validated here."""
+    for direct in (True, False, False):
+        said = site.delv(name, rdtype, direct=direct)
+        assert "validated" not in said
+        assert "resolution failed" in said
+    reply = site.program.ask(name, rdtype, do=True, ad=True)
+    assert reply.rcode == "NOERROR"
+    assert not reply.flag("AD")
+
+
+def test_the_wrong_anchor(site: Site) -> None:
+    """With another trust anchor nothing is validated: the test can fail."""
+    other = sign("zone.example.", _TOP)
+    said = delv(site.program.directory, site.program.endpoint, other, "www.zone.example.", "A")
+    assert "validated" not in said
+    assert "resolution failed" in said
+
+
+def test_plain_questions_do_not_spoil_signed_ones(site: Site) -> None:
+    """The merged answers to those who do not validate are kept apart from the signed ones."""
+    name = "WWW.zone.example."
+    assert len(site.program.ask(name).addresses) == 3
+    assert "RRSIG" not in site.program.ask(name, payload=1232).types
+    assert "fully validated" in site.delv(name, "A")
+    assert "RRSIG" in site.program.ask(name, do=True).types
+    assert "RRSIG" not in site.program.ask(name).types
