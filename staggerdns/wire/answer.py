@@ -33,6 +33,10 @@ from staggerdns.wire.reply import NAMES_IN_DATA, Record, Reply
 
 MAX_CHAIN = 16
 """CNAME links followed in one answer; a longer chain is refused."""
+MAX_OWNERS = 64
+"""Owner names read in one answer section, each way of writing one counted: a chain has 17. To
+read thousands of long names would cost more than a query may.
+"""
 
 _u16 = struct.Struct("!H").pack
 _u32 = struct.Struct("!I")
@@ -240,9 +244,23 @@ def _addresses(reply: Reply, question: Question) -> list[Record]:
     if question.qtype not in (Type.A, Type.AAAA):
         return []
     found = [record for record in reply.answers if record.type == question.qtype]
-    owners = {read_name(reply.message, record.owner)[0].lower() for record in found}
+    known: dict[bytes, bytes] = {}
+    owners = {_owner(reply.message, record, known) for record in found}
     different = {reply.message[record.data : record.end] for record in found}
     return found if len(owners) == 1 and len(different) == len(found) else []
+
+
+def _owner(message: bytes, record: Record, known: dict[bytes, bytes]) -> bytes:
+    """Return a record's owner name in lower case; ``known`` are those of this message by the way
+    they are written. Raises `WireError` beyond `MAX_OWNERS`.
+    """
+    written = message[record.owner : record.header]
+    name = known.get(written)
+    if name is None:
+        if len(known) == MAX_OWNERS:
+            raise WireError("more owner names than a chain has")
+        name = known[written] = read_name(message, record.owner)[0].lower()
+    return name
 
 
 def _expand(reply: Reply, records: list[Record]) -> tuple[bytes, list[int]]:
@@ -333,17 +351,20 @@ def read_pool(reply: Reply, question: Question) -> Pool | None:
     """Return chain and addresses of a positive reply, `None` when it holds no address.
 
     Records that are not on the way from the question's name to the addresses are left out.
-    Raises `WireError` for a chain that loops or is longer than `MAX_CHAIN`.
+    Raises `WireError` for a chain that loops or is longer than `MAX_CHAIN`, and for more than
+    `MAX_OWNERS` owner names.
     """
     message = reply.message
     aliases: dict[bytes, tuple[bytes, int]] = {}
     found: dict[bytes, list[Record]] = {}
+    known: dict[bytes, bytes] = {}
     for record in reply.answers:
-        owner = read_name(message, record.owner)[0].lower()
         if record.type == Type.CNAME:
-            aliases.setdefault(owner, (read_name(message, record.data)[0], record.ttl))
+            owner = _owner(message, record, known)
+            if owner not in aliases:
+                aliases[owner] = (read_name(message, record.data)[0], record.ttl)
         elif record.type == question.qtype:
-            found.setdefault(owner, []).append(record)
+            found.setdefault(_owner(message, record, known), []).append(record)
     name = question.name
     ttl = MAX_TTL
     links: list[bytes] = []
