@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 CONFIG ?= etc/staggerdns.yaml
+RUNS ?= 1000000
 
 BIN := .venv/bin
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run test lint format bench simulate programs clean FORCE
+.PHONY: help run test lint format bench simulate fuzz programs clean FORCE
 
 help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
@@ -19,6 +20,7 @@ help:
 	@echo 'make format  let ruff rewrite the sources'
 	@echo 'make bench   compare speed and memory with unbound and dnsmasq'
 	@echo 'make simulate  try the strategies on drawn reply times: first answers, load, pools'
+	@echo 'make fuzz    look for octets that break the readers (RUNS=$(RUNS) of each); finds go to .fuzz'
 	@echo 'make clean   remove the virtual environment and everything generated'
 	@echo 'PYTHON=$(PYTHON) makes the virtual environment .venv (3.11 or newer)'
 
@@ -45,14 +47,20 @@ bench: programs .venv/.ready-test
 simulate: .venv/.ready-test
 	@$(BIN)/python -m bench.simulate
 
+# Goes on where the last time ended; fuzz/corpus stays as it is.
+fuzz: .venv/.ready-test
+	@for target in queries replies settings; do \
+		$(BIN)/python -m fuzz $$target .fuzz -runs=$(RUNS) || exit; \
+	done
+
 # The Debian programs that the tests and the benchmark start.
 programs:
 	@sh tests/debian-packages.sh
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis _trial_temp*
+	rm -rf .venv .fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis _trial_temp*
 	rm -f twisted/plugins/dropin.cache
-	find staggerdns twisted tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find staggerdns twisted tests bench fuzz -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 .venv/.ready-run .venv/.ready-test: .venv/.ready-%: pyproject.toml setup.cfg .ci/setup-venv $(if $(USABLE),,FORCE)
 	@PYTHON='$(PYTHON)' sh .ci/setup-venv $*

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import count
 
 import yaml
 
 _TAG = "tag:yaml.org,2002:"
+MAX_VALUES = 100_000
+"""Values of one document, lists and mappings included. One counts wherever an alias repeats it,
+so that a few lines of aliases of aliases do not keep us busy for hours.
+"""
 _PLAIN_SCALARS = {
     "str": re.compile(r".*", re.DOTALL),
     "null": re.compile(r".*"),
@@ -28,7 +34,7 @@ def read_document(text: str) -> object:
             node = loader.get_single_node()
             if node is None:
                 return None
-            _check_node(node, "")
+            _check_node(node, "", count())
             return loader.construct_document(node)
         finally:
             loader.dispose()
@@ -42,8 +48,10 @@ def read_document(text: str) -> object:
         raise ConfigError("nested too deeply, or within itself") from None
 
 
-def _check_node(node: yaml.Node, path: str) -> None:
+def _check_node(node: yaml.Node, path: str, number: Iterator[int]) -> None:
     """Refuse what YAML would silently bend: duplicate keys, 1:30 as 90, 010 as 8, dates."""
+    if next(number) == MAX_VALUES:
+        raise ConfigError(f"{path}: more than {MAX_VALUES} values")
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -53,10 +61,10 @@ def _check_node(node: yaml.Node, path: str) -> None:
             if key.value in seen:
                 raise ConfigError(f"{inner}: this key is there twice")
             seen.add(key.value)
-            _check_node(value, inner)
+            _check_node(value, inner, number)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            _check_node(value, f"{path}[{index}]")
+            _check_node(value, f"{path}[{index}]", number)
     else:
         plain = _PLAIN_SCALARS.get(node.tag.removeprefix(_TAG))
         if plain is None or not plain.fullmatch(node.value):

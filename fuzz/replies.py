@@ -1,0 +1,141 @@
+"""Messages from upstreams: whatever is accepted reaches clients whole, and says the same.
+
+The first octet chooses the question. With its highest bit the rest is the message without its
+ID; else the question stands in its place already, so that mutations get past it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from ipaddress import ip_address
+
+import dns.flags
+import dns.name
+
+from fuzz import reading
+from staggerdns.upstream.exchange import mismatch
+from staggerdns.wire.answer import Answer, Pool, read_pool
+from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MIN_UDP_SIZE, Type, WireError
+from staggerdns.wire.pool import cap, merge, without_private
+from staggerdns.wire.query import Query, parse_query
+from staggerdns.wire.question import Question, make_question
+from staggerdns.wire.render import render
+from staggerdns.wire.reply import index_reply
+from staggerdns.wire.verdict import Verdict, judge
+
+NAME = b"\3www\7example\3com\0"
+_ASKED = [
+    (1, False),
+    (28, False),
+    (1, True),
+    (15, False),
+    (16, False),
+    (33, False),
+    (65, False),
+    (6, True),
+]
+QUESTIONS = tuple(make_question(NAME, rdtype, do=do).key for rdtype, do in _ASKED)
+MOST = 8
+"""Addresses of a pool here."""
+_TTL = 0x3F3F3F3F  # legal, and an unlikely thing to be left in place
+
+
+def check(data: bytes) -> None:
+    """Take one message; raises `AssertionError`, or anything else, for a defect."""
+    if not data:
+        return
+    asked = Question(QUESTIONS[data[0] % len(QUESTIONS)])
+    message = b"\0\0" + data[1:]
+    if not data[0] & 0x80:
+        message = message[:HEADER_SIZE] + asked.section + message[HEADER_SIZE:]
+    if mismatch(message, asked):
+        return
+    try:
+        verdict, answer = judge(message, asked)
+    except WireError:
+        return
+    assert (answer is None) == (verdict is Verdict.FAILURE)
+    if answer is None:
+        return
+    assert answer.negative == (verdict is Verdict.NEGATIVE)
+    assert 0 <= answer.ttl < 2**31
+    assert len(set(answer.addresses)) == len(answer.addresses)
+    _check_rendered(asked, answer)
+    if len(answer.addresses) > 1:
+        _check_rendered(asked, answer.reordered(answer.addresses[::-1]))
+    public = without_private(answer)
+    if public is not None:
+        _check_public(public.addresses)
+    if isinstance(answer, Pool):
+        _check_pool(asked, message, answer)
+
+
+def _check_pool(asked: Question, message: bytes, pool: Pool) -> None:
+    """Check that both ways to read a pool agree, and what it does to another upstream's."""
+    with suppress(WireError):  # of sections that the quick way knows the outline of, and drops
+        indexed = read_pool(index_reply(message, asked), asked)
+        assert indexed is not None
+        assert (pool.links, pool.addresses) == (indexed.links, indexed.addresses)
+        assert (pool.ttl, pool.ad) == (indexed.ttl, indexed.ad)
+    size = 4 if asked.qtype == Type.A else 16
+    known = tuple(bytes([8] * (size - 1) + [host]) for host in range(3))
+    merged = merge(Pool((), known, 60, ad=True), pool, MOST, private=False)
+    assert merged.addresses[:3] == known
+    assert len(set(merged.addresses)) == len(merged.addresses) <= MOST
+    assert not merged.links
+    _check_public(merged.addresses)
+    capped = cap(pool, MOST)
+    assert len(merge(capped, Pool((), known, 60, ad=True), MOST, private=True).addresses) <= MOST
+
+
+def _check_public(addresses: tuple[bytes, ...]) -> None:
+    for raw in addresses:
+        address = ip_address(raw)
+        kept_out = (
+            address.is_loopback,
+            address.is_link_local,
+            address.is_multicast,
+            address.is_unspecified,
+        )
+        assert not any(kept_out), address
+
+
+def _query(asked: Question, *, edns: bool) -> Query:
+    """Return a client's query, in a case that no upstream saw, for a question asked."""
+    wire = bytearray(b"\xff\xff" + asked.upstream_query())
+    end = HEADER_SIZE + len(asked.section)
+    wire[HEADER_SIZE : end - 4] = wire[HEADER_SIZE : end - 4].upper()
+    if not edns:
+        del wire[end:]
+        wire[11] = 0
+    return parse_query(bytes(wire))
+
+
+def _check_rendered(asked: Question, answer: Answer) -> None:
+    """Check what clients get: all of it, and as much as fits the smallest datagram."""
+    name = dns.name.from_wire(asked.name.upper(), 0)[0]
+    for edns, limit in ((True, MAX_MESSAGE), (False, MIN_UDP_SIZE)):
+        query = _query(asked, edns=edns)
+        wire = render(query, answer, _TTL, limit)
+        assert len(wire) <= limit
+        assert wire[:2] == b"\xff\xff"
+        assert (
+            wire[HEADER_SIZE : query.question_end]
+            == asked.section.upper()[:-4] + (asked.section[-4:])
+        )
+        answers, *others = reading.sections(wire)
+        found = sum(others, answers)
+        assert {ttl for _, _, ttl, _ in found} <= {_TTL}
+        addresses = tuple(data for _, rdtype, _, data in answers if rdtype == asked.qtype)
+        if wire[2] << 8 & dns.flags.TC:
+            assert not found
+            assert limit == MIN_UDP_SIZE, "too large for any reply"
+        elif isinstance(answer, Pool):
+            assert reading.message(wire).question[0].name == name
+            whole = limit == MAX_MESSAGE
+            assert addresses == answer.addresses[: None if whole else len(addresses)]
+            assert addresses
+            assert found[0][0] == name
+            assert len(found) == len(answer.links) + len(addresses)
+        elif answer.addresses:
+            assert addresses == answer.addresses

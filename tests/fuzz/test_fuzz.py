@@ -1,0 +1,85 @@
+"""The fuzz targets: their corpus passes, they see a defect, and libFuzzer runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import fuzz
+from staggerdns.wire.answer import Pool
+from staggerdns.wire.verdict import judge
+
+ROOT = Path(fuzz.__path__[0])
+CORPUS = {directory.name: sorted(directory.iterdir()) for directory in (ROOT / "corpus").iterdir()}
+RUNS = {"queries": 40_000, "replies": 10_000, "settings": 2_000}
+"""Executions of the short run, a second or two each."""
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_corpus_passes(name: str) -> None:
+    """Every input of the corpus holds what the target promises."""
+    target = import_module(f"fuzz.{name}")
+    for path in CORPUS[name]:
+        target.check(path.read_bytes())
+
+
+def test_the_corpus_is_small() -> None:
+    """Each target has a corpus, and it is no burden to the tree."""
+    assert CORPUS.keys() == RUNS.keys()
+    for paths in CORPUS.values():
+        assert 10 <= len(paths) <= 200
+        assert sum(path.stat().st_size for path in paths) < 50_000
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "defect"),
+    [
+        ("queries", "render", lambda query, *rest: query.message[:2] + b"\x81\x80" + bytes(8)),
+        ("queries", "render_error", lambda query, *rest: query.message),
+        ("queries", "parse_query", lambda message: 1 / 0),
+        ("replies", "cap", lambda pool, limit: Pool((), pool.addresses * 9, pool.ttl, ad=True)),
+        ("replies", "judge", lambda message, asked: judge(message[:-1] + b"\0", asked)),
+        ("replies", "render", lambda query, *rest: query.message),
+        ("replies", "without_private", lambda answer: answer),
+        ("settings", "parse_config", lambda text: 1 / 0),
+        ("settings", "parse_upstream", lambda text: None),
+    ],
+)
+def test_a_defect_is_seen(
+    name: str, part: str, defect: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one part of the program broken some input of the corpus fails."""
+    target = import_module(f"fuzz.{name}")
+    monkeypatch.setattr(target, part, defect)
+    failures = 0
+    for path in CORPUS[name]:
+        try:
+            target.check(path.read_bytes())
+        except Exception:  # noqa: BLE001 - whatever it is, libFuzzer would report it
+            failures += 1
+    assert failures
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    find_spec("atheris") is None and "CI" not in os.environ, reason="atheris is not installed"
+)
+@pytest.mark.parametrize("name", RUNS)
+def test_a_short_run(name: str, tmp_path: Path) -> None:
+    """So many executions from the corpus on find nothing; always the same ones."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fuzz", name, str(tmp_path), f"-runs={RUNS[name]}", "-seed=1"],
+        cwd=ROOT.parent,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert f"Done {RUNS[name]} runs" in done.stderr
