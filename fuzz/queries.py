@@ -11,7 +11,7 @@ import dns.name
 from fuzz import reading
 from staggerdns.server.local import local_answer
 from staggerdns.wire.answer import Answer, Failed, Pool
-from staggerdns.wire.constants import EDNS_UDP_SIZE, HEADER_SIZE, MIN_UDP_SIZE, Ede, Rcode
+from staggerdns.wire.constants import EDNS_UDP_SIZE, HEADER_SIZE, MIN_UDP_SIZE, Ede, Rcode, Type
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import render, render_error
 
@@ -36,6 +36,7 @@ def check(data: bytes) -> None:
     asked = query.question()
     end = query.question_end
     assert asked.section == data[HEADER_SIZE : end - 4].lower() + data[end - 4 : end]
+    _check_accepted(query)
     # Each check below costs more than the scan itself: one a message is enough.
     turn = crc32(data) % (len(ANSWERS) + 2)
     if turn == len(ANSWERS):
@@ -53,6 +54,14 @@ def check(data: bytes) -> None:
     _check_belongs(query, wire, reply)
     if isinstance(answer, Pool):
         assert reply.flags & dns.flags.TC or reply.answer, "neither addresses nor TC"
+
+
+def _check_accepted(query: Query) -> None:
+    """Check that it is a query for others, too."""
+    assert query.message[4:10] == b"\0\1\0\0\0\0"
+    # Where the owners of other records point to is nothing to us.
+    opts = [owner for owner, rdtype in reading.outline(query.message) if rdtype == Type.OPT]
+    assert opts == [b"\0"] * query.edns, "OPT records, or their owners"
 
 
 def _check_question(query: Query) -> None:

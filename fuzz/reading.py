@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import struct
 
 import dns.exception
 import dns.message
 import dns.name
 import dns.rdata
-import dns.rdatatype
 
 # The types whose data is checked before it is sent on; that of others is opaque (RFC 3597
 # section 3), and a client may get it as broken as it came.
@@ -25,7 +23,7 @@ def message(wire: bytes) -> dns.message.Message:
 
 
 def sections(wire: bytes) -> list[list[Record]]:
-    """Read a message that passes on what an upstream said: answer, authority, additional."""
+    """Read a message that somebody else made: answer, authority, additional."""
     _, _, questions, *counts = struct.unpack("!HHHHHH", wire[:12])
     position = 12
     for _ in range(questions):
@@ -38,13 +36,29 @@ def sections(wire: bytes) -> list[list[Record]]:
         position += 10
         assert position + length <= len(wire), "a record runs over the end"
         if rdtype in CHECKED:
-            # A sender must not compress names in the newer of these types; whoever passes
-            # them on lets them be, and most receivers read them (RFC 3597 section 4).
-            with contextlib.suppress(dns.name.DecompressionForbidden):
-                dns.rdata.from_wire(rdclass, rdtype, wire, position, length)
-        if rdtype != dns.rdatatype.OPT:
-            assert ttl < 2**31, "a TTL with its highest bit set"
-            found[section].append((owner, rdtype, ttl, wire[position : position + length]))
+            dns.rdata.from_wire(rdclass, rdtype, wire, position, length)
+        found[section].append((owner, rdtype, ttl, wire[position : position + length]))
         position += length
     assert position == len(wire), "octets behind the last record"
+    return found
+
+
+def outline(wire: bytes) -> list[tuple[bytes, int]]:
+    """Read how records fill a message: the owner of each as it is written, and its type."""
+    _, _, questions, *counts = struct.unpack("!HHHHHH", wire[:12])
+    position = 12
+    found = []
+    for number in range(questions + sum(counts)):
+        start = position
+        while 0 < wire[position] < 64:
+            position += wire[position] + 1
+        position += 2 if wire[position] else 1
+        owner = wire[start:position]
+        if number < questions:
+            position += 4
+            continue
+        (rdtype, length) = struct.unpack_from("!H6xH", wire, position)
+        position += 10 + length
+        found.append((owner, rdtype))
+    assert position == len(wire), "octets behind the last record, or too few"
     return found
