@@ -6,8 +6,11 @@ A per-query line costs its guard and no more: callers write ``if journal.verbose
 
 from __future__ import annotations
 
-from twisted.logger import Logger
+from typing import Protocol
+
+from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 LEVELS = ("debug", "info", "warn", "error")
 """Values of ``log.level``, most talkative first."""
@@ -39,3 +42,20 @@ class Journal:
     def failure(self, what: str, failure: Failure | None = None) -> None:
         """Log ``failure``, or the exception being handled, with its traceback: a defect of ours."""
         self._log.failure(what, failure=failure)
+
+
+class _Count(Protocol):
+    value: int
+
+
+@implementer(ILogObserver)
+class LostLines:
+    """Counts in ``cell`` the events that another observer could not write: the disk is full."""
+
+    def __init__(self, cell: _Count) -> None:
+        self._cell = cell
+
+    def __call__(self, event: LogEvent) -> None:
+        """Take an event; Twisted tells the other observers of one that failed."""
+        if "observer" in event and event.get("log_namespace") == "twisted.logger._observer":
+            self._cell.value += 1

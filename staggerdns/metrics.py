@@ -308,6 +308,12 @@ class Metrics(Collector):
             "upstream",
             "reason",
         )
+        self.upstream_local_errors = Counter(
+            "staggerdns_upstream_local_errors",
+            "Queries that our own system would not send",
+            "upstream",
+        )
+        self.log_lost = Counter("staggerdns_log_lost", "Lines of the log that were not written")
         self.cache_entries = Gauge("staggerdns_cache_entries", "Answers in the cache")
         self.cache_evictions = Counter("staggerdns_cache_evictions", "Answers dropped to make room")
         self.sorts = Counter("staggerdns_sorts", "Sorts started, by cause", "trigger")

@@ -16,8 +16,9 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.logger import globalLogPublisher
 
-from staggerdns.journal import Journal
+from staggerdns.journal import Journal, LostLines
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.budget import Budget
 from staggerdns.ranking.measure import Measurer
@@ -234,6 +235,7 @@ class StaggerService(Service):
         self._clock: IReactorTime = reactor
         self._journal = Journal(config.log.level)
         self._metrics = Metrics()
+        self._lost_lines = LostLines(self._metrics.log_lost.cell())
         self._bound: list[Endpoint] = []
         self._datagram_ports: list[DatagramPort] = []
         self._stream_ports: list[IListeningPort] = []
@@ -304,6 +306,7 @@ class StaggerService(Service):
     def startService(self) -> None:
         """Say that the server is up."""
         super().startService()
+        globalLogPublisher.addObserver(self._lost_lines)
         self._journal.info(
             "listening on {listen}, asking {upstreams}",
             listen=", ".join(map(str, self._bound)),
@@ -328,6 +331,7 @@ class StaggerService(Service):
             if late.active():
                 late.cancel()
             self._chain.close()
+            globalLogPublisher.removeObserver(self._lost_lines)
             for connection in list(self.factory.connections):
                 connection.close()
             for port in (*self._datagram_ports, *self._site_ports):

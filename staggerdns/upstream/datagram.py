@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from errno import EADDRINUSE
+from errno import EADDRINUSE, EMFILE, ENFILE
 
 from staggerdns.upstream.address import Endpoint
 from staggerdns.upstream.entropy import Entropy
@@ -82,7 +82,14 @@ class DatagramTransport:
         if held is not None and not held.spent(now):
             return held
         self._empty(slot)
-        opened = self._sockets[slot] = self._open(now)
+        try:
+            opened = self._sockets[slot] = self._open(now)
+        except OSError as error:
+            # No descriptor to be had: fewer ports to guess at are better than no answers.
+            others = [other for other in self._sockets if other and not other.spent(now)]
+            if error.errno not in (EMFILE, ENFILE) or not others:
+                raise
+            return others[self._entropy.below(len(others))]
         return opened
 
     def _empty(self, slot: int) -> None:

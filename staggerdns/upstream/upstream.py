@@ -67,6 +67,7 @@ class Upstream:
         self._metrics = metrics
         self._distributions: dict[tuple[str, Verdict], Distribution] = {}
         self._truncated = metrics.upstream_truncated.cell(self.name)
+        self._local_errors = metrics.upstream_local_errors.cell(self.name)
         entropy = Entropy(rng)
         self.dialect = Dialect(entropy, case=case, cookies=cookies)
         self._stream = StreamTransport(reactor, address.endpoint, entropy, self._reject, timeout)
@@ -178,6 +179,7 @@ class Upstream:
                 self.dialect.silent(exchange.query, now)
             self._mark(now, exchange.started, reason)
         elif verdict == Verdict.NETWORK_ERROR:
+            self._local_errors.value += 1
             self.health.abandoned(exchange.started)
         elif reason == "refused":
             self._budget.refused(now)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import gatherResults
 from twisted.internet.task import Clock
 
 from staggerdns.upstream import datagram
@@ -158,7 +159,27 @@ async def test_no_socket_to_be_had(server: ScriptedUpstream, faults: Faults, num
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, LOCAL)
         assert asked.marks == 0
         assert asked.readers == 0
+        assert asked.metrics.upstream_local_errors.cell(asked.upstream.name).value == 1
         assert (await asked.ask()).verdict == Verdict.POSITIVE
+        assert asked.metrics.upstream_local_errors.cell(asked.upstream.name).value == 1
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENETUNREACH])
+@pytest_twisted.ensureDeferred
+async def test_the_sockets_that_are_open_must_do(
+    server: ScriptedUpstream, faults: Faults, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Where no more sockets can be opened for lack of descriptors those that are open are used."""
+    monkeypatch.setattr(datagram, "SOCKETS", 8)
+    with desk(server.endpoint) as asked:
+        await asked.ask()
+        faults.opening = [number] * 1000
+        verdicts = [(await asked.ask()).verdict for _ in range(40)]
+        faults.opening = []
+        await gatherResults([asked.start() for _ in range(40)])
+        assert asked.readers > 1, "it goes on as before"
+    good = verdicts.count(Verdict.POSITIVE)
+    assert good < 40 if number == errno.ENETUNREACH else good == 40
 
 
 @pytest_twisted.ensureDeferred
