@@ -1,0 +1,142 @@
+"""Every upstream dead for an hour: stale answers meanwhile, and good ones soon after the end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from staggerdns.resolver.cache import FAILURE_TTL, CacheLimits
+from staggerdns.upstream.health import State
+from staggerdns.wire.answer import Failed
+from tests.strategy.fakes import SILENT, Act, Client, Stage, fails, own, says_own, unreachable
+
+HOUR = 3_600_000.0
+STEP = 10_000.0
+RECOVERY = 2_000.0
+"""Milliseconds after the return of the upstreams by which names are answered again."""
+DEATHS = {
+    "silent": SILENT,
+    "refused": unreachable(1),
+    "no route": unreachable(None, "unreachable"),
+    "servfail": fails(5),
+}
+STRATEGIES = ("parallel", "racing", "sequential", "random", "auto")
+GOOD = [says_own(index, 20 + index) for index in range(5)]
+
+
+def outage(stage: Stage, deaths: Sequence[Act], length: float = HOUR) -> list[Client]:
+    """Let the upstreams die for an hour, in which clients go on asking; those who asked for
+    names that nobody knows.
+    """
+    stage.script(*deaths)
+    end = stage.now + length
+    strangers: list[Client] = []
+    while stage.now < end:
+        stage.ask()
+        strangers.append(stage.ask(stage.question(f"n{len(strangers)}.example")))
+        stage.run_to(min(stage.now + STEP, end))
+    return strangers
+
+
+def is_good(client: Client) -> bool:
+    """Whether a client has got an answer."""
+    return bool(client.answers) and not isinstance(client.entry.answer, Failed)
+
+
+@pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS)
+def test_stale_answers_for_an_hour(death: Act) -> None:
+    """What was known is answered at once all the hour, as stale from its TTL on; what was not
+    gets SERVFAIL.
+    """
+    stage = Stage(*GOOD)
+    stage.ask()
+    stage.run()
+    began = stage.now
+    stage.script(*[death] * 5)
+    while stage.now < began + HOUR:
+        client = stage.ask()
+        assert client.at == stage.now
+        assert sorted(client.addresses) == sorted(map(own, range(5)))
+        age = stage.now - began
+        if age < 290_000:
+            assert not stage.cache.is_stale(client.entry)
+        elif age > 300_000:
+            assert stage.cache.is_stale(client.entry)
+            assert stage.cache.reply_ttl(client.entry) == 5
+        stranger = stage.ask(stage.question(f"n{stage.now}.example"))
+        stage.run_to(stage.now + STEP)
+        assert isinstance(stranger.entry.answer, Failed)
+    stage.run()
+    stage.assert_nothing_left()
+
+
+def test_the_end_of_stale() -> None:
+    """When the outage outlasts `max_stale` there is nothing more to give."""
+    stage = Stage(*GOOD, limits=CacheLimits(max_stale=1800))
+    stage.ask()
+    stage.run()
+    outage(stage, [SILENT] * 5)
+    client = stage.ask()
+    stage.run()
+    assert isinstance(client.entry.answer, Failed)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS)
+@pytest.mark.parametrize("returning", [5, 1])
+def test_recovery(death: Act, strategy: str, returning: int) -> None:
+    """Within `RECOVERY` of their return, or of one of them, a name never asked before is
+    answered, and so is another after all that; who answers is found healthy.
+    """
+    stage = Stage(*GOOD, strategy=strategy, rng=random.Random(1).randbytes)
+    stage.ask()
+    stage.run()
+    outage(stage, [death] * 5)
+    stage.script(*[death] * (5 - returning), *GOOD[5 - returning :])
+    back = stage.now
+    clients: list[Client] = []
+    while stage.now < back + 2 * RECOVERY:
+        clients.append(stage.ask(stage.question(f"back{len(clients)}.example")))
+        stage.run_to(stage.now + 100)
+    stage.run()
+    in_time = [client for client in clients if is_good(client) and client.at <= back + RECOVERY]
+    assert in_time
+    late = stage.ask(stage.question("late.example"))
+    stage.run()
+    assert is_good(late)
+    assert State.HEALTHY in {upstream.health.state for upstream in stage.upstreams}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS)
+def test_what_was_known_is_fresh_again(death: Act, strategy: str) -> None:
+    """Who asks for a name that is known has a fresh answer within `RECOVERY`, too."""
+    stage = Stage(*GOOD, strategy=strategy)
+    stage.ask()
+    stage.run()
+    outage(stage, [death] * 5)
+    stage.script(*GOOD)
+    assert stage.cache.is_stale(stage.ask().entry)
+    stage.run_to(stage.now + RECOVERY)
+    assert not stage.cache.is_stale(stage.ask().entry)
+    stage.run()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("before", [0, 500, 1000, 2900])
+def test_a_name_under_way_at_the_return(strategy: str, before: float) -> None:
+    """A question that went to all of them just before they returned ends with its collection;
+    whoever asks again then is answered.
+    """
+    stage = Stage(*GOOD, strategy=strategy)
+    outage(stage, [SILENT] * 5)
+    lost = stage.question("lost.example")
+    stage.ask(lost)
+    stage.run_to(stage.now + before)
+    stage.script(*GOOD)
+    stage.run_to(stage.now + 3000 - before + 1000 * FAILURE_TTL)
+    client = stage.ask(lost)
+    stage.run()
+    assert is_good(client)
