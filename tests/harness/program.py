@@ -122,9 +122,11 @@ class Program:
         settings: Mapping[str, Any] | None = None,
         *,
         listen: Endpoint | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
+        self._environ = dict(environ or {})
         self.endpoint = listen or free_endpoint()
         self.web = free_endpoint()
         base: Settings = {
@@ -169,7 +171,7 @@ class Program:
             self._process = subprocess.Popen(
                 command(self.configuration),
                 cwd=self.directory,
-                env=environment(),
+                env=environment() | self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,220 @@
+"""A machine that has run out of something: descriptors, room for the log, or the right time.
+
+Limits are put on the running program from outside, and taken off again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests.harness import behaviours as b
+from tests.harness.clients import NoReplyError, eventually
+from tests.harness.house import own_answer, unique_name
+from tests.harness.ports import Endpoint, free_endpoints
+from tests.harness.program import Program, command, environment
+from tests.harness.scripted import ScriptedUpstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .conftest import BuildHouse
+
+DAY = 86_400.0
+SHIFTED_CLOCK = """
+import os, time
+_true, _shift = time.time, os.environ["CLOCK_SHIFT"]
+def _shifted():
+    with open(_shift) as file:
+        return _true() + float(file.read() or 0)
+time.time = _shifted
+"""
+"""A sitecustomize module: the wall clock is off by as many seconds as a file says."""
+
+
+@contextlib.contextmanager
+def limited(program: Program, kind: int, most: int) -> Iterator[None]:
+    """Let the running program have ``most`` of one kind of resource."""
+    pid = program.process.pid
+    before = resource.prlimit(pid, kind)
+    resource.prlimit(pid, kind, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, kind, before)
+
+
+def open_descriptors(program: Program) -> int:
+    """How many descriptors the program has."""
+    return sum(1 for _ in Path(f"/proc/{program.process.pid}/fd").iterdir())
+
+
+def processor_seconds(program: Program) -> float:
+    """The processor time that the program has used."""
+    fields = Path(f"/proc/{program.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def marks(program: Program) -> float:
+    """How much worse than healthy upstreams are."""
+    return program.metrics().value("staggerdns_upstream_state")
+
+
+def test_no_descriptors(build: BuildHouse) -> None:
+    """Without a free descriptor UDP is served as ever, from the cache and from upstreams; TCP
+    connections are closed at once; with descriptors all is as before, and nobody is blamed.
+    """
+    house = build([own_answer(0), own_answer(1)])
+    known = unique_name("known")
+    house.ask(known)
+    with limited(house.program, resource.RLIMIT_NOFILE, open_descriptors(house.program)):
+        for _ in range(30):
+            assert house.ask(known).rcode == "NOERROR"
+            assert house.ask(unique_name("new")).rcode == "NOERROR"
+        used = processor_seconds(house.program)
+        for _ in range(5):
+            with pytest.raises(NoReplyError):
+                house.ask(known, tcp=True, timeout=2)
+        time.sleep(0.5)
+        assert processor_seconds(house.program) - used < 0.3, "it accepts in a loop"
+    assert house.ask(known, tcp=True).rcode == "NOERROR"
+    assert house.program.health() == 200
+    assert marks(house.program) == 0
+
+
+@pytest.mark.parametrize("scheme", ["", "tcp://"])
+def test_no_descriptor_for_any_upstream(build: BuildHouse, scheme: str) -> None:
+    """Where not even one upstream socket can be had: SERVFAIL, counted as our own error; with
+    descriptors the next name is answered at once.
+    """
+    house = build([own_answer(0), own_answer(1)], scheme=scheme)
+    names = [unique_name("nobody") for _ in range(8)]
+    with limited(house.program, resource.RLIMIT_NOFILE, open_descriptors(house.program)):
+        assert {house.ask(name).rcode for name in names} == {"SERVFAIL"}
+    assert house.ask(unique_name("again")).rcode == "NOERROR"
+    samples = house.program.metrics()
+    assert samples.value("staggerdns_upstream_local_errors_total") >= len(names)
+    assert marks(house.program) == 0
+
+
+def test_too_few_descriptors_to_start(tmp_path: Path) -> None:
+    """With fewer descriptors than listeners the start ends with one line that says so."""
+    listen = free_endpoints(40)
+    settings = {
+        "server": {"listen": [str(endpoint) for endpoint in listen]},
+        "upstream": {"servers": ["127.0.0.1:9"]},
+        "metrics": {"listen": None},
+        "ranking": {"enabled": False},
+    }
+    path = tmp_path / "staggerdns.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    done = subprocess.run(
+        command(path),
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)),
+    )
+    assert done.returncode == 1
+    last = done.stdout.strip().splitlines()[-1]
+    assert "cannot listen on 127.0.0." in last
+    assert "Too many open files" in last
+
+
+def test_full_disk(build: BuildHouse) -> None:
+    """While the log cannot be written queries are answered as ever; what is lost is counted, and
+    the log goes on when there is room again.
+    """
+    house = build([own_answer(0), own_answer(1)])
+    log = house.program.directory / "program.log"
+    house.ask(unique_name("before"))
+    house.program.health()
+    size = eventually(lambda: log.stat().st_size)
+    lost = "staggerdns_log_lost_total"
+    assert house.program.metrics().value(lost) == 0
+    with limited(house.program, resource.RLIMIT_FSIZE, size):
+        for _ in range(20):
+            assert house.ask(unique_name("full")).rcode == "NOERROR"
+        assert log.stat().st_size <= size
+        counted = eventually(lambda: house.program.metrics().value(lost))
+        assert counted >= 20
+        assert house.program.health() == 200
+    after = unique_name("after")
+    house.ask(after)
+    eventually(lambda: after in house.program.log)
+    assert house.program.metrics().value(lost) >= counted
+
+
+def test_no_room_for_the_log_from_the_start(tmp_path: Path) -> None:
+    """A log on a full device keeps the program neither from starting nor from ending in order."""
+    (tmp_path / "program").mkdir()
+    log = tmp_path / "program" / "program.log"
+    log.symlink_to("/dev/full")
+    with ScriptedUpstream(own_answer(0)) as upstream:
+        program = Program(tmp_path / "program", [upstream.endpoint], {"log": {"level": "debug"}})
+        program.start()
+        log.unlink()  # nobody can read that to its end
+        try:
+            for _ in range(20):
+                assert program.ask(unique_name("full")).rcode == "NOERROR"
+            assert program.metrics().value("staggerdns_log_lost_total") > 20
+        finally:
+            status, _ = program.terminate()
+    assert status in (0, -15)
+
+
+@pytest.mark.parametrize("jump", [DAY, -DAY, -50 * 365 * DAY], ids=["ahead", "back", "to 1976"])
+def test_wall_clock_is_set(tmp_path: Path, jump: float) -> None:
+    """When somebody sets the clock TTLs, time limits and health go on as if nothing had been."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SHIFTED_CLOCK)
+    shift = tmp_path / "shift"
+    shift.write_text("0")
+    environ = {
+        "CLOCK_SHIFT": str(shift),
+        "PYTHONPATH": f"{tmp_path / 'site'}:{environment()['PYTHONPATH']}",
+    }
+    short, long = unique_name("short"), unique_name("long")
+    behaviour = b.by_name({short: own_answer(0, ttl=1)}, own_answer(0))
+    hanging = unique_name("hanging")
+    slow = b.by_name({hanging: b.silent}, own_answer(1))
+    settings = {"cache": {"max_stale": 0}, "log": {"level": "debug"}}
+    with ScriptedUpstream(behaviour) as one, ScriptedUpstream(slow) as two:
+        endpoints: list[Endpoint] = [two.endpoint, one.endpoint]
+        with Program(tmp_path / "program", endpoints, settings, environ=environ) as program:
+            assert program.ask(long).ttl <= 300
+            asked = len(one.asked(long))
+            shift.write_text(str(jump))
+            year = time.gmtime(time.time() + jump).tm_year
+            program.ask(unique_name("now"))
+            moved = time.strftime("%Y-%m-%d", time.gmtime(time.time() + jump))
+            eventually(lambda: moved in program.log, timeout=5)
+            assert str(year) in program.log
+            assert 290 <= program.ask(long).ttl <= 300
+            assert len(one.asked(long)) == asked, "the answer has gone from the cache"
+            reply = program.ask(hanging)
+            assert reply.rcode == "NOERROR"
+            assert reply.seconds < 1
+            program.ask(short)
+            time.sleep(1.1)
+            before = len(one.asked(short))
+            program.ask(short)
+            eventually(lambda: len(one.asked(short)) > before)
+            shift.write_text("0")
+            assert 280 <= program.ask(long).ttl <= 300
+            assert program.ask(unique_name("back")).rcode == "NOERROR"
+            collections = "staggerdns_collections_running"
+            eventually(lambda: program.metrics().value(collections) == 0)
+            assert marks(program) == 0
+            assert program.metrics().value("staggerdns_answer_seconds_sum") < 30
