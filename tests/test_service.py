@@ -385,6 +385,25 @@ async def test_no_queries_are_taken_while_it_drains(server: ScriptedUpstream) ->
     assert len(server.queries) == 1
 
 
+@pytest_twisted.ensureDeferred
+async def test_no_queries_are_read_from_connections_while_it_drains(
+    server: ScriptedUpstream,
+) -> None:
+    """Nor is what comes over a connection that waits for an answer; that one it still gets."""
+    server.behaviour = b.answers("203.0.113.1", after=0.3)
+    async with running(server.endpoint) as house:
+        client = await deferToThread(clients.TcpClient, house.endpoint)
+        with client:
+            client.send(question("www.example."))
+            await until(lambda: len(server.queries) == 1)
+            stopping = Deferred.fromCoroutine(house.stop())
+            client.send(question("other.example."))
+            reply = await deferToThread(client.receive)
+            await stopping
+        assert reply.message.question[0].name.to_text() == "www.example."
+    assert len(server.queries) == 1
+
+
 @pytest.fixture
 def unchanged_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give the reactor its own clock back, and the collector its thresholds."""

@@ -1,0 +1,54 @@
+"""What the end of a run means for those who have not answered by then."""
+
+from __future__ import annotations
+
+import pytest
+
+from staggerdns.strategy.parallel import Pace
+from tests.strategy.fakes import SILENT, Stage, says_own
+
+TIMEOUT = 3.0
+
+
+def stage_with(fallback: float) -> Stage:
+    """Two active upstreams that say nothing; the others are asked after ``fallback`` seconds."""
+    pace = Pace(fallback_timeout=fallback, total_collect_timeout=TIMEOUT, active_tier_size=2)
+    return Stage(SILENT, SILENT, SILENT, pace=pace, timeout=TIMEOUT)
+
+
+def failures(stage: Stage) -> list[int]:
+    """The marks against each upstream."""
+    return [upstream.health._failures for upstream in stage.upstreams]
+
+
+@pytest.mark.parametrize(
+    ("fallback", "marks"),
+    [(0.5, [1, 1, 1]), (1.499, [1, 1, 1]), (1.5, [1, 1, 1]), (1.51, [1, 1, 0]), (2.9, [1, 1, 0])],
+)
+def test_half_its_time(fallback: float, marks: list[int]) -> None:
+    """Who had half of its time or more when the run ended has failed; who had less has not."""
+    stage = stage_with(fallback)
+    stage.ask()
+    stage.run_to(1000 * TIMEOUT - 1)
+    assert failures(stage) == [0, 0, 0]
+    stage.run()
+    assert failures(stage) == marks, "three seconds are enough for the first two in any case"
+    assert stage.now == 1000 * TIMEOUT
+    stage.assert_nothing_left()
+
+
+def test_the_end_of_the_run_is_a_timeout_for_all() -> None:
+    """Marked or not, nobody is left waiting, and each counts as one that did not answer."""
+    stage = Stage(
+        SILENT,
+        says_own(1, 10),
+        SILENT,
+        pace=Pace(fallback_timeout=0.3, total_collect_timeout=2.0),
+        timeout=TIMEOUT,
+    )
+    client = stage.ask()
+    stage.run()
+    assert client.at == 10
+    assert stage.now == 2000
+    assert failures(stage) == [1, 0, 1]
+    stage.assert_nothing_left()
