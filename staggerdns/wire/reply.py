@@ -213,7 +213,8 @@ def _check_data(reply: Reply, record: Record, labels: _Labels) -> None:
         for _ in range(names):
             start = position
             position = labels.skip_name(start)
-            if position - start < labels.length(start) and record.type in _NEVER_SENT_COMPRESSED:
+            # A pointer takes two octets, what it stands for one (the root) or three and more.
+            if position - start != labels.length(start) and record.type in _NEVER_SENT_COMPRESSED:
                 reply.needs_expansion = True
         if position + behind != record.end:
             raise WireError("names do not fill the record's data")
