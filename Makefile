@@ -3,6 +3,7 @@
 PYTHON ?= python3
 CONFIG ?= etc/staggerdns.yaml
 RUNS ?= 1000000
+SECONDS ?= $(if $(CI),60,600)
 
 BIN := .venv/bin
 
@@ -11,7 +12,7 @@ BIN := .venv/bin
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run test lint format bench simulate fuzz programs clean FORCE
+.PHONY: help run test lint format bench simulate fuzz soak programs clean FORCE
 
 help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
@@ -21,6 +22,7 @@ help:
 	@echo 'make bench   compare speed and memory with unbound and dnsmasq'
 	@echo 'make simulate  try the strategies on drawn reply times: first answers, load, pools'
 	@echo 'make fuzz    look for octets that break the readers (RUNS=$(RUNS) of each); finds go to .fuzz'
+	@echo 'make soak    mixed load for SECONDS=$(SECONDS): fails when memory, descriptors or timers grow'
 	@echo 'make clean   remove the virtual environment and everything generated'
 	@echo 'PYTHON=$(PYTHON) makes the virtual environment .venv (3.11 or newer)'
 
@@ -52,6 +54,9 @@ fuzz: .venv/.ready-test
 	@for target in queries replies settings; do \
 		$(BIN)/python -m fuzz $$target .fuzz -runs=$(RUNS) || exit; \
 	done
+
+soak: .venv/.ready-test
+	@$(BIN)/python -m bench.soak $(SECONDS)
 
 # The Debian programs that the tests and the benchmark start.
 programs:

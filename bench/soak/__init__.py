@@ -1,0 +1,1 @@
+"""Runs the service under mixed load for long, and says whether anything grows."""
