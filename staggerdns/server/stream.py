@@ -11,12 +11,18 @@ there are too many, the one that has been idle for the longest makes room (RFC 7
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorCore
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorCore,
+)
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -30,6 +36,12 @@ _BACKLOG = 128  # connections that wait to be accepted
 _LEAST_FRAME = 2 + HEADER_SIZE
 MAX_PENDING = 100
 """Queries of one connection under way at once."""
+QUIET = 60.0
+"""Seconds between two lines of the log that say that connections cannot be accepted."""
+REST = 1.0
+"""Seconds without accepting after one could not be, for lack of what others may give back."""
+_LASTING = frozenset(("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"))
+_CLOSED = "EMFILE recovery: Closed"
 OUTSIDER_TIMEOUT = 2.0
 """Seconds that a client which may not ask has to send the query that is refused."""
 
@@ -217,6 +229,13 @@ class StreamPort(tcp.Port):
         self, port: int, factory: StaggerServerFactory, interface: str, reactor: IReactorCore
     ) -> None:
         super().__init__(port, factory, _BACKLOG, interface, reactor)
+        # Twisted logs several lines for each connection that it cannot accept, with which
+        # whoever opens connections could fill a disk.
+        observer = cast("ILogObserver", self.unaccepted)
+        self._logger = Logger(namespace="staggerdns", observer=observer)
+        self._stagger = factory
+        self._quiet_until = float("-inf")
+        self._rest: IDelayedCall | None = None
 
     def createInternetSocket(self) -> socket.socket:
         """Return the socket to bind."""
@@ -224,3 +243,33 @@ class StreamPort(tcp.Port):
         if self.addressFamily == socket.AF_INET6:
             created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         return created
+
+    def unaccepted(self, event: LogEvent) -> None:
+        """Take what Twisted would log; count connections that could not be accepted, say so now
+        and then, and rest when one waits on: it would be tried again and again.
+        """
+        reason = event.get("acceptError")
+        if reason is None and not event.get("log_format", "").startswith(_CLOSED):
+            return
+        clock, metrics = self._stagger.clock, self._stagger.metrics
+        metrics.tcp_refused.cell().value += 1
+        now = clock.seconds()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            self._stagger.journal.warn(
+                "TCP connections cannot be accepted: {reason}", reason=reason or "EMFILE"
+            )
+        if reason in _LASTING and self._rest is None:
+            self.stopReading()
+            self._rest = clock.callLater(REST, self._go_on)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close the listener."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        super().connectionLost(reason)
+
+    def _go_on(self) -> None:
+        self._rest = None
+        self.startReading()

@@ -85,6 +85,8 @@ def test_no_descriptors(build: BuildHouse) -> None:
                 house.ask(known, tcp=True, timeout=2)
         time.sleep(0.5)
         assert processor_seconds(house.program) - used < 0.3, "it accepts in a loop"
+    assert house.program.log.count("EMFILE") == 1
+    assert house.program.metrics().value("staggerdns_tcp_refused_connections_total") == 5
     assert house.ask(known, tcp=True).rcode == "NOERROR"
     assert house.program.health() == 200
     assert marks(house.program) == 0

@@ -1,0 +1,126 @@
+"""A TCP listener that cannot accept: counted, said once in a while, and never in a loop."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
+
+from staggerdns.server.stream import QUIET, REST, StreamPort
+from tests.server.rooms import Room
+
+LASTING = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM]
+
+
+class Listener(socket.socket):
+    """A listening socket whose ``accept`` fails as often as ``due`` says."""
+
+    due: list[int]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Fail, or find nobody."""
+        number = self.due.pop(0) if self.due else errno.EAGAIN
+        raise OSError(number, os.strerror(number))
+
+
+class Gate:
+    """A listener and what it has to do with."""
+
+    def __init__(self) -> None:
+        self.room = Room()
+        self.reactor = cast("Any", MemoryReactorClock())
+        self.room.factory.clock = self.reactor
+        self.port = StreamPort(0, self.room.factory, "127.0.0.1", self.reactor)
+        self.port.startListening()
+        real = self.port.socket
+        self.socket = Listener(fileno=os.dup(real.fileno()))
+        self.port.socket = self.socket
+        real.close()
+
+    def fails(self, *numbers: int) -> list[str]:
+        """Let this many be accepted in vain; what is logged."""
+        self.socket.due = list(numbers)
+        with capturedLogs() as events:
+            for _ in numbers:
+                self.port.doRead()
+        return [formatEvent(event) for event in events]
+
+    def reading(self) -> bool:
+        """Whether the listener looks for connections."""
+        return self.port in self.reactor.readers
+
+    @property
+    def refused(self) -> int:
+        """The connections that were counted."""
+        return self.room.metrics.tcp_refused.cell().value
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """A listener without Twisted's spare descriptor."""
+    from twisted.internet import tcp  # noqa: PLC0415
+
+    class Spent:
+        def reserve(self) -> None:
+            pass
+
+        def available(self) -> bool:
+            return False
+
+    monkeypatch.setattr(tcp, "_reservedFD", Spent())
+    made = Gate()
+    assert made.reading()
+    yield made
+    if made.port.connected:
+        made.port.connectionLost(Failure(ConnectionDone()))
+    assert not made.reactor.getDelayedCalls()
+    made.socket.close()
+
+
+@pytest.mark.parametrize("number", LASTING)
+def test_what_lasts(gate: Gate, number: int) -> None:
+    """What is lacking will still be lacking in a moment: the listener rests, and goes on."""
+    logged = gate.fails(number)
+    assert logged == [f"TCP connections cannot be accepted: {errno.errorcode[number]}"]
+    assert not gate.reading()
+    gate.reactor.advance(REST - 0.01)
+    assert not gate.reading()
+    gate.reactor.advance(0.01)
+    assert gate.reading()
+    assert gate.refused == 1
+
+
+def test_what_passes(gate: Gate) -> None:
+    """A connection that the client has given up again is no reason to rest."""
+    gate.fails(errno.ECONNABORTED)
+    assert gate.reading()
+    assert gate.refused == 1
+    assert not gate.fails(errno.EAGAIN, errno.EPERM)
+    assert gate.refused == 1
+
+
+def test_said_now_and_then(gate: Gate) -> None:
+    """The log has one line in `QUIET` seconds, however many connections come."""
+    lines = gate.fails(*[errno.ECONNABORTED] * 50)
+    gate.reactor.advance(QUIET - 0.01)
+    lines += gate.fails(*[errno.ECONNABORTED] * 50)
+    assert len(lines) == 1
+    gate.reactor.advance(0.01)
+    assert len(gate.fails(*[errno.ECONNABORTED] * 50)) == 1
+    assert gate.refused == 150
+
+
+def test_the_end_of_a_rest(gate: Gate) -> None:
+    """A listener that is closed while it rests does not wake up."""
+    gate.fails(errno.ENFILE)
+    assert gate.reactor.getDelayedCalls()
+    gate.port.connectionLost(Failure(ConnectionDone()))
+    assert not gate.reactor.getDelayedCalls()
