@@ -53,8 +53,21 @@ def limited(program: Program, kind: int, most: int) -> Iterator[None]:
 
 
 def open_descriptors(program: Program) -> int:
-    """How many descriptors the program has."""
-    return sum(1 for _ in Path(f"/proc/{program.process.pid}/fd").iterdir())
+    """How many descriptors the program has when it has closed what it is about to close."""
+    directory = Path(f"/proc/{program.process.pid}/fd")
+    seen: list[int] = []
+
+    def look() -> list[int]:
+        seen.append(sum(1 for _ in directory.iterdir()))
+        return seen
+
+    return eventually(look, lambda counts: len(counts) > 9 and len(set(counts[-10:])) == 1)[-1]
+
+
+def at_rest(program: Program) -> None:
+    """Wait until the program has nothing under way."""
+    collections = "staggerdns_collections_running"
+    eventually(lambda: program.metrics().value(collections) == 0)
 
 
 def processor_seconds(program: Program) -> float:
@@ -141,8 +154,8 @@ def test_full_disk(build: BuildHouse) -> None:
     house = build([own_answer(0), own_answer(1)])
     log = house.program.directory / "program.log"
     house.ask(unique_name("before"))
-    house.program.health()
-    size = eventually(lambda: log.stat().st_size)
+    at_rest(house.program)
+    size = log.stat().st_size
     lost = "staggerdns_log_lost_total"
     assert house.program.metrics().value(lost) == 0
     with limited(house.program, resource.RLIMIT_FSIZE, size):
@@ -196,8 +209,7 @@ def test_wall_clock_is_set(tmp_path: Path, jump: float) -> None:
         endpoints: list[Endpoint] = [two.endpoint, one.endpoint]
         with Program(tmp_path / "program", endpoints, settings, environ=environ) as program:
             assert program.ask(long).ttl <= 300
-            collections = "staggerdns_collections_running"
-            eventually(lambda: program.metrics().value(collections) == 0)
+            at_rest(program)
             asked = len(one.asked(long))
             shift.write_text(str(jump))
             year = time.gmtime(time.time() + jump).tm_year
@@ -218,6 +230,6 @@ def test_wall_clock_is_set(tmp_path: Path, jump: float) -> None:
             shift.write_text("0")
             assert 280 <= program.ask(long).ttl <= 300
             assert program.ask(unique_name("back")).rcode == "NOERROR"
-            eventually(lambda: program.metrics().value(collections) == 0)
+            at_rest(program)
             assert marks(program) == 0
             assert program.metrics().value("staggerdns_answer_seconds_sum") < 30
