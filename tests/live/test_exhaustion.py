@@ -18,6 +18,7 @@ import yaml
 
 from tests.harness import behaviours as b
 from tests.harness.clients import NoReplyError, eventually
+from tests.harness.clock import WallClock
 from tests.harness.house import own_answer, unique_name
 from tests.harness.ports import Endpoint, free_endpoints
 from tests.harness.program import Program, command, environment
@@ -29,15 +30,6 @@ if TYPE_CHECKING:
     from .conftest import BuildHouse
 
 DAY = 86_400.0
-SHIFTED_CLOCK = """
-import os, time
-_true, _shift = time.time, os.environ["CLOCK_SHIFT"]
-def _shifted():
-    with open(_shift) as file:
-        return _true() + float(file.read() or 0)
-time.time = _shifted
-"""
-"""A sitecustomize module: the wall clock is off by as many seconds as a file says."""
 
 
 @contextlib.contextmanager
@@ -192,14 +184,7 @@ def test_no_room_for_the_log_from_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize("jump", [DAY, -DAY, -50 * 365 * DAY], ids=["ahead", "back", "to 1976"])
 def test_wall_clock_is_set(tmp_path: Path, jump: float) -> None:
     """When somebody sets the clock TTLs, time limits and health go on as if nothing had been."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(SHIFTED_CLOCK)
-    shift = tmp_path / "shift"
-    shift.write_text("0")
-    environ = {
-        "CLOCK_SHIFT": str(shift),
-        "PYTHONPATH": f"{tmp_path / 'site'}:{environment()['PYTHONPATH']}",
-    }
+    clock = WallClock(tmp_path / "clock")
     short, long = unique_name("short"), unique_name("long")
     behaviour = b.by_name({short: own_answer(0, ttl=1)}, own_answer(0))
     hanging = unique_name("hanging")
@@ -207,11 +192,11 @@ def test_wall_clock_is_set(tmp_path: Path, jump: float) -> None:
     settings = {"cache": {"max_stale": 0}, "log": {"level": "debug"}}
     with ScriptedUpstream(behaviour) as one, ScriptedUpstream(slow) as two:
         endpoints: list[Endpoint] = [two.endpoint, one.endpoint]
-        with Program(tmp_path / "program", endpoints, settings, environ=environ) as program:
+        with Program(tmp_path / "program", endpoints, settings, environ=clock.environ) as program:
             assert program.ask(long).ttl <= 300
             at_rest(program)
             asked = len(one.asked(long))
-            shift.write_text(str(jump))
+            clock.set_off(jump)
             year = time.gmtime(time.time() + jump).tm_year
             program.ask(unique_name("now"))
             moved = time.strftime("%Y-%m-%d", time.gmtime(time.time() + jump))
@@ -227,7 +212,7 @@ def test_wall_clock_is_set(tmp_path: Path, jump: float) -> None:
             before = len(one.asked(short))
             program.ask(short)
             eventually(lambda: len(one.asked(short)) > before)
-            shift.write_text("0")
+            clock.set_off(0)
             assert 280 <= program.ask(long).ttl <= 300
             assert program.ask(unique_name("back")).rcode == "NOERROR"
             at_rest(program)
