@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from staggerdns.strategy import run
 from staggerdns.strategy.parallel import Pace
 from tests.strategy.fakes import SILENT, Stage, says_own
 
 TIMEOUT = 3.0
+
+
+@pytest.fixture(autouse=True)
+def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody be asked a second time."""
+    monkeypatch.setattr(run, "AGAIN_AFTER", 10 * TIMEOUT)
 
 
 def stage_with(fallback: float) -> Stage:
