@@ -9,12 +9,13 @@ import dns.message
 import dns.name
 
 from fuzz import reading
-from staggerdns.server.local import local_answer
+from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import EDNS_UDP_SIZE, HEADER_SIZE, MIN_UDP_SIZE, Ede, Rcode, Type
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import render, render_error
 
+_LOCAL = LocalNames(LocalRules(), None)
 _ADDRESSES = tuple(bytes((192, 0, 2, host)) for host in range(100))
 ANSWERS: tuple[Answer, ...] = (
     Pool((), _ADDRESSES[:2], 60, ad=True),
@@ -42,7 +43,7 @@ def check(data: bytes) -> None:
     if turn == len(ANSWERS):
         _check_question(query)
         return
-    answer: Answer | Rcode | None = local_answer(query)
+    answer: Answer | Rcode | None = _LOCAL.answer(query)
     if isinstance(answer, Rcode) or turn == len(ANSWERS) + 1:
         _check_error(query, answer if isinstance(answer, Rcode) else Rcode.REFUSED)
         return

@@ -39,21 +39,25 @@ class RacingDelay:
     moves the delay towards it by ``max_step`` at the most.
     """
 
-    __slots__ = ("_numbers", "_latency", "seconds")
+    __slots__ = ("_numbers", "latency", "seconds")
 
     def __init__(self, numbers: RacingNumbers, alpha: float) -> None:
         self._numbers = numbers
-        self._latency = Latency(alpha)
+        self.latency = Latency(alpha)
         self.seconds = numbers.delay
 
     def deviation(self, now: float) -> float:
         """Return the standard deviation at ``now``."""
-        return self._latency.deviation(now)
+        return self.latency.deviation(now)
 
     def add(self, seconds: float, now: float) -> None:
         """Take in a reply time measured at ``now``."""
-        numbers, latency = self._numbers, self._latency
-        latency.add(seconds, now)
+        self.latency.add(seconds, now)
+        self.follow(now)
+
+    def follow(self, now: float) -> None:
+        """Take one step towards what the reply times so far ask for."""
+        numbers, latency = self._numbers, self.latency
         target = latency.mean(now) - latency.deviation(now) / 2
         target = min(max(target, numbers.min_delay), numbers.max_delay)
         step = target - self.seconds
@@ -63,7 +67,7 @@ class RacingDelay:
 
     def average(self, now: float) -> float:
         """Return the average reply time at ``now``."""
-        return self._latency.mean(now)
+        return self.latency.mean(now)
 
 
 def batch_numbers(deviation: float, remaining: int) -> tuple[int, float]:

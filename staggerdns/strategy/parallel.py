@@ -64,6 +64,12 @@ class Parallel:
 class ParallelRun(Run):
     """One question in two tiers."""
 
+    # fmt: off
+    __slots__ = (
+        "_active_noted", "_batches", "_delays", "_fallback_at", "_pace", "_put_off_until",
+        "_staggering", "_strategy",
+    )
+    # fmt: on
     strategy = "parallel"
 
     def __init__(self, strategy: Parallel, question: Question, listener: Listener) -> None:

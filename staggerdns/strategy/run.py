@@ -60,6 +60,16 @@ class Run:
     first; ``at_once``: how many of them are asked together when all have been silent.
     """
 
+    # fmt: off
+    __slots__ = (
+        "question", "_listener", "_clock", "_timeout", "_grace", "_adaptive", "_at_once",
+        "_started", "_end", "_everybody", "_waiting", "_again", "_last_launch", "_in_window",
+        "_outstanding", "_first_tier", "_first_tier_left", "_decided", "_negative",
+        "_negative_tier", "_grace_end", "_asked", "_all_rest", "_answered", "_denied", "_denying",
+        "_agreed", "_deniers", "_failed", "_reasons", "_timer", "_timer_due", "_busy",
+        "_wants_room", "_over",
+    )
+    # fmt: on
     strategy = ""
     """The name of the strategy, for the metrics."""
 
@@ -195,8 +205,6 @@ class Run:
         """Ask silent ones once more when all were asked and nobody has answered: a query or its
         reply may be lost. Return when to do it next.
         """
-        if self._decided or self._waiting or not self._outstanding:
-            return None
         pause = max(AGAIN_AFTER, self._adaptive.window)
         if self._last_launch + pause > now + SLACK:
             return self._last_launch + pause
@@ -227,7 +235,10 @@ class Run:
         for upstream in upstreams:
             exchange = upstream.ask(self.question, tier)
             self._outstanding[exchange] = None
-            exchange.addCallbacks(self._take, _swallow_cancellation, callbackArgs=(exchange,))
+            if tier == ACTIVE:
+                exchange.addCallbacks(self._take, _swallow_cancellation, callbackArgs=(exchange,))
+            else:
+                exchange.tell(self._take)
         self._busy = False
 
     def _take(self, outcome: Outcome, exchange: Exchange) -> None:
@@ -268,7 +279,7 @@ class Run:
         self._decided = True
         if self._wants_room:
             self._wait_no_more()
-        self._adaptive.racing_delay.add(outcome.seconds, self._clock.seconds())
+        self._adaptive.racing_delay.latency.add(outcome.seconds, self._clock.seconds())
         self._denying = outcome.verdict == Verdict.NEGATIVE
         self._listener.first(outcome, tier)
 
@@ -292,9 +303,8 @@ class Run:
             due = self._step(now)
             if self._negative is not None:
                 self._settle_negative(now)
-            if not self._ended():
-                again = self._ask_again(now)
-                due = again if due is None else due
+            if not self._decided and not self._waiting and self._outstanding:
+                due = self._ask_again(now)
         if self._ended():  # the listener has cancelled us
             return
         if not self._outstanding and (at_end or not self._waiting):

@@ -27,6 +27,7 @@ class SingleAnswerRun(Run):
         self._waiting = []
         self._agreed = True  # later answers, of visits, change nothing
         super()._decide(outcome, tier)
+        self._adaptive.racing_delay.follow(self._clock.seconds())
         self._busy = True
         for loser in [one for one in self._outstanding if not one.decides_health]:
             self._lose(loser)

@@ -57,9 +57,12 @@ class DatagramTransport:
     def send(self, exchange: Exchange) -> None:
         """Send the exchange's query; a network error ends the exchange before this returns."""
         slot = self._entropy.below(SOCKETS)
+        held = self._sockets[slot]
         try:
             try:
-                self._socket_in(slot, exchange.started).send(exchange)
+                if held is None or held.spent(exchange.started):
+                    held = self._socket_in(slot, exchange.started)
+                held.send(exchange)
             except BlockingIOError:
                 raise
             except OSError:  # the socket may be at fault: a new one shows
@@ -153,19 +156,13 @@ class _ConnectedSocket:
         self._waiting: dict[bytes, Exchange] = {}
         self._sent = 0
         self._rejected = 0
-        self._lost_its_way = False
-        self._opened = now
+        self._old_at = now + LIFETIME  # at once when it has lost its way
         self.fileno = connected.fileno
         readers.add(self)
 
     def spent(self, now: float) -> bool:
         """Say whether the socket should send nothing more."""
-        return (
-            self._sent >= QUERIES_PER_SOCKET
-            or now >= self._opened + LIFETIME
-            or self._rejected >= MAX_REJECTED
-            or self._lost_its_way
-        )
+        return self._sent >= QUERIES_PER_SOCKET or now >= self._old_at
 
     @property
     def idle(self) -> bool:
@@ -205,6 +202,8 @@ class _ConnectedSocket:
             exchange = waiting.get(message[:2])
             if exchange is None:
                 self._rejected += 1
+                if self._rejected >= MAX_REJECTED:
+                    self._old_at = 0.0
                 self._transport.rejected("id")
                 continue
             reason = mismatch(message, exchange.question)
@@ -232,7 +231,8 @@ class _ConnectedSocket:
             exchange.error(reason)
 
     def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:
-        self._lost_its_way |= timed_out
+        if timed_out:
+            self._old_at = 0.0
         del self._waiting[exchange.message_id]
         if not self._waiting:
             self._transport.drained(self)

@@ -65,7 +65,7 @@ class Upstream:
         self._journal = journal
         self._inflight = 0
         self._metrics = metrics
-        self._distributions: dict[tuple[str, Verdict], Distribution] = {}
+        self._distributions: list[dict[str, Distribution]] = [{} for _ in Verdict]
         self._truncated = metrics.upstream_truncated.cell(self.name)
         self._local_errors = metrics.upstream_local_errors.cell(self.name)
         entropy = Entropy(rng)
@@ -159,10 +159,10 @@ class Upstream:
         now = self._clock.seconds()
         seconds = now - exchange.started
         self._inflight -= 1
-        key = (exchange.tier, verdict)
-        distribution = self._distributions.get(key)
+        by_tier = self._distributions[verdict]
+        distribution = by_tier.get(exchange.tier)
         if distribution is None:
-            distribution = self._distributions[key] = self._metrics.upstream_seconds.distribution(
+            distribution = by_tier[exchange.tier] = self._metrics.upstream_seconds.distribution(
                 self.name, exchange.tier, verdict.name.lower()
             )
         distribution.observe(seconds)

@@ -46,8 +46,8 @@ def early_triggers(stage: Stage) -> int:
 def spread(stage: Stage, milliseconds: float) -> None:
     """Make the deviation of reply times what it says."""
     now, delay = stage.clock.seconds(), stage.adaptive.racing_delay
-    delay._latency._variance = (milliseconds / 1000) ** 2
-    delay._latency._measured = now + 1  # does not fade until the batches have gone
+    delay.latency._variance = (milliseconds / 1000) ** 2
+    delay.latency._measured = now + 1  # does not fade until the batches have gone
     assert delay.deviation(now + 1) == pytest.approx(milliseconds / 1000)
 
 
