@@ -17,12 +17,13 @@ from staggerdns.document import ConfigError, one_line, read_document
 from staggerdns.journal import LEVELS
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.access import Network
-from staggerdns.settings import PROFILES, Config, Seconds, SecondsOrAuto, Upstream
+from staggerdns.settings import PROFILES, Config, Seconds, SecondsOrAuto, Secret, Upstream
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_endpoint, parse_upstream
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")
+_SECRET = re.compile("[0-9a-fA-F]{32}")
 _LONGEST = 86_400.0
 _PATH = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
@@ -76,6 +77,10 @@ def _convert(kind: type, value: object) -> object:
         return parse_endpoint(value)
     if not isinstance(value, str):
         raise ValueError(f"expected text, got {_show(value)}")  # noqa: TRY004 (msgspec adds the path)
+    if kind is Secret:
+        if _SECRET.fullmatch(value) is None:
+            raise ValueError("expected 32 hexadecimal digits")
+        return Secret.fromhex(value)
     if kind is UpstreamAddress:
         return parse_upstream(value)
     try:

@@ -47,6 +47,7 @@ _RCODE_LABELS = {
     4: "NOTIMP",
     5: "REFUSED",
     16: "BADVERS",
+    23: "BADCOOKIE",
 }
 _SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0)
 _OTHER = "other"
@@ -204,6 +205,11 @@ class Metrics(Collector):
         self._hits: dict[tuple[str, int, int], HitCell] = {}
         self.dropped = Counter(
             "staggerdns_dropped_queries", "Messages that got no reply", "transport", "reason"
+        )
+        self.rate_limited = Counter(
+            "staggerdns_rate_limited",
+            "Queries beyond the rate limit of their client, by what became of them",
+            "action",
         )
         self.send_errors = Counter(
             "staggerdns_send_errors", "Replies that the system would not take", "transport"

@@ -8,6 +8,7 @@ their answer or, after `DRAIN_TIME`, a failure; then everything that was opened 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from typing import Any
@@ -30,8 +31,11 @@ from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.resolver.ranked import RankedCache, RankingRules
 from staggerdns.server.access import Access
+from staggerdns.server.clients import ClientRules, Clients
+from staggerdns.server.cookies import Cookies
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.server.status import status_site
 from staggerdns.server.stream import StreamPort
 from staggerdns.settings import Config
@@ -242,6 +246,17 @@ class StaggerService(Service):
             journal=self._journal,
         )
         server = config.server
+        client, rate, cookies = server.client, server.rate_limit, server.cookies
+        clients = Clients(
+            ClientRules(
+                ipv4_prefix=client.ipv4_prefix,
+                ipv6_prefix=client.ipv6_prefix,
+                exempt=client.exempt,
+            )
+        )
+        limit = RateLimit(
+            queries_per_second=rate.queries_per_second, burst=rate.burst, slip=rate.slip
+        )
         self.factory = StaggerServerFactory(
             caches=[self._chain.cache],
             clients=[self._chain.forwarder],
@@ -253,6 +268,10 @@ class StaggerService(Service):
                 idle_timeout=server.tcp_idle_timeout,
                 max_connections=server.tcp_max_connections,
             ),
+            cookies=Cookies(self._clock, time.time, rng, cookies.secret)
+            if cookies.enabled
+            else None,
+            limiter=RateLimiter(limit, clients) if limit.queries_per_second else None,
         )
 
     def privilegedStartService(self) -> None:

@@ -32,6 +32,10 @@ class SecondsOrAuto(float):
     """A duration like `Seconds`, or ``auto``, which is 0 here."""
 
 
+class Secret(bytes):
+    """16 octets, written as 32 hexadecimal digits."""
+
+
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 CacheSize = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
 Ttl = Annotated[int, msgspec.Meta(ge=0, le=604_800)]
@@ -41,6 +45,29 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
+class Client(_Section, frozen=True, kw_only=True):
+    """``server.client``: whose addresses count as one client, and who has no limits."""
+
+    ipv4_prefix: Annotated[int, msgspec.Meta(ge=8, le=32)] = 32
+    ipv6_prefix: Annotated[int, msgspec.Meta(ge=16, le=128)] = 56
+    exempt: tuple[Network, ...] = (Network("127.0.0.0/8"), Network("::1/128"))
+
+
+class RateLimit(_Section, frozen=True, kw_only=True):
+    """``server.rate_limit``: of each client, over UDP; 0 queries per second: no limit."""
+
+    queries_per_second: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    burst: Positive = 100
+    slip: Annotated[int, msgspec.Meta(ge=0, le=10)] = 1
+
+
+class Cookies(_Section, frozen=True, kw_only=True):
+    """``server.cookies``: DNS Cookies for clients; no secret: one of our own, which changes."""
+
+    enabled: bool = True
+    secret: Secret | None = None
+
+
 class Server(_Section, frozen=True, kw_only=True):
     """``server``: where clients come in and who may."""
 
@@ -48,6 +75,9 @@ class Server(_Section, frozen=True, kw_only=True):
     allow: tuple[Network, ...] = tuple(Network(text) for text in _ALLOWED_BY_DEFAULT)
     tcp_idle_timeout: Seconds = Seconds(10)
     tcp_max_connections: Positive = 256
+    client: Client = Client()
+    rate_limit: RateLimit = RateLimit()
+    cookies: Cookies = Cookies()
 
 
 class Parallel(_Section, frozen=True, kw_only=True):

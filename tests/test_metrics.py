@@ -18,8 +18,10 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Counter, Histogram, Maximum, Metrics
 from staggerdns.resolver.cache import CacheLimits
 from staggerdns.server.access import Access, Network
+from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.strategy.parallel import Pace
 from staggerdns.upstream.budget import BudgetRules
 from tests.harness import behaviours as b
@@ -232,6 +234,8 @@ def test_every_family_moves() -> None:
     look()
     front.hang_up(connection)
     front.factory.serve(b"\0" * 3, *("127.0.0.1", "udp"))
+    front.factory.limiter = RateLimiter(RateLimit(queries_per_second=1), Clients(ClientRules()))
+    front.factory.serve_beyond_limit(b"\0" * 3, *("127.0.0.1", "udp"))
     port = DatagramPort(0, "127.0.0.1", MemoryReactor(), front.factory)
     with Refusing(socket.AF_INET, socket.SOCK_DGRAM) as refusing:
         port.socket = refusing

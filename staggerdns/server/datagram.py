@@ -8,6 +8,7 @@ written directly: `udp.Port.write` checks addresses that came from the kernel.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 from twisted.internet import udp
 from twisted.internet.defer import Deferred
@@ -20,6 +21,7 @@ BATCH = 32
 """Datagrams read at one wake-up, so that timers and other sockets get their turn."""
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes asked of the kernel for a burst; it may grant less (net.core.rmem_max)."""
+_Serve = Callable[[bytes, str, str], Deferred[bytes] | bytes | None]
 _SO_RCVBUFFORCE = 33  # Linux; the socket module does not name it
 _MAX_QUERY = 4096  # bytes read of a datagram; a longer one is no query and fails to parse
 
@@ -64,11 +66,16 @@ class DatagramPort(udp.Port):
         send = self.socket.sendto
         seconds = factory.clock.seconds
         started = seconds()
+        limiter = factory.limiter
+        if limiter is not None:
+            batch, beyond = limiter.screen(batch, started)
+            for message, address in beyond:
+                self._take_the_long_way(message, address, factory.serve_beyond_limit)
         hits = 0
         for message, address in batch:
             reply = ready(message, address[0], started)
             if reply is None:
-                self._take_the_long_way(message, address)
+                self._take_the_long_way(message, address, factory.serve)
                 continue
             hits += 1
             try:
@@ -78,9 +85,9 @@ class DatagramPort(udp.Port):
         if hits:
             factory.observe_ready((seconds() - started) / len(batch), hits)
 
-    def _take_the_long_way(self, message: bytes, address: tuple[str, int]) -> None:
+    def _take_the_long_way(self, message: bytes, address: tuple[str, int], serve: _Serve) -> None:
         try:
-            reply = self._factory.serve(message, address[0], UDP)
+            reply = serve(message, address[0], UDP)
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the listener)
             self._factory.journal.failure("a datagram could not be answered")
             return

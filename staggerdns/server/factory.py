@@ -26,13 +26,15 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
+from staggerdns.server.cookies import Cookies
 from staggerdns.server.local import local_answer
+from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.ready import ReadyReplies
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import MAX_MESSAGE, RCODE, Ede, Rcode
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
-from staggerdns.wire.render import render, render_error
+from staggerdns.wire.render import cookie_option, render, render_error
 
 MAX_OUTSIDERS = 16
 """Connections of clients that may not ask, each open for its one refusal."""
@@ -67,6 +69,8 @@ class StaggerServerFactory(DNSServerFactory):
         metrics: Metrics,
         journal: Journal,
         stream_limits: StreamLimits,
+        cookies: Cookies | None = None,
+        limiter: RateLimiter | None = None,
     ) -> None:
         super().__init__(caches=list(caches), clients=list(clients))
         (self._cache,) = caches
@@ -75,6 +79,8 @@ class StaggerServerFactory(DNSServerFactory):
         self.metrics = metrics
         self.journal = journal
         self.stream_limits = stream_limits
+        self.limiter = limiter
+        self._cookies = cookies
         self.ready = ReadyReplies(access)
         self.access = access
         self._answered = {
@@ -99,8 +105,12 @@ class StaggerServerFactory(DNSServerFactory):
         except Rejected as rejected:
             allowed = self.access.allows(host)
             rcode = rejected.rcode if allowed else Rcode.REFUSED
+            if rejected.query.cookie:
+                self._attach_cookie(rejected.query, host)
             return self._refuse(rejected.query, transport, rcode)
         self.metrics.query(transport, query.qtype).value += 1
+        if query.cookie:
+            self._attach_cookie(query, host)
         if not self.access.allows(host):
             return self._refuse(query, transport, Rcode.REFUSED, Ede.PROHIBITED)
         local = local_answer(query)
@@ -112,6 +122,37 @@ class StaggerServerFactory(DNSServerFactory):
         if entry is not None:
             return self._reply_from_cache(query, entry, transport)
         return self._ask(query, transport)
+
+    def serve_beyond_limit(
+        self, message: bytes, host: str, transport: str
+    ) -> Deferred[bytes] | bytes | None:
+        """Answer one message from a client that is beyond its rate limit.
+
+        A good cookie excuses it. Of the others some get a small reply by which a real client
+        knows how to come back: with the cookie in it, or over TCP.
+        """
+        assert self.limiter is not None
+        actions = self.metrics.rate_limited
+        try:
+            query: Query | None = parse_query(message)
+        except (Unanswerable, Rejected):
+            query = None
+        if query is not None and query.cookie and self._cookies is not None:
+            if self._cookies.proves(query.cookie, host):
+                actions.cell("excused").value += 1
+                return self.serve(message, host, transport)
+            self._attach_cookie(query, host)
+        if query is None or not self.limiter.slips():
+            actions.cell("dropped").value += 1
+            self.metrics.dropped.cell(transport, "rate_limited").value += 1
+            return None
+        self.metrics.query(transport, query.qtype).value += 1
+        if query.options:  # RFC 7873 section 5.2.3
+            actions.cell("bad_cookie").value += 1
+            return self._refuse(query, transport, Rcode.BADCOOKIE)
+        actions.cell("truncated").value += 1
+        self.metrics.response(transport, Rcode.NOERROR).value += 1
+        return render_error(query, Rcode.NOERROR, truncated=True)
 
     def admit(self, *, outsider: bool) -> bool:
         """Say whether one more connection may come in; make room for it if need be."""
@@ -160,6 +201,10 @@ class StaggerServerFactory(DNSServerFactory):
             reply.addCallback(send)
         else:
             send(reply)
+
+    def _attach_cookie(self, query: Query, host: str) -> None:
+        if self._cookies is not None:
+            query.options = cookie_option(self._cookies.answer(query.cookie, host))
 
     def _reply_from_cache(self, query: Query, entry: Entry, transport: str) -> bytes:
         started = self.clock.seconds()

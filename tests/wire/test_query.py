@@ -265,7 +265,7 @@ def test_unknown_edns_versions(version: int) -> None:
 
 def test_unknown_options_and_flags_are_ignored() -> None:
     """Options, the other EDNS flags and the extended code of a query mean nothing to us."""
-    query = parse_query(with_additional(opt(ttl=0xFF007FFF, data=b"\xff\xfe\0\3abc\0\x0a\0\0")))
+    query = parse_query(with_additional(opt(ttl=0xFF007FFF, data=b"\xff\xfe\0\3abc\0\x0b\0\0")))
     assert query.edns
     assert not query.do
 
