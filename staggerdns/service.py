@@ -267,7 +267,10 @@ class StaggerService(Service):
             stream_limits=StreamLimits(
                 idle_timeout=server.tcp_idle_timeout,
                 max_connections=server.tcp_max_connections,
+                max_per_client=server.tcp_max_per_client,
             ),
+            identities=clients,
+            max_udp_size=server.max_udp_size,
             cookies=Cookies(self._clock, time.time, rng, cookies.secret)
             if cookies.enabled
             else None,

@@ -75,6 +75,8 @@ class Server(_Section, frozen=True, kw_only=True):
     allow: tuple[Network, ...] = tuple(Network(text) for text in _ALLOWED_BY_DEFAULT)
     tcp_idle_timeout: Seconds = Seconds(10)
     tcp_max_connections: Positive = 256
+    tcp_max_per_client: Positive = 64
+    max_udp_size: Annotated[int, msgspec.Meta(ge=512, le=4096)] = 1232
     client: Client = Client()
     rate_limit: RateLimit = RateLimit()
     cookies: Cookies = Cookies()

@@ -20,6 +20,7 @@ from staggerdns.journal import Journal
 from staggerdns.resolver.base import Records
 from staggerdns.resolver.chain import CachingResolver
 from staggerdns.server.access import Access, Network
+from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from tests.harness.clients import parse, question
 from tests.strategy.fakes import (
@@ -299,6 +300,7 @@ def factory_of(stage: Stage) -> StaggerServerFactory:
         clock=stage.clock,
         metrics=stage.metrics,
         journal=Journal(),
+        identities=Clients(ClientRules()),
         stream_limits=StreamLimits(),
     )
 

@@ -144,6 +144,7 @@ class Front:
             clock=stage.clock,
             metrics=stage.metrics,
             journal=Journal(),
+            identities=Clients(ClientRules()),
             stream_limits=StreamLimits(max_connections=1),
         )
 

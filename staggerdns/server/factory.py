@@ -26,13 +26,14 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
+from staggerdns.server.clients import Client, Clients
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.local import local_answer
 from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.ready import ReadyReplies
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.wire.answer import Failed
-from staggerdns.wire.constants import MAX_MESSAGE, RCODE, Ede, Rcode
+from staggerdns.wire.constants import EDNS_UDP_SIZE, MAX_MESSAGE, RCODE, Ede, Rcode
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import cookie_option, render, render_error
 
@@ -44,10 +45,11 @@ TCP = "tcp"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLimits:
-    """Limits of TCP: seconds without a query, connections at once."""
+    """Limits of TCP: seconds without a query, connections at once, those of one client."""
 
     idle_timeout: float = 10.0
     max_connections: int = 256
+    max_per_client: int = 64
 
 
 class StaggerServerFactory(DNSServerFactory):
@@ -69,6 +71,8 @@ class StaggerServerFactory(DNSServerFactory):
         metrics: Metrics,
         journal: Journal,
         stream_limits: StreamLimits,
+        identities: Clients,
+        max_udp_size: int = EDNS_UDP_SIZE,
         cookies: Cookies | None = None,
         limiter: RateLimiter | None = None,
     ) -> None:
@@ -80,6 +84,8 @@ class StaggerServerFactory(DNSServerFactory):
         self.journal = journal
         self.stream_limits = stream_limits
         self.limiter = limiter
+        self.identities = identities
+        self._max_udp_size = max_udp_size
         self._cookies = cookies
         self.ready = ReadyReplies(access)
         self.access = access
@@ -117,7 +123,9 @@ class StaggerServerFactory(DNSServerFactory):
         if local is not None:
             if isinstance(local, Rcode):
                 return self._refuse(query, transport, local)
-            return self._count(render(query, local, local.ttl, _limit(query, transport)), transport)
+            return self._count(
+                render(query, local, local.ttl, self._limit(query, transport)), transport
+            )
         entry = self._cache.lookup(query.key)
         if entry is not None:
             return self._reply_from_cache(query, entry, transport)
@@ -154,18 +162,20 @@ class StaggerServerFactory(DNSServerFactory):
         self.metrics.response(transport, Rcode.NOERROR).value += 1
         return render_error(query, Rcode.NOERROR, truncated=True)
 
-    def admit(self, *, outsider: bool) -> bool:
-        """Say whether one more connection may come in; make room for it if need be."""
+    def admit(self, client: Client | None, *, outsider: bool) -> bool:
+        """Say whether one more connection may come in; make room for it if need be.
+
+        A client that has too many has to leave one of its own, `None` is a client without limit.
+        """
         if outsider:
             return sum(peer.outsider for peer in self.connections) < MAX_OUTSIDERS
+        limits = self.stream_limits
         peers = [peer for peer in self.connections if not peer.outsider]
-        if len(peers) < self.stream_limits.max_connections:
-            return True
-        idle = [(peer.idle_since, peer) for peer in peers if peer.idle_since is not None]
-        if not idle:
-            return False
-        min(idle, key=itemgetter(0))[1].make_room()
-        return True
+        if client is not None:
+            own = [peer for peer in peers if peer.client == client]
+            if len(own) >= limits.max_per_client:
+                return _make_room(own)
+        return len(peers) < limits.max_connections or _make_room(peers)
 
     def drain(self) -> Deferred[None]:
         """Return a Deferred that fires when nobody waits for an answer any more."""
@@ -262,7 +272,7 @@ class StaggerServerFactory(DNSServerFactory):
         elif self._cache.is_stale(entry):
             ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
         ttl = self._cache.reply_ttl(entry)
-        return render(query, answer, ttl, _limit(query, transport), ede)
+        return render(query, answer, ttl, self._limit(query, transport), ede)
 
     def _refuse(self, query: Query, transport: str, rcode: Rcode, ede: Ede | None = None) -> bytes:
         self.metrics.response(transport, rcode).value += 1
@@ -272,7 +282,15 @@ class StaggerServerFactory(DNSServerFactory):
         self.metrics.response(transport, reply[3] & RCODE).value += 1
         return reply
 
+    def _limit(self, query: Query, transport: str) -> int:
+        """Return the bytes that a reply may have."""
+        return min(query.payload, self._max_udp_size) if transport == UDP else MAX_MESSAGE
 
-def _limit(query: Query, transport: str) -> int:
-    """Return the bytes that a reply may have."""
-    return query.payload if transport == UDP else MAX_MESSAGE
+
+def _make_room(peers: list[StreamProtocol]) -> bool:
+    """Have the connection leave that has been idle for the longest, if there is one."""
+    idle = [(peer.idle_since, peer) for peer in peers if peer.idle_since is not None]
+    if not idle:
+        return False
+    min(idle, key=itemgetter(0))[1].make_room()
+    return True

@@ -13,7 +13,6 @@ from staggerdns.wire.constants import (
     CD,
     COOKIE,
     EDNS_DO,
-    EDNS_UDP_SIZE,
     HEADER_SIZE,
     MAX_LABEL,
     MAX_NAME,
@@ -43,7 +42,7 @@ class Query:
 
     ``message``: the bytes received. ``question_end``: the offset behind the question, or 12 when
     there is no usable one. ``edns``: whether an OPT record came. ``payload``: the largest UDP
-    reply in bytes that the client takes, within 512..1232. ``cookie``: what its COOKIE option
+    reply in bytes that the client takes, at least 512. ``cookie``: what its COOKIE option
     holds. ``options``: what the OPT record of the reply shall carry, set by whoever answers.
     ``plain``: nothing in the message varies between equal questions of one client program (as
     EDNS options do), so equal bytes after the ID may get equal replies.
@@ -170,7 +169,7 @@ def _read_additional(query: Query, position: int, count: int) -> None:
             if query.edns or message[owner]:
                 raise Rejected(Rcode.FORMERR, query)
             query.edns = True
-            query.payload = min(max(rclass, MIN_UDP_SIZE), EDNS_UDP_SIZE)
+            query.payload = max(rclass, MIN_UDP_SIZE)
             query.do = bool(ttl & EDNS_DO)
             version = ttl >> 16 & 0xFF
             if length:

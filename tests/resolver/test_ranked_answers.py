@@ -7,6 +7,7 @@ import pytest
 from staggerdns.journal import Journal
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.server.access import Access, Network
+from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.wire.answer import Whole
 from tests.harness.clients import parse, question
@@ -182,6 +183,7 @@ class Front:
             clock=stage.clock,
             metrics=stage.metrics,
             journal=Journal(),
+            identities=Clients(ClientRules()),
             stream_limits=StreamLimits(),
         )
         self.query = question("www.example.", "A").to_wire()

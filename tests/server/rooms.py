@@ -70,6 +70,8 @@ class Room:
         max_connections: int = 3,
         rate: RateLimit | None = None,
         cookies: bool = True,
+        max_per_client: int = 64,
+        max_udp_size: int = 1232,
     ) -> None:
         self.clock = Clock()
         self.clients = Clients(ClientRules())
@@ -89,7 +91,13 @@ class Room:
             clock=self.clock,
             metrics=self.metrics,
             journal=Journal(),
-            stream_limits=StreamLimits(idle_timeout=idle_timeout, max_connections=max_connections),
+            stream_limits=StreamLimits(
+                idle_timeout=idle_timeout,
+                max_connections=max_connections,
+                max_per_client=max_per_client,
+            ),
+            identities=self.clients,
+            max_udp_size=max_udp_size,
             cookies=self.cookies,
             limiter=self.limiter,
         )
