@@ -239,8 +239,14 @@ class Metrics(Collector):
         self.refreshes = Counter(
             "staggerdns_refreshes", "Collections started behind a stale answer"
         )
+        self.collections_queued = Gauge(
+            "staggerdns_collections_queued", "Collections that wait for their turn to begin"
+        )
+        self.queries_waiting = Gauge("staggerdns_queries_waiting", "Queries without their answer")
         self.shed = Counter(
-            "staggerdns_shed_queries", "Queries answered SERVFAIL because too many were waiting"
+            "staggerdns_shed_queries",
+            "Queries answered SERVFAIL because too many were waiting, by the limit",
+            "limit",
         )
         self.upstream_inflight = Gauge(
             "staggerdns_upstream_inflight", "Queries waiting for an upstream", "upstream"

@@ -35,6 +35,7 @@ from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.server.status import status_site
 from staggerdns.server.stream import StreamPort
@@ -270,6 +271,10 @@ class StaggerService(Service):
                 max_per_client=server.tcp_max_per_client,
             ),
             identities=clients,
+            pending_limits=PendingLimits(
+                max_pending=server.max_pending,
+                max_per_client=server.max_pending_per_client,
+            ),
             max_udp_size=server.max_udp_size,
             cookies=Cookies(self._clock, time.time, rng, cookies.secret)
             if cookies.enabled

@@ -76,6 +76,8 @@ class Server(_Section, frozen=True, kw_only=True):
     tcp_idle_timeout: Seconds = Seconds(10)
     tcp_max_connections: Positive = 256
     tcp_max_per_client: Positive = 64
+    max_pending: Positive = 10_000
+    max_pending_per_client: Positive = 1_000
     max_udp_size: Annotated[int, msgspec.Meta(ge=512, le=4096)] = 1232
     client: Client = Client()
     rate_limit: RateLimit = RateLimit()

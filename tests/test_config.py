@@ -132,6 +132,8 @@ NUMBERS = [
     ("server.tcp_max_connections", 1, 1_000_000),
     ("server.tcp_max_per_client", 1, 1_000_000),
     ("server.max_udp_size", 512, 4096),
+    ("server.max_pending", 1, 1_000_000),
+    ("server.max_pending_per_client", 1, 1_000_000),
     ("server.client.ipv4_prefix", 8, 32),
     ("server.client.ipv6_prefix", 16, 128),
     ("server.rate_limit.queries_per_second", 0, 1_000_000),
@@ -198,6 +200,7 @@ def test_defaults() -> None:
     assert config.server.tcp_idle_timeout == 10.0
     assert config.server.tcp_max_connections == 256
     assert (config.server.tcp_max_per_client, config.server.max_udp_size) == (64, 1232)
+    assert (config.server.max_pending, config.server.max_pending_per_client) == (10_000, 1_000)
     client, rate = config.server.client, config.server.rate_limit
     assert (client.ipv4_prefix, client.ipv6_prefix) == (32, 56)
     assert list(map(str, client.exempt)) == ["127.0.0.0/8", "::1/128"]

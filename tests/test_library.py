@@ -22,6 +22,7 @@ from staggerdns.resolver.chain import CachingResolver
 from staggerdns.server.access import Access, Network
 from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.pending import PendingLimits
 from tests.harness.clients import parse, question
 from tests.strategy.fakes import (
     AAAA,
@@ -301,6 +302,7 @@ def factory_of(stage: Stage) -> StaggerServerFactory:
         metrics=stage.metrics,
         journal=Journal(),
         identities=Clients(ClientRules()),
+        pending_limits=PendingLimits(),
         stream_limits=StreamLimits(),
     )
 

@@ -17,10 +17,12 @@ from twisted.python.failure import Failure
 from staggerdns.journal import Journal
 from staggerdns.metrics import Counter, Histogram, Maximum, Metrics
 from staggerdns.resolver.cache import CacheLimits
+from staggerdns.resolver.forwarder import MAX_QUEUED, STARTS_PER_TURN
 from staggerdns.server.access import Access, Network
 from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.strategy.parallel import Pace
 from staggerdns.upstream.budget import BudgetRules
@@ -145,6 +147,7 @@ class Front:
             metrics=stage.metrics,
             journal=Journal(),
             identities=Clients(ClientRules()),
+            pending_limits=PendingLimits(),
             stream_limits=StreamLimits(max_connections=1),
         )
 
@@ -241,6 +244,9 @@ def test_every_family_moves() -> None:
     with Refusing(socket.AF_INET, socket.SOCK_DGRAM) as refusing:
         port.socket = refusing
         port._send(b"reply", CLIENT)
+    for number in range(MAX_QUEUED + 2 * STARTS_PER_TURN):
+        front.ask(f"crowd{number}.example.")
+    look()
     stage.forwarder.close()
     front.ask("late.example.")
     look()

@@ -1,8 +1,8 @@
 """UDP listeners.
 
 `DatagramPort` reads what has come, up to `BATCH` datagrams at a wake-up, and gives each to the
-table of ready replies; what that does not answer goes to the factory. Sockets are read and
-written directly: `udp.Port.write` checks addresses that came from the kernel.
+table of ready replies; what that does not answer goes to the factory, behind all that it does.
+Sockets are read and written directly: `udp.Port.write` checks addresses that came from the kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted.internet.protocol import DatagramProtocol
 
 from staggerdns.server.factory import UDP, StaggerServerFactory
 
-BATCH = 32
+BATCH = 256
 """Datagrams read at one wake-up, so that timers and other sockets get their turn."""
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes asked of the kernel for a burst; it may grant less (net.core.rmem_max)."""
@@ -71,19 +71,22 @@ class DatagramPort(udp.Port):
             batch, beyond = limiter.screen(batch, started)
             for message, address in beyond:
                 self._take_the_long_way(message, address, factory.serve_beyond_limit)
-        hits = 0
-        for message, address in batch:
+        others = []
+        for datagram in batch:
+            message, address = datagram
             reply = ready(message, address[0], started)
             if reply is None:
-                self._take_the_long_way(message, address, factory.serve)
+                others.append(datagram)
                 continue
-            hits += 1
             try:
                 send(reply, address)
             except OSError:
                 self._send_errors.value += 1
+        hits = len(batch) - len(others)
         if hits:
             factory.observe_ready((seconds() - started) / len(batch), hits)
+        for message, address in others:
+            self._take_the_long_way(message, address, factory.serve)
 
     def _take_the_long_way(self, message: bytes, address: tuple[str, int], serve: _Serve) -> None:
         try:

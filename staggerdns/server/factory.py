@@ -29,6 +29,7 @@ from staggerdns.server.access import Access
 from staggerdns.server.clients import Client, Clients
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.local import local_answer
+from staggerdns.server.pending import Pending, PendingLimits, Waiter
 from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.ready import ReadyReplies
 from staggerdns.server.stream import StreamProtocol
@@ -72,6 +73,7 @@ class StaggerServerFactory(DNSServerFactory):
         journal: Journal,
         stream_limits: StreamLimits,
         identities: Clients,
+        pending_limits: PendingLimits,
         max_udp_size: int = EDNS_UDP_SIZE,
         cookies: Cookies | None = None,
         limiter: RateLimiter | None = None,
@@ -93,7 +95,7 @@ class StaggerServerFactory(DNSServerFactory):
             source: metrics.answer_seconds.distribution(source)
             for source in ("cache", "stale", "upstream")
         }
-        self._unanswered = 0
+        self._pending = Pending(pending_limits, metrics)
         self._drained: Deferred[None] | None = None
         self.connections: list[StreamProtocol] = []
         metrics.tcp_connections.read_from(lambda: len(self.connections))
@@ -129,7 +131,7 @@ class StaggerServerFactory(DNSServerFactory):
         entry = self._cache.lookup(query.key)
         if entry is not None:
             return self._reply_from_cache(query, entry, transport)
-        return self._ask(query, transport)
+        return self._ask(query, host, transport)
 
     def serve_beyond_limit(
         self, message: bytes, host: str, transport: str
@@ -179,7 +181,7 @@ class StaggerServerFactory(DNSServerFactory):
 
     def drain(self) -> Deferred[None]:
         """Return a Deferred that fires when nobody waits for an answer any more."""
-        if not self._unanswered:
+        if not self._pending:
             return succeed(None)
         self._drained = Deferred()
         return self._drained
@@ -233,34 +235,34 @@ class StaggerServerFactory(DNSServerFactory):
         self._answered[source].observe(self.clock.seconds() - started)
         return self._count(reply, transport)
 
-    def _ask(self, query: Query, transport: str) -> Deferred[bytes]:
+    def _ask(self, query: Query, host: str, transport: str) -> Deferred[bytes]:
         started = self.clock.seconds()
-        self._unanswered += 1
         found = self._forwarder.find(query.question())
+        waiter = Waiter(query, transport, started, found, self.identities.find(host))
+        if not found.called:
+            self._pending.add(waiter)
         return found.addCallbacks(
-            self._got_entry,
-            self._got_failure,
-            callbackArgs=(query, transport, started),
-            errbackArgs=(query, transport),
+            self._got_entry, self._got_failure, callbackArgs=(waiter,), errbackArgs=(waiter,)
         )
 
-    def _got_entry(self, entry: Entry, query: Query, transport: str, started: float) -> bytes:
-        self._one_answered()
-        reply = self._render(query, entry, transport)
+    def _got_entry(self, entry: Entry, waiter: Waiter) -> bytes:
+        self._one_answered(waiter)
+        reply = self._render(waiter.query, entry, waiter.transport)
         source = "stale" if self._cache.is_stale(entry) else "upstream"
-        self._answered[source].observe(self.clock.seconds() - started)
-        return self._count(reply, transport)
+        self._answered[source].observe(self.clock.seconds() - waiter.started)
+        return self._count(reply, waiter.transport)
 
-    def _got_failure(self, failure: Failure, query: Query, transport: str) -> bytes:
-        self._one_answered()
-        if failure.check(CancelledError):
-            failure.raiseException()
-        self.journal.failure("a query could not be answered", failure)
-        return self._refuse(query, transport, Rcode.SERVFAIL, Ede.OTHER)
+    def _got_failure(self, failure: Failure, waiter: Waiter) -> bytes:
+        self._one_answered(waiter)
+        if not waiter.shed:
+            if failure.check(CancelledError):
+                failure.raiseException()
+            self.journal.failure("a query could not be answered", failure)
+        return self._refuse(waiter.query, waiter.transport, Rcode.SERVFAIL, Ede.OTHER)
 
-    def _one_answered(self) -> None:
-        self._unanswered -= 1
-        if not self._unanswered and self._drained is not None:
+    def _one_answered(self, waiter: Waiter) -> None:
+        self._pending.remove(waiter)
+        if not self._pending and self._drained is not None:
             drained, self._drained = self._drained, None
             self.clock.callLater(0, drained.callback, None)  # behind the reply itself
 

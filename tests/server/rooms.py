@@ -18,6 +18,7 @@ from staggerdns.server.access import Access, Network
 from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.question import Question
@@ -72,6 +73,7 @@ class Room:
         cookies: bool = True,
         max_per_client: int = 64,
         max_udp_size: int = 1232,
+        pending: PendingLimits | None = None,
     ) -> None:
         self.clock = Clock()
         self.clients = Clients(ClientRules())
@@ -97,6 +99,7 @@ class Room:
                 max_per_client=max_per_client,
             ),
             identities=self.clients,
+            pending_limits=pending or PendingLimits(),
             max_udp_size=max_udp_size,
             cookies=self.cookies,
             limiter=self.limiter,
