@@ -223,6 +223,10 @@ class Metrics(Collector):
         self.staggered_starts = Counter(
             "staggerdns_staggered_tier_starts", "Staggered tiers started, by cause", "reason"
         )
+        self.rebinding_stripped = Counter(
+            "staggerdns_rebinding_stripped",
+            "Records of upstreams left out because public names must not have private addresses",
+        )
         self.pool_addresses = Counter(
             "staggerdns_pool_addresses", "Addresses that joined a pool", "tier"
         )

@@ -52,6 +52,7 @@ from staggerdns.upstream.health import HealthRules
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
+from staggerdns.wire.rebinding import Rebinding
 
 DRAIN_TIME = 0.9
 """Seconds that queries under way have at a stop, so that all is over within a second."""
@@ -155,6 +156,9 @@ class Chain:
             max_stale=cache.max_stale,
         )
         rules = PoolRules(max_pool_size=numbers.max_pool_size, merge_private=numbers.merge_private)
+        screen = config.rebinding
+        allowed = screen.allow_domains
+        rebinding = Rebinding(allowed) if screen.strip else None
         self._ranking: Ranking | None = None
         self.cache: AnswerCache
         if config.ranking.enabled:
@@ -164,12 +168,12 @@ class Chain:
                 probe_private=config.ranking.probe_private,
             )
             self.cache = RankedCache(
-                limits, clock, metrics, self._ranking.sorts, order_rules, journal
+                limits, clock, metrics, self._ranking.sorts, order_rules, journal, rebinding
             )
         else:
             self.cache = AnswerCache(limits, clock, metrics)
         self.forwarder = Forwarder(
-            self._strategies.chosen, self.cache, rules, clock, metrics, journal
+            self._strategies.chosen, self.cache, rules, clock, metrics, journal, rebinding
         )
         self.cache.refresh = self.forwarder.refresh
         self.resolver = CachingResolver(self.cache, self.forwarder)

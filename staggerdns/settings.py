@@ -32,6 +32,10 @@ class SecondsOrAuto(float):
     """A duration like `Seconds`, or ``auto``, which is 0 here."""
 
 
+class Domain(bytes):
+    """A domain name in wire form, lower case, written ``lan.example``."""
+
+
 class Secret(bytes):
     """16 octets, written as 32 hexadecimal digits."""
 
@@ -163,6 +167,13 @@ class Upstream(_Section, frozen=True, kw_only=True):
     budget: Budget = Budget()
 
 
+class Rebinding(_Section, frozen=True, kw_only=True):
+    """``rebinding``: whether answers lose private addresses, and in which domains they do not."""
+
+    strip: bool = False
+    allow_domains: tuple[Domain, ...] = ()
+
+
 class Cache(_Section, frozen=True, kw_only=True):
     """``cache``: how much is kept and for how long; TTLs in whole seconds, 0 turns one off."""
 
@@ -206,6 +217,7 @@ class Config(_Section, frozen=True, kw_only=True):
 
     upstream: Upstream
     server: Server = Server()
+    rebinding: Rebinding = Rebinding()
     cache: Cache = Cache()
     ranking: Ranking = Ranking()
     metrics: Metrics = Metrics()

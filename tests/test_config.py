@@ -164,6 +164,7 @@ NUMBERS = [
 ]
 BOOLEANS = [
     "server.cookies.enabled",
+    "rebinding.strip",
     "upstream.parallel.merge_private",
     "ranking.enabled",
     "ranking.probe_private",
@@ -172,6 +173,7 @@ OTHERS = {
     "server.listen",
     "server.allow",
     "server.client.exempt",
+    "rebinding.allow_domains",
     "server.cookies.secret",
     "upstream.servers",
     "upstream.strategy",
@@ -201,6 +203,7 @@ def test_defaults() -> None:
     assert config.server.tcp_max_connections == 256
     assert (config.server.tcp_max_per_client, config.server.max_udp_size) == (64, 1232)
     assert (config.server.max_pending, config.server.max_pending_per_client) == (10_000, 1_000)
+    assert (config.rebinding.strip, config.rebinding.allow_domains) == (False, ())
     client, rate = config.server.client, config.server.rate_limit
     assert (client.ipv4_prefix, client.ipv6_prefix) == (32, 56)
     assert list(map(str, client.exempt)) == ["127.0.0.0/8", "::1/128"]
@@ -279,7 +282,7 @@ def test_the_readme_shows_every_key_with_its_default() -> None:
     assert sorted(key for key, _ in rows) == in_order
     plain = parse_config("upstream: {servers: [192.0.2.1]}")
     for key, shown in rows:
-        if key in ("upstream.servers", "server.allow"):
+        if key in ("upstream.servers", "server.allow", "rebinding.allow_domains"):
             continue
         default: Any = plain
         for part in key.split("."):
@@ -705,6 +708,25 @@ def test_exempt_clients() -> None:
     for wrong in ("10.0.0.1/8", "any", "5", "null"):
         assert error(path, f"[127.0.0.1, {wrong}]").startswith(f"{path}[1]: ")
     error(path, "10.0.0.0/8")
+
+
+def test_domains() -> None:
+    """Domains are names, kept as the wire has them; case and a final dot make no difference."""
+    path = "rebinding.allow_domains"
+    assert read(path, "[lan, Corp.Example., _x.a-b]") == (
+        b"\3lan\0",
+        b"\4corp\7example\0",
+        b"\2_x\3a-b\0",
+    )
+    assert read(path, "[]") == ()
+    longest = ".".join(["x" * 63] * 3 + ["x" * 61])
+    assert len(read(path, f"[{longest}, {longest}.]")[0]) == 255
+    for wrong in (
+        "''", "'.'", "a..b", ".a", "'*.lan'", "a b", f"{'x' * 64}.a", f"{longest}x", "5", "null",
+        "'é'", "'-a'", "'a\\.b'",
+    ):  # fmt: skip
+        assert error(path, f"[lan, {wrong}]").startswith(f"{path}[1]: expected ")
+    error(path, "lan")
 
 
 def test_a_cookie_secret() -> None:

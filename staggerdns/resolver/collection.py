@@ -50,6 +50,7 @@ class Books:
         self.clock = clock
         self.journal = journal
         self.outcomes = metrics.collection_outcomes
+        self.stripped = metrics.rebinding_stripped.cell()
         self.seconds = metrics.collection_seconds.distribution()
         self.joined: dict[str, Cell] = {
             tier: metrics.pool_addresses.cell(tier) for tier in (ACTIVE, STAGGERED)
@@ -164,6 +165,7 @@ class Collection:
         outcome = "failed" if isinstance(self._answer, Failed) else "positive"
         if self._answer is not None and self._answer.negative:
             outcome = "negative"
+        books.stripped.value += self.question.stripped
         books.outcomes.cell(self._strategy, outcome).value += 1
         books.seconds.observe(books.clock.seconds() - self.started)
         if books.journal.verbose:

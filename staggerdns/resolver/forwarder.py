@@ -28,6 +28,7 @@ from staggerdns.strategy.strategy import Strategy
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.question import Question
+from staggerdns.wire.rebinding import Rebinding
 
 MAX_COLLECTIONS = 10_000
 """Collections under way at once; one more ends the oldest."""
@@ -41,7 +42,10 @@ TURN = 0.001
 
 
 class Forwarder(WireResolver):
-    """Collects answers with ``strategy`` and commits them to ``cache``."""
+    """Collects answers with ``strategy`` and commits them to ``cache``.
+
+    ``rebinding``: whose answers must have no private addresses, `None` for nobody's.
+    """
 
     def __init__(
         self,
@@ -51,10 +55,12 @@ class Forwarder(WireResolver):
         clock: IReactorTime,
         metrics: Metrics,
         journal: Journal,
+        rebinding: Rebinding | None = None,
     ) -> None:
         super().__init__()
         self._strategy = strategy
         self._cache = cache
+        self._rebinding = rebinding
         self._books = Books(cache, rules, clock, metrics, journal)
         self._clock = clock
         self._collections: dict[bytes, Collection] = {}
@@ -110,6 +116,8 @@ class Forwarder(WireResolver):
     def _start(self, question: Question) -> Collection | None:
         if self._closed:
             return None
+        if self._rebinding is not None:
+            question.screened = self._rebinding.screens(question.name)
         collection = Collection(question, next(self._generations), self._books, self._ended)
         self._collections[question.key] = collection
         now = collection.started

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.harness import behaviours as b
 from tests.harness.clients import UdpClient, ask, dig, question
 from tests.harness.house import own_answer
 
@@ -60,3 +61,16 @@ def test_loopback_has_no_limit(build: BuildHouse) -> None:
         for _ in range(30):
             client.send(question("warm.example"))
         assert not any(client.receive().flag("TC") for _ in range(30))
+
+
+def test_rebinding(build: BuildHouse) -> None:
+    """Private addresses are left out for the world's names, and stay for our own."""
+    private = b.answers("192.168.1.1", "203.0.113.9")
+    settings = {"rebinding": {"strip": True, "allow_domains": ["lan.example"]}}
+    house = build([private], settings)
+    assert house.ask("www.example.").addresses == ["203.0.113.9"]
+    inside = house.route("inside", b.answers("10.0.0.1"))
+    reply = house.ask(inside)
+    assert (reply.rcode, reply.addresses) == ("NOERROR", [])
+    assert set(house.ask("host.lan.example.").addresses) == {"192.168.1.1", "203.0.113.9"}
+    assert house.program.metrics().value("staggerdns_rebinding_stripped_total") == 2
