@@ -71,7 +71,7 @@ class Forwarder(WireResolver):
         self._closed = False
         self._queue: deque[Collection] = deque()
         self._turn: IDelayedCall | None = None
-        self._doomed: list[Deferred[Entry]] = []
+        self._doomed: list[tuple[Deferred[Entry], str]] = []
         self._turn_end = 0.0
         self._starts = 0  # in this turn
         metrics.collections_queued.read_from(lambda: len(self._queue))
@@ -163,16 +163,16 @@ class Forwarder(WireResolver):
 
     def _doom(self, waiting: list[Deferred[Entry]], limit: str) -> None:
         """Note who shall wait no longer; they may ask again at once, so they hear of it later."""
-        self._shed.cell(limit).value += len(waiting)
         if waiting:
-            self._doomed += waiting
+            self._doomed += [(follower, limit) for follower in waiting]
             self._want_turn()
 
     def _let_down(self) -> None:
         """Give SERVFAIL to those who shall wait no longer."""
         doomed, self._doomed = self._doomed, []
-        for follower in doomed:
+        for follower, limit in doomed:
             if not follower.called:  # it may have gone away meanwhile
+                self._shed.cell(limit).value += 1
                 follower.callback(self._failure())
 
     def _ended(self, key: bytes) -> None:
