@@ -349,6 +349,7 @@ def test_an_answered_collection_makes_room(monkeypatch: pytest.MonkeyPatch) -> N
     stage.run_to(105)
     assert stage.pool() == [own(0), own(1)]
     assert stage.ask().addresses == [own(0), own(1)]
+    assert stage.cache._entries[stage.question().key].complete
     stage.run()
     assert (first.rcode, second.rcode) == (NOERROR, NOERROR)
     assert stage.pool() == [own(0), own(1)]

@@ -178,6 +178,13 @@ def test_a_referral_with_private_glue() -> None:
     assert judge(message, question) == (Verdict.FAILURE, None)
 
 
+def test_a_private_answer_with_name_servers() -> None:
+    """What answered before something was taken out of it is no referral."""
+    authority = ["example.com. 300 NS ns.example.com."]
+    verdict, answer, _ = judged("A", [f"{NAME} 300 A 10.0.0.1"], authority=authority)
+    assert (verdict, answer.ttl) == (Verdict.NEGATIVE, 300)
+
+
 def test_an_soa_beside_a_private_address() -> None:
     """An SOA says how long there is no data."""
     soa = "example. 120 SOA ns.example. host.example. 1 2 3 4 30"
