@@ -170,10 +170,11 @@ class Forwarder(WireResolver):
     def _let_down(self) -> None:
         """Give SERVFAIL to those who shall wait no longer."""
         doomed, self._doomed = self._doomed, []
+        failure = self._failure()
         for follower, limit in doomed:
             if not follower.called:  # it may have gone away meanwhile
                 self._shed.cell(limit).value += 1
-                follower.callback(self._failure())
+                follower.callback(failure)
 
     def _ended(self, key: bytes) -> None:
         self._collections.pop(key, None)
