@@ -5,7 +5,8 @@ whatever order. A connection may have `MAX_PENDING` unanswered queries, and is n
 has them or while the client does not take its replies. It is closed when no whole query came
 for the idle timeout; one that the client has half-closed is closed after its last reply. When
 there are too many, in all or of one client, the one that has been idle for the longest makes room
-(RFC 7766 section 6.2.3). A client that may not ask gets one refusal, and takes no place from those that may.
+(RFC 7766 section 6.2.3). A client that may not ask gets one refusal, and takes no place from
+those that may.
 """
 
 from __future__ import annotations
