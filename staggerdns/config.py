@@ -17,14 +17,18 @@ from staggerdns.document import ConfigError, one_line, read_document
 from staggerdns.journal import LEVELS
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.access import Network
-from staggerdns.settings import PROFILES, Config, Seconds, SecondsOrAuto, Upstream
+from staggerdns.settings import PROFILES, Config, Domain, Seconds, SecondsOrAuto, Secret, Upstream
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_endpoint, parse_upstream
+from staggerdns.wire.constants import MAX_NAME
+from staggerdns.wire.names import from_labels
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")
 CASE = ("auto", "never")
 """Values of ``upstream.case_randomization``."""
+_LABEL = re.compile("[0-9a-z_](?:[0-9a-z_-]{0,62})")
+_SECRET = re.compile("[0-9a-fA-F]{32}")
 _LONGEST = 86_400.0
 _PATH = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
@@ -78,12 +82,26 @@ def _convert(kind: type, value: object) -> object:
         return parse_endpoint(value)
     if not isinstance(value, str):
         raise ValueError(f"expected text, got {_show(value)}")  # noqa: TRY004 (msgspec adds the path)
+    if kind is Domain:
+        return _domain(value)
+    if kind is Secret:
+        if _SECRET.fullmatch(value) is None:
+            raise ValueError("expected 32 hexadecimal digits")
+        return Secret.fromhex(value)
     if kind is UpstreamAddress:
         return parse_upstream(value)
     try:
         return Network(value)
     except ValueError:
         raise ValueError(f"expected a network like 192.168.0.0/16, got {value!r}") from None
+
+
+def _domain(text: str) -> Domain:
+    name = text.removesuffix(".").lower()
+    labels = name.split(".")
+    if all(map(_LABEL.fullmatch, labels)) and len(name) <= MAX_NAME - 2:
+        return Domain(from_labels([label.encode() for label in labels]))
+    raise ValueError(f"expected a domain like lan.example, got {text!r}")
 
 
 def _seconds(value: object, what: str = "a duration") -> Seconds:

@@ -1,23 +1,17 @@
 """What Prometheus sees (SPEC section 5).
 
-Counting must cost next to nothing, so the rooms hold plain cells and add to them; the families
-below turn the cells into samples when somebody asks. Label values come from fixed sets or from
-the configuration, never from a query's name or a client's address.
+Every family of the program is named here. Label values come from fixed sets or from the
+configuration, never from a query's name or a client's address.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from itertools import accumulate
+from collections.abc import Iterator
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from staggerdns.instruments import Cell, Counter, Gauge, Histogram
 
 _QTYPE_LABELS = {
     1: "A",
@@ -47,139 +41,9 @@ _RCODE_LABELS = {
     4: "NOTIMP",
     5: "REFUSED",
     16: "BADVERS",
+    23: "BADCOOKIE",
 }
-_SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0)
 _OTHER = "other"
-
-
-class Cell:
-    """One number that only grows; add to ``value`` directly."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0
-
-
-class Counter:
-    """A family of cells by label values; bind a cell once and keep it."""
-
-    def __init__(self, name: str, documentation: str, *labels: str) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._labels = labels
-        self._cells: dict[tuple[str, ...], Cell] = {}
-
-    def cell(self, *values: str) -> Cell:
-        """Return the cell of these label values, the same one at every call."""
-        found = self._cells.get(values)
-        if found is None:
-            found = self._cells[values] = Cell()
-        return found
-
-    def collect(self) -> Metric:
-        """Return the family with the values of now."""
-        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
-        for values, cell in self._cells.items():
-            family.add_metric(values, cell.value)
-        return family
-
-
-class Distribution:
-    """The buckets of one histogram, in seconds."""
-
-    __slots__ = ("_counts", "_sum")
-
-    def __init__(self) -> None:
-        self._counts = [0] * (len(_SECONDS) + 1)
-        self._sum = 0.0
-
-    def observe(self, seconds: float, times: int = 1) -> None:
-        """Count ``times`` observations of ``seconds`` each."""
-        self._counts[bisect_left(_SECONDS, seconds)] += times
-        self._sum += seconds * times
-
-    def samples(self) -> tuple[list[tuple[str, float]], float]:
-        """Return cumulative buckets and the sum, as Prometheus wants them."""
-        bounds = [str(bound) for bound in _SECONDS] + ["+Inf"]
-        return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum
-
-
-class Histogram:
-    """A family of distributions by label values."""
-
-    def __init__(self, name: str, documentation: str, *labels: str) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._labels = labels
-        self._distributions: dict[tuple[str, ...], Distribution] = {}
-
-    def distribution(self, *values: str) -> Distribution:
-        """Return the distribution of these label values, the same one at every call."""
-        found = self._distributions.get(values)
-        if found is None:
-            found = self._distributions[values] = Distribution()
-        return found
-
-    def collect(self) -> Metric:
-        """Return the family with the values of now."""
-        family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-        for values, distribution in self._distributions.items():
-            buckets, total = distribution.samples()
-            family.add_metric(values, buckets, total)
-        return family
-
-
-class Gauge:
-    """A family whose values are read from functions when somebody asks."""
-
-    def __init__(self, name: str, documentation: str, *labels: str) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._labels = labels
-        self._readers: dict[tuple[str, ...], Callable[[], float]] = {}
-
-    def read_from(self, reader: Callable[[], float], *values: str) -> None:
-        """Take the value of these label values from ``reader``."""
-        self._readers[values] = reader
-
-    def collect(self) -> Metric:
-        """Return the family with the values of now."""
-        family = GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
-        for values, reader in self._readers.items():
-            family.add_metric(values, reader())
-        return family
-
-
-class Maximum:
-    """The largest value of the last `PERIOD` to twice `PERIOD` seconds."""
-
-    PERIOD = 300.0
-
-    __slots__ = ("_before", "_lately", "_since")
-
-    def __init__(self) -> None:
-        self._before = 0
-        self._lately = 0
-        self._since = 0.0
-
-    def see(self, value: int, now: float) -> None:
-        """Take in a ``value`` seen at ``now``, in seconds of any clock that goes forward."""
-        self._turn(now)
-        self._lately = max(self._lately, value)
-
-    def at(self, now: float) -> int:
-        """Return the maximum as it stands at ``now``."""
-        self._turn(now)
-        return max(self._before, self._lately)
-
-    def _turn(self, now: float) -> None:
-        passed = now - self._since
-        if passed >= self.PERIOD:
-            recent = passed < 2 * self.PERIOD
-            self._before = self._lately if recent else 0
-            self._lately = 0
-            self._since = self._since + self.PERIOD if recent else now
 
 
 class HitCell:
@@ -202,8 +66,19 @@ class Metrics(Collector):
         self._queries: dict[tuple[str, int], Cell] = {}
         self._responses: dict[tuple[str, int], Cell] = {}
         self._hits: dict[tuple[str, int, int], HitCell] = {}
+        self._add_server()
+        self._add_collections()
+        self._add_upstreams()
+        self._add_cache()
+
+    def _add_server(self) -> None:
         self.dropped = Counter(
             "staggerdns_dropped_queries", "Messages that got no reply", "transport", "reason"
+        )
+        self.rate_limited = Counter(
+            "staggerdns_rate_limited",
+            "Queries beyond the rate limit of their client, by what became of them",
+            "action",
         )
         self.send_errors = Counter(
             "staggerdns_send_errors", "Replies that the system would not take", "transport"
@@ -211,11 +86,21 @@ class Metrics(Collector):
         self.answer_seconds = Histogram(
             "staggerdns_answer_seconds", "Time from a query to its answer", "source"
         )
+        self.tcp_connections = Gauge("staggerdns_tcp_connections", "Open client connections")
+        self.tcp_refused = Counter(
+            "staggerdns_tcp_refused_connections", "Client connections beyond the limit"
+        )
+
+    def _add_collections(self) -> None:
         self.active_tier = Counter(
             "staggerdns_active_tier", "Collections by what their active tier did", "outcome"
         )
         self.staggered_starts = Counter(
             "staggerdns_staggered_tier_starts", "Staggered tiers started, by cause", "reason"
+        )
+        self.rebinding_stripped = Counter(
+            "staggerdns_rebinding_stripped",
+            "Records of upstreams left out because public names must not have private addresses",
         )
         self.pool_addresses = Counter(
             "staggerdns_pool_addresses", "Addresses that joined a pool", "tier"
@@ -233,9 +118,17 @@ class Metrics(Collector):
         self.refreshes = Counter(
             "staggerdns_refreshes", "Collections started behind a stale answer"
         )
-        self.shed = Counter(
-            "staggerdns_shed_queries", "Queries answered SERVFAIL because too many were waiting"
+        self.collections_queued = Gauge(
+            "staggerdns_collections_queued", "Collections that wait for their turn to begin"
         )
+        self.queries_waiting = Gauge("staggerdns_queries_waiting", "Queries without their answer")
+        self.shed = Counter(
+            "staggerdns_shed_queries",
+            "Queries answered SERVFAIL because too many were waiting, by the limit",
+            "limit",
+        )
+
+    def _add_upstreams(self) -> None:
         self.upstream_inflight = Gauge(
             "staggerdns_upstream_inflight", "Queries waiting for an upstream", "upstream"
         )
@@ -314,6 +207,8 @@ class Metrics(Collector):
             "upstream",
         )
         self.log_lost = Counter("staggerdns_log_lost", "Lines of the log that were not written")
+
+    def _add_cache(self) -> None:
         self.cache_entries = Gauge("staggerdns_cache_entries", "Answers in the cache")
         self.cache_evictions = Counter("staggerdns_cache_evictions", "Answers dropped to make room")
         self.sorts = Counter("staggerdns_sorts", "Sorts started, by cause", "trigger")
@@ -331,10 +226,6 @@ class Metrics(Collector):
         )
         self.addresses_known = Gauge(
             "staggerdns_rtt_addresses", "Addresses in the table of round-trip times"
-        )
-        self.tcp_connections = Gauge("staggerdns_tcp_connections", "Open client connections")
-        self.tcp_refused = Counter(
-            "staggerdns_tcp_refused_connections", "Client connections beyond the limit"
         )
 
     def query(self, transport: str, qtype: int) -> Cell:

@@ -1,4 +1,4 @@
-"""Builds the rooms, connects them, and starts and stops the whole.
+"""The program as a service: listeners, and starting and stopping the whole.
 
 Start: listeners are bound in ``privilegedStartService``, before twistd gives up its privileges; a
 port that cannot be had ends the program. Stop: no more queries are read, those under way get
@@ -7,7 +7,7 @@ their answer or, after `DRAIN_TIME`, a failure; then everything that was opened 
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Callable
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT
 from typing import Any
@@ -18,212 +18,28 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import globalLogPublisher
 
+from staggerdns.building import Chain
 from staggerdns.journal import Journal, LostLines
 from staggerdns.metrics import Metrics
-from staggerdns.ranking.budget import Budget
-from staggerdns.ranking.measure import Measurer
-from staggerdns.ranking.probes import Probes
-from staggerdns.ranking.rtt import RttTable
-from staggerdns.ranking.sorts import Sorts
-from staggerdns.resolver.cache import AnswerCache, CacheLimits
-from staggerdns.resolver.chain import CachingResolver
-from staggerdns.resolver.collection import PoolRules
-from staggerdns.resolver.forwarder import Forwarder
-from staggerdns.resolver.ranked import RankedCache, RankingRules
 from staggerdns.server.access import Access
+from staggerdns.server.clients import ClientRules, Clients
+from staggerdns.server.cookies import Cookies
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.hosts import Hosts
 from staggerdns.server.local import LocalNames, LocalRules
+from staggerdns.server.pending import PendingLimits
+from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.server.status import status_site
 from staggerdns.server.stream import StreamPort
 from staggerdns.settings import Config
 from staggerdns.settings import Local as LocalConfig
-from staggerdns.settings import Ranking as RankingConfig
-from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
-from staggerdns.strategy.parallel import Pace
-from staggerdns.strategy.statistics import Statistics
-from staggerdns.strategy.strategies import Strategies
-from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.address import Endpoint
-from staggerdns.upstream.budget import BudgetRules
-from staggerdns.upstream.health import HealthRules
-from staggerdns.upstream.readers import Readers
-from staggerdns.upstream.upstream import Upstream
-from staggerdns.upstream.upstreams import Upstreams
+
+__all__ = ["DRAIN_TIME", "Chain", "StaggerService"]
 
 DRAIN_TIME = 0.9
 """Seconds that queries under way have at a stop, so that all is over within a second."""
-
-
-class Chain:
-    """The resolver chain of a configuration, complete and ready to ask.
-
-    ``resolver`` is the whole chain as an `IResolver` provider, for programs that want answers
-    and no server; ``cache`` and ``forwarder`` are its two links. `close` it in the end.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        reactor: Any,
-        *,
-        clock: IReactorTime | None = None,
-        rng: Callable[[int], bytes] = os.urandom,
-        metrics: Metrics | None = None,
-        journal: Journal | None = None,
-    ) -> None:
-        clock = clock if clock is not None else reactor
-        metrics = metrics if metrics is not None else Metrics()
-        journal = journal if journal is not None else Journal(config.log.level)
-        upstream, cache = config.upstream, config.cache
-        numbers, health, budget = upstream.parallel, upstream.health, upstream.budget
-        self._readers = Readers(reactor, journal)
-        self.upstreams = Upstreams(
-            [
-                Upstream(
-                    address,
-                    reactor=reactor,
-                    readers=self._readers,
-                    clock=clock,
-                    rng=rng,
-                    timeout=upstream.timeout,
-                    alpha=upstream.adaptive.ewma_alpha,
-                    case=upstream.case_randomization == "auto",
-                    cookies=upstream.cookies,
-                    health=HealthRules(
-                        degraded_after=health.degraded_after,
-                        unhealthy_after=health.unhealthy_after,
-                        open_for=health.open_for,
-                        max_open_for=health.max_open_for,
-                        heal_after=health.heal_after,
-                    ),
-                    budget=BudgetRules(
-                        max_inflight=budget.max_inflight,
-                        queries_per_second=budget.queries_per_second,
-                        burst=budget.burst,
-                    ),
-                    metrics=metrics,
-                    journal=journal,
-                )
-                for address in upstream.servers
-            ]
-        )
-        sequential = SequentialNumbers(
-            timeout=upstream.sequential.timeout,
-            min_timeout=upstream.sequential.min_timeout,
-            max_timeout=upstream.sequential.max_timeout,
-        )
-        racing = RacingNumbers(
-            delay=upstream.racing.delay,
-            min_delay=upstream.racing.min_delay,
-            max_delay=upstream.racing.max_delay,
-            max_step=upstream.adaptive.max_step,
-        )
-        tools = Tools(
-            upstreams=self.upstreams,
-            timeout=upstream.timeout,
-            adaptive=Adaptive(
-                racing, upstream.adaptive.ewma_alpha, window=upstream.parallel.stagger_delay
-            ),
-            clock=clock,
-            rng=rng,
-            metrics=metrics,
-            journal=journal,
-        )
-        pace = Pace(
-            active_tier_size=numbers.active_tier_size,
-            fallback_timeout=numbers.fallback_timeout or None,
-            batch_size=numbers.batch_size,
-            stagger_delay=numbers.stagger_delay,
-            total_collect_timeout=numbers.total_collect_timeout,
-            negative_grace=numbers.negative_grace,
-        )
-        self._strategies = Strategies(
-            upstream.strategy,
-            tools,
-            pace,
-            sequential,
-            max_concurrent=upstream.racing.max_concurrent,
-        )
-        limits = CacheLimits(
-            max_entries=cache.max_entries,
-            fast_response_ttl=cache.fast_response_ttl,
-            user_return_ttl=cache.user_return_ttl,
-            min_ttl=cache.min_ttl,
-            max_ttl=cache.max_ttl,
-            max_negative_ttl=cache.max_negative_ttl,
-            max_stale=cache.max_stale,
-        )
-        rules = PoolRules(max_pool_size=numbers.max_pool_size, merge_private=numbers.merge_private)
-        self._ranking: Ranking | None = None
-        self.cache: AnswerCache
-        if config.ranking.enabled:
-            self._ranking = Ranking(config.ranking, reactor, clock, rng, metrics, journal)
-            order_rules = RankingRules(
-                rtt_cache_ttl=config.ranking.rtt_cache_ttl,
-                probe_private=config.ranking.probe_private,
-            )
-            self.cache = RankedCache(
-                limits, clock, metrics, self._ranking.sorts, order_rules, journal
-            )
-        else:
-            self.cache = AnswerCache(limits, clock, metrics)
-        self.forwarder = Forwarder(
-            self._strategies.chosen, self.cache, rules, clock, metrics, journal
-        )
-        self.cache.refresh = self.forwarder.refresh
-        self.resolver = CachingResolver(self.cache, self.forwarder)
-
-    def statistics(self) -> Statistics:
-        """Return the adaptive numbers as they stand."""
-        return self._strategies.statistics()
-
-    def open(self) -> None:
-        """Open now what needs privileges; what is not opened here is opened when it is needed."""
-        if self._ranking is not None:
-            self._ranking.probes.open()
-
-    def close(self) -> None:
-        """Cancel all that is under way and close every socket."""
-        self.forwarder.close()
-        if self._ranking is not None:
-            self._ranking.close()
-        self.upstreams.close()
-        self._readers.close()
-
-
-class Ranking:
-    """The ranking room: ``sorts`` measures with ``probes``."""
-
-    def __init__(
-        self,
-        config: RankingConfig,
-        reactor: Any,
-        clock: IReactorTime,
-        rng: Callable[[int], bytes],
-        metrics: Metrics,
-        journal: Journal,
-    ) -> None:
-        table = RttTable(clock, config.rtt_cache_ttl, config.timeout)
-        self.probes = Probes(config.probes, reactor, clock, rng, config.timeout, journal)
-        self._measurer = Measurer(
-            self.probes.all,
-            table,
-            Budget(config.max_probes_per_second, clock),
-            clock,
-            metrics,
-            samples=config.samples,
-            timeout=config.timeout,
-            concurrency=config.concurrency,
-        )
-        self.sorts = Sorts(table, self._measurer, config.queue, metrics)
-
-    def close(self) -> None:
-        """End every sort and probe."""
-        self.sorts.close()
-        self._measurer.close()
-        self.probes.close()
 
 
 class StaggerService(Service):
@@ -249,6 +65,17 @@ class StaggerService(Service):
             journal=self._journal,
         )
         server = config.server
+        client, rate, cookies = server.client, server.rate_limit, server.cookies
+        clients = Clients(
+            ClientRules(
+                ipv4_prefix=client.ipv4_prefix,
+                ipv6_prefix=client.ipv6_prefix,
+                exempt=client.exempt,
+            )
+        )
+        limit = RateLimit(
+            queries_per_second=rate.queries_per_second, burst=rate.burst, slip=rate.slip
+        )
         self.factory = StaggerServerFactory(
             caches=[self._chain.cache],
             clients=[self._chain.forwarder],
@@ -260,7 +87,18 @@ class StaggerService(Service):
             stream_limits=StreamLimits(
                 idle_timeout=server.tcp_idle_timeout,
                 max_connections=server.tcp_max_connections,
+                max_per_client=server.tcp_max_per_client,
             ),
+            identities=clients,
+            pending_limits=PendingLimits(
+                max_pending=server.max_pending,
+                max_per_client=server.max_pending_per_client,
+            ),
+            max_udp_size=server.max_udp_size,
+            cookies=Cookies(self._clock, time.time, rng, cookies.secret)
+            if cookies.enabled
+            else None,
+            limiter=RateLimiter(limit, clients) if limit.queries_per_second else None,
         )
 
     def _local_names(self, local: LocalConfig) -> LocalNames:

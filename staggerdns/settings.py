@@ -32,6 +32,14 @@ class SecondsOrAuto(float):
     """A duration like `Seconds`, or ``auto``, which is 0 here."""
 
 
+class Domain(bytes):
+    """A domain name in wire form, lower case, written ``lan.example``."""
+
+
+class Secret(bytes):
+    """16 octets, written as 32 hexadecimal digits."""
+
+
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 CacheSize = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
 Ttl = Annotated[int, msgspec.Meta(ge=0, le=604_800)]
@@ -41,6 +49,29 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
+class Client(_Section, frozen=True, kw_only=True):
+    """``server.client``: whose addresses count as one client, and who has no limits."""
+
+    ipv4_prefix: Annotated[int, msgspec.Meta(ge=8, le=32)] = 32
+    ipv6_prefix: Annotated[int, msgspec.Meta(ge=16, le=128)] = 56
+    exempt: tuple[Network, ...] = (Network("127.0.0.0/8"), Network("::1/128"))
+
+
+class RateLimit(_Section, frozen=True, kw_only=True):
+    """``server.rate_limit``: of each client, over UDP; 0 queries per second: no limit."""
+
+    queries_per_second: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    burst: Positive = 100
+    slip: Annotated[int, msgspec.Meta(ge=0, le=10)] = 1
+
+
+class Cookies(_Section, frozen=True, kw_only=True):
+    """``server.cookies``: DNS Cookies for clients; no secret: one of our own, which changes."""
+
+    enabled: bool = True
+    secret: Secret | None = None
+
+
 class Server(_Section, frozen=True, kw_only=True):
     """``server``: where clients come in and who may."""
 
@@ -48,6 +79,13 @@ class Server(_Section, frozen=True, kw_only=True):
     allow: tuple[Network, ...] = tuple(Network(text) for text in _ALLOWED_BY_DEFAULT)
     tcp_idle_timeout: Seconds = Seconds(10)
     tcp_max_connections: Positive = 256
+    tcp_max_per_client: Positive = 64
+    max_pending: Positive = 10_000
+    max_pending_per_client: Positive = 1_000
+    max_udp_size: Annotated[int, msgspec.Meta(ge=512, le=4096)] = 1232
+    client: Client = Client()
+    rate_limit: RateLimit = RateLimit()
+    cookies: Cookies = Cookies()
 
 
 class Parallel(_Section, frozen=True, kw_only=True):
@@ -145,6 +183,13 @@ class Local(_Section, frozen=True, kw_only=True):
     private_reverse: bool = True
 
 
+class Rebinding(_Section, frozen=True, kw_only=True):
+    """``rebinding``: whether answers lose private addresses, and in which domains they do not."""
+
+    strip: bool = False
+    allow_domains: tuple[Domain, ...] = ()
+
+
 class Cache(_Section, frozen=True, kw_only=True):
     """``cache``: how much is kept and for how long; TTLs in whole seconds, 0 turns one off."""
 
@@ -189,6 +234,7 @@ class Config(_Section, frozen=True, kw_only=True):
     upstream: Upstream
     server: Server = Server()
     local: Local = Local()
+    rebinding: Rebinding = Rebinding()
     cache: Cache = Cache()
     ranking: Ranking = Ranking()
     metrics: Metrics = Metrics()

@@ -24,8 +24,10 @@ from staggerdns.document import ConfigError
 from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.ranked import RankingRules
+from staggerdns.server.clients import ClientRules
 from staggerdns.server.factory import StreamLimits
 from staggerdns.server.local import LocalRules
+from staggerdns.server.ratelimit import RateLimit
 from staggerdns.service import StaggerService
 from staggerdns.settings import PROFILES, Config
 from staggerdns.strategy.adaptive import RacingNumbers, SequentialNumbers
@@ -67,6 +69,9 @@ def configured(path: str, value: str, *, servers: str = "[192.0.2.1]") -> str:
         lines.append(f"  {section.partition('.')[2]}: {{{beside}{key}: {value}}}")
     elif section == "upstream" and key != "servers":
         lines.append(f"  {key}: {value}")
+    elif "." in section:
+        top, _, inner = section.partition(".")
+        lines.append(f"{top}: {{{inner}: {{{key}: {value}}}}}")
     elif section != "upstream":
         lines.append(f"{section}: {{{key}: {value}}}" if section else f"{key}: {value}")
     return "\n".join(lines) + "\n"
@@ -126,6 +131,15 @@ DURATIONS = [
 ]
 NUMBERS = [
     ("server.tcp_max_connections", 1, 1_000_000),
+    ("server.tcp_max_per_client", 1, 1_000_000),
+    ("server.max_udp_size", 512, 4096),
+    ("server.max_pending", 1, 1_000_000),
+    ("server.max_pending_per_client", 1, 1_000_000),
+    ("server.client.ipv4_prefix", 8, 32),
+    ("server.client.ipv6_prefix", 16, 128),
+    ("server.rate_limit.queries_per_second", 0, 1_000_000),
+    ("server.rate_limit.burst", 1, 1_000_000),
+    ("server.rate_limit.slip", 0, 10),
     ("upstream.parallel.active_tier_size", 1, 1_000_000),
     ("upstream.parallel.batch_size", 1, 1_000_000),
     ("upstream.parallel.max_pool_size", 1, 1_000_000),
@@ -151,6 +165,8 @@ NUMBERS = [
 ]
 BOOLEANS = [
     "upstream.cookies",
+    "server.cookies.enabled",
+    "rebinding.strip",
     "upstream.parallel.merge_private",
     "ranking.enabled",
     "ranking.probe_private",
@@ -170,6 +186,9 @@ OTHERS = {
     "server.listen",
     "server.allow",
     "local.hosts",
+    "server.client.exempt",
+    "rebinding.allow_domains",
+    "server.cookies.secret",
     "upstream.servers",
     "upstream.strategy",
     "upstream.profile",
@@ -197,6 +216,14 @@ def test_defaults() -> None:
     ]  # fmt: skip
     assert config.server.tcp_idle_timeout == 10.0
     assert config.server.tcp_max_connections == 256
+    assert (config.server.tcp_max_per_client, config.server.max_udp_size) == (64, 1232)
+    assert (config.server.max_pending, config.server.max_pending_per_client) == (10_000, 1_000)
+    assert (config.rebinding.strip, config.rebinding.allow_domains) == (False, ())
+    client, rate = config.server.client, config.server.rate_limit
+    assert (client.ipv4_prefix, client.ipv6_prefix) == (32, 56)
+    assert list(map(str, client.exempt)) == ["127.0.0.0/8", "::1/128"]
+    assert (rate.queries_per_second, rate.burst, rate.slip) == (0, 100, 1)
+    assert (config.server.cookies.enabled, config.server.cookies.secret) == (True, None)
     assert config.upstream.strategy == "parallel"
     assert config.upstream.timeout == 3.0
     numbers = config.upstream.parallel
@@ -273,7 +300,7 @@ def test_the_readme_shows_every_key_with_its_default() -> None:
     assert sorted(key for key, _ in rows) == in_order
     plain = parse_config("upstream: {servers: [192.0.2.1]}")
     for key, shown in rows:
-        if key in ("upstream.servers", "server.allow"):
+        if key in ("upstream.servers", "server.allow", "rebinding.allow_domains"):
             continue
         default: Any = plain
         for part in key.split("."):
@@ -705,10 +732,55 @@ def test_allow() -> None:
     error("server.allow", "10.0.0.0/8")
 
 
+def test_exempt_clients() -> None:
+    """Networks, as those that are allowed; nobody may be exempt."""
+    path = "server.client.exempt"
+    assert list(map(str, read(path, "[192.0.2.1, 2001:db8::/32]"))) == [
+        "192.0.2.1/32",
+        "2001:db8::/32",
+    ]
+    assert read(path, "[]") == ()
+    for wrong in ("10.0.0.1/8", "any", "5", "null"):
+        assert error(path, f"[127.0.0.1, {wrong}]").startswith(f"{path}[1]: ")
+    error(path, "10.0.0.0/8")
+
+
+def test_domains() -> None:
+    """Domains are names, kept as the wire has them; case and a final dot make no difference."""
+    path = "rebinding.allow_domains"
+    assert read(path, "[lan, Corp.Example., _x.a-b]") == (
+        b"\3lan\0",
+        b"\4corp\7example\0",
+        b"\2_x\3a-b\0",
+    )
+    assert read(path, "[]") == ()
+    longest = ".".join(["x" * 63] * 3 + ["x" * 61])
+    assert len(read(path, f"[{longest}, {longest}.]")[0]) == 255
+    for wrong in (
+        "''", "'.'", "a..b", ".a", "'*.lan'", "a b", f"{'x' * 64}.a", f"{longest}x", "5", "null",
+        "'é'", "'-a'", "'a\\.b'",
+    ):  # fmt: skip
+        assert error(path, f"[lan, {wrong}]").startswith(f"{path}[1]: expected ")
+    error(path, "lan")
+
+
+def test_a_cookie_secret() -> None:
+    """The secret of cookies is 16 octets, written as 32 hexadecimal digits, or null."""
+    path = "server.cookies.secret"
+    assert read(path, "'e5e973e5a6b2a43f48e7dc849e37bfcf'").hex().startswith("e5e973e5")
+    assert read(path, "0123456789ABCDEF0123456789abcdef") == bytes.fromhex("0123456789abcdef" * 2)
+    assert read(path, "null") is None
+    for wrong in ("''", "e5e973e5", f"'{'0' * 31}'", f"'{'0' * 33}'", f"'{'g' * 32}'", "[a]", "5"):
+        assert "expected" in error(path, wrong)
+
+
 @pytest.mark.parametrize(
     ("text", "path"),
     [
         ("extra: 1", "extra"),
+        ("server: {rate_limit: {rate: 1}}", "server.rate_limit.rate"),
+        ("server: {client: {ipv4: 1}}", "server.client.ipv4"),
+        ("server: {cookies: {secrets: a}}", "server.cookies.secrets"),
         ("server: {extra: 1}", "server.extra"),
         ("cache: {max_entires: 1}", "cache.max_entires"),
         ("resolver: {enabled: true}", "resolver"),
@@ -920,12 +992,14 @@ def test_every_number_handed_on_is_used() -> None:
         for kind in (
             BudgetRules,
             CacheLimits,
+            ClientRules,
             HealthRules,
             LocalRules,
             Pace,
             PoolRules,
             RacingNumbers,
             RankingRules,
+            RateLimit,
             SequentialNumbers,
             StreamLimits,
         )

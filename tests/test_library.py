@@ -20,7 +20,9 @@ from staggerdns.journal import Journal
 from staggerdns.resolver.base import Records
 from staggerdns.resolver.chain import CachingResolver
 from staggerdns.server.access import Access, Network
+from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.pending import PendingLimits
 from tests.harness.clients import parse, question
 from tests.strategy.fakes import (
     AAAA,
@@ -299,6 +301,8 @@ def factory_of(stage: Stage) -> StaggerServerFactory:
         clock=stage.clock,
         metrics=stage.metrics,
         journal=Journal(),
+        identities=Clients(ClientRules()),
+        pending_limits=PendingLimits(),
         stream_limits=StreamLimits(),
     )
 

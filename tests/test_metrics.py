@@ -14,12 +14,17 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.python.failure import Failure
 
+from staggerdns.instruments import Counter, Histogram, Maximum
 from staggerdns.journal import Journal
-from staggerdns.metrics import Counter, Histogram, Maximum, Metrics
+from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import CacheLimits
+from staggerdns.resolver.forwarder import MAX_QUEUED, STARTS_PER_TURN
 from staggerdns.server.access import Access, Network
+from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.pending import PendingLimits
+from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.strategy.parallel import Pace
 from staggerdns.upstream.budget import BudgetRules
 from tests.harness import behaviours as b
@@ -142,6 +147,8 @@ class Front:
             clock=stage.clock,
             metrics=stage.metrics,
             journal=Journal(),
+            identities=Clients(ClientRules()),
+            pending_limits=PendingLimits(),
             stream_limits=StreamLimits(max_connections=1),
         )
 
@@ -232,15 +239,21 @@ def test_every_family_moves() -> None:
     look()
     front.hang_up(connection)
     front.factory.serve(b"\0" * 3, *("127.0.0.1", "udp"))
+    front.factory.limiter = RateLimiter(RateLimit(queries_per_second=1), Clients(ClientRules()))
+    front.factory.serve_beyond_limit(b"\0" * 3, *("127.0.0.1", "udp"))
     port = DatagramPort(0, "127.0.0.1", MemoryReactor(), front.factory)
     with Refusing(socket.AF_INET, socket.SOCK_DGRAM) as refusing:
         port.socket = refusing
         port._send(b"reply", CLIENT)
+    for number in range(MAX_QUEUED + 2 * STARTS_PER_TURN):
+        front.ask(f"crowd{number}.example.")
+    look()
     stage.forwarder.close()
     front.ask("late.example.")
     look()
     # These need a real upstream, another strategy or a small budget: see the tests below.
     elsewhere = {
+        "staggerdns_rebinding_stripped",
         "staggerdns_upstream_rejected",
         "staggerdns_upstream_truncated",
         "staggerdns_upstream_repeated",

@@ -13,6 +13,7 @@ PACKAGE = Path(staggerdns.__file__).parent
 ROOMS = (
     ("tap",),
     ("service",),
+    ("building",),
     ("config",),
     ("settings", "document"),
     ("server",),
@@ -21,6 +22,7 @@ ROOMS = (
     ("upstream",),
     ("ranking",),
     ("metrics", "journal"),
+    ("instruments",),
     ("wire",),
 )
 """From the top to the bottom; those in one line know nothing of each other."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
-from staggerdns.metrics import Cell, Metrics
+from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.strategy.run import ACTIVE, STAGGERED, Run
@@ -50,6 +51,7 @@ class Books:
         self.clock = clock
         self.journal = journal
         self.outcomes = metrics.collection_outcomes
+        self.stripped = metrics.rebinding_stripped.cell()
         self.seconds = metrics.collection_seconds.distribution()
         self.joined: dict[str, Cell] = {
             tier: metrics.pool_addresses.cell(tier) for tier in (ACTIVE, STAGGERED)
@@ -74,7 +76,8 @@ class Collection:
         self._strategy = ""
         self._answer: Answer | None = None
         self._entry: Entry | None = None
-        self._started = books.clock.seconds()
+        self.abandoned = False
+        self.started = books.clock.seconds()
 
     def begin(self, run: Run) -> None:
         """Start asking."""
@@ -98,6 +101,20 @@ class Collection:
         """Forget a follower that went away."""
         if follower in self.followers:
             self.followers.remove(follower)
+
+    def abandon(self) -> list[Deferred[Entry]]:
+        """Stop asking, to make room for others; return the followers that still wait.
+
+        What was found so far stays in the cache.
+        """
+        self.abandoned = True
+        if self._run is not None:
+            self._run.cancel()
+            self._run = None
+        if self._entry is not None:
+            self._books.cache.complete(self.question.key, self._generation, self._answer)
+        followers, self.followers = self.followers, []
+        return followers
 
     def cancel(self) -> None:
         """Stop asking; followers that still wait get a failure."""
@@ -149,8 +166,9 @@ class Collection:
         outcome = "failed" if isinstance(self._answer, Failed) else "positive"
         if self._answer is not None and self._answer.negative:
             outcome = "negative"
+        books.stripped.value += self.question.stripped
         books.outcomes.cell(self._strategy, outcome).value += 1
-        books.seconds.observe(books.clock.seconds() - self._started)
+        books.seconds.observe(books.clock.seconds() - self.started)
         if books.journal.verbose:
             pool = self._answer
             self._log(
@@ -161,7 +179,8 @@ class Collection:
                 addresses=len(pool.addresses) if isinstance(pool, Pool) else 0,
             )
         self._run = None  # the two know each other: leave the collector of cycles nothing
-        self._over(self.question.key)
+        if not self.abandoned:
+            self._over(self.question.key)
 
     def _settle_anew(self, answer: Answer, tier: str) -> None:
         if isinstance(answer, Pool):

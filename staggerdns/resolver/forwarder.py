@@ -3,14 +3,20 @@
 A question that is being collected is never asked again meanwhile: newcomers join
 (single flight, SPEC section 2). Each collection gets the next generation number, and a collection
 that has ended leaves nothing behind but its entry in the cache.
+
+Starting a collection is the dearest thing that a query can cause. So that answers which are there
+already need not wait behind it, only `STARTS_PER_TURN` begin at a time; the others queue for the
+reactor's next turns. Everything that can wait is bounded, and the oldest makes room for the newest:
+whoever asked first has given up first.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import count
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
@@ -22,15 +28,24 @@ from staggerdns.strategy.strategy import Strategy
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.question import Question
+from staggerdns.wire.rebinding import Rebinding
 
-MAX_COLLECTIONS = 20_000
-"""Collections under way at once; a new question beyond them gets SERVFAIL."""
+MAX_COLLECTIONS = 10_000
+"""Collections under way at once; one more ends the oldest."""
 MAX_FOLLOWERS = 1_000
-"""Clients waiting for one collection; one more gets SERVFAIL."""
+"""Clients waiting for one collection; for one more, the oldest gets SERVFAIL."""
+MAX_QUEUED = 2_000
+"""Collections that wait for their turn; for one more, the oldest is dropped with SERVFAIL."""
+STARTS_PER_TURN = 16
+TURN = 0.001
+"""Seconds within which no more than `STARTS_PER_TURN` collections begin unless they queue."""
 
 
 class Forwarder(WireResolver):
-    """Collects answers with ``strategy`` and commits them to ``cache``."""
+    """Collects answers with ``strategy`` and commits them to ``cache``.
+
+    ``rebinding``: whose answers must have no private addresses, `None` for nobody's.
+    """
 
     def __init__(
         self,
@@ -40,35 +55,48 @@ class Forwarder(WireResolver):
         clock: IReactorTime,
         metrics: Metrics,
         journal: Journal,
+        rebinding: Rebinding | None = None,
     ) -> None:
         super().__init__()
         self._strategy = strategy
         self._cache = cache
+        self._rebinding = rebinding
         self._books = Books(cache, rules, clock, metrics, journal)
         self._clock = clock
         self._collections: dict[bytes, Collection] = {}
         self._generations = count(1)
         self._followers = metrics.followers.cell()
         self._refreshes = metrics.refreshes.cell()
-        self._shed = metrics.shed.cell()
+        self._shed = metrics.shed
         self._closed = False
+        self._queue: deque[Collection] = deque()
+        self._turn: IDelayedCall | None = None
+        self._doomed: list[tuple[Deferred[Entry], str]] = []
+        self._turn_end = 0.0
+        self._starts = 0  # in this turn
+        metrics.collections_queued.read_from(lambda: len(self._queue))
         metrics.collections.read_from(lambda: len(self._collections))
 
     def find(self, question: Question) -> Deferred[Entry]:
         """Return a Deferred of the entry for ``question``; it does not fail, but for `cancel`."""
         collection = self._collections.get(question.key)
         if collection is not None:
-            if len(collection.followers) >= MAX_FOLLOWERS:
-                return self._refuse()
             self._followers.value += 1
-            return collection.join()
-        collection = self._start(question)
-        return self._refuse() if collection is None else collection.join()
+        else:
+            collection = self._start(question)
+            if collection is None:
+                return succeed(self._failure())
+        follower = collection.join()
+        if len(collection.followers) > MAX_FOLLOWERS:
+            self._doom([collection.followers.pop(0)], "followers")
+        self._make_room()
+        return follower
 
     def refresh(self, question: Question) -> None:
         """Collect anew behind an answer that was given, unless that is under way."""
         if question.key not in self._collections and self._start(question) is not None:
             self._refreshes.value += 1
+            self._make_room()
 
     def reply_ttl(self, entry: Entry) -> int:
         """Return the TTL in seconds that a client may be given now: the cache knows."""
@@ -77,20 +105,80 @@ class Forwarder(WireResolver):
     def close(self) -> None:
         """Cancel every collection and start no more; whoever waits gets SERVFAIL."""
         self._closed = True
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        self._queue.clear()
+        self._let_down()
         while self._collections:
             self._collections.popitem()[1].cancel()
 
     def _start(self, question: Question) -> Collection | None:
-        if self._closed or len(self._collections) >= MAX_COLLECTIONS:
+        if self._closed:
             return None
+        if self._rebinding is not None:
+            question.screened = self._rebinding.screens(question.name)
         collection = Collection(question, next(self._generations), self._books, self._ended)
         self._collections[question.key] = collection
-        collection.begin(self._strategy.ask(question, collection))
+        now = collection.started
+        if now >= self._turn_end:
+            self._turn_end = now + TURN
+            self._starts = 0
+        self._starts += 1
+        if self._starts <= STARTS_PER_TURN and not self._queue:
+            collection.begin(self._strategy.ask(question, collection))
+        else:
+            self._queue.append(collection)
+            self._want_turn()
         return collection
+
+    def _make_room(self) -> None:
+        """Drop the oldest where one more has come than there may be."""
+        if len(self._queue) > MAX_QUEUED:
+            self._drop(self._queue.popleft(), "queued")
+        if len(self._collections) > MAX_COLLECTIONS:
+            self._drop(next(iter(self._collections.values())), "collections")
+
+    def _take_turn(self) -> None:
+        """Begin as many collections as one turn may, the oldest first."""
+        self._turn = None
+        self._let_down()
+        for _ in range(min(STARTS_PER_TURN, len(self._queue))):
+            collection = self._queue.popleft()
+            if not collection.abandoned:
+                collection.begin(self._strategy.ask(collection.question, collection))
+        if self._queue:
+            self._want_turn()
+
+    def _want_turn(self) -> None:
+        if self._turn is None:
+            self._turn = self._clock.callLater(0, self._take_turn)
+
+    def _drop(self, collection: Collection, limit: str) -> None:
+        """End a collection to make room, without marks on anybody."""
+        if collection.abandoned:
+            return
+        del self._collections[collection.question.key]
+        self._doom(collection.abandon(), limit)
+
+    def _doom(self, waiting: list[Deferred[Entry]], limit: str) -> None:
+        """Note who shall wait no longer; they may ask again at once, so they hear of it later."""
+        if waiting:
+            self._doomed += [(follower, limit) for follower in waiting]
+            self._want_turn()
+
+    def _let_down(self) -> None:
+        """Give SERVFAIL to those who shall wait no longer."""
+        doomed, self._doomed = self._doomed, []
+        failure = self._failure()
+        for follower, limit in doomed:
+            if not follower.called:  # it may have gone away meanwhile
+                self._shed.cell(limit).value += 1
+                follower.callback(failure)
 
     def _ended(self, key: bytes) -> None:
         self._collections.pop(key, None)
 
-    def _refuse(self) -> Deferred[Entry]:
-        self._shed.value += 1
-        return succeed(Entry(Failed(Ede.OTHER, 0), 0, self._clock.seconds(), 0))
+    def _failure(self) -> Entry:
+        """Return a failure that the cache does not keep."""
+        return Entry(Failed(Ede.OTHER, 0), 0, self._clock.seconds(), 0)

@@ -25,6 +25,7 @@ from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.names import to_text
 from staggerdns.wire.pool import is_private, is_unicast
 from staggerdns.wire.question import Question
+from staggerdns.wire.rebinding import Rebinding
 
 UNRANKED_RETRY = 60.0
 """Seconds until the next sort of addresses none of which answered; the order stays as received."""
@@ -45,7 +46,10 @@ class RankingRules:
 
 
 class RankedCache(AnswerCache):
-    """An `AnswerCache` that has the addresses of its answers sorted by ``sorts``."""
+    """An `AnswerCache` that has the addresses of its answers sorted by ``sorts``.
+
+    ``rebinding``: which names must not have private addresses from another name's chain either.
+    """
 
     def __init__(
         self,
@@ -55,10 +59,12 @@ class RankedCache(AnswerCache):
         sorts: Sorts,
         rules: RankingRules,
         journal: Journal,
+        rebinding: Rebinding | None = None,
     ) -> None:
         super().__init__(limits, clock, metrics)
         self._sorts = sorts
         self._rules = rules
+        self._rebinding = rebinding
         self._journal = journal
 
     def lookup(self, key: bytes) -> Entry | None:
@@ -169,7 +175,12 @@ class RankedCache(AnswerCache):
     def _store_links(self, key: bytes, generation: int, pool: Pool) -> None:
         """Give each name of a CNAME chain its own entry, unless it has a better one."""
         now = self._clock.seconds()
+        rebinding = self._rebinding
+        if rebinding is not None and not any(map(is_private, pool.addresses)):
+            rebinding = None
         for index, target in enumerate(pool.links):
+            if rebinding is not None and rebinding.screens(target.lower()):
+                continue
             link_key = target.lower() + key[-5:]
             existing = self._entries.get(link_key)
             if existing is not None and _outranks(existing, generation, now):

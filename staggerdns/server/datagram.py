@@ -1,13 +1,14 @@
 """UDP listeners.
 
 `DatagramPort` reads what has come, up to `BATCH` datagrams at a wake-up, and gives each to the
-table of ready replies; what that does not answer goes to the factory. Sockets are read and
-written directly: `udp.Port.write` checks addresses that came from the kernel.
+table of ready replies; what that does not answer goes to the factory, behind all that it does.
+Sockets are read and written directly: `udp.Port.write` checks addresses that came from the kernel.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 from twisted.internet import udp
 from twisted.internet.defer import Deferred
@@ -16,10 +17,11 @@ from twisted.internet.protocol import DatagramProtocol
 
 from staggerdns.server.factory import UDP, StaggerServerFactory
 
-BATCH = 32
+BATCH = 256
 """Datagrams read at one wake-up, so that timers and other sockets get their turn."""
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes asked of the kernel for a burst; it may grant less (net.core.rmem_max)."""
+_Serve = Callable[[bytes, str, str], Deferred[bytes] | bytes | None]
 _SO_RCVBUFFORCE = 33  # Linux; the socket module does not name it
 _MAX_QUERY = 4096  # bytes read of a datagram; a longer one is no query and fails to parse
 
@@ -64,23 +66,31 @@ class DatagramPort(udp.Port):
         send = self.socket.sendto
         seconds = factory.clock.seconds
         started = seconds()
-        hits = 0
-        for message, address in batch:
+        limiter = factory.limiter
+        if limiter is not None:
+            batch, beyond = limiter.screen(batch, started)
+            for message, address in beyond:
+                self._take_the_long_way(message, address, factory.serve_beyond_limit)
+        others = []
+        for datagram in batch:
+            message, address = datagram
             reply = ready(message, address[0], started)
             if reply is None:
-                self._take_the_long_way(message, address)
+                others.append(datagram)
                 continue
-            hits += 1
             try:
                 send(reply, address)
             except OSError:
                 self._send_errors.value += 1
+        hits = len(batch) - len(others)
         if hits:
             factory.observe_ready((seconds() - started) / len(batch), hits)
+        for message, address in others:
+            self._take_the_long_way(message, address, factory.serve)
 
-    def _take_the_long_way(self, message: bytes, address: tuple[str, int]) -> None:
+    def _take_the_long_way(self, message: bytes, address: tuple[str, int], serve: _Serve) -> None:
         try:
-            reply = self._factory.serve(message, address[0], UDP)
+            reply = serve(message, address[0], UDP)
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the listener)
             self._factory.journal.failure("a datagram could not be answered")
             return

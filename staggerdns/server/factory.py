@@ -26,13 +26,17 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
+from staggerdns.server.clients import Client, Clients
+from staggerdns.server.cookies import Cookies
 from staggerdns.server.local import LocalNames, LocalRules
+from staggerdns.server.pending import Pending, PendingLimits, Waiter
+from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.ready import ReadyReplies
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.wire.answer import Failed
-from staggerdns.wire.constants import MAX_MESSAGE, RCODE, Ede, Rcode
+from staggerdns.wire.constants import EDNS_UDP_SIZE, MAX_MESSAGE, RCODE, Ede, Rcode
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
-from staggerdns.wire.render import render, render_error
+from staggerdns.wire.render import cookie_option, render, render_error
 
 MAX_OUTSIDERS = 16
 """Connections of clients that may not ask, each open for its one refusal."""
@@ -42,10 +46,11 @@ TCP = "tcp"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLimits:
-    """Limits of TCP: seconds without a query, connections at once."""
+    """Limits of TCP: seconds without a query, connections at once, those of one client."""
 
     idle_timeout: float = 10.0
     max_connections: int = 256
+    max_per_client: int = 64
 
 
 class StaggerServerFactory(DNSServerFactory):
@@ -69,6 +74,11 @@ class StaggerServerFactory(DNSServerFactory):
         metrics: Metrics,
         journal: Journal,
         stream_limits: StreamLimits,
+        identities: Clients,
+        pending_limits: PendingLimits,
+        max_udp_size: int = EDNS_UDP_SIZE,
+        cookies: Cookies | None = None,
+        limiter: RateLimiter | None = None,
     ) -> None:
         super().__init__(caches=list(caches), clients=list(clients))
         (self._cache,) = caches
@@ -77,6 +87,10 @@ class StaggerServerFactory(DNSServerFactory):
         self.metrics = metrics
         self.journal = journal
         self.stream_limits = stream_limits
+        self.limiter = limiter
+        self.identities = identities
+        self._max_udp_size = max_udp_size
+        self._cookies = cookies
         self.ready = ReadyReplies(access)
         self.access = access
         self._local = local if local is not None else LocalNames(LocalRules(), None)
@@ -84,7 +98,7 @@ class StaggerServerFactory(DNSServerFactory):
             source: metrics.answer_seconds.distribution(source)
             for source in ("cache", "stale", "upstream")
         }
-        self._unanswered = 0
+        self._pending = Pending(pending_limits, metrics)
         self._drained: Deferred[None] | None = None
         self.connections: list[StreamProtocol] = []
         metrics.tcp_connections.read_from(lambda: len(self.connections))
@@ -100,11 +114,15 @@ class StaggerServerFactory(DNSServerFactory):
             self.metrics.dropped.cell(transport, "unanswerable").value += 1
             return None
         except Rejected as rejected:
+            if rejected.query.cookie:
+                self._attach_cookie(rejected.query, host)
             if not self.access.allows(host):
                 return self._refuse(rejected.query, transport, Rcode.REFUSED, Ede.PROHIBITED)
             ede = Ede.NOT_SUPPORTED if rejected.rcode == Rcode.NOTIMP else None
             return self._refuse(rejected.query, transport, rejected.rcode, ede)
         self.metrics.query(transport, query.qtype).value += 1
+        if query.cookie:
+            self._attach_cookie(query, host)
         if not self.access.allows(host):
             return self._refuse(query, transport, Rcode.REFUSED, Ede.PROHIBITED)
         local = self._local.answer(query)
@@ -112,28 +130,63 @@ class StaggerServerFactory(DNSServerFactory):
             if isinstance(local, Rcode):
                 ede = Ede.NOT_SUPPORTED if local == Rcode.REFUSED else None
                 return self._refuse(query, transport, local, ede)
-            return self._count(render(query, local, local.ttl, _limit(query, transport)), transport)
+            return self._count(
+                render(query, local, local.ttl, self._limit(query, transport)), transport
+            )
         entry = self._cache.lookup(query.key)
         if entry is not None:
             return self._reply_from_cache(query, entry, transport)
-        return self._ask(query, transport)
+        return self._ask(query, host, transport)
 
-    def admit(self, *, outsider: bool) -> bool:
-        """Say whether one more connection may come in; make room for it if need be."""
+    def serve_beyond_limit(
+        self, message: bytes, host: str, transport: str
+    ) -> Deferred[bytes] | bytes | None:
+        """Answer one message from a client that is beyond its rate limit.
+
+        A good cookie excuses it. Of the others some get a small reply by which a real client
+        knows how to come back: with the cookie in it, or over TCP.
+        """
+        assert self.limiter is not None
+        actions = self.metrics.rate_limited
+        try:
+            query: Query | None = parse_query(message)
+        except (Unanswerable, Rejected):
+            query = None
+        if query is not None and query.cookie and self._cookies is not None:
+            if self._cookies.proves(query.cookie, host):
+                actions.cell("excused").value += 1
+                return self.serve(message, host, transport)
+            self._attach_cookie(query, host)
+        if query is None or not self.limiter.slips():
+            actions.cell("dropped").value += 1
+            self.metrics.dropped.cell(transport, "rate_limited").value += 1
+            return None
+        self.metrics.query(transport, query.qtype).value += 1
+        if query.options:  # RFC 7873 section 5.2.3
+            actions.cell("bad_cookie").value += 1
+            return self._refuse(query, transport, Rcode.BADCOOKIE)
+        actions.cell("truncated").value += 1
+        self.metrics.response(transport, Rcode.NOERROR).value += 1
+        return render_error(query, Rcode.NOERROR, truncated=True)
+
+    def admit(self, client: Client | None, *, outsider: bool) -> bool:
+        """Say whether one more connection may come in; make room for it if need be.
+
+        A client that has too many has to leave one of its own, `None` is a client without limit.
+        """
         if outsider:
             return sum(peer.outsider for peer in self.connections) < MAX_OUTSIDERS
+        limits = self.stream_limits
         peers = [peer for peer in self.connections if not peer.outsider]
-        if len(peers) < self.stream_limits.max_connections:
-            return True
-        idle = [(peer.idle_since, peer) for peer in peers if peer.idle_since is not None]
-        if not idle:
-            return False
-        min(idle, key=itemgetter(0))[1].make_room()
-        return True
+        if client is not None:
+            own = [peer for peer in peers if peer.client == client]
+            if len(own) >= limits.max_per_client:
+                return _make_room(own)
+        return len(peers) < limits.max_connections or _make_room(peers)
 
     def drain(self) -> Deferred[None]:
         """Return a Deferred that fires when nobody waits for an answer any more."""
-        if not self._unanswered:
+        if not self._pending:
             return succeed(None)
         self._drained = Deferred()
         return self._drained
@@ -166,6 +219,10 @@ class StaggerServerFactory(DNSServerFactory):
         else:
             send(reply)
 
+    def _attach_cookie(self, query: Query, host: str) -> None:
+        if self._cookies is not None:
+            query.options = cookie_option(self._cookies.answer(query.cookie, host))
+
     def _reply_from_cache(self, query: Query, entry: Entry, transport: str) -> bytes:
         started = self.clock.seconds()
         stale = self._cache.is_stale(entry)
@@ -183,34 +240,34 @@ class StaggerServerFactory(DNSServerFactory):
         self._answered[source].observe(self.clock.seconds() - started)
         return self._count(reply, transport)
 
-    def _ask(self, query: Query, transport: str) -> Deferred[bytes]:
+    def _ask(self, query: Query, host: str, transport: str) -> Deferred[bytes]:
         started = self.clock.seconds()
-        self._unanswered += 1
         found = self._forwarder.find(query.question())
+        waiter = Waiter(query, transport, started, found, self.identities.find(host))
+        if not found.called:
+            self._pending.add(waiter)
         return found.addCallbacks(
-            self._got_entry,
-            self._got_failure,
-            callbackArgs=(query, transport, started),
-            errbackArgs=(query, transport),
+            self._got_entry, self._got_failure, callbackArgs=(waiter,), errbackArgs=(waiter,)
         )
 
-    def _got_entry(self, entry: Entry, query: Query, transport: str, started: float) -> bytes:
-        self._one_answered()
-        reply = self._render(query, entry, transport)
+    def _got_entry(self, entry: Entry, waiter: Waiter) -> bytes:
+        self._one_answered(waiter)
+        reply = self._render(waiter.query, entry, waiter.transport)
         source = "stale" if self._cache.is_stale(entry) else "upstream"
-        self._answered[source].observe(self.clock.seconds() - started)
-        return self._count(reply, transport)
+        self._answered[source].observe(self.clock.seconds() - waiter.started)
+        return self._count(reply, waiter.transport)
 
-    def _got_failure(self, failure: Failure, query: Query, transport: str) -> bytes:
-        self._one_answered()
-        if failure.check(CancelledError):
-            failure.raiseException()
-        self.journal.failure("a query could not be answered", failure)
-        return self._refuse(query, transport, Rcode.SERVFAIL, Ede.OTHER)
+    def _got_failure(self, failure: Failure, waiter: Waiter) -> bytes:
+        self._one_answered(waiter)
+        if not waiter.shed:
+            if failure.check(CancelledError):
+                failure.raiseException()
+            self.journal.failure("a query could not be answered", failure)
+        return self._refuse(waiter.query, waiter.transport, Rcode.SERVFAIL, Ede.OTHER)
 
-    def _one_answered(self) -> None:
-        self._unanswered -= 1
-        if not self._unanswered and self._drained is not None:
+    def _one_answered(self, waiter: Waiter) -> None:
+        self._pending.remove(waiter)
+        if not self._pending and self._drained is not None:
             drained, self._drained = self._drained, None
             self.clock.callLater(0, drained.callback, None)  # behind the reply itself
 
@@ -223,7 +280,7 @@ class StaggerServerFactory(DNSServerFactory):
         elif self._cache.is_stale(entry):
             ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
         ttl = self._cache.reply_ttl(entry)
-        return render(query, answer, ttl, _limit(query, transport), ede, text)
+        return render(query, answer, ttl, self._limit(query, transport), ede, text)
 
     def _refuse(self, query: Query, transport: str, rcode: Rcode, ede: Ede | None = None) -> bytes:
         self.metrics.response(transport, rcode).value += 1
@@ -233,7 +290,15 @@ class StaggerServerFactory(DNSServerFactory):
         self.metrics.response(transport, reply[3] & RCODE).value += 1
         return reply
 
+    def _limit(self, query: Query, transport: str) -> int:
+        """Return the bytes that a reply may have."""
+        return min(query.payload, self._max_udp_size) if transport == UDP else MAX_MESSAGE
 
-def _limit(query: Query, transport: str) -> int:
-    """Return the bytes that a reply may have."""
-    return query.payload if transport == UDP else MAX_MESSAGE
+
+def _make_room(peers: list[StreamProtocol]) -> bool:
+    """Have the connection leave that has been idle for the longest, if there is one."""
+    idle = [(peer.idle_since, peer) for peer in peers if peer.idle_since is not None]
+    if not idle:
+        return False
+    min(idle, key=itemgetter(0))[1].make_room()
+    return True

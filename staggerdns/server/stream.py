@@ -4,8 +4,9 @@ A connection carries any number of queries at once, each answered when its answe
 whatever order. A connection may have `MAX_PENDING` unanswered queries, and is not read while it
 has them or while the client does not take its replies. It is closed when no whole query came
 for the idle timeout; one that the client has half-closed is closed after its last reply. When
-there are too many, the one that has been idle for the longest makes room (RFC 7766 section
-6.2.3). A client that may not ask gets one refusal, and takes no place from those that may.
+there are too many, in all or of one client, the one that has been idle for the longest makes room
+(RFC 7766 section 6.2.3). A client that may not ask gets one refusal, and takes no place from
+those that may.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from staggerdns.server.clients import Client
 from staggerdns.wire.constants import HEADER_SIZE
 
 if TYPE_CHECKING:
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
 
 _BACKLOG = 128  # connections that wait to be accepted
 _LEAST_FRAME = 2 + HEADER_SIZE
+TURN_SIZE = 2048
+"""Octets read at one wake-up, and octets of replies that may wait before reading pauses: a flood
+of queries on one connection takes turns with everybody else's.
+"""
 MAX_PENDING = 100
 """Queries of one connection under way at once."""
 QUIET = 60.0
@@ -64,6 +70,7 @@ class StreamProtocol(Protocol, TimeoutMixin):
         self._blocked = False  # the client does not take its replies
         self._closing = False
         self._host = ""
+        self.client: Client | None = None
         self.callLater = factory.clock.callLater  # type: ignore[method-assign, assignment]
 
     def connectionMade(self) -> None:
@@ -72,13 +79,15 @@ class StreamProtocol(Protocol, TimeoutMixin):
         self._host = self.transport.getPeer().host
         self._outsider = not factory.access.allows(self._host)
         self._idle_since = factory.clock.seconds()
-        if not factory.admit(outsider=self._outsider):
+        self.client = factory.identities.find(self._host)
+        if not factory.admit(self.client, outsider=self._outsider):
             factory.metrics.tcp_refused.cell().value += 1
             self.transport.abortConnection()
             return
         self._counted = True
         factory.connectionMade(self)
         self.transport.setTcpNoDelay(True)
+        self.transport.bufferSize = TURN_SIZE
         self.transport.registerProducer(self, True)
         self.setTimeout(OUTSIDER_TIMEOUT if self._outsider else factory.stream_limits.idle_timeout)
 

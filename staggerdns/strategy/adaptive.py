@@ -11,7 +11,7 @@ from bisect import insort
 from collections import deque
 from dataclasses import dataclass
 
-from staggerdns.metrics import Maximum
+from staggerdns.instruments import Maximum
 from staggerdns.upstream.latency import Latency
 
 SAMPLES = 128

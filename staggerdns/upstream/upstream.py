@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 
+from staggerdns.instruments import Distribution
 from staggerdns.journal import Journal
-from staggerdns.metrics import Distribution, Metrics
+from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import UpstreamAddress
 from staggerdns.upstream.budget import Budget, BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport

@@ -27,6 +27,7 @@ RCODE: Final = 0x000F
 CLASS_IN: Final = 1
 CLASS_CH: Final = 3
 EDNS_DO: Final = 0x8000  # RFC 3225, a bit of the OPT record's TTL field
+COOKIE: Final = 10  # RFC 7873 section 4, an option
 
 
 class Type(IntEnum):
@@ -64,7 +65,7 @@ def type_text(rtype: int) -> str:
 
 
 class Rcode(IntEnum):
-    """Response codes (RFC 1035 section 4.1.1, RFC 6891 for BADVERS)."""
+    """Response codes (RFC 1035 section 4.1.1, RFC 6891 for BADVERS, RFC 7873)."""
 
     NOERROR = 0
     FORMERR = 1
@@ -73,6 +74,7 @@ class Rcode(IntEnum):
     NOTIMP = 4
     REFUSED = 5
     BADVERS = 16
+    BADCOOKIE = 23
 
 
 class Ede(IntEnum):

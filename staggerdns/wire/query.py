@@ -11,8 +11,8 @@ import struct
 
 from staggerdns.wire.constants import (
     CD,
+    COOKIE,
     EDNS_DO,
-    EDNS_UDP_SIZE,
     HEADER_SIZE,
     MAX_LABEL,
     MAX_NAME,
@@ -30,6 +30,7 @@ _header = struct.Struct("!HHHHH").unpack_from  # the header without its ID
 _type_class = struct.Struct("!HH").unpack_from
 _record = struct.Struct("!HHIH").unpack_from
 _RECORD_SIZE = 10
+_COOKIE_SIZES = frozenset((8, *range(16, 41)))  # RFC 7873 section 5.2.2
 
 
 class Unanswerable(ValueError):
@@ -41,9 +42,10 @@ class Query:
 
     ``message``: the bytes received. ``question_end``: the offset behind the question, or 12 when
     there is no usable one. ``edns``: whether an OPT record came. ``payload``: the largest UDP
-    reply in bytes that the client takes, within 512..1232. ``plain``: nothing in the message
-    varies between equal questions of one client program (as EDNS options do), so equal bytes
-    after the ID may get equal replies.
+    reply in bytes that the client takes, at least 512. ``cookie``: what its COOKIE option
+    holds. ``options``: what the OPT record of the reply shall carry, set by whoever answers.
+    ``plain``: nothing in the message varies between equal questions of one client program (as
+    EDNS options do), so equal bytes after the ID may get equal replies.
     """
 
     __slots__ = (
@@ -56,6 +58,8 @@ class Query:
         "edns",
         "do",
         "payload",
+        "cookie",
+        "options",
         "plain",
     )
 
@@ -69,6 +73,8 @@ class Query:
         self.edns = False
         self.do = False
         self.payload = MIN_UDP_SIZE
+        self.cookie = b""
+        self.options = b""
         self.plain = True
 
     def question(self) -> Question:
@@ -89,7 +95,8 @@ def parse_query(message: bytes) -> Query:
     """Scan one message from a client.
 
     Raises `Unanswerable` for a message to drop and `Rejected` for one to refuse: NOTIMP for
-    an opcode other than QUERY, FORMERR for a malformed one, BADVERS for an unknown EDNS version.
+    an opcode other than QUERY, FORMERR for a malformed one, BADVERS for an unknown EDNS version,
+    NOERROR for one that asks for nothing but a cookie (RFC 7873 section 5.4).
     """
     size = len(message)
     if size < HEADER_SIZE:
@@ -99,6 +106,9 @@ def parse_query(message: bytes) -> Query:
         raise Unanswerable("a response, not a query")
     query = Query(message, flags)
     if flags & OPCODE or qdcount != 1 or ancount or nscount:
+        if not (flags & OPCODE or qdcount or ancount or nscount):
+            _read_additional(query, HEADER_SIZE, arcount)
+            raise Rejected(Rcode.NOERROR if query.cookie else Rcode.FORMERR, query)
         query.edns = _has_opt(message, qdcount, ancount + nscount, arcount)
         raise Rejected(Rcode.NOTIMP if flags & OPCODE else Rcode.FORMERR, query)
     position = HEADER_SIZE
@@ -159,7 +169,7 @@ def _read_additional(query: Query, position: int, count: int) -> None:
             if query.edns or message[owner]:
                 raise Rejected(Rcode.FORMERR, query)
             query.edns = True
-            query.payload = min(max(rclass, MIN_UDP_SIZE), EDNS_UDP_SIZE)
+            query.payload = max(rclass, MIN_UDP_SIZE)
             query.do = bool(ttl & EDNS_DO)
             version = ttl >> 16 & 0xFF
             if length:
@@ -175,9 +185,16 @@ def _read_additional(query: Query, position: int, count: int) -> None:
 
 
 def _check_options(query: Query, position: int, end: int) -> None:
-    """Check that the options fill the RDATA exactly; what they say is ignored (RFC 6891 6.1.2)."""
+    """Check that the options fill the RDATA exactly; all but a first COOKIE are ignored.
+
+    (RFC 6891 section 6.1.2, RFC 7873 section 5.2.)
+    """
     while position < end:
-        _, length = _type_class(query.message, position)
+        code, length = _type_class(query.message, position)
         position += 4 + length
+        if code == COOKIE and not query.cookie:
+            if length not in _COOKIE_SIZES:
+                raise Rejected(Rcode.FORMERR, query)
+            query.cookie = query.message[position - length : position]
     if position != end:
         raise Rejected(Rcode.FORMERR, query)

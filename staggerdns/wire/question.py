@@ -26,7 +26,8 @@ class Question:
     ``section`` is the question section in wire form, ``mergeable`` whether answers of several
     upstreams may join in one pool: addresses asked for without DO. ``pointer_type_class`` is how
     a record that answers the question directly usually begins. ``judged`` remembers the last
-    reply to it and the verdict on that.
+    reply to it and the verdict on that. ``screened``: private addresses do not answer it;
+    ``stripped``: how many records have been taken out of replies because of that.
     """
 
     __slots__ = (
@@ -41,6 +42,8 @@ class Question:
         "pointer_type_class",
         "judged",
         "_letters",
+        "screened",
+        "stripped",
     )
 
     def __init__(self, key: bytes) -> None:
@@ -50,6 +53,8 @@ class Question:
         self.qtype, self.qclass = _TYPE_CLASS.unpack_from(key, len(key) - 5)
         self.do = bool(key[-1] & _WANTS_DNSSEC)
         self.cd = bool(key[-1] & _CHECKING_DISABLED)
+        self.screened = False
+        self.stripped = 0
         self.judged: tuple[bytes, Any] | None = None
         self._letters: tuple[int, int] | None = None  # the section as a number; its case bits
         self.pointer_type_class = b"\xc0\x0c" + key[-5:-1]

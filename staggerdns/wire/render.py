@@ -8,6 +8,7 @@ from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import (
     AD,
     CD,
+    COOKIE,
     EDNS_DO,
     EDNS_UDP_SIZE,
     HEADER_SIZE,
@@ -24,10 +25,10 @@ from staggerdns.wire.query import Query
 _flags = struct.Struct("!H").pack
 _opt = struct.Struct("!BHHIH").pack
 _ede = struct.Struct("!HHH").pack
+_option = struct.Struct("!HH").pack
 _ONE_QUESTION = b"\0\1"
 _NO_RECORDS = b"\0\0\0\0\0\0"
 _OPT_SIZE = 11
-_EDE_SIZE = 6  # without its text
 _EDE_OPTION = 15  # RFC 8914 section 2
 
 
@@ -72,10 +73,17 @@ def render(
     )
 
 
-def render_error(query: Query, rcode: int, ede: int | None = None) -> bytes:
-    """Return a reply without records; opcode, RD, CD and a legible question are copied."""
+def render_error(
+    query: Query, rcode: int, ede: int | None = None, *, truncated: bool = False
+) -> bytes:
+    """Return a reply without records; opcode, RD, CD and a legible question are copied.
+
+    ``truncated`` sets TC: the client shall come back over TCP.
+    """
     end = query.question_end
-    flags = QR | RA | (query.flags & (OPCODE | RD | CD)) | (rcode & RCODE)
+    flags = (
+        QR | RA | (query.flags & (OPCODE | RD | CD)) | (rcode & RCODE) | (TC if truncated else 0)
+    )
     tail = _opt_record(query, rcode >> 4, ede) if query.edns else b""
     return b"".join(
         (
@@ -92,8 +100,12 @@ def render_error(query: Query, rcode: int, ede: int | None = None) -> bytes:
 def _opt_record(query: Query, extended_rcode: int, ede: int | None, text: bytes = b"") -> bytes:
     """Return our OPT record (RFC 6891 section 6.1.2); DO is copied (RFC 3225 section 3)."""
     ttl = extended_rcode << 24 | (EDNS_DO if query.do else 0)
-    if ede is None:
-        return _opt(0, Type.OPT, EDNS_UDP_SIZE, ttl, 0)
-    size = len(text)
-    opt = _opt(0, Type.OPT, EDNS_UDP_SIZE, ttl, _EDE_SIZE + size)
-    return opt + _ede(_EDE_OPTION, 2 + size, ede) + text
+    options = query.options
+    if ede is not None:
+        options += _ede(_EDE_OPTION, 2 + len(text), ede) + text
+    return _opt(0, Type.OPT, EDNS_UDP_SIZE, ttl, len(options)) + options
+
+
+def cookie_option(cookie: bytes) -> bytes:
+    """Return a COOKIE option that holds ``cookie`` (RFC 7873 section 4)."""
+    return _option(COOKIE, len(cookie)) + cookie

@@ -10,7 +10,9 @@ from enum import IntEnum
 
 from staggerdns.wire.answer import Answer, Whole, quick_pool, read_pool
 from staggerdns.wire.constants import HEADER_SIZE, TC, Rcode, Type
+from staggerdns.wire.pool import is_private
 from staggerdns.wire.question import Question
+from staggerdns.wire.rebinding import strip
 from staggerdns.wire.reply import Reply, index_reply
 
 _u32 = struct.Struct("!I").unpack_from
@@ -48,12 +50,15 @@ def judge(message: bytes, question: Question) -> tuple[Verdict, Answer | None]:
 def _judge(message: bytes, question: Question) -> tuple[Verdict, Answer | None]:
     if question.mergeable:
         pool = quick_pool(message, question)
-        if pool is not None:
+        if pool is not None and not (question.screened and any(map(is_private, pool.addresses))):
             return Verdict.POSITIVE, pool
     if message[5]:  # names that point into the question shall not show random case
         end = HEADER_SIZE + len(question.section)
         message = message[:HEADER_SIZE] + question.section + message[end:]
     reply = index_reply(message, question)
+    answered = bool(reply.answers)
+    stripped = strip(reply) if question.screened else []
+    question.stripped += len(stripped)
     if reply.flags & TC:  # cut even over TCP: what is missing cannot be known
         return Verdict.FAILURE, None
     if reply.rcode == Rcode.NOERROR:
@@ -64,11 +69,14 @@ def _judge(message: bytes, question: Question) -> tuple[Verdict, Answer | None]:
         elif any(record.type == question.qtype for record in reply.answers):
             ttl = min(record.ttl for record in reply.records())
             return Verdict.POSITIVE, Whole(reply, question, ttl, negative=False)
-        if not reply.answers and _is_referral(reply):
+        if not answered and _is_referral(reply):
             return Verdict.FAILURE, None
     elif reply.rcode != Rcode.NXDOMAIN:
         return Verdict.FAILURE, None
-    return Verdict.NEGATIVE, Whole(reply, question, _negative_ttl(reply), negative=True)
+    ttl = _negative_ttl(reply)
+    if stripped and answered:  # there is hardly an SOA to say it
+        ttl = ttl or min(record.ttl for record in stripped)
+    return Verdict.NEGATIVE, Whole(reply, question, ttl, negative=True)
 
 
 def _is_referral(reply: Reply) -> bool:

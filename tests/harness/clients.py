@@ -6,6 +6,7 @@ dnspython refuses.
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import subprocess
@@ -211,6 +212,13 @@ class TcpClient:
     def send_raw(self, data: bytes) -> None:
         """Write octets as they are."""
         self._sock.sendall(data)
+
+    def flood(self, data: bytes) -> None:
+        """Write as much of this as the connection takes at once."""
+        self._sock.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            while data:
+                data = data[self._sock.send(data) :]
 
     def send(self, *queries: dns.message.Message | bytes) -> None:
         """Write these queries, with their length prefixes, in one segment."""

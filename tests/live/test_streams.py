@@ -121,6 +121,49 @@ def test_half_a_message_is_idle(build: BuildHouse) -> None:
         assert closed < 2.5
 
 
+def test_an_octet_at_a_time_is_idle(build: BuildHouse) -> None:
+    """Nor does one that sends an octet now and then, and never a whole message."""
+    house = build([own_answer(0)], {"server": {"tcp_idle_timeout": "500ms"}})
+    start = time.monotonic()
+    with (
+        TcpClient(house.program.endpoint) as client,
+        contextlib.suppress(OSError),
+    ):
+        while time.monotonic() < start + 4:
+            client.send_raw(b"\xff")
+            time.sleep(0.05)
+    assert time.monotonic() - start < 2.5
+
+
+def test_connections_of_one_client(build: BuildHouse) -> None:
+    """Beyond tcp_max_per_client a client loses its own longest idle ones, and nobody else's."""
+    limits = {"tcp_max_per_client": 3, "client": {"exempt": []}}
+    house = build([own_answer(0)], {"server": limits})
+    house.ask("www.example.")
+    with contextlib.ExitStack() as stack:
+        other = stack.enter_context(TcpClient(house.program.endpoint, "127.0.0.3"))
+        assert _served(other, "www.example.")
+        clients = []
+        for _ in range(6):
+            clients.append(stack.enter_context(TcpClient(house.program.endpoint, "127.0.0.2")))
+            assert _served(clients[-1], "www.example.")
+        assert [_served(client, "www.example.") for client in clients] == [False] * 3 + [True] * 3
+        assert _served(other, "www.example.")
+
+
+def test_a_flood_on_many_connections(build: BuildHouse) -> None:
+    """While forty connections pipeline without end and read nothing, UDP is answered at once."""
+    house = build([own_answer(0)])
+    house.ask("www.example.")
+    wire = question("www.example.").to_wire()
+    flood = (len(wire).to_bytes(2, "big") + wire) * 2000
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(TcpClient(house.program.endpoint)) for _ in range(40)]
+        for client in clients:
+            client.flood(flood)
+        assert max(house.ask("www.example.").seconds for _ in range(21)) < 0.3
+
+
 def _served(client: TcpClient, name: str) -> bool:
     try:
         client.send(question(name))

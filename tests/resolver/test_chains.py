@@ -9,6 +9,7 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.wire.answer import Failed, Pool
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.question import Question, make_question
+from staggerdns.wire.rebinding import Rebinding
 from tests.ranking.fakes import silent
 from tests.resolver.ranks import RankedStage, Shelf, asks, near, packed, pool, shown
 from tests.strategy.fakes import AAAA, addresses, name, says
@@ -267,3 +268,15 @@ def test_silent_chain() -> None:
     shelf.at(5)
     assert [shelf.hit(one)[0] for one in (A, B, C)] == [[30, 10]] * 3
     assert shelf.probed == set(packed(30, 10))
+
+
+def test_an_excepted_chain_does_not_lead_around_the_protection() -> None:
+    """A name that must not have private addresses gets none from the chain of one that may."""
+    shelf = Shelf()
+    shelf.cache._rebinding = Rebinding([name("a.example"), name("c.example")])
+    shelf.store(chained("192.168.1.1"), A)
+    assert [shelf.peek(one) is not None for one in (A, B, C)] == [True, False, True]
+    shelf = Shelf()
+    shelf.cache._rebinding = Rebinding([name("a.example")])
+    shelf.store(chained(30, 10), A)
+    assert all(shelf.peek(one) for one in (A, B, C))

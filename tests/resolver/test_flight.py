@@ -8,7 +8,14 @@ from twisted.internet.defer import CancelledError
 from staggerdns.resolver import forwarder as forwarder_module
 from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.collection import Collection
-from staggerdns.resolver.forwarder import MAX_COLLECTIONS, MAX_FOLLOWERS
+from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.forwarder import (
+    MAX_COLLECTIONS,
+    MAX_FOLLOWERS,
+    MAX_QUEUED,
+    STARTS_PER_TURN,
+    TURN,
+)
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
 from tests.strategy.fakes import (
@@ -31,6 +38,11 @@ def ede_of(client: Client) -> int:
     """The extended error of a failed answer."""
     assert isinstance(client.entry.answer, Failed)
     return client.entry.answer.ede
+
+
+def shed(stage: Stage, limit: str) -> int:
+    """How many clients were let down because of this limit."""
+    return stage.metrics.shed.cell(limit).value
 
 
 def test_followers_get_the_first_answer() -> None:
@@ -277,42 +289,75 @@ def test_refresh_is_no_second_flight() -> None:
 
 
 def test_most_followers() -> None:
-    """At the limit all wait and are answered; one more is shed at once with SERVFAIL."""
+    """At the limit all wait and are answered; for one more, the oldest gets SERVFAIL at once."""
     stage = Stage(says_own(0, 40))
     clients = [stage.ask() for _ in range(MAX_FOLLOWERS)]
-    assert stage.metrics.shed.cell().value == 0
-    one_more = stage.ask()
-    assert (one_more.at, one_more.rcode) == (0, SERVFAIL)
-    assert stage.metrics.shed.cell().value == 1
+    assert shed(stage, "followers") == 0
+    stage.run_to(10)
+    clients.append(stage.ask())
+    stage.run_to(10)
+    oldest = clients.pop(0)
+    assert (oldest.at, oldest.rcode, ede_of(oldest)) == (10, SERVFAIL, Ede.OTHER)
+    assert shed(stage, "followers") == 1
     # A place that becomes free can be taken.
     clients.pop().deferred.cancel()
     clients.append(stage.ask())
     stage.run()
     assert {client.at for client in clients} == {40}
     assert {client.rcode for client in clients} == {NOERROR}
+    assert shed(stage, "followers") == 1
     assert len(stage.cache) == 1
 
 
 def test_most_collections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit a new question is shed, a known one joins, and room comes back."""
-    assert MAX_COLLECTIONS == 20_000
+    """At the limit all go on; for one more, the oldest is dropped: SERVFAIL, and no mark."""
+    assert MAX_COLLECTIONS == 10_000
     monkeypatch.setattr(forwarder_module, "MAX_COLLECTIONS", 5)
     stage = Stage(says_own(0, 40))
     clients = [stage.ask(stage.question(f"n{index}.example")) for index in range(5)]
     assert stage.running == 5
-    shed = stage.ask()
-    assert (shed.at, shed.rcode) == (0, SERVFAIL)
-    assert stage.metrics.shed.cell().value == 1
-    joined = stage.ask(stage.question("n4.example"))
-    assert len(stage.launches) == 5
+    assert shed(stage, "collections") == 0
+    joined = stage.ask(stage.question("n0.example"))
+    stage.run_to(10)
+    newest = stage.ask()
+    stage.run_to(10)
+    oldest = clients.pop(0)
+    for client in (oldest, joined):
+        assert (client.at, client.rcode, ede_of(client)) == (10, SERVFAIL, Ede.OTHER)
+    assert stage.running == 5
+    assert shed(stage, "collections") == 2
+    assert stage.upstreams[0].inflight == 5
     stage.run()
-    assert [client.at for client in [*clients, joined]] == [40] * 6
-    assert stage.ask().answers == []
+    assert [client.at for client in clients] == [40] * 4
+    assert newest.at == 50
+    assert stage.upstreams[0].marks == 0
+    again = stage.ask(stage.question("n0.example"))
+    assert not again.answers, "nothing of the failure was kept"
     stage.run()
-    assert stage.pool() == [own(0)]
+    assert again.addresses == [own(0)]
+    stage.assert_nothing_left()
 
 
-def test_a_stale_answer_needs_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answered_collection_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose clients have their answer ends early: its pool stays, nobody is let down."""
+    monkeypatch.setattr(forwarder_module, "MAX_COLLECTIONS", 1)
+    stage = Stage(says_own(0, 10), says_own(1, 20), says_own(2, 500))
+    first = stage.ask()
+    stage.run_to(100)
+    second = stage.ask(stage.question("w.example"))
+    assert stage.running == 1
+    stage.run_to(105)
+    assert stage.pool() == [own(0), own(1)]
+    assert stage.ask().addresses == [own(0), own(1)]
+    assert stage.cache._entries[stage.question().key].complete
+    stage.run()
+    assert (first.rcode, second.rcode) == (NOERROR, NOERROR)
+    assert stage.pool() == [own(0), own(1)]
+    assert shed(stage, "collections") == 0
+    stage.assert_nothing_left()
+
+
+def test_a_refresh_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refresh that finds no room is dropped; the stale answer is given all the same."""
     stage = Stage(says_own(0, 10, 60))
     stage.ask()
@@ -320,7 +365,109 @@ def test_a_stale_answer_needs_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forwarder_module, "MAX_COLLECTIONS", 0)
     stage.run_to(61_000)
     assert stage.ask().addresses == [own(0)]
-    assert stage.metrics.refreshes.cell().value == 0
+    assert shed(stage, "collections") == 0
+    stage.assert_nothing_left()
+
+
+def many(stage: Stage, count: int, first: int = 0) -> list[Client]:
+    """Ask so many different questions at once."""
+    return [stage.ask(stage.question(f"n{first + index}.example")) for index in range(count)]
+
+
+def test_a_turn() -> None:
+    """So many collections begin at once, the others in the next turns, the oldest first."""
+    stage = Stage(says_own(0, 40))
+    clients = many(stage, STARTS_PER_TURN)
+    assert len(stage.launches) == STARTS_PER_TURN
+    assert stage.clock.getDelayedCalls()
+    clients += many(stage, 2 * STARTS_PER_TURN + 1, STARTS_PER_TURN)
+    assert len(stage.launches) == STARTS_PER_TURN
+    names = [str(asked) for asked in stage.upstreams[0].script.questions]
+    stage.run()
+    names = [str(asked) for asked in stage.upstreams[0].script.questions]
+    assert names == [f"n{index}.example. A" for index in range(len(clients))]
+    assert {client.rcode for client in clients} == {NOERROR}
+    stage.assert_nothing_left()
+
+
+def test_turns_are_apart() -> None:
+    """Only what comes within `TURN` counts: a steady load never queues."""
+    stage = Stage(says_own(0, 40))
+    for turn in range(5):
+        stage.run_to(turn * TURN * 1000)
+        many(stage, STARTS_PER_TURN, turn * STARTS_PER_TURN)
+        assert len(stage.launches) == (turn + 1) * STARTS_PER_TURN
+    many(stage, 1, 1000)
+    assert len(stage.launches) == 5 * STARTS_PER_TURN
+    stage.run()
+    stage.assert_nothing_left()
+
+
+def test_one_flight_in_the_queue() -> None:
+    """A question that waits for its turn is joined, and left, as any other."""
+    stage = Stage(says_own(0, 40))
+    many(stage, STARTS_PER_TURN)
+    leaving, staying = stage.ask(), stage.ask()
+    leaving.deferred.cancel()
+    stage.run()
+    assert staying.addresses == [own(0)]
+    assert leaving.failures
+    assert len(stage.launches) == STARTS_PER_TURN + 1
+
+
+def test_most_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as may wait for their turn are asked; one more, and the oldest of them is dropped."""
+    assert 2 * MAX_QUEUED < MAX_COLLECTIONS
+    monkeypatch.setattr(forwarder_module, "MAX_QUEUED", 7)
+    stage = Stage(says_own(0, 40))
+    begun = many(stage, STARTS_PER_TURN)
+    queued = many(stage, 7, 100)
+    assert stage.metrics.collections_queued._readers[()]() == 7
+    assert shed(stage, "queued") == 0
+    one_more = many(stage, 1, 200)
+    stage.run_to(0)
+    oldest = queued.pop(0)
+    assert (oldest.at, oldest.rcode, ede_of(oldest)) == (0, SERVFAIL, Ede.OTHER)
+    assert shed(stage, "queued") == 1
+    stage.run()
+    assert {client.rcode for client in begun + queued + one_more} == {NOERROR}
+    assert len(stage.launches) == STARTS_PER_TURN + 7
+    stage.assert_nothing_left()
+
+
+def test_closing_with_a_queue() -> None:
+    """At a shutdown those that wait for their turn get SERVFAIL like all, and are never asked."""
+    stage = Stage(says_own(0, 40))
+    clients = many(stage, 3 * STARTS_PER_TURN)
+    stage.forwarder.close()
+    assert {client.rcode for client in clients} == {SERVFAIL}
+    assert len(stage.launches) == STARTS_PER_TURN
+    stage.run()
+    stage.assert_nothing_left()
+
+
+def test_who_is_let_down_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many turn to another name the moment that they are let down, no call nests."""
+    monkeypatch.setattr(forwarder_module, "MAX_QUEUED", 5)
+    stage = Stage(says_own(0, 40))
+    depth = deepest = asked = 0
+
+    def ask_again(entry: Entry) -> None:
+        nonlocal depth, deepest, asked
+        depth += 1
+        deepest = max(deepest, depth)
+        if isinstance(entry.answer, Failed) and asked < 3000:
+            asked += 1
+            found = stage.forwarder.find(stage.question(f"again{asked}.example"))
+            found.addCallback(ask_again)
+        depth -= 1
+
+    for index in range(STARTS_PER_TURN + 100):
+        question = stage.question(f"x{index}.example")
+        stage.forwarder.find(question).addCallback(ask_again)
+    stage.run()
+    assert shed(stage, "queued") >= 95
+    assert (deepest, depth) == (1, 0)
     stage.assert_nothing_left()
 
 

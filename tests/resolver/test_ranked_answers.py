@@ -7,7 +7,9 @@ import pytest
 from staggerdns.journal import Journal
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.server.access import Access, Network
+from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.pending import PendingLimits
 from staggerdns.wire.answer import Whole
 from tests.harness.clients import parse, question
 from tests.ranking.fakes import silent
@@ -182,6 +184,8 @@ class Front:
             clock=stage.clock,
             metrics=stage.metrics,
             journal=Journal(),
+            identities=Clients(ClientRules()),
+            pending_limits=PendingLimits(),
             stream_limits=StreamLimits(),
         )
         self.query = question("www.example.", "A").to_wire()

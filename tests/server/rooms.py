@@ -15,7 +15,11 @@ from staggerdns.resolver.cache import AnswerCache, CacheLimits
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access, Network
+from staggerdns.server.clients import ClientRules, Clients
+from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.pending import PendingLimits
+from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.question import Question
 from tests.harness.clients import parse
@@ -23,6 +27,8 @@ from tests.harness.clients import parse
 FRIEND = "192.0.2.77"
 """A client that may ask; the test rooms allow 192.0.2.0/24 and 2001:db8::/32."""
 STRANGER = "198.51.100.7"
+EPOCH = 1_800_000_000
+"""Seconds since 1970 when a room's clock stands at 0."""
 
 
 def pool(count: int = 1, *, ttl: int = 300, ad: bool = False) -> Pool:
@@ -58,8 +64,23 @@ class FakeForwarder:
 class Room:
     """A factory and all that it stands on."""
 
-    def __init__(self, *, idle_timeout: float = 10.0, max_connections: int = 3) -> None:
+    def __init__(
+        self,
+        *,
+        idle_timeout: float = 10.0,
+        max_connections: int = 3,
+        rate: RateLimit | None = None,
+        cookies: bool = True,
+        max_per_client: int = 64,
+        max_udp_size: int = 1232,
+        pending: PendingLimits | None = None,
+    ) -> None:
         self.clock = Clock()
+        self.clients = Clients(ClientRules())
+        self.limiter = None if rate is None else RateLimiter(rate, self.clients)
+        self.cookies = (
+            Cookies(self.clock, lambda: EPOCH + self.clock.seconds(), bytes) if cookies else None
+        )
         self.metrics = Metrics()
         self.forwarder = FakeForwarder()
         self.cache = AnswerCache(CacheLimits(), self.clock, self.metrics)
@@ -72,7 +93,16 @@ class Room:
             clock=self.clock,
             metrics=self.metrics,
             journal=Journal(),
-            stream_limits=StreamLimits(idle_timeout=idle_timeout, max_connections=max_connections),
+            stream_limits=StreamLimits(
+                idle_timeout=idle_timeout,
+                max_connections=max_connections,
+                max_per_client=max_per_client,
+            ),
+            identities=self.clients,
+            pending_limits=pending or PendingLimits(),
+            max_udp_size=max_udp_size,
+            cookies=self.cookies,
+            limiter=self.limiter,
         )
         self._generation = 0
 

@@ -1,116 +1,134 @@
-"""The UDP listener when the system does not take what it sends, or cannot read."""
+"""The UDP listener: what it reads at a wake-up, and in which order it answers."""
 
 from __future__ import annotations
 
-import errno
-import os
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 from twisted.internet.testing import MemoryReactor
 
 from staggerdns.server.datagram import BATCH, DatagramPort
+from staggerdns.server.ratelimit import RateLimit
+from tests.harness.clients import parse
 from tests.server.rooms import FRIEND, Room, pool
 from tests.wire.messages import ask, client_query
 
-CLIENT = (FRIEND, 5353)
-FULL = [errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ENETUNREACH, errno.EPERM, errno.EMSGSIZE]
+OTHER = "192.0.2.78"
 
 
-def problem(number: int) -> OSError:
-    """The error of a system call; Python makes the fitting class of it."""
-    return OSError(number, os.strerror(number))
+class Wire:
+    """A socket with datagrams to read, that keeps what is sent."""
 
-
-class Socket:
-    """Gives what has come, and takes replies unless an error is due."""
-
-    def __init__(self) -> None:
-        self.come: list[bytes | OSError] = []
-        self.due: list[OSError] = []
-        self.sent: list[bytes] = []
+    def __init__(self, datagrams: Sequence[tuple[bytes, str]]) -> None:
+        self.waiting = [(message, (host, 53)) for message, host in datagrams]
+        self.sent: list[tuple[bytes, tuple[str, int]]] = []
+        self.error: OSError | None = None
 
     def recvfrom(self, size: int) -> tuple[bytes, tuple[str, int]]:
-        """Give the next datagram, or raise the next error."""
-        if not self.come:
-            raise problem(errno.EAGAIN)
-        one = self.come.pop(0)
-        if isinstance(one, OSError):
-            raise one
-        return one[:size], CLIENT
+        """Give the next datagram, as a socket that does not block."""
+        if not self.waiting:
+            raise BlockingIOError
+        return self.waiting.pop(0)
 
-    def sendto(self, data: bytes, address: tuple[str, int]) -> int:
-        """Take a reply, or raise the next error."""
-        assert address == CLIENT
-        if self.due:
-            raise self.due.pop(0)
-        self.sent.append(data)
-        return len(data)
-
-
-class Door:
-    """A listener of a room, and its socket."""
-
-    def __init__(self) -> None:
-        self.room = Room()
-        self.socket = Socket()
-        self.port = DatagramPort(0, "192.0.2.1", MemoryReactor(), self.room.factory)
-        self.port.socket = cast("object", self.socket)  # type: ignore[assignment]
-
-    def comes(self, *datagrams: bytes | OSError) -> list[int]:
-        """Let this come; the IDs of the replies to it."""
-        self.socket.come += datagrams
-        before = len(self.socket.sent)
-        self.port.doRead()
-        return [int.from_bytes(reply[:2], "big") for reply in self.socket.sent[before:]]
+    def sendto(self, message: bytes, address: tuple[str, int]) -> None:
+        """Take a datagram, or fail."""
+        if self.error is not None:
+            raise self.error
+        self.sent.append((message, address))
 
     @property
-    def errors(self) -> int:
-        """The replies that could not be sent."""
-        return self.room.metrics.send_errors.cell("udp").value
+    def ids(self) -> list[int]:
+        """The IDs of what was sent, in its order."""
+        return [parse(message).id for message, _ in self.sent]
+
+
+class Listener:
+    """A port of a room; ``reads`` is one wake-up."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.port = DatagramPort(0, "127.0.0.1", cast("Any", MemoryReactor()), room.factory)
+
+    def reads(self, *datagrams: tuple[bytes, str]) -> Wire:
+        """Read these datagrams at one wake-up; what has come of it."""
+        wire = Wire(datagrams)
+        self.port.socket = cast("Any", wire)
+        self.port.doRead()
+        return wire
 
 
 @pytest.fixture
-def door() -> Door:
-    """A listener with an answer in its cache."""
-    made = Door()
+def listener() -> Listener:
+    """A listener whose first answer is ready."""
+    made = Listener(Room())
     made.room.commit(ask(), pool())
+    made.reads((client_query(id=1), FRIEND))
+    assert len(made.room.factory.ready) == 1
     return made
 
 
-@pytest.mark.parametrize("number", FULL)
-def test_a_reply_that_cannot_be_sent(door: Door, number: int) -> None:
-    """It is counted and costs nobody else theirs, whether made now or ready; the next is sent."""
-    for _ in range(2):
-        door.socket.due = [problem(number)]
-        assert door.comes(*(client_query(id=one) for one in range(3))) == [1, 2]
-    assert door.errors == 2
-    assert door.comes(client_query(id=7)) == [7]
-    assert door.errors == 2
+def test_ready_replies_leave_first(listener: Listener) -> None:
+    """What is ready waits for nothing that came before it; the others keep their order."""
+    listener.room.commit(ask("new.example."), pool())
+    new = client_query("new.example.", id=2), FRIEND
+    known = client_query(id=3), FRIEND
+    broken = client_query(id=4)[:-1], FRIEND
+    wire = listener.reads(new, broken, known, new, known)
+    assert wire.ids == [3, 3, 2, 4, 2]
 
 
-@pytest.mark.parametrize("number", FULL)
-def test_a_late_reply_that_cannot_be_sent(door: Door, number: int) -> None:
-    """The same for what had to be asked first."""
-    assert door.comes(client_query("a.example.", id=1), client_query("b.example.", id=2)) == []
-    door.socket.due = [problem(number)]
-    for found in door.room.forwarder.waiting:
-        found.callback(door.room.entry(pool()))
-    assert [reply[:2] for reply in door.socket.sent] == [b"\0\2"]
-    assert door.errors == 1
+def test_a_batch(listener: Listener) -> None:
+    """So many datagrams are read at one wake-up, the next one at the next."""
+    wire = listener.reads(*[(client_query(id=5), FRIEND)] * (BATCH + 1))
+    assert len(wire.sent) == BATCH
+    assert len(wire.waiting) == 1
 
 
-@pytest.mark.parametrize("number", [errno.ECONNREFUSED, errno.ENOBUFS, errno.ENOMEM, errno.EINTR])
-def test_a_read_that_fails(door: Door, number: int) -> None:
-    """What had come before it is answered at once, what comes after it at the next wake-up."""
-    first, second = client_query(id=1), client_query(id=2)
-    assert door.comes(first, problem(number), second) == [1]
-    assert door.comes() == [2]
+def test_the_long_way(listener: Listener) -> None:
+    """What has no answer yet is sent to who asked for it when it has."""
+    wire = listener.reads((client_query("later.example.", id=6), OTHER))
+    assert wire.sent == []
+    listener.room.forwarder.waiting[0].callback(listener.room.entry(pool()))
+    ((message, address),) = wire.sent
+    assert parse(message).id == 6
+    assert address == (OTHER, 53)
 
 
-@pytest.mark.parametrize("count", [BATCH - 1, BATCH, BATCH + 1])
-def test_a_wake_up_has_an_end(door: Door, count: int) -> None:
-    """No more than `BATCH` datagrams are read before others get their turn."""
-    ids = list(range(count))
-    assert door.comes(*(client_query(id=one) for one in ids)) == ids[:BATCH]
-    assert door.comes() == ids[BATCH:]
+def test_nobody_takes_the_reply(listener: Listener) -> None:
+    """A reply that the system does not take is counted, ready or not, and the next ones go on."""
+    wire = Wire([(client_query(id=7), FRIEND), (client_query("AnY.example.", "ANY"), FRIEND)])
+    wire.error = OSError("no buffers")
+    listener.port.socket = cast("Any", wire)
+    listener.port.doRead()
+    assert listener.room.metrics.send_errors.cell("udp").value == 2
+    assert listener.reads((client_query(id=8), FRIEND)).ids == [8]
+
+
+def test_beyond_the_limit() -> None:
+    """Of a client's queries in one batch those beyond its limit are sent to TCP, ready or not."""
+    made = Listener(Room(rate=RateLimit(queries_per_second=1, burst=3)))
+    made.room.commit(ask(), pool())
+    queries = [(client_query(id=number), FRIEND) for number in range(5)]
+    wire = made.reads(*queries, (client_query(id=9), OTHER))
+    answers = {parse(message).id: len(parse(message).answer) for message, _ in wire.sent}
+    assert answers == {0: 1, 1: 1, 2: 1, 3: 0, 4: 0, 9: 1}
+    made.room.clock.advance(10)
+    assert [len(parse(message).answer) for message, _ in made.reads(*queries[:3]).sent] == [1] * 3
+
+
+@pytest.mark.parametrize("slip", [0, 1, 2])
+def test_what_a_victim_gets(slip: int) -> None:
+    """A flood in somebody's name, for the largest reply, brings upon him no more octets than it
+    costs, a burst and the rate aside.
+    """
+    made = Listener(Room(rate=RateLimit(queries_per_second=10, burst=10, slip=slip)))
+    made.room.commit(ask(), pool(500))
+    query = client_query(payload=4096)
+    sent = received = 0
+    for _ in range(100):
+        wire = made.reads(*[(query, OTHER)] * 100)
+        sent += 100 * len(query)
+        received += sum(len(message) for message, _ in wire.sent)
+        made.room.clock.advance(0.1)
+    assert received <= sent * (1 / slip if slip else 0) + (10 + 100) * 1232

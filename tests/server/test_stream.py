@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.server.factory import MAX_OUTSIDERS
-from staggerdns.server.stream import MAX_PENDING, OUTSIDER_TIMEOUT, StreamProtocol
+from staggerdns.server.stream import MAX_PENDING, OUTSIDER_TIMEOUT, TURN_SIZE, StreamProtocol
 from staggerdns.wire.answer import Failed
 from tests.harness.clients import addresses, parse
 from tests.server.rooms import FRIEND, STRANGER, Room, pool
@@ -23,6 +23,8 @@ IDLE = 10.0
 
 class Transport(StringTransport):
     """A connection that keeps what is written, and says so when it is aborted."""
+
+    bufferSize = 65536  # as a TCP transport has it
 
     def __init__(self, host: str) -> None:
         super().__init__(peerAddress=IPv4Address("TCP", host, 4711), lenient=True)
@@ -568,4 +570,78 @@ def test_stop_reading(room: Room, waiting: int) -> None:
         found.callback(room.entry(pool()))
     assert connection.ids == list(range(waiting))
     assert connection.closing()
+    connection.lost()
+
+
+OTHER = "192.0.2.78"
+
+
+def test_connections_of_one_client() -> None:
+    """A client at its limit leaves its own longest idle one, while all are busy it is refused."""
+    room = Room(max_connections=9, max_per_client=2)
+    room.commit(ask(), pool())
+    other = Connection(room, OTHER)
+    held = [Connection(room) for _ in range(2)]
+    third = Connection(room)
+    assert [connection.aborted() for connection in (other, *held)] == [False, True, False]
+    held.pop(0).lost()
+    held.append(third)
+    for number, connection in enumerate(held):
+        connection.send(*numbered(number, 1))
+    refused = Connection(room)
+    assert refused.aborted()
+    assert room.metrics.tcp_refused.cell().value == 1
+    others = [other, Connection(room, OTHER)]
+    assert not any(connection.aborted() for connection in (*held, *others))
+    for connection in (*held, *others, refused):
+        connection.lost()
+    assert not room.clock.getDelayedCalls()
+
+
+def test_a_prefix_is_one_client() -> None:
+    """Addresses of one IPv6 site share the limit of a client."""
+    room = Room(max_connections=9, max_per_client=2)
+    held = [Connection(room, f"2001:db8::{number}") for number in range(2)]
+    more = Connection(room, "2001:db8:0:ff::1")
+    elsewhere = Connection(room, "2001:db8:0:100::1")
+    assert [connection.aborted() for connection in (*held, more, elsewhere)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    for connection in (*held, more, elsewhere):
+        connection.lost()
+
+
+def test_who_has_no_limit_of_its_own() -> None:
+    """An exempt client may have all connections that there are."""
+    room = Room(max_connections=5, max_per_client=2)
+    room.access.remembered.add("127.0.0.1")
+    held = [Connection(room, "127.0.0.1") for _ in range(5)]
+    assert not any(connection.aborted() for connection in held)
+    for connection in held:
+        connection.lost()
+
+
+@pytest.mark.parametrize("pause", [0.1, 1.0, 9.9])
+def test_an_octet_at_a_time(room: Room, pause: float) -> None:
+    """Whoever sends octets but never a whole query is closed after the idle timeout."""
+    connection = Connection(room)
+    dribble = b"\xff\xff" + bytes(200)
+    for octet in dribble:
+        if connection.closing():
+            break
+        connection.protocol.dataReceived(bytes([octet]))
+        room.clock.advance(pause)
+    assert connection.closing()
+    assert room.clock.seconds() <= IDLE + pause
+    connection.lost()
+    assert not room.clock.getDelayedCalls()
+
+
+def test_a_turn(room: Room) -> None:
+    """No more than `TURN_SIZE` octets are taken from a connection at a time."""
+    connection = Connection(room)
+    assert connection.transport.bufferSize == TURN_SIZE
     connection.lost()

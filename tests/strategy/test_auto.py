@@ -11,7 +11,7 @@ from staggerdns.strategy.strategies import NAMES
 from .fakes import SERVFAIL, SILENT, Act, Stage, fails, negative, own, says_own, unreachable
 
 if TYPE_CHECKING:
-    from staggerdns.metrics import Gauge
+    from staggerdns.instruments import Gauge
 
 WHEN = {1: "sequential", 2: "racing", 3: "racing", 4: "parallel", 5: "parallel", 9: "parallel"}
 

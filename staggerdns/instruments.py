@@ -1,0 +1,150 @@
+"""What numbers are kept in: counters, gauges, histograms, maxima.
+
+Counting must cost next to nothing, so the rooms hold plain cells and add to them; the families
+turn them into samples when somebody asks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from itertools import accumulate
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+_SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0)
+
+
+class Cell:
+    """One number that only grows; add to ``value`` directly."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+class Counter:
+    """A family of cells by label values; bind a cell once and keep it."""
+
+    def __init__(self, name: str, documentation: str, *labels: str) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labels = labels
+        self._cells: dict[tuple[str, ...], Cell] = {}
+
+    def cell(self, *values: str) -> Cell:
+        """Return the cell of these label values, the same one at every call."""
+        found = self._cells.get(values)
+        if found is None:
+            found = self._cells[values] = Cell()
+        return found
+
+    def collect(self) -> Metric:
+        """Return the family with the values of now."""
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+        for values, cell in self._cells.items():
+            family.add_metric(values, cell.value)
+        return family
+
+
+class Distribution:
+    """The buckets of one histogram, in seconds."""
+
+    __slots__ = ("_counts", "_sum")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_SECONDS) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """Count ``times`` observations of ``seconds`` each."""
+        self._counts[bisect_left(_SECONDS, seconds)] += times
+        self._sum += seconds * times
+
+    def samples(self) -> tuple[list[tuple[str, float]], float]:
+        """Return cumulative buckets and the sum, as Prometheus wants them."""
+        bounds = [str(bound) for bound in _SECONDS] + ["+Inf"]
+        return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum
+
+
+class Histogram:
+    """A family of distributions by label values."""
+
+    def __init__(self, name: str, documentation: str, *labels: str) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labels = labels
+        self._distributions: dict[tuple[str, ...], Distribution] = {}
+
+    def distribution(self, *values: str) -> Distribution:
+        """Return the distribution of these label values, the same one at every call."""
+        found = self._distributions.get(values)
+        if found is None:
+            found = self._distributions[values] = Distribution()
+        return found
+
+    def collect(self) -> Metric:
+        """Return the family with the values of now."""
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+        for values, distribution in self._distributions.items():
+            buckets, total = distribution.samples()
+            family.add_metric(values, buckets, total)
+        return family
+
+
+class Gauge:
+    """A family whose values are read from functions when somebody asks."""
+
+    def __init__(self, name: str, documentation: str, *labels: str) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labels = labels
+        self._readers: dict[tuple[str, ...], Callable[[], float]] = {}
+
+    def read_from(self, reader: Callable[[], float], *values: str) -> None:
+        """Take the value of these label values from ``reader``."""
+        self._readers[values] = reader
+
+    def collect(self) -> Metric:
+        """Return the family with the values of now."""
+        family = GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
+        for values, reader in self._readers.items():
+            family.add_metric(values, reader())
+        return family
+
+
+class Maximum:
+    """The largest value of the last `PERIOD` to twice `PERIOD` seconds."""
+
+    PERIOD = 300.0
+
+    __slots__ = ("_before", "_lately", "_since")
+
+    def __init__(self) -> None:
+        self._before = 0
+        self._lately = 0
+        self._since = 0.0
+
+    def see(self, value: int, now: float) -> None:
+        """Take in a ``value`` seen at ``now``, in seconds of any clock that goes forward."""
+        self._turn(now)
+        self._lately = max(self._lately, value)
+
+    def at(self, now: float) -> int:
+        """Return the maximum as it stands at ``now``."""
+        self._turn(now)
+        return max(self._before, self._lately)
+
+    def _turn(self, now: float) -> None:
+        passed = now - self._since
+        if passed >= self.PERIOD:
+            recent = passed < 2 * self.PERIOD
+            self._before = self._lately if recent else 0
+            self._lately = 0
+            self._since = self._since + self.PERIOD if recent else now

@@ -1,0 +1,78 @@
+"""Who counts as one client, for every limit that is per client.
+
+A client is a network prefix: whoever has one address of it can have them all. IPv4 addresses
+stand for themselves by default, since a whole home is one /24; of IPv6 a site gets a /56 or so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from socket import AF_INET6, inet_aton, inet_pton
+
+from staggerdns.server.access import Network
+
+MAX_REMEMBERED = 16_384
+"""Addresses whose client is remembered; when full, the memory starts anew."""
+
+_MAPPED = bytes(10) + b"\xff\xff"  # IPv4 in IPv6, RFC 4291 section 2.5.5.2
+
+Client = int
+"""A client's number; those of IPv6 are negative."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientRules:
+    """Prefix lengths in bits, and the networks to which no limit per client applies."""
+
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 56
+    exempt: Sequence[Network] = (Network("127.0.0.0/8"), Network("::1"))
+
+
+class Clients:
+    """Tells clients apart by ``rules``.
+
+    ``remembered`` holds addresses (text) whose client is known already; `None` is exempt.
+    """
+
+    def __init__(self, rules: ClientRules) -> None:
+        self.remembered: dict[str, Client | None] = {}
+        self._shift_4 = 32 - rules.ipv4_prefix
+        self._shift_6 = 128 - rules.ipv6_prefix
+        self._exempt_4: list[tuple[int, int]] = []
+        self._exempt_6: list[tuple[int, int]] = []
+        for network in map(ip_network, map(str, rules.exempt)):
+            ranges = self._exempt_4 if network.version == 4 else self._exempt_6
+            ranges.append((int(network.netmask), int(network.network_address)))
+
+    def find(self, host: str) -> Client | None:
+        """Return the client at ``host`` (text, with or without a zone), `None` if exempt."""
+        try:
+            return self.remembered[host]
+        except KeyError:
+            pass
+        if len(self.remembered) >= MAX_REMEMBERED:
+            self.remembered.clear()
+        client = self.remembered[host] = self._look_up(host)
+        return client
+
+    def _look_up(self, host: str) -> Client | None:
+        # Under a flood from forged sources this is done for each: `ipaddress` is too slow.
+        if ":" in host:
+            packed = inet_pton(AF_INET6, host.partition("%")[0])
+            if not packed.startswith(_MAPPED):
+                number = int.from_bytes(packed, "big")
+                for mask, network in self._exempt_6:
+                    if number & mask == network:
+                        return None
+                return ~(number >> self._shift_6)
+            packed = packed[12:]
+        else:
+            packed = inet_aton(host)
+        number = int.from_bytes(packed, "big")
+        for mask, network in self._exempt_4:
+            if number & mask == network:
+                return None
+        return number >> self._shift_4

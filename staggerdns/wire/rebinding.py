@@ -1,0 +1,92 @@
+"""Protection against rebinding: public names must not lead to private addresses.
+
+Somebody whose page is open in a browser inside can have his own name answer with an address inside,
+and so reach what trusts only those who are inside. Upstreams' replies lose such addresses, in
+whatever section and form they come, HTTPS and SVCB hints included (RFC 9460 section 7.3). Names
+below domains that are our own are excepted, by the name asked for: an alias does not lend its
+target's trust.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+from staggerdns.wire.constants import AD, Type, WireError
+from staggerdns.wire.names import skip_name
+from staggerdns.wire.pool import is_private
+from staggerdns.wire.reply import Record, Reply
+
+_parameter = struct.Struct("!HH").unpack_from
+_HINT_SIZES = {4: 4, 6: 16}  # ipv4hint, ipv6hint
+
+
+class Rebinding:
+    """Says whose answers are looked through: all but those of ``allowed`` domains.
+
+    ``allowed``: names in wire form, lower case.
+    """
+
+    def __init__(self, allowed: Iterable[bytes]) -> None:
+        self._allowed = frozenset(allowed)
+
+    def screens(self, name: bytes) -> bool:
+        """Say whether ``name`` (wire form, lower case) must not have private addresses."""
+        allowed = self._allowed
+        position = 0
+        while allowed:
+            if name[position:] in allowed:
+                return False
+            if not name[position]:
+                break
+            position += name[position] + 1
+        return True
+
+
+def strip(reply: Reply) -> list[Record]:
+    """Take the records that hold private addresses out of ``reply``, and return them.
+
+    What is left was not validated as it stands, and may have to be written anew.
+    """
+    removed: list[Record] = []
+    for section in (reply.answers, reply.authority, reply.additional):
+        private = [record for record in section if _is_private(reply.message, record)]
+        if private:
+            removed += private
+            section[:] = [record for record in section if record not in private]
+    if removed:
+        reply.flags &= ~AD
+        reply.needs_expansion = True
+    return removed
+
+
+def _is_private(message: bytes, record: Record) -> bool:
+    if record.type in (Type.A, Type.AAAA):
+        return is_private(message[record.data : record.end])
+    if record.type in (Type.HTTPS, Type.SVCB):
+        try:
+            return any(map(is_private, _hints(message[record.data : record.end])))
+        except (WireError, struct.error):
+            return True  # nobody can say what it holds
+    return False
+
+
+def _hints(data: bytes) -> list[bytes]:
+    """Return the addresses in the data of a SVCB or HTTPS record (RFC 9460 section 2.2).
+
+    Raises `WireError` or `struct.error` for what is malformed.
+    """
+    found: list[bytes] = []
+    position = skip_name(data, 2)
+    while position < len(data):
+        key, length = _parameter(data, position)
+        position += 4 + length
+        if position > len(data):
+            raise WireError("parameter runs over the end of the record")
+        size = _HINT_SIZES.get(key)
+        if size is not None:
+            value = data[position - length : position]
+            if length % size:
+                raise WireError("hint of the wrong size")
+            found += [value[start : start + size] for start in range(0, length, size)]
+    return found

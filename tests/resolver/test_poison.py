@@ -1,0 +1,162 @@
+"""What somebody who controls one of the upstreams can do to a pool, and what he cannot (SPEC
+section 2): with every test the attacker is the last upstream, and answers whatever he likes.
+
+He can: be the first, and so give the first clients whatever public address he likes; add public
+addresses behind those of the others; shorten the pool's time. He cannot: remove or reorder what
+others said, bring private addresses into a pool that another one began, make it grow without
+bound, name records of other names, claim that it was validated, or overturn a denial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from staggerdns.resolver.collection import PoolRules
+from staggerdns.wire.names import from_labels
+from staggerdns.wire.rebinding import Rebinding
+from tests.strategy.fakes import (
+    AAAA,
+    CNAME,
+    NOERROR,
+    NXDOMAIN,
+    A,
+    Act,
+    Client,
+    Stage,
+    fails,
+    gives,
+    name,
+    negative,
+    own,
+    record,
+    reply,
+    says,
+    says_own,
+)
+
+HONEST = (says_own(0, 10), says_own(1, 20))
+POOL = [own(0), own(1)]
+PRIVATE = ["10.0.0.1", "127.0.0.1", "0.0.0.0", "169.254.1.1", "192.168.1.1", "224.0.0.1"]
+EVIL = [f"198.51.100.{number}" for number in range(100)]
+
+
+def attacked(
+    attack: Act, honest: Sequence[Act] = HONEST, rebinding: Rebinding | None = None
+) -> tuple[Stage, Client]:
+    """Collect once from the honest ones and the attacker."""
+    stage = Stage(*honest, attack)
+    stage.forwarder._rebinding = rebinding
+    client = stage.ask()
+    stage.run()
+    stage.assert_nothing_left()
+    return stage, client
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        *[says(30, address) for address in PRIVATE],
+        negative(30),
+        negative(30, NOERROR),
+        fails(30),
+        gives(30, CNAME, name("evil.example")),
+        says(30, own(0)),
+        says(30, "198.51.100.1", ttl=0),
+        Act(30, lambda question: reply(question, [record(name("x.example"), A, 9, b"evil")])),
+        Act(30, lambda question: b"\0" * 40),
+    ],
+)
+def test_a_late_attacker_changes_nothing(attack: Act) -> None:
+    """Denials, failures, private addresses, other names' records and nonsense leave the pool."""
+    stage, client = attacked(attack)
+    assert (client.rcode, client.addresses) == (NOERROR, [own(0)])
+    assert stage.pool() == POOL
+
+
+def test_he_can_add_public_addresses_up_to_the_cap() -> None:
+    """Public addresses join, behind those of the others, and no more than ``max_pool_size``."""
+    stage, client = attacked(says(30, *EVIL))
+    assert client.addresses == [own(0)]
+    assert stage.pool() == POOL + EVIL[: PoolRules().max_pool_size - 2]
+
+
+def test_he_can_shorten_the_time_but_not_lengthen_it() -> None:
+    """A pool lives as long as its shortest address; what may not be kept does not join."""
+    for ttl, kept in ((1, 1), (2**31 - 1, 300)):
+        stage, _ = attacked(says(30, EVIL[0], ttl=ttl))
+        assert stage.cache._entries[stage.question().key].answer.ttl == kept
+
+
+def test_he_cannot_claim_validation() -> None:
+    """AD of his is worth nothing where another one did not validate."""
+    stage, _ = attacked(says(30, EVIL[0], flags=0x81A0))
+    assert not stage.cache._entries[stage.question().key].answer.ad
+
+
+def test_he_cannot_change_the_chain() -> None:
+    """His chain is not followed: only his addresses join the chain that was there first."""
+    honest = [says(10, own(0), chain=["www.cdn.example"]), says(20, own(1))]
+    stage, _ = attacked(says(30, EVIL[0], chain=["evil.example"]), honest)
+    answer = stage.cache._entries[stage.question().key].answer
+    assert getattr(answer, "links", None) == (from_labels([b"www", b"cdn", b"example"]),)
+    assert stage.pool() == [*POOL, EVIL[0]]
+
+
+def test_he_cannot_overturn_a_denial() -> None:
+    """Where the whole active tier says that there is no such name, there is none."""
+    stage, client = attacked(says(12, *EVIL), [negative(10), negative(11)])
+    assert client.rcode == NXDOMAIN
+    assert stage.pool() == []
+
+
+def test_who_is_first_gives_the_first_answer() -> None:
+    """He can: be faster than all others. Their addresses join his all the same."""
+    stage, client = attacked(says(5, "192.168.1.1", EVIL[0]), (says_own(0, 10),))
+    assert client.addresses == ["192.168.1.1", EVIL[0]]
+    assert stage.pool() == ["192.168.1.1", EVIL[0], own(0)]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+@pytest.mark.parametrize("after", [5, 30])
+def test_protected_from_rebinding(address: str, after: int) -> None:
+    """With ``rebinding.strip`` private addresses come in from nobody, first or not: the client
+    gets what the others say.
+    """
+    stage, client = attacked(says(after, address), rebinding=Rebinding([]))
+    assert set(client.addresses) <= set(POOL)
+    assert stage.pool() == POOL
+    assert stage.metrics.rebinding_stripped.cell().value == 1
+
+
+def test_protected_while_all_lie() -> None:
+    """With private addresses from everybody there is no data, which is kept."""
+    stage, client = attacked(says(5, "10.0.0.1"), [says(5, "10.0.0.2")], Rebinding([]))
+    assert (client.rcode, client.addresses) == (NOERROR, [])
+    assert stage.ask().rcode == NOERROR
+    assert len(stage.launches) == 2
+    assert stage.metrics.rebinding_stripped.cell().value == 2
+
+
+def test_protected_in_part() -> None:
+    """What is public of an answer stays an answer."""
+    stage, client = attacked(says(5, "10.0.0.1", EVIL[0]), [says_own(0, 10)], Rebinding([]))
+    assert client.addresses == [EVIL[0]]
+    assert stage.pool() == [EVIL[0], own(0)]
+
+
+def test_domains_of_our_own() -> None:
+    """Names in an excepted domain have the addresses that they have."""
+    stage, client = attacked(says(5, "10.0.0.1"), (), Rebinding([name("example")]))
+    assert client.addresses == ["10.0.0.1"]
+    assert stage.metrics.rebinding_stripped.cell().value == 0
+
+
+def test_an_ipv6_name_is_protected() -> None:
+    """Private IPv4 in the clothes of IPv6 is found."""
+    stage = Stage(says(5, "64:ff9b::10.0.0.1", "::ffff:127.0.0.1", "2001:db8:9::1"))
+    stage.forwarder._rebinding = Rebinding([])
+    client = stage.ask(stage.question(qtype=AAAA))
+    stage.run()
+    assert client.addresses == ["2001:db8:9::1"]

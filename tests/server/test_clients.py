@@ -1,0 +1,66 @@
+"""Who counts as one client."""
+
+from __future__ import annotations
+
+import pytest
+
+from staggerdns.server.access import Network
+from staggerdns.server.clients import MAX_REMEMBERED, ClientRules, Clients
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8:0:ff:ffff:ffff:ffff:ffff", True),
+        ("2001:db8::1", "2001:db8:0:100::1", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+        ("0.0.0.1", "::1:0:0:0:0", False),
+    ],
+)
+def test_prefixes(one: str, other: str, same: bool) -> None:
+    """By default an IPv4 address is one client, an IPv6 /56 is, and the families are apart."""
+    clients = Clients(ClientRules())
+    assert (clients.find(one) == clients.find(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("rules", "one", "other", "next_one"),
+    [
+        (ClientRules(ipv4_prefix=24), "192.0.2.0", "192.0.2.255", "192.0.3.0"),
+        (ClientRules(ipv4_prefix=8), "10.0.0.0", "10.255.255.255", "11.0.0.0"),
+        (ClientRules(ipv6_prefix=64), "2001:db8::", "2001:db8::ffff:0:0:1", "2001:db8:0:1::"),
+        (ClientRules(ipv6_prefix=16), "2001::", "2001:ffff::", "2002::"),
+        (ClientRules(ipv6_prefix=128), "2001:db8::1", "2001:db8:0:0::1", "2001:db8::2"),
+    ],
+)
+def test_other_prefixes(rules: ClientRules, one: str, other: str, next_one: str) -> None:
+    """A prefix of any length holds its first and its last address, and not the next one."""
+    clients = Clients(rules)
+    assert clients.find(one) == clients.find(other)
+    assert clients.find(next_one) != clients.find(one)
+
+
+def test_exempt() -> None:
+    """Loopback is exempt by default; another list takes its place."""
+    assert Clients(ClientRules()).find("127.0.0.1") is None
+    assert Clients(ClientRules()).find("::1") is None
+    assert Clients(ClientRules()).find("192.0.2.1") is not None
+    clients = Clients(ClientRules(exempt=[Network("192.0.2.0/24"), Network("2001:db8::/32")]))
+    assert clients.find("127.0.0.1") is not None
+    for host in ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8:ffff::1"):
+        assert clients.find(host) is None
+
+
+def test_memory() -> None:
+    """`MAX_REMEMBERED` addresses are remembered; one more makes the memory start anew."""
+    clients = Clients(ClientRules())
+    found = [clients.find(f"10.{n >> 8}.{n & 255}.1") for n in range(MAX_REMEMBERED)]
+    assert len(set(found)) == len(clients.remembered) == MAX_REMEMBERED
+    clients.find("10.0.0.1")
+    assert len(clients.remembered) == MAX_REMEMBERED
+    clients.find("192.0.2.1")
+    assert len(clients.remembered) == 1
+    assert clients.find("10.0.0.1") == found[0]

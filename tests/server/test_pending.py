@@ -1,0 +1,120 @@
+"""Queries that wait: limits in all and per client, of which the oldest goes first."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from staggerdns.server.pending import PendingLimits
+from tests.harness.clients import parse
+from tests.server.rooms import FRIEND, Room, pool
+from tests.server.test_factory import edes
+from tests.wire.messages import client_query
+
+OTHER = "192.0.2.78"
+TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
+
+
+class Queue:
+    """A room, and the replies to queries that were sent one after the other."""
+
+    def __init__(self, **limits: int) -> None:
+        self.room = Room(pending=PendingLimits(**limits))
+        self.replies: list[list[bytes]] = []
+
+    def ask(self, count: int, host: str = FRIEND, transport: str = "udp") -> None:
+        """Ask so many new questions."""
+        for _ in range(count):
+            name = f"n{len(self.replies)}.example."
+            query = client_query(name, payload=1232)
+            self.replies.append(self.room.later(query, host, transport))
+
+    @property
+    def shed(self) -> list[int]:
+        """The numbers of the queries that were told to wait no longer."""
+        for reply in (parse(replies[0]) for replies in self.replies if replies):
+            assert reply.rcode() == 2
+            assert edes(reply) == [0]
+        return [number for number, replies in enumerate(self.replies) if replies]
+
+    def counted(self, limit: str) -> int:
+        """How many were let down because of a limit."""
+        return self.room.metrics.shed.cell(limit).value
+
+
+@TRANSPORTS
+def test_in_all(transport: str) -> None:
+    """At the limit all wait; each one more lets down the oldest."""
+    queue = Queue(max_pending=5)
+    queue.ask(5, transport=transport)
+    assert queue.shed == []
+    queue.ask(1, OTHER, transport)
+    assert queue.shed == [0]
+    queue.ask(2, transport=transport)
+    assert queue.shed == [0, 1, 2]
+    assert queue.counted("pending") == 3
+    assert len(queue.room.factory._pending) == 5
+
+
+@TRANSPORTS
+def test_of_one_client(transport: str) -> None:
+    """At its limit a client's own oldest query goes; others notice nothing."""
+    queue = Queue(max_per_client=3)
+    queue.ask(1, OTHER, transport)
+    queue.ask(3, FRIEND, transport)
+    queue.ask(2, OTHER, transport)
+    assert queue.shed == []
+    queue.ask(2, FRIEND, transport)
+    assert queue.shed == [1, 2]
+    assert queue.counted("pending_per_client") == 2
+    assert queue.counted("pending") == 0
+
+
+@pytest.mark.parametrize("limit", ["max_pending", "max_per_client"])
+def test_one(limit: str) -> None:
+    """A limit of one lets the newest wait."""
+    queue = Queue(**{limit: 1})
+    queue.ask(4)
+    assert queue.shed == [0, 1, 2]
+
+
+def test_who_has_no_limit() -> None:
+    """An exempt client counts in all only."""
+    queue = Queue(max_pending=5, max_per_client=1)
+    queue.room.access.remembered.add("127.0.0.1")
+    queue.ask(5, "127.0.0.1")
+    assert queue.shed == []
+    queue.ask(1, "127.0.0.1")
+    assert queue.shed == [0]
+
+
+def test_places_become_free() -> None:
+    """An answer, or a client that goes away, leaves its place to others."""
+    queue = Queue(max_pending=3, max_per_client=2)
+    queue.ask(2)
+    queue.room.forwarder.waiting[0].callback(queue.room.entry(pool()))
+    queue.ask(1)
+    assert [len(replies) for replies in queue.replies] == [1, 0, 0]
+    gone = queue.room.factory.serve(client_query("x.example."), OTHER, "tcp")
+    assert isinstance(gone, Deferred)
+    gone.addErrback(lambda _: None)
+    gone.cancel()
+    queue.ask(1, OTHER)
+    assert [len(replies) for replies in queue.replies] == [1, 0, 0, 0]
+    for waiting in queue.room.forwarder.waiting:
+        if not waiting.called:
+            waiting.callback(queue.room.entry(pool()))
+    factory = queue.room.factory
+    assert len(factory._pending) == 0
+    assert factory._pending._of_client == {}
+    assert factory.drain().called
+
+
+def test_answers_that_are_there_at_once_take_no_place() -> None:
+    """What the forwarder has at once waits for nothing."""
+    queue = Queue(max_pending=1)
+    queue.ask(1)
+    queue.room.forwarder.instant = queue.room.entry(pool())
+    assert queue.room.factory.serve(client_query(), FRIEND, "udp")
+    assert queue.shed == []
+    assert len(queue.room.factory._pending) == 1
