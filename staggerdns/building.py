@@ -23,6 +23,7 @@ from staggerdns.resolver.ranked import RankedCache, RankingRules
 from staggerdns.settings import Config
 from staggerdns.settings import Ranking as RankingConfig
 from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
+from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.parallel import Pace
 from staggerdns.strategy.statistics import Statistics
 from staggerdns.strategy.strategies import Strategies
@@ -105,6 +106,7 @@ class Chain:
             adaptive=Adaptive(
                 racing, upstream.adaptive.ewma_alpha, window=upstream.parallel.stagger_delay
             ),
+            alarms=Alarms(clock, journal),
             clock=clock,
             rng=rng,
             metrics=metrics,

@@ -17,7 +17,7 @@ from staggerdns.config import parse_config
 from staggerdns.resolver.entry import Entry
 from staggerdns.service import Chain
 from staggerdns.settings import Config
-from staggerdns.strategy.run import SLACK
+from staggerdns.strategy.alarms import SLACK
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import from_labels

@@ -10,7 +10,8 @@ from functools import partial
 from math import inf
 
 from staggerdns.strategy.adaptive import SequentialNumbers, try_timeout
-from staggerdns.strategy.run import ACTIVE, SLACK, Listener, Run
+from staggerdns.strategy.alarms import SLACK
+from staggerdns.strategy.run import ACTIVE, Listener, Run
 from staggerdns.strategy.single import SingleAnswerRun
 from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.entropy import Entropy
@@ -83,6 +84,7 @@ class OneByOneRun(SingleAnswerRun):
             question,
             listener,
             tools.clock,
+            tools.alarms,
             timeout=tools.timeout,
             total=2 * tools.timeout,
             grace=0.0,

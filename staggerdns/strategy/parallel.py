@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from staggerdns.strategy.run import ACTIVE, SLACK, STAGGERED, Listener, Run
+from staggerdns.strategy.alarms import SLACK
+from staggerdns.strategy.run import ACTIVE, STAGGERED, Listener, Run
 from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.wire.question import Question
@@ -78,6 +79,7 @@ class ParallelRun(Run):
             question,
             listener,
             tools.clock,
+            tools.alarms,
             timeout=min(tools.timeout, pace.total_collect_timeout),
             total=pace.total_collect_timeout,
             grace=pace.negative_grace,

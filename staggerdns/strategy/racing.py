@@ -9,7 +9,8 @@ the table in `adaptive.batch_numbers`; at most ``max_concurrent`` queries are un
 from __future__ import annotations
 
 from staggerdns.strategy.adaptive import batch_numbers
-from staggerdns.strategy.run import ACTIVE, SLACK, STAGGERED, Listener, Run
+from staggerdns.strategy.alarms import SLACK
+from staggerdns.strategy.run import ACTIVE, STAGGERED, Listener, Run
 from staggerdns.strategy.single import SingleAnswerRun
 from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.exchange import LOCAL, Exchange, Outcome
@@ -54,6 +55,7 @@ class RacingRun(SingleAnswerRun):
             question,
             listener,
             tools.clock,
+            tools.alarms,
             timeout=tools.timeout,
             total=2 * tools.timeout,
             grace=strategy.grace,

@@ -13,10 +13,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from staggerdns.strategy.adaptive import Adaptive
+from staggerdns.strategy.alarms import SLACK, Alarm, Alarms
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import all_rest
@@ -33,8 +34,6 @@ CROWD = 50
 """Runs that may look so often; with more of them each looks less often, so that all together
 cost no more.
 """
-SLACK = 0.0001
-"""Seconds by which a timer may fire early (rounding, two clocks) and still count as due."""
 
 
 class Listener(Protocol):
@@ -62,11 +61,11 @@ class Run:
 
     # fmt: off
     __slots__ = (
-        "question", "_listener", "_clock", "_timeout", "_grace", "_adaptive", "_at_once",
+        "question", "_listener", "_clock", "_alarms", "_timeout", "_grace", "_adaptive", "_at_once",
         "_started", "_end", "_everybody", "_waiting", "_again", "_last_launch", "_in_window",
         "_outstanding", "_first_tier", "_first_tier_left", "_decided", "_negative",
         "_negative_tier", "_grace_end", "_asked", "_all_rest", "_answered", "_denied", "_denying",
-        "_agreed", "_deniers", "_failed", "_reasons", "_timer", "_timer_due", "_busy",
+        "_agreed", "_deniers", "_failed", "_reasons", "_alarm", "_alarm_due", "_busy",
         "_wants_room", "_over",
     )
     # fmt: on
@@ -78,6 +77,7 @@ class Run:
         question: Question,
         listener: Listener,
         clock: IReactorTime,
+        alarms: Alarms,
         *,
         timeout: float,
         total: float,
@@ -89,6 +89,7 @@ class Run:
         self.question = question
         self._listener = listener
         self._clock = clock
+        self._alarms = alarms
         self._timeout = timeout
         self._grace = grace
         self._adaptive = adaptive
@@ -116,8 +117,8 @@ class Run:
         self._deniers: list[Upstream] = []
         self._failed: list[tuple[Outcome, float]] = []  # they replied, but not well
         self._reasons: list[str] = []
-        self._timer: IDelayedCall | None = None
-        self._timer_due = 0.0
+        self._alarm: Alarm | None = None
+        self._alarm_due = 0.0
         self._busy = False
         self._wants_room = False  # counted among those that wait for it
         self._over = False
@@ -363,9 +364,9 @@ class Run:
         self._listener.ended(self._asked, self._answered, self._reasons)
 
     def _arm(self, due: float | None) -> None:
-        """Have the timer fire at the earliest time at which anything is due.
+        """Have the alarm go off at the earliest time at which anything is due.
 
-        A timer that fires too early is left alone: it sets itself anew, which is cheaper
+        One that goes off too early is left alone: it sets itself anew, which is cheaper
         than replacing it.
         """
         earliest = self._end if due is None else min(due, self._end)
@@ -374,23 +375,23 @@ class Run:
             earliest = min(earliest, oldest.started + self._timeout)
         if self._negative is not None and not self._decided:
             earliest = min(earliest, self._grace_end)
-        if self._timer is not None:
-            if self._timer_due <= earliest:
+        if self._alarm is not None:
+            if self._alarm_due <= earliest:
                 return
-            self._timer.cancel()
-        self._timer_due = earliest
-        self._timer = self._clock.callLater(max(0.0, earliest - self._clock.seconds()), self._fire)
+            self._alarms.cancel(self._alarm)
+        self._alarm_due = earliest
+        self._alarm = self._alarms.set(earliest, self._fire)
 
     def _fire(self) -> None:
-        self._timer = None
+        self._alarm = None
         self._advance()
 
     def _disarm(self) -> None:
         if self._wants_room:
             self._wait_no_more()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._alarm is not None:
+            self._alarms.cancel(self._alarm)
+            self._alarm = None
 
 
 def _swallow_cancellation(failure: Failure) -> None:

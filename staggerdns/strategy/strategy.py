@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.strategy.adaptive import Adaptive
+from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.run import Listener, Run
 from staggerdns.upstream.upstreams import Upstreams
 from staggerdns.wire.question import Question
@@ -23,6 +24,7 @@ class Tools:
     upstreams: Upstreams
     timeout: float
     adaptive: Adaptive
+    alarms: Alarms
     clock: IReactorTime
     rng: Callable[[int], bytes]
     metrics: Metrics

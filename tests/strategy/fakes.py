@@ -23,6 +23,7 @@ from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
+from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.parallel import Pace, Parallel
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import Tools
@@ -351,6 +352,7 @@ class Stage:
             upstreams=Upstreams(members),
             timeout=timeout,
             adaptive=self.adaptive,
+            alarms=Alarms(self.clock, journal),
             clock=self.clock,
             rng=rng,
             metrics=self.metrics,

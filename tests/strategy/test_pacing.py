@@ -14,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from staggerdns.resolver.collection import PoolRules
+from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.parallel import Pace
-from staggerdns.strategy.run import ACTIVE, AGAIN_AFTER, SLACK, STAGGERED
+from staggerdns.strategy.run import ACTIVE, AGAIN_AFTER, STAGGERED
 
 from .fakes import (
     AAAA,
