@@ -3,10 +3,10 @@
 Each upstream has up to `SOCKETS` connected sockets, each bound to a random port. A query takes
 one of them at random and a random ID, so ports stay unpredictable (RFC 5452 section 9.2) at a
 fraction of the cost of a socket per query. A socket is replaced when it has sent
-`QUERIES_PER_SOCKET` queries or is `LIFETIME` old, when somebody guesses at its IDs, and when it
-may have lost its way: a query timed out, or the machine's address changed under it. The kernel
-delivers to a connected socket only what comes from the upstream's address and port, and
-reports ICMP errors on it, which end its exchanges at once.
+`QUERIES_PER_SOCKET` queries or is `LIFETIME` old, when somebody guesses at its IDs (what waits on
+it goes on over TCP then), and when it may have lost its way: a query timed out, or the machine's
+address changed under it. The kernel delivers to a connected socket only what comes from the
+upstream's address and port, and reports ICMP errors on it, which end its exchanges at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ QUERIES_PER_SOCKET = 128
 LIFETIME = 60.0
 """Seconds; looked at when the socket is next used."""
 MAX_REJECTED = 8
-"""Messages with a wrong ID that one socket receives before it is replaced."""
+"""Messages with a wrong ID that one socket receives before it is given up."""
 LOWEST_PORT = 1024
 _BIND_ATTEMPTS = 16
 _BUFFER = 4096  # more than an upstream may send after we offered 1232 bytes
@@ -154,6 +154,7 @@ class _ConnectedSocket:
         self._socket = connected
         self._entropy = entropy
         self._waiting: dict[bytes, Exchange] = {}
+        self._forgotten: set[bytes] = set()  # whose replies may still come
         self._sent = 0
         self._rejected = 0
         self._old_at = now + LIFETIME  # at once when it has lost its way
@@ -201,10 +202,13 @@ class _ConnectedSocket:
                 break
             exchange = waiting.get(message[:2])
             if exchange is None:
+                if message[:2] in self._forgotten:
+                    self._transport.rejected("late")
+                    continue
                 self._rejected += 1
-                if self._rejected >= MAX_REJECTED:
-                    self._old_at = 0.0
                 self._transport.rejected("id")
+                if self._rejected == MAX_REJECTED:
+                    self._flee()
                 continue
             reason = mismatch(message, exchange.question)
             if reason:
@@ -217,6 +221,16 @@ class _ConnectedSocket:
                 break
         if not waiting:
             self._transport.drained(self)
+
+    def _flee(self) -> None:
+        """Take all that wait here to TCP: somebody guesses at their IDs, and knows the port."""
+        self._old_at = 0.0
+        endangered = list(self._waiting.values())
+        self._forgotten.update(self._waiting)
+        self._waiting.clear()
+        for exchange in endangered:
+            exchange.forget = None
+            exchange.flee()
 
     def close(self) -> None:
         """Close the socket."""
@@ -234,5 +248,6 @@ class _ConnectedSocket:
         if timed_out:
             self._old_at = 0.0
         del self._waiting[exchange.message_id]
+        self._forgotten.add(exchange.message_id)
         if not self._waiting:
             self._transport.drained(self)

@@ -5,7 +5,9 @@ in random case (0x20) and carries a DNS Cookie (RFC 7873). Not every server repe
 or knows the other, or EDNS at all; what an upstream's replies show is remembered here:
 
 * A UDP reply that does not repeat the letters is not believed, and the query goes again over
-  TCP. After `CASE_MISSES` of them in a row case is left alone for `MEMORY` seconds.
+  TCP. What comes there, where nobody forges, shows whether the upstream does repeat them: when
+  it does not, or nothing comes, `CASE_MISSES` times in a row, case is left alone for `MEMORY`
+  seconds.
 * From an upstream that has given us a cookie, a UDP reply without ours is not believed. The
   query goes again over TCP, too: discarding it (RFC 7873 section 5.3) would hurt a farm of
   unlike servers behind one address. BADCOOKIE brings a new cookie, and one more try with it.
@@ -36,7 +38,7 @@ from staggerdns.wire.question import Question
 MEMORY = 900.0
 """Seconds for which it is remembered that an upstream does not cope."""
 CASE_MISSES = 3
-"""Replies in a row whose letters are not those of the query."""
+"""Repeated queries in a row that did not show that the upstream repeats letters."""
 SILENCES = 3
 """Queries in a row without a reply, from an upstream that has never replied to EDNS."""
 SAME_WAY = frozenset(("badcookie", "formerr"))
@@ -139,13 +141,22 @@ class Dialect:
             self._plain_is_tried = False
             self._plain_until = now + MEMORY
         self._silences = 0
-        if not over_stream and not self._is_in_our_case(question, query, message, now):
-            return "case"
+        if not self._is_in_our_case(question, query, message):
+            if not over_stream:
+                return "case"
+            self.case_unproven(now)
         problem = ""
         if with_opt and self._cookies:
             problem = self._cookie_problem(message, over_stream=over_stream, repeated=repeated)
         self._is_settled = not problem
         return problem
+
+    def case_unproven(self, now: float) -> None:
+        """Note that a query repeated for its case has not shown that the upstream can do it."""
+        self._case_misses += 1
+        if self._case_misses >= CASE_MISSES:
+            self._case_misses = 0
+            self._case_again = now + MEMORY
 
     def silent(self, query: bytes, now: float) -> None:
         """Note that ``query`` was never answered."""
@@ -170,19 +181,13 @@ class Dialect:
                 self._new_cookie()
             self._host = host
 
-    def _is_in_our_case(self, question: Question, query: bytes, message: bytes, now: float) -> bool:
+    def _is_in_our_case(self, question: Question, query: bytes, message: bytes) -> bool:
         section = question.section
         sent = query[_HEAD : _HEAD + len(section)]
         if message[HEADER_SIZE : HEADER_SIZE + len(section)] == sent:
             self._case_misses = 0
             return True
-        if sent == section or not message[5]:  # nothing to see, or an error without a question
-            return True
-        self._case_misses += 1
-        if self._case_misses >= CASE_MISSES:
-            self._case_misses = 0
-            self._case_again = now + MEMORY
-        return False
+        return sent == section or not message[5]  # nothing to see, or an error without a question
 
     def _cookie_problem(self, message: bytes, *, over_stream: bool, repeated: bool) -> str:
         # Nobody but the upstream can know these octets: there is no need to look for their place.

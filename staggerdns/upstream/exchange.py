@@ -70,7 +70,8 @@ class Outcome:
 class Exchange(Deferred[Outcome]):
     """A question on its way to one upstream: a Deferred of the `Outcome`.
 
-    ``query``: the message without its ID, ready to send; ``repeated``: it has been sent before.
+    ``query``: the message without its ID, ready to send; ``repeated``: why it has been sent
+    again, an empty string while it has not.
     Cancel it to give up without a mark.
     """
 
@@ -84,7 +85,7 @@ class Exchange(Deferred[Outcome]):
         self.started = started
         self.forget: _Forget | None = None  # these two are set by the
         self.message_id = b""  # transport in charge
-        self.repeated = False
+        self.repeated = ""
         self._upstream = upstream
         self._taker: Callable[[Outcome, Exchange], None] | None = None
 
@@ -132,6 +133,11 @@ class Exchange(Deferred[Outcome]):
             answer,
             "" if answer is not None else _failure(message),
         )
+
+    def flee(self) -> None:
+        """Go on over TCP: somebody forges replies."""
+        if not self.called:
+            self._upstream.ask_over_stream(self, "flood")
 
     def error(self, reason: str) -> None:
         """Take a network error: ``connection refused``, ``unreachable``, ``closed``, `LOCAL`."""

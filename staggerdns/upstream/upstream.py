@@ -136,22 +136,29 @@ class Upstream:
             message,
             now,
             over_stream=over_stream,
-            repeated=exchange.repeated,
+            repeated=exchange.repeated in SAME_WAY,
         )
         if not reason:
             return False
+        if reason in SAME_WAY:
+            self._metrics.upstream_repeated.cell(self.name, reason).value += 1
+            self._budget.spend(now)
+            exchange.repeated = reason
+            exchange.query = self.dialect.compose(exchange.question, now)
+            self._transport.send(exchange)
+        else:
+            self.ask_over_stream(exchange, reason)
+        return True
+
+    def ask_over_stream(self, exchange: Exchange, reason: str) -> None:
+        """Repeat a query over TCP for that ``reason``."""
         if reason == "truncated":
             self._truncated.value += 1
         else:
             self._metrics.upstream_repeated.cell(self.name, reason).value += 1
-        self._budget.spend(now)
-        if reason in SAME_WAY:
-            exchange.repeated = True
-            exchange.query = self.dialect.compose(exchange.question, now)
-            self._transport.send(exchange)
-        else:
-            self._stream.send(exchange)
-        return True
+        self._budget.spend(self._clock.seconds())
+        exchange.repeated = reason
+        self._stream.send(exchange)
 
     def finished(
         self, exchange: Exchange, verdict: Verdict, answer: Answer | None, reason: str
@@ -178,6 +185,8 @@ class Upstream:
             if reason == "timeout":  # a lost packet is no measurement: a hint, and a small one
                 self.latency.add(min(seconds, 2 * self.latency.mean(now)), now)
                 self.dialect.silent(exchange.query, now)
+            if exchange.repeated == "case":
+                self.dialect.case_unproven(now)
             self._mark(now, exchange.started, reason)
         elif verdict == Verdict.NETWORK_ERROR:
             self._local_errors.value += 1

@@ -281,7 +281,7 @@ async def test_cancelled(server: ScriptedUpstream) -> None:
     with desk(server.endpoint) as asked:
         exchange = asked.start()
         await cancelled(asked, exchange)
-        await until(lambda: asked.rejected() == {"id": 1})
+        await until(lambda: asked.rejected() == {"late": 1})
 
 
 @pytest_twisted.ensureDeferred

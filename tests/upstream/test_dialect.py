@@ -124,13 +124,28 @@ def test_a_reply_in_our_case_is_believed() -> None:
         assert talk.hear(talk.query()) == ""
 
 
-def test_a_reply_in_other_case_is_doubted_three_times() -> None:
-    """Then the upstream is one that does not repeat case, for a quarter of an hour."""
+def test_a_reply_in_other_case_is_doubted() -> None:
+    """However often it comes over UDP, it shows nothing but that somebody forges."""
+    talk = Talk()
+    for _ in range(10 * CASE_MISSES):
+        query = talk.query()
+        assert sent_name(query) != WWW.name
+        assert talk.hear(query, lower=True) == "case"
+        assert talk.hear(query, over_stream=True) == ""
+
+
+@pytest.mark.parametrize("over_tcp", [True, False], ids=["lower case over TCP", "nothing over TCP"])
+def test_an_upstream_that_does_not_repeat_case(over_tcp: bool) -> None:
+    """After three repetitions that prove nothing case is left alone, for a quarter of an hour."""
     talk = Talk()
     for _ in range(CASE_MISSES):
         query = talk.query()
         assert sent_name(query) != WWW.name
         assert talk.hear(query, lower=True) == "case"
+        if over_tcp:
+            assert talk.hear(query, lower=True, over_stream=True) == ""
+        else:
+            talk.dialect.case_unproven(talk.now)
     assert sent_name(talk.query()) == WWW.name
     assert talk.hear(talk.query(), lower=True) == ""
     talk.now += MEMORY - 0.001
@@ -144,7 +159,7 @@ def test_misses_count_in_a_row() -> None:
     talk = Talk()
     for _ in range(10):
         for _ in range(CASE_MISSES - 1):
-            assert talk.hear(talk.query(), lower=True) == "case"
+            talk.dialect.case_unproven(talk.now)
         assert talk.hear(talk.query()) == ""
 
 

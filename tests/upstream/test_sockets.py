@@ -20,6 +20,7 @@ from tests.harness import behaviours as b
 from tests.harness.scripted import ScriptedUpstream, Send
 
 from .desk import desk, no_connections, until
+from .test_datagram import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -242,10 +243,10 @@ def lied_to(lie: Callable[[Behaviour], Behaviour], count: int) -> Behaviour:
     return behave
 
 
-@pytest.mark.parametrize("count", [1, MAX_REJECTED - 1, MAX_REJECTED, MAX_REJECTED + 1])
+@pytest.mark.parametrize("count", [1, MAX_REJECTED - 1])
 @pytest_twisted.ensureDeferred
-async def test_guesses_at_the_id(server: ScriptedUpstream, count: int) -> None:
-    """A socket that got `MAX_REJECTED` wrong IDs is replaced, one fewer changes nothing."""
+async def test_a_few_guesses_at_the_id(server: ScriptedUpstream, count: int) -> None:
+    """Fewer than `MAX_REJECTED` wrong IDs on a socket change nothing."""
     server.behaviour = lied_to(b.wrong_id, count)
     with desk(server.endpoint) as asked:
         await asked.ask()
@@ -254,17 +255,50 @@ async def test_guesses_at_the_id(server: ScriptedUpstream, count: int) -> None:
         assert asked.rejected() == {"id": count}
         assert asked.readers == 1
     first, second = ports(server)
-    assert (first != second) == (count >= MAX_REJECTED)
+    assert first == second
+
+
+@pytest.mark.parametrize("count", [MAX_REJECTED, MAX_REJECTED + 1, 40])
+@pytest_twisted.ensureDeferred
+async def test_guesses_at_the_id(server: ScriptedUpstream, count: int) -> None:
+    """From `MAX_REJECTED` wrong IDs on the query goes over TCP, and later ones by another port."""
+    server.behaviour = b.by_transport(lied_to(b.wrong_id, count), GOOD)
+    with desk(server.endpoint) as asked:
+        assert addresses(await asked.ask()) == ["203.0.113.1"]
+        await until(lambda: asked.rejected() == {"id": count, "late": 1})
+        assert asked.metrics.upstream_repeated.cell(asked.upstream.name, "flood").value == 1
+        server.behaviour = GOOD
+        await asked.ask()
+        assert asked.readers == 1
+        await no_connections()
+    assert [query.transport for query in server.queries] == ["udp", "tcp", "udp"]
+    udp = [query.source.port for query in server.queries if query.transport == "udp"]
+    assert len(set(udp)) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_late_replies_are_no_guesses(server: ScriptedUpstream) -> None:
+    """What comes after we have given up is late, however much of it: nothing changes."""
+    server.behaviour = b.answers("203.0.113.1", after=0.05)
+    with desk(server.endpoint) as asked:
+        for _ in range(3 * MAX_REJECTED):
+            asked.start().addErrback(lambda _: None).cancel()
+        server.behaviour = b.answers("203.0.113.1", after=0.2)
+        assert addresses(await asked.ask()) == ["203.0.113.1"]
+        assert asked.rejected() == {"late": 3 * MAX_REJECTED}
+    assert {query.transport for query in server.queries} == {"udp"}
 
 
 @pytest_twisted.ensureDeferred
 async def test_guesses_add_up(server: ScriptedUpstream) -> None:
     """Wrong IDs count over the socket's life, not per query; a new socket begins at nothing."""
-    server.behaviour = lied_to(b.wrong_id, MAX_REJECTED // 2)
+    server.behaviour = b.by_transport(lied_to(b.wrong_id, MAX_REJECTED // 2), GOOD)
     with desk(server.endpoint) as asked:
         for _ in range(6):
             await asked.ask()
-    seen = ports(server)
+        await no_connections()
+    assert [query.transport for query in server.queries] == ["udp", "udp", "tcp"] * 3
+    seen = [query.source.port for query in server.queries if query.transport == "udp"]
     assert [len(set(seen[start : start + 2])) for start in (0, 2, 4)] == [1, 1, 1]
     assert len(set(seen)) == 3
 
