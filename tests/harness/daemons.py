@@ -87,6 +87,7 @@ def nsd(
         "  minimal-responses: no",
         "  rrl-ratelimit: 0",
         "  reuseport: no",
+        "  answer-cookie: yes",
         *(f"  ip-address: {end.host}@{end.port}" for end in endpoints),
         "remote-control:",
         "  control-enable: no",

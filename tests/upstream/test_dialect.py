@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 import dns.edns
@@ -19,6 +20,8 @@ from staggerdns.wire.names import from_labels
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.verdict import Verdict
 from tests.harness import behaviours as b
+from tests.harness import daemons
+from tests.harness.ports import free_endpoint
 from tests.harness.scripted import Action, Behaviour, Query, ScriptedUpstream, Send
 from tests.upstream.desk import desk, no_connections
 
@@ -401,6 +404,22 @@ async def test_a_server_with_cookies() -> None:
         assert [query.transport for query in server.queries] == ["udp", "udp", "udp", "tcp", "udp"]
         assert len(cookies[0]) == 8
         assert {*cookies[1:]} == {cookies[0] + SERVER_COOKIE}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_real_server_with_cookies(tmp_path: Path) -> None:
+    """NSD gives us a cookie (RFC 9018), gets it back, and nothing is asked twice."""
+    zone = "$ORIGIN example.\n$TTL 60\n@ SOA ns host 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n"
+    endpoint = free_endpoint()
+    with (
+        daemons.nsd(tmp_path, {"example": zone + "www A 192.0.2.2\n"}, [endpoint]),
+        desk(endpoint) as asked,
+    ):
+        for _ in range(5):
+            assert (await asked.ask()).verdict == Verdict.POSITIVE
+        assert len(asked.upstream.dialect._server_cookie) == 16
+        assert asked.upstream.dialect._is_settled
+        assert not any(cell.value for cell in asked.metrics.upstream_repeated._cells.values())
 
 
 @pytest_twisted.ensureDeferred
