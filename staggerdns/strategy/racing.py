@@ -13,7 +13,7 @@ from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.run import ACTIVE, STAGGERED, Listener, Run
 from staggerdns.strategy.single import SingleAnswerRun
 from staggerdns.strategy.strategy import Tools
-from staggerdns.upstream.exchange import LOCAL, Exchange, Outcome
+from staggerdns.upstream.exchange import UNMARKED, Exchange, Outcome
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
 
@@ -100,7 +100,7 @@ class RacingRun(SingleAnswerRun):
         return super()._ask_again(now)
 
     def _heard(self, outcome: Outcome, exchange: Exchange) -> None:
-        failed = outcome.verdict == Verdict.NETWORK_ERROR and outcome.reason != LOCAL
+        failed = outcome.verdict == Verdict.NETWORK_ERROR and outcome.reason not in UNMARKED
         if failed and exchange.tier == ACTIVE and self._waiting:
             self._strategy.early_triggers.value += 1
             self._all_at_once = True

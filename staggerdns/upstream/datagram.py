@@ -154,7 +154,7 @@ class _ConnectedSocket:
         self._socket = connected
         self._entropy = entropy
         self._waiting: dict[bytes, Exchange] = {}
-        self._forgotten: set[bytes] = set()  # whose replies may still come
+        self._forgotten: set[bytes] = set()  # IDs whose replies may still come, or come again
         self._sent = 0
         self._rejected = 0
         self._old_at = now + LIFETIME  # at once when it has lost its way
@@ -215,6 +215,7 @@ class _ConnectedSocket:
                 self._transport.rejected(reason)
                 continue
             del waiting[message[:2]]
+            self._forgotten.add(message[:2])
             exchange.forget = None
             exchange.reply(message, final=False)
             if len(waiting) == 0:

@@ -10,16 +10,16 @@ or knows the other, or EDNS at all; what an upstream's replies show is remembere
   seconds.
 * From an upstream that has given us a cookie, a UDP reply without ours is not believed. The
   query goes again over TCP, too: discarding it (RFC 7873 section 5.3) would hurt a farm of
-  unlike servers behind one address. BADCOOKIE brings a new cookie, and one more try with it.
-* FORMERR or NOTIMP without an OPT record: the query goes again without one (RFC 6891 section
-  7), and for `MEMORY` seconds all do. The same after `SILENCES` queries without a reply, if
-  the upstream has never replied to one with OPT but does so without.
+  unlike servers behind one address. When TCP brings none either, `COOKIE_MISSES` times in a row,
+  the server's cookie is forgotten. BADCOOKIE brings a new one, and one more try with it.
+* Whether it copes with EDNS is a matter of its own: see `Edns`.
 """
 
 from __future__ import annotations
 
 from math import inf
 
+from staggerdns.upstream.edns import MEMORY, Edns
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.wire.constants import (
     AD,
@@ -35,12 +35,10 @@ from staggerdns.wire.constants import (
 )
 from staggerdns.wire.question import Question
 
-MEMORY = 900.0
-"""Seconds for which it is remembered that an upstream does not cope."""
 CASE_MISSES = 3
 """Repeated queries in a row that did not show that the upstream repeats letters."""
-SILENCES = 3
-"""Queries in a row without a reply, from an upstream that has never replied to EDNS."""
+COOKIE_MISSES = 3
+"""Repeated queries in a row that brought no cookie of an upstream that has given one."""
 SAME_WAY = frozenset(("badcookie", "formerr"))
 """Doubts after which a query is repeated as it went, not over TCP."""
 COOKIE = 10
@@ -51,6 +49,14 @@ _TC_OCTET = TC >> 8
 _USUAL = (int(Rcode.NOERROR), int(Rcode.NXDOMAIN))
 _ADDITIONAL_COUNT = 9  # where its low octet stands in a query
 _BADCOOKIE = 23 & RCODE  # the rest stands in the OPT record; no query is answered YXRRSET
+
+
+_NOT_UNDERSTOOD = (int(Rcode.FORMERR), int(Rcode.NOTIMP))
+
+
+def has_opt(query: bytes) -> bool:
+    """Say whether a query (without its ID) has an OPT record."""
+    return bool(query[_ADDITIONAL_COUNT])
 
 
 def _heads(additional: int) -> tuple[bytes, bytes]:
@@ -84,18 +90,20 @@ class Dialect:
         self._new_cookie()
         self._case_again = 0.0 if case else inf
         self._case_misses = 0
-        self._plain_until = 0.0
-        self._plain_is_tried = False
-        self._edns_is_answered = False
-        self._silences = 0
+        self._cookie_misses = 0
+        self.edns = Edns()
         self._is_settled = False  # another usual reply would tell nothing new
 
-    def compose(self, question: Question, now: float) -> bytes:
-        """Return a query without its ID, as this upstream should get it at ``now``."""
+    def compose(self, question: Question, now: float, *, repeated: str = "") -> bytes:
+        """Return a query without its ID, as this upstream should get it at ``now``.
+
+        ``repeated``: the doubt after which the question is asked again. Questions with DO always
+        have OPT: without it there are no signatures in the answer.
+        """
         section = question.section
         if now >= self._case_again:
             section = question.in_random_case(self._entropy.take_bytes(len(section)))
-        if now < self._plain_until:
+        if self.edns.is_doubted and not question.do and self.edns.goes_plain(now, repeated):
             return _PLAIN[question.cd] + section
         return _WITH_OPT[question.cd] + section + self._opts[question.do]
 
@@ -120,36 +128,34 @@ class Dialect:
         now: float,
         *,
         over_stream: bool,
-        repeated: bool,
+        repeated: str,
     ) -> str:
         """Return why the ``message`` that replied to ``query`` is not the last word, or nothing.
 
-        ``case``, ``cookie``, ``truncated``: ask again over TCP; ``badcookie``, ``formerr``: in the
-        same way, once; ``repeated`` says that this has happened.
+        ``truncated``, ``case``, ``cookie``: ask again over TCP; ``badcookie``, ``formerr``: in the
+        same way, once. ``repeated``: the doubt after which ``query`` was sent, if there was one.
         """
         self._is_settled = False
         if not over_stream and message[2] & _TC_OCTET:
             return "truncated"
-        with_opt = query[_ADDITIONAL_COUNT]
-        if with_opt:
-            rcode = message[3] & RCODE
-            if rcode in (Rcode.FORMERR, Rcode.NOTIMP) and message[10:12] == b"\0\0":
-                self._plain_until = now + MEMORY
-                return "formerr"
-            self._edns_is_answered = True
-        elif self._plain_is_tried:
-            self._plain_is_tried = False
-            self._plain_until = now + MEMORY
-        self._silences = 0
         if not self._is_in_our_case(question, query, message):
             if not over_stream:
                 return "case"
             self.case_unproven(now)
+        with_opt = has_opt(query)
         problem = ""
         if with_opt and self._cookies:
             problem = self._cookie_problem(message, over_stream=over_stream, repeated=repeated)
-        self._is_settled = not problem
-        return problem
+        if problem:
+            return problem
+        if message[3] & RCODE in _NOT_UNDERSTOOD and message[10:12] == b"\0\0":
+            if with_opt and not question.do and not repeated:
+                self.edns.is_doubted = True
+                return "formerr"
+            return ""
+        self.edns.answered(now, with_opt=with_opt, repeated=repeated)
+        self._is_settled = not self.edns.is_doubted
+        return ""
 
     def case_unproven(self, now: float) -> None:
         """Note that a query repeated for its case has not shown that the upstream can do it."""
@@ -158,19 +164,25 @@ class Dialect:
             self._case_misses = 0
             self._case_again = now + MEMORY
 
-    def silent(self, query: bytes, now: float) -> None:
-        """Note that ``query`` was never answered."""
+    def cookie_unproven(self) -> None:
+        """Note that a query repeated for its cookie has brought none."""
+        self._cookie_misses += 1
+        if self._cookie_misses >= COOKIE_MISSES:
+            self._cookie_misses = 0
+            self._server_cookie = b""
+            self._make_opts()
+
+    def silent(self, query: bytes, asked: float, now: float, repeated: str) -> None:
+        """Note that ``query`` of the time ``asked`` was never answered, over TCP either if it was
+        ``repeated`` there.
+        """
         self._is_settled = False
-        if not query[_ADDITIONAL_COUNT]:
-            if self._plain_is_tried:  # it was not the OPT record
-                self._plain_is_tried = False
-                self._plain_until = now
-        elif not self._edns_is_answered:
-            self._silences += 1
-            if self._silences >= SILENCES:
-                self._silences = 0
-                self._plain_is_tried = True
-                self._plain_until = now + MEMORY
+        if repeated == "case":
+            self.case_unproven(now)
+        elif repeated == "cookie":
+            self.cookie_unproven()
+        else:
+            self.edns.silent(asked, now, with_opt=has_opt(query))
 
     def moved(self, host: str) -> None:
         """Take a new cookie if we are at another address, ``host``, now: the old one would tell
@@ -189,11 +201,17 @@ class Dialect:
             return True
         return sent == section or not message[5]  # nothing to see, or an error without a question
 
-    def _cookie_problem(self, message: bytes, *, over_stream: bool, repeated: bool) -> str:
+    def _cookie_problem(self, message: bytes, *, over_stream: bool, repeated: str) -> str:
         # Nobody but the upstream can know these octets: there is no need to look for their place.
         place = message.find(self._client_cookie)
         if place < 0:
-            return "cookie" if self._server_cookie and not over_stream else ""
+            if not self._server_cookie:
+                return ""
+            if not over_stream:
+                return "cookie"
+            self.cookie_unproven()
+            return ""
+        self._cookie_misses = 0
         size = int.from_bytes(message[place - 2 : place], "big")
         if size in _WITH_SERVER_COOKIE:
             given = message[place + _CLIENT_COOKIE_SIZE : place + size]
@@ -201,7 +219,7 @@ class Dialect:
                 self._server_cookie = given
                 self._make_opts()
         if message[3] & RCODE == _BADCOOKIE and not over_stream:
-            return "cookie" if repeated else "badcookie"
+            return "cookie" if repeated == "badcookie" else "badcookie"
         return ""
 
     def _new_cookie(self) -> None:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 LOCAL = "local error"
 """The reason of an error of our own machine, which is no mark against an upstream."""
+NO_EDNS = "no edns"
+"""The reason of a question with DO to an upstream that does not cope with EDNS; no mark, either."""
+UNMARKED = frozenset((LOCAL, NO_EDNS))
 _OUR_OWN = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EACCES, EADDRINUSE))
 _FAILURES: dict[int, str] = {
     Rcode.NOERROR: "referral",

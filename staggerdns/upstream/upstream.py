@@ -19,7 +19,7 @@ from staggerdns.upstream.budget import Budget, BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.dialect import SAME_WAY, Dialect
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import LOCAL, Exchange, Outcome
+from staggerdns.upstream.exchange import LOCAL, NO_EDNS, UNMARKED, Exchange, Outcome
 from staggerdns.upstream.health import Credit, Health, HealthRules, State, Uplink
 from staggerdns.upstream.latency import Latency
 from staggerdns.upstream.readers import Readers
@@ -120,7 +120,10 @@ class Upstream:
         self._budget.spend(now)
         if self.health.state is not _HEALTHY:
             self.health.asked(now)
-        self._transport.send(exchange)
+        if question.do and self.dialect.edns.is_plain(now):
+            exchange.error(NO_EDNS)  # its answer would lack the signatures
+        else:
+            self._transport.send(exchange)
         return exchange
 
     def asks_again(self, exchange: Exchange, message: bytes, *, over_stream: bool) -> bool:
@@ -136,7 +139,7 @@ class Upstream:
             message,
             now,
             over_stream=over_stream,
-            repeated=exchange.repeated in SAME_WAY,
+            repeated=exchange.repeated,
         )
         if not reason:
             return False
@@ -144,7 +147,7 @@ class Upstream:
             self._metrics.upstream_repeated.cell(self.name, reason).value += 1
             self._budget.spend(now)
             exchange.repeated = reason
-            exchange.query = self.dialect.compose(exchange.question, now)
+            exchange.query = self.dialect.compose(exchange.question, now, repeated=reason)
             self._transport.send(exchange)
         else:
             self.ask_over_stream(exchange, reason)
@@ -181,15 +184,15 @@ class Upstream:
             change = self.health.succeeded(now, exchange.started)
             if change is not None:
                 self._note_change(change, "")
-        elif verdict == Verdict.NETWORK_ERROR and reason != LOCAL:
+        elif verdict == Verdict.NETWORK_ERROR and reason not in UNMARKED:
             if reason == "timeout":  # a lost packet is no measurement: a hint, and a small one
                 self.latency.add(min(seconds, 2 * self.latency.mean(now)), now)
-                self.dialect.silent(exchange.query, now)
-            if exchange.repeated == "case":
-                self.dialect.case_unproven(now)
+                self.dialect.silent(exchange.query, exchange.started, now, exchange.repeated)
+            elif exchange.repeated in ("case", "cookie"):
+                self.dialect.silent(exchange.query, exchange.started, now, exchange.repeated)
             self._mark(now, exchange.started, reason)
         elif verdict == Verdict.NETWORK_ERROR:
-            self._local_errors.value += 1
+            self._local_errors.value += reason == LOCAL
             self.health.abandoned(exchange.started)
         elif reason == "refused":
             self._budget.refused(now)

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import daemons
+from tests.harness import behaviours, daemons
 from tests.harness.clients import eventually
+from tests.harness.house import own_answer
 from tests.harness.ports import Endpoint, free_endpoints
 from tests.harness.program import Program
+from tests.harness.scripted import ScriptedUpstream
 from tests.harness.signed import SignedZone, delv, sign
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from tests.harness.scripted import Action, Behaviour, Query
 
 _TOP = """\
 @ 300 SOA ns host 7 3600 600 86400 60
@@ -189,3 +194,22 @@ def test_plain_questions_do_not_spoil_signed_ones(site: Site) -> None:
     assert "fully validated" in site.delv(name, "A")
     assert "RRSIG" in site.program.ask(name, do=True).types
     assert "RRSIG" not in site.program.ask(name).types
+
+
+def test_beside_an_upstream_without_edns(site: Site, tmp_path: Path) -> None:
+    """A quicker one that gives no signatures never answers those who validate; others it may."""
+    formerr = behaviours.rcode_without_edns("FORMERR")
+
+    def old(query: Query) -> Sequence[Action]:
+        answer: Behaviour = own_answer(0) if query.rdtype == "A" else behaviours.nodata()
+        return (formerr if query.parsed.edns >= 0 else answer)(query)
+
+    with contextlib.ExitStack() as stack:
+        quick = stack.enter_context(ScriptedUpstream(old))
+        program = stack.enter_context(Program(tmp_path, [str(quick.endpoint), str(site.upstream)]))
+        for number in range(5):  # so that it is known for what it is
+            assert program.ask(f"n{number}.wild.zone.example.").addresses
+        mixed = Site(site.zone, site.upstream, program)
+        for name, rdtype in VALID[:8]:
+            assert "fully validated" in mixed.delv(name, rdtype)
+        assert "unsigned answer" in mixed.delv("www.plain.zone.example.", "A")

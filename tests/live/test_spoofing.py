@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
+import dns.rcode
 import pytest
 
 from tests.harness import behaviours as b
@@ -154,3 +155,29 @@ def test_the_odds_in_the_documentation() -> None:
     assert f"({letters} letters)" in text
     assert f"``{once:.1e}``".replace("e-09", "e-9") in text
     assert f"``{MAX_REJECTED / 65536 / 2**letters:.1e}``".replace("e-08", "e-8") in text
+
+
+@pytest.mark.parametrize("code", ["FORMERR", "NOTIMP"])
+def test_errors_without_a_question(build: BuildHouse, code: str) -> None:
+    """Twelve octets with the right ID cost that one query its EDNS, and nothing else anything."""
+
+    def behave(query: Query) -> list[Action]:
+        bare = query.wire[:2] + b"\x81" + bytes([0x80 | dns.rcode.from_text(code)]) + bytes(8)
+        first = query.parsed.edns >= 0 and query.name.startswith("attacked")
+        return [*([Send(bare)] if first else []), *own_answer(0)(query)]
+
+    house = build([behave])
+    for number in range(5):
+        for label in ("attacked", "quiet"):
+            assert house.ask(f"{label}{number}.example.").addresses
+    edns = [(query.name, query.parsed.edns) for query in house.upstreams[0].queries]
+    assert all(version == 0 for name, version in edns if name.startswith("quiet"))
+    assert sum(version < 0 for _, version in edns) == 5
+
+
+def test_replies_that_come_twice(build: BuildHouse) -> None:
+    """An upstream that says everything twice is no attacker: nothing goes over TCP."""
+    house = build([b.twice(own_answer(0))])
+    for number in range(100):
+        assert house.ask(f"n{number}.twice.example.").addresses
+    assert {query.transport for query in house.upstreams[0].queries} == {"udp"}

@@ -159,7 +159,7 @@ async def test_late_and_double_replies_are_rejected(server: ScriptedUpstream) ->
     server.behaviour = b.twice(GOOD)
     with desk(server.endpoint) as asked:
         await asked.ask()
-        await until(lambda: asked.rejected() == {"id": 1})
+        await until(lambda: asked.rejected() == {"late": 1})
 
 
 @pytest_twisted.ensureDeferred

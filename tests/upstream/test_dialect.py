@@ -12,8 +12,10 @@ import dns.rcode
 import pytest
 import pytest_twisted
 
-from staggerdns.upstream.dialect import CASE_MISSES, MEMORY, SILENCES, Dialect
+from staggerdns.upstream.dialect import CASE_MISSES, COOKIE_MISSES, Dialect
+from staggerdns.upstream.edns import FORMERRS, MEMORY
 from staggerdns.upstream.entropy import Entropy
+from staggerdns.upstream.exchange import NO_EDNS
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.names import from_labels
@@ -51,7 +53,7 @@ class Talk:
         cookie: bytes | None = None,
         edns: bool = True,
         over_stream: bool = False,
-        repeated: bool = False,
+        repeated: str = "",
         truncated: bool = False,
     ) -> str:
         """What the dialect says to a reply; ``cookie``: the server's, None for no option at all."""
@@ -204,7 +206,7 @@ def test_sizes_of_server_cookies(size: int, learnt: bool) -> None:
     section = query[10 : 10 + len(WWW.section)]
     reply = header + section + opt
     args = (WWW, query, reply, NOW)
-    assert talk.dialect.doubt(*args, over_stream=False, repeated=False) == ""
+    assert talk.dialect.doubt(*args, over_stream=False, repeated="") == ""
     assert (len(talk.query()) > len(query)) == learnt
 
 
@@ -225,7 +227,7 @@ def test_badcookie_is_tried_again_once() -> None:
     talk.hear(talk.query(), cookie=SERVER_COOKIE)
     assert talk.hear(talk.query(), rcode=23, cookie=b"another!") == "badcookie"
     assert talk.query().endswith(b"another!")
-    assert talk.hear(talk.query(), rcode=23, cookie=b"a third!", repeated=True) == "cookie"
+    assert talk.hear(talk.query(), rcode=23, cookie=b"a third!", repeated="badcookie") == "cookie"
     assert talk.hear(talk.query(), rcode=23, cookie=b"a third!", over_stream=True) == ""
 
 
@@ -248,7 +250,35 @@ def test_no_cookies() -> None:
     assert dns.message.from_wire(b"\0\0" + talk.query()).options == ()
 
 
-# EDNS.
+def test_a_cookie_that_comes_no_more() -> None:
+    """Three repetitions over TCP that bring none, or nothing: it is not asked for any longer."""
+    for over_tcp in (True, False):
+        talk = Talk()
+        talk.hear(talk.query(), cookie=SERVER_COOKIE)
+        for _ in range(COOKIE_MISSES):
+            query = talk.query()
+            assert talk.hear(query) == "cookie"
+            if over_tcp:
+                assert talk.hear(query, over_stream=True, repeated="cookie") == ""
+            else:
+                talk.dialect.silent(query, talk.now, talk.now, "cookie")
+        assert talk.hear(talk.query()) == ""
+        assert not talk.query().endswith(SERVER_COOKIE)
+        assert talk.hear(talk.query(), cookie=SERVER_COOKIE) == ""
+        assert talk.hear(talk.query()) == "cookie", "it has given one again"
+
+
+def test_cookie_misses_count_in_a_row() -> None:
+    """One that comes in between begins the count anew."""
+    talk = Talk()
+    for _ in range(5):
+        talk.hear(talk.query(), cookie=SERVER_COOKIE)
+        for _ in range(COOKIE_MISSES - 1):
+            assert talk.hear(talk.query(), over_stream=True) == ""
+    assert talk.hear(talk.query()) == "cookie"
+
+
+# EDNS, as queries show it; the rest is in test_edns.py.
 
 
 def plain(query: bytes) -> bool:
@@ -258,16 +288,28 @@ def plain(query: bytes) -> bool:
 
 @pytest.mark.parametrize("rcode", [1, 4])
 def test_formerr_to_edns(rcode: int) -> None:
-    """Without OPT for a quarter of an hour, then EDNS has another chance."""
+    """The question goes again without OPT, once; others keep theirs until that is a habit."""
     talk = Talk()
-    assert talk.hear(talk.query(), rcode=rcode, edns=False) == "formerr"
+    for _ in range(FORMERRS):
+        query = talk.query()
+        assert not plain(query)
+        assert talk.hear(query, rcode=rcode, edns=False) == "formerr"
+        again = talk.dialect.compose(WWW, talk.now, repeated="formerr")
+        assert plain(again)
+        assert talk.hear(again, repeated="formerr") == ""
     assert plain(talk.query())
-    assert talk.hear(talk.query()) == ""
-    assert talk.hear(talk.query(), rcode=rcode) == "", "it is not the OPT record"
     talk.now += MEMORY - 0.001
     assert plain(talk.query())
     talk.now += 0.001
     assert not plain(talk.query())
+
+
+def test_formerr_without_opt_to_a_plain_query() -> None:
+    """It is about something else, and no second repetition."""
+    talk = Talk()
+    again = talk.dialect.compose(WWW, talk.now, repeated="formerr")
+    assert talk.hear(again, rcode=1, repeated="formerr") == ""
+    assert talk.hear(talk.query(), rcode=1, edns=False, repeated="case") == ""
 
 
 def test_formerr_with_an_opt_record_is_about_something_else() -> None:
@@ -277,36 +319,44 @@ def test_formerr_with_an_opt_record_is_about_something_else() -> None:
     assert not plain(talk.query())
 
 
-def test_silence_to_edns() -> None:
-    """After three queries without a reply one is tried without OPT; a reply shows that this was
-    it.
-    """
-    talk = Talk()
-    for _ in range(SILENCES):
-        assert not plain(talk.query())
-        talk.dialect.silent(talk.query(), talk.now)
-    assert plain(talk.query())
-    assert talk.hear(talk.query()) == ""
-    talk.now += MEMORY
-    assert not plain(talk.query())
-
-
-def test_silence_to_everything() -> None:
-    """When the plain query has no reply either, the upstream is down, and EDNS goes on."""
-    talk = Talk()
-    for _ in range(SILENCES):
-        talk.dialect.silent(talk.query(), talk.now)
-    talk.dialect.silent(talk.query(), talk.now)
-    assert not plain(talk.query())
-
-
-def test_silence_of_one_that_knows_edns() -> None:
-    """It is down, or the net is: EDNS has nothing to do with that."""
+def test_a_stranger_cannot_take_edns_away() -> None:
+    """One forged FORMERR, without a question even, costs one repetition and nothing that lasts."""
     talk = Talk()
     talk.hear(talk.query())
-    for _ in range(3 * SILENCES):
-        talk.dialect.silent(talk.query(), talk.now)
+    bare = b"\0\0\x81\x81" + bytes(8)
+    for _ in range(10 * FORMERRS):
+        reason = talk.dialect.doubt(
+            WWW, talk.query(), bare, talk.now, over_stream=False, repeated=""
+        )
+        assert reason == "formerr"
+        talk.hear(talk.query())  # there is always a real reply in between
     assert not plain(talk.query())
+    talk.hear(talk.query(), cookie=SERVER_COOKIE)
+    reason = talk.dialect.doubt(WWW, talk.query(), bare, talk.now, over_stream=False, repeated="")
+    assert reason == "cookie", "the upstream would have sent ours"
+
+
+def test_formerr_in_other_case_is_a_forgery() -> None:
+    """The letters come first."""
+    talk = Talk()
+    assert talk.hear(talk.query(), rcode=1, edns=False, lower=True) == "case"
+
+
+def test_questions_with_do_keep_their_opt() -> None:
+    """An answer without signatures is no answer to them, whatever the upstream copes with."""
+    talk = Talk()
+    signed = make_question(WWW.name, A, do=True)
+    for _ in range(FORMERRS):
+        again = talk.dialect.compose(WWW, talk.now, repeated="formerr")
+        talk.hear(again, repeated="formerr")
+    assert plain(talk.query())
+    assert not plain(talk.query(signed))
+    asked = talk.query(signed)
+    reply = dns.message.make_response(dns.message.from_wire(b"\0\0" + asked))
+    reply.use_edns(-1)
+    reply.set_rcode(dns.rcode.FORMERR)
+    wire = reply.to_wire()
+    assert talk.dialect.doubt(signed, asked, wire, NOW, over_stream=False, repeated="") == ""
 
 
 def test_truncated_comes_first() -> None:
@@ -346,17 +396,21 @@ def only_without_edns(good: Behaviour, otherwise: Behaviour) -> Behaviour:
 
 @pytest_twisted.ensureDeferred
 async def test_an_upstream_without_edns() -> None:
-    """FORMERR: the same query is answered at the second try, the next ones at the first."""
+    """FORMERR: each query is answered at the second try, and soon at the first; DO is not asked."""
     with (
         ScriptedUpstream(only_without_edns(GOOD, b.rcode_without_edns("FORMERR"))) as server,
         desk(server.endpoint) as asked,
     ):
-        for _ in range(3):
+        for _ in range(FORMERRS + 2):
             assert (await asked.ask()).verdict == Verdict.POSITIVE
-        assert [query.parsed.edns for query in server.queries] == [0, -1, -1, -1]
+        expected = [0, -1] * FORMERRS + [-1, -1]
+        assert [query.parsed.edns for query in server.queries] == expected
+        outcome = await asked.ask(make_question(WWW.name, A, do=True))
+        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, NO_EDNS)
+        assert len(server.queries) == len(expected)
         assert asked.marks == 0
         cell = asked.metrics.upstream_repeated.cell(asked.upstream.name, "formerr")
-        assert cell.value == 1
+        assert cell.value == FORMERRS
 
 
 @pytest_twisted.ensureDeferred
