@@ -4,10 +4,11 @@ A question that is being collected is never asked again meanwhile: newcomers joi
 (single flight, SPEC section 2). Each collection gets the next generation number, and a collection
 that has ended leaves nothing behind but its entry in the cache.
 
-Starting a collection is the dearest thing that a query can cause. So that answers which are there
-already need not wait behind it, only `STARTS_PER_TURN` begin at a time; the others queue for the
-reactor's next turns. Everything that can wait is bounded, and the oldest makes room for the newest:
-whoever asked first has given up first.
+Starting a collection is the dearest thing that a query can cause. So that answers which are
+there already need not wait behind it, in one turn of the reactor only `STARTS_PER_TURN` begin, or
+on a slow machine as many as `TURN` lasts for; the others queue for the next turns. Everything that
+can wait is bounded, and the oldest makes room for the newest: whoever asked first has given up
+first.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ MAX_FOLLOWERS = 1_000
 MAX_QUEUED = 2_000
 """Collections that wait for their turn; for one more, the oldest is dropped with SERVFAIL."""
 STARTS_PER_TURN = 16
+"""Collections that begin in one turn of the reactor, between two looks at its sockets."""
 TURN = 0.001
-"""Seconds within which no more than `STARTS_PER_TURN` collections begin unless they queue."""
+"""Seconds after the first of them from which on no more begin in this turn."""
 
 
 class Forwarder(WireResolver):
@@ -73,7 +75,7 @@ class Forwarder(WireResolver):
         self._turn: IDelayedCall | None = None
         self._doomed: list[tuple[Deferred[Entry], str]] = []
         self._turn_end = 0.0
-        self._starts = 0  # in this turn
+        self._starts = 0  # in this turn; if there are any, `_turn` will end it
         metrics.collections_queued.read_from(lambda: len(self._queue))
         metrics.collections.read_from(lambda: len(self._collections))
 
@@ -120,16 +122,17 @@ class Forwarder(WireResolver):
             question.screened = self._rebinding.screens(question.name)
         collection = Collection(question, next(self._generations), self._books, self._ended)
         self._collections[question.key] = collection
-        now = collection.started
-        if now >= self._turn_end:
-            self._turn_end = now + TURN
-            self._starts = 0
-        self._starts += 1
-        if self._starts <= STARTS_PER_TURN and not self._queue:
-            collection.begin(self._strategy.ask(question, collection))
-        else:
+        if self._queue or (
+            self._starts
+            and (self._starts >= STARTS_PER_TURN or collection.started >= self._turn_end)
+        ):
             self._queue.append(collection)
+            return collection
+        if not self._starts:
+            self._turn_end = collection.started + TURN
             self._want_turn()
+        self._starts += 1
+        collection.begin(self._strategy.ask(question, collection))
         return collection
 
     def _make_room(self) -> None:
@@ -142,13 +145,19 @@ class Forwarder(WireResolver):
     def _take_turn(self) -> None:
         """Begin as many collections as one turn may, the oldest first."""
         self._turn = None
+        self._starts = 0
         self._let_down()
-        for _ in range(min(STARTS_PER_TURN, len(self._queue))):
+        if not self._queue:
+            return
+        self._want_turn()
+        now = self._clock.seconds()
+        self._turn_end = now + TURN
+        while self._queue and self._starts < STARTS_PER_TURN and now < self._turn_end:
             collection = self._queue.popleft()
             if not collection.abandoned:
+                self._starts += 1
                 collection.begin(self._strategy.ask(collection.question, collection))
-        if self._queue:
-            self._want_turn()
+                now = self._clock.seconds()
 
     def _want_turn(self) -> None:
         if self._turn is None:

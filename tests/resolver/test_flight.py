@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from twisted.internet.defer import CancelledError
 
@@ -32,6 +34,10 @@ from tests.strategy.fakes import (
     says,
     says_own,
 )
+
+if TYPE_CHECKING:
+    from staggerdns.strategy.run import Listener, Run
+    from staggerdns.wire.question import Question
 
 
 def ede_of(client: Client) -> int:
@@ -366,6 +372,7 @@ def test_a_refresh_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     stage.run_to(61_000)
     assert stage.ask().addresses == [own(0)]
     assert shed(stage, "collections") == 0
+    stage.run()
     stage.assert_nothing_left()
 
 
@@ -391,14 +398,72 @@ def test_a_turn() -> None:
 
 
 def test_turns_are_apart() -> None:
-    """Only what comes within `TURN` counts: a steady load never queues."""
+    """What the reactor brings in turns of their own never queues, however fast they follow."""
     stage = Stage(says_own(0, 40))
     for turn in range(5):
-        stage.run_to(turn * TURN * 1000)
+        stage.run_to(0)  # the reactor's next turn, at the same time
         many(stage, STARTS_PER_TURN, turn * STARTS_PER_TURN)
         assert len(stage.launches) == (turn + 1) * STARTS_PER_TURN
     many(stage, 1, 1000)
     assert len(stage.launches) == 5 * STARTS_PER_TURN
+    stage.run()
+    stage.assert_nothing_left()
+
+
+def slowly(stage: Stage, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have each start take so much time of the clock."""
+    ask = stage.strategies.chosen.ask
+
+    def ask_slowly(question: Question, listener: Listener) -> Run:
+        stage.clock.rightNow += seconds
+        return ask(question, listener)
+
+    monkeypatch.setattr(stage.strategies.chosen, "ask", ask_slowly)
+
+
+def a_turn_later(stage: Stage) -> None:
+    """End the reactor's turn, and let the next one do what is due."""
+    (call,) = [call for call in stage.clock.calls if call.getTime() <= stage.clock.seconds()]
+    stage.clock.calls.remove(call)
+    call.called = 1
+    call.func(*call.args, **call.kw)
+
+
+@pytest.mark.parametrize(
+    ("takes", "begun"),
+    [
+        (0.0, [16, 32, 48]),
+        (TURN / 16.5, [16, 32, 48]),
+        (TURN / 3.5, [4, 8, 12]),
+        (0.0005, [2, 4, 6]),
+        (0.01, [1, 2, 3]),
+    ],
+)
+def test_slow_starts(monkeypatch: pytest.MonkeyPatch, takes: float, begun: list[int]) -> None:
+    """Where a start is dear no more begin in a turn than `TURN` lasts for, but at least one."""
+    stage = Stage(SILENT)
+    slowly(stage, monkeypatch, takes)
+    many(stage, 50)
+    assert len(stage.launches) == begun[0]
+    for count in begun[1:]:
+        a_turn_later(stage)
+        assert len(stage.launches) == count
+        many(stage, 1, 100 * count)  # newcomers of the same turn stand behind those that wait
+        assert len(stage.launches) == count
+    stage.forwarder.close()
+    stage.assert_nothing_left()
+
+
+def test_a_slow_start_delays_nobody_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the queue is empty and its turn over, the next name begins at once again."""
+    stage = Stage(says_own(0, 40))
+    slowly(stage, monkeypatch, 2 * TURN)
+    many(stage, 3)
+    assert len(stage.launches) == 1
+    stage.run()
+    assert len(stage.launches) == 3
+    many(stage, 1, 10)
+    assert len(stage.launches) == 4
     stage.run()
     stage.assert_nothing_left()
 
