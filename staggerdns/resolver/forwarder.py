@@ -65,6 +65,7 @@ class Forwarder(WireResolver):
         self._rebinding = rebinding
         self._books = Books(cache, rules, clock, metrics, journal)
         self._clock = clock
+        self._journal = journal
         self._collections: dict[bytes, Collection] = {}
         self._generations = count(1)
         self._followers = metrics.followers.cell()
@@ -131,9 +132,18 @@ class Forwarder(WireResolver):
         if not self._starts:
             self._turn_end = collection.started + TURN
             self._want_turn()
+        self._begin(collection)
+        return None if collection.abandoned else collection
+
+    def _begin(self, collection: Collection) -> None:
+        """Ask; a defect in that costs this collection and no other."""
         self._starts += 1
-        collection.begin(self._strategy.ask(question, collection))
-        return collection
+        try:
+            collection.begin(self._strategy.ask(collection.question, collection))
+        except Exception:  # noqa: BLE001
+            self._journal.failure("a collection has failed to begin")
+            if self._collections.get(collection.question.key) is collection:  # it has not ended
+                self._drop(collection, "")
 
     def _make_room(self) -> None:
         """Drop the oldest where one more has come than there may be."""
@@ -155,8 +165,7 @@ class Forwarder(WireResolver):
         while self._queue and self._starts < STARTS_PER_TURN and now < self._turn_end:
             collection = self._queue.popleft()
             if not collection.abandoned:
-                self._starts += 1
-                collection.begin(self._strategy.ask(collection.question, collection))
+                self._begin(collection)
                 now = self._clock.seconds()
 
     def _want_turn(self) -> None:
@@ -164,14 +173,17 @@ class Forwarder(WireResolver):
             self._turn = self._clock.callLater(0, self._take_turn)
 
     def _drop(self, collection: Collection, limit: str) -> None:
-        """End a collection to make room, without marks on anybody."""
+        """End a collection before its time, without marks on anybody."""
         if collection.abandoned:
             return
         del self._collections[collection.question.key]
         self._doom(collection.abandon(), limit)
 
     def _doom(self, waiting: list[Deferred[Entry]], limit: str) -> None:
-        """Note who shall wait no longer; they may ask again at once, so they hear of it later."""
+        """Note who shall wait no longer; they may ask again at once, so they hear of it later.
+
+        ``limit``: what they are counted under, empty for a defect, which is in the log.
+        """
         if waiting:
             self._doomed += [(follower, limit) for follower in waiting]
             self._want_turn()
@@ -182,7 +194,8 @@ class Forwarder(WireResolver):
         failure = self._failure()
         for follower, limit in doomed:
             if not follower.called:  # it may have gone away meanwhile
-                self._shed.cell(limit).value += 1
+                if limit:
+                    self._shed.cell(limit).value += 1
                 follower.callback(failure)
 
     def _ended(self, key: bytes) -> None:

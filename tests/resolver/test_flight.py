@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from twisted.internet.defer import CancelledError
@@ -18,6 +18,7 @@ from staggerdns.resolver.forwarder import (
     STARTS_PER_TURN,
     TURN,
 )
+from staggerdns.strategy.run import Run
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
 from tests.strategy.fakes import (
@@ -36,8 +37,9 @@ from tests.strategy.fakes import (
 )
 
 if TYPE_CHECKING:
-    from staggerdns.strategy.run import Listener, Run
+    from staggerdns.strategy.run import Listener
     from staggerdns.wire.question import Question
+    from tests.conftest import CriticalEvents
 
 
 def ede_of(client: Client) -> int:
@@ -465,6 +467,39 @@ def test_a_slow_start_delays_nobody_later(monkeypatch: pytest.MonkeyPatch) -> No
     many(stage, 1, 10)
     assert len(stage.launches) == 4
     stage.run()
+    stage.assert_nothing_left()
+
+
+@pytest.mark.parametrize("part", ["ask", "start"])
+def test_a_defect_costs_one(
+    monkeypatch: pytest.MonkeyPatch, critical_events: CriticalEvents, part: str
+) -> None:
+    """A collection that cannot begin gives its followers SERVFAIL; all others go on."""
+    stage = Stage(says_own(0, 40), says_own(1, 50))
+    real = getattr(stage.strategies.chosen if part == "ask" else Run, part)
+
+    def fail(subject: Any, *rest: Any) -> Any:
+        question = subject if part == "ask" else subject.question
+        if "bad" in str(question):
+            if part == "start":
+                real(subject)  # what was sent is given up
+            raise RuntimeError
+        return real(subject, *rest)
+
+    monkeypatch.setattr(stage.strategies.chosen if part == "ask" else Run, part, fail)
+    at_once = stage.ask(stage.question("bad.example"))
+    assert (at_once.at, at_once.rcode) == (0, SERVFAIL)
+    good = many(stage, STARTS_PER_TURN)
+    bad = [stage.ask(stage.question(f"bad{number // 2}.example")) for number in range(4)]
+    good += many(stage, STARTS_PER_TURN, 100)
+    stage.run()
+    assert {client.rcode for client in good} == {NOERROR}
+    assert {(client.at, client.rcode) for client in bad} == {(0, SERVFAIL)}
+    assert [event["log_failure"].type for event in critical_events.flush()] == [RuntimeError] * 3
+    assert stage.ask(stage.question("bad.example")).rcode == SERVFAIL, "it is tried anew"
+    assert len(critical_events.flush()) == 1
+    stage.run()
+    assert stage.metrics.shed._cells == {}
     stage.assert_nothing_left()
 
 
