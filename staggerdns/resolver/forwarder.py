@@ -4,10 +4,11 @@ A question that is being collected is never asked again meanwhile: newcomers joi
 (single flight, SPEC section 2). Each collection gets the next generation number, and a collection
 that has ended leaves nothing behind but its entry in the cache.
 
-Starting a collection is the dearest thing that a query can cause. So that answers which are there
-already need not wait behind it, only `STARTS_PER_TURN` begin at a time; the others queue for the
-reactor's next turns. Everything that can wait is bounded, and the oldest makes room for the newest:
-whoever asked first has given up first.
+Starting a collection is the dearest thing that a query can cause. So that answers which are
+there already need not wait behind it, in one turn of the reactor only `STARTS_PER_TURN` begin, or
+on a slow machine as many as `TURN` lasts for; the others queue for the next turns. Everything that
+can wait is bounded, and the oldest makes room for the newest: whoever asked first has given up
+first.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ MAX_FOLLOWERS = 1_000
 MAX_QUEUED = 2_000
 """Collections that wait for their turn; for one more, the oldest is dropped with SERVFAIL."""
 STARTS_PER_TURN = 16
+"""Collections that begin in one turn of the reactor, between two looks at its sockets."""
 TURN = 0.001
-"""Seconds within which no more than `STARTS_PER_TURN` collections begin unless they queue."""
+"""Seconds after the first of them from which on no more begin in this turn."""
 
 
 class Forwarder(WireResolver):
@@ -63,6 +65,7 @@ class Forwarder(WireResolver):
         self._rebinding = rebinding
         self._books = Books(cache, rules, clock, metrics, journal)
         self._clock = clock
+        self._journal = journal
         self._collections: dict[bytes, Collection] = {}
         self._generations = count(1)
         self._followers = metrics.followers.cell()
@@ -73,7 +76,7 @@ class Forwarder(WireResolver):
         self._turn: IDelayedCall | None = None
         self._doomed: list[tuple[Deferred[Entry], str]] = []
         self._turn_end = 0.0
-        self._starts = 0  # in this turn
+        self._starts = 0  # in this turn; if there are any, `_turn` will end it
         metrics.collections_queued.read_from(lambda: len(self._queue))
         metrics.collections.read_from(lambda: len(self._collections))
 
@@ -120,17 +123,27 @@ class Forwarder(WireResolver):
             question.screened = self._rebinding.screens(question.name)
         collection = Collection(question, next(self._generations), self._books, self._ended)
         self._collections[question.key] = collection
-        now = collection.started
-        if now >= self._turn_end:
-            self._turn_end = now + TURN
-            self._starts = 0
-        self._starts += 1
-        if self._starts <= STARTS_PER_TURN and not self._queue:
-            collection.begin(self._strategy.ask(question, collection))
-        else:
+        if self._queue or (
+            self._starts
+            and (self._starts >= STARTS_PER_TURN or collection.started >= self._turn_end)
+        ):
             self._queue.append(collection)
+            return collection
+        if not self._starts:
+            self._turn_end = collection.started + TURN
             self._want_turn()
-        return collection
+        self._begin(collection)
+        return None if collection.abandoned else collection
+
+    def _begin(self, collection: Collection) -> None:
+        """Ask; a defect in that costs this collection and no other."""
+        self._starts += 1
+        try:
+            collection.begin(self._strategy.ask(collection.question, collection))
+        except Exception:  # noqa: BLE001
+            self._journal.failure("a collection has failed to begin")
+            if self._collections.get(collection.question.key) is collection:  # it has not ended
+                self._drop(collection, "")
 
     def _make_room(self) -> None:
         """Drop the oldest where one more has come than there may be."""
@@ -142,27 +155,35 @@ class Forwarder(WireResolver):
     def _take_turn(self) -> None:
         """Begin as many collections as one turn may, the oldest first."""
         self._turn = None
+        self._starts = 0
         self._let_down()
-        for _ in range(min(STARTS_PER_TURN, len(self._queue))):
+        if not self._queue:
+            return
+        self._want_turn()
+        now = self._clock.seconds()
+        self._turn_end = now + TURN
+        while self._queue and self._starts < STARTS_PER_TURN and now < self._turn_end:
             collection = self._queue.popleft()
             if not collection.abandoned:
-                collection.begin(self._strategy.ask(collection.question, collection))
-        if self._queue:
-            self._want_turn()
+                self._begin(collection)
+                now = self._clock.seconds()
 
     def _want_turn(self) -> None:
         if self._turn is None:
             self._turn = self._clock.callLater(0, self._take_turn)
 
     def _drop(self, collection: Collection, limit: str) -> None:
-        """End a collection to make room, without marks on anybody."""
+        """End a collection before its time, without marks on anybody."""
         if collection.abandoned:
             return
         del self._collections[collection.question.key]
         self._doom(collection.abandon(), limit)
 
     def _doom(self, waiting: list[Deferred[Entry]], limit: str) -> None:
-        """Note who shall wait no longer; they may ask again at once, so they hear of it later."""
+        """Note who shall wait no longer; they may ask again at once, so they hear of it later.
+
+        ``limit``: what they are counted under, empty for a defect, which is in the log.
+        """
         if waiting:
             self._doomed += [(follower, limit) for follower in waiting]
             self._want_turn()
@@ -173,7 +194,8 @@ class Forwarder(WireResolver):
         failure = self._failure()
         for follower, limit in doomed:
             if not follower.called:  # it may have gone away meanwhile
-                self._shed.cell(limit).value += 1
+                if limit:
+                    self._shed.cell(limit).value += 1
                 follower.callback(failure)
 
     def _ended(self, key: bytes) -> None:

@@ -2,6 +2,8 @@
 
 A client is a network prefix: whoever has one address of it can have them all. IPv4 addresses
 stand for themselves by default, since a whole home is one /24; of IPv6 a site gets a /56 or so.
+Link-local addresses (RFC 4291 section 2.5.6) share their prefix with everybody on the same link, so
+each of them is a client; the same address on another link (RFC 4007) is another.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ MAX_REMEMBERED = 16_384
 """Addresses whose client is remembered; when full, the memory starts anew."""
 
 _MAPPED = bytes(10) + b"\xff\xff"  # IPv4 in IPv6, RFC 4291 section 2.5.5.2
+_LINK_LOCAL = 0xFE80 << 112, 0xFFC0 << 112  # network and mask
 
 Client = int
 """A client's number; those of IPv6 are negative."""
@@ -61,12 +64,15 @@ class Clients:
     def _look_up(self, host: str) -> Client | None:
         # Under a flood from forged sources this is done for each: `ipaddress` is too slow.
         if ":" in host:
-            packed = inet_pton(AF_INET6, host.partition("%")[0])
+            address, _, zone = host.partition("%")
+            packed = inet_pton(AF_INET6, address)
             if not packed.startswith(_MAPPED):
                 number = int.from_bytes(packed, "big")
                 for mask, network in self._exempt_6:
                     if number & mask == network:
                         return None
+                if number & _LINK_LOCAL[1] == _LINK_LOCAL[0]:
+                    return ~(int.from_bytes(zone.encode(), "big") << 128 | number)
                 return ~(number >> self._shift_6)
             packed = packed[12:]
         else:

@@ -3,13 +3,15 @@
 The file is read into one table of names, the reverse names of its addresses among them. The first
 question of each second looks at the file's state; when that has changed the file is read anew
 and the table replaced. A file that has vanished is an empty one; one that cannot be read, or is
-too long, leaves the table as it was. What is wrong is told of once, as long as it stays the same.
+too long, leaves the table as it was. What is wrong costs the address or name that it is in, and is
+told of once, as long as it stays the same.
 """
 
 from __future__ import annotations
 
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 from socket import AF_INET, AF_INET6, inet_pton
 
@@ -26,6 +28,10 @@ LOOK_EVERY = 1.0
 """Seconds from one look at the file to the next."""
 MAX_SIZE = 1_048_576
 """Bytes of a file that is read: nothing is answered meanwhile."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin UTF-8 with it
+_PLACEHOLDER = inet_pton(AF_INET, "127.0.1.1")
+"""What Debian gives the machine's own name to, when it is installed. It is of use on that machine
+only: it would send everybody else to himself."""
 _SHOWN = 100  # characters of a wrong line in the log
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
@@ -89,7 +95,8 @@ class Hosts:
     def _read(self, content: bytes) -> None:
         table = _Table()
         wrong = []
-        for number, line in enumerate(content.decode("ascii", "replace").split("\n"), 1):
+        text = content.removeprefix(_BYTE_ORDER_MARK).decode("ascii", "replace")
+        for number, line in enumerate(text.split("\n"), 1):
             fields = line.partition("#")[0].split()
             if fields and not table.add(fields):
                 wrong.append(f"{number}: {line}")
@@ -97,7 +104,7 @@ class Hosts:
         self._complaint = ""
         if wrong and wrong != self._wrong:
             self._journal.warn(
-                "{count} lines of {path} are skipped, the first is {line}",
+                "{count} lines of {path} are wrong, the first is {line}",
                 count=len(wrong),
                 path=str(self._path),
                 line=ascii(wrong[0][:_SHOWN]),
@@ -133,19 +140,23 @@ class _Table:
         self.above: set[bytes] = set()
 
     def add(self, fields: list[str]) -> bool:
-        """Take an address and its names; say whether they are what they should be."""
+        """Take an address and its names; say whether all are what they should be."""
         try:
             address = inet_pton(AF_INET6 if ":" in fields[0] else AF_INET, fields[0])
-            names = [_wire(text) for text in fields[1:]]
         except (OSError, ValueError):
             return False
-        if not names:
-            return False
+        names = []
+        for text in fields[1:]:
+            with suppress(ValueError):
+                names.append(_wire(text))
+        good = 1 < len(fields) == len(names) + 1
+        if not names or address == _PLACEHOLDER:
+            return good
         for name in names:
             self._host(name.lower()).addresses[address] = None
         reverse = self._host(_reverse(address))
         reverse.pointer = reverse.pointer or names[0]  # the canonical name is the first one
-        return True
+        return good
 
     def _host(self, name: bytes) -> _Host:
         """Return the record of a name, made and noted below all names above it if need be."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 from twisted.internet.defer import CancelledError
 
@@ -16,6 +18,7 @@ from staggerdns.resolver.forwarder import (
     STARTS_PER_TURN,
     TURN,
 )
+from staggerdns.strategy.run import Run
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
 from tests.strategy.fakes import (
@@ -32,6 +35,11 @@ from tests.strategy.fakes import (
     says,
     says_own,
 )
+
+if TYPE_CHECKING:
+    from staggerdns.strategy.run import Listener
+    from staggerdns.wire.question import Question
+    from tests.conftest import CriticalEvents
 
 
 def ede_of(client: Client) -> int:
@@ -366,6 +374,7 @@ def test_a_refresh_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     stage.run_to(61_000)
     assert stage.ask().addresses == [own(0)]
     assert shed(stage, "collections") == 0
+    stage.run()
     stage.assert_nothing_left()
 
 
@@ -391,15 +400,106 @@ def test_a_turn() -> None:
 
 
 def test_turns_are_apart() -> None:
-    """Only what comes within `TURN` counts: a steady load never queues."""
+    """What the reactor brings in turns of their own never queues, however fast they follow."""
     stage = Stage(says_own(0, 40))
     for turn in range(5):
-        stage.run_to(turn * TURN * 1000)
+        stage.run_to(0)  # the reactor's next turn, at the same time
         many(stage, STARTS_PER_TURN, turn * STARTS_PER_TURN)
         assert len(stage.launches) == (turn + 1) * STARTS_PER_TURN
     many(stage, 1, 1000)
     assert len(stage.launches) == 5 * STARTS_PER_TURN
     stage.run()
+    stage.assert_nothing_left()
+
+
+def slowly(stage: Stage, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have each start take so much time of the clock."""
+    ask = stage.strategies.chosen.ask
+
+    def ask_slowly(question: Question, listener: Listener) -> Run:
+        stage.clock.rightNow += seconds
+        return ask(question, listener)
+
+    monkeypatch.setattr(stage.strategies.chosen, "ask", ask_slowly)
+
+
+def a_turn_later(stage: Stage) -> None:
+    """End the reactor's turn, and let the next one do what is due."""
+    (call,) = [call for call in stage.clock.calls if call.getTime() <= stage.clock.seconds()]
+    stage.clock.calls.remove(call)
+    call.called = 1
+    call.func(*call.args, **call.kw)
+
+
+@pytest.mark.parametrize(
+    ("takes", "begun"),
+    [
+        (0.0, [16, 32, 48]),
+        (TURN / 16.5, [16, 32, 48]),
+        (TURN / 3.5, [4, 8, 12]),
+        (0.0005, [2, 4, 6]),
+        (0.01, [1, 2, 3]),
+    ],
+)
+def test_slow_starts(monkeypatch: pytest.MonkeyPatch, takes: float, begun: list[int]) -> None:
+    """Where a start is dear no more begin in a turn than `TURN` lasts for, but at least one."""
+    stage = Stage(SILENT)
+    slowly(stage, monkeypatch, takes)
+    many(stage, 50)
+    assert len(stage.launches) == begun[0]
+    for count in begun[1:]:
+        a_turn_later(stage)
+        assert len(stage.launches) == count
+        many(stage, 1, 100 * count)  # newcomers of the same turn stand behind those that wait
+        assert len(stage.launches) == count
+    stage.forwarder.close()
+    stage.assert_nothing_left()
+
+
+def test_a_slow_start_delays_nobody_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the queue is empty and its turn over, the next name begins at once again."""
+    stage = Stage(says_own(0, 40))
+    slowly(stage, monkeypatch, 2 * TURN)
+    many(stage, 3)
+    assert len(stage.launches) == 1
+    stage.run()
+    assert len(stage.launches) == 3
+    many(stage, 1, 10)
+    assert len(stage.launches) == 4
+    stage.run()
+    stage.assert_nothing_left()
+
+
+@pytest.mark.parametrize("part", ["ask", "start"])
+def test_a_defect_costs_one(
+    monkeypatch: pytest.MonkeyPatch, critical_events: CriticalEvents, part: str
+) -> None:
+    """A collection that cannot begin gives its followers SERVFAIL; all others go on."""
+    stage = Stage(says_own(0, 40), says_own(1, 50))
+    real = getattr(stage.strategies.chosen if part == "ask" else Run, part)
+
+    def fail(subject: Any, *rest: Any) -> Any:
+        question = subject if part == "ask" else subject.question
+        if "bad" in str(question):
+            if part == "start":
+                real(subject)  # what was sent is given up
+            raise RuntimeError
+        return real(subject, *rest)
+
+    monkeypatch.setattr(stage.strategies.chosen if part == "ask" else Run, part, fail)
+    at_once = stage.ask(stage.question("bad.example"))
+    assert (at_once.at, at_once.rcode) == (0, SERVFAIL)
+    good = many(stage, STARTS_PER_TURN)
+    bad = [stage.ask(stage.question(f"bad{number // 2}.example")) for number in range(4)]
+    good += many(stage, STARTS_PER_TURN, 100)
+    stage.run()
+    assert {client.rcode for client in good} == {NOERROR}
+    assert {(client.at, client.rcode) for client in bad} == {(0, SERVFAIL)}
+    assert [event["log_failure"].type for event in critical_events.flush()] == [RuntimeError] * 3
+    assert stage.ask(stage.question("bad.example")).rcode == SERVFAIL, "it is tried anew"
+    assert len(critical_events.flush()) == 1
+    stage.run()
+    assert stage.metrics.shed._cells == {}
     stage.assert_nothing_left()
 
 

@@ -16,7 +16,6 @@ from staggerdns.server.clients import MAX_REMEMBERED, ClientRules, Clients
         ("2001:db8::1", "2001:db8:0:ff:ffff:ffff:ffff:ffff", True),
         ("2001:db8::1", "2001:db8:0:100::1", False),
         ("192.0.2.1", "::ffff:192.0.2.1", True),
-        ("fe80::1%eth0", "fe80::2%eth1", True),
         ("0.0.0.1", "::1:0:0:0:0", False),
     ],
 )
@@ -24,6 +23,32 @@ def test_prefixes(one: str, other: str, same: bool) -> None:
     """By default an IPv4 address is one client, an IPv6 /56 is, and the families are apart."""
     clients = Clients(ClientRules())
     assert (clients.find(one) == clients.find(other)) is same
+
+
+@pytest.mark.parametrize("prefix", [16, 56, 128])
+def test_link_local(prefix: int) -> None:
+    """Neighbours on a link are one client each, whatever the prefix, and links are apart."""
+    clients = Clients(ClientRules(ipv6_prefix=prefix))
+    hosts = ["fe80::1", "fe80::2", "fe80::1%eth0", "fe80::2%eth0", "fe80::1%eth1", "fe80::1%2"]
+    hosts += ["fe80::", "febf:ffff::1", "febf:ffff::2", "2001:db8::1", "fe7f::1", "fec0::1"]
+    found = [clients.find(host) for host in hosts]
+    assert len(set(found)) == len(hosts)
+    assert found == [Clients(ClientRules(ipv6_prefix=prefix)).find(host) for host in hosts]
+    assert clients.find("fe80:0::1%eth0") == clients.find("fe80::1%eth0")
+
+
+def test_next_to_link_local() -> None:
+    """The networks right below and above are sites like all others."""
+    clients = Clients(ClientRules())
+    for network in ("fe7f:ffff:ffff:ff00", "fec0:0:0:0"):
+        assert clients.find(f"{network}::1") == clients.find(f"{network}::2")
+
+
+def test_link_local_can_be_exempt() -> None:
+    """A list that has the link-local network lets it be, with and without a zone."""
+    clients = Clients(ClientRules(exempt=[Network("fe80::/10")]))
+    assert clients.find("fe80::1") is None
+    assert clients.find("fe80::1%eth0") is None
 
 
 @pytest.mark.parametrize(
