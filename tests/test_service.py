@@ -173,7 +173,7 @@ async def test_thresholds_come_from_the_configuration(server: ScriptedUpstream) 
 @pytest_twisted.ensureDeferred
 async def test_statistics_are_the_metrics(server: ScriptedUpstream) -> None:
     """A snapshot of the chain has the numbers of the page, and the log has it at the end."""
-    server.behaviour = b.answers("203.0.113.1", after=0.02)
+    server.behaviour = b.answers("203.0.113.1", after=0.005)
     with ScriptedUpstream(GOOD) as other:
         more = f"', '{other.endpoint}"
         async with running(f"{server.endpoint}{more}", ", strategy: racing") as house:
