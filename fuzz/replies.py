@@ -1,7 +1,9 @@
 """Messages from upstreams: whatever is accepted reaches clients whole, and says the same.
 
 The first octet chooses the question. With its highest bit the rest is the message without its
-ID; else the question stands in its place already, so that mutations get past it.
+ID; else the question stands in its place already, so that mutations get past it. The other bits
+choose what the upstream did before, and does with TCP, when a real `Upstream` gets the message:
+every query comes to its end after a few repeats, and nothing is held against EDNS for ever.
 """
 
 from __future__ import annotations
@@ -11,9 +13,19 @@ from ipaddress import ip_address
 
 import dns.flags
 import dns.name
+from twisted.internet.task import Clock
 
 from fuzz import reading
-from staggerdns.upstream.exchange import mismatch
+from staggerdns.journal import Journal
+from staggerdns.metrics import Metrics
+from staggerdns.upstream.address import parse_upstream
+from staggerdns.upstream.budget import BudgetRules
+from staggerdns.upstream.datagram import DatagramTransport
+from staggerdns.upstream.edns import MEMORY
+from staggerdns.upstream.exchange import Exchange, mismatch
+from staggerdns.upstream.health import HealthRules
+from staggerdns.upstream.stream import StreamTransport
+from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Answer, Pool, read_pool
 from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MIN_UDP_SIZE, Type, WireError
 from staggerdns.wire.pool import cap, merge, without_private
@@ -37,6 +49,14 @@ _ASKED = [
 QUESTIONS = tuple(make_question(NAME, rdtype, do=do).key for rdtype, do in _ASKED)
 MOST = 8
 """Addresses of a pool here."""
+SILENT_BEFORE, NO_TCP, LOWER_CASE, COOKIE_BEFORE = 0x40, 0x20, 0x10, 0x08
+MOST_SENT = 4
+"""Messages of one query: over UDP, twice for what the upstream does not cope with, over TCP."""
+_COOKIE = bytes((0, 0, 0x29, 4, 0xD0, 0, 0, 0, 0, 0, 20, 0, 10, 0, 16)) + b"!!!!!!!!severals"
+_HEALTH = HealthRules(
+    degraded_after=3, unhealthy_after=5, open_for=30, max_open_for=600, heal_after=2
+)
+_BUDGET = BudgetRules(max_inflight=1000, queries_per_second=0, burst=1)
 _TTL = 0x3F3F3F3F  # legal, and an unlikely thing to be left in place
 
 
@@ -50,6 +70,7 @@ def check(data: bytes) -> None:
         message = message[:HEADER_SIZE] + asked.section + message[HEADER_SIZE:]
     if mismatch(message, asked):
         return
+    _check_asked(asked, message, data[0])
     try:
         verdict, answer = judge(message, asked)
     except WireError:
@@ -68,6 +89,60 @@ def check(data: bytes) -> None:
         _check_public(public.addresses)
     if isinstance(answer, Pool):
         _check_pool(asked, message, answer)
+
+
+class _Wires(DatagramTransport, StreamTransport):
+    """UDP or TCP to nowhere, which knows how often what went there."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def send(self, exchange: Exchange) -> None:
+        """Note it."""
+        self.sent += 1
+
+
+def _check_asked(asked: Question, message: bytes, ways: int) -> None:
+    """Have an upstream reply with ``message`` to a few queries, in its or in their letters."""
+    clock, udp, tcp = Clock(), _Wires(), _Wires()
+    upstream = Upstream(
+        parse_upstream("192.0.2.1"),
+        reactor=None,  # type: ignore[arg-type]
+        readers=None,  # type: ignore[arg-type]
+        clock=clock,
+        rng=lambda count: b"!" * count,  # all letters are capitals, and so is the cookie
+        timeout=1,
+        alpha=1,
+        case=True,
+        cookies=True,
+        health=_HEALTH,
+        budget=_BUDGET,
+        metrics=Metrics(),
+        journal=Journal("error"),
+    )
+    upstream._transport, upstream._stream = udp, tcp  # noqa: SLF001
+    for _ in range(3 if ways & SILENT_BEFORE else 0):
+        upstream.ask(asked, "active").expire()
+    if ways & COOKIE_BEFORE:
+        good = b"\0\0\x81\x80\0\1\0\0\0\0\0\1" + asked.section.upper() + _COOKIE
+        upstream.ask(asked, "active").reply(good, final=True)
+    end = HEADER_SIZE + len(asked.section)
+    for _ in range(4):
+        udp.sent = tcp.sent = 0
+        exchange = upstream.ask(asked, "active")
+        reply = message
+        while not exchange.called:
+            assert udp.sent + tcp.sent <= MOST_SENT
+            if tcp.sent and ways & NO_TCP:
+                exchange.error("closed")
+                break
+            if message[4:6] == b"\0\1" and not ways & LOWER_CASE:
+                sent = exchange.query[HEADER_SIZE - 2 : end - 2]
+                reply = message[:HEADER_SIZE] + sent + message[end:]
+            exchange.reply(reply, final=bool(tcp.sent))
+    assert not upstream._inflight  # noqa: SLF001
+    clock.advance(MEMORY)
+    assert upstream.dialect.compose(asked, clock.seconds())[HEADER_SIZE - 3], "no EDNS any more"
 
 
 def _check_pool(asked: Question, message: bytes, pool: Pool) -> None:

@@ -8,17 +8,39 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import fuzz
+from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.verdict import judge
+
+if TYPE_CHECKING:
+    from staggerdns.upstream.exchange import Exchange
 
 ROOT = Path(fuzz.__path__[0])
 CORPUS = {directory.name: sorted(directory.iterdir()) for directory in (ROOT / "corpus").iterdir()}
 RUNS = {"queries": 40_000, "replies": 10_000, "settings": 2_000}
 """Executions of the short run, a second or two each."""
+
+
+class NeverContent(Upstream):
+    """Has every query repeated, again and again."""
+
+    def asks_again(self, exchange: Exchange, message: bytes, *, over_stream: bool) -> bool:
+        """Repeat it."""
+        self.ask_over_stream(exchange, "case")
+        return True
+
+
+class Forgetful(Upstream):
+    """Drops what it should repeat."""
+
+    def ask_over_stream(self, exchange: Exchange, reason: str) -> None:
+        """End the exchange and tell nobody."""
+        exchange.called = True
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -47,6 +69,8 @@ def test_the_corpus_is_small() -> None:
         ("replies", "judge", lambda message, asked: judge(message[:-1] + b"\0", asked)),
         ("replies", "render", lambda query, *rest: query.message),
         ("replies", "without_private", lambda answer: answer),
+        ("replies", "Upstream", NeverContent),
+        ("replies", "Upstream", Forgetful),
         ("settings", "parse_config", lambda text: 1 / 0),
         ("settings", "parse_upstream", lambda text: None),
     ],
