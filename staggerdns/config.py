@@ -20,6 +20,7 @@ from staggerdns.server.access import Network
 from staggerdns.settings import PROFILES, Config, Seconds, SecondsOrAuto, Upstream
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_endpoint, parse_upstream
+from staggerdns.upstream.tls import Authorities
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")
@@ -109,6 +110,7 @@ def _show(value: object) -> str:
 def _check(config: Config) -> None:
     """Check what no single value shows."""
     _check_list("upstream.servers", config.upstream.servers)
+    _check_bootstrap(config.upstream)
     _check_list("server.listen", config.server.listen)
     cache = config.cache
     if cache.max_ttl and cache.min_ttl > cache.max_ttl:
@@ -123,6 +125,18 @@ def _check(config: Config) -> None:
     _check_choice("upstream.profile", config.upstream.profile, tuple(PROFILES))
     _check_bounds(config.upstream)
     _check_choice("log.level", config.log.level, LEVELS)
+
+
+def _check_bootstrap(upstream: Upstream) -> None:
+    """Check what makes upstreams with names and certificates work."""
+    _check_list("upstream.bootstrap", upstream.bootstrap)
+    for index, resolver in enumerate(upstream.bootstrap):
+        if resolver.named:
+            raise ConfigError(f"upstream.bootstrap[{index}]: expected an address, got {resolver}")
+    try:
+        Authorities(upstream.tls_ca)
+    except ValueError as error:
+        raise ConfigError(f"upstream.tls_ca: {error}") from None
 
 
 def _check_bounds(upstream: Upstream) -> None:

@@ -302,6 +302,21 @@ class Metrics(Collector):
         self.upstream_truncated = Counter(
             "staggerdns_upstream_truncated", "Replies over UDP asked again over TCP", "upstream"
         )
+        self.upstream_connections = Gauge(
+            "staggerdns_upstream_connections", "Open connections to an upstream", "upstream"
+        )
+        self.upstream_connects = Counter(
+            "staggerdns_upstream_connects", "Connections made, or why not", "upstream", "result"
+        )
+        self.upstream_repeated = Counter(
+            "staggerdns_upstream_repeated", "Queries of lost connections, sent again", "upstream"
+        )
+        self.upstream_http_errors = Counter(
+            "staggerdns_upstream_http_errors", "HTTP errors", "upstream", "status"
+        )
+        self.bootstrap_lookups = Counter(
+            "staggerdns_bootstrap_lookups", "Lookups of names of upstreams", "outcome"
+        )
         self.cache_entries = Gauge("staggerdns_cache_entries", "Answers in the cache")
         self.cache_evictions = Counter("staggerdns_cache_evictions", "Answers dropped to make room")
         self.sorts = Counter("staggerdns_sorts", "Sorts started, by cause", "trigger")

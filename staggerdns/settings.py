@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from staggerdns.server.access import Network
-from staggerdns.upstream.address import Endpoint, UpstreamAddress
+from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_upstream
 
 _ALLOWED_BY_DEFAULT = (
     "127.0.0.0/8",
@@ -118,6 +118,8 @@ class Upstream(_Section, frozen=True, kw_only=True):
     """``upstream``: whom to ask and how."""
 
     servers: tuple[UpstreamAddress, ...]
+    bootstrap: tuple[UpstreamAddress, ...] = tuple(map(parse_upstream, ("1.1.1.1", "8.8.8.8")))
+    tls_ca: str | None = None
     strategy: str = "parallel"
     profile: str = "balanced"
     timeout: Seconds = Seconds(3)

@@ -31,6 +31,7 @@ from staggerdns.strategy.adaptive import RacingNumbers, SequentialNumbers
 from staggerdns.strategy.parallel import Pace
 from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.health import HealthRules
+from tests.harness.certificates import Office
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,6 +154,8 @@ OTHERS = {
     "server.listen",
     "server.allow",
     "upstream.servers",
+    "upstream.bootstrap",
+    "upstream.tls_ca",
     "upstream.strategy",
     "upstream.profile",
     "upstream.adaptive.ewma_alpha",
@@ -178,6 +181,8 @@ def test_defaults() -> None:
     ]  # fmt: skip
     assert config.server.tcp_idle_timeout == 10.0
     assert config.server.tcp_max_connections == 256
+    assert list(map(str, config.upstream.bootstrap)) == ["1.1.1.1:53", "8.8.8.8:53"]
+    assert config.upstream.tls_ca is None
     assert config.upstream.strategy == "parallel"
     assert config.upstream.timeout == 3.0
     numbers = config.upstream.parallel
@@ -516,6 +521,15 @@ def test_thresholds_in_their_order() -> None:
         ("[::1]", "[::1]:53", "udp", "::1", 53),
         ("[::1]:53", "[::1]:53", "udp", "::1", 53),
         ("2001:DB8:0:0::1", "[2001:db8::1]:53", "udp", "2001:db8::1", 53),
+        ("tcp://dns.example", "tcp://dns.example:53", "tcp", "dns.example", 53),
+        ("tls://1.1.1.1", "tls://1.1.1.1:853", "tls", "1.1.1.1", 853),
+        ("tls://[::1]", "tls://[::1]:853", "tls", "::1", 853),
+        ("tls://Dns.Example.:53", "tls://dns.example:53", "tls", "dns.example", 53),
+        ("tls://1.1.1.1#A.example.", "tls://1.1.1.1:853#a.example", "tls", "1.1.1.1", 853),
+        ("https://a.example/d", "https://a.example:443/d", "https", "a.example", 443),
+        ("https://[::1]:4/", "https://[::1]:4/", "https", "::1", 4),
+        ("https://a.example/d{?dns}", "https://a.example:443/d{?dns}", "https", "a.example", 443),
+        ("https://1.1.1.1/d#a.b", "https://1.1.1.1:443/d#a.b", "https", "1.1.1.1", 443),
     ],
 )
 def test_upstreams(text: str, shown: str, transport: str, host: str, port: int) -> None:
@@ -524,6 +538,65 @@ def test_upstreams(text: str, shown: str, transport: str, host: str, port: int) 
     assert str(upstream) == shown
     assert upstream.transport == transport
     assert (upstream.endpoint.host, upstream.endpoint.port) == (host, port)
+
+
+PIN = "A" * 43 + "="
+
+
+@pytest.mark.parametrize(
+    ("text", "auth_name", "path", "get", "pins"),
+    [
+        ("tls://192.0.2.1", "192.0.2.1", "", False, 0),
+        ("tls://192.0.2.1#dns.example", "dns.example", "", False, 0),
+        ("tls://dns.example", "dns.example", "", False, 0),
+        ("tls://dns.example#other.example", "other.example", "", False, 0),
+        (f"tls://192.0.2.1;pin-sha256={PIN}", "", "", False, 1),
+        (
+            f"tls://[::1]:5{';pin-sha256=' + PIN}{';pin-sha256=' + 'B' * 42 + 'A='}",
+            "",
+            "",
+            False,
+            2,
+        ),
+        (f"tls://192.0.2.1#a.example;pin-sha256={PIN}", "a.example", "", False, 1),
+        (f"tls://dns.example;pin-sha256={PIN}", "dns.example", "", False, 1),
+        (f"https://192.0.2.1/d;pin-sha256={PIN}", "", "/d", False, 1),
+        ("https://dns.example/dns-query", "dns.example", "/dns-query", False, 0),
+        ("https://192.0.2.1/a/b{?dns}#a.b", "a.b", "/a/b", True, 0),
+    ],
+)
+def test_who_an_upstream_must_be(
+    text: str, auth_name: str, path: str, get: bool, pins: int
+) -> None:
+    """Whose certificate counts, which keys, and where a DoH query goes."""
+    (upstream,) = read("upstream.servers", f"['{text}']")
+    assert (upstream.auth_name, upstream.path, upstream.get) == (auth_name, path, get)
+    assert len(upstream.pins) == pins
+    assert all(len(pin) == 32 for pin in upstream.pins)
+
+
+def test_bootstrap() -> None:
+    """Names are resolved by upstreams that have addresses, over any transport."""
+    found = read("upstream.bootstrap", "[192.0.2.1, 'tls://192.0.2.2#dns.example']")
+    assert list(map(str, found)) == ["192.0.2.1:53", "tls://192.0.2.2:853#dns.example"]
+    message = error("upstream.bootstrap", "[192.0.2.1, 'tls://dns.example']")
+    assert message.startswith("upstream.bootstrap[1]: expected an address")
+    assert error("upstream.bootstrap", "['::1', '::1']").startswith("upstream.bootstrap[1]: ")
+    for wrong in ("[]", "192.0.2.1", "null", "[x.example]"):
+        error("upstream.bootstrap", wrong)
+
+
+def test_authorities(tmp_path: Path) -> None:
+    """``tls_ca`` names a PEM file; one that is missing, or holds no certificate, is an error."""
+    ca = Office(tmp_path).ca
+    assert read("upstream.tls_ca", str(ca)) == str(ca)
+    assert "cannot be read" in error("upstream.tls_ca", str(tmp_path / "none.pem"))
+    (tmp_path / "empty.pem").write_text("nothing\n")
+    assert "PEM" in error("upstream.tls_ca", str(tmp_path / "empty.pem"))
+    broken = ca.read_text().replace("A", "!")
+    (tmp_path / "broken.pem").write_text(broken)
+    assert "PEM" in error("upstream.tls_ca", str(tmp_path / "broken.pem"))
+    error("upstream.tls_ca", "5")
 
 
 @pytest.mark.parametrize(
@@ -545,8 +618,34 @@ def test_upstreams(text: str, shown: str, transport: str, host: str, port: int) 
         "[::1]:65536",
         "fe80::1%eth0",
         "[]:53",
-        "tls://1.1.1.1",
-        "https://dns.google/dns-query",
+        "udp://dns.example",
+        "tls://",
+        "tls://1.1.1",
+        "tls://dns.example:0",
+        "tls://dns.example:65536",
+        "tls://-dns.example",
+        "tls://dns..example",
+        "tls://" + "a" * 64,
+        "tls://" + "a." * 126 + "aa",
+        "tls://dns.example/path",
+        "tls://dns.ex\u00e4mple",
+        "tls://1.1.1.1#",
+        "tls://1.1.1.1#1.1.1.1",
+        "tls://1.1.1.1#a b",
+        "tls://fe80::1%eth0",
+        "tls://1.1.1.1;pin-sha256=",
+        "tls://1.1.1.1;pin-sha256=AAAA",
+        "tls://1.1.1.1;pin-sha256=" + "A" * 43,
+        "tls://1.1.1.1;pin-sha256=" + "A" * 42 + "!=",
+        "tls://1.1.1.1;pin-sha1=" + "A" * 43 + "=",
+        "tcp://1.1.1.1#dns.example",
+        "1.1.1.1#dns.example",
+        "https://dns.google",
+        "https://dns.google/d?x=y",
+        "https://dns.google/a b",
+        "https://dns.google/{dns}",
+        "http://dns.google/dns-query",
+        "quic://1.1.1.1",
         "TCP://1.1.1.1",
         "tcp:1.1.1.1",
         "tcp://",
@@ -577,6 +676,8 @@ def test_upstreams_are_text(text: str) -> None:
         ["192.0.2.1", "udp://192.0.2.1:53"],
         ["::1", "[0:0::1]:53"],
         ["tcp://192.0.2.1", "tcp://192.0.2.1:53"],
+        ["tls://dns.example", "tls://DNS.example.:853"],
+        ["https://192.0.2.1/d", "https://192.0.2.1:443/d"],
     ],
 )
 def test_an_upstream_twice(pair: list[str]) -> None:
@@ -686,7 +787,6 @@ def test_unknown_keys(text: str, path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "upstream.bootstrap",
         "upstream.parallel.extra",
         "upstream.racing.extra",
         "upstream.sequential.extra",

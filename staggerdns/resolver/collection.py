@@ -182,7 +182,7 @@ class Collection:
 
 def _ede(reasons: list[str]) -> Ede:
     """Say why nobody answered (RFC 8914 sections 4.23 and 4.24)."""
-    network = {"connection refused", "unreachable", "closed"}
+    network = {"connection refused", "unreachable", "closed", "certificate", "tls", "no address"}
     if reasons and all(reason in network for reason in reasons):
         return Ede.NETWORK_ERROR
     if "timeout" in reasons or "refused" in reasons:

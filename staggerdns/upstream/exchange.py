@@ -72,6 +72,9 @@ class Exchange(Deferred[Outcome]):
     ``query``: the message without its ID, ready to send. Cancel it to give up without a mark.
     """
 
+    repeated = False
+    """Whether the query was sent once more because its connection was lost."""
+
     def __init__(
         self, upstream: Upstream, question: Question, query: bytes, tier: str, started: float
     ) -> None:
@@ -108,9 +111,14 @@ class Exchange(Deferred[Outcome]):
         )
 
     def error(self, reason: str) -> None:
-        """Take a network error: ``connection refused``, ``unreachable``, ``closed``, `LOCAL`."""
+        """Take a network error: ``connection refused``, ``unreachable``, ``closed``, `LOCAL` ..."""
         if not self.called:
             self._end(Verdict.NETWORK_ERROR, None, reason)
+
+    def failure(self, reason: str) -> None:
+        """Take a reply that holds no DNS message, like an HTTP error."""
+        if not self.called:
+            self._end(Verdict.FAILURE, None, reason)
 
     def expire(self) -> None:
         """End the exchange because its time is up."""

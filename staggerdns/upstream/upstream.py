@@ -21,11 +21,15 @@ from staggerdns.upstream.exchange import LOCAL, Exchange, Outcome
 from staggerdns.upstream.health import Credit, Health, HealthRules, State, Uplink
 from staggerdns.upstream.latency import Latency
 from staggerdns.upstream.readers import Readers
-from staggerdns.upstream.stream import StreamTransport
+from staggerdns.upstream.report import StreamReport
+from staggerdns.upstream.stream import Resolve, StreamTransport
+from staggerdns.upstream.tls import Authorities
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
 
+LONGEST_PAUSE = 300.0
+"""Seconds that an upstream may have itself left alone by Retry-After."""
 _HEALTHY, _, _UNHEALTHY = State
 
 
@@ -33,7 +37,8 @@ class Upstream:
     """A resolver that we forward to.
 
     ``address``: where it is. ``readers`` watch its UDP sockets. ``timeout``: seconds for opening a
-    TCP connection. ``rng``: returns that many random bytes, unpredictable in production.
+    connection. ``rng``: returns that many random bytes, unpredictable in production. ``resolve``
+    finds the addresses of a host name, ``authorities`` may certify the upstream.
     """
 
     def __init__(
@@ -50,6 +55,8 @@ class Upstream:
         budget: BudgetRules,
         metrics: Metrics,
         journal: Journal,
+        resolve: Resolve | None = None,
+        authorities: Authorities | None = None,
     ) -> None:
         self.name = str(address)
         self.latency = Latency(alpha)
@@ -64,7 +71,16 @@ class Upstream:
         self._distributions: dict[tuple[str, Verdict], Distribution] = {}
         self._truncated = metrics.upstream_truncated.cell(self.name)
         entropy = Entropy(rng)
-        self._stream = StreamTransport(reactor, address.endpoint, entropy, self._reject, timeout)
+        self._stream = StreamTransport(
+            reactor,
+            clock,
+            address,
+            entropy,
+            StreamReport(self.name, metrics, journal, self._reject, self._wait),
+            timeout=timeout,
+            resolve=resolve,
+            authorities=authorities,
+        )
         self._transport: DatagramTransport | StreamTransport = self._stream
         if address.transport == "udp":
             self._transport = DatagramTransport(readers, address.endpoint, entropy, self._reject)
@@ -196,6 +212,10 @@ class Upstream:
             state=state.name.lower(),
             because=f" ({reason})" if reason else "",
         )
+
+    def _wait(self, seconds: float) -> None:
+        """Leave the upstream alone for as long as it asks, within reason."""
+        self._budget.pause(self._clock.seconds(), min(seconds, LONGEST_PAUSE))
 
     def _reject(self, reason: str) -> None:
         self._metrics.upstream_rejected.cell(self.name, reason).value += 1

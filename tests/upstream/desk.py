@@ -16,16 +16,19 @@ from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.readers import Readers
+from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.question import Question, make_question
 from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, A, name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from twisted.internet.interfaces import IReactorTime
 
     from staggerdns.upstream.exchange import Exchange, Outcome
+    from staggerdns.upstream.stream import Resolve
     from tests.harness.ports import Endpoint
 
 reactor: Any = _reactor
@@ -38,10 +41,13 @@ class Desk:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        endpoint: Endpoint | str,
         scheme: str = "",
         rng: Callable[[int], bytes] = os.urandom,
         clock: IReactorTime = reactor,
+        timeout: float = DEADLINE,
+        ca: Path | None = None,
+        resolve: Resolve | None = None,
     ) -> None:
         self.metrics = Metrics()
         self._readers = Readers(reactor, Journal())
@@ -51,12 +57,14 @@ class Desk:
             readers=self._readers,
             clock=clock,
             rng=rng,
-            timeout=DEADLINE,
+            timeout=timeout,
             alpha=ALPHA,
             health=HEALTH,
             budget=BUDGET,
             metrics=self.metrics,
             journal=Journal(),
+            resolve=resolve,
+            authorities=None if ca is None else Authorities(str(ca)),
         )
 
     @property
@@ -95,6 +103,16 @@ class Desk:
         late.cancel()
         return outcome
 
+    def connects(self) -> dict[str, int]:
+        """How many connections were made, and not made, by kind and reason."""
+        cells = self.metrics.upstream_connects._cells
+        return {result: cell.value for (_, result), cell in cells.items()}
+
+    @property
+    def repeated(self) -> int:
+        """How many queries were sent once more."""
+        return self.metrics.upstream_repeated.cell(self.upstream.name).value
+
     def rejected(self) -> dict[str, int]:
         """How many messages were not accepted, by reason."""
         cells = self.metrics.upstream_rejected._cells
@@ -103,13 +121,14 @@ class Desk:
 
 @contextlib.contextmanager
 def desk(
-    endpoint: Endpoint,
+    endpoint: Endpoint | str,
     scheme: str = "",
     rng: Callable[[int], bytes] = os.urandom,
     clock: IReactorTime = reactor,
+    **more: Any,
 ) -> Iterator[Desk]:
     """Make a desk and close its upstream; nothing may be left of it then."""
-    made = Desk(endpoint, scheme, rng, clock)
+    made = Desk(endpoint, scheme, rng, clock, **more)
     try:
         yield made
     finally:
@@ -132,6 +151,7 @@ async def no_connections() -> None:
         found = [*reactor.getReaders(), *reactor.getWriters()]
         return not any(isinstance(item, Client) for item in found)
 
+    await pause(0.001)  # an aborted connection ends in the next round of the reactor
     await until(over)
 
 

@@ -301,4 +301,4 @@ async def test_truncated_over_tcp(server: ScriptedUpstream, transport: str) -> N
     with desk(server.endpoint, transport) as asked:
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, "truncated")
-        await no_connections()
+    await no_connections()
