@@ -1,0 +1,124 @@
+"""EDNS options towards upstreams, and the age of replies."""
+
+from __future__ import annotations
+
+import struct
+
+import dns.edns
+import dns.message
+import dns.rrset
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from staggerdns.wire.constants import MAX_TTL
+from staggerdns.wire.edns import KEEPALIVE_WANTED, PADDING_BLOCK, aged, keepalive, with_options
+from staggerdns.wire.names import from_labels
+from staggerdns.wire.question import Question, make_question
+
+COOKIE = dns.edns.OptionType.COOKIE
+KEEPALIVE = dns.edns.OptionType.make(11)
+PADDING = dns.edns.OptionType.PADDING
+
+
+def named(length: int) -> Question:
+    """A question whose name has ``length`` octets."""
+    labels = []
+    left = length - 1
+    while left > 1:
+        size = min(left - 1, 63)
+        size -= left - 1 - size == 1  # a label needs an octet of its own
+        labels.append(b"a" * size)
+        left -= size + 1
+    return make_question(from_labels(labels), 1)
+
+
+def reply(question: Question, *options: dns.edns.Option, ttl: int = 300) -> bytes:
+    """A reply with an address, an SOA record and an OPT record."""
+    query = dns.message.from_wire(b"\0\0" + question.upstream_query())
+    made = dns.message.make_response(query)
+    name = query.question[0].name
+    made.answer.append(dns.rrset.from_text(name, ttl, "IN", "A", "203.0.113.1"))
+    made.authority.append(dns.rrset.from_text("example.", 60, "IN", "SOA", "a. b. 1 2 3 4 5"))
+    made.use_edns(0, options=list(options))
+    return made.to_wire()
+
+
+@pytest.mark.parametrize("length", [5, 80, 93, 94, 95, 200, 255])
+@pytest.mark.parametrize("options", [b"", KEEPALIVE_WANTED])
+def test_padded_queries_are_whole_blocks(length: int, options: bytes) -> None:
+    """A padded query is a multiple of 128 octets, its ID included (RFC 8467 section 4.1)."""
+    wire = b"\0\0" + with_options(named(length).upstream_query(), options, padded=True)
+    assert len(wire) % PADDING_BLOCK == 0
+    message = dns.message.from_wire(wire)
+    kinds = [option.otype for option in message.options]
+    assert kinds == [*([KEEPALIVE] if options else []), PADDING]
+    assert message.edns == 0
+    assert message.payload == 1232
+
+
+@given(st.integers(3, 255))
+def test_padding_is_the_least_that_does(length: int) -> None:
+    """No block is added that is not needed, and the padding is zeros."""
+    if length == 4:
+        return  # a label of two octets and a root
+    query = named(length).upstream_query()
+    padded = with_options(query, b"", padded=True)
+    assert 4 <= len(padded) - len(query) < PADDING_BLOCK + 4
+    assert set(padded[len(query) + 4 :]) <= {0}
+
+
+def test_options_without_padding() -> None:
+    """An option alone changes nothing else; no option changes nothing at all."""
+    query = named(20).upstream_query()
+    assert with_options(query, b"", padded=False) == query
+    changed = with_options(query, KEEPALIVE_WANTED, padded=False)
+    assert changed == query[:-2] + b"\0\4\0\x0b\0\0"
+
+
+@pytest.mark.parametrize(("tenths", "seconds"), [(0, 0.0), (1, 0.1), (300, 30.0), (65535, 6553.5)])
+def test_keepalive(tenths: int, seconds: float) -> None:
+    """The time is found behind other options; its unit is 100 ms (RFC 7828 section 3.1)."""
+    options = [
+        dns.edns.GenericOption(COOKIE, b"12345678"),
+        dns.edns.GenericOption(KEEPALIVE, struct.pack("!H", tenths)),
+        dns.edns.GenericOption(PADDING, bytes(9)),
+    ]
+    assert keepalive(reply(named(20), *options)) == seconds
+
+
+def test_what_looks_like_keepalive() -> None:
+    """The octets of the option elsewhere, or an option of another size, say nothing."""
+    assert keepalive(reply(named(20))) is None
+    assert keepalive(reply(named(20), dns.edns.GenericOption(COOKIE, b"\0\x0b\0\2\0\5"))) is None
+    assert keepalive(reply(named(20), dns.edns.GenericOption(KEEPALIVE, b"\0\x0b\0\2"))) is None
+    assert keepalive(reply(named(20), dns.edns.GenericOption(KEEPALIVE, b""))) is None
+
+
+@given(st.binary(max_size=120))
+def test_keepalive_of_garbage(data: bytes) -> None:
+    """Nothing that a server sends raises."""
+    keepalive(data + b"\0\x0b\0\2" + data)
+    message = reply(named(20), dns.edns.GenericOption(KEEPALIVE, b"\0\5"))
+    keepalive(message[: len(data)] + data)
+
+
+@pytest.mark.parametrize(
+    ("age", "ttls"),
+    [(1, (299, 59)), (60, (240, 0)), (300, (0, 0)), (301, (0, 0)), (MAX_TTL + 5, (0, 0))],
+)
+def test_aged(age: int, ttls: tuple[int, int]) -> None:
+    """Every TTL becomes shorter by the age, and never less than 0; the OPT record stays."""
+    question = named(20)
+    message = reply(question, dns.edns.GenericOption(KEEPALIVE, b"\0\5"))
+    older = dns.message.from_wire(aged(message, question, age))
+    assert (older.answer[0].ttl, older.authority[0].ttl) == ttls
+    assert older.payload == dns.message.from_wire(message).payload
+    assert len(aged(message, question, age)) == len(message)
+
+
+def test_age_of_garbage() -> None:
+    """What cannot be read is left to be judged as it is."""
+    question = named(20)
+    message = reply(question)[:-1]
+    assert aged(message, question, 5) == message
