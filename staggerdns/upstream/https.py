@@ -20,6 +20,7 @@ from h2.events import (
     ConnectionTerminated,
     DataReceived,
     Event,
+    RemoteSettingsChanged,
     ResponseReceived,
     StreamEnded,
     StreamReset,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 MAX_STREAMS = 1000
 """Streams that we have open at once, whatever the server allows."""
+MODEST_STREAMS = 100
+"""Streams that we open before the server has said how many it allows (RFC 9113 section 6.5.2)."""
 MAX_ABANDONED = 64
 """Streams whose exchanges gave up and that run on all the same."""
 LAST_STREAM = 2**30
@@ -86,6 +89,7 @@ class HttpLine(Line):
         self._numbers: dict[Exchange, int] = {}
         self._backlog: dict[Exchange, None] = {}
         self._abandoned: dict[int, None] = {}
+        self._limit = MODEST_STREAMS
         self._h2 = _Connection()
 
     def dataReceived(self, data: bytes) -> None:
@@ -168,8 +172,7 @@ class HttpLine(Line):
 
     def _launch_backlog(self) -> None:
         """Open a stream for each exchange that waits, as far as the server allows."""
-        limit = min(self._h2.remote_settings.max_concurrent_streams, MAX_STREAMS)
-        while self._backlog and len(self._streams) < limit:
+        while self._backlog and len(self._streams) < self._limit:
             exchange = next(iter(self._backlog))
             del self._backlog[exchange]
             self._launch(exchange)
@@ -238,6 +241,8 @@ class HttpLine(Line):
             stream = self._end(event.stream_id)
             if stream is not None and stream.exchange is not None:
                 self._owner.again(stream.exchange, "closed")
+        elif isinstance(event, RemoteSettingsChanged):
+            self._limit = min(self._h2.remote_settings.max_concurrent_streams, MAX_STREAMS)
         elif isinstance(event, ConnectionTerminated):
             self.retire()
             last = event.last_stream_id or 0
