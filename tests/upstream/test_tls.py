@@ -254,6 +254,26 @@ async def test_no_plain_text_ever(office: Office, good: Certificate) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_server_without_http2(office: Office, good: Certificate) -> None:
+    """DNS over HTTPS needs a server that agrees to HTTP/2; any other gets no query."""
+    async with serving(good) as server:
+        with desk(f"https://{server.endpoint}/dns-query", ca=office.ca) as asked:
+            outcome = await asked.ask()
+            assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "tls")
+        assert server.queries == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_of_another_protocol(office: Office, good: Certificate) -> None:
+    """One that insists on another protocol is none of ours, over DNS neither."""
+    async with serving(good) as server:
+        server.context.set_alpn_select_callback(lambda _, offered: b"x")
+        with desk(f"tls://{server.endpoint}", ca=office.ca) as asked:
+            assert (await asked.ask()).reason == "tls"
+        assert server.queries == []
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_server_that_never_shakes_hands(office: Office) -> None:
     """A handshake has the time that a connection has; then it is a timeout."""
     port = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
