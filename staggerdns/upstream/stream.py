@@ -74,7 +74,8 @@ class StreamTransport:
         self._new: Line | None = None  # connected, and not accepted yet
         self._stop: Callable[[], None] | None = None  # ends the search for an address, or dialing
         self._deadline: IDelayedCall | None = None  # of opening a line
-        self._best = ""  # the address that has worked
+        self._best = ""  # the address that has worked last,
+        self._worst = ""  # and the one that took a connection in vain
         self._failures = 0  # in a row
         self._reason = ""  # of the last one
         self._not_before = 0.0
@@ -131,6 +132,7 @@ class StreamTransport:
         """Note the first reply on a line."""
         self._failures = 0
         self._best = line.address
+        self._worst = ""
 
     def retired(self, line: Line) -> None:
         """Send nothing more to a line."""
@@ -139,6 +141,8 @@ class StreamTransport:
 
     def lost(self, line: Line, reason: str, orphans: list[Exchange]) -> None:
         """Use a line no more, and send once more what was under way on it."""
+        if not line.answered:
+            self._worst = line.address
         if self._new is line:
             self._new = None
             self._failed(reason)
@@ -180,7 +184,8 @@ class StreamTransport:
 
     def _found(self, addresses: Sequence[str]) -> None:
         if addresses:
-            self._dial(sorted(addresses, key=lambda address: address != self._best))
+            best, worst = self._best, self._worst
+            self._dial(sorted(addresses, key=lambda one: (one == worst, one != best)))
         else:
             self._failed("no address")
 
@@ -229,9 +234,8 @@ class StreamTransport:
     def _note_failure(self, reason: str) -> None:
         self._failures += 1
         self._reason = reason
-        self._best = ""
         if self._tls is not None:
-            self._tls.session = None
+            self._tls.session = None  # it may be the server's trouble
         if self._failures > 1:
             wait = min(FIRST_WAIT * 2 ** min(self._failures - 2, 16), LONGEST_WAIT)
             self._not_before = self.clock.seconds() + wait

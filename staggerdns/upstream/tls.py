@@ -86,7 +86,6 @@ class TlsClient:
         self.session: SSL.Session | None = None
         self.context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # there is one session, and we keep it
         context.set_alpn_protos([alpn])
         if auth_name:

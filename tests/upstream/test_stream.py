@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import pytest_twisted
 from twisted.internet import error
-from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.defer import CancelledError, gatherResults, succeed
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import parse_upstream
+from staggerdns.upstream.dial import ATTEMPT_DELAY
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import LOCAL
 from staggerdns.upstream.line import CLOSING_TIME, IDLE_TIMEOUT, LONGEST_IDLE, MAX_TAKEN
@@ -646,6 +647,78 @@ def test_ids_of_the_abandoned_stay_taken(line: Line, monkeypatch: pytest.MonkeyP
     assert line.reasons() == []
     connection.answer(query)
     assert line.reasons() == [""]
+
+
+class NamedLine(Line):
+    """An upstream with a name, whose addresses are ``addresses``."""
+
+    addresses: Sequence[str] = ("2001:db8::1", "192.0.2.1", "192.0.2.2")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.upstream.close()
+        self.upstream = Upstream(
+            parse_upstream("tcp://dns.example"),
+            reactor=self.reactor,
+            readers=cast("Any", None),
+            clock=self.reactor,
+            rng=os.urandom,
+            timeout=3.0,
+            alpha=ALPHA,
+            health=HEALTH,
+            budget=BUDGET,
+            metrics=self.metrics,
+            journal=Journal(),
+            resolve=lambda name: succeed(self.addresses),
+        )
+
+    def wanted(self) -> list[str]:
+        """The addresses that were dialed since the last call, in order."""
+        found = [client[0] for client in self.reactor.tcpClients[self._made :]]
+        self._made = self.attempts
+        return found
+
+    def take(self, number: int) -> Connection:
+        """Make one of the connections that are wanted."""
+        return Connection(self.reactor.tcpClients[number][2])
+
+
+def test_the_address_that_worked_comes_first() -> None:
+    """Where one address has answered, the next connection begins there."""
+    line = NamedLine()
+    line.ask()
+    line.reactor.advance(ATTEMPT_DELAY)
+    assert line.wanted() == ["2001:db8::1", "192.0.2.1"]
+    connection = line.take(1)
+    connection.answer(*connection.queries())
+    connection.lose()
+    line.ask()
+    assert line.wanted() == ["192.0.2.1"]
+    line.reactor.pump([ATTEMPT_DELAY, ATTEMPT_DELAY])
+    assert line.wanted() == ["2001:db8::1", "192.0.2.2"]
+    line.upstream.close()
+
+
+def test_an_address_that_takes_connections_in_vain_comes_last() -> None:
+    """An address that connects, and never answers, is not in the way of the others."""
+    line = NamedLine()
+    line.ask()
+    line.take(0).lose()
+    line.wanted()
+    line.reactor.pump([ATTEMPT_DELAY, ATTEMPT_DELAY])
+    assert line.wanted() == ["192.0.2.2", "2001:db8::1"]
+    assert [client[0] for client in line.reactor.tcpClients][1] == "192.0.2.1"
+    line.upstream.close()
+
+
+def test_a_name_without_addresses() -> None:
+    """When the name cannot be resolved, the upstream has failed, and nobody waits."""
+    line = NamedLine()
+    line.addresses = ()
+    line.ask()
+    assert line.reasons() == ["no address"]
+    assert line.attempts == 0
+    line.upstream.close()
 
 
 def test_ipv6_address() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import TYPE_CHECKING, Any
 
 import dns.message
@@ -40,18 +41,24 @@ class Server:
         self.connections: list[Answering] = []
         self.close_after_answer = False
         self.silent = False
-        self.context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        self.context.use_certificate_chain_file(str(certificate.chain))
-        self.context.use_privatekey_file(str(certificate.key))
-        self.context.set_tlsext_servername_callback(
-            lambda connection: self.names.append(connection.get_servername())
-        )
+        self.context = self.make_context(certificate, self.names)
         factory = Factory.forProtocol(Answering)
         factory.noisy = False
         factory.server = self  # type: ignore[attr-defined]
         tls = TLSMemoryBIOFactory(self, isClient=False, wrappedFactory=factory, clock=reactor)
         self._port = reactor.listenTCP(0, tls, interface="127.0.0.1")
         self.endpoint = Endpoint("127.0.0.1", self._port.getHost().port)
+
+    @staticmethod
+    def make_context(certificate: Certificate, names: list[bytes | None]) -> SSL.Context:
+        """Return OpenSSL's part; the names that clients want go to ``names``."""
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.use_certificate_chain_file(str(certificate.chain))
+        context.use_privatekey_file(str(certificate.key))
+        context.set_tlsext_servername_callback(
+            lambda connection: names.append(connection.get_servername())
+        )
+        return context
 
     def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
         """Return OpenSSL's side of a connection."""
@@ -210,6 +217,10 @@ async def test_no_old_tls(office: Office, good: Certificate) -> None:
         context.set_min_proto_version(SSL.TLS1_VERSION)
         context.set_max_proto_version(SSL.TLS1_1_VERSION)
         with capturedLogs() as events, desk(f"tls://{server.endpoint}", ca=office.ca) as asked:
+            ours = asked.upstream._stream._tls
+            assert ours is not None
+            for either in (context, ours.context):
+                either.set_cipher_list(b"DEFAULT:@SECLEVEL=0")  # or OpenSSL would refuse, too
             outcome = await asked.ask()
             assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "tls")
         assert any("no TLS session" in formatEvent(event) for event in events)
@@ -230,6 +241,52 @@ async def test_sessions_are_resumed(office: Office, good: Certificate, version: 
                 assert (await asked.ask()).verdict == Verdict.POSITIVE
                 await until(lambda: not server.connections)
             assert asked.connects() == {"full": 1, "resumed": 2}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_failure_ends_the_session(office: Office, good: Certificate) -> None:
+    """After a failure the handshake is a full one: the session may be what the server disliked."""
+    async with serving(good) as server:
+        server.close_after_answer = True
+        with desk(f"tls://{server.endpoint}#dns.example", ca=office.ca) as asked:
+            await asked.ask()
+            server.context = Server.make_context(office.issue("other.example"), server.names)
+            await until(lambda: not server.connections)
+            tls = asked.upstream._stream._tls
+            assert tls is not None
+            assert tls.session is not None
+            assert (await asked.ask()).reason == "certificate"
+            assert tls.session is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_log_tells_of_changes(office: Office, good: Certificate) -> None:
+    """A certificate that is right again, and wrong again, has a line in the log each time."""
+    wrong = Server.make_context(office.issue("other.example"), [])
+    async with serving(good) as server:
+        server.close_after_answer = True
+        right = server.context
+        where = f"tls://{server.endpoint}#dns.example"
+        with capturedLogs() as events, desk(where, ca=office.ca) as asked:
+            for server.context in (wrong, right, wrong):
+                await asked.ask()
+                await until(lambda: not server.connections)
+        told = [formatEvent(event) or "" for event in events]
+        told = [text.partition(": ")[2].split(":")[0] for text in told if where in text]
+        assert told == ["certificate not accepted", "TLS works", "certificate not accepted"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_options_of_the_socket(office: Office, good: Certificate) -> None:
+    """Small queries leave at once, and the kernel gives up when nobody acknowledges them."""
+    async with serving(good) as server:
+        with desk(f"tls://{server.endpoint}", ca=office.ca, timeout=1.5) as asked:
+            await asked.ask()
+            line = asked.upstream._stream._line
+            assert line is not None
+            found = line.transport.socket
+            assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1500
 
 
 @pytest_twisted.ensureDeferred
