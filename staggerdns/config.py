@@ -14,10 +14,12 @@ from typing import Any
 import msgspec
 
 from staggerdns.document import ConfigError, one_line, read_document
-from staggerdns.journal import LEVELS
+from staggerdns.journal import LEVELS, Journal
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.access import Network
-from staggerdns.settings import PROFILES, Config, Seconds, SecondsOrAuto, Upstream
+from staggerdns.server.listener import Listener, parse_listener
+from staggerdns.server.tls import Certificate
+from staggerdns.settings import PROFILES, Config, Seconds, SecondsOrAuto, Server, Upstream
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_endpoint, parse_upstream
 from staggerdns.upstream.tls import Authorities
@@ -73,6 +75,8 @@ def _convert(kind: type, value: object) -> object:
         return _seconds(value)
     if kind is SecondsOrAuto:
         return SecondsOrAuto(0 if value == "auto" else _seconds(value, "auto or a duration"))
+    if kind is Listener:
+        return parse_listener(value)
     if kind is Endpoint:
         return parse_endpoint(value)
     if not isinstance(value, str):
@@ -112,6 +116,7 @@ def _check(config: Config) -> None:
     _check_list("upstream.servers", config.upstream.servers)
     _check_bootstrap(config.upstream)
     _check_list("server.listen", config.server.listen)
+    _check_certificate(config.server)
     cache = config.cache
     if cache.max_ttl and cache.min_ttl > cache.max_ttl:
         raise ConfigError("cache.min_ttl: expected at most cache.max_ttl")
@@ -137,6 +142,21 @@ def _check_bootstrap(upstream: Upstream) -> None:
         Authorities(upstream.tls_ca)
     except ValueError as error:
         raise ConfigError(f"upstream.tls_ca: {error}") from None
+
+
+def _check_certificate(server: Server) -> None:
+    """Check that encrypted listeners have a certificate that they can show."""
+    chain, key = server.tls_certificate, server.tls_key
+    encrypted = [listener for listener in server.listen if listener.scheme]
+    for name, path in (("tls_certificate", chain), ("tls_key", key)):
+        if path is None and (encrypted or chain or key):
+            because = f"{encrypted[0]} needs it" if encrypted else "one file needs the other"
+            raise ConfigError(f"server.{name}: expected a PEM file: {because}")
+    if chain is not None and key is not None:
+        try:
+            Certificate(chain, key, (), Journal())
+        except ValueError as error:
+            raise ConfigError(f"server.tls_certificate: {error}") from None
 
 
 def _check_bounds(upstream: Upstream) -> None:

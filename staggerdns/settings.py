@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 
 from staggerdns.server.access import Network
+from staggerdns.server.listener import Listener
 from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_upstream
 
 _ALLOWED_BY_DEFAULT = (
@@ -44,10 +45,12 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Server(_Section, frozen=True, kw_only=True):
     """``server``: where clients come in and who may."""
 
-    listen: tuple[Endpoint, ...] = (Endpoint("127.0.0.1", 5300), Endpoint("::1", 5300))
+    listen: tuple[Listener, ...] = (Listener("127.0.0.1", 5300), Listener("::1", 5300))
     allow: tuple[Network, ...] = tuple(Network(text) for text in _ALLOWED_BY_DEFAULT)
     tcp_idle_timeout: Seconds = Seconds(10)
     tcp_max_connections: Positive = 256
+    tls_certificate: str | None = None
+    tls_key: str | None = None
 
 
 class Parallel(_Section, frozen=True, kw_only=True):

@@ -153,6 +153,8 @@ BOOLEANS = ["upstream.parallel.merge_private", "ranking.enabled", "ranking.probe
 OTHERS = {
     "server.listen",
     "server.allow",
+    "server.tls_certificate",
+    "server.tls_key",
     "upstream.servers",
     "upstream.bootstrap",
     "upstream.tls_ca",
@@ -181,6 +183,7 @@ def test_defaults() -> None:
     ]  # fmt: skip
     assert config.server.tcp_idle_timeout == 10.0
     assert config.server.tcp_max_connections == 256
+    assert config.server.tls_certificate is config.server.tls_key is None
     assert list(map(str, config.upstream.bootstrap)) == ["1.1.1.1:53", "8.8.8.8:53"]
     assert config.upstream.tls_ca is None
     assert config.upstream.strategy == "parallel"
@@ -724,7 +727,8 @@ def test_listen() -> None:
     error("server.listen", "127.0.0.1:5300")
 
 
-LISTENER = "expected an address and a port, as in 127.0.0.1:5300 or [::1]:5300, got "
+PLACE = "expected an address and a port, as in 127.0.0.1:5300 or [::1]:5300"
+LISTENER = f"{PLACE}, or tls://ADDRESS or https://ADDRESS"
 
 
 @pytest.mark.parametrize(
@@ -739,8 +743,73 @@ LISTENER = "expected an address and a port, as in 127.0.0.1:5300 or [::1]:5300, 
 )
 def test_a_listener_is_told_its_own_forms(wrong: str, got: str) -> None:
     """The message offers what a listener takes, whatever stands there, and nothing else."""
-    assert error("server.listen", f"[{wrong}]") == f"server.listen[0]: {LISTENER}{got}"
-    assert error("metrics.listen", wrong) == f"metrics.listen: {LISTENER}{got}"
+    assert error("server.listen", f"[{wrong}]") == f"server.listen[0]: {LISTENER}, got {got}"
+    assert error("metrics.listen", wrong) == f"metrics.listen: {PLACE}, got {got}"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "scheme", "port", "path"),
+    [
+        ("tls://127.0.0.1", "tls://127.0.0.1:853", "tls", 853, ""),
+        ("tls://127.0.0.1:8853", "tls://127.0.0.1:8853", "tls", 8853, ""),
+        ("tls://[::1]", "tls://[::1]:853", "tls", 853, ""),
+        ("tls://::1", "tls://[::1]:853", "tls", 853, ""),
+        ("https://127.0.0.1", "https://127.0.0.1:443/dns-query", "https", 443, "/dns-query"),
+        ("https://[::1]:8443/a/b", "https://[::1]:8443/a/b", "https", 8443, "/a/b"),
+        ("https://127.0.0.1/", "https://127.0.0.1:443/", "https", 443, "/"),
+    ],
+)
+def test_encrypted_listeners(
+    tmp_path: Path, text: str, shown: str, scheme: str, port: int, path: str
+) -> None:
+    """Every form of an encrypted listener; it needs a certificate and a key."""
+    files = Office(tmp_path).issue("dns.example")
+    lines = f"listen: ['{text}'], tls_certificate: {files.chain}, tls_key: {files.key}"
+    config = parse_config(f"upstream: {{servers: [192.0.2.1]}}\nserver: {{{lines}}}")
+    (listener,) = config.server.listen
+    assert str(listener) == shown
+    assert (listener.scheme, listener.port, listener.path) == (scheme, port, path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tls://",
+        "tls://dns.example",
+        "tls://127.0.0.1:0",
+        "tls://127.0.0.1/path",
+        "https://127.0.0.1:70000/",
+        "https://127.0.0.1/a b",
+        "https://127.0.0.1/d{?dns}",
+        "https://dns.example/",
+        "http://127.0.0.1/",
+        "tcp://127.0.0.1:53",
+    ],
+)
+def test_what_is_no_encrypted_listener(text: str) -> None:
+    """Anything else is an error that names the item."""
+    assert error("server.listen", f"['{text}']").startswith("server.listen[0]: expected ")
+
+
+def test_certificates_of_listeners(tmp_path: Path) -> None:
+    """Encrypted listeners need both files, one file needs the other, and they must fit."""
+    office = Office(tmp_path)
+    files, others = office.issue("dns.example"), office.issue("other.example")
+
+    def complaint(lines: str) -> str:
+        return error_of(f"upstream: {{servers: [192.0.2.1]}}\nserver: {{{lines}}}")
+
+    listen = "listen: ['tls://127.0.0.1']"
+    needed = "expected a PEM file: tls://127.0.0.1:853 needs it"
+    assert complaint(listen) == f"server.tls_certificate: {needed}"
+    assert complaint(f"{listen}, tls_certificate: {files.chain}") == f"server.tls_key: {needed}"
+    assert complaint(f"tls_key: {files.key}").startswith("server.tls_certificate: expected a PEM")
+    mixed = complaint(f"tls_certificate: {files.chain}, tls_key: {others.key}")
+    assert mixed.startswith("server.tls_certificate: key values mismatch")
+    missing = complaint(f"tls_certificate: {tmp_path}/none.pem, tls_key: {files.key}")
+    assert missing.startswith("server.tls_certificate: ")
+    swapped = complaint(f"tls_certificate: {files.key}, tls_key: {files.chain}")
+    assert swapped.startswith("server.tls_certificate: ")
 
 
 def test_an_upstream_is_told_its_own_forms() -> None:
@@ -946,7 +1015,7 @@ class QuietPort:
         """Open no socket."""
 
 
-def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A program that is built and bound has read every key of its configuration.
 
     But the profile: that has done its work when the configuration is there.
@@ -955,7 +1024,12 @@ def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "StreamPort", QuietPort)
     seen: set[str] = set()
     # Without ICMP no socket is opened for probing.
-    config = parse_config("upstream: {servers: [192.0.2.1]}\nranking: {probes: [tcp:443]}")
+    files = Office(tmp_path).issue("dns.example")
+    config = parse_config(
+        "upstream: {servers: [192.0.2.1]}\nranking: {probes: [tcp:443]}\n"
+        "server: {listen: ['127.0.0.1:53', 'tls://127.0.0.1', 'https://127.0.0.1'], "
+        f"tls_certificate: {files.chain}, tls_key: {files.key}}}"
+    )
     reading = cast("Config", Reading(config, "", seen))
     service = StaggerService(reading, MemoryReactorClock(), bytes)
     service.privilegedStartService()

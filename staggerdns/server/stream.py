@@ -15,13 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorCore
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IReactorCore,
+)
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from staggerdns.wire.constants import HEADER_SIZE
+from staggerdns.wire.edns import padded_reply
 
 if TYPE_CHECKING:
     from staggerdns.server.factory import StaggerServerFactory
@@ -40,8 +47,9 @@ class StreamProtocol(Protocol, TimeoutMixin):
 
     transport: Any  # a TCP or TLS transport, which has more than ITransport says
 
-    def __init__(self, factory: StaggerServerFactory) -> None:
+    def __init__(self, factory: StaggerServerFactory, label: str = "tcp") -> None:
         self._factory = factory
+        self._label = label  # the transport, as metrics call it: tcp or tls
         self._buffer = b""
         self._pending: dict[Deferred[bytes], None] = {}
         self._reading = False
@@ -164,10 +172,12 @@ class StreamProtocol(Protocol, TimeoutMixin):
 
     def _serve(self, message: bytes) -> None:
         try:
-            reply = self._factory.serve(message, self._host, "tcp")
+            reply = self._factory.serve(message, self._host, self._label)
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the connection)
             self._factory.journal.failure("a message could not be answered")
             return
+        if self._label != "tcp":
+            reply = _padded(message, reply)
         if isinstance(reply, Deferred):
             self._pending[reply] = None
             reply.addBoth(self._answered, reply)
@@ -207,6 +217,25 @@ class StreamProtocol(Protocol, TimeoutMixin):
         self.transport.loseConnection()
 
 
+def _padded(query: bytes, reply: Deferred[bytes] | bytes | None) -> Deferred[bytes] | bytes | None:
+    if isinstance(reply, Deferred):
+        return reply.addCallback(lambda found: padded_reply(query, found))
+    return padded_reply(query, reply) if reply is not None else None
+
+
+class StreamFactory(ServerFactory):
+    """Builds the protocols of ``factory`` for connections over TLS."""
+
+    noisy = False
+
+    def __init__(self, factory: StaggerServerFactory) -> None:
+        self._factory = factory
+
+    def buildProtocol(self, addr: IAddress | None) -> StreamProtocol:
+        """Return the protocol of a new connection."""
+        return StreamProtocol(self._factory, "tls")
+
+
 class StreamPort(tcp.Port):
     """Listens for ``factory`` on one address; an IPv6 one leaves IPv4 to others, as UDP does.
 
@@ -214,7 +243,7 @@ class StreamPort(tcp.Port):
     """
 
     def __init__(
-        self, port: int, factory: StaggerServerFactory, interface: str, reactor: IReactorCore
+        self, port: int, factory: IProtocolFactory, interface: str, reactor: IReactorCore
     ) -> None:
         super().__init__(port, factory, _BACKLOG, interface, reactor)
 

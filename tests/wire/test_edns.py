@@ -12,9 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staggerdns.wire.constants import MAX_TTL
-from staggerdns.wire.edns import KEEPALIVE_WANTED, PADDING_BLOCK, aged, keepalive, with_options
+from staggerdns.wire.edns import (
+    KEEPALIVE_WANTED,
+    PADDING_BLOCK,
+    REPLY_BLOCK,
+    aged,
+    keepalive,
+    least_ttl,
+    padded_reply,
+    with_options,
+)
 from staggerdns.wire.names import from_labels
+from staggerdns.wire.query import parse_query
 from staggerdns.wire.question import Question, make_question
+from staggerdns.wire.render import render, render_error
+from staggerdns.wire.verdict import judge
 
 COOKIE = dns.edns.OptionType.COOKIE
 KEEPALIVE = dns.edns.OptionType.make(11)
@@ -122,3 +134,63 @@ def test_age_of_garbage() -> None:
     question = named(20)
     message = reply(question)[:-1]
     assert aged(message, question, 5) == message
+
+
+def rendered(query: bytes, size: int, ede: int | None = None) -> bytes:
+    """The reply of our own server with a text of ``size`` octets."""
+    asked = parse_query(query)
+    if not size:
+        return render_error(asked, 2, ede)
+    answer = dns.message.make_response(dns.message.from_wire(query))
+    text = " ".join(["x" * 100] * (size // 101) + ["x" * (size % 101)])
+    rrset = dns.rrset.from_text(answer.question[0].name, 70, "IN", "TXT", text)
+    answer.answer.append(rrset)
+    answer.use_edns(False)
+    question = asked.question()
+    verdict, whole = judge(answer.to_wire(max_size=65535), question)
+    assert whole is not None, verdict
+    return render(asked, whole, 60, 65535, ede)
+
+
+@pytest.mark.parametrize("size", [0, 1, 300, 400, 433, 434, 435, 468, 5000])
+@pytest.mark.parametrize("ede", [None, 3])
+def test_padded_replies(size: int, ede: int | None) -> None:
+    """A reply to a padded query is a multiple of 468 octets (RFC 8467 section 4.1)."""
+    query = dns.message.make_query("www.example", "TXT", use_edns=0, pad=128).to_wire()
+    plain = rendered(query, size, ede)
+    padded = padded_reply(query, plain)
+    assert len(padded) % REPLY_BLOCK == 0
+    assert len(padded) - len(plain) < REPLY_BLOCK + 4
+    before, after = dns.message.from_wire(plain), dns.message.from_wire(padded)
+    assert after.answer == before.answer
+    assert (after.flags, after.payload) == (before.flags, before.payload)
+    assert [int(option.otype) for option in after.options] == [15] * (ede is not None) + [12]
+
+
+def test_who_does_not_pad_gets_no_padding() -> None:
+    """Without the option in the query, or without EDNS, the reply stays as it is (RFC 7830)."""
+    for options in ({"use_edns": False}, {"use_edns": 0}):
+        query = dns.message.make_query("www.example", "TXT", **options).to_wire()
+        plain = rendered(query, 50)
+        assert padded_reply(query, plain) == plain
+
+
+def test_a_reply_too_long_to_pad() -> None:
+    """What would not fit a message any more is sent as it is."""
+    query = dns.message.make_query("www.example", "TXT", use_edns=0, pad=128).to_wire()
+    largest = 65535 // REPLY_BLOCK * REPLY_BLOCK
+    overhead = len(rendered(query, 64_641)) - 64_641
+    fits, longer = (rendered(query, largest - 4 - overhead + more) for more in (0, 1))
+    assert (len(fits), len(longer)) == (largest - 4, largest - 3)
+    assert len(padded_reply(query, fits)) == largest
+    assert padded_reply(query, longer) == longer
+
+
+def test_least_ttl() -> None:
+    """The least TTL of all records counts, the OPT record's flags are none."""
+    question = named(20)
+    assert least_ttl(reply(question)) == 60
+    assert least_ttl(reply(question, ttl=7)) == 7
+    query = dns.message.make_query("www.example", "TXT", use_edns=0, want_dnssec=True).to_wire()
+    assert least_ttl(rendered(query, 0)) == 0
+    assert least_ttl(rendered(query, 10)) == 60
