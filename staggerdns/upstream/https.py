@@ -11,10 +11,8 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from h2.config import H2Configuration
-from h2.connection import ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -26,18 +24,17 @@ from h2.events import (
     StreamReset,
 )
 from h2.exceptions import H2Error
-from h2.settings import SettingCodes, Settings
+from hpack import NeverIndexedHeaderTuple
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from staggerdns.upstream.exchange import Exchange, mismatch
+from staggerdns.upstream.http2 import Connection
 from staggerdns.upstream.line import Line
 from staggerdns.wire.constants import MAX_MESSAGE
 from staggerdns.wire.edns import aged, with_options
 
 if TYPE_CHECKING:
-    from hyperframe.frame import GoAwayFrame
-
     from staggerdns.upstream.stream import StreamTransport
     from staggerdns.upstream.tls import Handshake
 
@@ -50,7 +47,6 @@ MAX_ABANDONED = 64
 LAST_STREAM = 2**30
 """The number of a stream after which a new connection is made; they end at 2**31 - 1."""
 _CONNECTION_WINDOW = 1 << 20  # bytes of all replies together that we have not yet read
-_MAX_HEADERS = 16_384
 _TYPE = b"application/dns-message"
 _DNS_ID = b"\0\0"
 
@@ -89,8 +85,9 @@ class HttpLine(Line):
         self._numbers: dict[Exchange, int] = {}
         self._backlog: dict[Exchange, None] = {}
         self._abandoned: dict[int, None] = {}
+        self._held: dict[int, _Stream] = {}  # by flow control
         self._limit = MODEST_STREAMS
-        self._h2 = _Connection()
+        self._h2 = Connection()
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the server says."""
@@ -102,7 +99,8 @@ class HttpLine(Line):
                 self._take(event)
             if not self._lost:
                 self._launch_backlog()
-                self._send_unsent()
+                for number, stream in list(self._held.items()):
+                    self._send_body(number, stream)
         except H2Error:
             self._flush()  # it holds the GOAWAY that says what was wrong
             self.drop("http")
@@ -157,6 +155,7 @@ class HttpLine(Line):
         self._backlog.clear()
         self._streams.clear()
         self._abandoned.clear()
+        self._held.clear()
         return orphans
 
     @property
@@ -180,15 +179,21 @@ class HttpLine(Line):
     def _launch(self, exchange: Exchange) -> None:
         message = _DNS_ID + with_options(exchange.query, b"", padded=True)
         number = self._h2.get_next_available_stream_id()
-        path, fields = self._path, [(b"accept", _TYPE)]
+        fields: list[tuple[bytes, bytes]]
         if self._get:
-            path += b"?dns=" + urlsafe_b64encode(message).rstrip(b"=")
+            path = self._path + b"?dns=" + urlsafe_b64encode(message).rstrip(b"=")
+            # One of a kind: it would only push others out of the table.
+            fields = [NeverIndexedHeaderTuple(b":path", path), (b"accept", _TYPE)]
             message = b""
         else:
             length = str(len(message)).encode("ascii")
-            fields += [(b"content-type", _TYPE), (b"content-length", length)]
-        headers = [*self._pseudo, (b":path", path), *fields]
-        self._h2.send_headers(number, headers, end_stream=not message)
+            fields = [
+                (b":path", self._path),
+                (b"accept", _TYPE),
+                (b"content-type", _TYPE),
+                (b"content-length", length),
+            ]
+        self._h2.send_headers(number, [*self._pseudo, *fields], end_stream=not message)
         stream = self._streams[number] = _Stream(exchange, message)
         self._numbers[exchange] = number
         if message:
@@ -202,11 +207,10 @@ class HttpLine(Line):
         if room > 0:
             part, stream.unsent = stream.unsent[:room], stream.unsent[room:]
             self._h2.send_data(number, part, end_stream=not stream.unsent)
-
-    def _send_unsent(self) -> None:
-        for number, stream in self._streams.items():
-            if stream.unsent:
-                self._send_body(number, stream)
+        if stream.unsent:
+            self._held[number] = stream
+        else:
+            self._held.pop(number, None)
 
     def _reset(self, number: int) -> None:
         self._h2.reset_stream(number, ErrorCodes.CANCEL)
@@ -219,6 +223,7 @@ class HttpLine(Line):
             del self._numbers[stream.exchange]
             stream.exchange.forget = None
         self._abandoned.pop(number, None)
+        self._held.pop(number, None)
         return stream
 
     def _flush(self) -> None:
@@ -302,35 +307,6 @@ class HttpLine(Line):
             seconds = _retry_after(headers[b"retry-after"], headers.get(b"date", b""))
             if seconds > 0:
                 self._owner.report.wait(seconds)
-
-
-class _Connection(H2Connection):
-    """h2's connection, but for what comes behind a GOAWAY."""
-
-    def __init__(self) -> None:
-        # Header fields are bytes both ways; ours are right as they stand.
-        super().__init__(
-            H2Configuration(
-                client_side=True,
-                header_encoding=None,
-                validate_outbound_headers=False,
-                normalize_outbound_headers=False,
-            )
-        )
-        self.local_settings = Settings(
-            client=True,
-            initial_values={
-                SettingCodes.ENABLE_PUSH: 0,
-                SettingCodes.MAX_HEADER_LIST_SIZE: _MAX_HEADERS,
-            },
-        )
-        self.decoder.max_header_list_size = _MAX_HEADERS
-
-    def _receive_goaway_frame(self, frame: GoAwayFrame) -> Any:
-        """Keep the connection open, since older streams may go on (RFC 9113 section 6.8)."""
-        result = super()._receive_goaway_frame(frame)
-        self.state_machine.state = ConnectionState.CLIENT_OPEN
-        return result
 
 
 def _number(text: bytes) -> int:

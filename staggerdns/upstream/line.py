@@ -11,6 +11,8 @@ silent although it has been asked is dead: packets may be lost on the way withou
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, ITCPTransport
@@ -59,6 +61,7 @@ class Line(Protocol):
         self._used = self._clock.seconds()
         self._silent_since: float | None = None  # the first query since the last sign of life
         self._timer: IDelayedCall | None = None
+        self._set_tcp: Callable[[int, int], None] = lambda *_: None  # of the socket
 
     # What the owner asks for.
 
@@ -98,6 +101,9 @@ class Line(Protocol):
 
     def connectionMade(self) -> None:
         """Go to work, or see to the handshake first."""
+        transport = self.transport
+        if ITCPTransport.providedBy(transport):
+            self._set_tcp = partial(self.transport.socket.setsockopt, socket.IPPROTO_TCP)
         self._set_tcp(socket.TCP_NODELAY, 1)
         # The kernel notices, too, when nobody acknowledges what we send (RFC 5482).
         self._set_tcp(socket.TCP_USER_TIMEOUT, int(self._owner.timeout * 1000))
@@ -149,6 +155,9 @@ class Line(Protocol):
         return orphans
 
     def _heard(self) -> None:
+        # A server with Nagle's algorithm holds a reply back until we have acknowledged the one
+        # before: the kernel must not wait with that, and forgets that it must not.
+        self._set_tcp(socket.TCP_QUICKACK, 1)
         self._silent_since = None
         self._used = self._clock.seconds()
 
@@ -198,11 +207,6 @@ class Line(Protocol):
         self._begin()
         self._owner.opened(self, kind)
 
-    def _set_tcp(self, option: int, value: int) -> None:
-        transport = self.transport
-        if ITCPTransport.providedBy(transport):
-            self.transport.socket.setsockopt(socket.IPPROTO_TCP, option, value)
-
     def _refuse(self, word: str, detail: str) -> None:
         self._owner.report.refused(word, detail)
         self.drop(word)
@@ -210,9 +214,7 @@ class Line(Protocol):
     def _look(self) -> None:
         """Close an idle line; look again later at any other."""
         self._timer = None
-        # A server with Nagle's algorithm holds its first reply back until its session tickets are
-        # acknowledged: the kernel must not wait for a second segment to do so.
-        self._set_tcp(socket.TCP_QUICKACK, 1)
+        self._set_tcp(socket.TCP_QUICKACK, 1)  # for the session tickets: see _heard
         rest = self._idle if self._busy else self._used + self._idle - self._clock.seconds()
         if rest > 0:
             self._timer = self._clock.callLater(rest, self._look)

@@ -224,6 +224,38 @@ def test_get() -> None:
     desk.upstream.close()
 
 
+@pytest.mark.parametrize("size", [0, 60, 4096, 8192])
+def test_equal_fields_again_and_again(desk: Desk, size: int) -> None:
+    """However large the server's table of fields is, and whenever it changes, it reads the same."""
+    desk.ask()
+    server = desk.connect()
+    for _ in range(4):
+        desk.ask()
+        server.listen()
+    server.h2.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
+    server.talk()
+    for _ in range(4):
+        desk.ask()
+        server.listen()
+    assert len(server.headers) == 9
+    assert all(fields == server.headers[1] for fields in server.headers.values())
+    assert not server.transport.cut
+
+
+def test_urls_of_queries_are_not_remembered() -> None:
+    """With GET each URL is one of a kind: it takes no place in the table of fields."""
+    desk = Desk("https://192.0.2.1/dns-query{?dns}")
+    desk.ask()
+    server = desk.connect()
+    before = len(server.h2.decoder.header_table.dynamic_entries)
+    for _ in range(5):
+        desk.ask()
+    server.listen()
+    assert len(server.h2.decoder.header_table.dynamic_entries) == before
+    assert not any(b":path" in entry for entry in server.h2.decoder.header_table.dynamic_entries)
+    desk.upstream.close()
+
+
 @pytest.mark.parametrize(
     ("where", "authority"),
     [
