@@ -147,6 +147,8 @@ class HttpLine(Line):
             elif len(self._abandoned) > MAX_ABANDONED:
                 self._reset(next(iter(self._abandoned)))
             self._flush()
+        else:
+            return
         self._given_up(timed_out=timed_out)
 
     def _orphans(self) -> list[Exchange]:

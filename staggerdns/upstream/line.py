@@ -79,13 +79,14 @@ class Line(Protocol):
 
     def drop(self, reason: str) -> None:
         """Close the connection at once; what waits is the owner's concern again."""
-        self._leave(reason)
-        self.transport.abortConnection()
+        if not self._lost:
+            self._leave(reason)
+            self.transport.abortConnection()
 
     def close(self) -> None:
         """Close the connection at once; exchanges under way stay unanswered."""
         self._lost = True
-        self.waiting.clear()
+        self._orphans()
         self._disarm()
         if self.transport is not None:
             self.transport.abortConnection()

@@ -51,6 +51,7 @@ class Authorities:
 
     def __init__(self, path: str | None = None) -> None:
         self._path = path
+        self._context: SSL.Context | None = None
         if path is None:
             return
         try:
@@ -62,12 +63,18 @@ class Authorities:
         if not found:
             raise ValueError(f"expected a file with certificates in PEM form, got {path!r}")
 
-    def join(self, context: SSL.Context) -> None:
-        """Have a context trust them."""
-        if self._path is None:
-            context.set_default_verify_paths()
-        else:
-            context.load_verify_locations(self._path)
+    @property
+    def context(self) -> SSL.Context:
+        """OpenSSL's context of all connections: it takes long to load a system's authorities."""
+        if self._context is None:
+            self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+            context.set_min_proto_version(SSL.TLS1_2_VERSION)
+            context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # each upstream keeps its own
+            if self._path is None:
+                context.set_default_verify_paths()
+            else:
+                context.load_verify_locations(self._path)
+        return self._context
 
 
 class TlsClient:
@@ -84,12 +91,7 @@ class TlsClient:
         self.auth_name = auth_name
         self.pins = pins
         self.session: SSL.Session | None = None
-        self.context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # there is one session, and we keep it
-        context.set_alpn_protos([alpn])
-        if auth_name:
-            authorities.join(context)
+        self.context = authorities.context
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -109,6 +111,7 @@ class Handshake:
         """Return OpenSSL's side of the connection; called by Twisted."""
         client = self._client
         self._connection = connection = SSL.Connection(client.context)
+        connection.set_alpn_protos([client.alpn])
         if client.auth_name and not _is_address(client.auth_name):
             connection.set_tlsext_host_name(client.auth_name.encode("ascii"))
         if client.session is not None:

@@ -13,6 +13,8 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, RequestReceived, StreamReset
 from h2.settings import SettingCodes
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.internet.defer import CancelledError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -693,3 +695,48 @@ def test_a_client_that_does_not_read(desk: Desk) -> None:
     assert server.transport.producerState == "paused"
     line.resumeProducing()
     assert server.transport.producerState == "producing"
+
+
+def test_closed_while_queries_are_under_way(desk: Desk) -> None:
+    """After `close` the connection hears and says nothing; exchanges end by their own time."""
+    exchanges = [desk.ask()]
+    server = desk.connect(MAX_CONCURRENT_STREAMS=2)
+    exchanges += [desk.ask(), desk.ask()]
+    desk.upstream.close()
+    written = len(server.transport.value())
+    server.protocol.dataReceived(response(1))
+    desk.reactor.advance(3)
+    for exchange in exchanges:
+        exchange.expire()
+    assert desk.reasons() == ["timeout"] * 3
+    assert len(server.transport.value()) == written
+    assert desk.attempts == 1
+
+
+frames = st.builds(
+    lambda kind, flags, stream, payload: (
+        struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream) + payload
+    ),
+    st.integers(0, 10),
+    st.integers(0, 255),
+    st.sampled_from([0, 1, 3, 5, 7, 2**31 - 1]),
+    st.one_of(st.binary(max_size=40), st.just(good()), st.just(b"\x88\x0f\x10\0")),
+)
+
+
+@given(st.lists(frames, max_size=12))
+def test_any_frames(found: list[bytes]) -> None:
+    """Whatever frames come, nothing is raised, and each query ends or waits."""
+    desk = Desk()
+    exchanges = [desk.ask() for _ in range(3)]
+    server = desk.connect()
+    for frame in found:
+        server.protocol.dataReceived(frame)
+    if desk.attempts == 2:
+        desk.connect()
+    desk.reactor.advance(3)
+    for exchange in exchanges:
+        exchange.expire()
+    assert len(desk.outcomes) == 3
+    desk.upstream.close()
+    assert desk.reactor.getDelayedCalls() == []

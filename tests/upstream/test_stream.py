@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import pytest_twisted
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, gatherResults, succeed
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -727,3 +729,23 @@ def test_ipv6_address() -> None:
         reactor = asked.upstream._stream._reactor = cast("Any", MemoryReactorClock())
         asked.start()
         assert reactor.tcpClients[0][:2] == ("2001:db8::1", 53)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=60), st.just(None)), max_size=8), st.data())
+def test_any_bytes(pieces: list[bytes | None], data: st.DataObject) -> None:
+    """Whatever comes, good replies among it, nothing is raised, and each query ends or waits."""
+    line = Line()
+    exchanges = [line.ask() for _ in range(4)]
+    connection = line.connect()
+    queries = connection.queries()
+    for piece in pieces:
+        reply = framed(good_reply(data.draw(st.sampled_from(queries))))
+        connection.protocol.dataReceived(reply if piece is None else piece)
+    if line.attempts == 2:
+        line.connect()
+    line.reactor.advance(3)
+    for exchange in exchanges:
+        exchange.expire()
+    assert len(line.outcomes) == 4
+    line.upstream.close()
+    assert line.reactor.getDelayedCalls() == []
