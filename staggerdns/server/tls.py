@@ -25,7 +25,6 @@ from staggerdns.server.factory import StaggerServerFactory
 
 LAST_MOMENT = 0.03
 """Seconds from the last reply to the end of a connection when the server stops."""
-_SESSIONS = b"staggerdns"  # whose sessions may be resumed here
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -80,7 +79,6 @@ class Certificate:
         chain, key = map(str, self._files)
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        context.set_session_id(_SESSIONS)
         context.use_certificate_chain_file(chain)
         context.use_privatekey_file(key)  # and is compared with the certificate
         context.set_alpn_select_callback(self._select)

@@ -376,6 +376,28 @@ def test_outsiders(tmp_path: Path) -> None:
             door.connect(door.https)
 
 
+@pytest.mark.parametrize("version", ["http/1.1", "h2"])
+def test_clients_that_go_away(tmp_path: Path, version: str) -> None:
+    """Whoever leaves before the answer is there costs nothing but that."""
+    with opened(tmp_path, b.answers(ANSWER, after=0.8)) as door:
+        wire = question("slow.example.").to_wire()
+        if version == "h2":
+            arguments = ["-H", f"content-type: {TYPE}", "--data-binary", "@-", "--max-time", "0.4"]
+            command = ["curl", "-s", "--cacert", str(door.office.ca), door.url(), *arguments]
+            done = subprocess.run(command, input=wire, timeout=20, check=False)
+            assert done.returncode == 28  # out of time
+        else:
+            encoded = base64.urlsafe_b64encode(wire).rstrip(b"=").decode()
+            request = f"GET /dns-query?dns={encoded} HTTP/1.1\r\nhost: x\r\n\r\n"
+            with door.connect(door.https) as https:
+                https.sendall(request.encode())
+                time.sleep(0.1)
+        time.sleep(0.8)
+        assert door.program.metrics().value("staggerdns_queries_total", transport="https") == 1
+        door.program.check_log()
+        assert ANSWER in door.kdig("+https")
+
+
 def test_stop_with_open_connections(tmp_path: Path) -> None:
     """Queries under way are answered over TLS and HTTPS too; then all is over within a second."""
     with opened(tmp_path, b.answers(ANSWER, after=0.5)) as door:

@@ -184,6 +184,18 @@ def test_dead_resolvers(office: Office) -> None:
     assert [event["log_level"] for event in warned] == [LogLevel.warn]
 
 
+def test_failing_resolvers_are_not_to_blame(office: Office) -> None:
+    """A trial query that resolvers fail says nothing of them: they may be tried again."""
+    office.script(fails(1))
+    for resolver in office.resolvers:
+        resolver.open_circuit()
+    office.clock.advance(100)
+    office.want()
+    office.run(5)
+    assert office.count("failed") == 1
+    assert all(resolver.usable(office.clock.seconds()) for resolver in office.resolvers)
+
+
 def test_retries_come_further_apart(office: Office) -> None:
     """The time between two lookups that fail doubles up to `LONGEST_RETRY`."""
     office.script(fails(0))
