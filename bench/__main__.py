@@ -26,6 +26,7 @@ from bench import (
     ranking,
     report,
     sorted_hits,
+    transports,
 )
 from bench.daemons import Laboratory, StartError
 from bench.load import LoadError
@@ -40,6 +41,7 @@ _FULL: dict[str, _Part] = {
     "sorted": lambda lab: sorted_hits.measure(lab, rounds=12, seconds=0.8),
     "fresh": lambda lab: fresh.measure(lab, rounds=5, count=20_000),
     "latency": lambda lab: latency.measure(lab, rounds=3, seconds=6),
+    "transports": lambda lab: transports.measure(lab, rounds=3, count=20_000, seconds=6),
     "memory": lambda lab: memory.measure(lab, rate=5_000),
     "ranking": lambda lab: ranking.measure(lab, rounds=3, shared=200, own=12),
 }
@@ -50,6 +52,7 @@ _QUICK: dict[str, _Part] = {
     "sorted": lambda lab: sorted_hits.measure(lab, rounds=6, seconds=0.5),
     "fresh": lambda lab: fresh.measure(lab, rounds=2, count=10_000),
     "latency": lambda lab: latency.measure(lab, rounds=1, seconds=3),
+    "transports": lambda lab: transports.measure(lab, rounds=1, count=10_000, seconds=3),
     "memory": lambda lab: memory.measure(lab, rate=20_000),
     "ranking": lambda lab: ranking.measure(lab, rounds=1, shared=200, own=9),
 }

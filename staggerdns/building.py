@@ -28,9 +28,13 @@ from staggerdns.strategy.parallel import Pace
 from staggerdns.strategy.statistics import Statistics
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import Tools
+from staggerdns.upstream.address import UpstreamAddress
+from staggerdns.upstream.bootstrap import Bootstrap
 from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.health import HealthRules
 from staggerdns.upstream.readers import Readers
+from staggerdns.upstream.stream import Resolve
+from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
 from staggerdns.wire.rebinding import Rebinding
@@ -59,35 +63,44 @@ class Chain:
         upstream, cache = config.upstream, config.cache
         numbers, health, budget = upstream.parallel, upstream.health, upstream.budget
         self._readers = Readers(reactor, journal)
+        authorities = Authorities(upstream.tls_ca)
+
+        def connect(
+            address: UpstreamAddress, metrics: Metrics, resolve: Resolve | None = None
+        ) -> Upstream:
+            return Upstream(
+                address,
+                reactor=reactor,
+                readers=self._readers,
+                clock=clock,
+                rng=rng,
+                timeout=upstream.timeout,
+                alpha=upstream.adaptive.ewma_alpha,
+                case=upstream.case_randomization == "auto",
+                cookies=upstream.cookies,
+                health=HealthRules(
+                    degraded_after=health.degraded_after,
+                    unhealthy_after=health.unhealthy_after,
+                    open_for=health.open_for,
+                    max_open_for=health.max_open_for,
+                    heal_after=health.heal_after,
+                ),
+                budget=BudgetRules(
+                    max_inflight=budget.max_inflight,
+                    queries_per_second=budget.queries_per_second,
+                    burst=budget.burst,
+                ),
+                metrics=metrics,
+                journal=journal,
+                resolve=resolve,
+                authorities=authorities,
+            )
+
+        # A resolver of names may be an upstream as well: its figures are no upstream's.
+        resolvers = [connect(address, Metrics()) for address in upstream.bootstrap]
+        self._bootstrap = Bootstrap(resolvers, clock, metrics, journal)
         self.upstreams = Upstreams(
-            [
-                Upstream(
-                    address,
-                    reactor=reactor,
-                    readers=self._readers,
-                    clock=clock,
-                    rng=rng,
-                    timeout=upstream.timeout,
-                    alpha=upstream.adaptive.ewma_alpha,
-                    case=upstream.case_randomization == "auto",
-                    cookies=upstream.cookies,
-                    health=HealthRules(
-                        degraded_after=health.degraded_after,
-                        unhealthy_after=health.unhealthy_after,
-                        open_for=health.open_for,
-                        max_open_for=health.max_open_for,
-                        heal_after=health.heal_after,
-                    ),
-                    budget=BudgetRules(
-                        max_inflight=budget.max_inflight,
-                        queries_per_second=budget.queries_per_second,
-                        burst=budget.burst,
-                    ),
-                    metrics=metrics,
-                    journal=journal,
-                )
-                for address in upstream.servers
-            ]
+            [connect(address, metrics, self._bootstrap.resolve) for address in upstream.servers]
         )
         sequential = SequentialNumbers(
             timeout=upstream.sequential.timeout,
@@ -173,6 +186,7 @@ class Chain:
         self.forwarder.close()
         if self._ranking is not None:
             self._ranking.close()
+        self._bootstrap.close()
         self.upstreams.close()
         self._readers.close()
 

@@ -14,12 +14,24 @@ from typing import Any
 import msgspec
 
 from staggerdns.document import ConfigError, one_line, read_document
-from staggerdns.journal import LEVELS
+from staggerdns.journal import LEVELS, Journal
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.access import Network
-from staggerdns.settings import PROFILES, Config, Domain, Seconds, SecondsOrAuto, Secret, Upstream
+from staggerdns.server.listener import Listener, parse_listener
+from staggerdns.server.tls import Certificate
+from staggerdns.settings import (
+    PROFILES,
+    Config,
+    Domain,
+    Seconds,
+    SecondsOrAuto,
+    Secret,
+    Server,
+    Upstream,
+)
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_endpoint, parse_upstream
+from staggerdns.upstream.tls import Authorities
 from staggerdns.wire.constants import MAX_NAME
 from staggerdns.wire.names import from_labels
 
@@ -78,6 +90,8 @@ def _convert(kind: type, value: object) -> object:
         return _seconds(value)
     if kind is SecondsOrAuto:
         return SecondsOrAuto(0 if value == "auto" else _seconds(value, "auto or a duration"))
+    if kind is Listener:
+        return parse_listener(value)
     if kind is Endpoint:
         return parse_endpoint(value)
     if not isinstance(value, str):
@@ -129,7 +143,9 @@ def _show(value: object) -> str:
 def _check(config: Config) -> None:
     """Check what no single value shows."""
     _check_list("upstream.servers", config.upstream.servers)
+    _check_bootstrap(config.upstream)
     _check_list("server.listen", config.server.listen)
+    _check_certificate(config.server)
     hosts = config.local.hosts
     if hosts is not None and (not hosts or "\0" in hosts):
         raise ConfigError("local.hosts: expected a path, or null for none")
@@ -147,6 +163,33 @@ def _check(config: Config) -> None:
     _check_choice("upstream.case_randomization", config.upstream.case_randomization, CASE)
     _check_bounds(config.upstream)
     _check_choice("log.level", config.log.level, LEVELS)
+
+
+def _check_bootstrap(upstream: Upstream) -> None:
+    """Check what makes upstreams with names and certificates work."""
+    _check_list("upstream.bootstrap", upstream.bootstrap)
+    for index, resolver in enumerate(upstream.bootstrap):
+        if resolver.named:
+            raise ConfigError(f"upstream.bootstrap[{index}]: expected an address, got {resolver}")
+    try:
+        Authorities(upstream.tls_ca)
+    except ValueError as error:
+        raise ConfigError(f"upstream.tls_ca: {error}") from None
+
+
+def _check_certificate(server: Server) -> None:
+    """Check that encrypted listeners have a certificate that they can show."""
+    chain, key = server.tls_certificate, server.tls_key
+    encrypted = [listener for listener in server.listen if listener.scheme]
+    for name, path in (("tls_certificate", chain), ("tls_key", key)):
+        if path is None and (encrypted or chain or key):
+            because = f"{encrypted[0]} needs it" if encrypted else "one file needs the other"
+            raise ConfigError(f"server.{name}: expected a PEM file: {because}")
+    if chain is not None and key is not None:
+        try:
+            Certificate(chain, key, (), Journal())
+        except ValueError as error:
+            raise ConfigError(f"server.tls_certificate: {error}") from None
 
 
 def _check_bounds(upstream: Upstream) -> None:

@@ -69,6 +69,7 @@ class Metrics(Collector):
         self._add_server()
         self._add_collections()
         self._add_upstreams()
+        self._add_connections()
         self._add_cache()
 
     def _add_server(self) -> None:
@@ -197,7 +198,7 @@ class Metrics(Collector):
         )
         self.upstream_repeated = Counter(
             "staggerdns_upstream_repeated",
-            "Queries repeated because of what a reply lacked",
+            "Queries repeated because of what a reply lacked, or of a lost connection",
             "upstream",
             "reason",
         )
@@ -207,6 +208,20 @@ class Metrics(Collector):
             "upstream",
         )
         self.log_lost = Counter("staggerdns_log_lost", "Lines of the log that were not written")
+
+    def _add_connections(self) -> None:
+        self.upstream_connections = Gauge(
+            "staggerdns_upstream_connections", "Open connections to an upstream", "upstream"
+        )
+        self.upstream_connects = Counter(
+            "staggerdns_upstream_connects", "Connections made, or why not", "upstream", "result"
+        )
+        self.upstream_http_errors = Counter(
+            "staggerdns_upstream_http_errors", "HTTP errors", "upstream", "status"
+        )
+        self.bootstrap_lookups = Counter(
+            "staggerdns_bootstrap_lookups", "Lookups of names of upstreams", "outcome"
+        )
 
     def _add_cache(self) -> None:
         self.cache_entries = Gauge("staggerdns_cache_entries", "Answers in the cache")

@@ -27,14 +27,18 @@ from staggerdns.server.cookies import Cookies
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.hosts import Hosts
+from staggerdns.server.https import PROTOCOLS, dns_site
+from staggerdns.server.listener import Listener
 from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.server.status import status_site
-from staggerdns.server.stream import StreamPort
+from staggerdns.server.stream import StreamFactory, StreamPort
+from staggerdns.server.tls import Certificate, EncryptedFactory
 from staggerdns.settings import Config
 from staggerdns.settings import Local as LocalConfig
 from staggerdns.upstream.address import Endpoint
+from staggerdns.upstream.tls import DOT
 
 __all__ = ["DRAIN_TIME", "Chain", "StaggerService"]
 
@@ -52,7 +56,8 @@ class StaggerService(Service):
         self._journal = Journal(config.log.level)
         self._metrics = Metrics()
         self._lost_lines = LostLines(self._metrics.log_lost.cell())
-        self._bound: list[Endpoint] = []
+        self._bound: list[Listener] = []
+        self._encrypted: list[EncryptedFactory] = []
         self._datagram_ports: list[DatagramPort] = []
         self._stream_ports: list[IListeningPort] = []
         self._site_ports: list[IListeningPort] = []
@@ -172,6 +177,7 @@ class StaggerService(Service):
             globalLogPublisher.removeObserver(self._lost_lines)
             for connection in list(self.factory.connections):
                 connection.close()
+            closed.extend(encrypted.close() for encrypted in self._encrypted)
             for port in (*self._datagram_ports, *self._site_ports):
                 closed.append(maybeDeferred(port.stopListening))  # noqa: PERF401 (two kinds)
             return gatherResults(closed)
@@ -185,13 +191,30 @@ class StaggerService(Service):
             upstream.usable(now) for upstream in self._chain.upstreams
         )
 
-    def _listen(self, endpoint: Endpoint) -> None:
+    def _listen(self, endpoint: Listener) -> None:
+        if endpoint.scheme:
+            self._listen_encrypted(endpoint)
+            return
         datagram = DatagramPort(endpoint.port, endpoint.host, self._reactor, self.factory)
         datagram.startListening()
         self._datagram_ports.append(datagram)
         stream = StreamPort(endpoint.port, self.factory, endpoint.host, self._reactor)
         stream.startListening()
         self._stream_ports.append(stream)
+        self._bound.append(endpoint)
+
+    def _listen_encrypted(self, endpoint: Listener) -> None:
+        server, https = self._config.server, endpoint.scheme == "https"
+        assert server.tls_certificate is not None
+        assert server.tls_key is not None
+        protocols = PROTOCOLS if https else (DOT,)
+        files = Certificate(server.tls_certificate, server.tls_key, protocols, self._journal)
+        inner = dns_site(self.factory, endpoint.path) if https else StreamFactory(self.factory)
+        encrypted = EncryptedFactory(files, inner, self.factory, self._reactor, limited=https)
+        stream = StreamPort(endpoint.port, self.factory, endpoint.host, self._reactor, encrypted)
+        stream.startListening()
+        self._stream_ports.append(stream)
+        self._encrypted.append(encrypted)
         self._bound.append(endpoint)
 
     def _listen_for_metrics(self, endpoint: Endpoint) -> None:

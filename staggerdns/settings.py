@@ -10,7 +10,8 @@ from typing import Annotated
 import msgspec
 
 from staggerdns.server.access import Network
-from staggerdns.upstream.address import Endpoint, UpstreamAddress
+from staggerdns.server.listener import Listener
+from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_upstream
 
 _ALLOWED_BY_DEFAULT = (
     "127.0.0.0/8",
@@ -75,10 +76,12 @@ class Cookies(_Section, frozen=True, kw_only=True):
 class Server(_Section, frozen=True, kw_only=True):
     """``server``: where clients come in and who may."""
 
-    listen: tuple[Endpoint, ...] = (Endpoint("127.0.0.1", 5300), Endpoint("::1", 5300))
+    listen: tuple[Listener, ...] = (Listener("127.0.0.1", 5300), Listener("::1", 5300))
     allow: tuple[Network, ...] = tuple(Network(text) for text in _ALLOWED_BY_DEFAULT)
     tcp_idle_timeout: Seconds = Seconds(10)
     tcp_max_connections: Positive = 256
+    tls_certificate: str | None = None
+    tls_key: str | None = None
     tcp_max_per_client: Positive = 64
     max_pending: Positive = 10_000
     max_pending_per_client: Positive = 1_000
@@ -156,6 +159,8 @@ class Upstream(_Section, frozen=True, kw_only=True):
     """``upstream``: whom to ask and how."""
 
     servers: tuple[UpstreamAddress, ...]
+    bootstrap: tuple[UpstreamAddress, ...] = tuple(map(parse_upstream, ("1.1.1.1", "8.8.8.8")))
+    tls_ca: str | None = None
     strategy: str = "parallel"
     profile: str = "balanced"
     timeout: Seconds = Seconds(3)

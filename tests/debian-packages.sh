@@ -13,7 +13,8 @@ packages=$*
 if [ -z "$packages" ]; then
     # dnsmasq-base is the program alone; the package dnsmasq adds only the system service.
     for pair in unbound:unbound nsd:nsd dnsmasq:dnsmasq-base dnsperf:dnsperf \
-        kdig:knot-dnsutils dig:bind9-dnsutils delv:bind9-dnsutils ip:iproute2; do
+        kdig:knot-dnsutils dig:bind9-dnsutils delv:bind9-dnsutils ip:iproute2 \
+        dnsdist:dnsdist curl:curl; do
         command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"
     done
     [ -n "$packages" ] || exit 0
@@ -69,7 +70,7 @@ apt install --yes --no-install-recommends $packages || {
 rm -f "$log"
 
 restore
-for daemon in unbound nsd; do
+for daemon in unbound nsd dnsdist; do
     case " $packages " in
     *" $daemon "*) as_root update-rc.d "$daemon" disable >/dev/null 2>&1 || true ;;
     esac

@@ -34,6 +34,7 @@ from staggerdns.strategy.adaptive import RacingNumbers, SequentialNumbers
 from staggerdns.strategy.parallel import Pace
 from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.health import HealthRules
+from tests.harness.certificates import Office
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,7 +190,11 @@ OTHERS = {
     "server.client.exempt",
     "rebinding.allow_domains",
     "server.cookies.secret",
+    "server.tls_certificate",
+    "server.tls_key",
     "upstream.servers",
+    "upstream.bootstrap",
+    "upstream.tls_ca",
     "upstream.strategy",
     "upstream.profile",
     "upstream.case_randomization",
@@ -206,24 +211,32 @@ def test_every_key_is_tested_here() -> None:
     assert {path for path, _ in keys()} == tested
 
 
-def test_defaults() -> None:
-    """With upstreams alone, everything else is as SPEC section 7 says."""
-    config = parse_config("upstream: {servers: [192.0.2.1]}")
-    assert list(map(str, config.server.listen)) == ["127.0.0.1:5300", "[::1]:5300"]
-    assert list(map(str, config.server.allow)) == [
+def test_defaults_of_the_server() -> None:
+    """Without a section ``server`` that is as SPEC section 7 says."""
+    server = parse_config("upstream: {servers: [192.0.2.1]}").server
+    assert list(map(str, server.listen)) == ["127.0.0.1:5300", "[::1]:5300"]
+    assert list(map(str, server.allow)) == [
         "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",
         "169.254.0.0/16", "fc00::/7", "fe80::/10",
     ]  # fmt: skip
-    assert config.server.tcp_idle_timeout == 10.0
-    assert config.server.tcp_max_connections == 256
-    assert (config.server.tcp_max_per_client, config.server.max_udp_size) == (64, 1232)
-    assert (config.server.max_pending, config.server.max_pending_per_client) == (10_000, 1_000)
-    assert (config.rebinding.strip, config.rebinding.allow_domains) == (False, ())
-    client, rate = config.server.client, config.server.rate_limit
+    assert server.tcp_idle_timeout == 10.0
+    assert server.tcp_max_connections == 256
+    assert (server.tcp_max_per_client, server.max_udp_size) == (64, 1232)
+    assert (server.max_pending, server.max_pending_per_client) == (10_000, 1_000)
+    client, rate = server.client, server.rate_limit
     assert (client.ipv4_prefix, client.ipv6_prefix) == (32, 56)
     assert list(map(str, client.exempt)) == ["127.0.0.0/8", "::1/128"]
     assert (rate.queries_per_second, rate.burst, rate.slip) == (0, 100, 1)
-    assert (config.server.cookies.enabled, config.server.cookies.secret) == (True, None)
+    assert (server.cookies.enabled, server.cookies.secret) == (True, None)
+    assert server.tls_certificate is server.tls_key is None
+
+
+def test_defaults() -> None:
+    """With upstreams alone, everything else is as SPEC section 7 says."""
+    config = parse_config("upstream: {servers: [192.0.2.1]}")
+    assert (config.rebinding.strip, config.rebinding.allow_domains) == (False, ())
+    assert list(map(str, config.upstream.bootstrap)) == ["1.1.1.1:53", "8.8.8.8:53"]
+    assert config.upstream.tls_ca is None
     assert config.upstream.strategy == "parallel"
     assert config.upstream.timeout == 3.0
     numbers = config.upstream.parallel
@@ -574,6 +587,15 @@ def test_thresholds_in_their_order() -> None:
         ("[::1]", "[::1]:53", "udp", "::1", 53),
         ("[::1]:53", "[::1]:53", "udp", "::1", 53),
         ("2001:DB8:0:0::1", "[2001:db8::1]:53", "udp", "2001:db8::1", 53),
+        ("tcp://dns.example", "tcp://dns.example:53", "tcp", "dns.example", 53),
+        ("tls://1.1.1.1", "tls://1.1.1.1:853", "tls", "1.1.1.1", 853),
+        ("tls://[::1]", "tls://[::1]:853", "tls", "::1", 853),
+        ("tls://Dns.Example.:53", "tls://dns.example:53", "tls", "dns.example", 53),
+        ("tls://1.1.1.1#A.example.", "tls://1.1.1.1:853#a.example", "tls", "1.1.1.1", 853),
+        ("https://a.example/d", "https://a.example:443/d", "https", "a.example", 443),
+        ("https://[::1]:4/", "https://[::1]:4/", "https", "::1", 4),
+        ("https://a.example/d{?dns}", "https://a.example:443/d{?dns}", "https", "a.example", 443),
+        ("https://1.1.1.1/d#a.b", "https://1.1.1.1:443/d#a.b", "https", "1.1.1.1", 443),
     ],
 )
 def test_upstreams(text: str, shown: str, transport: str, host: str, port: int) -> None:
@@ -582,6 +604,65 @@ def test_upstreams(text: str, shown: str, transport: str, host: str, port: int) 
     assert str(upstream) == shown
     assert upstream.transport == transport
     assert (upstream.endpoint.host, upstream.endpoint.port) == (host, port)
+
+
+PIN = "A" * 43 + "="
+
+
+@pytest.mark.parametrize(
+    ("text", "auth_name", "path", "get", "pins"),
+    [
+        ("tls://192.0.2.1", "192.0.2.1", "", False, 0),
+        ("tls://192.0.2.1#dns.example", "dns.example", "", False, 0),
+        ("tls://dns.example", "dns.example", "", False, 0),
+        ("tls://dns.example#other.example", "other.example", "", False, 0),
+        (f"tls://192.0.2.1;pin-sha256={PIN}", "", "", False, 1),
+        (
+            f"tls://[::1]:5{';pin-sha256=' + PIN}{';pin-sha256=' + 'B' * 42 + 'A='}",
+            "",
+            "",
+            False,
+            2,
+        ),
+        (f"tls://192.0.2.1#a.example;pin-sha256={PIN}", "a.example", "", False, 1),
+        (f"tls://dns.example;pin-sha256={PIN}", "dns.example", "", False, 1),
+        (f"https://192.0.2.1/d;pin-sha256={PIN}", "", "/d", False, 1),
+        ("https://dns.example/dns-query", "dns.example", "/dns-query", False, 0),
+        ("https://192.0.2.1/a/b{?dns}#a.b", "a.b", "/a/b", True, 0),
+    ],
+)
+def test_who_an_upstream_must_be(
+    text: str, auth_name: str, path: str, get: bool, pins: int
+) -> None:
+    """Whose certificate counts, which keys, and where a DoH query goes."""
+    (upstream,) = read("upstream.servers", f"['{text}']")
+    assert (upstream.auth_name, upstream.path, upstream.get) == (auth_name, path, get)
+    assert len(upstream.pins) == pins
+    assert all(len(pin) == 32 for pin in upstream.pins)
+
+
+def test_bootstrap() -> None:
+    """Names are resolved by upstreams that have addresses, over any transport."""
+    found = read("upstream.bootstrap", "[192.0.2.1, 'tls://192.0.2.2#dns.example']")
+    assert list(map(str, found)) == ["192.0.2.1:53", "tls://192.0.2.2:853#dns.example"]
+    message = error("upstream.bootstrap", "[192.0.2.1, 'tls://dns.example']")
+    assert message.startswith("upstream.bootstrap[1]: expected an address")
+    assert error("upstream.bootstrap", "['::1', '::1']").startswith("upstream.bootstrap[1]: ")
+    for wrong in ("[]", "192.0.2.1", "null", "[x.example]"):
+        error("upstream.bootstrap", wrong)
+
+
+def test_authorities(tmp_path: Path) -> None:
+    """``tls_ca`` names a PEM file; one that is missing, or holds no certificate, is an error."""
+    ca = Office(tmp_path).ca
+    assert read("upstream.tls_ca", str(ca)) == str(ca)
+    assert "cannot be read" in error("upstream.tls_ca", str(tmp_path / "none.pem"))
+    (tmp_path / "empty.pem").write_text("nothing\n")
+    assert "PEM" in error("upstream.tls_ca", str(tmp_path / "empty.pem"))
+    broken = ca.read_text().replace("A", "!")
+    (tmp_path / "broken.pem").write_text(broken)
+    assert "PEM" in error("upstream.tls_ca", str(tmp_path / "broken.pem"))
+    error("upstream.tls_ca", "5")
 
 
 @pytest.mark.parametrize(
@@ -603,8 +684,34 @@ def test_upstreams(text: str, shown: str, transport: str, host: str, port: int) 
         "[::1]:65536",
         "fe80::1%eth0",
         "[]:53",
-        "tls://1.1.1.1",
-        "https://dns.google/dns-query",
+        "udp://dns.example",
+        "tls://",
+        "tls://1.1.1",
+        "tls://dns.example:0",
+        "tls://dns.example:65536",
+        "tls://-dns.example",
+        "tls://dns..example",
+        "tls://" + "a" * 64,
+        "tls://" + "a." * 126 + "aa",
+        "tls://dns.example/path",
+        "tls://dns.ex\u00e4mple",
+        "tls://1.1.1.1#",
+        "tls://1.1.1.1#1.1.1.1",
+        "tls://1.1.1.1#a b",
+        "tls://fe80::1%eth0",
+        "tls://1.1.1.1;pin-sha256=",
+        "tls://1.1.1.1;pin-sha256=AAAA",
+        "tls://1.1.1.1;pin-sha256=" + "A" * 43,
+        "tls://1.1.1.1;pin-sha256=" + "A" * 42 + "!=",
+        "tls://1.1.1.1;pin-sha1=" + "A" * 43 + "=",
+        "tcp://1.1.1.1#dns.example",
+        "1.1.1.1#dns.example",
+        "https://dns.google",
+        "https://dns.google/d?x=y",
+        "https://dns.google/a b",
+        "https://dns.google/{dns}",
+        "http://dns.google/dns-query",
+        "quic://1.1.1.1",
         "TCP://1.1.1.1",
         "tcp:1.1.1.1",
         "tcp://",
@@ -635,6 +742,8 @@ def test_upstreams_are_text(text: str) -> None:
         ["192.0.2.1", "udp://192.0.2.1:53"],
         ["::1", "[0:0::1]:53"],
         ["tcp://192.0.2.1", "tcp://192.0.2.1:53"],
+        ["tls://dns.example", "tls://DNS.example.:853"],
+        ["https://192.0.2.1/d", "https://192.0.2.1:443/d"],
     ],
 )
 def test_an_upstream_twice(pair: list[str]) -> None:
@@ -681,7 +790,8 @@ def test_listen() -> None:
     error("server.listen", "127.0.0.1:5300")
 
 
-LISTENER = "expected an address and a port, as in 127.0.0.1:5300 or [::1]:5300, got "
+PLACE = "expected an address and a port, as in 127.0.0.1:5300 or [::1]:5300"
+LISTENER = f"{PLACE}, or tls://ADDRESS or https://ADDRESS"
 
 
 @pytest.mark.parametrize(
@@ -696,8 +806,73 @@ LISTENER = "expected an address and a port, as in 127.0.0.1:5300 or [::1]:5300, 
 )
 def test_a_listener_is_told_its_own_forms(wrong: str, got: str) -> None:
     """The message offers what a listener takes, whatever stands there, and nothing else."""
-    assert error("server.listen", f"[{wrong}]") == f"server.listen[0]: {LISTENER}{got}"
-    assert error("metrics.listen", wrong) == f"metrics.listen: {LISTENER}{got}"
+    assert error("server.listen", f"[{wrong}]") == f"server.listen[0]: {LISTENER}, got {got}"
+    assert error("metrics.listen", wrong) == f"metrics.listen: {PLACE}, got {got}"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "scheme", "port", "path"),
+    [
+        ("tls://127.0.0.1", "tls://127.0.0.1:853", "tls", 853, ""),
+        ("tls://127.0.0.1:8853", "tls://127.0.0.1:8853", "tls", 8853, ""),
+        ("tls://[::1]", "tls://[::1]:853", "tls", 853, ""),
+        ("tls://::1", "tls://[::1]:853", "tls", 853, ""),
+        ("https://127.0.0.1", "https://127.0.0.1:443/dns-query", "https", 443, "/dns-query"),
+        ("https://[::1]:8443/a/b", "https://[::1]:8443/a/b", "https", 8443, "/a/b"),
+        ("https://127.0.0.1/", "https://127.0.0.1:443/", "https", 443, "/"),
+    ],
+)
+def test_encrypted_listeners(
+    tmp_path: Path, text: str, shown: str, scheme: str, port: int, path: str
+) -> None:
+    """Every form of an encrypted listener; it needs a certificate and a key."""
+    files = Office(tmp_path).issue("dns.example")
+    lines = f"listen: ['{text}'], tls_certificate: {files.chain}, tls_key: {files.key}"
+    config = parse_config(f"upstream: {{servers: [192.0.2.1]}}\nserver: {{{lines}}}")
+    (listener,) = config.server.listen
+    assert str(listener) == shown
+    assert (listener.scheme, listener.port, listener.path) == (scheme, port, path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tls://",
+        "tls://dns.example",
+        "tls://127.0.0.1:0",
+        "tls://127.0.0.1/path",
+        "https://127.0.0.1:70000/",
+        "https://127.0.0.1/a b",
+        "https://127.0.0.1/d{?dns}",
+        "https://dns.example/",
+        "http://127.0.0.1/",
+        "tcp://127.0.0.1:53",
+    ],
+)
+def test_what_is_no_encrypted_listener(text: str) -> None:
+    """Anything else is an error that names the item."""
+    assert error("server.listen", f"['{text}']").startswith("server.listen[0]: expected ")
+
+
+def test_certificates_of_listeners(tmp_path: Path) -> None:
+    """Encrypted listeners need both files, one file needs the other, and they must fit."""
+    office = Office(tmp_path)
+    files, others = office.issue("dns.example"), office.issue("other.example")
+
+    def complaint(lines: str) -> str:
+        return error_of(f"upstream: {{servers: [192.0.2.1]}}\nserver: {{{lines}}}")
+
+    listen = "listen: ['tls://127.0.0.1']"
+    needed = "expected a PEM file: tls://127.0.0.1:853 needs it"
+    assert complaint(listen) == f"server.tls_certificate: {needed}"
+    assert complaint(f"{listen}, tls_certificate: {files.chain}") == f"server.tls_key: {needed}"
+    assert complaint(f"tls_key: {files.key}").startswith("server.tls_certificate: expected a PEM")
+    mixed = complaint(f"tls_certificate: {files.chain}, tls_key: {others.key}")
+    assert mixed.startswith("server.tls_certificate: key values mismatch")
+    missing = complaint(f"tls_certificate: {tmp_path}/none.pem, tls_key: {files.key}")
+    assert missing.startswith("server.tls_certificate: ")
+    swapped = complaint(f"tls_certificate: {files.key}, tls_key: {files.chain}")
+    assert swapped.startswith("server.tls_certificate: ")
 
 
 def test_an_upstream_is_told_its_own_forms() -> None:
@@ -798,7 +973,6 @@ def test_unknown_keys(text: str, path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "upstream.bootstrap",
         "upstream.parallel.extra",
         "upstream.racing.extra",
         "upstream.sequential.extra",
@@ -958,7 +1132,7 @@ class QuietPort:
         """Open no socket."""
 
 
-def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A program that is built and bound has read every key of its configuration.
 
     But the profile: that has done its work when the configuration is there.
@@ -967,7 +1141,12 @@ def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "StreamPort", QuietPort)
     seen: set[str] = set()
     # Without ICMP no socket is opened for probing.
-    config = parse_config("upstream: {servers: [192.0.2.1]}\nranking: {probes: [tcp:443]}")
+    files = Office(tmp_path).issue("dns.example")
+    config = parse_config(
+        "upstream: {servers: [192.0.2.1]}\nranking: {probes: [tcp:443]}\n"
+        "server: {listen: ['127.0.0.1:53', 'tls://127.0.0.1', 'https://127.0.0.1'], "
+        f"tls_certificate: {files.chain}, tls_key: {files.key}}}"
+    )
     reading = cast("Config", Reading(config, "", seen))
     service = StaggerService(reading, MemoryReactorClock(), bytes)
     service.privilegedStartService()

@@ -199,7 +199,9 @@ class Collection:
         self._books.journal.debug(format, name=str(self.question), **fields)
 
 
-_NETWORK = frozenset(("connection refused", "unreachable", "closed", LOCAL))
+_NETWORK = frozenset(
+    ("connection refused", "unreachable", "closed", "certificate", "tls", "no address", LOCAL)
+)
 _UNHEARD = _NETWORK | {"timeout", "refused"}
 
 

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import (
+    IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
+    IProtocolFactory,
     IPushProducer,
     IReactorCore,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
@@ -30,6 +32,7 @@ from zope.interface import implementer
 
 from staggerdns.server.clients import Client
 from staggerdns.wire.constants import HEADER_SIZE
+from staggerdns.wire.edns import padded_reply
 
 if TYPE_CHECKING:
     from staggerdns.server.factory import StaggerServerFactory
@@ -58,8 +61,9 @@ class StreamProtocol(Protocol, TimeoutMixin):
 
     transport: Any  # a TCP or TLS transport, which has more than ITransport says
 
-    def __init__(self, factory: StaggerServerFactory) -> None:
+    def __init__(self, factory: StaggerServerFactory, label: str = "tcp") -> None:
         self._factory = factory
+        self._label = label  # the transport, as metrics call it: tcp or tls
         self._buffer = b""
         self._pending: dict[Deferred[bytes], None] = {}
         self._reading = False
@@ -87,7 +91,8 @@ class StreamProtocol(Protocol, TimeoutMixin):
         self._counted = True
         factory.connectionMade(self)
         self.transport.setTcpNoDelay(True)
-        self.transport.bufferSize = TURN_SIZE
+        socket_side = self.transport if self._label == "tcp" else self.transport.transport
+        socket_side.bufferSize = TURN_SIZE
         self.transport.registerProducer(self, True)
         self.setTimeout(OUTSIDER_TIMEOUT if self._outsider else factory.stream_limits.idle_timeout)
 
@@ -185,10 +190,12 @@ class StreamProtocol(Protocol, TimeoutMixin):
 
     def _serve(self, message: bytes) -> None:
         try:
-            reply = self._factory.serve(message, self._host, "tcp")
+            reply = self._factory.serve(message, self._host, self._label)
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the connection)
             self._factory.journal.failure("a message could not be answered")
             return
+        if self._label != "tcp":
+            reply = _padded(message, reply)
         if isinstance(reply, Deferred):
             self._pending[reply] = None
             reply.addBoth(self._answered, reply)
@@ -228,16 +235,41 @@ class StreamProtocol(Protocol, TimeoutMixin):
         self.transport.loseConnection()
 
 
+def _padded(query: bytes, reply: Deferred[bytes] | bytes | None) -> Deferred[bytes] | bytes | None:
+    if isinstance(reply, Deferred):
+        return reply.addCallback(lambda found: padded_reply(query, found))
+    return padded_reply(query, reply) if reply is not None else None
+
+
+class StreamFactory(ServerFactory):
+    """Builds the protocols of ``factory`` for connections over TLS."""
+
+    noisy = False
+
+    def __init__(self, factory: StaggerServerFactory) -> None:
+        self._factory = factory
+
+    def buildProtocol(self, addr: IAddress | None) -> StreamProtocol:
+        """Return the protocol of a new connection."""
+        return StreamProtocol(self._factory, "tls")
+
+
 class StreamPort(tcp.Port):
     """Listens for ``factory`` on one address; an IPv6 one leaves IPv4 to others, as UDP does.
 
+    ``protocols`` builds the protocols of its connections, where that is not ``factory``.
     Raises `twisted.internet.error.CannotListenError` from ``startListening``.
     """
 
     def __init__(
-        self, port: int, factory: StaggerServerFactory, interface: str, reactor: IReactorCore
+        self,
+        port: int,
+        factory: StaggerServerFactory,
+        interface: str,
+        reactor: IReactorCore,
+        protocols: IProtocolFactory | None = None,
     ) -> None:
-        super().__init__(port, factory, _BACKLOG, interface, reactor)
+        super().__init__(port, protocols or factory, _BACKLOG, interface, reactor)
         # Twisted logs several lines for each connection that it cannot accept, with which
         # whoever opens connections could fill a disk.
         observer = cast("ILogObserver", self.unaccepted)

@@ -1,19 +1,44 @@
-"""How an upstream is written in the configuration, and what that means."""
+"""How an upstream is written in the configuration, and what that means.
+
+    192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53      UDP, and TCP for what UDP truncates
+    tcp://192.0.2.1, tcp://dns.example               TCP (RFC 7766)
+    tls://192.0.2.1#dns.example, tls://dns.example   TLS (RFC 7858), the certificate is that name's
+    tls://192.0.2.1                                  the certificate is the address's
+    https://dns.example/dns-query                    HTTP/2 with POST (RFC 8484)
+    https://dns.example/dns-query{?dns}              HTTP/2 with GET: the URI template of RFC 8484
+
+``#name`` may follow an ``https`` URL, too. Behind ``tls`` and ``https`` any number of
+``;pin-sha256=BASE64`` may stand: the server's key must be one of these. Where there is an address
+and no name, pins take the place of the certification authorities (RFC 7858 section 4.2);
+elsewhere both must agree.
+"""
 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from ipaddress import ip_address
 
-DNS_PORT = 53
-_UPSTREAM = "an address like 192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53 or tcp://192.0.2.1"
+PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
+"""The port of each transport where no other is given (RFC 7858 section 3.1, RFC 9110)."""
+GET_TEMPLATE = "{?dns}"
+_UPSTREAM = (
+    "an address like 192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53 or tcp://192.0.2.1, or "
+    "tls://192.0.2.1#dns.example, tls://dns.example or https://dns.example/dns-query"
+)
 _LISTENER = "an address and a port, as in 127.0.0.1:5300 or [::1]:5300"
 _BRACKETED = re.compile(r"\[([^\]]*)\](?::([0-9]{1,5}))?")
 _WITH_PORT = re.compile(r"([^:]*):([0-9]{1,5})")
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
+# The last label is no number, or 192.0.2 would be a name (WHATWG URL, host parsing).
+_NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+$){_LABEL}")
+_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*")  # RFC 3986 section 3.3
+_PIN = ";pin-sha256="
+_PIN_VALUE = re.compile(r"[A-Za-z0-9+/]{43}=")  # SHA-256 makes 32 bytes
 
 
 class Endpoint:
-    """An address and a port; ``str()`` gives the form that configuration and metrics use."""
+    """A host and a port; ``str()`` gives the form that configuration and metrics use."""
 
     __slots__ = ("host", "port")
 
@@ -32,23 +57,43 @@ class Endpoint:
 
 
 class UpstreamAddress:
-    """Where an upstream is: ``transport`` is ``udp`` (TCP when truncated) or ``tcp``."""
+    """Where an upstream is.
 
-    __slots__ = ("transport", "endpoint")
+    ``transport``: ``udp`` (TCP when truncated), ``tcp``, ``tls`` or ``https``. ``named``: the host
+    of ``endpoint`` is a name. ``auth_name``: the name or address that the certificate must be for,
+    empty if the ``pins`` alone decide. ``path``: that of the URL; ``get``: the query goes into it.
+    """
 
-    def __init__(self, transport: str, endpoint: Endpoint) -> None:
+    __slots__ = ("transport", "endpoint", "named", "auth_name", "path", "get", "pins", "_text")
+
+    def __init__(
+        self,
+        transport: str,
+        endpoint: Endpoint,
+        *,
+        named: bool = False,
+        auth_name: str = "",
+        path: str = "",
+        pins: frozenset[bytes] = frozenset(),
+    ) -> None:
         self.transport = transport
         self.endpoint = endpoint
+        self.named = named
+        self.auth_name = auth_name or ("" if pins and not named else endpoint.host)
+        self.path = path.removesuffix(GET_TEMPLATE)
+        self.get = path != self.path
+        self.pins = pins
+        text = f"{endpoint}{path}" + (f"#{auth_name}" if auth_name else "")
+        self._text = text if transport == "udp" else f"{transport}://{text}"
 
     def __str__(self) -> str:
-        text = str(self.endpoint)
-        return text if self.transport == "udp" else f"{self.transport}://{text}"
+        return self._text
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, UpstreamAddress) and str(self) == str(other)
 
     def __hash__(self) -> int:
-        return hash(str(self))
+        return hash(self._text)
 
 
 def parse_endpoint(text: object) -> Endpoint:
@@ -75,12 +120,56 @@ def _parse(text: str) -> Endpoint | None:
     return Endpoint(str(address), int(port or 0))
 
 
+def _parse_name(text: str) -> Endpoint | None:
+    """Read a host name and a port; the port is 0 when none is given."""
+    match = _WITH_PORT.fullmatch(text)
+    host, port = (match[1], match[2]) if match else (text, None)
+    host = host.lower().removesuffix(".")
+    if len(host) > 253 or not _NAME.fullmatch(host):
+        return None
+    if port is not None and not 0 < int(port) < 65536:
+        return None
+    return Endpoint(host, int(port or 0))
+
+
 def parse_upstream(text: str) -> UpstreamAddress:
     """Read one item of ``upstream.servers``. Raises `ValueError` that says what was expected."""
     scheme, separator, rest = text.partition("://")
-    if not separator:
-        scheme, rest = "udp", text
-    endpoint = _parse(rest)
-    if scheme not in ("udp", "tcp") or endpoint is None:
+    found = _read(scheme, rest) if separator else _read("udp", text)
+    if found is None:
         raise ValueError(f"expected {_UPSTREAM}, got {text!r}")
-    return UpstreamAddress(scheme, Endpoint(endpoint.host, endpoint.port or DNS_PORT))
+    return found
+
+
+def _read(scheme: str, text: str) -> UpstreamAddress | None:
+    if scheme not in PORTS:
+        return None
+    pins: list[str] = []
+    auth_name = path = ""
+    if scheme in ("tls", "https"):
+        text, *pins = text.split(_PIN)
+        text, hash_mark, auth_name = text.partition("#")
+        auth_name = auth_name.lower().removesuffix(".")
+        if hash_mark and not _NAME.fullmatch(auth_name):
+            return None
+    if scheme == "https":
+        text, slash, path = text.partition("/")
+        path = slash + path
+        if not _PATH.fullmatch(path.removesuffix(GET_TEMPLATE)):
+            return None
+    if not all(map(_PIN_VALUE.fullmatch, pins)):
+        return None
+    place = _parse(text)
+    named = place is None and scheme != "udp"
+    if named:
+        place = _parse_name(text)
+    if place is None:
+        return None
+    return UpstreamAddress(
+        scheme,
+        Endpoint(place.host, place.port or PORTS[scheme]),
+        named=named,
+        auth_name=auth_name,
+        path=path,
+        pins=frozenset(map(b64decode, pins)),
+    )

@@ -104,6 +104,13 @@ class Budget:
             self.rate = max(least, _FALL * (min(load, self.rate) if self.rate else load))
             self._tokens = min(self._tokens, self._burst)
 
+    def pause(self, now: float, seconds: float) -> None:
+        """Have no room for ``seconds``: the upstream has asked for that. What follows is slow."""
+        self._slowed = now
+        self.rate = min(self.rate or LOAD, float(LOAD))
+        self._filled = now
+        self._tokens = 1 - seconds * self.rate
+
     @property
     def _burst(self) -> float:
         burst = float(self._rules.burst)

@@ -74,9 +74,12 @@ class Exchange(Deferred[Outcome]):
     """A question on its way to one upstream: a Deferred of the `Outcome`.
 
     ``query``: the message without its ID, ready to send; ``repeated``: why it has been sent
-    again, an empty string while it has not.
+    again, an empty string while it has not (that a connection was lost is no reason here).
     Cancel it to give up without a mark.
     """
+
+    resent = False
+    """Whether the query was sent once more because its connection was lost."""
 
     def __init__(
         self, upstream: Upstream, question: Question, query: bytes, tier: str, started: float
@@ -143,9 +146,14 @@ class Exchange(Deferred[Outcome]):
             self._upstream.ask_over_stream(self, "flood")
 
     def error(self, reason: str) -> None:
-        """Take a network error: ``connection refused``, ``unreachable``, ``closed``, `LOCAL`."""
+        """Take a network error: ``connection refused``, ``unreachable``, ``closed``, `LOCAL` ..."""
         if not self.called:
             self._end(Verdict.NETWORK_ERROR, None, reason)
+
+    def failure(self, reason: str) -> None:
+        """Take a reply that holds no DNS message, like an HTTP error."""
+        if not self.called:
+            self._end(Verdict.FAILURE, None, reason)
 
     def expire(self) -> None:
         """End the exchange because its time is up."""

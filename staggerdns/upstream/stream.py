@@ -1,131 +1,271 @@
-"""Queries to one upstream over TCP, a connection each (RFC 7766, RFC 1035 section 4.2.2)."""
+"""Queries to one upstream over connections that are kept: TCP, TLS, HTTPS.
+
+    closed --first query--> opening --accepted--> open --its line retires, or is lost--> closed
+
+There is one line that takes queries, opened when there is one to send; those that come while it is
+being opened wait for it. What was under way when a line was lost is sent once more on a new
+one, within the time that it has (RFC 7766 section 6.2.4). After failures to open a line, or lines
+that were lost before any reply, the next attempt has to wait, twice as long each time; until then
+queries fail at once, so that others are asked. Nothing ever goes to another transport.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from twisted.internet import error
-from twisted.internet.interfaces import IAddress, IConnector, IReactorTCP
-from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
-from twisted.python.failure import Failure
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
+from twisted.internet.protocol import Factory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from staggerdns.upstream.address import Endpoint
+from staggerdns.upstream.address import UpstreamAddress
+from staggerdns.upstream.dial import Dial
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import Exchange, error_word, mismatch
+from staggerdns.upstream.exchange import LOCAL, Exchange
+from staggerdns.upstream.https import HttpLine
+from staggerdns.upstream.line import DnsLine, Line
+from staggerdns.upstream.report import StreamReport
+from staggerdns.upstream.tls import DOT, H2, Authorities, Handshake, TlsClient
+
+FIRST_WAIT = 0.25
+"""Seconds between the second failure in a row to open a line and the next attempt."""
+LONGEST_WAIT = 8.0
+
+Resolve = Callable[[str], "Deferred[Sequence[str]]"]
+"""Finds the addresses of a name, best first; none when it cannot."""
 
 
 class StreamTransport:
-    """Sends exchanges to ``endpoint``; ``rejected`` is told why a message was not accepted.
+    """Sends exchanges to the upstream at ``address``; ``report`` is told what happens.
 
-    ``timeout``: seconds that opening a connection may take.
+    ``timeout``: seconds that opening a line may take, and a reply. ``resolve`` is needed for an
+    address with a name in it, ``authorities`` for an encrypted one.
     """
 
     def __init__(
         self,
-        reactor: IReactorTCP,
-        endpoint: Endpoint,
+        reactor: Any,
+        clock: IReactorTime,
+        address: UpstreamAddress,
         entropy: Entropy,
-        rejected: Callable[[str], None],
+        report: StreamReport,
+        *,
         timeout: float,
+        resolve: Resolve | None = None,
+        authorities: Authorities | None = None,
     ) -> None:
+        self.clock = clock
+        self.address = address
+        self.entropy = entropy
+        self.report = report
+        self.timeout = timeout
         self._reactor = reactor
-        self._endpoint = endpoint
-        self._entropy = entropy
-        self._timeout = timeout
-        self.rejected = rejected
-        self._connectors: dict[Exchange, IConnector] = {}
+        self._resolve = resolve
+        self._tls: TlsClient | None = None
+        if address.transport in ("tls", "https"):
+            alpn = H2 if address.transport == "https" else DOT
+            self._tls = TlsClient(
+                address.auth_name, address.pins, alpn, authorities or Authorities()
+            )
+        self._line: Line | None = None  # the one that takes queries
+        self._lines: set[Line] = set()  # all that are open, or being opened
+        self._queue: dict[Exchange, None] = {}  # what waits for a line
+        self._new: Line | None = None  # connected, and not accepted yet
+        self._stop: Callable[[], None] | None = None  # ends the search for an address, or dialing
+        self._deadline: IDelayedCall | None = None  # of opening a line
+        self._best = ""  # the address that has worked last,
+        self._worst = ""  # and the one that took a connection in vain
+        self._failures = 0  # in a row
+        self._reason = ""  # of the last one
+        self._not_before = 0.0
+        self._closed = False
+        report.count_connections(lambda: len(self._lines))
 
     def send(self, exchange: Exchange) -> None:
-        """Open a connection for the exchange and send its query there."""
-        exchange.forget = self._forget
-        factory = _Attempt(self, exchange, self._entropy.take())
-        self._connectors[exchange] = self._reactor.connectTCP(
-            self._endpoint.host, self._endpoint.port, factory, timeout=self._timeout
-        )
+        """Send the exchange's query, now or when there is a line. It may end inside of this."""
+        now = self.clock.seconds()
+        line = self._line
+        if line is not None:
+            if not line.dead(now):
+                line.carry(exchange, now)
+                return
+            line.drop("timeout")
+        opening = self._deadline is not None
+        if not opening and now < self._not_before:
+            exchange.error(self._reason)
+            return
+        self._queue[exchange] = None
+        exchange.forget = self._leave_queue
+        if not opening:
+            self._open()
 
     def close(self) -> None:
         """Drop every connection; exchanges still under way stay unanswered."""
-        for exchange in list(self._connectors):
-            self._forget(exchange)
+        self._closed = True
+        self._stop_opening()
+        self._queue.clear()
+        self._line = None
+        lines, self._lines = self._lines, set()
+        for line in lines:
+            line.close()
 
-    def ended(self, exchange: Exchange) -> bool:
-        """Take an exchange out of the books; say whether it was still in them."""
+    # What lines tell.
+
+    def opened(self, line: Line, kind: str) -> None:
+        """Use a new line, whose server was accepted."""
+        self._new = None
+        self._stop_opening()
+        self.report.connected(kind)
+        self._line = line
+        now = self.clock.seconds()
+        queue, self._queue = self._queue, {}
+        for exchange in queue:
+            if exchange.called:
+                continue
+            if self._line is line:
+                line.carry(exchange, now)
+            else:
+                self.send(exchange)
+
+    def works(self, line: Line) -> None:
+        """Note the first reply on a line."""
+        self._failures = 0
+        self._best = line.address
+        self._worst = ""
+
+    def retired(self, line: Line) -> None:
+        """Send nothing more to a line."""
+        if self._line is line:
+            self._line = None
+
+    def lost(self, line: Line, reason: str, orphans: list[Exchange]) -> None:
+        """Use a line no more, and send once more what was under way on it."""
+        if not line.answered:
+            self._worst = line.address
+        if self._new is line:
+            self._new = None
+            self._failed(reason)
+            return
+        self.retired(line)
+        if orphans and not line.answered:
+            self._note_failure(reason)
+        for exchange in orphans:
+            self.again(exchange, reason)
+
+    def gone(self, line: Line) -> None:
+        """Forget a line that is closed."""
+        self._lines.discard(line)
+
+    def again(self, exchange: Exchange, reason: str) -> None:
+        """Send an exchange once more that its line has lost for this ``reason``; not twice."""
+        if exchange.called:  # by what became of another one
+            return
         exchange.forget = None
-        return self._connectors.pop(exchange, None) is not None
+        if exchange.resent:
+            exchange.error(reason)
+        else:
+            exchange.resent = True
+            self.report.repeated()
+            self.send(exchange)
 
-    def _forget(self, exchange: Exchange, *, timed_out: bool = False) -> None:
-        connector = self._connectors.pop(exchange, None)
-        if connector is not None:
-            connector.disconnect()
+    # Opening.
+
+    def _open(self) -> None:
+        self._deadline = self.clock.callLater(self.timeout, self._give_up)
+        endpoint = self.address.endpoint
+        if not self.address.named:
+            self._dial([endpoint.host])
+            return
+        assert self._resolve is not None, "a name, and nobody to resolve it"
+        found = self._resolve(endpoint.host)
+        self._stop = found.cancel
+        found.addCallbacks(self._found, lambda failure: failure.trap(CancelledError))
+
+    def _found(self, addresses: Sequence[str]) -> None:
+        if addresses:
+            best, worst = self._best, self._worst
+            self._dial(sorted(addresses, key=lambda one: (one == worst, one != best)))
+        else:
+            self._failed("no address")
+
+    def _dial(self, addresses: Sequence[str]) -> None:
+        dial = Dial(
+            self._reactor,
+            self.clock,
+            addresses,
+            self.address.endpoint.port,
+            timeout=self.timeout,
+            build=self._build,
+            failed=self._failed,
+        )
+        self._stop = dial.cancel
+        dial.start()
+
+    def _build(self, address: str) -> IProtocol:
+        """Return the protocol of a connection that was made."""
+        handshake = Handshake(self._tls) if self._tls is not None else None
+        kind = HttpLine if self.address.transport == "https" else DnsLine
+        line = kind(self, address, handshake)
+        self._lines.add(line)
+        self._new = line
+        if handshake is None:
+            return line
+        factory = TLSMemoryBIOFactory(
+            handshake, isClient=True, wrappedFactory=_Ready(line), clock=self._reactor
+        )
+        factory.noisy = False
+        return factory.buildProtocol(None)
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        self._failed("timeout")
+
+    def _failed(self, reason: str) -> None:
+        """End an attempt to open a line, and what waits for it."""
+        self._stop_opening()
+        self.report.failed(reason)
+        self._note_failure(reason)
+        queue, self._queue = self._queue, {}
+        for exchange in queue:
+            exchange.forget = None
+            exchange.error(reason)
+
+    def _note_failure(self, reason: str) -> None:
+        if reason == LOCAL:  # says nothing about the upstream, and may be over at any moment
+            return
+        self._failures += 1
+        self._reason = reason
+        if self._tls is not None:
+            self._tls.session = None  # it may be the server's trouble
+        if self._failures > 1:
+            wait = min(FIRST_WAIT * 2 ** min(self._failures - 2, 16), LONGEST_WAIT)
+            self._not_before = self.clock.seconds() + wait
+
+    def _stop_opening(self) -> None:
+        stop, self._stop = self._stop, None
+        if stop is not None:
+            stop()
+        new, self._new = self._new, None
+        if new is not None:
+            self._lines.discard(new)
+            new.close()
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _leave_queue(self, exchange: Exchange, *, timed_out: bool) -> None:
+        self._queue.pop(exchange, None)
 
 
-class _Attempt(ClientFactory):
-    """One connection for one exchange."""
+class _Ready(Factory):
+    """Hands out a protocol that is there already."""
 
     noisy = False
 
-    def __init__(self, transport: StreamTransport, exchange: Exchange, message_id: bytes) -> None:
-        self._transport = transport
-        self.exchange = exchange
-        self.message = message_id + exchange.query
+    def __init__(self, line: Line) -> None:
+        self._line = line
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """Return the protocol of the new connection."""
-        return _OneQuery(self)
-
-    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        """End the exchange: no connection."""
-        if reason.check(error.TimeoutError):
-            self.failed("timeout")
-        else:
-            self.failed(error_word(getattr(reason.value, "osError", None)))
-
-    def failed(self, reason: str) -> None:
-        """End the exchange with a network error, unless it has ended."""
-        if self._transport.ended(self.exchange):
-            self.exchange.error(reason)
-
-    def accept(self, message: bytes) -> bool:
-        """Take a message from the connection; say whether it was the reply."""
-        reason = "id"
-        if message[:2] == self.message[:2]:
-            reason = mismatch(message, self.exchange.question)
-            if not reason:
-                if self._transport.ended(self.exchange):
-                    self.exchange.reply(message, final=True)
-                return True
-        self._transport.rejected(reason)
-        return False
-
-
-class _OneQuery(Protocol):
-    """Sends the query, reads frames until one is the reply, and closes."""
-
-    def __init__(self, attempt: _Attempt) -> None:
-        self._attempt = attempt
-        self._buffer = b""
-
-    def connectionMade(self) -> None:
-        """Send the query behind its length."""
-        assert self.transport is not None
-        message = self._attempt.message
-        self.transport.write(len(message).to_bytes(2, "big") + message)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Cut frames from the stream."""
-        self._buffer += data
-        while len(self._buffer) >= 2:
-            end = 2 + int.from_bytes(self._buffer[:2], "big")
-            if len(self._buffer) < end:
-                return
-            message, self._buffer = self._buffer[2:end], self._buffer[end:]
-            # A second message on this connection answers nothing: one wrong one is enough.
-            if not self._attempt.accept(message):
-                self._attempt.failed("mismatch")
-            assert self.transport is not None
-            self.transport.loseConnection()
-            return
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """End the exchange if its reply has not come."""
-        self._attempt.failed("closed")
+    def buildProtocol(self, addr: IAddress | None) -> Line:
+        """Return the line."""
+        return self._line

@@ -23,11 +23,15 @@ from staggerdns.upstream.exchange import LOCAL, NO_EDNS, UNMARKED, Exchange, Out
 from staggerdns.upstream.health import Credit, Health, HealthRules, State, Uplink
 from staggerdns.upstream.latency import Latency
 from staggerdns.upstream.readers import Readers
-from staggerdns.upstream.stream import StreamTransport
+from staggerdns.upstream.report import StreamReport
+from staggerdns.upstream.stream import Resolve, StreamTransport
+from staggerdns.upstream.tls import Authorities
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
 
+LONGEST_PAUSE = 300.0
+"""Seconds that an upstream may have itself left alone by Retry-After."""
 _HEALTHY, _, _UNHEALTHY = State
 
 
@@ -35,8 +39,9 @@ class Upstream:
     """A resolver that we forward to.
 
     ``address``: where it is. ``readers`` watch its UDP sockets. ``timeout``: seconds for opening a
-    TCP connection. ``case`` and ``cookies``: whether queries carry random case and DNS Cookies.
-    ``rng``: returns that many random bytes, unpredictable in production.
+    connection. ``case`` and ``cookies``: whether queries over UDP carry random case and DNS
+    Cookies. ``rng``: returns that many random bytes, unpredictable in production. ``resolve``
+    finds the addresses of a host name, ``authorities`` may certify the upstream.
     """
 
     def __init__(
@@ -55,6 +60,8 @@ class Upstream:
         budget: BudgetRules,
         metrics: Metrics,
         journal: Journal,
+        resolve: Resolve | None = None,
+        authorities: Authorities | None = None,
     ) -> None:
         self.name = str(address)
         self.latency = Latency(alpha)
@@ -70,8 +77,19 @@ class Upstream:
         self._truncated = metrics.upstream_truncated.cell(self.name)
         self._local_errors = metrics.upstream_local_errors.cell(self.name)
         entropy = Entropy(rng)
-        self.dialect = Dialect(entropy, case=case, cookies=cookies)
-        self._stream = StreamTransport(reactor, address.endpoint, entropy, self._reject, timeout)
+        # Over a connection nobody can forge a reply (RFC 7873 section 5.3): no tricks are needed.
+        over_udp = address.transport == "udp"
+        self.dialect = Dialect(entropy, case=case and over_udp, cookies=cookies and over_udp)
+        self._stream = StreamTransport(
+            reactor,
+            clock,
+            address,
+            entropy,
+            StreamReport(self.name, metrics, journal, self._reject, self._wait),
+            timeout=timeout,
+            resolve=resolve,
+            authorities=authorities,
+        )
         self._transport: DatagramTransport | StreamTransport = self._stream
         if address.transport == "udp":
             self._transport = DatagramTransport(
@@ -187,8 +205,8 @@ class Upstream:
         elif verdict == Verdict.NETWORK_ERROR and reason not in UNMARKED:
             if reason == "timeout":  # a lost packet is no measurement: a hint, and a small one
                 self.latency.add(min(seconds, 2 * self.latency.mean(now)), now)
-                self.dialect.silent(exchange.query, exchange.started, now, exchange.repeated)
-            elif exchange.repeated in ("case", "cookie"):
+            over_udp = self._transport is not self._stream  # elsewhere OPT has no part in it
+            if exchange.repeated in ("case", "cookie") or (reason == "timeout" and over_udp):
                 self.dialect.silent(exchange.query, exchange.started, now, exchange.repeated)
             self._mark(now, exchange.started, reason)
         elif verdict == Verdict.NETWORK_ERROR:
@@ -243,6 +261,10 @@ class Upstream:
             state=state.name.lower(),
             because=f" ({reason})" if reason else "",
         )
+
+    def _wait(self, seconds: float) -> None:
+        """Leave the upstream alone for as long as it asks, within reason."""
+        self._budget.pause(self._clock.seconds(), min(seconds, LONGEST_PAUSE))
 
     def _reject(self, reason: str) -> None:
         self._metrics.upstream_rejected.cell(self.name, reason).value += 1

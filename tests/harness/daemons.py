@@ -1,4 +1,4 @@
-"""nsd, unbound and dnsmasq on loopback, each in the foreground and killed by its pid.
+"""nsd, unbound, dnsmasq and dnsdist on loopback, each in the foreground and killed by its pid.
 
 They run as the user that runs the tests, with everything that they write in the directory that
 the test gives them. Each is a context manager that is left when its process has ended.
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from .certificates import Certificate
     from .ports import Endpoint
 
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
@@ -162,4 +163,88 @@ def dnsmasq(
     if os.getuid() == 0:
         command += ["--user=root", "--group=root"]
     with _running(command, directory / "dnsmasq.log", [endpoint]) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def encrypted_unbound(
+    directory: Path,
+    plain: Endpoint,
+    certificate: Certificate,
+    tls: Endpoint,
+    https: Endpoint,
+    *settings: str,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Answer 203.0.113.53 to every name in ``example.`` over UDP, TCP, DoT and DoH.
+
+    ``settings``: further lines of the section ``server``.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "server:",
+        *(f"  interface: {end.host}@{end.port}" for end in (plain, tls, https)),
+        '  username: ""',
+        '  chroot: ""',
+        '  pidfile: ""',
+        f'  directory: "{directory}"',
+        "  num-threads: 1",
+        "  use-syslog: no",
+        '  logfile: ""',
+        '  module-config: "iterator"',
+        "  access-control: 127.0.0.0/8 allow",
+        f"  tls-port: {tls.port}",
+        f"  https-port: {https.port}",
+        '  http-endpoint: "/dns-query"',
+        f'  tls-service-key: "{certificate.key}"',
+        f'  tls-service-pem: "{certificate.chain}"',
+        "  edns-tcp-keepalive: yes",
+        "  edns-tcp-keepalive-timeout: 20000",
+        '  local-zone: "." refuse',
+        '  local-zone: "example." redirect',
+        '  local-data: "example. 300 A 203.0.113.53"',
+        *(f"  {line}" for line in settings),
+        "remote-control:",
+        "  control-enable: no",
+    ]
+    configuration = directory / "unbound.conf"
+    configuration.write_text("\n".join(lines) + "\n")
+    command = [_program("unbound"), "-d", "-c", str(configuration)]
+    with _running(command, directory / "unbound.log", [plain]) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def dnsdist(
+    directory: Path,
+    plain: Endpoint,
+    certificate: Certificate,
+    tls: Endpoint,
+    https: Endpoint,
+    *lines: str,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Answer 203.0.113.54 to every A question over UDP, TCP, DoT and DoH.
+
+    ``lines``: further lines of its configuration, in Lua.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    files = f"'{certificate.chain}', '{certificate.key}'"
+    script = [
+        f"setLocal('{plain}')",
+        f"addTLSLocal('{tls}', {files})",
+        f"addDOHLocal('{https}', {files}, '/dns-query')",
+        "setSecurityPollSuffix('')",  # or it would ask the world
+        *lines,
+        "addAction(QTypeRule(DNSQType.A), SpoofAction('203.0.113.54'))",
+        "addAction(AllRule(), RCodeAction(DNSRCode.REFUSED))",
+    ]
+    configuration = directory / "dnsdist.conf"
+    configuration.write_text("\n".join(script) + "\n")
+    command = [
+        _program("dnsdist"),
+        "--supervised",
+        "--disable-syslog",
+        "--config",
+        str(configuration),
+    ]
+    with _running(command, directory / "dnsdist.log", [plain]) as process:
         yield process

@@ -39,10 +39,14 @@ def _program() -> configparser.SectionProxy:
 
 
 def test_the_configuration_names_at_least_one_upstream_of_each_transport() -> None:
-    """The default configuration is YAML with the one key that must be given, over UDP and TCP."""
+    """The default configuration is YAML and gives the one key that must be, for each transport."""
     servers = _yaml("staggerdns.yaml")["upstream"]["servers"]
-    assert len(servers) == len(set(servers)) == 5
-    assert {server.partition("://")[0] for server in servers if "://" in server} == {"tcp"}
+    assert len(servers) == len(set(servers)) == 6
+    assert {server.partition("://")[0] for server in servers if "://" in server} == {
+        "tcp",
+        "tls",
+        "https",
+    }
 
 
 def test_prometheus_scrapes_where_the_configuration_listens() -> None:

@@ -12,7 +12,13 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.server.factory import MAX_OUTSIDERS
-from staggerdns.server.stream import MAX_PENDING, OUTSIDER_TIMEOUT, TURN_SIZE, StreamProtocol
+from staggerdns.server.stream import (
+    MAX_PENDING,
+    OUTSIDER_TIMEOUT,
+    TURN_SIZE,
+    StreamFactory,
+    StreamProtocol,
+)
 from staggerdns.wire.answer import Failed
 from tests.harness.clients import addresses, parse
 from tests.server.rooms import FRIEND, STRANGER, Room, pool
@@ -645,3 +651,13 @@ def test_a_turn(room: Room) -> None:
     connection = Connection(room)
     assert connection.transport.bufferSize == TURN_SIZE
     connection.lost()
+
+
+def test_a_turn_over_tls(room: Room) -> None:
+    """The same over TLS: it is the TCP connection below that is read."""
+    wrapper = Transport(FRIEND)
+    wrapper.transport = Transport(FRIEND)  # type: ignore[attr-defined]
+    protocol = StreamFactory(room.factory).buildProtocol(None)
+    protocol.makeConnection(wrapper)
+    assert wrapper.transport.bufferSize == TURN_SIZE  # type: ignore[attr-defined]
+    protocol.connectionLost()

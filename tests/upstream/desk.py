@@ -16,16 +16,19 @@ from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.readers import Readers
+from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.question import Question, make_question
 from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, A, name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from twisted.internet.interfaces import IReactorTime
 
     from staggerdns.upstream.exchange import Exchange, Outcome
+    from staggerdns.upstream.stream import Resolve
     from tests.harness.ports import Endpoint
 
 reactor: Any = _reactor
@@ -38,11 +41,14 @@ class Desk:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        endpoint: Endpoint | str,
         scheme: str = "",
         rng: Callable[[int], bytes] = os.urandom,
         clock: IReactorTime = reactor,
         *,
+        timeout: float = DEADLINE,
+        ca: Path | None = None,
+        resolve: Resolve | None = None,
         case: bool = True,
         cookies: bool = True,
     ) -> None:
@@ -54,7 +60,7 @@ class Desk:
             readers=self._readers,
             clock=clock,
             rng=rng,
-            timeout=DEADLINE,
+            timeout=timeout,
             alpha=ALPHA,
             case=case,
             cookies=cookies,
@@ -62,6 +68,8 @@ class Desk:
             budget=BUDGET,
             metrics=self.metrics,
             journal=Journal(),
+            resolve=resolve,
+            authorities=None if ca is None else Authorities(str(ca)),
         )
 
     @property
@@ -100,6 +108,16 @@ class Desk:
         late.cancel()
         return outcome
 
+    def connects(self) -> dict[str, int]:
+        """How many connections were made, and not made, by kind and reason."""
+        cells = self.metrics.upstream_connects._cells
+        return {result: cell.value for (_, result), cell in cells.items()}
+
+    @property
+    def repeated(self) -> int:
+        """How many queries were sent once more."""
+        return self.metrics.upstream_repeated.cell(self.upstream.name, "closed").value
+
     def rejected(self) -> dict[str, int]:
         """How many messages were not accepted, by reason."""
         cells = self.metrics.upstream_rejected._cells
@@ -108,16 +126,14 @@ class Desk:
 
 @contextlib.contextmanager
 def desk(
-    endpoint: Endpoint,
+    endpoint: Endpoint | str,
     scheme: str = "",
     rng: Callable[[int], bytes] = os.urandom,
     clock: IReactorTime = reactor,
-    *,
-    case: bool = True,
-    cookies: bool = True,
+    **more: Any,
 ) -> Iterator[Desk]:
     """Make a desk and close its upstream; nothing may be left of it then."""
-    made = Desk(endpoint, scheme, rng, clock, case=case, cookies=cookies)
+    made = Desk(endpoint, scheme, rng, clock, **more)
     try:
         yield made
     finally:
@@ -140,6 +156,7 @@ async def no_connections() -> None:
         found = [*reactor.getReaders(), *reactor.getWriters()]
         return not any(isinstance(item, Client) for item in found)
 
+    await pause(0.001)  # an aborted connection ends in the next round of the reactor
     await until(over)
 
 

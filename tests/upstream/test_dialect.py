@@ -431,6 +431,7 @@ async def test_an_upstream_in_lower_case() -> None:
     with ScriptedUpstream(changed(GOOD, in_lower_case)) as server, desk(server.endpoint) as asked:
         for _ in range(CASE_MISSES + 2):
             assert (await asked.ask()).verdict == Verdict.POSITIVE
+        asked.upstream.close()
         await no_connections()
         transports = [query.transport for query in server.queries]
         assert transports.count("tcp") <= CASE_MISSES
@@ -443,7 +444,7 @@ async def test_a_server_with_cookies() -> None:
     cookies: list[bytes] = []
 
     def behave(query: Query) -> list[Action]:
-        (option,) = query.parsed.options
+        option = query.parsed.options[0]
         cookies.append(option.to_wire())
         message = dns.message.from_wire(b.reply(query, [(None, 60, "A", "203.0.113.1")]))
         option = cookie_option(option.to_wire()[:8] + SERVER_COOKIE)
@@ -454,6 +455,7 @@ async def test_a_server_with_cookies() -> None:
     with ScriptedUpstream(behave) as server, desk(server.endpoint) as asked:
         for _ in range(4):
             assert (await asked.ask()).verdict == Verdict.POSITIVE
+        asked.upstream.close()
         await no_connections()
         assert [query.transport for query in server.queries] == ["udp", "udp", "udp", "tcp", "udp"]
         assert len(cookies[0]) == 8

@@ -270,7 +270,7 @@ async def test_guesses_at_the_id(server: ScriptedUpstream, count: int) -> None:
         server.behaviour = GOOD
         await asked.ask()
         assert asked.readers == 1
-        await no_connections()
+    await no_connections()
     assert [query.transport for query in server.queries] == ["udp", "tcp", "udp"]
     udp = [query.source.port for query in server.queries if query.transport == "udp"]
     assert len(set(udp)) == 2
@@ -296,7 +296,7 @@ async def test_guesses_add_up(server: ScriptedUpstream) -> None:
     with desk(server.endpoint) as asked:
         for _ in range(6):
             await asked.ask()
-        await no_connections()
+    await no_connections()
     assert [query.transport for query in server.queries] == ["udp", "udp", "tcp"] * 3
     seen = [query.source.port for query in server.queries if query.transport == "udp"]
     assert [len(set(seen[start : start + 2])) for start in (0, 2, 4)] == [1, 1, 1]
@@ -356,4 +356,4 @@ async def test_truncated_over_tcp(server: ScriptedUpstream, transport: str) -> N
     with desk(server.endpoint, transport) as asked:
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, "truncated")
-        await no_connections()
+    await no_connections()

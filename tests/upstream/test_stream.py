@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import errno
-import socket
+import itertools
+import os
+import struct
 import time
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import pytest_twisted
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet import error
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import CancelledError, gatherResults, succeed
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import parse_upstream
+from staggerdns.upstream.dial import ATTEMPT_DELAY
+from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import LOCAL
+from staggerdns.upstream.line import CLOSING_TIME, IDLE_TIMEOUT, LONGEST_IDLE, MAX_TAKEN
+from staggerdns.upstream.stream import FIRST_WAIT
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import make_question
@@ -25,17 +33,18 @@ from staggerdns.wire.verdict import Verdict
 from tests.harness import behaviours as b
 from tests.harness.ports import free_endpoint
 from tests.harness.scripted import Close, ScriptedUpstream, Send
-from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, A, name, reply, says
+from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, A, name, says
 
-from .desk import desk, no_connections, until
+from .desk import desk, no_connections, pause, until
 from .test_datagram import cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from staggerdns.upstream.exchange import Exchange, Outcome
-    from tests.harness.scripted import Behaviour
+    from tests.harness.scripted import Action, Behaviour, Query
 
+REFUSED = error.getConnectError((errno.ECONNREFUSED, "refused"))
 GOOD = b.answers("203.0.113.1")
 WWW = make_question(name("www.example"), A)
 
@@ -48,26 +57,34 @@ def server() -> Iterator[ScriptedUpstream]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_question(server: ScriptedUpstream) -> None:
-    """An upstream ``tcp://`` is asked over TCP only, a connection for a question."""
+async def test_one_connection_for_all(server: ScriptedUpstream) -> None:
+    """An upstream ``tcp://`` is asked over TCP only, and the connection is kept."""
     with desk(server.endpoint, "tcp://") as asked:
         assert asked.upstream.name == f"tcp://{server.endpoint}"
-        outcome = await asked.ask()
-        assert outcome.verdict == Verdict.POSITIVE
-        await no_connections()
-    assert [query.transport for query in server.queries] == ["tcp"]
+        for _ in range(5):
+            assert (await asked.ask()).verdict == Verdict.POSITIVE
+        assert asked.connects() == {"tcp": 1}
+    await no_connections()
+    assert [query.transport for query in server.queries] == ["tcp"] * 5
     assert server.connections_accepted == 1
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_at_once(server: ScriptedUpstream) -> None:
-    """Questions under way at once have connections and IDs of their own."""
-    server.behaviour = b.answers("203.0.113.1", after=0.02)
+async def test_a_thousand_at_once(server: ScriptedUpstream) -> None:
+    """A burst goes over one connection, under IDs that differ, and is answered out of order."""
+    delays = itertools.cycle([0.05, 0.0, 0.02])
+
+    def behave(query: Query) -> Sequence[Action]:
+        return b.answers("203.0.113.1", after=next(delays))(query)
+
+    server.behaviour = behave
     with desk(server.endpoint, "tcp://") as asked:
-        outcomes = await gatherResults([asked.start() for _ in range(30)])
+        outcomes = await gatherResults([asked.start() for _ in range(1000)])
         assert {outcome.verdict for outcome in outcomes} == {Verdict.POSITIVE}
-        await no_connections()
-    assert len({query.wire[:2] for query in server.queries}) > 25
+        assert asked.rejected() == {}
+    await no_connections()
+    assert server.connections_accepted == 1
+    assert len({query.wire[:2] for query in server.queries}) == 1000
 
 
 @pytest.mark.parametrize(
@@ -91,31 +108,80 @@ async def test_what_does_not_answer(
         outcome = await asked.ask()
         assert outcome.answer is None
         assert outcome.reason == "mismatch"
-        assert asked.rejected() == {reason: 1}
+        assert set(asked.rejected()) == {reason}
         assert asked.marks == 1
-        await no_connections()
+    await no_connections()
 
 
 @pytest.mark.parametrize("prefix", [b"", b"\0", b"\0\x20", b"\0\x20\1\2\3"])
 @pytest_twisted.ensureDeferred
 async def test_closed_in_mid_message(server: ScriptedUpstream, prefix: bytes) -> None:
-    """A connection that ends before its reply does is a network error at once."""
+    """A query whose connection ends goes out once more, on a new one; then it is an error."""
     server.behaviour = lambda query: [Close(0, prefix)]
     with desk(server.endpoint, "tcp://") as asked:
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "closed")
         assert asked.marks == 1
+        assert asked.repeated == 1
+        assert len(server.queries) == server.connections_accepted == 2
+    await no_connections()
+
+
+@pytest_twisted.ensureDeferred
+async def test_closed_once(server: ScriptedUpstream) -> None:
+    """What the second connection answers is as good as if nothing had happened."""
+    server.behaviour = b.in_turn(lambda query: [Close(0, b"\0\x20\1")], GOOD)
+    with desk(server.endpoint, "tcp://") as asked:
+        assert (await asked.ask()).verdict == Verdict.POSITIVE
+        assert (asked.marks, asked.repeated) == (0, 1)
+    await no_connections()
+
+
+@pytest_twisted.ensureDeferred
+async def test_server_that_closes_after_each_answer(server: ScriptedUpstream) -> None:
+    """Such a server works all the same: each query opens a connection, without a wait."""
+
+    def behave(query: Query) -> Sequence[Action]:
+        return [*GOOD(query), Close(0)]
+
+    server.behaviour = behave
+    with desk(server.endpoint, "tcp://") as asked:
+        start = time.monotonic()
+        for _ in range(20):
+            assert (await asked.ask()).verdict == Verdict.POSITIVE
+        assert time.monotonic() - start < 2
+        assert asked.marks == 0
+    await no_connections()
 
 
 @pytest_twisted.ensureDeferred
 async def test_refused() -> None:
-    """A refused connection is a network error at once."""
+    """A refused connection is a network error at once, and tried again at once the first time."""
     with desk(free_endpoint(), "tcp://") as asked:
         start = time.monotonic()
-        outcome = await asked.ask()
-        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "connection refused")
+        for _ in range(5):
+            outcome = await asked.ask()
+            assert (outcome.verdict, outcome.reason) == (
+                Verdict.NETWORK_ERROR,
+                "connection refused",
+            )
         assert time.monotonic() - start < 1
-        assert asked.marks == 1
+        assert asked.marks == 5
+        assert asked.connects() == {"connection refused": 2}
+    await no_connections()
+
+
+@pytest_twisted.ensureDeferred
+async def test_server_that_starts_late() -> None:
+    """A port that was closed is used when somebody listens there, after a short wait."""
+    endpoint = free_endpoint()
+    with desk(endpoint, "tcp://") as asked:
+        for _ in range(3):
+            await asked.ask()
+        with ScriptedUpstream(GOOD, endpoint):
+            await pause(FIRST_WAIT)
+            assert (await asked.ask()).verdict == Verdict.POSITIVE
+    await no_connections()
 
 
 @pytest_twisted.ensureDeferred
@@ -126,83 +192,166 @@ async def test_truncated_over_tcp(server: ScriptedUpstream) -> None:
         await asked.ask()
         assert len(server.queries) == 1
         assert asked.metrics.upstream_truncated.cell(asked.upstream.name).value == 0
-        await no_connections()
+    await no_connections()
+
+
+@pytest_twisted.ensureDeferred
+async def test_truncated_replies_share_a_connection(server: ScriptedUpstream) -> None:
+    """What UDP truncates goes over a connection that is kept, too."""
+    server.behaviour = b.truncated_over_udp(GOOD)
+    with desk(server.endpoint) as asked:
+        for _ in range(3):
+            assert (await asked.ask()).verdict == Verdict.POSITIVE
+    await no_connections()
+    assert server.connections_accepted == 1
+    transports = [query.transport for query in server.queries]
+    assert transports == ["udp", "tcp"] * 3
 
 
 @pytest_twisted.ensureDeferred
 async def test_cancelled(server: ScriptedUpstream) -> None:
-    """Cancelling drops the connection without a mark, before and after it is made."""
-    server.behaviour = b.silent
+    """Cancelling is no mark, before and after the connection is made; the connection stays."""
+    server.behaviour = b.in_turn(b.answers("203.0.113.1", after=0.05), GOOD)
     with desk(server.endpoint, "tcp://") as asked:
         await cancelled(asked, asked.start())
         exchange = asked.start()
         await until(lambda: len(server.queries) == 1)
         await cancelled(asked, exchange)
-        await no_connections()
-
-
-@pytest_twisted.ensureDeferred
-async def test_expired(server: ScriptedUpstream) -> None:
-    """Silence ends with `expire`: a timeout, a mark, and no connection."""
-    server.behaviour = b.silent
-    with desk(server.endpoint, "tcp://") as asked:
-        exchange = asked.start()
-        await until(lambda: len(server.queries) == 1)
-        exchange.expire()
-        assert (await exchange).reason == "timeout"
-        assert asked.marks == 1
-        await no_connections()
+        await pause(0.1)  # the late reply is known for what it is
+        assert asked.rejected() == {}
+        assert (await asked.ask()).verdict == Verdict.POSITIVE
+    await no_connections()
+    assert server.connections_accepted == 1
 
 
 @pytest_twisted.ensureDeferred
 async def test_close_with_queries_under_way(server: ScriptedUpstream) -> None:
     """`close` drops connections, made or being made, and touches no exchange."""
     server.behaviour = b.silent
-    with desk(server.endpoint, "tcp://") as asked:
+    with desk(server.endpoint, "tcp://") as asked, desk(server.endpoint, "tcp://") as other:
         first = asked.start()
         await until(lambda: len(server.queries) == 1)
-        second = asked.start()
+        second = other.start()
         asked.upstream.close()
+        other.upstream.close()
         await no_connections()
-        assert not first.called
-        for exchange in (first, second):
+        for exchange, one in ((first, asked), (second, other)):
+            assert not exchange.called
             exchange.expire()
-        assert asked.upstream._inflight == 0
+            assert one.upstream._inflight == 0
+
+
+class Connection:
+    """One connection in memory: what our side wrote to it, and what the server says."""
+
+    def __init__(self, factory: Any) -> None:
+        self.protocol = factory.buildProtocol(None)
+        self.transport = Wire()
+        self.protocol.makeConnection(self.transport)
+        self._taken = 0
+
+    def queries(self) -> list[bytes]:
+        """The queries since the last call, without their lengths."""
+        data, found = self.transport.value()[self._taken :], []
+        self._taken += len(data)
+        while data:
+            end = 2 + int.from_bytes(data[:2], "big")
+            found.append(data[2:end])
+            data = data[end:]
+        return found
+
+    def answer(self, query: bytes, *options: bytes) -> None:
+        """Answer ``query``, with an OPT record that holds these options."""
+        self.protocol.dataReceived(framed(good_reply(query, *options)))
+
+    def lose(self) -> None:
+        """End the connection, as the server does."""
+        self.protocol.connectionLost(Failure(error.ConnectionDone()))
+
+
+class Wire(StringTransport):
+    """Notes how it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._aborted = False
+
+    def abortConnection(self) -> None:
+        """Note it."""
+        self._aborted = True
+
+    def closing(self) -> bool:
+        """Say whether it is being closed in order."""
+        return self.disconnecting
+
+    def cut(self) -> bool:
+        """Say whether it was closed at once, without a goodbye."""
+        return self._aborted
 
 
 class Line:
-    """An upstream on a reactor in memory, and its one connection."""
+    """An upstream on a reactor in memory, and its connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float = 3.0) -> None:
         self.reactor = cast("Any", MemoryReactorClock())
+        self.reactor.advance(1000)
         self.metrics = Metrics()
         self.upstream = Upstream(
             parse_upstream("tcp://192.0.2.1:5353"),
             reactor=self.reactor,
             readers=cast("Any", None),
             clock=self.reactor,
-            rng=lambda size: b"\x12\x34" * (size // 2),
-            timeout=1.5,
+            rng=os.urandom,
+            timeout=timeout,
             alpha=ALPHA,
-            case=False,
-            cookies=False,
+            case=True,
+            cookies=True,
             health=HEALTH,
             budget=BUDGET,
             metrics=self.metrics,
             journal=Journal(),
         )
         self.outcomes: list[Outcome] = []
-        self.exchange: Exchange = self.upstream.ask(WWW, "active")
-        self.exchange.addCallback(self.outcomes.append)
+        self._made = 0
 
-    def connect(self) -> tuple[Any, StringTransport]:
-        """Make the connection."""
-        host, port, factory = self.reactor.tcpClients[0][:3]
+    def ask(self) -> Exchange:
+        """Ask for WWW."""
+        exchange = self.upstream.ask(WWW, "active")
+        exchange.addCallbacks(self.outcomes.append, lambda failure: failure.trap(CancelledError))
+        return exchange
+
+    @property
+    def attempts(self) -> int:
+        """Connections that our side has wanted."""
+        return len(self.reactor.tcpClients)
+
+    def connect(self) -> Connection:
+        """Make the next connection that is wanted."""
+        host, port, factory = self.reactor.tcpClients[self._made][:3]
+        self._made += 1
         assert (host, port) == ("192.0.2.1", 5353)
-        protocol = factory.buildProtocol(None)
-        transport = StringTransport()
-        protocol.makeConnection(transport)
-        return protocol, transport
+        return Connection(factory)
+
+    def refuse(self, reason: Exception | None = None) -> None:
+        """Have the next connection that is wanted fail."""
+        factory = self.reactor.tcpClients[self._made][2]
+        self._made += 1
+        factory.clientConnectionFailed(None, Failure(reason or REFUSED))
+
+    def reasons(self) -> list[str]:
+        """Why exchanges have failed since the last call, an empty text for a good one."""
+        found = [outcome.reason for outcome in self.outcomes]
+        self.outcomes.clear()
+        return found
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    """An upstream in memory; nothing is left of it in the end."""
+    made = Line()
+    yield made
+    made.upstream.close()
+    assert made.reactor.getDelayedCalls() == []
 
 
 def framed(message: bytes) -> bytes:
@@ -210,56 +359,105 @@ def framed(message: bytes) -> bytes:
     return len(message).to_bytes(2, "big") + message
 
 
-def good_reply() -> bytes:
-    """The reply to WWW under the ID of `Line`."""
+def good_reply(query: bytes, *options: bytes) -> bytes:
+    """The reply to ``query``, which asks for WWW."""
     act = says(0, "203.0.113.1")
     assert act.reply is not None
-    return b"\x12\x34" + act.reply(WWW)[2:]
+    message = query[:2] + act.reply(WWW)[2:]
+    data = b"".join(options)
+    opt = struct.pack("!BHHIH", 0, 41, 1232, 0, len(data)) + data
+    return message[:11] + b"\1" + message[12:] + opt
 
 
-def test_query_is_framed() -> None:
-    """The query goes out behind its length (RFC 1035 section 4.2.2)."""
-    _, transport = Line().connect()
-    assert transport.value() == framed(b"\x12\x34" + WWW.upstream_query())
+def keeps(tenths: int) -> bytes:
+    """The option that says how long a server keeps idle connections (RFC 7828)."""
+    return struct.pack("!HHH", 11, 2, tenths)
 
 
-def test_reply_byte_by_byte() -> None:
-    """However the stream is cut, the reply counts once, with its last byte."""
-    line = Line()
-    protocol, transport = line.connect()
-    data = framed(good_reply())
+def test_query_is_framed(line: Line) -> None:
+    """The query goes out behind its length (RFC 1035 section 4.2.2).
+
+    The first one on a connection asks how long that is kept; nothing pads it.
+    """
+    line.ask()
+    first = line.connect()
+    line.ask()
+    wire = first.queries()
+    assert [len(query) - len(WWW.upstream_query()) for query in wire] == [2 + 4, 2]
+    assert wire[0].endswith(b"\0\4\0\x0b\0\0")
+    assert wire[1][2:] == WWW.upstream_query()
+
+
+def test_reply_byte_by_byte(line: Line) -> None:
+    """However the stream is cut, each reply counts once, with its last byte."""
+    line.ask()
+    line.ask()
+    connection = line.connect()
+    one, two = connection.queries()
+    data = framed(good_reply(two)) + framed(good_reply(one))
     for position in range(len(data)):
-        assert line.outcomes == []
-        protocol.dataReceived(data[position : position + 1])
-    assert isinstance(line.outcomes[0].answer, Pool)
-    assert transport.disconnecting
-    protocol.connectionLost(Failure(error.ConnectionDone()))
-    assert len(line.outcomes) == 1
+        assert len(line.outcomes) == (position >= len(data) // 2)
+        connection.protocol.dataReceived(data[position : position + 1])
+    assert all(isinstance(outcome.answer, Pool) for outcome in line.outcomes)
+    assert len(line.outcomes) == 2
+    connection.lose()
+    assert len(line.outcomes) == 2
 
 
-def test_what_follows_the_reply_is_not_read() -> None:
-    """Bytes behind the reply change nothing."""
-    line = Line()
-    protocol, _ = line.connect()
-    protocol.dataReceived(framed(good_reply()) + framed(reply(WWW, rcode=2)) + b"\xff" * 9)
-    assert [outcome.verdict for outcome in line.outcomes] == [Verdict.POSITIVE]
+def test_all_that_wait_share_the_first_connection(line: Line) -> None:
+    """Queries that come while the connection is being made go out when it is, in order."""
+    for _ in range(3):
+        line.ask()
+    assert line.attempts == 1
+    assert len(line.connect().queries()) == 3
 
 
-def test_connect_timeout() -> None:
+def test_lost_connection_with_many_under_way(line: Line) -> None:
+    """All that wait go out again at once on one new connection, and after that they end."""
+    for _ in range(3):
+        line.ask()
+    connection = line.connect()
+    connection.answer(connection.queries()[1])
+    connection.lose()
+    again = line.connect()
+    assert len(again.queries()) == 2
+    assert line.reasons() == [""]
+    again.lose()
+    assert line.reasons() == ["closed", "closed"]
+    assert line.attempts == 2
+
+
+def test_retry_within_the_querys_time(line: Line) -> None:
+    """An exchange that has ended meanwhile is not sent again."""
+    exchange = line.ask()
+    other = line.ask()
+    connection = line.connect()
+    exchange.expire()
+    other.cancel()
+    connection.lose()
+    assert line.attempts == 1
+    assert line.reasons() == ["timeout"]
+
+
+def test_connect_timeout(line: Line) -> None:
     """Opening a connection may take as long as a query; then it is a timeout."""
-    line = Line()
-    factory, timeout = line.reactor.tcpClients[0][2:4]
-    assert timeout == 1.5
-    factory.clientConnectionFailed(None, Failure(error.TimeoutError()))
-    assert [outcome.reason for outcome in line.outcomes] == ["timeout"]
+    line.ask()
+    assert line.reactor.tcpClients[0][3] == 3.0
+    line.refuse(error.TimeoutError())
+    assert line.reasons() == ["timeout"]
+    line.ask()
+    line.reactor.advance(2.99)
+    assert line.reasons() == []
+    line.reactor.advance(0.01)
+    assert line.reasons() == ["timeout"]
 
 
 @pytest.mark.parametrize("problem", [error.NoRouteError, error.ConnectBindError, OSError])
-def test_no_route(problem: type[Exception]) -> None:
+def test_no_route(line: Line, problem: type[Exception]) -> None:
     """What else prevents a connection makes the upstream unreachable."""
-    line = Line()
-    line.reactor.tcpClients[0][2].clientConnectionFailed(None, Failure(problem()))
-    assert [outcome.reason for outcome in line.outcomes] == ["unreachable"]
+    line.ask()
+    line.refuse(problem())
+    assert line.reasons() == ["unreachable"]
 
 
 @pytest.mark.parametrize(
@@ -272,34 +470,286 @@ def test_no_route(problem: type[Exception]) -> None:
         (errno.EHOSTUNREACH, "unreachable"),
     ],
 )
-def test_whose_fault(number: int, word: str) -> None:
+def test_whose_fault(line: Line, number: int, word: str) -> None:
     """No descriptors, no buffers: that is our own machine's fault and no mark."""
-    line = Line()
-    problem = error.getConnectError((number, "as the system says"))
-    line.reactor.tcpClients[0][2].clientConnectionFailed(None, Failure(problem))
-    assert [outcome.reason for outcome in line.outcomes] == [word]
+    line.ask()
+    line.refuse(error.getConnectError((number, "as the system says")))
+    assert line.reasons() == [word]
     assert line.upstream.health._failures == (word != LOCAL)
+
+
+def test_backoff(line: Line) -> None:
+    """After the second failure in a row attempts come further and further apart.
+
+    In between queries fail at once, for the same reason. A reply ends all that.
+    """
+    line.ask()
+    line.refuse()
+    for wait in (0.25, 0.5, 1, 2, 4, 8, 8):
+        line.ask()
+        line.refuse()
+        line.reactor.advance(wait - 0.01)
+        attempts = line.attempts
+        line.ask()
+        assert line.attempts == attempts
+        assert line.reasons()[-1] == "connection refused"
+        line.reactor.advance(0.02)
+    line.ask()
+    connection = line.connect()
+    connection.answer(*connection.queries())
+    connection.lose()
+    line.ask()
+    line.refuse()
+    line.ask()
+    line.connect()
+
+
+def test_a_server_that_never_answers_counts_as_failing(line: Line) -> None:
+    """Connections that are made and lost before any reply make the next one wait as well."""
+    line.ask()
+    line.connect().lose()
+    line.connect().lose()
+    assert line.reasons() == ["closed"]
+    line.ask()
+    assert (line.attempts, line.reasons()) == (2, ["closed"])
+    line.reactor.advance(FIRST_WAIT)
+    line.ask()
+    assert line.attempts == 3
+
+
+def test_idle_connection(line: Line) -> None:
+    """A connection on which nothing happens for `IDLE_TIMEOUT` is closed, none before."""
+    line.ask()
+    connection = line.connect()
+    connection.answer(*connection.queries())
+    line.reactor.advance(IDLE_TIMEOUT - 1)
+    line.ask()
+    connection.answer(*connection.queries())
+    line.reactor.advance(IDLE_TIMEOUT - 0.1)
+    assert not connection.transport.closing()
+    line.reactor.advance(0.1)
+    assert connection.transport.closing()
+    assert not connection.transport.cut()
+    line.ask()
+    assert line.attempts == 2
+    connection.lose()
+
+
+def test_who_does_not_say_goodbye_is_cut_off(line: Line) -> None:
+    """Closing in order has `CLOSING_TIME`."""
+    line.ask()
+    connection = line.connect()
+    connection.answer(*connection.queries())
+    line.reactor.advance(IDLE_TIMEOUT)
+    assert connection.transport.closing()
+    line.reactor.advance(CLOSING_TIME - 0.1)
+    assert not connection.transport.cut()
+    line.reactor.advance(0.1)
+    assert connection.transport.cut()
+
+
+@pytest.mark.parametrize(
+    ("tenths", "seconds"), [(5, 0.5), (100, 10.0), (600, 60.0), (9000, LONGEST_IDLE)]
+)
+def test_keepalive(line: Line, tenths: int, seconds: float) -> None:
+    """The server says how long it keeps an idle connection (RFC 7828), which has an upper limit."""
+    line.ask()
+    connection = line.connect()
+    connection.answer(*connection.queries(), keeps(tenths))
+    line.reactor.advance(seconds - 0.1)
+    assert not connection.transport.closing()
+    line.reactor.advance(0.1)
+    assert connection.transport.closing()
+
+
+def test_keepalive_of_zero(line: Line) -> None:
+    """A server that keeps nothing gets no more queries here; those under way are still answered."""
+    line.ask()
+    line.ask()
+    connection = line.connect()
+    one, two = connection.queries()
+    connection.answer(one, keeps(0))
+    assert not connection.transport.closing()
+    line.ask()
+    other = line.connect()
+    assert len(other.queries()) == 1
+    connection.answer(two)
+    assert connection.transport.closing()
+    assert line.reasons() == ["", ""]
+
+
+def test_a_silent_connection_is_dead(line: Line) -> None:
+    """A timeout on a connection from which nothing comes any more ends it at once.
+
+    What else waits there goes out again on a new one, which answers.
+    """
+    line.ask()
+    connection = line.connect()
+    connection.answer(*connection.queries())
+    first = line.ask()
+    line.reactor.advance(2.9)
+    line.ask()
+    line.reactor.advance(0.1)
+    first.expire()
+    assert connection.transport.cut()
+    again = line.connect()
+    again.answer(*again.queries())
+    assert line.reasons() == ["", "timeout", ""]
+
+
+def test_a_silent_connection_whose_queries_were_cancelled(line: Line) -> None:
+    """Nobody need time out: the next query sees how long nothing has come."""
+    line.ask()
+    connection = line.connect()
+    connection.answer(*connection.queries())
+    line.ask().cancel()
+    line.reactor.advance(2.9)
+    line.ask().cancel()
+    assert line.attempts == 1
+    line.reactor.advance(0.1)
+    line.ask()
+    assert connection.transport.cut()
+    assert line.attempts == 2
+
+
+def test_a_slow_query_kills_nobody(line: Line) -> None:
+    """While other replies come, one that does not is that query's affair alone."""
+    slow = line.ask()
+    line.ask()
+    connection = line.connect()
+    line.reactor.advance(2.9)
+    connection.answer(connection.queries()[1])
+    slow.expire()
+    assert not connection.transport.cut()
+    assert line.reasons() == ["", "timeout"]
+
+
+def test_a_connection_has_its_fill(line: Line) -> None:
+    """`MAX_TAKEN` unanswered queries are enough for one connection; the next has another."""
+    for _ in range(MAX_TAKEN):
+        line.ask()
+    full = line.connect()
+    assert line.attempts == 1
+    line.ask()
+    assert line.attempts == 2
+    assert len(full.queries()) == MAX_TAKEN
+
+
+def test_ids_of_the_abandoned_stay_taken(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply to a query that was given up answers no later one."""
+    numbers = iter([b"\0\1", b"\0\1", b"\0\1", b"\0\2"])
+    monkeypatch.setattr(Entropy, "take", lambda entropy: next(numbers))
+    line.ask().cancel()
+    exchange = line.ask()
+    connection = line.connect()
+    assert [query[:2] for query in connection.queries()] == [b"\0\1"]
+    exchange.cancel()
+    line.ask()
+    (query,) = connection.queries()
+    assert query[:2] == b"\0\2"
+    connection.answer(b"\0\1" + query[2:])
+    assert line.reasons() == []
+    connection.answer(query)
+    assert line.reasons() == [""]
+
+
+class NamedLine(Line):
+    """An upstream with a name, whose addresses are ``addresses``."""
+
+    addresses: Sequence[str] = ("2001:db8::1", "192.0.2.1", "192.0.2.2")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.upstream.close()
+        self.upstream = Upstream(
+            parse_upstream("tcp://dns.example"),
+            reactor=self.reactor,
+            readers=cast("Any", None),
+            clock=self.reactor,
+            rng=os.urandom,
+            timeout=3.0,
+            alpha=ALPHA,
+            case=True,
+            cookies=True,
+            health=HEALTH,
+            budget=BUDGET,
+            metrics=self.metrics,
+            journal=Journal(),
+            resolve=lambda name: succeed(self.addresses),
+        )
+
+    def wanted(self) -> list[str]:
+        """The addresses that were dialed since the last call, in order."""
+        found = [client[0] for client in self.reactor.tcpClients[self._made :]]
+        self._made = self.attempts
+        return found
+
+    def take(self, number: int) -> Connection:
+        """Make one of the connections that are wanted."""
+        return Connection(self.reactor.tcpClients[number][2])
+
+
+def test_the_address_that_worked_comes_first() -> None:
+    """Where one address has answered, the next connection begins there."""
+    line = NamedLine()
+    line.ask()
+    line.reactor.advance(ATTEMPT_DELAY)
+    assert line.wanted() == ["2001:db8::1", "192.0.2.1"]
+    connection = line.take(1)
+    connection.answer(*connection.queries())
+    connection.lose()
+    line.ask()
+    assert line.wanted() == ["192.0.2.1"]
+    line.reactor.pump([ATTEMPT_DELAY, ATTEMPT_DELAY])
+    assert line.wanted() == ["2001:db8::1", "192.0.2.2"]
+    line.upstream.close()
+
+
+def test_an_address_that_takes_connections_in_vain_comes_last() -> None:
+    """An address that connects, and never answers, is not in the way of the others."""
+    line = NamedLine()
+    line.ask()
+    line.take(0).lose()
+    line.wanted()
+    line.reactor.pump([ATTEMPT_DELAY, ATTEMPT_DELAY])
+    assert line.wanted() == ["192.0.2.2", "2001:db8::1"]
+    assert [client[0] for client in line.reactor.tcpClients][1] == "192.0.2.1"
+    line.upstream.close()
+
+
+def test_a_name_without_addresses() -> None:
+    """When the name cannot be resolved, the upstream has failed, and nobody waits."""
+    line = NamedLine()
+    line.addresses = ()
+    line.ask()
+    assert line.reasons() == ["no address"]
+    assert line.attempts == 0
+    line.upstream.close()
 
 
 def test_ipv6_address() -> None:
     """IPv6 upstreams are connected to by their normal form."""
-    reactor = cast("Any", MemoryReactorClock())
-    upstream = Upstream(
-        parse_upstream("tcp://[2001:DB8:0::1]:53"),
-        reactor=reactor,
-        readers=cast("Any", None),
-        clock=reactor,
-        rng=bytes,
-        timeout=1.0,
-        alpha=ALPHA,
-        case=False,
-        cookies=False,
-        health=HEALTH,
-        budget=BUDGET,
-        metrics=Metrics(),
-        journal=Journal(),
-    )
-    upstream.ask(WWW, "active")
-    assert reactor.tcpClients[0][:2] == ("2001:db8::1", 53)
-    assert socket.inet_pton(socket.AF_INET6, "2001:db8::1")
-    upstream.close()
+    with desk("[2001:DB8:0::1]:53", "tcp://") as asked:
+        reactor = asked.upstream._stream._reactor = cast("Any", MemoryReactorClock())
+        asked.start()
+        assert reactor.tcpClients[0][:2] == ("2001:db8::1", 53)
+
+
+@given(st.lists(st.one_of(st.binary(max_size=60), st.just(None)), max_size=8), st.data())
+def test_any_bytes(pieces: list[bytes | None], data: st.DataObject) -> None:
+    """Whatever comes, good replies among it, nothing is raised, and each query ends or waits."""
+    line = Line()
+    exchanges = [line.ask() for _ in range(4)]
+    connection = line.connect()
+    queries = connection.queries()
+    for piece in pieces:
+        reply = framed(good_reply(data.draw(st.sampled_from(queries))))
+        connection.protocol.dataReceived(reply if piece is None else piece)
+    if line.attempts == 2:
+        line.connect()
+    line.reactor.advance(3)
+    for exchange in exchanges:
+        exchange.expire()
+    assert len(line.outcomes) == 4
+    line.upstream.close()
+    assert line.reactor.getDelayedCalls() == []

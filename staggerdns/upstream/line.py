@@ -1,0 +1,319 @@
+"""One connection to an upstream, and the exchanges that wait on it.
+
+    opening --certificate accepted--> open --told to, full, idle--> retired --drained--> closed
+
+Queries go out as they come and replies are taken in any order (RFC 7766 sections 6.2.1.1 and 7).
+The ID of an exchange that gave up stays taken until its reply has come. An idle connection is
+closed after the time that the upstream says (RFC 7828), else after `IDLE_TIMEOUT`. One that stays
+silent although it has been asked is dead: packets may be lost on the way without a word.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from staggerdns.upstream.exchange import Exchange, mismatch
+from staggerdns.wire.edns import KEEPALIVE_WANTED, keepalive, with_options
+
+if TYPE_CHECKING:
+    from staggerdns.upstream.stream import StreamTransport
+    from staggerdns.upstream.tls import Handshake
+
+IDLE_TIMEOUT = 30.0
+"""Seconds that an idle connection is kept when its upstream does not say for how long."""
+LONGEST_IDLE = 120.0
+"""Seconds that an idle connection is kept at most."""
+CLOSING_TIME = 2.0
+"""Seconds that a connection may take to close in order."""
+_FIRST_LOOK = 0.001  # behind the first query
+MAX_TAKEN = 4096
+"""Queries of one connection without a reply, those of exchanges that gave up included."""
+
+
+@implementer(IHandshakeListener)
+class Line(Protocol):
+    """A connection of ``owner``; ``tls`` is its handshake if it is encrypted.
+
+    Subclasses say how a query travels: they fill ``waiting``, whose keys are theirs to choose.
+    """
+
+    transport: Any  # a TCP or TLS transport, which has more than ITransport says
+
+    def __init__(self, owner: StreamTransport, address: str, tls: Handshake | None) -> None:
+        self.address = address
+        self.waiting: dict[Any, Exchange] = {}
+        self.retired = False
+        self.answered = False
+        self._owner = owner
+        self._clock = owner.clock
+        self._tls = tls
+        self._lost = False
+        self._problem = ""
+        self._idle = IDLE_TIMEOUT
+        self._used = self._clock.seconds()
+        self._silent_since: float | None = None  # the first query since the last sign of life
+        self._timer: IDelayedCall | None = None
+        self._set_tcp: Callable[[int, int], None] = lambda *_: None  # of the socket
+
+    # What the owner asks for.
+
+    def carry(self, exchange: Exchange, now: float) -> None:
+        """Send the exchange's query; the line is open and not retired."""
+        self._used = now
+        if self._silent_since is None:
+            self._silent_since = now
+        exchange.forget = self._forget
+        self._send(exchange)
+
+    def dead(self, now: float) -> bool:
+        """Say whether the line has been silent for longer than a reply may take."""
+        return self._silent_for(self._owner.timeout, now)
+
+    def drop(self, reason: str) -> None:
+        """Close the connection at once; what waits is the owner's concern again."""
+        if not self._lost:
+            self._leave(reason)
+            self.transport.abortConnection()
+
+    def close(self) -> None:
+        """Close the connection at once; exchanges under way stay unanswered."""
+        self._lost = True
+        self._orphans()
+        self._disarm()
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def retire(self) -> None:
+        """Take no more queries, and close when the last reply has come."""
+        if not self.retired:
+            self.retired = True
+            self._owner.retired(self)
+            self._settle()
+
+    # What Twisted calls.
+
+    def connectionMade(self) -> None:
+        """Go to work, or see to the handshake first."""
+        transport = self.transport
+        if ITCPTransport.providedBy(transport):
+            self._set_tcp = partial(self.transport.socket.setsockopt, socket.IPPROTO_TCP)
+        self._set_tcp(socket.TCP_NODELAY, 1)
+        # The kernel notices, too, when nobody acknowledges what we send (RFC 5482).
+        self._set_tcp(socket.TCP_USER_TIMEOUT, int(self._owner.timeout * 1000))
+        if self._tls is None:
+            self._open("tcp")
+
+    def handshakeCompleted(self) -> None:
+        """Accept the server's certificate, or leave."""
+        assert self._tls is not None
+        self._problem = self._tls.finish()
+        if self._problem:
+            self._refuse("certificate", self._problem)
+        elif not self._tls.speaks:
+            self._refuse("tls", "it does not speak the protocol")
+        else:
+            self._open("resumed" if self._tls.resumed else "full")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Give what waits back to the owner."""
+        word = "closed"
+        if self._tls is not None:
+            tls_word, detail = self._tls.explain(reason)
+            if tls_word and not self._lost:
+                self._owner.report.refused(tls_word, detail)
+            word = tls_word or word
+            self._tls.end()
+        self._leave(word)
+        self._disarm()
+        self._owner.gone(self)
+
+    # For subclasses.
+
+    def _begin(self) -> None:
+        """Say the first words, before any query."""
+
+    def _goodbye(self) -> None:
+        """Say the last words of a line that closes in order."""
+
+    def _send(self, exchange: Exchange) -> None:
+        raise NotImplementedError
+
+    def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:
+        raise NotImplementedError
+
+    def _orphans(self) -> list[Exchange]:
+        """Take out and return what waits, in the order of asking."""
+        orphans = list(self.waiting.values())
+        self.waiting.clear()
+        return orphans
+
+    def _heard(self) -> None:
+        # A server with Nagle's algorithm holds a reply back until we have acknowledged the one
+        # before: the kernel must not wait with that, and forgets that it must not.
+        self._set_tcp(socket.TCP_QUICKACK, 1)
+        self._silent_since = None
+        self._used = self._clock.seconds()
+
+    def _note_answer(self) -> None:
+        """Note a reply: the upstream keeps what it promised when the connection was made."""
+        if not self.answered:
+            self.answered = True
+            if self._tls is not None:
+                self._tls.keep_session()
+            self._owner.works(self)
+
+    def _given_up(self, *, timed_out: bool) -> None:
+        """Look whether the line is dead, or done, after an exchange has left."""
+        # Half the time is enough: what has just run out may have begun before the connection.
+        if timed_out and self._silent_for(self._owner.timeout / 2, self._clock.seconds()):
+            self.drop("timeout")
+        else:
+            self._settle()
+
+    def _silent_for(self, seconds: float, now: float) -> bool:
+        since = self._silent_since
+        return since is not None and now - since >= seconds
+
+    def _settle(self) -> None:
+        """Close a retired line that waits for nothing more."""
+        if self.retired and not self._busy and not self._lost:
+            self._finish()
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self.waiting)
+
+    def _keep_for(self, seconds: float) -> None:
+        """Take the upstream's word on how long it keeps an idle connection."""
+        if seconds <= 0:
+            self.retire()  # RFC 7828 section 3.2.2
+        elif min(seconds, LONGEST_IDLE) != self._idle and not self._lost:
+            self._idle = min(seconds, LONGEST_IDLE)
+            self._disarm()
+            self._timer = self._clock.callLater(self._idle, self._look)
+
+    # The rest.
+
+    def _open(self, kind: str) -> None:
+        self._used = self._clock.seconds()
+        self._timer = self._clock.callLater(_FIRST_LOOK, self._look)
+        self._begin()
+        self._owner.opened(self, kind)
+
+    def _refuse(self, word: str, detail: str) -> None:
+        self._owner.report.refused(word, detail)
+        self.drop(word)
+
+    def _look(self) -> None:
+        """Close an idle line; look again later at any other."""
+        self._timer = None
+        self._set_tcp(socket.TCP_QUICKACK, 1)  # for the session tickets: see _heard
+        rest = self._idle if self._busy else self._used + self._idle - self._clock.seconds()
+        if rest > 0:
+            self._timer = self._clock.callLater(rest, self._look)
+        else:
+            self.retire()
+
+    def _finish(self) -> None:
+        """Close in order; whoever does not answer the goodbye is cut off."""
+        self._leave("closed")
+        self._goodbye()
+        self.transport.loseConnection()
+        self._timer = self._clock.callLater(CLOSING_TIME, self._cut)
+
+    def _cut(self) -> None:
+        self._timer = None
+        self.transport.abortConnection()
+
+    def _leave(self, reason: str) -> None:
+        if not self._lost:
+            self._lost = self.retired = True
+            self._disarm()
+            self._owner.lost(self, reason, self._orphans())
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class DnsLine(Line):
+    """DNS messages behind their length (RFC 1035 section 4.2.2), over TCP or TLS."""
+
+    def __init__(self, owner: StreamTransport, address: str, tls: Handshake | None) -> None:
+        super().__init__(owner, address, tls)
+        self._buffer = b""
+        self._asked_to_keep = False
+        self._abandoned: set[bytes] = set()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take the replies in the stream, however it is cut."""
+        if self._lost:
+            return
+        self._heard()
+        buffer = self._buffer + data
+        position, size = 0, len(buffer)
+        while size - position >= 2 and not self._lost:
+            start = position + 2
+            end = start + (buffer[position] << 8 | buffer[position + 1])
+            if end > size:
+                break
+            position = end
+            self._take(buffer[start:end])
+        self._buffer = buffer[position:]
+        self._settle()
+
+    def _send(self, exchange: Exchange) -> None:
+        waiting, abandoned, entropy = self.waiting, self._abandoned, self._owner.entropy
+        message_id = entropy.take()
+        while message_id in waiting or message_id in abandoned:
+            message_id = entropy.take()
+        waiting[message_id] = exchange
+        exchange.message_id = message_id
+        options = b""
+        if not self._asked_to_keep:
+            self._asked_to_keep = True
+            options = KEEPALIVE_WANTED
+        query = exchange.query
+        if options or self._tls is not None:
+            size = len(exchange.question.section)
+            query = with_options(query, size, options, padded=self._tls is not None)
+        self.transport.write((2 + len(query)).to_bytes(2, "big") + message_id + query)
+        if len(waiting) + len(abandoned) >= MAX_TAKEN:
+            self.retire()
+
+    def _take(self, message: bytes) -> None:
+        message_id = message[:2]
+        exchange = self.waiting.pop(message_id, None)
+        if exchange is None:
+            if message_id in self._abandoned:
+                self._abandoned.remove(message_id)
+            else:
+                self._owner.report.rejected("id")
+                self.drop("mismatch")
+            return
+        exchange.forget = None
+        reason = mismatch(message, exchange.question)
+        if reason:
+            self._owner.report.rejected(reason)
+            exchange.error("mismatch")
+            self.drop("mismatch")
+            return
+        self._note_answer()
+        seconds = keepalive(message)
+        if seconds is not None:
+            self._keep_for(seconds)
+        exchange.reply(message, final=True)
+
+    def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:
+        if self.waiting.pop(exchange.message_id, None) is not None:
+            self._abandoned.add(exchange.message_id)
+            self._given_up(timed_out=timed_out)

@@ -1,0 +1,129 @@
+"""EDNS options that go with transports, and the TTLs that HTTP counts with.
+
+What goes upstream never holds a client subnet (RFC 7871): nothing about a client does.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MAX_TTL, Type, WireError
+from staggerdns.wire.names import skip_name
+from staggerdns.wire.question import Question
+from staggerdns.wire.reply import index_reply
+
+PADDING_BLOCK = 128
+REPLY_BLOCK = 468
+"""Octets that a padded query and a padded reply are a multiple of (RFC 8467 section 4.1)."""
+_ID_SIZE = 2
+_OPTION_HEADER = 4
+_OPT_HEADER = 11
+_KEEPALIVE = b"\0\x0b"  # RFC 7828 section 3.1
+KEEPALIVE_WANTED = _KEEPALIVE + b"\0\0"
+"""The option that asks an upstream how long it keeps an idle connection."""
+_KEEPALIVE_REPLY = _KEEPALIVE + b"\0\2"
+_PADDING = b"\0\x0c"  # RFC 7830
+
+_u16 = struct.Struct("!H")
+_u32 = struct.Struct("!I")
+_counts = struct.Struct("!4H").unpack_from
+_record = struct.Struct("!H2xIH").unpack_from
+_RECORD_SIZE = 10
+
+
+def with_options(query: bytes, size: int, options: bytes, *, padded: bool) -> bytes:
+    """Return ``query`` with ``options`` added to its OPT record, padded to whole blocks if wanted.
+
+    ``query``: a message without its ID that holds a question section of ``size`` octets and, at
+    its end, an OPT record; one without that stays as it is.
+    """
+    start = HEADER_SIZE - _ID_SIZE + size + _OPT_HEADER
+    if start > len(query):
+        return query
+    if padded:
+        filling = -(_ID_SIZE + len(query) + len(options) + _OPTION_HEADER) % PADDING_BLOCK
+        options += _PADDING + _u16.pack(filling) + bytes(filling)
+    options = query[start:] + options
+    return query[: start - 2] + _u16.pack(len(options)) + options
+
+
+def padded_reply(query: bytes, reply: bytes) -> bytes:
+    """Return our ``reply``, padded to whole blocks if the ``query`` was padded (RFC 7830)."""
+    if _PADDING not in query or _find_option(query, _PADDING) is None:
+        return reply
+    rtype, start = 0, 0
+    for rtype, _, start, _ in _records(reply):  # noqa: B007 (the last one counts)
+        pass
+    filling = -(len(reply) + _OPTION_HEADER) % REPLY_BLOCK
+    if rtype != Type.OPT or len(reply) + _OPTION_HEADER + filling > MAX_MESSAGE:
+        return reply
+    options = reply[start:] + _PADDING + _u16.pack(filling) + bytes(filling)
+    return reply[: start - 2] + _u16.pack(len(options)) + options
+
+
+def least_ttl(message: bytes) -> int:
+    """Return the least TTL of our reply ``message``, 0 when it has no record."""
+    ttls = [ttl for rtype, ttl, _, _ in _records(message) if rtype != Type.OPT]
+    return min(ttls, default=0)
+
+
+def keepalive(message: bytes) -> float | None:
+    """Return the seconds that an upstream keeps an idle connection, `None` if it does not say.
+
+    (RFC 7828 section 3.1: the unit on the wire is 100 milliseconds.) Nothing is raised for a broken
+    message: it is judged elsewhere.
+    """
+    if _KEEPALIVE_REPLY not in message:
+        return None
+    found = _find_option(message, _KEEPALIVE)
+    return _u16.unpack(found)[0] / 10 if found is not None and len(found) == 2 else None
+
+
+def _find_option(message: bytes, code: bytes) -> bytes | None:
+    """Return the data of an EDNS option, `None` if it is not there or the message is broken."""
+    try:
+        for rtype, _, start, end in _records(message):
+            position = start
+            while rtype == Type.OPT and position < end:
+                data = position + _OPTION_HEADER
+                following = data + _u16.unpack_from(message, position + 2)[0]
+                if message[position : position + 2] == code and following <= end:
+                    return message[data:following]
+                position = following
+    except (WireError, struct.error):
+        pass
+    return None
+
+
+def _records(message: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield type, TTL, start and end of the data of each record.
+
+    Raises `WireError` or `struct.error` for a message that is cut.
+    """
+    questions, *records = _counts(message, 4)
+    position = HEADER_SIZE
+    for _ in range(questions):
+        position = skip_name(message, position) + 4
+    for _ in range(sum(records)):
+        position = skip_name(message, position)
+        rtype, ttl, length = _record(message, position)
+        position += _RECORD_SIZE
+        yield rtype, ttl, position, position + length
+        position += length
+
+
+def aged(message: bytes, question: Question, seconds: int) -> bytes:
+    """Return a reply that has lain in a cache for ``seconds``: with TTLs as much shorter.
+
+    (RFC 8484 section 5.1.) A message that cannot be read is returned as it is: others judge it.
+    """
+    try:
+        records = index_reply(message, question).records()
+    except WireError:
+        return message
+    older = bytearray(message)
+    for record in records:
+        ttl = max(0, record.ttl - min(seconds, MAX_TTL))
+        _u32.pack_into(older, record.header + 4, ttl)
+    return bytes(older)

@@ -1,0 +1,136 @@
+"""Connections whose packets vanish without a word: no RST, no FIN, no ICMP."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.harness import behaviours as b
+from tests.harness.certificates import Office
+from tests.harness.daemons import encrypted_unbound
+from tests.harness.ports import free_endpoint
+from tests.harness.program import Program
+from tests.harness.scripted import ScriptedUpstream
+from tests.internet.world import _PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TIMEOUT = 1.0
+SETTINGS: dict[str, Any] = {
+    "log": {"level": "debug"},
+    "upstream": {
+        "timeout": f"{TIMEOUT}s",
+        "parallel": {"total_collect_timeout": f"{TIMEOUT}s"},
+        "health": {"unhealthy_after": 1000, "degraded_after": 1000},
+    },
+}
+
+
+def ip(arguments: str) -> str:
+    """Run ``ip`` in the namespace of this thread; what it says."""
+    return subprocess.run(
+        ["ip", *arguments.split()],
+        env={**os.environ, "PATH": _PATH},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+@contextlib.contextmanager
+def black_hole(port: int) -> Iterator[None]:
+    """Lose every packet of the connection with this port of the client."""
+    if ip("rule show").startswith("0:"):  # these rules have to come before that of the loopback
+        ip("rule add pref 100 lookup local")
+        ip("rule del pref 0")
+    rules = [
+        f"pref {10 + end} ipproto tcp {key} {port} blackhole"
+        for end, key in enumerate(("sport", "dport"))
+    ]
+    for rule in rules:
+        ip(f"rule add {rule}")
+    try:
+        yield
+    finally:
+        for rule in rules:
+            ip(f"rule del {rule}")
+
+
+def client_port(server_port: int) -> int:
+    """The port of the one connection to a server."""
+    own = f"127.0.0.1:{server_port}"
+    lines = subprocess.run(
+        ["ss", "-Htn", "state", "established", "dst", own],
+        env={**os.environ, "PATH": _PATH},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    (line,) = lines
+    return int(line.split()[2].rpartition(":")[2])
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedUpstream]:
+    """A server over TCP that answers at once."""
+    with ScriptedUpstream(b.answers("203.0.113.1")) as running:
+        yield running
+
+
+def test_noticed_and_replaced(server: ScriptedUpstream, tmp_path: Path) -> None:
+    """The query on a dead connection costs its timeout; then there is a new connection.
+
+    A query that began later goes out again on that, and has its answer within its own time.
+    """
+    with Program(tmp_path, [f"tcp://{server.endpoint}"], SETTINGS) as program:
+        assert program.ask("first.example.").addresses == ["203.0.113.1"]
+        with black_hole(server.queries[-1].source.port):
+            lost: list[str] = []
+            unlucky = threading.Thread(
+                target=lambda: lost.append(program.ask("lost.example.", timeout=5).rcode)
+            )
+            unlucky.start()
+            time.sleep(TIMEOUT * 0.7)
+            saved = program.ask("saved.example.", timeout=5)
+            assert saved.addresses == ["203.0.113.1"]
+            assert saved.seconds < TIMEOUT * 0.7
+            unlucky.join()
+            assert lost == ["SERVFAIL"]
+            assert program.ask("after.example.").seconds < 0.3
+        metrics = program.metrics()
+        assert metrics.value("staggerdns_upstream_connects_total", result="tcp") == 2
+        assert metrics.value("staggerdns_upstream_repeated_total") == 1
+        assert metrics.value("staggerdns_upstream_connections") == 1
+    assert server.connections_accepted == 2
+
+
+@pytest.mark.parametrize("scheme", ["tls", "https"])
+def test_encrypted_connections(tmp_path: Path, scheme: str) -> None:
+    """The same over TLS and HTTPS: the next query after the timeout is answered at once."""
+    office = Office(tmp_path / "office")
+    certificate = office.issue("127.0.0.1")
+    plain, tls, https = free_endpoint(), free_endpoint(), free_endpoint()
+    where = f"tls://{tls}" if scheme == "tls" else f"https://{https}/dns-query"
+    settings = {**SETTINGS, "upstream": {**SETTINGS["upstream"], "tls_ca": str(office.ca)}}
+    with (
+        encrypted_unbound(tmp_path / "unbound", plain, certificate, tls, https),
+        Program(tmp_path / "program", [where], settings) as program,
+    ):
+        assert program.ask("first.example.").addresses == ["203.0.113.53"]
+        with black_hole(client_port(tls.port if scheme == "tls" else https.port)):
+            assert program.ask("lost.example.", timeout=5).rcode == "SERVFAIL"
+            reply = program.ask("next.example.", timeout=5)
+            assert reply.addresses == ["203.0.113.53"]
+            assert reply.seconds < 0.5
+        metrics = program.metrics()
+        assert metrics.value("staggerdns_upstream_connects_total", result="full") >= 1
+        made = metrics.find("staggerdns_upstream_connects_total")
+        assert sum(sample.value for sample in made) == 2

@@ -1,0 +1,131 @@
+"""Dialing: several addresses, the first that takes the connection wins (RFC 8305)."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any, cast
+
+import pytest
+from twisted.internet import error
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+
+from staggerdns.upstream.dial import ATTEMPT_DELAY, Dial
+
+
+class Desk:
+    """A dial in memory, and what came of it."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.reactor = cast("Any", MemoryReactorClock())
+        self.built: list[str] = []
+        self.failures: list[str] = []
+        self.dial = Dial(
+            self.reactor,
+            self.reactor,
+            addresses,
+            853,
+            timeout=3.0,
+            build=self._build,
+            failed=self.failures.append,
+        )
+        self.dial.start()
+
+    def _build(self, address: str) -> Protocol:
+        self.built.append(address)
+        return Protocol()
+
+    @property
+    def tried(self) -> list[str]:
+        """The addresses of all attempts so far."""
+        return [client[0] for client in self.reactor.tcpClients]
+
+    def connect(self, number: int) -> Protocol | None:
+        """Have an attempt succeed."""
+        made: Protocol | None = self.reactor.tcpClients[number][2].buildProtocol(None)
+        return made
+
+    def refuse(self, number: int, reason: Exception | None = None) -> None:
+        """Have an attempt fail."""
+        failure = Failure(reason or error.getConnectError((errno.ECONNREFUSED, "refused")))
+        self.reactor.tcpClients[number][2].clientConnectionFailed(None, failure)
+
+
+def test_the_first_has_a_head_start() -> None:
+    """The second address is tried after `ATTEMPT_DELAY`, the third as long after that."""
+    desk = Desk("2001:db8::1", "192.0.2.1", "192.0.2.2")
+    assert desk.tried == ["2001:db8::1"]
+    desk.reactor.advance(ATTEMPT_DELAY - 0.01)
+    assert len(desk.tried) == 1
+    desk.reactor.advance(0.01)
+    assert desk.tried == ["2001:db8::1", "192.0.2.1"]
+    desk.reactor.advance(ATTEMPT_DELAY)
+    assert len(desk.tried) == 3
+    desk.reactor.advance(10)
+    assert len(desk.tried) == 3
+    assert desk.failures == []
+
+
+def test_the_first_that_connects_wins() -> None:
+    """Its protocol is made; a connection that comes too late is dropped; no timer is left."""
+    desk = Desk("2001:db8::1", "192.0.2.1", "192.0.2.2")
+    desk.reactor.advance(ATTEMPT_DELAY)
+    assert desk.connect(1) is not None
+    assert desk.built == ["192.0.2.1"]
+    assert desk.connect(0) is None
+    desk.refuse(0, error.UserError())
+    assert desk.reactor.getDelayedCalls() == []
+    assert (desk.built, desk.failures, len(desk.tried)) == (["192.0.2.1"], [], 2)
+
+
+def test_a_failure_starts_the_next_at_once() -> None:
+    """No address waits for one that has failed; the last failure is the reason of all."""
+    desk = Desk("2001:db8::1", "192.0.2.1")
+    desk.refuse(0, error.NoRouteError())
+    assert desk.tried == ["2001:db8::1", "192.0.2.1"]
+    assert desk.failures == []
+    desk.refuse(1)
+    assert desk.failures == ["connection refused"]
+    assert desk.reactor.getDelayedCalls() == []
+
+
+def test_a_late_failure_is_no_end() -> None:
+    """While one attempt is under way, the failure of another ends nothing."""
+    desk = Desk("2001:db8::1", "192.0.2.1")
+    desk.reactor.advance(ATTEMPT_DELAY)
+    desk.refuse(1)
+    assert desk.failures == []
+    desk.refuse(0, error.TimeoutError())
+    assert desk.failures == ["timeout"]
+
+
+def test_cancelled() -> None:
+    """Nothing is left of a dial that was called off, and nobody is told."""
+    desk = Desk("2001:db8::1", "192.0.2.1")
+    desk.reactor.advance(ATTEMPT_DELAY)
+    desk.dial.cancel()
+    desk.refuse(0, error.UserError())
+    desk.refuse(1, error.UserError())
+    assert desk.connect(0) is None
+    desk.reactor.advance(10)
+    assert (desk.built, desk.failures) == ([], [])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_attempts_that_fail_at_once(count: int) -> None:
+    """A failure inside of the attempt is a failure like any other."""
+
+    class Broken(MemoryReactorClock):
+        def connectTCP(self, host: Any, port: Any, factory: Any, *more: Any, **_: Any) -> Any:
+            factory.clientConnectionFailed(None, Failure(error.NoRouteError()))
+
+    failures: list[str] = []
+    reactor = cast("Any", Broken())
+    addresses = [f"192.0.2.{number}" for number in range(count)]
+    dial = Dial(
+        reactor, reactor, addresses, 53, timeout=1, build=cast("Any", None), failed=failures.append
+    )
+    dial.start()
+    assert failures == ["unreachable"]
+    assert reactor.getDelayedCalls() == []

@@ -1,0 +1,744 @@
+"""Queries over HTTP/2, frame by frame in memory, with h2 as the server."""
+
+from __future__ import annotations
+
+import base64
+import os
+import struct
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, RequestReceived, StreamReset
+from h2.settings import SettingCodes
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet import error
+from twisted.internet.defer import CancelledError
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+
+from staggerdns.journal import Journal
+from staggerdns.metrics import Metrics
+from staggerdns.upstream.address import parse_upstream
+from staggerdns.upstream.https import LAST_STREAM, MAX_ABANDONED, MAX_STREAMS, MODEST_STREAMS
+from staggerdns.upstream.upstream import LONGEST_PAUSE, Upstream
+from staggerdns.wire.answer import Pool
+from staggerdns.wire.question import make_question
+from staggerdns.wire.verdict import Verdict
+from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, A, name, says
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from staggerdns.upstream.exchange import Exchange, Outcome
+
+WWW = make_question(name("www.example"), A)
+TYPE = "application/dns-message"
+
+
+class Wire(StringTransport):
+    """Takes the option that only real connections have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut = False
+
+    def abortConnection(self) -> None:
+        """Note it."""
+        self.cut = True
+
+
+class Server:
+    """The other end of one connection."""
+
+    def __init__(self, factory: Any, settings: dict[SettingCodes, int] | None = None) -> None:
+        self.protocol = factory.buildProtocol(None)
+        self.transport = Wire()
+        self._taken = 0
+        self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
+        self.headers: dict[int, dict[str, str]] = {}
+        self.bodies: dict[int, bytes] = {}
+        self.resets: list[int] = []
+        if settings:
+            self.h2.local_settings.update(cast("Any", settings))
+            self.h2.local_settings.acknowledge()
+        self.h2.initiate_connection()
+        self.protocol.makeConnection(self.transport)
+        self.listen()
+        self.talk()
+
+    @property
+    def requests(self) -> list[int]:
+        """The streams so far."""
+        return list(self.headers)
+
+    def listen(self) -> None:
+        """Read what the client has written."""
+        data = self.transport.value()[self._taken :]
+        self._taken += len(data)
+        for event in self.h2.receive_data(data):
+            if isinstance(event, RequestReceived):
+                self.headers[event.stream_id] = dict(cast("Any", event.headers))
+                self.bodies[event.stream_id] = b""
+            elif isinstance(event, DataReceived):
+                self.bodies[event.stream_id] += event.data
+                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, StreamReset):
+                self.resets.append(event.stream_id)
+
+    def talk(self) -> None:
+        """Let the client read what there is for it, and hear what it says to that."""
+        self.protocol.dataReceived(self.h2.data_to_send())
+        self.listen()
+
+    def answer(
+        self, stream: int, body: bytes | None = None, status: int = 200, **fields: str
+    ) -> None:
+        """Answer one request, well unless it is said otherwise."""
+        body = good() if body is None else body
+        headers = {":status": str(status), "content-type": TYPE}
+        headers |= {key.replace("_", "-"): value for key, value in fields.items()}
+        self.h2.send_headers(stream, list(headers.items()))
+        for start in range(0, len(body), 16_384):
+            self.h2.send_data(stream, body[start : start + 16_384])
+        self.h2.end_stream(stream)
+        self.talk()
+
+
+class Desk:
+    """An upstream on a reactor in memory, without the TLS between."""
+
+    def __init__(self, where: str = "https://192.0.2.1/dns-query#dns.example") -> None:
+        self.reactor = cast("Any", MemoryReactorClock())
+        self.reactor.advance(1000)
+        self.metrics = Metrics()
+        self.upstream = Upstream(
+            parse_upstream(where),
+            reactor=self.reactor,
+            readers=cast("Any", None),
+            clock=self.reactor,
+            rng=os.urandom,
+            timeout=3.0,
+            alpha=ALPHA,
+            case=True,
+            cookies=True,
+            health=HEALTH,
+            budget=BUDGET,
+            metrics=self.metrics,
+            journal=Journal(),
+        )
+        self.upstream._stream._tls = None
+        self.outcomes: list[Outcome] = []
+        self._made = 0
+
+    def ask(self) -> Exchange:
+        """Ask for WWW."""
+        exchange = self.upstream.ask(WWW, "active")
+        exchange.addCallbacks(self.outcomes.append, lambda failure: failure.trap(CancelledError))
+        return exchange
+
+    @property
+    def attempts(self) -> int:
+        """Connections that our side has wanted."""
+        return len(self.reactor.tcpClients)
+
+    def connect(self, **settings: int) -> Server:
+        """Make the next connection that is wanted."""
+        factory = self.reactor.tcpClients[self._made][2]
+        self._made += 1
+        return Server(factory, {SettingCodes[key]: value for key, value in settings.items()})
+
+    def reasons(self) -> list[str]:
+        """Why exchanges have failed since the last call, an empty text for a good one."""
+        found = [outcome.reason for outcome in self.outcomes]
+        self.outcomes.clear()
+        return found
+
+    def rejected(self) -> dict[str, int]:
+        """How many messages were not accepted, by reason."""
+        cells = self.metrics.upstream_rejected._cells
+        return {reason: cell.value for (_, reason), cell in cells.items()}
+
+    def errors(self) -> dict[str, int]:
+        """How many HTTP errors came, by status."""
+        cells = self.metrics.upstream_http_errors._cells
+        return {status: cell.value for (_, status), cell in cells.items()}
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    """An upstream in memory; nothing is left of it in the end."""
+    made = Desk()
+    yield made
+    made.upstream.close()
+    assert made.reactor.getDelayedCalls() == []
+
+
+def good(ttl: int = 300) -> bytes:
+    """The reply to WWW, under the ID 0."""
+    act = says(0, "203.0.113.1", ttl=ttl)
+    assert act.reply is not None
+    return act.reply(WWW)
+
+
+def test_post(desk: Desk) -> None:
+    """The query is the body, with the ID 0, padded, and with the header fields of RFC 8484."""
+    desk.ask()
+    server = desk.connect()
+    assert server.headers[1] == {
+        ":method": "POST",
+        ":scheme": "https",
+        ":authority": "dns.example",
+        ":path": "/dns-query",
+        "accept": TYPE,
+        "content-type": TYPE,
+        "content-length": "128",
+    }
+    body = server.bodies[1]
+    assert len(body) == 128
+    assert body[:2] == b"\0\0"
+    assert body[2:].startswith(WWW.upstream_query()[:-2])
+    server.answer(1)
+    (outcome,) = desk.outcomes
+    assert isinstance(outcome.answer, Pool)
+
+
+def test_get() -> None:
+    """The query is in the URL, in base64url without padding; the same query is the same URL."""
+    desk = Desk("https://192.0.2.1:8443/q{?dns}")
+    desk.ask()
+    desk.ask()
+    server = desk.connect()
+    fields = server.headers[1]
+    assert fields[":method"] == "GET"
+    assert fields[":authority"] == "192.0.2.1:8443"
+    assert "content-type" not in fields
+    path, _, encoded = fields[":path"].partition("?dns=")
+    assert path == "/q"
+    assert "=" not in encoded
+    wire = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    assert len(wire) == 128
+    assert wire[:2] == b"\0\0"
+    assert server.headers[3] == fields
+    server.answer(1)
+    assert desk.reasons() == [""]
+    desk.upstream.close()
+
+
+@pytest.mark.parametrize("size", [0, 60, 4096, 8192])
+def test_equal_fields_again_and_again(desk: Desk, size: int) -> None:
+    """However large the server's table of fields is, and whenever it changes, it reads the same."""
+    desk.ask()
+    server = desk.connect()
+    for _ in range(4):
+        desk.ask()
+        server.listen()
+    server.h2.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
+    server.talk()
+    for _ in range(4):
+        desk.ask()
+        server.listen()
+    assert len(server.headers) == 9
+    assert all(fields == server.headers[1] for fields in server.headers.values())
+    assert not server.transport.cut
+
+
+def test_urls_of_queries_are_not_remembered() -> None:
+    """With GET each URL is one of a kind: it takes no place in the table of fields."""
+    desk = Desk("https://192.0.2.1/dns-query{?dns}")
+    desk.ask()
+    server = desk.connect()
+    before = len(server.h2.decoder.header_table.dynamic_entries)
+    for _ in range(5):
+        desk.ask()
+    server.listen()
+    assert len(server.h2.decoder.header_table.dynamic_entries) == before
+    assert not any(b":path" in entry for entry in server.h2.decoder.header_table.dynamic_entries)
+    desk.upstream.close()
+
+
+@pytest.mark.parametrize(
+    ("where", "authority"),
+    [
+        ("https://[2001:db8::1]/q", "[2001:db8::1]"),
+        ("https://[2001:db8::1]:444/q", "[2001:db8::1]:444"),
+        ("https://192.0.2.1/q", "192.0.2.1"),
+        ("https://192.0.2.1:444/q#dns.example", "dns.example:444"),
+        (f"https://192.0.2.1/q;pin-sha256={'A' * 43}=", "192.0.2.1"),
+    ],
+)
+def test_authority(where: str, authority: str) -> None:
+    """The authority is the name if there is one, and the port if it is another than 443."""
+    desk = Desk(where)
+    desk.ask()
+    assert desk.connect().headers[1][":authority"] == authority
+    desk.upstream.close()
+
+
+def test_out_of_order(desk: Desk) -> None:
+    """Many queries are under way on one connection and end as their answers come."""
+    exchanges = [desk.ask() for _ in range(5)]
+    server = desk.connect()
+    assert server.requests == [1, 3, 5, 7, 9]
+    for index in (3, 0, 4, 2, 1):
+        server.answer(server.requests[index])
+        assert exchanges[index].called
+    assert desk.reasons() == [""] * 5
+    assert desk.attempts == 1
+
+
+def test_settings_are_respected(desk: Desk) -> None:
+    """No more streams than the server allows; the others wait for their turn."""
+    desk.ask()
+    server = desk.connect(MAX_CONCURRENT_STREAMS=2)
+    for _ in range(4):
+        desk.ask()
+    server.listen()
+    assert server.requests == [1, 3]
+    server.answer(3)
+    assert server.requests == [1, 3, 5]
+    for stream in (1, 5, 7, 9):
+        server.answer(stream)
+    assert desk.reasons() == [""] * 5
+
+
+def test_before_the_settings(desk: Desk) -> None:
+    """Until the server has spoken it is asked no more than what any server should allow."""
+    for _ in range(MODEST_STREAMS + 1):
+        desk.ask()
+    factory = desk.reactor.tcpClients[0][2]
+    protocol, transport = factory.buildProtocol(None), Wire()
+    protocol.makeConnection(transport)
+    assert len(protocol._streams) == MODEST_STREAMS
+
+
+def test_a_thousand_at_once(desk: Desk) -> None:
+    """A burst beyond `MAX_STREAMS` goes over one connection all the same."""
+    for _ in range(MAX_STREAMS + 5):
+        desk.ask()
+    server = desk.connect(MAX_CONCURRENT_STREAMS=2**31 - 1)
+    assert len(server.requests) == MAX_STREAMS
+    while len(desk.outcomes) < MAX_STREAMS + 5:
+        server.answer(server.requests[len(desk.outcomes)])
+    assert set(desk.reasons()) == {""}
+    assert desk.attempts == 1
+
+
+def test_flow_control_of_bodies(desk: Desk) -> None:
+    """A body goes out in the pieces that the server's windows allow."""
+    desk.ask()
+    server = desk.connect()
+    server.answer(1)
+    server.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 50})
+    server.talk()
+    desk.ask()
+    server.listen()
+    assert len(server.bodies[3]) == 50
+    server.h2.increment_flow_control_window(50, 3)
+    server.talk()
+    assert len(server.bodies[3]) >= 100
+    while len(server.bodies[3]) < 128:
+        server.h2.increment_flow_control_window(10, 3)
+        server.talk()
+    server.answer(3)
+    assert desk.reasons() == ["", ""]
+
+
+def test_replies_longer_than_the_windows(desk: Desk) -> None:
+    """We open our windows as we read: large replies, more of them than fit, all come through."""
+    act = says(0, *[f"203.0.{high}.{low}" for high in range(10) for low in range(256)])
+    assert act.reply is not None
+    body = act.reply(WWW)
+    assert len(body) > 40_000
+    for _ in range(40):
+        desk.ask()
+    server = desk.connect()
+    for stream in server.requests:
+        server.answer(stream, body)
+    assert desk.reasons() == [""] * 40
+
+
+def test_reply_in_pieces(desk: Desk) -> None:
+    """However the stream is cut, the reply counts once, with its last byte."""
+    desk.ask()
+    server = desk.connect()
+    server.h2.send_headers(1, [(":status", "200"), ("content-type", TYPE)])
+    server.h2.send_data(1, good(), end_stream=True)
+    data = server.h2.data_to_send()
+    for position in range(len(data)):
+        assert desk.outcomes == []
+        server.protocol.dataReceived(data[position : position + 1])
+    assert desk.reasons() == [""]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "label"),
+    [
+        (204, "http", "2xx"),
+        (301, "http", "3xx"),
+        (400, "http", "4xx"),
+        (404, "http", "4xx"),
+        (429, "refused", "429"),
+        (500, "http", "5xx"),
+        (503, "http", "503"),
+    ],
+)
+def test_status(desk: Desk, status: int, reason: str, label: str) -> None:
+    """Anything but 200 is a failure, whatever the body says; nothing is followed."""
+    desk.ask()
+    server = desk.connect()
+    server.answer(1, status=status, location="https://192.0.2.66/")
+    (outcome,) = desk.outcomes
+    assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, reason)
+    assert desk.errors() == {label: 1}
+    assert desk.attempts == 1
+    assert desk.upstream.usable(1000.0)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("retry", "seconds"),
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        ("99999999999999", LONGEST_PAUSE),
+        ("Fri, 20 Nov 2026 10:00:30 GMT", 30.0),
+        ("Fri, 20 Nov 2026 09:00:00 GMT", 0.0),
+        ("soon", 0.0),
+        ("-5", 0.0),
+    ],
+)
+def test_retry_after(desk: Desk, status: int, retry: str, seconds: float) -> None:
+    """The upstream is left alone for as long as it asks (RFC 9110 section 10.2.3)."""
+    desk.ask()
+    server = desk.connect()
+    server.answer(1, status=status, retry_after=retry, date="Fri, 20 Nov 2026 10:00:00 GMT")
+    now = 1000.0
+    assert desk.upstream.has_room(now, first=True) == (seconds == 0)
+    if seconds:
+        assert desk.upstream.room_at(now) == pytest.approx(now + seconds)
+        assert not desk.upstream.has_room(now + seconds - 0.1, first=True)
+    assert desk.upstream.has_room(now + seconds + 0.1, first=True)
+
+
+def test_retry_after_without_need(desk: Desk) -> None:
+    """With another status the field means nothing to us."""
+    desk.ask()
+    desk.connect().answer(1, status=500, retry_after="60")
+    assert desk.upstream.has_room(1000.0, first=True)
+
+
+@pytest.mark.parametrize("kind", ["", "text/html", "application/dns-json", TYPE + "x"])
+def test_content_type(desk: Desk, kind: str) -> None:
+    """What is no DNS message is a failure, and counted."""
+    desk.ask()
+    desk.connect().answer(1, content_type=kind)
+    assert desk.reasons() == ["http"]
+    assert desk.rejected() == {"type": 1}
+
+
+@pytest.mark.parametrize("kind", [TYPE.upper(), TYPE + "; charset=utf-8", f" {TYPE} ;x=y"])
+def test_content_type_with_decoration(desk: Desk, kind: str) -> None:
+    """Case and parameters of the media type do not matter (RFC 9110 section 8.3.1)."""
+    desk.ask()
+    desk.connect().answer(1, content_type=kind.strip())
+    assert desk.reasons() == [""]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "why"),
+    [
+        (b"", "mismatch", "short"),
+        (b"\0" * 40, "mismatch", "flags"),
+        (good().replace(b"www", b"wwx"), "mismatch", "question"),
+    ],
+)
+def test_body_that_does_not_answer(desk: Desk, body: bytes, reason: str, why: str) -> None:
+    """A message that is no reply to the query is a failure; the connection goes on."""
+    desk.ask()
+    server = desk.connect()
+    server.answer(1, body)
+    assert desk.reasons() == [reason]
+    assert desk.rejected() == {why: 1}
+    desk.ask()
+    server.listen()
+    server.answer(3)
+    assert desk.reasons() == [""]
+
+
+@pytest.mark.parametrize(("size", "reason"), [(65_535, "mismatch"), (65_536, "http")])
+def test_size(desk: Desk, size: int, reason: str) -> None:
+    """A body longer than a DNS message can be is not kept: its stream is reset."""
+    desk.ask()
+    server = desk.connect()
+    server.h2.send_headers(1, [(":status", "200"), ("content-type", TYPE)])
+    for _ in range(size // 8192):
+        server.h2.send_data(1, bytes(8192))
+        server.talk()
+    if size % 8192:
+        server.h2.send_data(1, bytes(size % 8192))
+    server.talk()
+    if size <= 65_535:
+        server.h2.end_stream(1)
+        server.talk()
+    assert desk.reasons() == [reason]
+    assert server.resets == ([1] if reason == "http" else [])
+
+
+@pytest.mark.parametrize(
+    ("age", "ttl"), [("", 300), ("0", 300), ("100", 200), ("301", 0), ("x", 300)]
+)
+def test_age(desk: Desk, age: str, ttl: int) -> None:
+    """What a cache on the way has kept is as much older (RFC 8484 section 5.1)."""
+    desk.ask()
+    desk.connect().answer(1, age=age)
+    (outcome,) = desk.outcomes
+    assert outcome.answer is not None
+    assert outcome.answer.ttl == ttl
+
+
+@pytest.mark.parametrize("code", [ErrorCodes.REFUSED_STREAM, ErrorCodes.INTERNAL_ERROR])
+def test_stream_reset(desk: Desk, code: ErrorCodes) -> None:
+    """A query whose stream is reset goes out once more, on the same connection; then it ends."""
+    desk.ask()
+    server = desk.connect()
+    server.h2.reset_stream(1, code)
+    server.talk()
+    assert server.requests == [1, 3]
+    server.h2.reset_stream(3, code)
+    server.talk()
+    assert desk.reasons() == ["closed"]
+    assert (server.requests, desk.attempts) == ([1, 3], 1)
+
+
+def test_goaway(desk: Desk) -> None:
+    """Streams that the server will answer go on; the others, and new ones, go elsewhere."""
+    for _ in range(3):
+        desk.ask()
+    server = desk.connect()
+    server.h2.close_connection(last_stream_id=3)
+    goaway = server.h2.data_to_send()
+    server.protocol.dataReceived(goaway)
+    other = desk.connect()
+    assert len(other.requests) == 1
+    desk.ask()
+    other.listen()
+    assert len(other.requests) == 2
+    for stream in (1, 3):
+        server.protocol.dataReceived(response(stream))
+    assert desk.reasons() == ["", ""]
+    assert server.transport.disconnecting
+    other.answer(1)
+    other.answer(3)
+    assert desk.reasons() == ["", ""]
+
+
+def test_goaway_in_one_go_with_answers(desk: Desk) -> None:
+    """Answers right behind a GOAWAY, in the same bytes, count as well."""
+    desk.ask()
+    server = desk.connect()
+    server.h2.close_connection(last_stream_id=1)
+    server.protocol.dataReceived(server.h2.data_to_send() + response(1))
+    assert desk.reasons() == [""]
+    assert server.transport.disconnecting
+    assert not server.transport.cut
+
+
+def test_goaway_at_rest(desk: Desk) -> None:
+    """A connection that nobody uses is closed at once."""
+    desk.ask()
+    server = desk.connect()
+    server.answer(1)
+    server.h2.close_connection()
+    server.protocol.dataReceived(server.h2.data_to_send())
+    assert server.transport.disconnecting
+    desk.ask()
+    assert desk.attempts == 2
+
+
+def response(stream: int) -> bytes:
+    """The frames of a good response, each field written out."""
+
+    def frame(kind: int, flags: int, payload: bytes) -> bytes:
+        return (
+            struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream) + payload
+        )
+
+    block = b"\x88\x0f\x10" + bytes([len(TYPE)]) + TYPE.encode()  # :status 200, content-type
+    return frame(1, 4, block) + frame(0, 1, good())
+
+
+def test_cancelled(desk: Desk) -> None:
+    """A stream that was given up runs on, and its answer disturbs nobody."""
+    exchange = desk.ask()
+    desk.ask()
+    server = desk.connect()
+    exchange.cancel()
+    server.listen()
+    assert server.resets == []
+    server.answer(1)
+    server.answer(3)
+    assert desk.reasons() == [""]
+
+
+def test_many_cancelled(desk: Desk) -> None:
+    """Beyond `MAX_ABANDONED` the oldest is reset, so that streams do not run out."""
+    exchanges = [desk.ask() for _ in range(MAX_ABANDONED + 2)]
+    server = desk.connect()
+    for exchange in exchanges[:MAX_ABANDONED]:
+        exchange.cancel()
+    server.listen()
+    assert server.resets == []
+    for exchange in exchanges[MAX_ABANDONED:]:
+        exchange.cancel()
+    server.listen()
+    assert server.resets == [1, 3]
+
+
+def test_timed_out(desk: Desk) -> None:
+    """A stream that timed out is reset: the server need not work on it."""
+    exchange = desk.ask()
+    server = desk.connect()
+    desk.reactor.advance(1)
+    desk.ask()
+    server.listen()
+    server.answer(3)
+    desk.reactor.advance(2)
+    exchange.expire()
+    server.listen()
+    assert server.resets == [1]
+    assert desk.reasons() == ["", "timeout"]
+    assert not server.transport.cut
+
+
+def test_cancelled_in_the_backlog(desk: Desk) -> None:
+    """What waits for its turn, and is cancelled, is never sent."""
+    desk.ask()
+    server = desk.connect(MAX_CONCURRENT_STREAMS=1)
+    desk.ask().cancel()
+    desk.ask()
+    server.listen()
+    assert server.requests == [1]
+    server.answer(1)
+    assert server.requests == [1, 3]
+    server.answer(3)
+    assert desk.reasons() == ["", ""]
+
+
+def test_lost_connection(desk: Desk) -> None:
+    """What was under way, and what waited for its turn, goes out on a new connection."""
+    desk.ask()
+    server = desk.connect(MAX_CONCURRENT_STREAMS=1)
+    desk.ask()
+    server.protocol.connectionLost(Failure(error.ConnectionDone()))
+    other = desk.connect()
+    assert len(other.requests) == 2
+    for stream in other.requests:
+        other.answer(stream)
+    assert desk.reasons() == ["", ""]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0\0\4\0\0\0\0\0\0\0\0\0\0",  # DATA on stream 0
+        b"\0\0\1\1\4\0\0\0\1\xff",  # a header block that is none
+    ],
+)
+def test_what_is_no_http2(desk: Desk, data: bytes) -> None:
+    """A server that breaks the protocol loses the connection; queries end after one more try."""
+    desk.ask()
+    for _ in range(2):
+        server = desk.connect()
+        server.protocol.dataReceived(data)
+        assert server.transport.cut
+    assert desk.reasons() == ["http"]
+
+
+def test_header_bombs(desk: Desk) -> None:
+    """Header fields beyond a bound end the connection instead of filling the memory."""
+    desk.ask()
+    server = desk.connect()
+    server.h2.send_headers(1, [(":status", "200"), *[("x", "y" * 4000)] * 5])
+    server.protocol.dataReceived(server.h2.data_to_send())
+    assert server.transport.cut
+
+
+def test_pushed_streams_are_refused(desk: Desk) -> None:
+    """We say that we want no pushes."""
+    desk.ask()
+    assert desk.connect().h2.remote_settings.enable_push == 0
+
+
+def test_last_stream(desk: Desk) -> None:
+    """Stream numbers end: long before that, a new connection takes over."""
+    desk.ask()
+    server = desk.connect()
+    server.answer(1)
+    line = server.protocol
+    line._h2.highest_outbound_stream_id = LAST_STREAM - 3
+    desk.ask()
+    assert desk.attempts == 1
+    desk.ask()
+    desk.ask()
+    assert desk.attempts == 2
+
+
+def test_a_client_that_does_not_read(desk: Desk) -> None:
+    """While the server does not take what we say, we read nothing more from it."""
+    desk.ask()
+    server = desk.connect()
+    assert server.transport.producer is server.protocol
+    line: Any = server.protocol
+    line.pauseProducing()
+    assert server.transport.producerState == "paused"
+    line.resumeProducing()
+    assert server.transport.producerState == "producing"
+
+
+def test_closed_while_queries_are_under_way(desk: Desk) -> None:
+    """After `close` the connection hears and says nothing; exchanges end by their own time."""
+    exchanges = [desk.ask()]
+    server = desk.connect(MAX_CONCURRENT_STREAMS=2)
+    exchanges += [desk.ask(), desk.ask()]
+    desk.upstream.close()
+    written = len(server.transport.value())
+    server.protocol.dataReceived(response(1))
+    desk.reactor.advance(3)
+    for exchange in exchanges:
+        exchange.expire()
+    assert desk.reasons() == ["timeout"] * 3
+    assert len(server.transport.value()) == written
+    assert desk.attempts == 1
+
+
+frames = st.builds(
+    lambda kind, flags, stream, payload: (
+        struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream) + payload
+    ),
+    st.integers(0, 10),
+    st.integers(0, 255),
+    st.sampled_from([0, 1, 3, 5, 7, 2**31 - 1]),
+    st.one_of(st.binary(max_size=40), st.just(good()), st.just(b"\x88\x0f\x10\0")),
+)
+
+
+@given(st.lists(frames, max_size=12))
+def test_any_frames(found: list[bytes]) -> None:
+    """Whatever frames come, nothing is raised, and each query ends or waits."""
+    desk = Desk()
+    exchanges = [desk.ask() for _ in range(3)]
+    server = desk.connect()
+    for frame in found:
+        server.protocol.dataReceived(frame)
+    if desk.attempts == 2:
+        desk.connect()
+    desk.reactor.advance(3)
+    for exchange in exchanges:
+        exchange.expire()
+    assert len(desk.outcomes) == 3
+    desk.upstream.close()
+    assert desk.reactor.getDelayedCalls() == []
