@@ -285,6 +285,13 @@ class HttpLine(Line):
         exchange = stream.exchange
         if exchange is None:
             return
+        try:
+            self._read(stream, exchange)
+        except Exception:
+            exchange.failure("http")  # nobody else knows it any more
+            raise
+
+    def _read(self, stream: _Stream, exchange: Exchange) -> None:
         headers = stream.headers
         status = _number(headers.get(b":status", b""))
         if status != 200:
@@ -324,5 +331,5 @@ def _retry_after(text: bytes, date: bytes) -> float:
     try:
         later, now = (parsedate_to_datetime(field.decode("ascii")) for field in (text, date))
         return (later - now).total_seconds()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0

@@ -311,7 +311,11 @@ class DnsLine(Line):
         seconds = keepalive(message)
         if seconds is not None:
             self._keep_for(seconds)
-        exchange.reply(message, final=True)
+        try:
+            exchange.reply(message, final=True)
+        except Exception:
+            exchange.error("mismatch")  # nobody else knows it any more
+            raise
 
     def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:
         if self.waiting.pop(exchange.message_id, None) is not None:

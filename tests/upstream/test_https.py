@@ -409,6 +409,11 @@ def test_status(desk: Desk, status: int, reason: str, label: str) -> None:
         ("Fri, 20 Nov 2026 09:00:00 GMT", 0.0),
         ("soon", 0.0),
         ("-5", 0.0),
+        ("9" * 5000, LONGEST_PAUSE),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 0.0),
+        ("Fri, 99999999999999999999 Nov 2026 10:00:30 GMT", 0.0),
+        ("Fri, 20 Nov 2026 10:00:30 -99999999999999", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_PAUSE),
     ],
 )
 def test_retry_after(desk: Desk, status: int, retry: str, seconds: float) -> None:
@@ -416,12 +421,27 @@ def test_retry_after(desk: Desk, status: int, retry: str, seconds: float) -> Non
     desk.ask()
     server = desk.connect()
     server.answer(1, status=status, retry_after=retry, date="Fri, 20 Nov 2026 10:00:00 GMT")
+    assert len(desk.reasons()) == 1
     now = 1000.0
     assert desk.upstream.has_room(now, first=True) == (seconds == 0)
     if seconds:
         assert desk.upstream.room_at(now) == pytest.approx(now + seconds)
         assert not desk.upstream.has_room(now + seconds - 0.1, first=True)
     assert desk.upstream.has_room(now + seconds + 0.1, first=True)
+
+
+def test_a_reply_that_cannot_be_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong with a reply, its query has failed at once."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    desk.ask()
+    server = desk.connect()
+    monkeypatch.setattr("staggerdns.upstream.https.aged", broken)
+    with pytest.raises(ZeroDivisionError):
+        server.answer(1, age="5")
+    assert desk.reasons() == ["http"]
 
 
 def test_retry_after_without_need(desk: Desk) -> None:

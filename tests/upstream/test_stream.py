@@ -404,6 +404,20 @@ def test_reply_byte_by_byte(line: Line) -> None:
     assert len(line.outcomes) == 2
 
 
+def test_a_reply_that_cannot_be_read(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong with a reply, its query has failed at once."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    line.ask()
+    connection = line.connect()
+    monkeypatch.setattr("staggerdns.upstream.exchange.judge", broken)
+    with pytest.raises(ZeroDivisionError):
+        connection.answer(*connection.queries())
+    assert line.reasons() == ["mismatch"]
+
+
 def test_all_that_wait_share_the_first_connection(line: Line) -> None:
     """Queries that come while the connection is being made go out when it is, in order."""
     for _ in range(3):
