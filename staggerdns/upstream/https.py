@@ -10,6 +10,7 @@ timed out is reset.
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,7 @@ class HttpLine(Line):
         self._abandoned: dict[int, None] = {}
         self._held: dict[int, _Stream] = {}  # by flow control
         self._limit = MODEST_STREAMS
+        self._reading = False  # h2 is ahead of us then: it knows of settings and of a GOAWAY
         self._h2 = Connection()
 
     def dataReceived(self, data: bytes) -> None:
@@ -95,8 +97,7 @@ class HttpLine(Line):
             return
         self._heard()
         try:
-            for event in self._h2.receive_data(data):
-                self._take(event)
+            self._take_all(data)
             if not self._lost:
                 self._launch_backlog()
                 for number, stream in list(self._held.items()):
@@ -169,14 +170,20 @@ class HttpLine(Line):
         self._flush()
         self.transport.unregisterProducer()
 
+    def _take_all(self, data: bytes) -> None:
+        self._reading = True
+        try:
+            for event in self._h2.receive_data(data):
+                self._take(event)
+        finally:
+            self._reading = False
+
     # Requests.
 
     def _launch_backlog(self) -> None:
         """Open a stream for each exchange that waits, as far as the server allows."""
-        while self._backlog and len(self._streams) < self._limit:
-            exchange = next(iter(self._backlog))
-            del self._backlog[exchange]
-            self._launch(exchange)
+        while self._backlog and not self._reading and len(self._streams) < self._limit:
+            self._launch(next(iter(self._backlog)))
 
     def _launch(self, exchange: Exchange) -> None:
         size = len(exchange.question.section)
@@ -197,6 +204,7 @@ class HttpLine(Line):
                 (b"content-length", length),
             ]
         self._h2.send_headers(number, [*self._pseudo, *fields], end_stream=not message)
+        del self._backlog[exchange]  # not before: h2 may have refused
         stream = self._streams[number] = _Stream(exchange, message)
         self._numbers[exchange] = number
         if message:
@@ -216,7 +224,8 @@ class HttpLine(Line):
             self._held.pop(number, None)
 
     def _reset(self, number: int) -> None:
-        self._h2.reset_stream(number, ErrorCodes.CANCEL)
+        with suppress(H2Error):  # it is closed, and we have yet to read that
+            self._h2.reset_stream(number, ErrorCodes.CANCEL)
         self._end(number)
 
     def _end(self, number: int) -> _Stream | None:

@@ -12,6 +12,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, RequestReceived, StreamReset
+from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -313,6 +314,54 @@ def test_before_the_settings(desk: Desk) -> None:
     protocol, transport = factory.buildProtocol(None), Wire()
     protocol.makeConnection(transport)
     assert len(protocol._streams) == MODEST_STREAMS
+
+
+def test_asked_in_the_middle_of_a_read(desk: Desk) -> None:
+    """What is asked because of a reply heeds the settings, or the goodbye, right behind it."""
+    first = desk.ask()
+    desk.ask()
+    server = desk.connect(MAX_CONCURRENT_STREAMS=2)
+    first.addCallback(lambda _: desk.ask())
+    server.h2.send_headers(1, [(":status", "200"), ("content-type", TYPE)])
+    server.h2.send_data(1, good(), end_stream=True)
+    server.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+    server.talk()
+    assert (server.requests, server.transport.cut) == ([1, 3], False)
+    server.answer(3)
+    assert server.requests == [1, 3, 5]
+    server.answer(5)
+    assert desk.reasons() == ["", "", ""]
+
+
+def test_asked_between_a_reply_and_a_goodbye(desk: Desk) -> None:
+    """What is asked because of a reply goes elsewhere when a GOAWAY is right behind it."""
+    first = desk.ask()
+    server = desk.connect()
+    first.addCallback(lambda _: desk.ask())
+    server.h2.close_connection(last_stream_id=1)
+    server.protocol.dataReceived(response(1) + server.h2.data_to_send())
+    assert not server.transport.cut
+    other = desk.connect()
+    other.answer(1)
+    assert desk.reasons() == ["", ""]
+
+
+def test_a_stream_that_cannot_be_opened(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exchange whose stream h2 refuses goes to a new connection with the others."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ProtocolError
+
+    desk.ask()
+    server = desk.connect()
+    with monkeypatch.context() as patch:
+        patch.setattr(server.protocol._h2, "send_headers", refuse)
+        desk.ask()
+    assert server.transport.cut
+    other = desk.connect()
+    for stream in (1, 3):
+        other.answer(stream)
+    assert desk.reasons() == ["", ""]
 
 
 def test_a_thousand_at_once(desk: Desk) -> None:
