@@ -75,7 +75,7 @@ class StreamTransport:
         self._stop: Callable[[], None] | None = None  # ends the search for an address, or dialing
         self._deadline: IDelayedCall | None = None  # of opening a line
         self._best = ""  # the address that has worked last,
-        self._worst = ""  # and the one that took a connection in vain
+        self._vain: list[str] = []  # and those that took connections in vain since, latest last
         self._failures = 0  # in a row
         self._reason = ""  # of the last one
         self._not_before = 0.0
@@ -132,7 +132,7 @@ class StreamTransport:
         """Note the first reply on a line."""
         self._failures = 0
         self._best = line.address
-        self._worst = ""
+        self._vain.clear()
 
     def retired(self, line: Line) -> None:
         """Send nothing more to a line."""
@@ -142,7 +142,7 @@ class StreamTransport:
     def lost(self, line: Line, reason: str, orphans: list[Exchange]) -> None:
         """Use a line no more, and send once more what was under way on it."""
         if not line.answered:
-            self._worst = line.address
+            self._note_vain(line.address)
         if self._new is line:
             self._new = None
             self._failed(reason)
@@ -184,8 +184,9 @@ class StreamTransport:
 
     def _found(self, addresses: Sequence[str]) -> None:
         if addresses:
-            best, worst = self._best, self._worst
-            self._dial(sorted(addresses, key=lambda one: (one == worst, one != best)))
+            self._vain = vain = [one for one in self._vain if one in addresses]
+            rank = {address: number for number, address in enumerate(vain, 1)}
+            self._dial(sorted(addresses, key=lambda one: (rank.get(one, 0), one != self._best)))
         else:
             self._failed("no address")
 
@@ -219,6 +220,8 @@ class StreamTransport:
 
     def _give_up(self) -> None:
         self._deadline = None
+        if self._new is not None:  # it was reached, and the handshake led nowhere
+            self._note_vain(self._new.address)
         self._failed("timeout")
 
     def _failed(self, reason: str) -> None:
@@ -230,6 +233,11 @@ class StreamTransport:
         for exchange in queue:
             exchange.forget = None
             exchange.error(reason)
+
+    def _note_vain(self, address: str) -> None:
+        if address in self._vain:
+            self._vain.remove(address)
+        self._vain.append(address)
 
     def _note_failure(self, reason: str) -> None:
         if reason == LOCAL:  # says nothing about the upstream, and may be over at any moment

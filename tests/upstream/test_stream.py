@@ -8,6 +8,7 @@ import os
 import struct
 import time
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import Mock
 
 import pytest
 import pytest_twisted
@@ -26,6 +27,7 @@ from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import LOCAL
 from staggerdns.upstream.line import CLOSING_TIME, IDLE_TIMEOUT, LONGEST_IDLE, MAX_TAKEN
 from staggerdns.upstream.stream import FIRST_WAIT
+from staggerdns.upstream.tls import DOT, Authorities, TlsClient
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import make_question
@@ -271,6 +273,8 @@ class Connection:
 
 class Wire(StringTransport):
     """Notes how it is closed."""
+
+    socket: Any  # which only TLS asks for
 
     def __init__(self) -> None:
         super().__init__()
@@ -729,6 +733,33 @@ def test_an_address_that_takes_connections_in_vain_comes_last() -> None:
     assert line.wanted() == ["192.0.2.2", "2001:db8::1"]
     assert [client[0] for client in line.reactor.tcpClients][1] == "192.0.2.1"
     line.upstream.close()
+
+
+def test_addresses_whose_handshakes_stall() -> None:
+    """A handshake has the timeout; then the other addresses come first, each in its turn."""
+    line = NamedLine()
+    stream = line.upstream._stream
+    stream._tls = TlsClient("dns.example", frozenset(), DOT, Authorities())
+    tried = []
+    for _ in range(4):
+        line.ask()
+        wire = Wire()
+        wire.socket = Mock()
+        line.reactor.tcpClients[-1][2].buildProtocol(None).makeConnection(wire)
+        tried += line.wanted()
+        line.reactor.advance(2.99)
+        assert line.reasons() == []
+        line.reactor.advance(0.01)
+        assert line.reasons() == ["timeout"]
+        assert len(stream._lines) == 0
+        line.reactor.advance(1)  # longer than the waits between attempts so far
+    assert tried == ["2001:db8::1", "192.0.2.1", "192.0.2.2", "2001:db8::1"]
+    line.addresses = ("192.0.2.3",)
+    line.ask()
+    assert line.wanted() == ["192.0.2.3"]
+    assert stream._vain == []
+    line.upstream.close()
+    assert line.reactor.getDelayedCalls() == []
 
 
 def test_a_name_without_addresses() -> None:
