@@ -36,7 +36,9 @@ LOCAL = "local error"
 """The reason of an error of our own machine, which is no mark against an upstream."""
 NO_EDNS = "no edns"
 """The reason of a question with DO to an upstream that does not cope with EDNS; no mark, either."""
-UNMARKED = frozenset((LOCAL, NO_EDNS))
+NO_LINE = "no connection"
+"""The reason of queries whose connection is known to fail already: that has its mark."""
+UNMARKED = frozenset((LOCAL, NO_EDNS, NO_LINE))
 _OUR_OWN = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EACCES, EADDRINUSE))
 _FAILURES: dict[int, str] = {
     Rcode.NOERROR: "referral",

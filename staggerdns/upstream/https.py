@@ -257,7 +257,7 @@ class HttpLine(Line):
         elif isinstance(event, StreamReset):
             stream = self._end(event.stream_id)
             if stream is not None and stream.exchange is not None:
-                self._owner.again(stream.exchange, "closed")
+                self._owner.again([stream.exchange], "closed")
         elif isinstance(event, RemoteSettingsChanged):
             self._limit = min(self._h2.remote_settings.max_concurrent_streams, MAX_STREAMS)
         elif isinstance(event, ConnectionTerminated):
@@ -266,9 +266,8 @@ class HttpLine(Line):
             unseen = [number for number in self._streams if number > last]
             ended = [self._end(number) for number in unseen]
             backlog, self._backlog = self._backlog, {}
-            for exchange in [*(stream.exchange for stream in ended if stream), *backlog]:
-                if exchange is not None:
-                    self._owner.again(exchange, "closed")
+            refused = [stream.exchange for stream in ended if stream and stream.exchange]
+            self._owner.again([*refused, *backlog], "closed")
 
     def _take_data(self, event: DataReceived) -> None:
         if event.flow_controlled_length:

@@ -6,12 +6,13 @@ There is one line that takes queries, opened when there is one to send; those th
 being opened wait for it. What was under way when a line was lost is sent once more on a new
 one, within the time that it has (RFC 7766 section 6.2.4). After failures to open a line, or lines
 that were lost before any reply, the next attempt has to wait, twice as long each time; until then
-queries fail at once, so that others are asked. Nothing ever goes to another transport.
+queries fail at once, so that others are asked. However many exchanges fail with one line, or one
+attempt, that is one mark against the upstream. Nothing ever goes to another transport.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,7 +23,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from staggerdns.upstream.address import UpstreamAddress
 from staggerdns.upstream.dial import Dial
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import LOCAL, Exchange
+from staggerdns.upstream.exchange import LOCAL, NO_LINE, Exchange
 from staggerdns.upstream.https import HttpLine
 from staggerdns.upstream.line import DnsLine, Line
 from staggerdns.upstream.report import StreamReport
@@ -77,7 +78,6 @@ class StreamTransport:
         self._best = ""  # the address that has worked last,
         self._vain: list[str] = []  # and those that took connections in vain since, latest last
         self._failures = 0  # in a row
-        self._reason = ""  # of the last one
         self._not_before = 0.0
         self._closed = False
         report.count_connections(lambda: len(self._lines))
@@ -91,13 +91,12 @@ class StreamTransport:
                 line.carry(exchange, now)
                 return
             line.drop("timeout")
-        opening = self._deadline is not None
-        if not opening and now < self._not_before:
-            exchange.error(self._reason)
+        if self._resting:
+            exchange.error(NO_LINE)
             return
         self._queue[exchange] = None
         exchange.forget = self._leave_queue
-        if not opening:
+        if self._deadline is None:
             self._open()
 
     def close(self) -> None:
@@ -150,24 +149,31 @@ class StreamTransport:
         self.retired(line)
         if orphans and not line.answered:
             self._note_failure(reason)
-        for exchange in orphans:
-            self.again(exchange, reason)
+        self.again(orphans, reason)
 
     def gone(self, line: Line) -> None:
         """Forget a line that is closed."""
         self._lines.discard(line)
 
-    def again(self, exchange: Exchange, reason: str) -> None:
-        """Send an exchange once more that its line has lost for this ``reason``; not twice."""
-        if exchange.called:  # by what became of another one
-            return
-        exchange.forget = None
-        if exchange.resent:
-            exchange.error(reason)
-        else:
-            exchange.resent = True
-            self.report.repeated()
-            self.send(exchange)
+    def again(self, exchanges: Iterable[Exchange], reason: str) -> None:
+        """Send once more what a line has lost for this ``reason``; not twice."""
+        for exchange in exchanges:
+            if exchange.called:  # by what became of another one
+                continue
+            exchange.forget = None
+            if exchange.resent or self._resting:
+                exchange.error(reason)
+                reason = NO_LINE
+            else:
+                exchange.resent = True
+                self.report.repeated()
+                self.send(exchange)
+
+    @property
+    def _resting(self) -> bool:
+        """Whether there is no line, and it is too early to open one."""
+        at_work = self._line is not None or self._deadline is not None
+        return not at_work and self.clock.seconds() < self._not_before
 
     # Opening.
 
@@ -230,9 +236,11 @@ class StreamTransport:
         self.report.failed(reason)
         self._note_failure(reason)
         queue, self._queue = self._queue, {}
-        for exchange in queue:
+        for exchange in reversed(queue):  # the mark is for the latest, which says most
             exchange.forget = None
-            exchange.error(reason)
+            if not exchange.called:
+                exchange.error(reason)
+                reason = LOCAL if reason == LOCAL else NO_LINE
 
     def _note_vain(self, address: str) -> None:
         if address in self._vain:
@@ -243,7 +251,6 @@ class StreamTransport:
         if reason == LOCAL:  # says nothing about the upstream, and may be over at any moment
             return
         self._failures += 1
-        self._reason = reason
         if self._tls is not None:
             self._tls.session = None  # it may be the server's trouble
         if self._failures > 1:

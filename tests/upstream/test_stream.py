@@ -24,7 +24,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.dial import ATTEMPT_DELAY
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import LOCAL
+from staggerdns.upstream.exchange import LOCAL, NO_LINE
 from staggerdns.upstream.line import CLOSING_TIME, IDLE_TIMEOUT, LONGEST_IDLE, MAX_TAKEN
 from staggerdns.upstream.stream import FIRST_WAIT
 from staggerdns.upstream.tls import DOT, Authorities, TlsClient
@@ -161,14 +161,12 @@ async def test_refused() -> None:
     """A refused connection is a network error at once, and tried again at once the first time."""
     with desk(free_endpoint(), "tcp://") as asked:
         start = time.monotonic()
-        for _ in range(5):
+        reasons = ["connection refused"] * 2 + [NO_LINE] * 3
+        for reason in reasons:
             outcome = await asked.ask()
-            assert (outcome.verdict, outcome.reason) == (
-                Verdict.NETWORK_ERROR,
-                "connection refused",
-            )
+            assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, reason)
         assert time.monotonic() - start < 1
-        assert asked.marks == 5
+        assert asked.marks == 2
         assert asked.connects() == {"connection refused": 2}
     await no_connections()
 
@@ -441,7 +439,7 @@ def test_lost_connection_with_many_under_way(line: Line) -> None:
     assert len(again.queries()) == 2
     assert line.reasons() == [""]
     again.lose()
-    assert line.reasons() == ["closed", "closed"]
+    assert line.reasons() == ["closed", NO_LINE]
     assert line.attempts == 2
 
 
@@ -499,7 +497,7 @@ def test_whose_fault(line: Line, number: int, word: str) -> None:
 def test_backoff(line: Line) -> None:
     """After the second failure in a row attempts come further and further apart.
 
-    In between queries fail at once, for the same reason. A reply ends all that.
+    In between queries fail at once, which is no mark. A reply ends all that.
     """
     line.ask()
     line.refuse()
@@ -510,7 +508,7 @@ def test_backoff(line: Line) -> None:
         attempts = line.attempts
         line.ask()
         assert line.attempts == attempts
-        assert line.reasons()[-1] == "connection refused"
+        assert line.reasons()[-2:] == ["connection refused", NO_LINE]
         line.reactor.advance(0.02)
     line.ask()
     connection = line.connect()
@@ -529,10 +527,51 @@ def test_a_server_that_never_answers_counts_as_failing(line: Line) -> None:
     line.connect().lose()
     assert line.reasons() == ["closed"]
     line.ask()
-    assert (line.attempts, line.reasons()) == (2, ["closed"])
+    assert (line.attempts, line.reasons()) == (2, [NO_LINE])
     line.reactor.advance(FIRST_WAIT)
     line.ask()
-    assert line.attempts == 3
+    line.connect().lose()
+    assert (line.attempts, line.reasons()) == (3, ["closed"])
+    assert line.upstream.health._failures == 2
+
+
+def test_one_mark_for_one_failure(line: Line) -> None:
+    """However many queries wait for a connection, or on one, its failure is one mark."""
+    line.ask()
+    connection = line.connect()
+    connection.answer(*connection.queries())
+    line.reactor.advance(1)
+    for _ in range(10):
+        line.ask()
+    connection.lose()
+    line.refuse()
+    assert line.reasons() == ["", "connection refused", *[NO_LINE] * 9]
+    assert line.upstream.health._failures == 1
+    for _ in range(10):
+        line.ask()
+    line.connect().lose()  # the second failure: nothing is tried again before its time
+    assert line.reasons() == ["closed", *[NO_LINE] * 9]
+    assert line.upstream.health._failures == 2
+    line.reactor.advance(FIRST_WAIT)
+    for _ in range(10):
+        line.ask()
+    line.refuse(error.getConnectError((errno.EMFILE, "as the system says")))
+    assert line.reasons() == [LOCAL] * 10
+    assert line.upstream.health._failures == 2
+
+
+def test_the_mark_is_for_the_latest(line: Line) -> None:
+    """What was asked before the last good reply says nothing about the failure after it."""
+    line.ask()
+    line.reactor.advance(1)
+    line.ask()
+    connection = line.connect()
+    connection.answer(connection.queries()[1])
+    line.reactor.advance(1)
+    connection.lose()
+    line.ask()
+    line.refuse()
+    assert line.upstream.health._failures == 1
 
 
 def test_idle_connection(line: Line) -> None:
