@@ -4,7 +4,8 @@ A query has the ID 0, so that HTTP caches know equal ones (section 4.1). Streams
 server allows wait for others to end, and bodies for its flow control (RFC 9113 sections 5.1.2 and
 5.2). After GOAWAY the streams that the server will still answer go on, the others are sent again
 elsewhere. A stream whose exchange gave up runs on, since servers resent many resets; one that
-timed out is reset.
+timed out is reset, and so is one whose place is needed. Only what happens to streams is a sign of
+life: a server that sends PINGs and no answers is as good as dead.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class HttpLine(Line):
         """Take what the server says."""
         if self._lost:
             return
-        self._heard()
+        self._acknowledge()
         try:
             self._take_all(data)
             if not self._lost:
@@ -174,6 +175,8 @@ class HttpLine(Line):
         self._reading = True
         try:
             for event in self._h2.receive_data(data):
+                if getattr(event, "stream_id", 0):
+                    self._alive()
                 self._take(event)
         finally:
             self._reading = False
@@ -182,7 +185,11 @@ class HttpLine(Line):
 
     def _launch_backlog(self) -> None:
         """Open a stream for each exchange that waits, as far as the server allows."""
-        while self._backlog and not self._reading and len(self._streams) < self._limit:
+        while self._backlog and not self._reading:
+            while len(self._streams) >= self._limit and self._abandoned:
+                self._reset(next(iter(self._abandoned)))
+            if len(self._streams) >= self._limit:
+                return
             self._launch(next(iter(self._backlog)))
 
     def _launch(self, exchange: Exchange) -> None:

@@ -155,10 +155,13 @@ class Line(Protocol):
         self.waiting.clear()
         return orphans
 
-    def _heard(self) -> None:
+    def _acknowledge(self) -> None:
         # A server with Nagle's algorithm holds a reply back until we have acknowledged the one
         # before: the kernel must not wait with that, and forgets that it must not.
         self._set_tcp(socket.TCP_QUICKACK, 1)
+
+    def _alive(self) -> None:
+        """Note a sign of life."""
         self._silent_since = None
         self._used = self._clock.seconds()
 
@@ -215,7 +218,7 @@ class Line(Protocol):
     def _look(self) -> None:
         """Close an idle line; look again later at any other."""
         self._timer = None
-        self._set_tcp(socket.TCP_QUICKACK, 1)  # for the session tickets: see _heard
+        self._set_tcp(socket.TCP_QUICKACK, 1)  # for the session tickets: see _acknowledge
         rest = self._idle if self._busy else self._used + self._idle - self._clock.seconds()
         if rest > 0:
             self._timer = self._clock.callLater(rest, self._look)
@@ -258,7 +261,8 @@ class DnsLine(Line):
         """Take the replies in the stream, however it is cut."""
         if self._lost:
             return
-        self._heard()
+        self._acknowledge()
+        self._alive()
         buffer = self._buffer + data
         position, size = 0, len(buffer)
         while size - position >= 2 and not self._lost:

@@ -667,6 +667,42 @@ def test_many_cancelled(desk: Desk) -> None:
     assert server.resets == [1, 3]
 
 
+def test_cancelled_streams_make_room(desk: Desk) -> None:
+    """Streams that were given up are reset as soon as their places are needed, none before."""
+    exchanges = [desk.ask() for _ in range(4)]
+    server = desk.connect(MAX_CONCURRENT_STREAMS=4)
+    for exchange in exchanges[:3]:
+        exchange.cancel()
+    server.listen()
+    assert server.resets == []
+    for _ in range(2):
+        desk.ask()
+    server.listen()
+    assert (server.resets, server.requests[4:]) == ([1, 3], [9, 11])
+    for stream in (7, 9, 11):
+        server.answer(stream)
+    assert desk.reasons() == ["", "", ""]
+
+
+def test_pings_are_no_answers(desk: Desk) -> None:
+    """A connection with nothing but PINGs and streams given up is replaced after a timeout."""
+    desk.ask()
+    server = desk.connect(MAX_CONCURRENT_STREAMS=4)
+    server.answer(1)
+    for _ in range(4):
+        desk.ask().cancel()
+    for _ in range(3):
+        desk.reactor.advance(1)
+        server.h2.ping(b"12345678")
+        server.talk()
+    assert not server.transport.cut
+    desk.ask()
+    assert server.transport.cut
+    other = desk.connect()
+    other.answer(1)
+    assert desk.reasons() == ["", ""]
+
+
 def test_timed_out(desk: Desk) -> None:
     """A stream that timed out is reset: the server need not work on it."""
     exchange = desk.ask()
