@@ -4,10 +4,12 @@
 
 There is one line that takes queries, opened when there is one to send; those that come while it is
 being opened wait for it. What was under way when a line was lost is sent once more on a new
-one, within the time that it has (RFC 7766 section 6.2.4). After failures to open a line, or lines
-that were lost before any reply, the next attempt has to wait, twice as long each time; until then
-queries fail at once, so that others are asked. However many exchanges fail with one line, or one
-attempt, that is one mark against the upstream. Nothing ever goes to another transport.
+one, within the time that it has (RFC 7766 section 6.2.4). A server may have closed it after so
+many answers: then only the oldest query counts as tried, those behind it were hardly read. After
+failures to open a line, or lines that were lost before any reply, the next attempt has to wait,
+twice as long each time; until then queries fail at once, so that others are asked. However many
+exchanges fail with one line, or one attempt, that is one mark against the upstream. Nothing ever
+goes to another transport.
 """
 
 from __future__ import annotations
@@ -149,23 +151,27 @@ class StreamTransport:
         self.retired(line)
         if orphans and not line.answered:
             self._note_failure(reason)
-        self.again(orphans, reason)
+        self.again(orphans, reason, unread=line.answered)
 
     def gone(self, line: Line) -> None:
         """Forget a line that is closed."""
         self._lines.discard(line)
 
-    def again(self, exchanges: Iterable[Exchange], reason: str) -> None:
-        """Send once more what a line has lost for this ``reason``; not twice."""
-        for exchange in exchanges:
+    def again(self, exchanges: Iterable[Exchange], reason: str, *, unread: bool = False) -> None:
+        """Send once more what a line has lost for this ``reason``; not twice.
+
+        ``unread``: for all but the first that does not count.
+        """
+        for number, exchange in enumerate(exchanges):
             if exchange.called:  # by what became of another one
                 continue
             exchange.forget = None
-            if exchange.resent or self._resting:
+            counts = number == 0 or not unread
+            if (exchange.resent and counts) or self._resting:
                 exchange.error(reason)
                 reason = NO_LINE
             else:
-                exchange.resent = True
+                exchange.resent = exchange.resent or counts
                 self.report.repeated()
                 self.send(exchange)
 

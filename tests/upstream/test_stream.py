@@ -157,6 +157,17 @@ async def test_server_that_closes_after_each_answer(server: ScriptedUpstream) ->
 
 
 @pytest_twisted.ensureDeferred
+async def test_server_that_closes_after_each_answer_at_once(server: ScriptedUpstream) -> None:
+    """Queries that are under way together with such a server are all answered, too."""
+    server.behaviour = lambda query: [*GOOD(query), Close(0)]
+    with desk(server.endpoint, "tcp://") as asked:
+        outcomes = await gatherResults([asked.start() for _ in range(20)])
+        assert {outcome.verdict for outcome in outcomes} == {Verdict.POSITIVE}
+        assert asked.marks == 0
+    await no_connections()
+
+
+@pytest_twisted.ensureDeferred
 async def test_refused() -> None:
     """A refused connection is a network error at once, and tried again at once the first time."""
     with desk(free_endpoint(), "tcp://") as asked:
@@ -429,7 +440,7 @@ def test_all_that_wait_share_the_first_connection(line: Line) -> None:
 
 
 def test_lost_connection_with_many_under_way(line: Line) -> None:
-    """All that wait go out again at once on one new connection, and after that they end."""
+    """All that wait go out again at once on one new connection, and then they end in turn."""
     for _ in range(3):
         line.ask()
     connection = line.connect()
@@ -439,8 +450,39 @@ def test_lost_connection_with_many_under_way(line: Line) -> None:
     assert len(again.queries()) == 2
     assert line.reasons() == [""]
     again.lose()
-    assert line.reasons() == ["closed", NO_LINE]
-    assert line.attempts == 2
+    assert line.reasons() == ["closed"]
+    last = line.connect()  # the younger one may never have been read, the first time
+    assert len(last.queries()) == 1
+    last.lose()
+    assert line.reasons() == ["closed"]
+    assert line.attempts == 3
+
+
+def test_closed_after_each_answer_with_many_under_way(line: Line) -> None:
+    """Each connection that brings an answer brings the others nearer to theirs."""
+    for _ in range(8):
+        line.ask()
+    for left in range(8, 0, -1):
+        connection = line.connect()
+        queries = connection.queries()
+        assert len(queries) == left
+        connection.answer(queries[0])
+        connection.lose()
+    assert line.reasons() == [""] * 8
+    assert line.attempts == 8
+    assert line.upstream.health._failures == 0
+
+
+def test_a_query_that_kills_the_server(line: Line) -> None:
+    """A query on which connections end is tried twice, however many others are answered."""
+    line.ask()
+    for number in range(2):
+        line.ask()
+        connection = line.connect()
+        connection.answer(connection.queries()[1])
+        connection.lose()
+        assert line.attempts == 2, number
+    assert line.reasons() == ["", "", "closed"]
 
 
 def test_retry_within_the_querys_time(line: Line) -> None:
