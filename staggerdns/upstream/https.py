@@ -175,9 +175,9 @@ class HttpLine(Line):
         self._reading = True
         try:
             for event in self._h2.receive_data(data):
+                self._take(event)
                 if getattr(event, "stream_id", 0):
                     self._alive()
-                self._take(event)
         finally:
             self._reading = False
 

@@ -59,7 +59,7 @@ class Line(Protocol):
         self._problem = ""
         self._idle = IDLE_TIMEOUT
         self._used = self._clock.seconds()
-        self._silent_since: float | None = None  # the first query since the last sign of life
+        self._silent_since: float | None = None  # the last sign of life, or the first query since
         self._timer: IDelayedCall | None = None
         self._set_tcp: Callable[[int, int], None] = lambda *_: None  # of the socket
 
@@ -161,9 +161,9 @@ class Line(Protocol):
         self._set_tcp(socket.TCP_QUICKACK, 1)
 
     def _alive(self) -> None:
-        """Note a sign of life."""
-        self._silent_since = None
-        self._used = self._clock.seconds()
+        """Note a sign of life, which has been taken: what waits still has waited from now on."""
+        self._used = now = self._clock.seconds()
+        self._silent_since = now if self._busy else None
 
     def _note_answer(self) -> None:
         """Note a reply: the upstream keeps what it promised when the connection was made."""
@@ -262,7 +262,6 @@ class DnsLine(Line):
         if self._lost:
             return
         self._acknowledge()
-        self._alive()
         buffer = self._buffer + data
         position, size = 0, len(buffer)
         while size - position >= 2 and not self._lost:
@@ -273,6 +272,7 @@ class DnsLine(Line):
             position = end
             self._take(buffer[start:end])
         self._buffer = buffer[position:]
+        self._alive()
         self._settle()
 
     def _send(self, exchange: Exchange) -> None:

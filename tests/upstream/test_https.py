@@ -684,6 +684,29 @@ def test_cancelled_streams_make_room(desk: Desk) -> None:
     assert desk.reasons() == ["", "", ""]
 
 
+def test_a_connection_that_dies_between_two_answers(desk: Desk) -> None:
+    """One answer makes up for no silence after it: the next timeout ends the connection."""
+    desk.ask()
+    second = desk.ask()
+    server = desk.connect()
+    server.answer(1)
+    desk.reactor.advance(3)
+    second.expire()
+    assert server.transport.cut
+    assert desk.reasons() == ["", "timeout"]
+
+
+def test_silence_with_nothing_to_say(desk: Desk) -> None:
+    """A connection that has answered everything, and is idle, is as good as new."""
+    desk.ask()
+    server = desk.connect()
+    server.answer(1)
+    desk.reactor.advance(20)
+    desk.ask()
+    assert desk.attempts == 1
+    assert not server.transport.cut
+
+
 def test_pings_are_no_answers(desk: Desk) -> None:
     """A connection with nothing but PINGs and streams given up is replaced after a timeout."""
     desk.ask()
@@ -707,11 +730,11 @@ def test_timed_out(desk: Desk) -> None:
     """A stream that timed out is reset: the server need not work on it."""
     exchange = desk.ask()
     server = desk.connect()
-    desk.reactor.advance(1)
+    desk.reactor.advance(2)
     desk.ask()
     server.listen()
     server.answer(3)
-    desk.reactor.advance(2)
+    desk.reactor.advance(1)
     exchange.expire()
     server.listen()
     assert server.resets == [1]

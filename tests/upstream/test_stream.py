@@ -696,6 +696,32 @@ def test_a_silent_connection_is_dead(line: Line) -> None:
     assert line.reasons() == ["", "timeout", ""]
 
 
+def test_a_connection_that_dies_between_two_answers(line: Line) -> None:
+    """One answer makes up for no silence after it: the next timeout ends the connection."""
+    line.ask()
+    second = line.ask()
+    connection = line.connect()
+    line.reactor.advance(0.1)
+    connection.answer(connection.queries()[0])
+    line.reactor.advance(2.9)
+    second.expire()
+    assert connection.transport.cut()
+    line.ask()
+    line.connect()
+    assert line.reasons() == ["", "timeout"]
+
+
+def test_silence_with_nothing_to_say(line: Line) -> None:
+    """A connection that has answered everything, and is idle, is as good as new."""
+    line.ask()
+    connection = line.connect()
+    connection.answer(*connection.queries())
+    line.reactor.advance(IDLE_TIMEOUT - 1)
+    line.ask()
+    assert len(connection.queries()) == 1
+    assert not connection.transport.cut()
+
+
 def test_a_silent_connection_whose_queries_were_cancelled(line: Line) -> None:
     """Nobody need time out: the next query sees how long nothing has come."""
     line.ask()
