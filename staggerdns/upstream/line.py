@@ -300,6 +300,7 @@ class DnsLine(Line):
         if exchange is None:
             if message_id in self._abandoned:
                 self._abandoned.remove(message_id)
+                self._note_answer()
             else:
                 self._owner.report.rejected("id")
                 self.drop("mismatch")

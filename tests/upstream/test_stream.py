@@ -778,6 +778,22 @@ def test_ids_of_the_abandoned_stay_taken(line: Line, monkeypatch: pytest.MonkeyP
     assert line.reasons() == [""]
 
 
+def test_late_answers_are_answers(line: Line) -> None:
+    """An upstream that others are quicker than works all the same."""
+    line.ask()
+    line.refuse()
+    assert line.upstream._stream._failures == 1
+    exchange = line.ask()
+    connection = line.connect()
+    exchange.cancel()
+    connection.answer(*connection.queries())
+    assert line.upstream._stream._failures == 0
+    line.ask()
+    connection.lose()  # no wonder after an answer: nothing has to wait
+    line.connect()
+    assert line.upstream._stream._failures == 0
+
+
 class NamedLine(Line):
     """An upstream with a name, whose addresses are ``addresses``."""
 
