@@ -86,6 +86,9 @@ class StreamTransport:
 
     def send(self, exchange: Exchange) -> None:
         """Send the exchange's query, now or when there is a line. It may end inside of this."""
+        if self._closed:
+            exchange.error(LOCAL)
+            return
         now = self.clock.seconds()
         line = self._line
         if line is not None:

@@ -794,6 +794,14 @@ def test_late_answers_are_answers(line: Line) -> None:
     assert line.upstream._stream._failures == 0
 
 
+def test_asked_after_the_end(line: Line) -> None:
+    """A closed upstream opens nothing any more, and its query ends at once, without a mark."""
+    line.upstream.close()
+    line.ask()
+    assert line.reasons() == [LOCAL]
+    assert line.attempts == 0
+
+
 class NamedLine(Line):
     """An upstream with a name, whose addresses are ``addresses``."""
 
