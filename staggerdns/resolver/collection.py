@@ -20,7 +20,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.strategy.run import ACTIVE, STAGGERED, Run
-from staggerdns.upstream.exchange import LOCAL, Outcome
+from staggerdns.upstream.exchange import LOCAL, NO_LINE, Outcome
 from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.pool import cap, merge, without_private
@@ -199,9 +199,14 @@ class Collection:
         self._books.journal.debug(format, name=str(self.question), **fields)
 
 
-_NETWORK = frozenset(
-    ("connection refused", "unreachable", "closed", "certificate", "tls", "no address", LOCAL)
-)
+_NETWORK = frozenset((LOCAL, NO_LINE)) | {
+    "connection refused",
+    "unreachable",
+    "closed",
+    "certificate",
+    "tls",
+    "no address",
+}
 _UNHEARD = _NETWORK | {"timeout", "refused"}
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from staggerdns.strategy.parallel import Pace
 from staggerdns.strategy.run import ACTIVE, STAGGERED
+from staggerdns.upstream.exchange import NO_LINE
 from staggerdns.wire.answer import Failed, Pool
 from staggerdns.wire.constants import Ede
 
@@ -235,6 +236,7 @@ def test_a_failure_never_wins(bad: Act) -> None:
         ([fails(5, REFUSED)] * 5, Ede.NO_REACHABLE_AUTHORITY),
         ([unreachable(5)] * 5, Ede.NETWORK_ERROR),
         ([unreachable(5, "unreachable")] * 3 + [unreachable(5)] * 2, Ede.NETWORK_ERROR),
+        ([unreachable(5), *[unreachable(5, NO_LINE)] * 4], Ede.NETWORK_ERROR),
         ([fails(5), unreachable(5), fails(5, REFUSED), fails(5), fails(5)], Ede.OTHER),
     ],
 )
