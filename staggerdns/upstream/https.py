@@ -335,8 +335,8 @@ class HttpLine(Line):
 
 
 def _number(text: bytes) -> int:
-    """Return a number of a header field, 0 for what is none."""
-    return int(text) if text.isdigit() and len(text) < 10 else 0
+    """Return a number of a header field, 0 for what is none (RFC 9111 section 1.2.2: any size)."""
+    return int(text[:12]) if text.isdigit() else 0
 
 
 def _retry_after(text: bytes, date: bytes) -> float:

@@ -558,7 +558,7 @@ def test_size(desk: Desk, size: int, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "ttl"), [("", 300), ("0", 300), ("100", 200), ("301", 0), ("x", 300)]
+    ("age", "ttl"), [("", 300), ("0", 300), ("100", 200), ("301", 0), ("9" * 40, 0), ("x", 300)]
 )
 def test_age(desk: Desk, age: str, ttl: int) -> None:
     """What a cache on the way has kept is as much older (RFC 8484 section 5.1)."""
