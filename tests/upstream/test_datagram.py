@@ -112,14 +112,14 @@ async def test_only_the_upstream_itself_answers(
 
 @pytest_twisted.ensureDeferred
 async def test_a_reply_in_other_case_is_accepted(server: ScriptedUpstream) -> None:
-    """Upstreams may change the case of the question (RFC 4343)."""
+    """Upstreams may change the case of the question (RFC 4343) where we do not look for ours."""
 
     def shout(query: Query) -> list[Send]:
         data = b.reply(query, [(None, 300, "A", "203.0.113.1")])
         return [Send(data.replace(b"\3www", b"\3WWW"))]
 
     server.behaviour = shout
-    with desk(server.endpoint) as asked:
+    with desk(server.endpoint, case=False) as asked:
         assert addresses(await asked.ask()) == ["203.0.113.1"]
 
 
