@@ -20,6 +20,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from staggerdns.server.factory import StaggerServerFactory
+from staggerdns.server.webline import QUIET, WebLine
 from staggerdns.wire.constants import MAX_MESSAGE
 from staggerdns.wire.edns import least_ttl, padded_reply
 
@@ -30,18 +31,21 @@ _TYPE = b"application/dns-message"
 
 def dns_site(factory: StaggerServerFactory, path: str) -> Site:
     """Return the HTTP server that answers queries at ``path`` from ``factory``."""
-    site = _QuietSite(
-        _Root(path.encode("ascii"), _Queries(factory)),
-        requestFactory=_BoundedRequest,
-        timeout=factory.stream_limits.idle_timeout,
-        reactor=factory.clock,
-    )
-    site.displayTracebacks = False
-    return site
+    return _Site(factory, path)
 
 
-class _QuietSite(Site):
+class _Site(Site):
     noisy = False
+    displayTracebacks = False
+
+    def __init__(self, factory: StaggerServerFactory, path: str) -> None:
+        root = _Root(path.encode("ascii"), _Queries(factory))
+        super().__init__(root, reactor=factory.clock)
+        self._factory = factory
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Return the protocol of a new connection."""
+        return WebLine(self._factory, self, _BoundedRequest)
 
     def log(self, request: BaseRequest) -> None:
         """Keep no access log: it would hold what clients ask."""
@@ -50,7 +54,15 @@ class _QuietSite(Site):
 class _BoundedRequest(Request):
     """Holds no more of a body than a DNS message can have; ``too_long`` says that it was longer."""
 
+    line: WebLine
     too_long = False
+    _log = QUIET  # a line for each HEAD, with what it asks
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Answer the request, which is complete, and tell its connection."""
+        self.line.began()
+        self.notifyFinish().addBoth(lambda _: self.line.ended())
+        super().requestReceived(command, path, version)
 
     def gotLength(self, length: int | None) -> None:
         """Keep the body in memory, whatever its length is said to be."""

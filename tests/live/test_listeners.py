@@ -373,7 +373,7 @@ def places(door: Door) -> tuple[Endpoint, Endpoint]:
 
 
 def test_idle_connections_of_http(tmp_path: Path) -> None:
-    """An HTTPS connection without a request is closed after the idle time."""
+    """An HTTPS connection without a request is closed after the idle time, without a word."""
     with opened(tmp_path, tcp_idle_timeout="500ms") as door, door.connect(door.https) as idle:
         idle.settimeout(5)
         start = time.monotonic()
@@ -381,6 +381,18 @@ def test_idle_connections_of_http(tmp_path: Path) -> None:
             while idle.recv(4096):
                 pass
         assert time.monotonic() - start < 4
+        assert "iming out" not in door.program.log
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_slow_answers(tmp_path: Path, version: str) -> None:
+    """An answer that takes longer than the idle time comes all the same."""
+    with opened(tmp_path, b.answers(ANSWER, after=1.2), tcp_idle_timeout="500ms") as door:
+        wire = question("slow.example.").to_wire()
+        header = f"content-type: {TYPE}"
+        status, _, body = door.curl(door.url(), version, "-H", header, data=wire)
+        assert status == 200
+        assert dns.message.from_wire(body).answer
 
 
 def test_outsiders(tmp_path: Path) -> None:

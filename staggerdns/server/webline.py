@@ -1,0 +1,122 @@
+"""A client's HTTPS connection: Twisted's HTTP on it, the limits of all stream connections over it.
+
+Twisted counts any octet as a sign of life and cuts requests under way; so its own clocks do not
+run here. As over TCP, only whole requests and their ends count: whoever sends none for the idle
+timeout is idle, whatever else comes (a body in trickles, PINGs), and has to leave, then or earlier
+for a newcomer; a connection with a whole request under way is not idle. Twisted's lines for single
+connections are left out of the log: they name clients, and who opens connections could fill a disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
+from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
+from twisted.web._http2 import H2Connection
+from twisted.web.http import HTTPChannel
+from zope.interface import provider
+
+if TYPE_CHECKING:
+    from staggerdns.server.factory import StaggerServerFactory
+
+
+@provider(ILogObserver)
+def _keep_failures(event: LogEvent) -> None:
+    if "log_failure" in event:
+        globalLogPublisher(event)
+
+
+QUIET = Logger(namespace="staggerdns", observer=_keep_failures)
+"""Logs defects, and nothing else."""
+
+
+class _Http1(HTTPChannel):
+    _log = QUIET
+
+
+class _Http2(H2Connection):
+    _log = QUIET
+
+
+class WebLine(Protocol, TimeoutMixin):
+    """One client connection of ``factory``.
+
+    ``site`` answers what is asked; ``new_request`` makes its requests of a connection, and takes
+    what Twisted's ``requestFactory`` does. Each tells `began` and `ended`.
+    """
+
+    transport: Any  # TLS, which has more than ITransport says
+
+    def __init__(
+        self, factory: StaggerServerFactory, site: Any, new_request: Callable[..., Any]
+    ) -> None:
+        self._factory = factory
+        self._site = site
+        self._new_request = new_request
+        self._channel: Any = None
+        self._under_way = 0
+        self._deaf = False
+        self.callLater = factory.clock.callLater  # type: ignore[method-assign, assignment]
+
+    def connectionMade(self) -> None:
+        """Wait for the client to say which version of HTTP it speaks."""
+        self.setTimeout(self._factory.stream_limits.idle_timeout)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hand on what comes, as long as requests are taken."""
+        if self._deaf:
+            return
+        if self._channel is None:
+            self._open()
+        self._channel.dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Give up what the client no longer waits for."""
+        self.setTimeout(None)
+        self._deaf = True
+        if self._channel is not None:
+            self._channel.connectionLost(reason)
+
+    def timeoutConnection(self) -> None:
+        """Close an idle connection: in order, unless something unfinished is in the way."""
+        if self._under_way:
+            self.setTimeout(self._factory.stream_limits.idle_timeout)
+        elif self._channel is None or getattr(self._channel, "streams", None):
+            self.transport.abortConnection()
+        else:
+            self._deaf = True
+            self._channel.timeoutConnection()
+
+    def began(self) -> None:
+        """Note that a whole request is there."""
+        self._under_way += 1
+        self.resetTimeout()
+
+    def ended(self) -> None:
+        """Note that a request has its response, or nobody who waits for it."""
+        self._under_way -= 1
+        self.resetTimeout()
+
+    def _open(self) -> None:
+        """Put the version of HTTP on the connection that the handshake chose, or 1.1."""
+        clock = self._factory.clock
+        second = getattr(self.transport, "negotiatedProtocol", None) == b"h2"
+        channel: Any = _Http2(clock) if second else _Http1()
+        channel.factory = channel.site = self._site
+        channel.requestFactory = self._request
+        channel.timeOut = None
+        channel.callLater = clock.callLater
+        channel.abortTimeout = self._factory.stream_limits.idle_timeout
+        self._channel = channel
+        channel.makeConnection(self.transport)
+        if second:
+            self.transport.registerProducer(channel, True)
+
+    def _request(self, channel: Any, *queued: Any, **more: Any) -> Any:
+        request = self._new_request(channel, *queued, **more)
+        request.line = self
+        return request
