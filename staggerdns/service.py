@@ -210,7 +210,7 @@ class StaggerService(Service):
         protocols = PROTOCOLS if https else (DOT,)
         files = Certificate(server.tls_certificate, server.tls_key, protocols, self._journal)
         inner = dns_site(self.factory, endpoint.path) if https else StreamFactory(self.factory)
-        encrypted = EncryptedFactory(files, inner, self.factory, self._reactor, limited=https)
+        encrypted = EncryptedFactory(files, inner, self._reactor)
         stream = StreamPort(endpoint.port, self.factory, endpoint.host, self._reactor, encrypted)
         stream.startListening()
         self._stream_ports.append(stream)

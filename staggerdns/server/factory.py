@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -46,11 +46,36 @@ TCP = "tcp"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLimits:
-    """Limits of TCP: seconds without a query, connections at once, those of one client."""
+    """Limits of TCP, TLS and HTTPS together: seconds without a query, connections at once, those of
+    one client.
+    """
 
     idle_timeout: float = 10.0
     max_connections: int = 256
     max_per_client: int = 64
+
+
+class Connection(Protocol):
+    """A client's connection over any transport but UDP, as its limits see it."""
+
+    client: Client | None
+
+    @property
+    def outsider(self) -> bool:
+        """Whether the client may not ask."""
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when nothing has been under way, `None` when something is."""
+
+    def make_room(self) -> None:
+        """Leave at once."""
+
+    def stop_reading(self) -> None:
+        """Take no more queries."""
+
+    def close(self) -> None:
+        """Close in order."""
 
 
 class StaggerServerFactory(DNSServerFactory):
@@ -100,7 +125,7 @@ class StaggerServerFactory(DNSServerFactory):
         }
         self._pending = Pending(pending_limits, metrics)
         self._drained: Deferred[None] | None = None
-        self.connections: list[StreamProtocol] = []
+        self.connections: list[Connection] = []
         metrics.tcp_connections.read_from(lambda: len(self.connections))
 
     def serve(self, message: bytes, host: str, transport: str) -> Deferred[bytes] | bytes | None:
@@ -295,7 +320,7 @@ class StaggerServerFactory(DNSServerFactory):
         return min(query.payload, self._max_udp_size) if transport == UDP else MAX_MESSAGE
 
 
-def _make_room(peers: list[StreamProtocol]) -> bool:
+def _make_room(peers: list[Connection]) -> bool:
     """Have the connection leave that has been idle for the longest, if there is one."""
     idle = [(peer.idle_since, peer) for peer in peers if peer.idle_since is not None]
     if not idle:

@@ -21,7 +21,6 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from staggerdns.journal import Journal
-from staggerdns.server.factory import StaggerServerFactory
 
 LAST_MOMENT = 0.03
 """Seconds from the last reply to the end of a connection when the server stops."""
@@ -91,48 +90,18 @@ class Certificate:
 
 
 class EncryptedFactory(TLSMemoryBIOFactory):
-    """Puts TLS under the protocols of ``inner``.
-
-    With ``limited`` it keeps the limits of ``factory`` itself: no client that may not ask, no more
-    connections than there may be, in all and of one client. Otherwise the protocols do that.
-    """
+    """Puts TLS under the protocols of ``inner``."""
 
     def __init__(
-        self,
-        certificate: Certificate,
-        inner: IProtocolFactory,
-        factory: StaggerServerFactory,
-        clock: IReactorTime,
-        *,
-        limited: bool = False,
+        self, certificate: Certificate, inner: IProtocolFactory, clock: IReactorTime
     ) -> None:
         super().__init__(certificate, isClient=False, wrappedFactory=inner, clock=clock)
-        self._factory = factory
-        self._limited = limited
-
-    def buildProtocol(self, addr: Any) -> Any:
-        """Return the protocol of a new connection, `None` for one that is turned away."""
-        if self._limited and not self._admits(addr.host):
-            self._factory.metrics.tcp_refused.cell().value += 1
-            return None
-        return super().buildProtocol(addr)
 
     def close(self) -> Deferred[None]:
         """Drop every connection, when what is written already has had its moment to leave."""
         if not self.protocols:
             return succeed(None)
         return deferLater(self._clock, LAST_MOMENT, self._drop)
-
-    def _admits(self, host: str) -> bool:
-        factory, limits = self._factory, self._factory.stream_limits
-        if not factory.access.allows(host) or len(self.protocols) >= limits.max_connections:
-            return False
-        client = factory.identities.find(host)
-        if client is None:
-            return True
-        hosts = [protocol.getPeer().host for protocol in self.protocols]
-        own = sum(factory.identities.find(other) == client for other in hosts)
-        return own < limits.max_per_client
 
     def _drop(self) -> None:
         for protocol in list(self.protocols):

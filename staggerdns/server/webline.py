@@ -20,6 +20,8 @@ from twisted.web._http2 import H2Connection
 from twisted.web.http import HTTPChannel
 from zope.interface import provider
 
+from staggerdns.server.clients import Client
+
 if TYPE_CHECKING:
     from staggerdns.server.factory import StaggerServerFactory
 
@@ -49,6 +51,7 @@ class WebLine(Protocol, TimeoutMixin):
     what Twisted's ``requestFactory`` does. Each tells `began` and `ended`.
     """
 
+    outsider = False  # those are turned away
     transport: Any  # TLS, which has more than ITransport says
 
     def __init__(
@@ -59,12 +62,52 @@ class WebLine(Protocol, TimeoutMixin):
         self._new_request = new_request
         self._channel: Any = None
         self._under_way = 0
+        self._idle_since = 0.0
+        self._counted = False  # has a place among the factory's connections
         self._deaf = False
+        self._closing = False
+        self.client: Client | None = None
         self.callLater = factory.clock.callLater  # type: ignore[method-assign, assignment]
 
     def connectionMade(self) -> None:
-        """Wait for the client to say which version of HTTP it speaks."""
-        self.setTimeout(self._factory.stream_limits.idle_timeout)
+        """Accept the connection, or drop it: there are too many, or its client may not ask."""
+        factory = self._factory
+        host = self.transport.getPeer().host
+        self._idle_since = factory.clock.seconds()
+        self.client = factory.identities.find(host)
+        if not factory.access.allows(host) or not factory.admit(self.client, outsider=False):
+            factory.metrics.tcp_refused.cell().value += 1
+            self._deaf = True
+            self.transport.abortConnection()
+            return
+        self._counted = True
+        factory.connectionMade(self)
+        self.setTimeout(factory.stream_limits.idle_timeout)
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when no request has been under way, `None` while one is."""
+        return None if self._under_way else self._idle_since
+
+    def make_room(self) -> None:
+        """Leave at once, for a connection that has something to ask."""
+        self._leave()
+        self.transport.abortConnection()
+
+    def stop_reading(self) -> None:
+        """Take no more requests: the server is going down."""
+        self._deaf = True
+        if not self._under_way:
+            self.close()
+
+    def close(self) -> None:
+        """Close in order. What is on its way still must leave first: the listener drops the
+        connection when that has had its moment.
+        """
+        self._deaf = True
+        if not self._closing and self._channel is not None and not self._unfinished():
+            self._closing = True
+            self._channel.timeoutConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """Hand on what comes, as long as requests are taken."""
@@ -78,6 +121,7 @@ class WebLine(Protocol, TimeoutMixin):
         """Give up what the client no longer waits for."""
         self.setTimeout(None)
         self._deaf = True
+        self._leave()
         if self._channel is not None:
             self._channel.connectionLost(reason)
 
@@ -85,11 +129,10 @@ class WebLine(Protocol, TimeoutMixin):
         """Close an idle connection: in order, unless something unfinished is in the way."""
         if self._under_way:
             self.setTimeout(self._factory.stream_limits.idle_timeout)
-        elif self._channel is None or getattr(self._channel, "streams", None):
+        elif self._channel is None or self._unfinished():
             self.transport.abortConnection()
         else:
-            self._deaf = True
-            self._channel.timeoutConnection()
+            self.close()
 
     def began(self) -> None:
         """Note that a whole request is there."""
@@ -99,7 +142,17 @@ class WebLine(Protocol, TimeoutMixin):
     def ended(self) -> None:
         """Note that a request has its response, or nobody who waits for it."""
         self._under_way -= 1
+        self._idle_since = self._factory.clock.seconds()
         self.resetTimeout()
+
+    def _leave(self) -> None:
+        if self._counted:
+            self._counted = False
+            self._factory.connectionLost(self)
+
+    def _unfinished(self) -> bool:
+        """Say whether HTTP/2 has streams, whose frames would come too late after a goodbye."""
+        return bool(getattr(self._channel, "streams", None))
 
     def _open(self) -> None:
         """Put the version of HTTP on the connection that the handshake chose, or 1.1."""

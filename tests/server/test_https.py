@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import dns.message
-import dns.rcode
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.server.https import dns_site
-from tests.server.rooms import FRIEND, STRANGER, Room, pool
+from tests.server.rooms import FRIEND, Room, pool
 from tests.wire.messages import client_query
 
 if TYPE_CHECKING:
@@ -76,15 +75,3 @@ def test_a_client_that_goes_away() -> None:
     assert room.forwarder.cancelled == room.forwarder.waiting
     assert len(room.forwarder.waiting) == 1
     assert room.clock.getDelayedCalls() == []
-
-
-def test_strangers_are_refused() -> None:
-    """Access control is that of all transports, should a stranger's connection come so far."""
-    room = Room()
-    client = Client(room.factory, STRANGER)
-    client.post(client_query("www.example"))
-    reply = client.reply()
-    assert reply is not None
-    assert reply.rcode() == dns.rcode.REFUSED
-    assert room.forwarder.asked == []
-    client.leave()

@@ -16,7 +16,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from staggerdns.server.https import dns_site
-from tests.server.rooms import FRIEND, Room, pool
+from tests.server.rooms import FRIEND, STRANGER, Room, pool
 from tests.wire.messages import client_query
 
 if TYPE_CHECKING:
@@ -269,8 +269,7 @@ def test_frames_that_ask_nothing(room: Room) -> None:
 
 def test_head_requests_are_not_logged(room: Room, log: list[LogEvent], kind: type[Client]) -> None:
     """What a client asks with HEAD is no matter for the log either."""
-    room.forwarder.instant = room.entry(pool())
-    encoded = base64.urlsafe_b64encode(client_query("www.example")).rstrip(b"=").decode()
+    encoded = base64.urlsafe_b64encode(client_query("localhost")).rstrip(b"=").decode()
     client = kind(room)
     path = f"/dns-query?dns={encoded}"
     if kind is Client1:
@@ -294,3 +293,74 @@ def test_who_floods_and_does_not_read(room: Room, log: list[LogEvent]) -> None:
     assert client.transport.aborted()
     client.lost()
     assert log == []
+
+
+def test_the_longest_idle_one_makes_room(kind: type[Client]) -> None:
+    """At the limit the one leaves that has been without a request for the longest."""
+    room = Room(max_connections=3)
+    held = []
+    for _ in range(3):
+        held.append(kind(room))
+        room.clock.advance(1)
+    held[0].ask("busy.example")
+    stream = held[1].head()
+    held[1].body(stream, b"x", last=False)  # is no request
+    newcomer = kind(room)
+    assert [client.transport.aborted() for client in held] == [False, True, False]
+    assert room.factory.connections == [held[0].line, held[2].line, newcomer.line]
+    assert room.metrics.tcp_refused.cell().value == 0
+    held[1].lost()
+    assert len(room.factory.connections) == 3, "its place is given once, not twice"
+    for client in (held[0], held[2], newcomer):
+        client.lost()
+    assert room.factory.connections == []
+    assert not room.clock.getDelayedCalls()
+
+
+def test_no_room(kind: type[Client]) -> None:
+    """While requests are under way on all connections one more is refused, and counted."""
+    room = Room(max_connections=3)
+    held = [kind(room) for _ in range(3)]
+    for client in held:
+        client.ask()
+    refused = Silent(room)
+    assert refused.transport.aborted()
+    refused.lost()
+    assert room.metrics.tcp_refused.cell().value == 1
+    assert not any(client.transport.over() for client in held)
+    for client in held:
+        client.lost()
+    assert not room.clock.getDelayedCalls()
+
+
+def test_strangers(room: Room) -> None:
+    """Whoever may not ask is turned away, and takes nobody's place."""
+    stranger = Silent(room, STRANGER)
+    assert stranger.transport.aborted()
+    assert room.factory.connections == []
+    assert room.metrics.tcp_refused.cell().value == 1
+    stranger.lost()
+    assert not room.clock.getDelayedCalls()
+
+
+def test_the_end(room: Room, kind: type[Client]) -> None:
+    """When the server stops, idle connections are closed at once; no request is taken any more."""
+    idle, busy = kind(room), kind(room)
+    room.forwarder.instant = room.entry(pool())
+    idle.ask()
+    room.forwarder.instant = None
+    busy.ask("busy.example")
+    for client in (idle, busy):
+        client.line.stop_reading()
+    assert idle.transport.over()
+    assert not busy.transport.over()
+    busy.ask("late.example")
+    assert len(room.forwarder.asked) == 2
+    room.forwarder.waiting[0].callback(room.entry(pool()))
+    assert busy.replies() == 1
+    busy.line.close()
+    busy.line.close()
+    assert busy.transport.over()
+    for client in (idle, busy):
+        client.lost()
+    assert not room.clock.getDelayedCalls()
