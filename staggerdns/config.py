@@ -18,7 +18,7 @@ from staggerdns.journal import LEVELS, Journal
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.access import Network
 from staggerdns.server.listener import Listener, parse_listener
-from staggerdns.server.tls import Certificate
+from staggerdns.server.tls import Certificate, EncryptedKey
 from staggerdns.settings import (
     PROFILES,
     Config,
@@ -188,6 +188,8 @@ def _check_certificate(server: Server) -> None:
     if chain is not None and key is not None:
         try:
             Certificate(chain, key, (), Journal())
+        except EncryptedKey as error:
+            raise ConfigError(f"server.tls_key: {error}") from None
         except ValueError as error:
             raise ConfigError(f"server.tls_certificate: {error}") from None
 

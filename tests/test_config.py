@@ -34,7 +34,7 @@ from staggerdns.strategy.adaptive import RacingNumbers, SequentialNumbers
 from staggerdns.strategy.parallel import Pace
 from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.health import HealthRules
-from tests.harness.certificates import Office
+from tests.harness.certificates import Office, encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -873,6 +873,8 @@ def test_certificates_of_listeners(tmp_path: Path) -> None:
     assert missing.startswith("server.tls_certificate: ")
     swapped = complaint(f"tls_certificate: {files.key}, tls_key: {files.chain}")
     assert swapped.startswith("server.tls_certificate: ")
+    locked = complaint(f"tls_certificate: {files.chain}, tls_key: {encrypted(files)}")
+    assert locked == "server.tls_key: the key is encrypted: expected one without a passphrase"
 
 
 def test_an_upstream_is_told_its_own_forms() -> None:

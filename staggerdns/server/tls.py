@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IOpenSSLServerConnectionCreator,
@@ -26,12 +26,19 @@ LAST_MOMENT = 0.03
 """Seconds from the last reply to the end of a connection when the server stops."""
 
 
+class EncryptedKey(ValueError):
+    """A private key that cannot be read without a passphrase, which a server has nobody to ask."""
+
+    def __init__(self) -> None:
+        super().__init__("the key is encrypted: expected one without a passphrase")
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class Certificate:
     """Shows the certificate chain and the key in two PEM files to clients.
 
     ``protocols``: the application protocols spoken, best first (RFC 7301). Raises `ValueError` that
-    says what is wrong with the files.
+    says what is wrong with the files, `EncryptedKey` among them.
     """
 
     def __init__(
@@ -43,7 +50,7 @@ class Certificate:
         self._marks = self._look()
         try:
             self._context = self._load()
-        except (SSL.Error, OSError) as error:
+        except (SSL.Error, crypto.Error, OSError) as error:
             raise ValueError(_explain(error)) from None
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
@@ -53,7 +60,7 @@ class Certificate:
             self._marks = marks
             try:
                 self._context = self._load()
-            except (SSL.Error, OSError) as error:
+            except (SSL.Error, crypto.Error, OSError, EncryptedKey) as error:
                 self._journal.warn(
                     "the new certificate cannot be used, the old one stays: {problem}",
                     problem=_explain(error),
@@ -75,11 +82,13 @@ class Certificate:
         return marks
 
     def _load(self) -> SSL.Context:
-        chain, key = map(str, self._files)
+        chain, key = self._files
+        # For an encrypted key the context would ask on the terminal, and wait.
+        crypto.load_privatekey(crypto.FILETYPE_PEM, key.read_bytes(), _no_passphrase)
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        context.use_certificate_chain_file(chain)
-        context.use_privatekey_file(key)  # and is compared with the certificate
+        context.use_certificate_chain_file(str(chain))
+        context.use_privatekey_file(str(key))  # and is compared with the certificate
         context.set_alpn_select_callback(self._select)
         return context
 
@@ -108,8 +117,14 @@ class EncryptedFactory(TLSMemoryBIOFactory):
             protocol.abortConnection()
 
 
-def _explain(error: SSL.Error | OSError) -> str:
+def _no_passphrase(*_: object) -> bytes:
+    raise EncryptedKey
+
+
+def _explain(error: SSL.Error | crypto.Error | OSError | EncryptedKey) -> str:
     """Say in words why files cannot be used."""
+    if isinstance(error, EncryptedKey):
+        return str(error)
     if isinstance(error, OSError):
         return f"{error.filename} cannot be read: {error.strerror}"
     details = [part[2] for part in error.args[0]] if error.args else []

@@ -12,10 +12,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +36,16 @@ class Certificate(NamedTuple):
         found = x509.load_pem_x509_certificate(self.chain.read_bytes()).public_key()
         der = found.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return ";pin-sha256=" + base64.b64encode(hashlib.sha256(der).digest()).decode()
+
+
+def encrypted(files: Certificate) -> Path:
+    """Write the key of ``files`` once more, encrypted; the new file."""
+    key = load_pem_private_key(files.key.read_bytes(), None)
+    locked = files.key.with_suffix(".locked.pem")
+    locked.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    )
+    return locked
 
 
 class Office:

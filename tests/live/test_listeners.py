@@ -15,7 +15,7 @@ import dns.message
 import pytest
 
 from tests.harness import behaviours as b
-from tests.harness.certificates import Office
+from tests.harness.certificates import Office, encrypted
 from tests.harness.clients import question
 from tests.harness.house import unique_name
 from tests.harness.ports import free_endpoint
@@ -322,6 +322,8 @@ def test_certificates_are_read_anew(tmp_path: Path) -> None:
             assert second != first
             door.files.key.write_text("nothing")
             assert {served(door, where) for where in places} == second
+            shutil.copy(encrypted(renewed), door.files.key)
+            assert {served(door, where) for where in places} == second
             door.files.key.unlink()
             assert {served(door, where) for where in places} == second
             old.sendall(framed(question("www.example.").to_wire()))
@@ -329,6 +331,7 @@ def test_certificates_are_read_anew(tmp_path: Path) -> None:
         assert "the new certificate cannot be used, the old one stays: key values mismatch" in (
             door.program.log
         )
+        assert "the old one stays: the key is encrypted: expected one without" in door.program.log
         assert door.program.log.count("the certificate was read anew") == 2
 
 
