@@ -26,6 +26,8 @@ from staggerdns.wire.edns import least_ttl, padded_reply
 
 PROTOCOLS = (b"h2", b"http/1.1")
 TRANSPORT = "https"
+MAX_HELD = 4 * MAX_MESSAGE
+"""Octets of bodies, of one connection, that wait for their rest or for an answer."""
 _TYPE = b"application/dns-message"
 
 
@@ -52,9 +54,12 @@ class _Site(Site):
 
 
 class _BoundedRequest(Request):
-    """Holds no more of a body than a DNS message can have; ``too_long`` says that it was longer."""
+    """Holds no more of a body than a DNS message can have, nor than its connection has room for;
+    ``too_long`` says that there was more.
+    """
 
     line: WebLine
+    _held = 0
     too_long = False
     _log = QUIET  # a line for each HEAD, with what it asks
 
@@ -71,10 +76,18 @@ class _BoundedRequest(Request):
     def handleContentChunk(self, data: bytes) -> None:
         """Take a part of the body."""
         assert self.content is not None
-        if self.content.tell() + len(data) > MAX_MESSAGE:
+        held = self._held + len(data)
+        if held > MAX_MESSAGE or self.line.held + len(data) > MAX_HELD:
             self.too_long = True
-        else:
-            super().handleContentChunk(data)
+            return
+        if not self._held:
+            self.notifyFinish().addBoth(self._release)
+        self._held = held
+        self.line.held += len(data)
+        super().handleContentChunk(data)
+
+    def _release(self, _: object) -> None:
+        self.line.held -= self._held
 
 
 class _Root(Resource):

@@ -67,6 +67,7 @@ class WebLine(Protocol, TimeoutMixin):
         self._deaf = False
         self._closing = False
         self.client: Client | None = None
+        self.held = 0  # octets that its requests hold
         self.callLater = factory.clock.callLater  # type: ignore[method-assign, assignment]
 
     def connectionMade(self) -> None:

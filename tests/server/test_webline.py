@@ -15,7 +15,8 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from staggerdns.server.https import dns_site
+from staggerdns.server.https import MAX_HELD, dns_site
+from staggerdns.wire.constants import MAX_MESSAGE
 from tests.server.rooms import FRIEND, STRANGER, Room, pool
 from tests.wire.messages import client_query
 
@@ -101,6 +102,12 @@ class Client:
     def ask(self, name: str = "www.example") -> None:
         """Send a query."""
         self.body(self.head(), client_query(name))
+
+    def statuses(self) -> list[bytes]:
+        """The statuses of all responses so far."""
+        self.read()
+        heads = [event for event in self.events if isinstance(event, h2.events.ResponseReceived)]
+        return [value for event in heads for name, value in event.headers if name == b":status"]
 
     def replies(self) -> int:
         """How many replies are there."""
@@ -364,3 +371,87 @@ def test_the_end(room: Room, kind: type[Client]) -> None:
     for client in (idle, busy):
         client.lost()
     assert not room.clock.getDelayedCalls()
+
+
+def test_bodies_that_wait(room: Room) -> None:
+    """The bodies that a connection holds are bounded together, and one past that is refused; those
+    that are given up make room.
+    """
+    client = Client(room)
+    part, streams = b"x" * 16_383, []
+    for _ in range(MAX_HELD // MAX_MESSAGE):
+        streams.append(client.head())
+        for _ in range(4):
+            client.body(streams[-1], part, last=False)
+        client.body(streams[-1], b"x" * (MAX_MESSAGE - 4 * len(part)), last=False)
+    assert client.line.held == MAX_HELD
+    client.body(client.head(), b"x")
+    assert client.statuses() == [b"413"]
+    client.h2.reset_stream(streams[0])
+    client.flush()
+    client.body(client.head(), b"x")
+    client.body(streams[1], b"")
+    assert client.statuses()[1:] == [b"400", b"200"], "there is room: no query, and FORMERR or so"
+    client.lost()
+    assert client.line.held == 0
+
+
+def test_rapid_resets(room: Room, log: list[LogEvent]) -> None:
+    """Requests that are reset at once wait for nothing any more; who goes on with it is dropped."""
+    client = Client(room)
+    for _ in range(600):
+        stream = client.head()
+        client.body(stream, client_query("www.example"))
+        client.h2.reset_stream(stream)
+        client.flush()
+    assert len(room.forwarder.cancelled) == len(room.forwarder.waiting) == 600
+    assert room.factory.drain().called
+    assert client.line.idle_since is not None
+    assert client.line.held == 0
+    assert not client.transport.over()
+    for _ in range(600):
+        if not client.transport.over():
+            stream = client.head()
+            client.h2.reset_stream(stream)
+            client.flush()
+    assert client.transport.over()
+    client.lost()
+    assert not room.clock.getDelayedCalls()
+    assert log == []
+
+
+def test_streams_without_end(room: Room, log: list[LogEvent]) -> None:
+    """A connection has a hundred requests under way; one more ends it, and nobody waits."""
+    client = Deaf(room)
+    for number in range(101):
+        assert not client.transport.over()
+        assert len(room.forwarder.waiting) == number
+        client.ask(f"a{number}.example")
+    assert client.transport.over()
+    assert len(room.forwarder.cancelled) == 100
+    client.lost()
+    room.clock.advance(0)  # the sender's last turn
+    assert not room.clock.getDelayedCalls()
+    assert log == []
+
+
+class Deaf(Client):
+    """Does not hear the server's limits."""
+
+    def read(self) -> None:
+        """Take nothing."""
+
+
+def test_heads_without_end(room: Room, log: list[LogEvent]) -> None:
+    """Heads that are far too long end the connection: 16 KiB for HTTP/1.1, 64 KiB for HTTP/2."""
+    first = Client1(room)
+    first.line.dataReceived(b"GET /dns-query HTTP/1.1\r\n" + b"x: " + b"y" * 16_384 + b"\r\n")
+    second = Client(room)
+    fields = [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "/")]
+    second.h2.send_headers(1, [*fields, *((f"x{n}", "y" * 1000) for n in range(66))])
+    second.line.dataReceived(second.h2.data_to_send())
+    for client in (first, second):
+        assert client.transport.over()
+        client.lost()
+    assert not room.clock.getDelayedCalls()
+    assert log == []
