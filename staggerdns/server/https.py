@@ -65,8 +65,10 @@ class _BoundedRequest(Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Answer the request, which is complete, and tell its connection."""
+        if self.line.deaf:
+            return
         self.line.began()
-        self.notifyFinish().addBoth(lambda _: self.line.ended())
+        self.notifyFinish().addCallbacks(self.line.ended, self.line.given_up)
         super().requestReceived(command, path, version)
 
     def gotLength(self, length: int | None) -> None:

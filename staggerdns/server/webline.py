@@ -36,6 +36,12 @@ QUIET = Logger(namespace="staggerdns", observer=_keep_failures)
 """Logs defects, and nothing else."""
 
 
+MAX_GIVEN_UP = 100
+"""Requests that a client may have given up on one connection, less those that were answered since:
+who asks and resets, over and over, would else ask more than may wait for an answer.
+"""
+
+
 class _Http1(HTTPChannel):
     _log = QUIET
 
@@ -48,7 +54,8 @@ class WebLine(Protocol, TimeoutMixin):
     """One client connection of ``factory``.
 
     ``site`` answers what is asked; ``new_request`` makes its requests of a connection, and takes
-    what Twisted's ``requestFactory`` does. Each tells `began` and `ended`.
+    what Twisted's ``requestFactory`` does. Each tells `began`, and `ended` or `given_up`; none
+    is for answering while ``deaf``.
     """
 
     outsider = False  # those are turned away
@@ -64,7 +71,8 @@ class WebLine(Protocol, TimeoutMixin):
         self._under_way = 0
         self._idle_since = 0.0
         self._counted = False  # has a place among the factory's connections
-        self._deaf = False
+        self._given_up = 0
+        self.deaf = False  # takes no requests any more
         self._closing = False
         self.client: Client | None = None
         self.held = 0  # octets that its requests hold
@@ -78,7 +86,7 @@ class WebLine(Protocol, TimeoutMixin):
         self.client = factory.identities.find(host)
         if not factory.access.allows(host) or not factory.admit(self.client, outsider=False):
             factory.metrics.tcp_refused.cell().value += 1
-            self._deaf = True
+            self.deaf = True
             self.transport.abortConnection()
             return
         self._counted = True
@@ -97,7 +105,7 @@ class WebLine(Protocol, TimeoutMixin):
 
     def stop_reading(self) -> None:
         """Take no more requests: the server is going down."""
-        self._deaf = True
+        self.deaf = True
         if not self._under_way:
             self.close()
 
@@ -105,14 +113,14 @@ class WebLine(Protocol, TimeoutMixin):
         """Close in order. What is on its way still must leave first: the listener drops the
         connection when that has had its moment.
         """
-        self._deaf = True
+        self.deaf = True
         if not self._closing and self._channel is not None and not self._unfinished():
             self._closing = True
             self._channel.timeoutConnection()
 
     def dataReceived(self, data: bytes) -> None:
         """Hand on what comes, as long as requests are taken."""
-        if self._deaf:
+        if self.deaf:
             return
         if self._channel is None:
             self._open()
@@ -121,7 +129,7 @@ class WebLine(Protocol, TimeoutMixin):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Give up what the client no longer waits for."""
         self.setTimeout(None)
-        self._deaf = True
+        self.deaf = True
         self._leave()
         if self._channel is not None:
             self._channel.connectionLost(reason)
@@ -140,8 +148,20 @@ class WebLine(Protocol, TimeoutMixin):
         self._under_way += 1
         self.resetTimeout()
 
-    def ended(self) -> None:
-        """Note that a request has its response, or nobody who waits for it."""
+    def ended(self, _: object) -> None:
+        """Note that a request has its response."""
+        self._given_up = max(0, self._given_up - 1)
+        self._end_one()
+
+    def given_up(self, _: object) -> None:
+        """Note that nobody waits for a response; upstreams have been asked all the same."""
+        self._given_up += 1
+        self._end_one()
+        if self._given_up > MAX_GIVEN_UP and not self.deaf:
+            self.deaf = True
+            self.transport.abortConnection()
+
+    def _end_one(self) -> None:
         self._under_way -= 1
         self._idle_since = self._factory.clock.seconds()
         self.resetTimeout()

@@ -12,6 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dns.message
+import h2.config
+import h2.connection
 import pytest
 
 from tests.harness import behaviours as b
@@ -434,3 +436,30 @@ def test_stop_with_open_connections(tmp_path: Path) -> None:
             assert seconds < 2
             assert receive(tls).answer
             assert https.recv(65535).startswith(b"HTTP/1.1 200")
+
+
+def test_rapid_resets(tmp_path: Path) -> None:
+    """A client that asks and resets 600 times in one go is cut off, and the others are served."""
+    with opened(tmp_path, b.answers(ANSWER, after=0.5)) as door:
+        context = ssl.create_default_context(cafile=str(door.office.ca))
+        context.set_alpn_protocols(["h2"])
+        plain = socket.create_connection(door.https, timeout=5)
+        with context.wrap_socket(plain, server_hostname="dns.example") as client:
+            state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+            state.initiate_connection()
+            for number in range(600):
+                encoded = base64.urlsafe_b64encode(question(f"r{number}.example.").to_wire())
+                path = "/dns-query?dns=" + encoded.rstrip(b"=").decode()
+                head = [(":method", "GET"), (":scheme", "https"), (":authority", "x")]
+                stream = state.get_next_available_stream_id()
+                state.send_headers(stream, [*head, (":path", path)], end_stream=True)
+                state.reset_stream(stream)
+            with contextlib.suppress(OSError):
+                client.sendall(state.data_to_send())
+                while client.recv(65535):
+                    pass
+        metrics = door.program.metrics()
+        assert 0 < metrics.value("staggerdns_queries_total", transport="https") <= 101
+        assert metrics.value("staggerdns_queries_waiting") == 0
+        assert ANSWER in door.kdig("+https")
+        door.program.check_log()

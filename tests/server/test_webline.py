@@ -16,6 +16,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from staggerdns.server.https import MAX_HELD, dns_site
+from staggerdns.server.webline import MAX_GIVEN_UP
 from staggerdns.wire.constants import MAX_MESSAGE
 from tests.server.rooms import FRIEND, STRANGER, Room, pool
 from tests.wire.messages import client_query
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 
 IDLE = 10.0
 TYPE = "application/dns-message"
+QUERY = base64.urlsafe_b64encode(client_query("www.example")).rstrip(b"=").decode()
+ASK = [
+    (":method", "GET"),
+    (":scheme", "https"),
+    (":authority", "x"),
+    (":path", f"/dns-query?dns={QUERY}"),
+]
 
 
 class Transport(StringTransport):
@@ -397,27 +405,53 @@ def test_bodies_that_wait(room: Room) -> None:
 
 
 def test_rapid_resets(room: Room, log: list[LogEvent]) -> None:
-    """Requests that are reset at once wait for nothing any more; who goes on with it is dropped."""
+    """Requests that are reset at once wait for nothing any more; with one too many of them the
+    connection is broken, and what has come behind it is not answered.
+    """
+    client = Client(room)
+
+    def give_up() -> None:
+        stream = client.h2.get_next_available_stream_id()
+        client.h2.send_headers(stream, ASK, end_stream=True)
+        client.h2.reset_stream(stream)
+
+    for _ in range(MAX_GIVEN_UP):
+        give_up()
+        client.flush()
+    assert len(room.forwarder.cancelled) == len(room.forwarder.waiting) == MAX_GIVEN_UP
+    assert room.factory.drain().called
+    assert client.line.idle_since is not None
+    assert not client.transport.over()
+    client.ask("real.example")
+    room.forwarder.waiting[-1].callback(room.entry(pool()))
+    assert client.replies() == 1
+    give_up()  # which the answer has paid for
+    client.flush()
+    assert not client.transport.over()
+    for _ in range(500):
+        give_up()
+    client.line.dataReceived(client.h2.data_to_send())
+    assert client.transport.aborted()
+    assert len(room.forwarder.waiting) == MAX_GIVEN_UP + 3
+    client.lost()
+    room.clock.advance(0)
+    assert not room.clock.getDelayedCalls()
+    assert log == []
+
+
+def test_resets_before_the_end_of_a_request(room: Room) -> None:
+    """What is reset before it is whole has asked nothing, and leaves nothing behind."""
     client = Client(room)
     for _ in range(600):
         stream = client.head()
-        client.body(stream, client_query("www.example"))
+        client.body(stream, b"x" * 100, last=False)
         client.h2.reset_stream(stream)
         client.flush()
-    assert len(room.forwarder.cancelled) == len(room.forwarder.waiting) == 600
-    assert room.factory.drain().called
-    assert client.line.idle_since is not None
+    assert room.forwarder.asked == []
     assert client.line.held == 0
-    assert not client.transport.over()
-    for _ in range(600):
-        if not client.transport.over():
-            stream = client.head()
-            client.h2.reset_stream(stream)
-            client.flush()
-    assert client.transport.over()
+    client.ask()
+    assert len(room.forwarder.waiting) == 1
     client.lost()
-    assert not room.clock.getDelayedCalls()
-    assert log == []
 
 
 def test_streams_without_end(room: Room, log: list[LogEvent]) -> None:
