@@ -7,7 +7,7 @@ is an HTTP success (section 4.2.1). How long it may be kept is the least of its 
 from __future__ import annotations
 
 import binascii
-from base64 import urlsafe_b64decode
+from base64 import b64decode
 from io import BytesIO
 from typing import Any
 
@@ -116,8 +116,9 @@ class _Queries(Resource):
         if len(values) != 1:
             return _complain(request, http.BAD_REQUEST, "the URL has no query: dns=...")
         try:
-            message = urlsafe_b64decode(values[0] + b"=" * (-len(values[0]) % 4))
-        except (binascii.Error, ValueError):
+            padded = values[0] + b"=" * (-len(values[0]) % 4)
+            message = b64decode(padded, altchars=b"-_", validate=True)
+        except binascii.Error:
             return _complain(request, http.BAD_REQUEST, "dns= is not base64url")
         return self._answer(request, message)
 

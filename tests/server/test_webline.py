@@ -489,3 +489,15 @@ def test_heads_without_end(room: Room, log: list[LogEvent]) -> None:
         client.lost()
     assert not room.clock.getDelayedCalls()
     assert log == []
+
+
+def test_queries_in_urls(room: Room) -> None:
+    """What is no base64url is no query (RFC 8484 section 4.1), wherever it is not."""
+    for change, status in (("", b"200"), ("*", b"400"), ("\xff", b"400"), ("=", b"400")):
+        client = Client(room)
+        room.forwarder.instant = room.entry(pool())
+        path = f"/dns-query?dns={QUERY[:6]}{change}{QUERY[6:]}"
+        client.h2.send_headers(1, [*ASK[:3], (":path", path)], end_stream=True)
+        client.flush()
+        assert client.statuses() == [status]
+        client.lost()
