@@ -7,6 +7,7 @@ resolvers provide `twisted.internet.interfaces.IResolver`: records decoded by
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -27,16 +28,16 @@ Records = tuple[list[dns.RRHeader], list[dns.RRHeader], list[dns.RRHeader]]
 
 
 @implementer(IResolver)
-class WireResolver(common.ResolverBase):
+class WireResolver(common.ResolverBase, ABC):
     """Base of the chain's resolvers; a subclass says where its entries come from."""
 
+    @abstractmethod
     def find(self, question: Question) -> Deferred[Entry] | Entry | None:
         """Return the entry for ``question``, now or later, or `None` when there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reply_ttl(self, entry: Entry) -> int:
         """Return the TTL in seconds that a client may be given now."""
-        raise NotImplementedError
 
     def query(  # type: ignore[override]  # the interface says tuples of records where it means lists
         self, query: dns.Query, timeout: Sequence[int] | None = None

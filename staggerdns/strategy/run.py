@@ -10,6 +10,7 @@ agreed stands, whatever others say later: one liar must not turn it into address
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError
@@ -51,7 +52,7 @@ class Listener(Protocol):
         """
 
 
-class Run:
+class Run(ABC):
     """One question on its way to several upstreams.
 
     ``timeout`` and ``total`` limit one exchange and the whole run, ``grace`` how long a
@@ -135,12 +136,12 @@ class Run:
         for outcome, asked in self._failed:
             outcome.upstream.pardon(asked)
 
+    @abstractmethod
     def _step(self, now: float) -> float | None:
         """Do what is due at ``now``; return when something else will be, `None` if nothing.
 
         The limits that this class keeps are not the subclass's concern.
         """
-        raise NotImplementedError
 
     def _ask_next(self, count: int, tier: str, now: float) -> list[Upstream]:
         """Ask up to ``count`` of those that wait and whose budget has room; return them.
@@ -199,7 +200,7 @@ class Run:
         self._wants_room = False
         self._adaptive.waiting -= 1
 
-    def _heard(self, outcome: Outcome, exchange: Exchange) -> None:
+    def _heard(self, outcome: Outcome, exchange: Exchange) -> None:  # noqa: B027 (not all need it)
         """Take note of an outcome before anything follows from it."""
 
     def _ask_again(self, now: float) -> float | None:

@@ -11,6 +11,7 @@ silent although it has been asked is dead: packets may be lost on the way withou
 from __future__ import annotations
 
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ MAX_TAKEN = 4096
 
 
 @implementer(IHandshakeListener)
-class Line(Protocol):
+class Line(Protocol, ABC):
     """A connection of ``owner``; ``tls`` is its handshake if it is encrypted.
 
     Subclasses say how a query travels: they fill ``waiting``, whose keys are theirs to choose.
@@ -143,11 +144,13 @@ class Line(Protocol):
     def _goodbye(self) -> None:
         """Say the last words of a line that closes in order."""
 
+    @abstractmethod
     def _send(self, exchange: Exchange) -> None:
-        raise NotImplementedError
+        """Put the exchange's query on the line."""
 
+    @abstractmethod
     def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:
-        raise NotImplementedError
+        """Take note that nobody waits for the exchange's reply any more."""
 
     def _orphans(self) -> list[Exchange]:
         """Take out and return what waits, in the order of asking."""

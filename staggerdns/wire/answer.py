@@ -11,6 +11,7 @@ All records of one answer carry one TTL, the smallest that came (seconds).
 from __future__ import annotations
 
 import struct
+from abc import abstractmethod
 from array import array
 from collections.abc import Sequence
 from copy import copy
@@ -58,6 +59,8 @@ class Answer:
     order, when an address was asked for.
     """
 
+    # Abstract without ABCMeta, which would make every isinstance() on the way of a reply slower.
+
     __slots__ = ("rcode", "ad", "ttl", "negative", "addresses")
 
     rcode: int
@@ -67,16 +70,16 @@ class Answer:
     addresses: tuple[bytes, ...]
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Answer:
-        """Return the same answer with its addresses in another order."""
-        raise NotImplementedError
+        """Return the same answer with its addresses in another order; without any it is itself."""
+        return self
 
+    @abstractmethod
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
         """Return the three section counts (6 bytes) and the records behind the question.
 
         ``question_end``: offset of the first record in the message. ``ttl``: seconds to put
         on every record. ``room``: bytes for the records. `None` when they cannot fit.
         """
-        raise NotImplementedError
 
 
 class Pool(Answer):

@@ -28,7 +28,6 @@ _ede = struct.Struct("!HHH").pack
 _option = struct.Struct("!HH").pack
 _ONE_QUESTION = b"\0\1"
 _NO_RECORDS = b"\0\0\0\0\0\0"
-_OPT_SIZE = 11
 _EDE_OPTION = 15  # RFC 8914 section 2
 
 
