@@ -79,19 +79,7 @@ class OneByOneRun(SingleAnswerRun):
     def __init__(
         self, strategy: Sequential, question: Question, listener: Listener, arranged: list[Upstream]
     ) -> None:
-        tools = strategy.tools
-        super().__init__(
-            question,
-            listener,
-            tools.clock,
-            tools.alarms,
-            timeout=tools.timeout,
-            total=2 * tools.timeout,
-            grace=0.0,
-            adaptive=tools.adaptive,
-            waiting=arranged,
-            at_once=1,
-        )
+        super().__init__(strategy.tools, question, listener, grace=0.0, waiting=arranged)
         self._strategy = strategy
         self.strategy = strategy.name
         self._tried_at = self._started

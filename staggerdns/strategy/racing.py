@@ -51,18 +51,8 @@ class RacingRun(SingleAnswerRun):
 
     def __init__(self, strategy: Racing, question: Question, listener: Listener) -> None:
         tools = strategy.tools
-        super().__init__(
-            question,
-            listener,
-            tools.clock,
-            tools.alarms,
-            timeout=tools.timeout,
-            total=2 * tools.timeout,
-            grace=strategy.grace,
-            adaptive=tools.adaptive,
-            waiting=tools.upstreams.arranged(tools.clock.seconds()),
-            at_once=1,
-        )
+        waiting = tools.upstreams.arranged(tools.clock.seconds())
+        super().__init__(tools, question, listener, grace=strategy.grace, waiting=waiting)
         self._strategy = strategy
         self._next_at = 0.0
         self._all_at_once = False

@@ -7,12 +7,40 @@ strategies ask the best, and would never hear that another one has recovered.
 
 from __future__ import annotations
 
-from staggerdns.strategy.run import STAGGERED, Run
+from staggerdns.strategy.run import STAGGERED, Listener, Run
+from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.exchange import Exchange, Outcome
+from staggerdns.upstream.upstream import Upstream
+from staggerdns.wire.question import Question
 
 
 class SingleAnswerRun(Run):
-    """A run that is over with its first good answer, and with the visit it pays."""
+    """A run that is over with its first good answer, and with the visit it pays.
+
+    It asks one at a time when all have been silent, and may take twice the timeout of one exchange.
+    """
+
+    def __init__(
+        self,
+        tools: Tools,
+        question: Question,
+        listener: Listener,
+        *,
+        grace: float,
+        waiting: list[Upstream],
+    ) -> None:
+        super().__init__(
+            question,
+            listener,
+            tools.clock,
+            tools.alarms,
+            timeout=tools.timeout,
+            total=2 * tools.timeout,
+            grace=grace,
+            adaptive=tools.adaptive,
+            waiting=waiting,
+            at_once=1,
+        )
 
     def _visit(self, now: float) -> None:
         """Ask one more than the strategy does, whose health wants it."""
