@@ -104,6 +104,16 @@ def nsd(
         yield process
 
 
+def _unbound(
+    directory: Path, lines: Sequence[str], endpoint: Endpoint
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    """Run unbound with this configuration until it answers at ``endpoint``."""
+    configuration = directory / "unbound.conf"
+    configuration.write_text("\n".join(lines) + "\n")
+    command = [_program("unbound"), "-d", "-c", str(configuration)]
+    return _running(command, directory / "unbound.log", [endpoint])
+
+
 @contextlib.contextmanager
 def unbound(
     directory: Path, endpoint: Endpoint, forward_to: Sequence[Endpoint]
@@ -130,10 +140,7 @@ def unbound(
         '  name: "."',
         *(f"  forward-addr: {end.host}@{end.port}" for end in forward_to),
     ]
-    configuration = directory / "unbound.conf"
-    configuration.write_text("\n".join(lines) + "\n")
-    command = [_program("unbound"), "-d", "-c", str(configuration)]
-    with _running(command, directory / "unbound.log", [endpoint]) as process:
+    with _unbound(directory, lines, endpoint) as process:
         yield process
 
 
@@ -206,10 +213,7 @@ def encrypted_unbound(
         "remote-control:",
         "  control-enable: no",
     ]
-    configuration = directory / "unbound.conf"
-    configuration.write_text("\n".join(lines) + "\n")
-    command = [_program("unbound"), "-d", "-c", str(configuration)]
-    with _running(command, directory / "unbound.log", [plain]) as process:
+    with _unbound(directory, lines, plain) as process:
         yield process
 
 

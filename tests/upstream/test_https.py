@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import struct
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,26 +16,20 @@ from h2.settings import SettingCodes
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import error
-from twisted.internet.defer import CancelledError
-from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from staggerdns.journal import Journal
-from staggerdns.metrics import Metrics
-from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.https import LAST_STREAM, MAX_ABANDONED, MAX_STREAMS, MODEST_STREAMS
-from staggerdns.upstream.upstream import LONGEST_PAUSE, Upstream
+from staggerdns.upstream.upstream import LONGEST_PAUSE
 from staggerdns.wire.answer import Pool
-from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
-from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, A, name, says
+from tests.strategy.fakes import says
+from tests.upstream.memory import WWW, StreamUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from staggerdns.upstream.exchange import Exchange, Outcome
 
-WWW = make_question(name("www.example"), A)
 TYPE = "application/dns-message"
 
 
@@ -109,54 +102,17 @@ class Server:
         self.talk()
 
 
-class Desk:
+class Desk(StreamUpstream):
     """An upstream on a reactor in memory, without the TLS between."""
 
     def __init__(self, where: str = "https://192.0.2.1/dns-query#dns.example") -> None:
-        self.reactor = cast("Any", MemoryReactorClock())
-        self.reactor.advance(1000)
-        self.metrics = Metrics()
-        self.upstream = Upstream(
-            parse_upstream(where),
-            reactor=self.reactor,
-            readers=cast("Any", None),
-            clock=self.reactor,
-            rng=os.urandom,
-            timeout=3.0,
-            alpha=ALPHA,
-            case=True,
-            cookies=True,
-            health=HEALTH,
-            budget=BUDGET,
-            metrics=self.metrics,
-            journal=Journal(),
-        )
+        super().__init__(where)
         self.upstream._stream._tls = None
-        self.outcomes: list[Outcome] = []
-        self._made = 0
-
-    def ask(self) -> Exchange:
-        """Ask for WWW."""
-        exchange = self.upstream.ask(WWW, "active")
-        exchange.addCallbacks(self.outcomes.append, lambda failure: failure.trap(CancelledError))
-        return exchange
-
-    @property
-    def attempts(self) -> int:
-        """Connections that our side has wanted."""
-        return len(self.reactor.tcpClients)
 
     def connect(self, **settings: int) -> Server:
         """Make the next connection that is wanted."""
-        factory = self.reactor.tcpClients[self._made][2]
-        self._made += 1
+        _, _, factory = self.next_attempt()
         return Server(factory, {SettingCodes[key]: value for key, value in settings.items()})
-
-    def reasons(self) -> list[str]:
-        """Why exchanges have failed since the last call, an empty text for a good one."""
-        found = [outcome.reason for outcome in self.outcomes]
-        self.outcomes.clear()
-        return found
 
     def rejected(self) -> dict[str, int]:
         """How many messages were not accepted, by reason."""

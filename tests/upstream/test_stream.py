@@ -15,12 +15,11 @@ import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import error
-from twisted.internet.defer import CancelledError, gatherResults, succeed
+from twisted.internet.defer import gatherResults, succeed
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
-from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.dial import ATTEMPT_DELAY
 from staggerdns.upstream.entropy import Entropy
@@ -30,25 +29,23 @@ from staggerdns.upstream.stream import FIRST_WAIT
 from staggerdns.upstream.tls import DOT, Authorities, TlsClient
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Pool
-from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
 from tests.harness import behaviours as b
 from tests.harness.ports import free_endpoint
 from tests.harness.scripted import Close, ScriptedUpstream, Send
-from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, A, name, says
+from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, says
 
 from .desk import desk, no_connections, pause, until
+from .memory import WWW, StreamUpstream
 from .test_datagram import cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from staggerdns.upstream.exchange import Exchange, Outcome
     from tests.harness.scripted import Action, Behaviour, Query
 
 REFUSED = error.getConnectError((errno.ECONNREFUSED, "refused"))
 GOOD = b.answers("203.0.113.1")
-WWW = make_question(name("www.example"), A)
 
 
 @pytest.fixture
@@ -302,60 +299,22 @@ class Wire(StringTransport):
         return self._aborted
 
 
-class Line:
+class Line(StreamUpstream):
     """An upstream on a reactor in memory, and its connections."""
 
     def __init__(self, timeout: float = 3.0) -> None:
-        self.reactor = cast("Any", MemoryReactorClock())
-        self.reactor.advance(1000)
-        self.metrics = Metrics()
-        self.upstream = Upstream(
-            parse_upstream("tcp://192.0.2.1:5353"),
-            reactor=self.reactor,
-            readers=cast("Any", None),
-            clock=self.reactor,
-            rng=os.urandom,
-            timeout=timeout,
-            alpha=ALPHA,
-            case=True,
-            cookies=True,
-            health=HEALTH,
-            budget=BUDGET,
-            metrics=self.metrics,
-            journal=Journal(),
-        )
-        self.outcomes: list[Outcome] = []
-        self._made = 0
-
-    def ask(self) -> Exchange:
-        """Ask for WWW."""
-        exchange = self.upstream.ask(WWW, "active")
-        exchange.addCallbacks(self.outcomes.append, lambda failure: failure.trap(CancelledError))
-        return exchange
-
-    @property
-    def attempts(self) -> int:
-        """Connections that our side has wanted."""
-        return len(self.reactor.tcpClients)
+        super().__init__("tcp://192.0.2.1:5353", timeout)
 
     def connect(self) -> Connection:
         """Make the next connection that is wanted."""
-        host, port, factory = self.reactor.tcpClients[self._made][:3]
-        self._made += 1
+        host, port, factory = self.next_attempt()
         assert (host, port) == ("192.0.2.1", 5353)
         return Connection(factory)
 
     def refuse(self, reason: Exception | None = None) -> None:
         """Have the next connection that is wanted fail."""
-        factory = self.reactor.tcpClients[self._made][2]
-        self._made += 1
+        _, _, factory = self.next_attempt()
         factory.clientConnectionFailed(None, Failure(reason or REFUSED))
-
-    def reasons(self) -> list[str]:
-        """Why exchanges have failed since the last call, an empty text for a good one."""
-        found = [outcome.reason for outcome in self.outcomes]
-        self.outcomes.clear()
-        return found
 
 
 @pytest.fixture
