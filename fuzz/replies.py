@@ -25,11 +25,12 @@ from staggerdns.upstream.edns import MEMORY
 from staggerdns.upstream.exchange import Exchange, mismatch
 from staggerdns.upstream.health import HealthRules
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.wire.answer import Answer, Pool, read_pool
+from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MIN_UDP_SIZE, Type, WireError
 from staggerdns.wire.pool import cap, merge, without_private
 from staggerdns.wire.query import Query, parse_query
 from staggerdns.wire.question import Question, make_question
+from staggerdns.wire.reading import read_pool
 from staggerdns.wire.render import render
 from staggerdns.wire.reply import index_reply
 from staggerdns.wire.verdict import Verdict, judge

@@ -19,8 +19,13 @@ from staggerdns.wire.constants import (
     Type,
     WireError,
 )
-from staggerdns.wire.names import MAX_HOPS
+from staggerdns.wire.names import MAX_HOPS, read_name
 from staggerdns.wire.question import Question
+
+MAX_OWNERS = 64
+"""Owner names read in one answer section, each way of writing one counted: a chain has 17. To
+read thousands of long names would cost more than a query may.
+"""
 
 _counts = struct.Struct("!HHHHH").unpack_from
 _record = struct.Struct("!HHIH").unpack_from
@@ -224,3 +229,16 @@ def _check_data(reply: Reply, record: Record, labels: _Labels) -> None:
             position += message[position] + 1
         if position != record.end or record.end == record.data:
             raise WireError("strings do not fill the record's data")
+
+
+def owner_name(message: bytes, record: Record, known: dict[bytes, bytes]) -> bytes:
+    """Return a record's owner name in lower case; ``known`` are those of this message by the way
+    they are written. Raises `WireError` beyond `MAX_OWNERS`.
+    """
+    written = message[record.owner : record.header]
+    name = known.get(written)
+    if name is None:
+        if len(known) == MAX_OWNERS:
+            raise WireError("more owner names than a chain has")
+        name = known[written] = read_name(message, record.owner)[0].lower()
+    return name

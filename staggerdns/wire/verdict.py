@@ -8,10 +8,11 @@ from __future__ import annotations
 import struct
 from enum import IntEnum
 
-from staggerdns.wire.answer import Answer, Whole, quick_pool, read_pool
+from staggerdns.wire.answer import Answer, Whole
 from staggerdns.wire.constants import HEADER_SIZE, TC, Rcode, Type
 from staggerdns.wire.pool import is_private
 from staggerdns.wire.question import Question
+from staggerdns.wire.reading import quick_pool, read_pool
 from staggerdns.wire.rebinding import strip
 from staggerdns.wire.reply import Reply, index_reply
 

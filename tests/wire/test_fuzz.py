@@ -19,10 +19,11 @@ from twisted.internet.defer import Deferred
 
 from staggerdns.resolver.entry import Entry
 from staggerdns.upstream.exchange import mismatch
-from staggerdns.wire.answer import Answer, Failed, Pool, read_pool
+from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.pool import cap, merge
 from staggerdns.wire.question import Question
+from staggerdns.wire.reading import read_pool
 from staggerdns.wire.render import render
 from staggerdns.wire.reply import index_reply
 from staggerdns.wire.verdict import Verdict, judge

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from staggerdns.wire.answer import MAX_CHAIN, Pool, read_pool
+from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.pool import cap, is_private, merge, without_private
+from staggerdns.wire.reading import MAX_CHAIN, read_pool
 from staggerdns.wire.reply import index_reply
 from staggerdns.wire.verdict import Verdict
 from tests.wire.messages import (

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from staggerdns.wire.answer import MAX_OWNERS
 from staggerdns.wire.constants import MAX_MESSAGE, WireError
 from staggerdns.wire.question import Question
+from staggerdns.wire.reply import MAX_OWNERS
 from staggerdns.wire.verdict import judge
 from tests.wire.messages import POINTER, ask, judged, pool_of, raw_reply, record, whole_of
 

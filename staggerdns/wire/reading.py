@@ -1,0 +1,113 @@
+"""From an upstream's reply to the pool of addresses that it brings."""
+
+from __future__ import annotations
+
+import struct
+
+from staggerdns.wire.answer import Pool
+from staggerdns.wire.constants import AD, HEADER_SIZE, MAX_TTL, RCODE, TC, Type, WireError
+from staggerdns.wire.names import read_name, skip_name
+from staggerdns.wire.question import Question
+from staggerdns.wire.reply import Record, Reply, owner_name
+
+MAX_CHAIN = 16
+"""CNAME links followed in one answer; a longer chain is refused."""
+
+_u32 = struct.Struct("!I")
+_counts = struct.Struct("!5H").unpack_from
+_outline = struct.Struct("!H2xIH").unpack_from  # a record behind its owner, without the class
+
+
+def quick_pool(message: bytes, question: Question) -> Pool | None:
+    """Return the pool of the most usual reply, `None` for any other: that needs an index.
+
+    Usual is NOERROR and nothing in the answer section but addresses at the name asked for, each
+    with a pointer to the question. A pool takes nothing from the other sections: of them only
+    the outline is checked.
+    """
+    flags, _, count, nscount, arcount = _counts(message, 2)
+    if flags & (TC | RCODE) or not count:
+        return None
+    header = question.pointer_type_class
+    length, size = (b"\0\4", 16) if question.qtype == Type.A else (b"\0\x10", 28)
+    start = HEADER_SIZE + len(question.section)
+    end = start + count * size
+    if end > len(message):
+        return None
+    ttl = MAX_TTL
+    addresses: list[bytes] = []
+    for position in range(start, end, size):
+        if (
+            message[position : position + 6] != header
+            or message[position + 10 : position + 12] != length
+        ):
+            return None
+        (its_ttl,) = _u32.unpack_from(message, position + 6)
+        if its_ttl < ttl:
+            ttl = its_ttl
+        elif its_ttl > MAX_TTL:
+            ttl = 0
+        addresses.append(message[position + 12 : position + size])
+    if (nscount or arcount) and not _outline_is_sound(message, end, nscount, arcount):
+        return None
+    if not nscount and not arcount and end != len(message):
+        return None
+    return Pool((), _unique(addresses), ttl, bool(flags & AD))
+
+
+def _outline_is_sound(message: bytes, position: int, nscount: int, arcount: int) -> bool:
+    """Say whether records fill the message, among them at most one OPT, with no error in it."""
+    opts = 0
+    try:
+        for index in range(nscount + arcount):
+            first = message[position]
+            position = position + 1 if not first else skip_name(message, position)
+            rtype, ttl, length = _outline(message, position)
+            position += 10 + length
+            if rtype == Type.OPT:
+                opts += 1
+                if first or opts > 1 or index < nscount or ttl >> 24:
+                    return False
+    except (IndexError, struct.error, WireError):
+        return False
+    return position == len(message)
+
+
+def read_pool(reply: Reply, question: Question) -> Pool | None:
+    """Return chain and addresses of a positive reply, `None` when it holds no address.
+
+    Records that are not on the way from the question's name to the addresses are left out.
+    Raises `WireError` for a chain that loops or is longer than `MAX_CHAIN`, and for more than
+    `MAX_OWNERS` owner names.
+    """
+    message = reply.message
+    aliases: dict[bytes, tuple[bytes, int]] = {}
+    found: dict[bytes, list[Record]] = {}
+    known: dict[bytes, bytes] = {}
+    for record in reply.answers:
+        if record.type == Type.CNAME:
+            owner = owner_name(message, record, known)
+            if owner not in aliases:
+                aliases[owner] = (read_name(message, record.data)[0], record.ttl)
+        elif record.type == question.qtype:
+            found.setdefault(owner_name(message, record, known), []).append(record)
+    name = question.name
+    ttl = MAX_TTL
+    links: list[bytes] = []
+    while name in aliases and name not in found:
+        target, link_ttl = aliases[name]
+        links.append(target)
+        ttl = min(ttl, link_ttl)
+        name = target.lower()
+        if len(links) > MAX_CHAIN:
+            raise WireError("CNAME chain too long, or a loop")
+    records = found.get(name)
+    if records is None:
+        return None
+    addresses = _unique([message[record.data : record.end] for record in records])
+    ttl = min(ttl, *(record.ttl for record in records))
+    return Pool(tuple(links), addresses, ttl, bool(reply.flags & AD))
+
+
+def _unique(addresses: list[bytes]) -> tuple[bytes, ...]:
+    return tuple(addresses) if len(addresses) == 1 else tuple(dict.fromkeys(addresses))
