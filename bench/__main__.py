@@ -22,6 +22,7 @@ from bench import (
     inside,
     latency,
     memory,
+    ordinary,
     programs,
     ranking,
     report,
@@ -42,6 +43,7 @@ _FULL: dict[str, _Part] = {
     "fresh": lambda lab: fresh.measure(lab, rounds=5, count=20_000),
     "latency": lambda lab: latency.measure(lab, rounds=3, seconds=6),
     "transports": lambda lab: transports.measure(lab, rounds=3, count=20_000, seconds=6),
+    "ordinary": lambda lab: ordinary.measure(lab, seconds=120),
     "memory": lambda lab: memory.measure(lab, rate=5_000),
     "ranking": lambda lab: ranking.measure(lab, rounds=3, shared=200, own=12),
 }
@@ -53,6 +55,7 @@ _QUICK: dict[str, _Part] = {
     "fresh": lambda lab: fresh.measure(lab, rounds=2, count=10_000),
     "latency": lambda lab: latency.measure(lab, rounds=1, seconds=3),
     "transports": lambda lab: transports.measure(lab, rounds=1, count=10_000, seconds=3),
+    "ordinary": lambda lab: ordinary.measure(lab, seconds=30),
     "memory": lambda lab: memory.measure(lab, rate=20_000),
     "ranking": lambda lab: ranking.measure(lab, rounds=1, shared=200, own=9),
 }

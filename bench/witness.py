@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +15,7 @@ from bench.daemons import free_port
 
 #: Not the addresses of nsd: both may run at the same time.
 ADDRESSES = tuple(f"127.0.0.{number}" for number in range(21, 26))
+_DAY = 86_400
 
 
 def _qname(query: bytes) -> str:
@@ -27,12 +28,12 @@ def _qname(query: bytes) -> str:
     return ".".join(labels).lower()
 
 
-def _reply(query: bytes, addresses: Sequence[str]) -> bytes:
+def _reply(query: bytes, addresses: Sequence[str], ttl: int) -> bytes:
     end = 12
     while query[end]:
         end += 1 + query[end]
     question = query[12 : end + 5]
-    record = b"\xc0\x0c\0\1\0\1" + (86400).to_bytes(4, "big") + b"\0\4"
+    record = b"\xc0\x0c\0\1\0\1" + ttl.to_bytes(4, "big") + b"\0\4"
     header = query[:2] + b"\x81\x80\0\1" + len(addresses).to_bytes(2, "big") + bytes(4)
     records = [record + socket.inet_aton(address) for address in addresses]
     return header + question + b"".join(records)
@@ -42,15 +43,21 @@ class Witnesses:
     """Five upstreams in a thread, each with addresses of its own to answer with.
 
     ``pools``: the addresses of a name, of which each upstream knows every fifth, from its own
-    number on. Of other names each upstream knows one address.
+    number on. Of other names each upstream knows one address. ``ttl``: what the upstream of a
+    number says about a name, in seconds.
     """
 
-    def __init__(self, pools: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(
+        self,
+        pools: Mapping[str, Sequence[str]] | None = None,
+        ttl: Callable[[int, str], int] = lambda _number, _name: _DAY,
+    ) -> None:
         port = free_port(*ADDRESSES)
         self.addresses = [(address, port) for address in ADDRESSES]
         #: How often each upstream was asked for each name.
         self.seen: Counter[tuple[int, str]] = Counter()
         self._pools = pools or {}
+        self._ttl = ttl
         self._sockets: list[socket.socket] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="witnesses")
@@ -85,7 +92,7 @@ class Witnesses:
                 pool = self._pools.get(name)
                 share = pool[number :: len(ADDRESSES)] if pool else [f"198.51.100.{number + 1}"]
                 with contextlib.suppress(OSError):
-                    sock.sendto(_reply(query, share), client)
+                    sock.sendto(_reply(query, share, self._ttl(number, name)), client)
 
     def complete(self, names: list[str]) -> int:
         """Return how many of the names every upstream was asked for."""

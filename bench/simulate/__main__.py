@@ -12,20 +12,32 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from bench.simulate.figures import MOST_P95, MOST_WINDOW, Figures, baseline, figures, table
-from bench.simulate.landscapes import LANDSCAPES, draw
+from bench import traffic
+from bench.simulate import ordinary
+from bench.simulate.figures import MOST_P95, MOST_WINDOW, baseline, figures, table
+from bench.simulate.landscapes import LANDSCAPES, Landscape, draw
+from bench.simulate.ordinary import (
+    TRAFFIC,
+    UPSTREAMS,
+    Traffic,
+    first_reply_alone,
+    replay_traffic,
+)
 from bench.simulate.replay import Plan
 from staggerdns.document import ConfigError
 from staggerdns.settings import PROFILES
 
 WARM = 100
 _NAMES = {False: 3000, True: 400}
+#: Of ordinary traffic.
+_SECONDS = {False: 120.0, True: 20.0}
 #: Queries per plan and landscape, which bound the names of the largest ones.
 _QUERIES = {False: 40_000, True: 10_000}
 
@@ -44,7 +56,12 @@ best         p95/all of the best fixed order at the same pace, never waiting: a 
 wrong        names denied or failed though some upstream answers well
 window       most queries of one name started within stagger_delay (in brackets: when the whole
              active tier failed); of all: its share of the upstreams (target {MOST_WINDOW:.0%})
-full         names whose pool has all that asking all would find (target all), and when"""
+full         names whose pool has all that asking all would find (target all), and when
+
+Ordinary traffic: from an empty cache; {traffic.RATE} queries/s by Zipf, TTLs of {traffic.TTL} s
+upstream     upstream queries per client query (target: no more than with the first reply alone,
+             as `dnsmasq --all-servers` keeps it)
+cached       client queries answered from the cache"""
 
 
 def _numbers(text: str) -> Plan:
@@ -67,7 +84,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--only",
         action="append",
         metavar="LANDSCAPE",
-        choices=[landscape.name for landscape in LANDSCAPES],
+        choices=[one.name for one in (*LANDSCAPES, *TRAFFIC)],
         help="leave out the others; may be repeated",
     )
     parser.add_argument(
@@ -82,37 +99,62 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _try_landscape(
+    landscape: Landscape, plans: Sequence[Plan], options: argparse.Namespace
+) -> tuple[dict[str, Any], list[bool]]:
+    """Print a table; return what goes into the JSON file, and which lines meet their targets."""
+    count = len(landscape.characters)
+    names = min(_NAMES[options.quick], _QUERIES[options.quick] // count)
+    draws = draw(landscape, options.seed, names, WARM)
+    everybody = baseline(PLANS[0], draws)
+    here = [figures(plan, draws) for plan in plans]
+    print(f"\n{landscape.name}: {landscape.what} ({names} names)")
+    print(table(here, everybody, count), flush=True)
+    result = {
+        "landscape": landscape.name,
+        "upstreams": count,
+        "names": names,
+        "ask_all": asdict(everybody),
+        "plans": [asdict(line) for line in here],
+    }
+    return result, [not line.missed for line in here if line.missed is not None]
+
+
+def _try_traffic(
+    kind: Traffic, plans: Sequence[Plan], options: argparse.Namespace
+) -> tuple[dict[str, Any], list[bool]]:
+    """Do the same with ordinary traffic."""
+    seconds = _SECONDS[options.quick]
+    reference = first_reply_alone(kind, seed=options.seed, seconds=seconds)
+    here = [replay_traffic(plan, kind, seed=options.seed, seconds=seconds) for plan in plans]
+    print(f"\n{kind.name}: {kind.what} ({seconds:g} s)")
+    print(ordinary.table(here, reference), flush=True)
+    result = {
+        "landscape": kind.name,
+        "upstreams": len(UPSTREAMS),
+        "seconds": seconds,
+        "first_reply_alone": asdict(reference),
+        "plans": [asdict(cost) for cost in here],
+    }
+    judged = [cost.over(reference) for cost in here]
+    return result, [over <= 0 for over in judged if over is not None]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print a table per landscape."""
     options = _arguments(arguments)
     plans = (*PLANS, *options.tried)
     began = time.monotonic()
-    results: list[dict[str, Any]] = []
-    lines: list[Figures] = []
     print(_LEGEND)
-    for landscape in LANDSCAPES:
-        if options.only and landscape.name not in options.only:
-            continue
-        count = len(landscape.characters)
-        names = min(_NAMES[options.quick], _QUERIES[options.quick] // count)
-        draws = draw(landscape, options.seed, names, WARM)
-        everybody = baseline(PLANS[0], draws)
-        here = [figures(plan, draws) for plan in plans]
-        print(f"\n{landscape.name}: {landscape.what} ({names} names)")
-        print(table(here, everybody, count), flush=True)
-        lines += here
-        results.append(
-            {
-                "landscape": landscape.name,
-                "upstreams": count,
-                "names": names,
-                "ask_all": asdict(everybody),
-                "plans": [asdict(line) for line in here],
-            }
-        )
-    judged = [line for line in lines if line.missed is not None]
-    met = sum(not line.missed for line in judged)
-    print(f"\n{met} of {len(judged)} lines meet all targets ({time.monotonic() - began:.0f} s)")
+    wanted = options.only or [one.name for one in (*LANDSCAPES, *TRAFFIC)]
+    tried = [
+        *(_try_landscape(one, plans, options) for one in LANDSCAPES if one.name in wanted),
+        *(_try_traffic(one, plans, options) for one in TRAFFIC if one.name in wanted),
+    ]
+    results = [result for result, _ in tried]
+    judged = [met for _, lines in tried for met in lines]
+    took = time.monotonic() - began
+    print(f"\n{sum(judged)} of {len(judged)} lines meet all targets ({took:.0f} s)")
     if options.json is not None:
         text = json.dumps({"seed": options.seed, "landscapes": results}, indent=1)
         options.json.write_text(text + "\n", encoding="utf-8")

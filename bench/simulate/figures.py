@@ -173,12 +173,19 @@ def table(lines: Sequence[Figures], everybody: Firsts, upstreams: int) -> str:
         "100%",
         *("", "", "", ""),
     )
-    rows = [HEAD, alone, *(line.cells() for line in lines)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    return aligned([HEAD, alone, *(line.cells() for line in lines)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of equally many cells as lines: the first and the last column to the left, the
+    others to the right.
+    """
+    last = len(rows[0]) - 1
+    widths = [max(len(row[column]) for row in rows) for column in range(last + 1)]
     return "\n".join(
         "  "
         + "  ".join(
-            cell.ljust(width) if column in {0, len(HEAD) - 1} else cell.rjust(width)
+            cell.ljust(width) if column in {0, last} else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
 from bench.simulate.landscapes import Draws, Kind
+from bench.simulate.wire import Wire, connect, record
 from staggerdns.config import parse_config
 from staggerdns.resolver.entry import Entry
 from staggerdns.service import Chain
@@ -82,49 +81,32 @@ class Replayed:
     missing: list[int]
 
 
-class _Wire:
-    """The transport of one upstream: replies come as drawn."""
+class _Drawn(Wire):
+    """One upstream, which answers each name as it was drawn for it."""
 
     def __init__(self, world: _World, number: int) -> None:
+        super().__init__(world.clock)
         self._world = world
         self._number = number
-        self._under_way: dict[Exchange, IDelayedCall] = {}
-        address = bytes((203, 0, 113, number + 1))
-        self._record = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, _TTL, 4) + address
+        self._records = [record(bytes((203, 0, 113, number + 1)), _TTL)]
 
-    def send(self, exchange: Exchange) -> None:
-        """Take a query."""
-        world = self._world
-        label = exchange.question.name
-        number = int(label[1 : 1 + label[0]])
-        name = world.names[number]
-        name.launches.append(world.clock.seconds() - name.started)
+    def answer(self, exchange: Exchange) -> tuple[float, int, list[bytes]] | None:
+        """Note who is asked when, and return the reply."""
+        number = _number(exchange)
+        name = self._world.names[number]
+        name.launches.append(self._clock.seconds() - name.started)
         name.asked.append(self._number)
-        kind, seconds = world.draws.samples[number][self._number]
+        kind, seconds = self._world.draws.samples[number][self._number]
         if kind == Kind.SILENT:
-            return
-        exchange.forget = self._forget
-        self._under_way[exchange] = world.clock.callLater(
-            seconds, self._deliver, exchange, name, kind
-        )
+            return None
+        return seconds, _RCODES[kind], self._records if kind == Kind.GOOD else []
 
-    def close(self) -> None:
-        """Have nothing open."""
-
-    def _deliver(self, exchange: Exchange, name: Name, kind: Kind) -> None:
-        del self._under_way[exchange]
-        exchange.forget = None
-        good = kind == Kind.GOOD
-        if good:
-            name.last = self._world.clock.seconds() - name.started
-        header = struct.pack("!6H", 0, 0x8180 | _RCODES[kind], 1, good, 0, 0)
-        section = exchange.question.section
-        exchange.reply(header + section + (self._record if good else b""), final=True)
-
-    def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:
-        call = self._under_way.pop(exchange, None)
-        if call is not None:
-            call.cancel()
+    def delivered(self, exchange: Exchange) -> None:
+        """Note when the latest address came."""
+        number = _number(exchange)
+        if self._world.draws.samples[number][self._number][0] == Kind.GOOD:
+            name = self._world.names[number]
+            name.last = self._clock.seconds() - name.started
 
 
 class _World:
@@ -138,8 +120,7 @@ class _World:
             plan.config(len(draws.samples[0])), self.clock, rng=Random(draws.seed).randbytes
         )
         for number, upstream in enumerate(self._chain.upstreams):
-            wire: Any = _Wire(self, number)
-            upstream._transport = upstream._stream = wire  # noqa: SLF001 (no other way in)
+            connect(upstream, _Drawn(self, number))
 
     def run(self) -> Replayed:
         """Ask all names, each after its gap, and jump from event to event until all is over."""
@@ -169,6 +150,11 @@ class _World:
         entry = self._chain.cache.lookup(_question(number).key)
         pool = entry.answer if entry is not None else None
         return could - (len(pool.addresses) if isinstance(pool, Pool) else 0)
+
+
+def _number(exchange: Exchange) -> int:
+    label = exchange.question.name
+    return int(label[1 : 1 + label[0]])
 
 
 def _question(number: int) -> Question:

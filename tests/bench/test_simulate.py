@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from bench.simulate import ordinary
 from bench.simulate.__main__ import PLANS, main
 from bench.simulate.figures import baseline, figures, table
 from bench.simulate.landscapes import LANDSCAPES, Character, Draws, Kind, Landscape, Sample, draw
+from bench.simulate.ordinary import Traffic, first_reply_alone, replay_traffic
 from bench.simulate.reference import ask_all, best_pace, percentile
 from bench.simulate.replay import Name, Plan, replay
+from bench.traffic import NAMES, TTL, Ages, one_address, popular
 
 PARALLEL = Plan("parallel", {"strategy": "parallel"})
 TOPS = ("p50", " 10.0", " 10.0")
@@ -174,6 +180,20 @@ def test_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert landscape["ask_all"]["p95"] > 0
 
 
+def test_command_prints_and_writes_ordinary_traffic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ordinary traffic gives a line per plan, on paper and as JSON, too."""
+    path = tmp_path / "figures.json"
+    main(["--quick", f"--json={path}", "--only=ordinary own"])
+    printed = capsys.readouterr().out
+    (landscape,) = json.loads(path.read_text(encoding="utf-8"))["landscapes"]
+    assert landscape["landscape"] == "ordinary own"
+    assert [plan["plan"] for plan in landscape["plans"]] == [plan.name for plan in PLANS]
+    assert all(f"  {plan.name} " in printed for plan in PLANS)
+    assert 0 < landscape["first_reply_alone"]["upstream"] < 5
+
+
 @pytest.mark.parametrize("text", ["stagger_delay: 0", "no_such: 1", "{", "5"])
 def test_impossible_numbers_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Numbers that the configuration would refuse end the command with status 2."""
@@ -189,3 +209,48 @@ def test_table_is_aligned() -> None:
     lines = table([figures(PARALLEL, draws)], baseline(PARALLEL, draws), 2).split("\n")
     ends = [line.index(text) + len(text) for line, text in zip(lines, TOPS, strict=True)]
     assert len(set(ends)) == 1
+
+
+WHOLE = Traffic("x", "", one_address, ageing=False)
+
+
+def test_ordinary_traffic_in_which_all_agree_costs_what_the_first_reply_does() -> None:
+    """One address everywhere and TTLs that do not run down: the same names are asked again."""
+    cost = replay_traffic(PARALLEL, WHOLE, seed=1, seconds=70)
+    alone = first_reply_alone(WHOLE, seed=1, seconds=70)
+    assert cost.upstream == pytest.approx(alone.upstream, rel=0.01)
+    assert cost.failed == 0
+    over = cost.over(alone)
+    assert over is not None
+    assert ("MISSED" in ordinary.table([cost], alone)) == (over > 0)
+
+
+def test_ordinary_traffic_counts_every_upstream_query() -> None:
+    """In less time than any TTL each name is asked for once, of each of five upstreams."""
+    names = len(set(popular(Random("1 queries"), 1_000)))
+    for cost in (
+        replay_traffic(PARALLEL, WHOLE, seed=1, seconds=4),
+        first_reply_alone(WHOLE, seed=1, seconds=4),
+    ):
+        assert cost.upstream * 1_000 == 5 * names
+        assert cost.hits == pytest.approx(1 - names / 1_000, abs=0.01)  # some came too early
+
+
+def test_names_are_popular_by_rank() -> None:
+    """The first name is asked for twice as often as the second, a hundred times as often as the
+    hundredth.
+    """
+    counts = Counter(popular(Random(1), 200_000))
+    assert counts[0] / counts[1] == pytest.approx(2, rel=0.1)
+    assert counts[0] / counts[99] == pytest.approx(100, rel=0.3)
+    assert max(counts) < NAMES
+
+
+def test_ttls_run_down_and_begin_again() -> None:
+    """What is left is never more than the TTL, falls by one a second and is never nothing."""
+    ages = Ages(Random(1), 5)
+    assert len({ages.left(one, 0, 0) for one in range(5)}) > 1
+    left = [ages.left(2, 7, now) for now in range(3 * TTL)]
+    assert set(left) == set(range(1, TTL + 1))
+    falls = [earlier - later for earlier, later in pairwise(left)]
+    assert set(falls) == {1, 1 - TTL}
