@@ -19,6 +19,7 @@ from staggerdns.upstream.address import Endpoint
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange, error_word, mismatch
 from staggerdns.upstream.readers import Readers
+from staggerdns.wire.constants import MAX_MESSAGE
 
 SOCKETS = 8
 QUERIES_PER_SOCKET = 128
@@ -28,7 +29,6 @@ MAX_REJECTED = 8
 """Messages with a wrong ID that one socket receives before it is given up."""
 LOWEST_PORT = 1024
 _BIND_ATTEMPTS = 16
-_BUFFER = 4096  # more than an upstream may send after we offered 1232 bytes
 _READS_PER_WAKE_UP = 16
 
 
@@ -194,7 +194,7 @@ class _ConnectedSocket:
         waiting = self._waiting
         for _ in range(_READS_PER_WAKE_UP):
             try:
-                message = receive(_BUFFER)
+                message = receive(MAX_MESSAGE)  # whatever we have offered
             except BlockingIOError:
                 break
             except OSError as error:

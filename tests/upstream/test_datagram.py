@@ -17,12 +17,13 @@ from staggerdns.upstream import datagram
 from staggerdns.upstream.datagram import LOWEST_PORT, QUERIES_PER_SOCKET, SOCKETS
 from staggerdns.upstream.exchange import LOCAL
 from staggerdns.wire.answer import Pool
+from staggerdns.wire.constants import HEADER_SIZE
 from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
 from tests.harness import behaviours as b
 from tests.harness.ports import Endpoint, free_endpoint
 from tests.harness.scripted import Query, ScriptedUpstream, Send
-from tests.strategy.fakes import HEALTH, A, name
+from tests.strategy.fakes import HEALTH, TXT, A, name, record
 
 from .desk import Desk, desk, no_connections, pause, reactor, until
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from staggerdns.upstream.exchange import Exchange, Outcome
     from tests.harness.scripted import Behaviour
 
+WWW = name("www.example")
 GOOD = b.answers("203.0.113.1")
 POISON = b.answers("203.0.113.66")
 
@@ -324,6 +326,29 @@ async def test_ports_and_ids_cannot_be_guessed(server: ScriptedUpstream) -> None
     # The choice of the socket: no slot is starved (75 expected, deviation 8).
     busiest = used.most_common(SOCKETS)
     assert busiest[-1][1] > 30
+
+
+@pytest.mark.parametrize("size", [1233, 4096, 4097, 65_507], ids=str)
+@pytest_twisted.ensureDeferred
+async def test_a_reply_larger_than_was_offered(server: ScriptedUpstream, size: int) -> None:
+    """It is taken whole, up to what a datagram over IPv4 can hold."""
+
+    def large(query: Query) -> list[Send]:
+        length = size - HEADER_SIZE - len(WWW) - 4 - 12  # the question, then the record's head
+        data = (b"\xff" + bytes(255)) * (length // 256)
+        rest = length - len(data)
+        data += bytes((rest - 1,)) + bytes(rest - 1)
+        counts = bytes((0, 1, 0, 1, 0, 0, 0, 0))
+        section = query.wire[HEADER_SIZE : HEADER_SIZE + len(WWW) + 4]
+        head = query.wire[:2] + b"\x81\x80" + counts + section
+        message = head + record(b"\xc0\x0c", TXT, 300, data)
+        assert len(message) == size
+        return [Send(message)]
+
+    server.behaviour = large
+    with desk(server.endpoint, cookies=False) as asked:
+        outcome = await asked.ask(make_question(WWW, TXT))
+        assert (outcome.verdict, outcome.reason) == (Verdict.POSITIVE, "")
 
 
 @pytest.mark.parametrize("per_socket", [1, 5])
