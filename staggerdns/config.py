@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from staggerdns.document import ConfigError, one_line, read_document
+from staggerdns.document import ConfigError, read_document
+from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import LEVELS, Journal
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.access import Network
@@ -34,6 +34,7 @@ from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_endpoin
 from staggerdns.upstream.tls import Authorities
 from staggerdns.wire.constants import MAX_NAME
 from staggerdns.wire.names import from_labels
+from staggerdns.wording import LIST, MAP, YAML_BOOLEAN, explain
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")
@@ -42,16 +43,17 @@ CASE = ("auto", "never")
 _LABEL = re.compile("[0-9a-z_](?:[0-9a-z_-]{0,62})")
 _SECRET = re.compile("[0-9a-fA-F]{32}")
 _LONGEST = 86_400.0
-_PATH = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
-_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 
 
 def load_config(path: str) -> Config:
-    """Read the configuration file at ``path``. Raises `ConfigError`, which names the file."""
+    """Read the configuration file at ``path``, which may be a pipe: ``/dev/stdin``, ``<(...)``.
+
+    Raises `ConfigError`, which names the file.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        text = read_file(path, pipes=True).decode("utf-8")
+    except Unreadable as error:
+        raise ConfigError(f"{path}: {error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: expected UTF-8 text") from None
     try:
@@ -71,7 +73,7 @@ def parse_config(text: str) -> Config:
     try:
         config = msgspec.convert(document, Config, dec_hook=_convert)
     except msgspec.ValidationError as error:
-        raise ConfigError(_explain(str(error))) from None
+        raise ConfigError(explain(str(error))) from None
     _check(config)
     return config
 
@@ -136,7 +138,9 @@ def _seconds(value: object, what: str = "a duration") -> Seconds:
 
 def _show(value: object) -> str:
     if isinstance(value, bool):
-        return f"{str(value).lower()} (YAML reads on, off, yes and no so: put quotes around text)"
+        return f"{str(value).lower()} {YAML_BOOLEAN}"
+    if isinstance(value, list | dict):
+        return LIST if isinstance(value, list) else MAP
     return "nothing" if value is None else repr(value)
 
 
@@ -223,21 +227,3 @@ def _check_list(path: str, items: tuple[Hashable, ...]) -> None:
     for index, item in enumerate(items):
         if item in items[:index]:
             raise ConfigError(f"{path}[{index}]: {item} is there already")
-
-
-def _explain(message: str) -> str:
-    """Turn a conversion error into ``path: what was expected``."""
-    match = _PATH.fullmatch(message)
-    assert match is not None
-    path = (match["path"] or "").lstrip(".")
-    what = match["what"]
-    field = _FIELD.fullmatch(what)
-    if field is not None:
-        path = f"{path}.{field[2]}".lstrip(".")
-        what = "unknown key" if field[1] == "contains unknown" else "this key is needed"
-    else:
-        what = what[:1].lower() + what[1:]
-        if what.endswith("got `bool`"):
-            what += " (YAML reads on, off, yes and no so: put quotes around text)"
-    what = what.replace("`", "")
-    return one_line(f"{path}: {what}" if path else what)

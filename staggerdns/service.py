@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import globalLogPublisher
 
 from staggerdns.building import Chain
+from staggerdns.doubts import doubts
 from staggerdns.journal import Journal, LostLines
 from staggerdns.metrics import Metrics
 from staggerdns.server.access import Access
@@ -155,6 +156,8 @@ class StaggerService(Service):
             listen=", ".join(map(str, self._bound)),
             upstreams=", ".join(upstream.name for upstream in self._chain.upstreams),
         )
+        for doubt in doubts(self._config):
+            self._journal.warn("{doubt}", doubt=doubt)
 
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, then close everything."""

@@ -383,7 +383,7 @@ def test_limits_of_numbers(path: str, least: int, most: int) -> None:
 def test_what_is_no_number(path: str) -> None:
     """Text, fractions and lists are no whole numbers, and YAML's no is not 0."""
     for text in ("'5'", "5s", "five", "2.5", "[5]", "null", "''", "5 5"):
-        assert "expected int" in error(path, text)
+        assert "expected a whole number" in error(path, text)
     for text in YAML_BOOLEANS:
         assert HINT in error(path, text)
 
@@ -409,7 +409,7 @@ def test_booleans(path: str, text: str, value: bool) -> None:
     """A boolean is written as YAML writes booleans, and as nothing else."""
     assert read(path, text) is value
     for wrong in ("'yes'", "1", "null", "maybe"):
-        assert "bool" in error(path, wrong)
+        assert "true or false" in error(path, wrong)
 
 
 def test_probes() -> None:
@@ -517,7 +517,7 @@ def test_case_randomization() -> None:
         )
         assert message.startswith("upstream.parallel: ")
     message = error_of("upstream: {servers: [192.0.2.1], profile: latency, parallel: {size: 1}}")
-    assert message == "upstream.parallel.size: unknown key"
+    assert message.startswith("upstream.parallel.size: unknown key")
 
 
 def test_a_timeout_that_is_learnt() -> None:
@@ -969,7 +969,60 @@ def test_a_cookie_secret() -> None:
 )
 def test_unknown_keys(text: str, path: str) -> None:
     """An unknown key is an error with its whole path."""
-    assert error_of(f"upstream: {{servers: [192.0.2.1]}}\n{text}") == f"{path}: unknown key"
+    message = error_of(f"upstream: {{servers: [192.0.2.1]}}\n{text}")
+    assert message.partition(": did you")[0] == f"{path}: unknown key"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("cache: {max_entires: 1}", "max_entries"),
+        ("server: {lisen: []}", "listen"),
+        ("sever: {listen: []}", "server"),
+        ("log: {Level: info}", "level"),
+        ("ranking: {probe: []}", "probes"),
+        ("server: {cookies: {secrets: a}}", "secret"),
+        ("rebinding: {allow-domains: []}", "allow_domains"),
+        # A key that belongs elsewhere, too.
+        ("max_stale: 5", "cache.max_stale"),
+        ("listen: []", "server.listen or metrics.listen"),
+        ("local: {burst: 5}", "upstream.budget.burst or server.rate_limit.burst"),
+        ("servers: [192.0.2.1]", "server or upstream.servers"),
+        ("extra: 1", None),
+        ("cache: {colour: 1}", None),
+    ],
+)
+def test_suggestions(text: str, meant: str | None) -> None:
+    """For an unknown key the nearest one of its section is named, and where this one belongs."""
+    message = error_of(f"upstream: {{servers: [192.0.2.1]}}\n{text}")
+    _, _, suggestion = message.partition(": unknown key")
+    assert suggestion == (f": did you mean {meant}?" if meant else "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("server: [1]", "server: expected a map of keys and values, got a list"),
+        (
+            "server: {listen: {a: 1}}",
+            "server.listen: expected a list, got a map of keys and values",
+        ),
+        ("server: {allow: [[1]]}", "server.allow[0]: expected text, got a list"),
+        ("log: null", "log: expected a map of keys and values, got nothing"),
+        ("log: {level: 5}", "log.level: expected text, got a whole number"),
+        ("local: {hosts: 5}", "local.hosts: expected text or null, got a whole number"),
+        ("cache: {max_ttl: 1.5}", "cache.max_ttl: expected a whole number, got a number"),
+        ("cache: {max_entries: 0}", "cache.max_entries: expected a whole number of at least 1"),
+        ("ranking: {samples: 11}", "ranking.samples: expected a whole number of at most 10"),
+        ("ranking: {enabled: text}", "ranking.enabled: expected true or false, got text"),
+        ("log: {level: on}", f"log.level: expected text, got true or false ({HINT})"),
+        ("server: {tcp_idle_timeout: {a: 1}}", "got a map of keys and values"),
+    ],
+)
+def test_plain_words(text: str, said: str) -> None:
+    """Kinds of values are called as people call them who write YAML."""
+    message = error_of(f"upstream: {{servers: [192.0.2.1]}}\n{text}")
+    assert message.endswith(said)
 
 
 @pytest.mark.parametrize(
@@ -986,6 +1039,18 @@ def test_unknown_keys(text: str, path: str) -> None:
 def test_unknown_keys_of_upstream(path: str) -> None:
     """The same below ``upstream``."""
     assert error_of(configured(path, "1")) == f"{path}: unknown key"
+
+
+def test_no_words_of_programmers() -> None:
+    """Whatever stands in the place of any key, the error speaks of no types of Python or JSON."""
+    for path, _ in keys():
+        for value in ("5", "1.5", "x", "yes", "null", "[1]", "{a: b}", "[[1]]", "[{a: b}]", "-1"):
+            try:
+                parse_config(configured(path, value))
+            except ConfigError as problem:
+                said = re.sub(r"\blisten\b", "", str(problem))
+                words = re.findall(r"\b(?:array|object|str|int|float|bool|dict|tuple|None)\b", said)
+                assert not words, said
 
 
 @pytest.mark.parametrize("key", ['"a\\nb"', '"\\u2028"', "''", '"a`b"', "'- at `$`'", '"x\\ty"'])

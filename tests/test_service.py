@@ -617,3 +617,14 @@ async def test_chain_as_a_library(server: ScriptedUpstream) -> None:
     assert len(server.queries) == 1
     chain.close()
     assert _nothing_open()
+
+
+@pytest_twisted.ensureDeferred
+async def test_doubts_are_in_the_log() -> None:
+    """What a configuration hardly means is warned of when the service starts."""
+    house = Running("192.0.2.1", ", bootstrap: ['224.0.0.1', '192.0.2.1']")
+    with capturedLogs() as events:
+        await house.start()
+    await house.stop()
+    (warning,) = [formatEvent(event) for event in events if event["log_level"] == LogLevel.warn]
+    assert warning.startswith("upstream.bootstrap[0]: 224.0.0.1:53 is an address of many")

@@ -34,7 +34,7 @@ from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.ready import ReadyReplies
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.wire.answer import Failed
-from staggerdns.wire.constants import EDNS_UDP_SIZE, MAX_MESSAGE, RCODE, Ede, Rcode
+from staggerdns.wire.constants import AD, EDNS_UDP_SIZE, MAX_MESSAGE, RCODE, Ede, Rcode
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import cookie_option, render, render_error
 
@@ -252,7 +252,7 @@ class StaggerServerFactory(DNSServerFactory):
         started = self.clock.seconds()
         stale = self._cache.is_stale(entry)
         reply = self._render(query, entry, transport)
-        rcode = entry.answer.rcode
+        rcode = reply[3] & RCODE
         if transport == UDP and query.plain and not stale and rcode != Rcode.SERVFAIL:
             self.ready.keep(
                 query.message,
@@ -305,7 +305,10 @@ class StaggerServerFactory(DNSServerFactory):
         elif self._cache.is_stale(entry):
             ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
         ttl = self._cache.reply_ttl(entry)
-        return render(query, answer, ttl, self._limit(query, transport), ede, text)
+        reply = render(query, answer, ttl, self._limit(query, transport), ede, text)
+        if answer.rcode == Rcode.NXDOMAIN and self._local.exists(query):
+            return _deny_data_only(reply)
+        return reply
 
     def _refuse(self, query: Query, transport: str, rcode: Rcode, ede: Ede | None = None) -> bytes:
         self.metrics.response(transport, rcode).value += 1
@@ -318,6 +321,11 @@ class StaggerServerFactory(DNSServerFactory):
     def _limit(self, query: Query, transport: str) -> int:
         """Return the bytes that a reply may have."""
         return min(query.payload, self._max_udp_size) if transport == UDP else MAX_MESSAGE
+
+
+def _deny_data_only(reply: bytes) -> bytes:
+    """Turn NXDOMAIN into NODATA: upstreams do not know of a name that is here (RFC 8020)."""
+    return reply[:3] + bytes((reply[3] & ~(RCODE | AD),)) + reply[4:]
 
 
 def _make_room(peers: list[Connection]) -> bool:

@@ -10,13 +10,13 @@ told of once, as long as it stays the same.
 from __future__ import annotations
 
 import re
-import stat
 from contextlib import suppress
 from pathlib import Path
 from socket import AF_INET, AF_INET6, inet_pton
 
 from twisted.internet.interfaces import IReactorTime
 
+from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import Journal
 from staggerdns.wire.answer import Answer, Local, Nothing, Pool
 from staggerdns.wire.constants import CLASS_IN, Rcode, Type
@@ -26,8 +26,6 @@ HOSTS_TTL = 60
 """Seconds that clients may keep what the file says."""
 LOOK_EVERY = 1.0
 """Seconds from one look at the file to the next."""
-MAX_SIZE = 1_048_576
-"""Bytes of a file that is read: nothing is answered meanwhile."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin UTF-8 with it
 _PLACEHOLDER = inet_pton(AF_INET, "127.0.1.1")
 """What Debian gives the machine's own name to, when it is installed. It is of use on that machine
@@ -36,6 +34,10 @@ _SHOWN = 100  # characters of a wrong line in the log
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 _WIDTHS: dict[int, int] = {Type.A: 4, Type.AAAA: 16}
+_ABOUT_ADDRESSES = (Type.A, Type.AAAA, Type.SVCB, Type.HTTPS)
+"""Types of a name with addresses that the file alone decides about: an upstream's, for the other
+family or as a hint (RFC 9460 section 7.3), would lead past the address that the operator gave.
+"""
 
 
 class Hosts:
@@ -52,8 +54,11 @@ class Hosts:
         self._looked = self._seconds()
         self._look()
 
-    def find(self, name: bytes, qtype: int) -> Answer | None:
-        """Return the answer for a name in lower case, `None` when the file does not have it."""
+    def find(self, name: bytes, qtype: int, *, alone: bool) -> Answer | None:
+        """Return the answer for a name in lower case, `None` when others are to be asked.
+
+        ``alone``: nobody else may know the name; what the file does not have is not there.
+        """
         now = self._seconds()
         if not 0 <= now - self._looked < LOOK_EVERY:  # a clock that was set back: look, too
             self._looked = now
@@ -67,11 +72,17 @@ class Hosts:
         addresses = tuple(address for address in host.addresses if len(address) == width)
         if addresses:
             return Pool((), addresses, HOSTS_TTL, ad=False)
-        return Nothing(Rcode.NOERROR, len(name), HOSTS_TTL)
+        if alone or (host.addresses and qtype in _ABOUT_ADDRESSES):
+            return Nothing(Rcode.NOERROR, len(name), HOSTS_TTL)
+        return None
 
     def has_below(self, name: bytes) -> bool:
         """Say whether the file has a name that ends in this one, which so exists (RFC 8020)."""
         return name in self._table.above
+
+    def implies(self, name: bytes) -> bool:
+        """Say whether a name exists because of the file: it is there, or one below it is."""
+        return name in self._table.hosts or name in self._table.above
 
     def _look(self) -> None:
         try:
@@ -80,17 +91,17 @@ class Hosts:
             if state == self._state:
                 return
             self._state = state
-            if not stat.S_ISREG(status.st_mode):
-                self._complain("is no regular file")
-            elif status.st_size > MAX_SIZE:
-                self._complain(f"has more than {MAX_SIZE} bytes")
-            else:
-                self._read(self._path.read_bytes()[:MAX_SIZE])
+            content = read_file(str(self._path))
         except OSError as error:
             self._state = None  # try again, with the next look
             if isinstance(error, FileNotFoundError):
                 self._table = _Table()
             self._complain(f"cannot be read: {error.strerror}")
+        except Unreadable as error:
+            self._state = None
+            self._complain(str(error))
+        else:
+            self._read(content)
 
     def _read(self, content: bytes) -> None:
         table = _Table()

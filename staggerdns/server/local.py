@@ -7,7 +7,8 @@ addresses (RFC 6303), and what the hosts file says.
 
 A table has every special name; a question belongs to the longest one that its name ends in.
 Before that is looked for, one comparison of the name's last octets tells most names apart: they
-are ordinary. The hosts file wins over all special names but ``localhost``.
+are ordinary. The hosts file wins over all special names but ``localhost``. What it does not say of
+its names (their MX, say) the upstreams are asked, save in special zones.
 """
 
 from __future__ import annotations
@@ -128,17 +129,21 @@ class LocalNames:
         if key.endswith(self._endings, 0, -5):
             found = self._find(key[:-5], qtype)
         elif self._hosts is not None:
-            found = self._hosts.find(key[:-5], qtype)
+            found = self._hosts.find(key[:-5], qtype, alone=False)
         if qtype == Type.ANY and (found is None or found.rcode != Rcode.NXDOMAIN):
             return _ANY_ANSWER
         return found
+
+    def exists(self, query: Query) -> bool:
+        """Say whether there is the name of ``query`` here, even if upstreams know of none."""
+        return self._hosts is not None and self._hosts.implies(query.key[:-5])
 
     def _find(self, name: bytes, qtype: int) -> Answer | None:
         found = self._find_special(name, qtype)
         hosts = self._hosts
         if hosts is None or (found is not None and name.endswith(_LOCALHOST)):
             return found
-        known = hosts.find(name, qtype)
+        known = hosts.find(name, qtype, alone=found is not None)
         if known is not None:
             return known
         if found is not None and found.rcode == Rcode.NXDOMAIN and hosts.has_below(name):

@@ -18,6 +18,7 @@ from staggerdns.server.access import Access, Network
 from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.local import LocalNames
 from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.wire.answer import Answer, Pool
@@ -74,6 +75,7 @@ class Room:
         max_per_client: int = 64,
         max_udp_size: int = 1232,
         pending: PendingLimits | None = None,
+        local: LocalNames | None = None,
     ) -> None:
         self.clock = Clock()
         self.clients = Clients(ClientRules())
@@ -90,6 +92,7 @@ class Room:
             caches=[self.cache],
             clients=[cast("Forwarder", self.forwarder)],
             access=self.access,
+            local=local,
             clock=self.clock,
             metrics=self.metrics,
             journal=Journal(),

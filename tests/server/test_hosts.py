@@ -7,16 +7,22 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import dns.flags
 import pytest
 from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, formatEvent
 
+from staggerdns.files import MAX_SIZE, Unreadable
 from staggerdns.journal import Journal
-from staggerdns.server.hosts import HOSTS_TTL, LOOK_EVERY, MAX_SIZE, Hosts
+from staggerdns.server import hosts as hosts_module
+from staggerdns.server.hosts import HOSTS_TTL, LOOK_EVERY, Hosts
 from staggerdns.server.local import LocalNames, LocalRules
+from staggerdns.wire.answer import Nothing
+from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import parse_query
 from staggerdns.wire.render import render
 from tests.harness.clients import parse, question
+from tests.server.rooms import Room
 from tests.wire.messages import texts
 
 if TYPE_CHECKING:
@@ -31,6 +37,7 @@ fd00::7 nas.home.arpa.
 203.0.113.5 www.example.com\r
 203.0.113.5 www.example.com
 203.0.113.5 later.example
+1.2.3.4 far.example
 10.0.0.1 printer.local
 10.0.0.9 a.b.c.home.arpa _odd-1.example
 """
@@ -99,10 +106,25 @@ def desk(tmp_path: Path) -> Desk:
         ("7.1.168.192.in-addr.arpa.", "PTR", "7.1.168.192.in-addr.arpa. 60 PTR Nas.Home.Arpa."),
         ("5.113.0.203.in-addr.arpa.", "PTR", "5.113.0.203.in-addr.arpa. 60 PTR www.example.com."),
         ("1.0.0.127.in-addr.arpa.", "PTR", "1.0.0.127.in-addr.arpa. 60 PTR localhost."),
-        # A name that is there has no other types.
-        ("nas.home.arpa.", "HTTPS", "NOERROR nas.home.arpa. 60"),
+        # Where a name with addresses is, the file alone says: no other family, no hints.
         ("www.example.com.", "AAAA", "NOERROR www.example.com. 60"),
-        ("www.example.com.", "PTR", "NOERROR www.example.com. 60"),
+        ("www.example.com.", "HTTPS", "NOERROR www.example.com. 60"),
+        ("www.example.com.", "SVCB", "NOERROR www.example.com. 60"),
+        # What else there is of it the upstreams may know, as behind dnsmasq.
+        ("www.example.com.", "MX", None),
+        ("www.example.com.", "TXT", None),
+        ("www.example.com.", "CNAME", None),
+        ("www.example.com.", "SOA", None),
+        ("www.example.com.", "DS", None),
+        ("www.example.com.", "PTR", None),
+        ("www.example.com.", "TYPE65280", None),
+        ("4.3.2.1.in-addr.arpa.", "PTR", "4.3.2.1.in-addr.arpa. 60 PTR far.example."),
+        ("4.3.2.1.in-addr.arpa.", "A", None),
+        ("4.3.2.1.in-addr.arpa.", "TXT", None),
+        # But in zones of ours a name that is there has no other types.
+        ("nas.home.arpa.", "HTTPS", "NOERROR nas.home.arpa. 60"),
+        ("nas.home.arpa.", "MX", "NOERROR nas.home.arpa. 60"),
+        ("printer.local.", "TXT", "NOERROR printer.local. 60"),
         ("5.113.0.203.in-addr.arpa.", "A", "NOERROR 5.113.0.203.in-addr.arpa. 60"),
         ("www.example.com.", "ANY", 'www.example.com. 3600 HINFO "RFC8482" ""'),
         # What is above a name that is there is there itself (RFC 8020), in zones of ours.
@@ -135,6 +157,45 @@ def test_reverse_names_of_ipv6(desk: Desk) -> None:
     assert desk.ask(name[2:], "PTR") == f"NOERROR {name[2:]} 600"
 
 
+@pytest.mark.parametrize(
+    ("name", "rdtype", "rcode"),
+    [
+        ("www.example.com.", "MX", "NOERROR"),
+        ("WWW.example.com.", "TXT", "NOERROR"),
+        ("example.com.", "A", "NOERROR"),
+        ("4.3.2.1.in-addr.arpa.", "TXT", "NOERROR"),
+        ("xwww.example.com.", "MX", "NXDOMAIN"),
+        ("x.www.example.com.", "MX", "NXDOMAIN"),
+    ],
+)
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_name_of_the_file_exists(
+    desk: Desk, name: str, rdtype: str, rcode: str, transport: str
+) -> None:
+    """Upstreams that know no such name cannot deny it: it has no such data (RFC 8020), from the
+    cache and from the ready replies as well. The SOA is theirs.
+    """
+    room = Room(local=desk.names)
+    query = question(name, rdtype)
+    answer = Nothing(Rcode.NXDOMAIN, len(b"\0"), 300)
+    answer.ad = True
+    room.forwarder.instant = room.commit(parse_query(query.to_wire()).question(), answer)
+    query.flags |= dns.flags.AD
+    for _ in range(3):
+        reply = room.reply(query.to_wire(), transport=transport)
+        assert reply.rcode().name == rcode
+        assert bool(reply.flags & dns.flags.AD) == (rcode == "NXDOMAIN")
+        assert not reply.answer
+        assert reply.authority[0].rdtype.name == "SOA"
+    counted = {
+        sample.labels["rcode"]: sample.value
+        for family in room.metrics.collect()
+        for sample in family.samples
+        if sample.name == "staggerdns_responses_total"
+    }
+    assert {label: value for label, value in counted.items() if value} == {rcode: 3}
+
+
 def test_localhost_of_the_file(tmp_path: Path) -> None:
     """With ``localhost`` switched off the file has its say about that name, too."""
     desk = Desk(tmp_path / "hosts", b"127.0.0.5 localhost", localhost=False)
@@ -162,17 +223,17 @@ def test_a_file_is_read_when_it_has_changed_only(
     """A look at an unchanged file is all that a second costs, however many questions it brings."""
     looks: list[str] = []
 
-    def watch(what: str) -> None:
-        real = getattr(Path, what)
+    def watch(owner: object, what: str) -> None:
+        real = getattr(owner, what)
 
-        def look(path: Path) -> Any:
+        def look(path: Any) -> Any:
             looks.append(what)
             return real(path)
 
-        monkeypatch.setattr(Path, what, look)
+        monkeypatch.setattr(owner, what, look)
 
-    watch("stat")
-    watch("read_bytes")
+    watch(Path, "stat")
+    watch(hosts_module, "read_file")
     for _ in range(3):
         desk.later()
         for _ in range(10):
@@ -181,7 +242,7 @@ def test_a_file_is_read_when_it_has_changed_only(
     desk.write(FILE)
     desk.later()
     desk.ask("nas.")
-    assert looks == [*["stat"] * 4, "read_bytes"]
+    assert looks == [*["stat"] * 4, "read_file"]
 
 
 def test_another_file_of_the_same_time_and_size(desk: Desk) -> None:
@@ -300,7 +361,7 @@ def test_longest_names(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "hosts", f"10.0.0.1 {name}".encode())
     assert desk.warnings == []
     assert desk.ask(f"{name}.") == f"{name}. 60 A 10.0.0.1"
-    assert desk.ask(f"{name}.", "MX", payload=1232) == f"NOERROR {name}. 60"
+    assert desk.ask(f"{name}.", "AAAA", payload=1232) == f"NOERROR {name}. 60"
 
 
 def test_size(tmp_path: Path) -> None:
@@ -340,16 +401,17 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(desk.path)
     desk.later()
     assert desk.ask("files.") == "files. 60 A 192.168.1.7"
-    assert desk.warnings == [f"the hosts file {desk.path} is no regular file"]
+    said = f"the hosts file {desk.path} cannot be read: it is a pipe, not a regular file"
+    assert desk.warnings == [said]
 
 
 def test_a_file_that_cannot_be_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the program may not read the file any more it keeps what it knows."""
 
-    def refuse(_path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied")
+    def refuse(_path: str) -> bytes:
+        raise Unreadable("cannot be read: Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(hosts_module, "read_file", refuse)
     desk.write(FILE + b"\n")
     for _ in range(3):
         desk.later()

@@ -1,0 +1,86 @@
+"""What a configuration may say and hardly means: told of in the log at the start.
+
+None of it is an error, since each might be meant in some network.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from staggerdns.server.listener import Listener
+from staggerdns.settings import Config
+from staggerdns.upstream.address import UpstreamAddress
+
+
+def is_own_address(host: str) -> bool:
+    """Say whether ``host`` is an address of this machine; nothing is sent for that."""
+    if ip_address(host).is_loopback:
+        return True
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 9))  # the kernel would send to its own addresses from themselves
+            return ip_address(probe.getsockname()[0]) == ip_address(host)
+    except OSError:
+        return False
+
+
+def doubts(config: Config, is_own: Callable[[str], bool] = is_own_address) -> list[str]:
+    """Return a line for everything in ``config`` that is surely not meant."""
+    found = []
+    upstream = config.upstream
+    for key, addresses in (("servers", upstream.servers), ("bootstrap", upstream.bootstrap)):
+        for index, address in enumerate(addresses):
+            trouble = _trouble(address, config.server.listen, is_own)
+            found.append(trouble and f"upstream.{key}[{index}]: {address} {trouble}")
+    if upstream.strategy in ("parallel", "auto"):
+        found.append(_late_batches(config))
+    return list(filter(None, found))
+
+
+def _trouble(
+    address: UpstreamAddress, listeners: tuple[Listener, ...], is_own: Callable[[str], bool]
+) -> str:
+    """Say why nothing good can come from an upstream, if that is so."""
+    if address.named:
+        return ""
+    endpoint = address.endpoint
+    host = ip_address(endpoint.host)
+    if host.is_unspecified:
+        return "is no address of a server: it stands for all addresses of this machine"
+    if host.is_multicast or str(host) == "255.255.255.255":
+        return "is an address of many: nobody answers from there"
+    encrypted = address.transport if address.transport in ("tls", "https") else ""
+    for listener in listeners:
+        if (listener.scheme, listener.port) != (encrypted, endpoint.port):
+            continue
+        place = ip_address(listener.host)
+        everywhere = place.is_unspecified and place.version == host.version
+        if place == host or (everywhere and is_own(endpoint.host)):
+            return f"is our own listener {listener}: queries would go round in circles"
+    return ""
+
+
+def _late_batches(config: Config) -> str:
+    """Say whether upstreams are asked too late, or never."""
+    upstream, numbers = config.upstream, config.upstream.parallel
+    others = len(upstream.servers) - numbers.active_tier_size
+    if others <= 0:
+        return ""
+    batches = -(-others // numbers.batch_size)
+    total = numbers.total_collect_timeout
+    key = "upstream.parallel.total_collect_timeout"
+    if batches * numbers.stagger_delay >= total:
+        last = batches * numbers.stagger_delay
+        return (
+            f"{key}: after {total:g} s not all of {len(upstream.servers)} upstreams have been "
+            f"asked, which takes {last:g} s: raise it or batch_size, or lower stagger_delay"
+        )
+    if numbers.fallback_timeout >= total:
+        return (
+            f"{key}: after {total:g} s nobody has been asked beyond the active tier, if that is "
+            f"silent: lower fallback_timeout, which is {numbers.fallback_timeout:g} s"
+        )
+    return ""

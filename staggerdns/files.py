@@ -1,0 +1,82 @@
+"""Files that the operator names, read so that nothing waits for them.
+
+A pipe without a writer, a device, or a file that never ends in the place of a certificate must not
+keep the program from starting, nor from answering when it is read anew.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import time
+from io import FileIO
+
+MAX_SIZE = 1_048_576
+"""Bytes of a file that is read: nothing is answered meanwhile."""
+PIPE_WAIT = 5.0
+"""Seconds for whatever writes into a pipe to write all of it."""
+_TOO_MUCH = bytes(MAX_SIZE + 1)
+_OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class Unreadable(ValueError):
+    """A file that cannot be used; the text goes behind its path."""
+
+
+def read_file(path: str, *, pipes: bool = False) -> bytes:
+    """Return all that is in the file at ``path``, `MAX_SIZE` bytes at most.
+
+    ``pipes``: it may also be a pipe, as ``/dev/stdin`` and a shell's ``<(...)`` are, which ends
+    within `PIPE_WAIT`. Raises `Unreadable`.
+    """
+    try:
+        with FileIO(os.open(path, _OPEN)) as file:
+            status = os.fstat(file.fileno())
+            mode = status.st_mode
+            if stat.S_ISFIFO(mode) and pipes:
+                content = _read_pipe(file)
+            elif stat.S_ISREG(mode):
+                content = _read_regular(file) if status.st_size <= MAX_SIZE else _TOO_MUCH
+            else:
+                kind = "a pipe" if stat.S_ISFIFO(mode) else "a device"
+                raise Unreadable(f"cannot be read: it is {kind}, not a regular file")
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        if isinstance(error, Unreadable):
+            raise
+        raise Unreadable("cannot be read: there is a null character in its name") from None
+    if len(content) > MAX_SIZE:
+        raise Unreadable(f"has more than {MAX_SIZE} bytes")
+    return content
+
+
+def _read_regular(file: FileIO) -> bytes:
+    """Read to the end or beyond `MAX_SIZE`; files of /proc do not know their size."""
+    content = b""
+    while len(content) <= MAX_SIZE:
+        part = file.read(MAX_SIZE + 1 - len(content))
+        if part is None:
+            raise Unreadable("cannot be read: there is nothing in it yet")
+        if not part:
+            break
+        content += part
+    return content
+
+
+def _read_pipe(file: FileIO) -> bytes:
+    """Read until the writer is done, which it may not even have begun."""
+    content = b""
+    deadline = time.monotonic() + PIPE_WAIT
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    while len(content) <= MAX_SIZE:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or not poll.poll(remaining * 1000):
+            raise Unreadable(f"cannot be read: the pipe did not end within {PIPE_WAIT:g} s")
+        part = file.read(65_536)
+        if not part:
+            break
+        content += part
+    return content

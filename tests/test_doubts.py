@@ -1,0 +1,124 @@
+"""What a configuration says and hardly means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from staggerdns.config import load_config, parse_config
+from staggerdns.doubts import doubts, is_own_address
+from tests.harness.certificates import Office
+from tests.test_config import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OWN = {"127.0.0.1", "::1", "192.168.1.1", "fd00::1"}
+
+
+def told(servers: str, more: str = "", listen: str = "['127.0.0.1:5300']") -> list[str]:
+    """The lines about a configuration, on a machine with the addresses above."""
+    text = f"server: {{listen: {listen}}}\nupstream: {{servers: {servers}{more}}}"
+    return doubts(parse_config(text), OWN.__contains__)
+
+
+def test_nothing_to_say() -> None:
+    """The example file, the defaults, neighbours and other ports of this machine are meant."""
+    assert doubts(load_config(str(ROOT / "etc" / "staggerdns.yaml"))) == []
+    for servers in ("[1.1.1.1]", "['127.0.0.1:5301']", "['[::1]:5300']", "['127.0.0.2:5300']"):
+        assert told(servers) == []
+    assert told("['192.168.1.2:5300']", listen="['0.0.0.0:5300']") == []
+    assert told("['[fd00::1]:5300']", listen="['0.0.0.0:5300']") == []
+    assert told("['192.168.1.1:5300']", listen="['[::]:5300']") == []
+    assert told("['tls://127.0.0.1:5300', 'tls://dns.example']") == []
+
+
+@pytest.mark.parametrize(
+    ("server", "listen"),
+    [
+        ("127.0.0.1:5300", "127.0.0.1:5300"),
+        ("tcp://127.0.0.1:5300", "127.0.0.1:5300"),
+        ("127.0.0.1", "127.0.0.1:53"),
+        ("[::1]:5300", "[::1]:5300"),
+        ("192.168.1.1:5300", "0.0.0.0:5300"),
+        ("[fd00::1]:5300", "[::]:5300"),
+    ],
+)
+def test_a_loop(server: str, listen: str) -> None:
+    """An upstream or bootstrap resolver that is a listener of ours, by name or by wildcard."""
+    said = f"is our own listener {listen}: queries would go round in circles"
+    (line,) = told(f"[1.1.1.1, '{server}']", listen=f"['{listen}']")
+    assert line.startswith("upstream.servers[1]: ")
+    assert line.endswith(said)
+    if "://" not in server:
+        (line,) = told("[1.1.1.1]", f", bootstrap: ['{server}']", listen=f"['{listen}']")
+        assert line.startswith("upstream.bootstrap[0]: ")
+        assert line.endswith(said)
+
+
+@pytest.mark.parametrize("scheme", ["tls", "https"])
+def test_an_encrypted_loop(tmp_path: Path, scheme: str) -> None:
+    """The same between encrypted ones, of the same kind only."""
+    files = Office(tmp_path).issue("127.0.0.1")
+    text = (
+        f"server: {{listen: ['{scheme}://127.0.0.1:5300'], tls_certificate: {files.chain}, "
+        f"tls_key: {files.key}}}\nupstream: {{servers: ['127.0.0.1:5300', 'tls://127.0.0.1:5300',"
+        " 'https://127.0.0.1:5300/dns-query']}"
+    )
+    (line,) = doubts(parse_config(text), OWN.__contains__)
+    assert line.startswith(f"upstream.servers[{['tls', 'https'].index(scheme) + 1}]: {scheme}://")
+
+
+@pytest.mark.parametrize("server", ["0.0.0.0", "::", "[::]:5353", "tcp://0.0.0.0", "tls://0.0.0.0"])
+def test_no_address(server: str) -> None:
+    """The unspecified address is nobody's."""
+    (line,) = told(f"[1.1.1.1, '{server}']")
+    assert "is no address of a server" in line
+
+
+@pytest.mark.parametrize("server", ["224.0.0.251", "ff02::fb", "239.1.2.3:5353", "255.255.255.255"])
+def test_addresses_of_many(server: str) -> None:
+    """Nobody answers from a multicast or broadcast address."""
+    (line,) = told(f"[1.1.1.1, '{server}']")
+    assert line.startswith("upstream.servers[1]: ")
+    assert "is an address of many" in line
+
+
+def servers(count: int) -> str:
+    """So many upstreams."""
+    return f"[{', '.join(f'192.0.2.{number + 1}' for number in range(count))}]"
+
+
+@pytest.mark.parametrize(
+    ("count", "more", "late"),
+    [
+        (120, "", False),  # 59 batches, 50 ms apart
+        (121, "", True),
+        (122, "", True),
+        (4, ", parallel: {stagger_delay: 2999ms}", False),
+        (4, ", parallel: {stagger_delay: 3s}", True),
+        (2, ", parallel: {stagger_delay: 3s}", False),  # no staggered tier
+        (5, ", parallel: {stagger_delay: 2s}", True),
+        (5, ", parallel: {stagger_delay: 2s, batch_size: 3}", False),
+        (5, ", parallel: {stagger_delay: 2s}, strategy: auto", True),
+        (5, ", parallel: {stagger_delay: 2s}, strategy: racing", False),
+        (5, ", parallel: {fallback_timeout: 3s}", True),
+        (5, ", parallel: {fallback_timeout: 2.9s}", False),
+        (5, ", parallel: {fallback_timeout: auto}", False),
+        (2, ", parallel: {fallback_timeout: 3s}", False),
+    ],
+)
+def test_batches_that_come_too_late(count: int, more: str, late: bool) -> None:
+    """Upstreams whose turn comes after the end of the collection are never asked."""
+    lines = told(servers(count), more)
+    assert len(lines) == late
+    assert all(line.startswith("upstream.parallel.total_collect_timeout: ") for line in lines)
+
+
+def test_own_addresses() -> None:
+    """Addresses of this machine are told from others by the kernel, with and without IPv6."""
+    for own in ("127.0.0.1", "127.9.9.9"):
+        assert is_own_address(own)
+    for other in ("192.0.2.1", "198.51.100.1", "2001:db8::1"):
+        assert not is_own_address(other)
