@@ -4,6 +4,7 @@ PYTHON ?= python3
 CONFIG ?= etc/staggerdns.yaml
 RUNS ?= 1000000
 SECONDS ?= $(if $(CI),60,600)
+WORKERS ?= 4
 
 BIN := .venv/bin
 
@@ -12,11 +13,12 @@ BIN := .venv/bin
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run test lint format bench simulate fuzz soak programs clean FORCE
+.PHONY: help run test pytest lint format bench simulate fuzz soak programs clean FORCE
 
 help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
 	@echo 'make test    lint, then all tests; installs missing Debian packages as root or with sudo'
+	@echo 'make pytest  all tests alone, in WORKERS=$(WORKERS) processes'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make format  let ruff rewrite the sources'
 	@echo 'make bench   compare speed and memory with unbound and dnsmasq'
@@ -29,10 +31,13 @@ help:
 run: .venv/.ready-run
 	@exec $(BIN)/twistd -n --pidfile= staggerdns --config $(CONFIG)
 
-# Some tests look at real time, and machines are shared: what failed gets one second look, alone.
-# A defect fails twice.
-test: programs lint
-	$(BIN)/pytest || $(BIN)/pytest --last-failed --last-failed-no-failures none
+test: programs .venv/.ready-test
+	@$(MAKE) --no-print-directory -j2 lint pytest
+
+# The tests with processes wait most of the time: more workers than processors. Each worker takes
+# a share of the tests as they stand, and what others have left when it is done.
+pytest: .venv/.ready-test
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 lint: .venv/.ready-test
 	$(BIN)/ruff check

@@ -1,9 +1,12 @@
-"""What holds for every test: nothing is left on the reactor, nothing critical is logged."""
+"""What holds for every test: nothing is left on the reactor, nothing critical is logged, and only
+a test that is marked as live starts a process.
+"""
 
 from __future__ import annotations
 
 import gc
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import hypothesis
@@ -23,6 +26,55 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("staggerdns")
+
+_HERE = Path(__file__).parent
+_LIVE = [_HERE / name for name in ("conformance", "internet", "live", "packaging")]
+"""The directories whose tests all start processes; elsewhere single tests are marked."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the live tests, and give one that fails a second look: machines are shared.
+
+    A test of logic does the same on any machine, and is never run again.
+    """
+    for item in items:
+        if any(item.path.is_relative_to(directory) for directory in _LIVE):
+            item.add_marker(pytest.mark.live)
+        if item.get_closest_marker("live"):
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which live tests had to be run again, and why: it should be rare, and seen."""
+    again = terminalreporter.stats.get("rerun", [])
+    if not again:
+        return
+    terminalreporter.section(f"live tests that were run again: {len(again)}")
+    for report in again:
+        terminalreporter.write_line(report.nodeid, bold=True)
+        report.toterminal(terminalreporter._tw)
+
+
+_started: list[str] = []
+"""The programs that the running test has started."""
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "subprocess.Popen":
+        _started.append(str(arguments[0]))
+
+
+sys.addaudithook(_audit)
+
+
+@pytest.fixture(autouse=True)
+def live_is_marked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that starts a process without being marked as live."""
+    yield
+    started = _started.copy()
+    _started.clear()
+    if started and request.node.get_closest_marker("live") is None:
+        pytest.fail(f"not marked as live, and starts {', '.join(started)}", pytrace=False)
 
 
 @implementer(ILogObserver)
@@ -50,6 +102,7 @@ def pytest_collection_finish() -> None:
 
     Each collection is then quick enough to run one after every test.
     """
+    _started.clear()
     gc.collect()
     gc.freeze()
 

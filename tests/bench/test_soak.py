@@ -129,6 +129,7 @@ def test_clients_count_what_is_lost() -> None:
     assert asyncio.run(scene()) == {"asked": 0, "good": 1, "errors": 1, "lost": 2}
 
 
+@pytest.mark.live
 def test_the_world_obeys() -> None:
     """The other process answers each order with what its clients have seen."""
     with subprocess.Popen(
@@ -146,6 +147,7 @@ def test_the_world_obeys() -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.live
 @pytest.mark.slow
 def test_a_soak_of_seconds() -> None:
     """It runs, reads, judges and ends; seconds are too few for a verdict on memory."""

@@ -90,6 +90,7 @@ def test_a_defect_is_seen(
     assert failures
 
 
+@pytest.mark.live
 @pytest.mark.slow
 @pytest.mark.skipif(
     find_spec("atheris") is None and "CI" not in os.environ, reason="atheris is not installed"

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
+import os
 import random
 import socket
+import tempfile
+from pathlib import Path
 from typing import NamedTuple
 
 # Below the kernel's ephemeral range, so that no client socket of this machine takes a port
@@ -13,6 +18,25 @@ _LOWEST, _HIGHEST = 20_000, 32_000
 
 _given: set[int] = set()
 _rng = random.Random()
+
+
+@functools.cache
+def _ledger() -> int:
+    """The descriptor of a file that every test run of this user locks, one octet a port.
+
+    The kernel gives the locks back when the process ends.
+    """
+    path = Path(tempfile.gettempdir()) / f"staggerdns-tests-{os.geteuid()}.ports"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _is_ours(port: int) -> bool:
+    """Whether no other process that tests has taken ``port``; from now on it is ours."""
+    try:
+        fcntl.lockf(_ledger(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
 
 
 class Endpoint(NamedTuple):
@@ -42,11 +66,12 @@ def _is_free(host: str, port: int) -> bool:
 def free_port(*hosts: str) -> int:
     """Return a port that is free for UDP and TCP on every one of ``hosts`` (127.0.0.1).
 
-    One process gets each port once only. Raises RuntimeError when none is found.
+    It is given out once only, to one of all the processes that test at the same time. Raises
+    RuntimeError when none is found.
     """
     for _ in range(500):
         port = _rng.randrange(_LOWEST, _HIGHEST)
-        if port in _given:
+        if port in _given or not _is_ours(port):
             continue
         if all(_is_free(host, port) for host in hosts or ("127.0.0.1",)):
             _given.add(port)

@@ -255,6 +255,7 @@ def test_settings_are_merged() -> None:
     assert base == {"a": {"b": 1, "c": 2}, "d": 3}
 
 
+@pytest.mark.live
 def test_real_daemons(tmp_path: Path) -> None:
     """Nsd serves a zone on two addresses; unbound and dnsmasq forward to it; dig and kdig ask."""
     first, second, resolver, forwarder = free_endpoints(4, first=21)

@@ -331,6 +331,7 @@ def in_a_namespace(group_range: str, uid: int) -> dict[str, Any]:
     return said
 
 
+@pytest.mark.live
 def test_ping_socket() -> None:
     """Without the privilege, a ping socket does where the system allows those."""
     said = in_a_namespace("0 2147483647", 65534)
@@ -339,12 +340,14 @@ def test_ping_socket() -> None:
     assert all(0 <= seconds < 5 for seconds in said["seconds"])
 
 
+@pytest.mark.live
 def test_no_socket_at_all() -> None:
     """Without the privilege, and with ping sockets forbidden, it says so."""
     said = in_a_namespace("1 0", 65534)
     assert said == {"raw": [], "seconds": [], "unavailable": 2}
 
 
+@pytest.mark.live
 def test_raw_socket_first() -> None:
     """With the privilege the socket is a raw one."""
     assert in_a_namespace("0 2147483647", 0)["raw"] == [True, True]

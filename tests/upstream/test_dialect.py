@@ -462,6 +462,7 @@ async def test_a_server_with_cookies() -> None:
         assert {*cookies[1:]} == {cookies[0] + SERVER_COOKIE}
 
 
+@pytest.mark.live
 @pytest_twisted.ensureDeferred
 async def test_a_real_server_with_cookies(tmp_path: Path) -> None:
     """NSD gives us a cookie (RFC 9018), gets it back, and nothing is asked twice."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 BURST = 1000
 
+pytestmark = pytest.mark.live
+
 
 class Daemon(NamedTuple):
     """A running server and where it listens."""
