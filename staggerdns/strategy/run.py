@@ -357,7 +357,7 @@ class Run(ABC):
         self._disarm()
         for outcome, asked in self._failed:
             if self._decided:
-                outcome.upstream.blame(outcome.reason, asked)
+                outcome.upstream.blame(outcome.reason, asked, self.question)
             else:  # a failure that all have in common is the name's, not theirs
                 outcome.upstream.pardon(asked)
         for upstream in self._deniers:

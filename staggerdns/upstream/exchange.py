@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
 
+from staggerdns.upstream.blame import MALFORMED, TRUNCATED, explained
 from staggerdns.upstream.health import State
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import HEADER_SIZE, OPCODE, QR, RCODE, TC, Rcode, WireError
@@ -134,12 +135,12 @@ class Exchange(Deferred[Outcome]):
         try:
             verdict, answer = judge(message, self.question)
         except WireError:
-            self._end(Verdict.FAILURE, None, "malformed")
+            self._end(Verdict.FAILURE, None, MALFORMED)
             return
         self._end(
             verdict,
             answer,
-            "" if answer is not None else _failure(message),
+            "" if answer is not None else explained(message) or _failure(message),
         )
 
     def flee(self) -> None:
@@ -200,7 +201,7 @@ def error_word(error: int | None) -> str:
 def _failure(message: bytes) -> str:
     """Say in one word what is wrong with a reply that answers nothing."""
     if message[2] << 8 & TC:
-        return "truncated"
+        return TRUNCATED
     return _FAILURES.get(message[3] & RCODE, "rcode")
 
 

@@ -8,13 +8,23 @@ States and what moves between them:
     trial good -->  degraded;  trial bad --> unhealthy again, for twice as long, up to a cap
     degraded   --heal_after successes in a row-->      healthy
 
-A failure is a reply that is none (SERVFAIL, REFUSED, malformed) or a network error. NXDOMAIN and
-NODATA are successes, and a query that we cancelled says nothing. Nor does a failure of a query
-that was asked while the circuit was open, or before: it is not the trial, and after an outage of
-our uplink such failures still trickle in. While nobody answers at all the fault is likely the
-uplink's: then circuits open for `OUTAGE_RETRY` only, and trials do not wait for each other. The
-module keeps no clock: times are arguments, in
-seconds of the caller's monotonic clock.
+What counts as what:
+
+    an answer, NXDOMAIN, NODATA                                success
+    no reply in time, a network error                          failure
+    an error reply to what nobody answered well                nothing
+    an error reply to what others answered well                failure, once for each zone
+                                                               or type in a row
+    malformed, too large for TCP, an Extended DNS Error        nothing
+    about DNSSEC or blocking (see `staggerdns.upstream.blame`)
+    any of the last two after `LONG_SERIES` that said nothing  failure
+    a query that we cancelled                                  nothing
+    a query that was asked before the circuit closed           nothing
+
+The last is not the trial, and after an outage of our uplink such failures still trickle in. While
+nobody answers at all the fault is likely the uplink's: then circuits open for `OUTAGE_RETRY` only,
+and trials do not wait for each other. The module keeps no clock: times are arguments, in seconds
+of the caller's monotonic clock.
 """
 
 from __future__ import annotations
@@ -27,6 +37,8 @@ OUTAGE_RETRY = 0.5
 """Seconds between two trials of an upstream while no upstream answers."""
 HEALING = 1.0
 """Seconds after a good reply of a degraded upstream to the next query for its sake."""
+LONG_SERIES = 50
+"""Error replies in a row that may be the fault of the names: those behind them are failures."""
 DOUBTFUL = 0.2
 """Share of contradicted denials above which others are asked first."""
 _DENIALS = 0.05  # the weight of one denial in that share
@@ -67,6 +79,8 @@ class Health:
         "_visit_at",
         "_alone",
         "_good_since",
+        "_subjects",
+        "_excused",
         "last_failed",
     )
 
@@ -81,6 +95,8 @@ class Health:
         self._visit_at = 0.0
         self._alone = True
         self._good_since = 0.0
+        self._subjects: set[bytes] = set()  # of error replies that counted, with no success since
+        self._excused = 0  # those that did not
         self.last_failed = inf
         """When the query was asked that failed last, with no success since."""
 
@@ -113,10 +129,28 @@ class Health:
         if asked >= self._open_until:
             self._trial_until = 0.0
 
+    def excuses(self, subject: bytes | None, asked: float) -> bool:
+        """Say whether an error reply to a query of the time ``asked``, to what others answered
+        well, may be no fault of the upstream's; if not, it goes to `failed`.
+
+        ``subject``: the zone or type that it may be about, `None` for what says that itself.
+        """
+        if asked < self._good_since:
+            return True
+        if subject is not None and self.state is State.UNHEALTHY:
+            return False
+        if subject is not None and subject not in self._subjects:
+            self._subjects.add(subject)
+            return False
+        self._excused += 1
+        return self._excused <= LONG_SERIES
+
     def succeeded(self, now: float, asked: float) -> State | None:
         """Note a good reply to a query of the time ``asked``."""
         self._good_since = max(self._good_since, asked)
         self._failures = 0
+        self._excused = 0
+        self._subjects.clear()
         self.last_failed = inf
         if self.state is State.HEALTHY:
             return None

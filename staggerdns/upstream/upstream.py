@@ -15,6 +15,7 @@ from staggerdns.instruments import Distribution
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import UpstreamAddress
+from staggerdns.upstream.blame import subject
 from staggerdns.upstream.budget import Budget, BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.dialect import SAME_WAY, Dialect
@@ -217,11 +218,14 @@ class Upstream:
         # What a failing reply says depends on the others: see blame() and pardon().
         return Outcome(self, verdict, answer, reason, seconds)
 
-    def blame(self, reason: str, asked: float) -> None:
-        """Mark a failing reply to a query of the time ``asked`` that others answered well; called
-        by the run.
+    def blame(self, reason: str, asked: float, question: Question) -> None:
+        """Mark a failing reply to a query of the time ``asked`` that others answered well, unless
+        it may be the fault of the name; called by the run.
         """
-        self._mark(self._clock.seconds(), asked, reason)
+        if self.health.excuses(subject(reason, question), asked):
+            self.health.abandoned(asked)
+        else:
+            self._mark(self._clock.seconds(), asked, reason)
 
     def pardon(self, asked: float) -> None:
         """Take a failing reply to a query of the time ``asked`` for none of its own fault: nobody

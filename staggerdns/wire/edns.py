@@ -24,6 +24,7 @@ KEEPALIVE_WANTED = _KEEPALIVE + b"\0\0"
 """The option that asks an upstream how long it keeps an idle connection."""
 _KEEPALIVE_REPLY = _KEEPALIVE + b"\0\2"
 _PADDING = b"\0\x0c"  # RFC 7830
+_EXTENDED_ERROR = b"\0\x0f"  # RFC 8914 section 2
 
 _u16 = struct.Struct("!H")
 _u32 = struct.Struct("!I")
@@ -80,8 +81,21 @@ def keepalive(message: bytes) -> float | None:
     return _u16.unpack(found)[0] / 10 if found is not None and len(found) == 2 else None
 
 
+def extended_errors(message: bytes) -> list[int]:
+    """Return the codes of the Extended DNS Errors in a reply, none if it cannot be read."""
+    if _EXTENDED_ERROR not in message:
+        return []
+    found = _options(message, _EXTENDED_ERROR)
+    return [_u16.unpack_from(option)[0] for option in found if len(option) >= 2]
+
+
 def _find_option(message: bytes, code: bytes) -> bytes | None:
     """Return the data of an EDNS option, `None` if it is not there or the message is broken."""
+    return next(_options(message, code), None)
+
+
+def _options(message: bytes, code: bytes) -> Iterator[bytes]:
+    """Yield the data of each EDNS option with this code, as far as the message can be read."""
     try:
         for rtype, _, start, end in _records(message):
             position = start
@@ -89,11 +103,10 @@ def _find_option(message: bytes, code: bytes) -> bytes | None:
                 data = position + _OPTION_HEADER
                 following = data + _u16.unpack_from(message, position + 2)[0]
                 if message[position : position + 2] == code and following <= end:
-                    return message[data:following]
+                    yield message[data:following]
                 position = following
     except (WireError, struct.error):
         pass
-    return None
 
 
 def _records(message: bytes) -> Iterator[tuple[int, int, int, int]]:

@@ -1,0 +1,57 @@
+"""Whose fault a failing reply is: the upstream's, or that of the zone it was asked about.
+
+A reply that fails although others answered well is a mark against its upstream, but:
+
+* What a zone holds is nobody's fault but the zone's. Broken records, and an answer too large even
+  for TCP, come from there. So does an error whose Extended DNS Error (RFC 8914) says that DNSSEC
+  does not validate (`DNSSEC`), or that the upstream does not want to answer (`BLOCKED`). No mark.
+* Any other error (SERVFAIL, REFUSED, FORMERR, NOTIMP, an HTTP status) may be about one zone, or a
+  type that the upstream does not know. So one zone, and one type other than A and AAAA, makes one
+  mark in a row (`subject`). That an authority gives no answer (codes 13, 22, 23, 24 of RFC 8914) is
+  such an error: of one zone it is the zone's trouble, of several the upstream's own way out.
+
+What makes no mark is counted all the same: see `staggerdns.upstream.health.LONG_SERIES`.
+"""
+
+from __future__ import annotations
+
+from staggerdns.wire.constants import Type
+from staggerdns.wire.edns import extended_errors
+from staggerdns.wire.question import Question
+
+DNSSEC = "dnssec"
+"""The reason of an error reply that says so itself: the zone's signatures are not valid."""
+BLOCKED = "blocked"
+"""The reason of an error reply that says so itself: the upstream's lists forbid the name."""
+MALFORMED = "malformed"
+TRUNCATED = "truncated"
+OF_THE_ZONE = frozenset((DNSSEC, BLOCKED, MALFORMED, TRUNCATED))
+"""Reasons of failing replies that are never a mark by themselves."""
+# RFC 8914 section 4: unsupported algorithms and digests, indeterminate, bogus, expired, not yet
+# valid, DNSKEY, RRSIG, zone key bit or NSEC missing; of the IANA registry: expired before valid,
+# NSEC3 iterations.
+_DNSSEC_CODES = frozenset((1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 25, 27))
+_BLOCKED_CODES = frozenset((15, 16, 17))  # blocked, censored, filtered; not 18: that means us
+
+
+def explained(message: bytes) -> str:
+    """Return `DNSSEC` or `BLOCKED` if an error reply says that this is why, or nothing."""
+    codes = extended_errors(message)
+    if not _DNSSEC_CODES.isdisjoint(codes):
+        return DNSSEC
+    return "" if _BLOCKED_CODES.isdisjoint(codes) else BLOCKED
+
+
+def subject(reason: str, question: Question) -> bytes | None:
+    """Return what a failing reply may be about: the zone (taken for the last two labels of the
+    name) of an address question, else the type; `None` if the zone alone is at fault.
+    """
+    if reason in OF_THE_ZONE:
+        return None
+    if question.qtype not in (Type.A, Type.AAAA):
+        return bytes(divmod(question.qtype, 256))
+    name = question.name
+    starts = [0]
+    while length := name[starts[-1]]:
+        starts.append(starts[-1] + length + 1)
+    return name[starts[max(0, len(starts) - 3)] :]
