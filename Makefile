@@ -13,10 +13,11 @@ BIN := .venv/bin
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run test pytest lint format bench simulate fuzz soak programs clean FORCE
+.PHONY: help run demo test pytest lint format bench simulate fuzz soak programs clean FORCE
 
 help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
+	@echo 'make demo    show what it does, without a network: five upstreams, one of them silent'
 	@echo 'make test    lint, then all tests; installs missing Debian packages as root or with sudo'
 	@echo 'make pytest  all tests alone, in WORKERS=$(WORKERS) processes'
 	@echo 'make lint    ruff and mypy'
@@ -30,6 +31,9 @@ help:
 
 run: .venv/.ready-run
 	@exec $(BIN)/twistd -n --pidfile= staggerdns --config $(CONFIG)
+
+demo: .venv/.ready-run
+	@exec $(BIN)/python -m bench.demo
 
 test: programs .venv/.ready-test
 	@$(MAKE) --no-print-directory -j2 lint pytest

@@ -1,0 +1,213 @@
+"""The demonstration: what it draws, what its upstreams say, and the whole as a process."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import dns.message
+import pytest
+import yaml
+from twisted.names.dns import Message
+
+import bench
+from bench.demo import chart, place, upstreams
+from bench.demo.program import settings
+from bench.demo.upstreams import CHARACTERS, Asked
+from tests.harness import clients
+from tests.harness.ports import Endpoint
+
+ROOT = Path(bench.__path__[0]).parent
+#: Seconds for anything, beside a busy neighbour.
+DEADLINE = 60.0
+EVERYTHING = {address for one in CHARACTERS for address in one.addresses}
+
+
+class Demo:
+    """``python -m bench.demo`` as a process, and what it has printed."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.lines: list[str] = []
+        self._more = threading.Condition()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.demo", *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._more:
+                self.lines.append(line.rstrip("\n"))
+                self._more.notify_all()
+
+    @property
+    def text(self) -> str:
+        """All that it has printed."""
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Return the first match in what it prints."""
+
+        def found() -> re.Match[str] | None:
+            return re.search(pattern, self.text, re.MULTILINE)
+
+        with self._more:
+            self._more.wait_for(lambda: found() is not None, DEADLINE)
+        match = found()
+        assert match is not None, f"nothing like {pattern!r} in:\n{self.text}"
+        return match
+
+    def ended(self) -> int:
+        """Wait until it ends; return its exit status."""
+        status = self.process.wait(DEADLINE)
+        self._reader.join(DEADLINE)
+        return status
+
+    def close(self) -> None:
+        """Let go of its output."""
+        self._reader.join(DEADLINE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[Demo]:
+    """Start the demonstration and leave nothing of it behind."""
+    demo = Demo(*arguments)
+    try:
+        yield demo
+    finally:
+        if demo.process.poll() is None:
+            demo.process.send_signal(signal.SIGINT)
+            demo.process.wait(DEADLINE)
+        demo.close()
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("arguments", [["--once"], ["--once", "--loopback"]])
+def test_the_main_job(arguments: list[str]) -> None:
+    """One question reaches all five, the first answer waits for nobody slow, the pool becomes
+    whole, and the second question reaches nobody; all that in lines of 100 columns.
+    """
+    with running(*arguments) as demo:
+        assert demo.ended() == 0, demo.text
+    assert max(map(len, demo.lines)) <= 100
+    drawn = re.findall(r"^  (127\.0\.0\.1\d)  (active|batch \d) ", demo.text, re.MULTILINE)
+    assert dict(drawn).keys() == {one.host for one in CHARACTERS}
+    assert [tier for _, tier in drawn] == ["active", "active", "batch 1", "batch 1", "batch 2"]
+    assert re.search(r"^  127\.0\.0\.13 .*no answer$", demo.text, re.MULTILINE)
+    assert re.search(r"^  client .* 2 addresses$", demo.text, re.MULTILINE)
+    assert re.search(r"^  pool .* 5 addresses$", demo.text, re.MULTILINE)
+    assert re.search(r"^For the second time: .* Upstreams asked: none\.", demo.text, re.MULTILINE)
+    order = re.search(r"^ +after \d+ ms +(198\..*)$", demo.text, re.MULTILINE)
+    assert order is not None
+    addresses = order[1].split()
+    assert set(addresses) == EVERYTHING
+    if "Not ranked" not in demo.text:
+        assert addresses[0] == min(EVERYTHING, key=upstreams.distance)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("arguments", [[], ["--loopback"]])
+def test_it_stays_answers_and_draws_until_ctrl_c(arguments: list[str]) -> None:
+    """The dig that it names gets its answer, a further name is drawn, the metrics are there, and
+    Ctrl-C ends it and the program.
+    """
+    with running(*arguments) as demo:
+        port = int(demo.wait_for(r"^  dig @127\.0\.0\.1 -p (\d+) www\.example\.com$")[1])
+        web = demo.wait_for(r"^  curl http://(\S+)$")[1]
+        demo.wait_for("Ctrl-C ends")
+        endpoint = Endpoint("127.0.0.1", port)
+        for tcp in (False, True):
+            reply = clients.ask(endpoint, "www.example.com", tcp=tcp)
+            assert set(reply.addresses) == EVERYTHING
+        assert clients.ask(endpoint, "x.example.net", "AAAA").rcode == "NOERROR"
+        demo.wait_for(r"^x\.example\.net AAAA:$")
+        with urllib.request.urlopen(f"http://{web}", timeout=DEADLINE) as page:
+            assert b"staggerdns_queries_total" in page.read()
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.ended() == 0, demo.text
+        assert "Traceback" not in demo.text
+        with pytest.raises(ConnectionRefusedError):
+            clients.ask(endpoint, "www.example.com", timeout=0.5)
+
+
+def test_only_the_servers_and_the_ports_are_others() -> None:
+    """The program has the settings of etc/staggerdns.yaml but for three; where it must not probe,
+    but for four.
+    """
+    shipped = yaml.safe_load((ROOT / "etc" / "staggerdns.yaml").read_text())
+    ours = settings(5301, 9154, ["127.0.0.11:53"], probes=True)
+    assert ours["server"].pop("listen") == ["127.0.0.1:5301"]
+    assert ours["metrics"].pop("listen") == "127.0.0.1:9154"
+    assert ours["upstream"].pop("servers") == ["127.0.0.11:53"]
+    for section, key in (("server", "listen"), ("metrics", "listen"), ("upstream", "servers")):
+        del shipped[section][key]
+    assert ours == shipped
+    quiet = settings(5301, 9154, ["127.0.0.11:53"], probes=False)
+    assert quiet["ranking"] == {**shipped["ranking"], "enabled": False}
+
+
+def test_what_an_upstream_says() -> None:
+    """Its addresses to those who ask for A, under the letters of the question; NODATA to others."""
+    for kind, expected in (("A", ["198.18.9.1"]), ("AAAA", [])):
+        query = Message()
+        query.fromStr(dns.message.make_query("wWw.Example.com", kind, id=77).to_wire())
+        reply = clients.parse(upstreams.answer(query, ("198.18.9.1",)).toStr())
+        assert (reply.id, clients.addresses(reply)) == (77, expected)
+        assert str(reply.question[0].name) == "wWw.Example.com."
+        assert bool(reply.authority) == (not expected)
+
+
+def test_queries_are_drawn_where_they_belong() -> None:
+    """Four milliseconds a column, from the question to the answer; who is silent gets dots."""
+    asked = Asked("127.0.0.11", "x A", 10.04, answered=10.08, addresses=1)
+    line = chart.asked_line(asked, "active", 10.0)
+    assert line.startswith("  127.0.0.11  active    " + " " * 10 + "|=========>")
+    assert line.endswith("  40 ms, 1 address")
+    silent = chart.asked_line(Asked("127.0.0.13", "x A", 10.0), "batch 1", 10.0)
+    assert silent.endswith("|" + "." * (chart.COLUMNS - 1) + "  no answer")
+    late = Asked("127.0.0.11", "x A", 19.0, answered=20.0, addresses=2)
+    assert len(chart.asked_line(late, "batch 2", 10.0)) <= 100
+    assert chart.pool_line([(0.02, 2), (0.1, 5)])[24:].split() == ["2", "5", "5", "addresses"]
+    assert chart.scale()[24:].startswith("0 ms ")
+    assert chart.scale()[24 + 25 :].startswith("100 ")
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (1, ["active"]),
+        (3, ["active", "active", "batch 1"]),
+        (5, ["active", "active", "batch 1", "batch 1", "batch 2"]),
+    ],
+)
+def test_tiers_have_names(count: int, expected: list[str]) -> None:
+    """The first queries are the active tier's, the others come in batches."""
+    assert chart.tiers(count, 2, 2) == expected
+
+
+@pytest.mark.live
+def test_why_there_is_no_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the programs, or where the kernel refuses, one line says why."""
+    monkeypatch.setattr(place, "_PATH", "/nonexistent")
+    with pytest.raises(place.NoPlace, match="the program ip is missing"):
+        place.check()
+    monkeypatch.undo()
+    monkeypatch.setattr(place, "_ANSWERER", ("sh", "-c", "echo first >&2; echo no >&2; exit 3"))
+    monkeypatch.setattr(place, "_unshare", lambda: ["env", "--"])
+    with pytest.raises(place.NoPlace, match=r"^no$"):
+        place.check()
