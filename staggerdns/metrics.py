@@ -103,6 +103,11 @@ class Metrics(Collector):
             "staggerdns_rebinding_stripped",
             "Records of upstreams left out because public names must not have private addresses",
         )
+        self.stray_records = Counter(
+            "staggerdns_upstream_stray_records",
+            "What upstreams sent and clients are not given, as it was malformed or did not belong",
+            "kind",
+        )
         self.pool_addresses = Counter(
             "staggerdns_pool_addresses", "Addresses that joined a pool", "tier"
         )

@@ -25,6 +25,7 @@ from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.pool import cap, merge, without_private
 from staggerdns.wire.question import Question
+from staggerdns.wire.reply import STRAYS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class Books:
         self.journal = journal
         self.outcomes = metrics.collection_outcomes
         self.stripped = metrics.rebinding_stripped.cell()
+        self.strays = {kind: metrics.stray_records.cell(kind) for kind in STRAYS}
         self.seconds = metrics.collection_seconds.distribution()
         self.joined: dict[str, Cell] = {
             tier: metrics.pool_addresses.cell(tier) for tier in (ACTIVE, STAGGERED)
@@ -167,6 +169,8 @@ class Collection:
         if self._answer is not None and self._answer.negative:
             outcome = "negative"
         books.stripped.value += self.question.stripped
+        for kind, count in self.question.strays.items():
+            books.strays[kind].value += count
         books.outcomes.cell(self._strategy, outcome).value += 1
         books.seconds.observe(books.clock.seconds() - self.started)
         if books.journal.verbose:

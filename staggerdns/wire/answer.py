@@ -20,14 +20,12 @@ from staggerdns.wire.constants import (
     AD,
     CLASS_IN,
     HEADER_SIZE,
-    MAX_MESSAGE,
     Rcode,
     Type,
-    WireError,
 )
-from staggerdns.wire.names import read_name
 from staggerdns.wire.question import Question
-from staggerdns.wire.reply import NAMES_IN_DATA, Record, Reply, owner_name
+from staggerdns.wire.reply import Record, Reply
+from staggerdns.wire.rewrite import Rewriter
 
 _u16 = struct.Struct("!H").pack
 _u32 = struct.Struct("!I")
@@ -118,7 +116,15 @@ class Whole(Answer):
 
     __slots__ = ("counts", "body", "spots", "places")
 
-    def __init__(self, reply: Reply, question: Question, ttl: int, negative: bool) -> None:
+    def __init__(
+        self,
+        reply: Reply,
+        question: Question,
+        ttl: int,
+        negative: bool,
+        choice: Sequence[Record] = (),
+    ) -> None:
+        """Take what is left in ``reply``; ``choice`` are the addresses that may change places."""
         self.rcode = reply.rcode
         self.ad = bool(reply.flags & AD)
         self.negative = negative
@@ -126,21 +132,23 @@ class Whole(Answer):
         self.counts = (
             _u16(len(reply.answers)) + _u16(len(reply.authority)) + _u16(len(reply.additional))
         )
-        start = HEADER_SIZE + len(question.section)
         records = reply.records()
-        opt = reply.opt
-        opt_is_last = opt is None or not records or records[-1].end <= opt.owner
-        if opt_is_last and not reply.needs_expansion:
+        if reply.as_is and _are_all(records, HEADER_SIZE + len(question.section)):
+            start = HEADER_SIZE + len(question.section)
             self.body = reply.message[start : records[-1].end if records else start]
-            spots: Sequence[int] = [record.header + 4 - start for record in records]
-            found = [] if negative else _addresses(reply, question)
-            self.places = tuple(record.data - start for record in found)
-            self.addresses = tuple(reply.message[record.data : record.end] for record in found)
+            spots = [(record.header - start, record.data - start) for record in records]
         else:
-            # Records behind the OPT move up, and pointers in them would go astray.
-            self.body, spots = _expand(reply, records)
-            self.places = self.addresses = ()
-        self.spots = array("H", spots)
+            rewriter = Rewriter(reply, question)
+            spots = [rewriter.write(record) for record in records]
+            self.body = bytes(rewriter.body)
+        self.spots = array("H", [header + 4 for header, _ in spots])
+        self.addresses = tuple(reply.message[record.data : record.end] for record in choice)
+        if len(set(self.addresses)) != len(self.addresses):
+            self.addresses = ()  # no set of records
+        chosen = frozenset(choice if self.addresses else ())
+        self.places = tuple(
+            data for record, (_, data) in zip(records, spots, strict=True) if record in chosen
+        )
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Whole:
         """Return the same answer with other addresses at the places of its own."""
@@ -227,44 +235,13 @@ class Nothing(Answer):
         return b"\0\0\0\1\0\0", zone + header + zone + SOA_BEHIND_MNAME
 
 
-def _addresses(reply: Reply, question: Question) -> list[Record]:
-    """Return the records of the one set of addresses that answers an address question.
+def _are_all(records: Sequence[Record], position: int) -> bool:
+    """Say whether the records stand one behind the other from ``position`` on.
 
-    Nothing when they are no set: duplicates, or more than one owner.
+    Where one is missing in between, those behind it move up, and pointers to them would go astray.
     """
-    if question.qtype not in (Type.A, Type.AAAA):
-        return []
-    found = [record for record in reply.answers if record.type == question.qtype]
-    known: dict[bytes, bytes] = {}
-    owners = {owner_name(reply.message, record, known) for record in found}
-    different = {reply.message[record.data : record.end] for record in found}
-    return found if len(owners) == 1 and len(different) == len(found) else []
-
-
-def _expand(reply: Reply, records: list[Record]) -> tuple[bytes, list[int]]:
-    """Return the records with all names written out, and the offsets of their TTLs."""
-    message = reply.message
-    body = bytearray()
-    spots: list[int] = []
     for record in records:
-        body += read_name(message, record.owner)[0]
-        spots.append(len(body) + 4)
-        data = expand_data(message, record)
-        body += message[record.header : record.header + 8] + _u16(len(data)) + data
-        if len(body) > MAX_MESSAGE:
-            raise WireError("too large with its names written out")
-    return bytes(body), spots
-
-
-def expand_data(message: bytes, record: Record) -> bytes:
-    """Return a record's data with its compressed names written out (RFC 3597 section 4)."""
-    shape = NAMES_IN_DATA.get(record.type)
-    if shape is None:
-        return message[record.data : record.end]
-    before, names, _ = shape
-    position = record.data + before
-    data = message[record.data : position]
-    for _ in range(names):
-        name, position = read_name(message, position)
-        data += name
-    return data + message[position : record.end]
+        if record.owner != position:
+            return False
+        position = record.end
+    return True

@@ -41,12 +41,17 @@ class Type(IntEnum):
     HINFO = 13
     MX = 15
     TXT = 16
+    SIG = 24
     AAAA = 28
     SRV = 33
+    NAPTR = 35
     DNAME = 39
     OPT = 41
     DS = 43
+    RRSIG = 46
+    NSEC = 47
     DNSKEY = 48
+    NSEC3 = 50
     SVCB = 64
     HTTPS = 65
     TKEY = 249

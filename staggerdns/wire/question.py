@@ -27,7 +27,8 @@ class Question:
     upstreams may join in one pool: addresses asked for without DO. ``pointer_type_class`` is how
     a record that answers the question directly usually begins. ``judged`` remembers the last
     reply to it and the verdict on that. ``screened``: private addresses do not answer it;
-    ``stripped``: how many records have been taken out of replies because of that.
+    ``stripped``: how many records have been taken out of replies because of that; ``strays``: how
+    many because they did not belong there, by kind.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class Question:
         "_letters",
         "screened",
         "stripped",
+        "strays",
     )
 
     def __init__(self, key: bytes) -> None:
@@ -55,6 +57,7 @@ class Question:
         self.cd = bool(key[-1] & _CHECKING_DISABLED)
         self.screened = False
         self.stripped = 0
+        self.strays: dict[str, int] = {}
         self.judged: tuple[bytes, Any] | None = None
         self._letters: tuple[int, int] | None = None  # the section as a number; its case bits
         self.pointer_type_class = b"\xc0\x0c" + key[-5:-1]

@@ -6,12 +6,10 @@ import struct
 
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import AD, HEADER_SIZE, MAX_TTL, RCODE, TC, Type, WireError
-from staggerdns.wire.names import read_name, skip_name
+from staggerdns.wire.names import skip_name
 from staggerdns.wire.question import Question
-from staggerdns.wire.reply import Record, Reply, owner_name
-
-MAX_CHAIN = 16
-"""CNAME links followed in one answer; a longer chain is refused."""
+from staggerdns.wire.reply import Reply
+from staggerdns.wire.scrub import Path
 
 _u32 = struct.Struct("!I")
 _counts = struct.Struct("!5H").unpack_from
@@ -73,40 +71,18 @@ def _outline_is_sound(message: bytes, position: int, nscount: int, arcount: int)
     return position == len(message)
 
 
-def read_pool(reply: Reply, question: Question) -> Pool | None:
+def read_pool(reply: Reply, path: Path) -> Pool | None:
     """Return chain and addresses of a positive reply, `None` when it holds no address.
 
-    Records that are not on the way from the question's name to the addresses are left out.
-    Raises `WireError` for a chain that loops or is longer than `MAX_CHAIN`, and for more than
-    `MAX_OWNERS` owner names.
+    ``path``: where the question leads in ``reply``.
     """
     message = reply.message
-    aliases: dict[bytes, tuple[bytes, int]] = {}
-    found: dict[bytes, list[Record]] = {}
-    known: dict[bytes, bytes] = {}
-    for record in reply.answers:
-        if record.type == Type.CNAME:
-            owner = owner_name(message, record, known)
-            if owner not in aliases:
-                aliases[owner] = (read_name(message, record.data)[0], record.ttl)
-        elif record.type == question.qtype:
-            found.setdefault(owner_name(message, record, known), []).append(record)
-    name = question.name
-    ttl = MAX_TTL
-    links: list[bytes] = []
-    while name in aliases and name not in found:
-        target, link_ttl = aliases[name]
-        links.append(target)
-        ttl = min(ttl, link_ttl)
-        name = target.lower()
-        if len(links) > MAX_CHAIN:
-            raise WireError("CNAME chain too long, or a loop")
-    records = found.get(name)
-    if records is None:
+    found = path.found
+    if not found:
         return None
-    addresses = _unique([message[record.data : record.end] for record in records])
-    ttl = min(ttl, *(record.ttl for record in records))
-    return Pool(tuple(links), addresses, ttl, bool(reply.flags & AD))
+    addresses = _unique([message[record.data : record.end] for record in found])
+    ttl = min(path.ttl, *(record.ttl for record in found))
+    return Pool(tuple(path.links), addresses, ttl, bool(reply.flags & AD))
 
 
 def _unique(addresses: list[bytes]) -> tuple[bytes, ...]:

@@ -43,20 +43,16 @@ class Rebinding:
         return True
 
 
-def strip(reply: Reply) -> list[Record]:
-    """Take the records that hold private addresses out of ``reply``, and return them.
+def strip(reply: Reply, section: list[Record]) -> set[Record]:
+    """Take the records that hold private addresses out of a section of ``reply``; return them.
 
-    What is left was not validated as it stands, and may have to be written anew.
+    What is left was not validated as it stands.
     """
-    removed: list[Record] = []
-    for section in (reply.answers, reply.authority, reply.additional):
-        private = [record for record in section if _is_private(reply.message, record)]
-        if private:
-            removed += private
-            section[:] = [record for record in section if record not in private]
+    message = reply.message
+    removed = {record for record in section if _is_private(message, record)}
     if removed:
+        section[:] = [record for record in section if record not in removed]
         reply.flags &= ~AD
-        reply.needs_expansion = True
     return removed
 
 

@@ -2,8 +2,12 @@
 
 Nothing is decoded that a forwarder does not need. Names inside are checked once, here, so that
 bytes which pass may be sent on to clients: every name is legal, every pointer leads to a name
-before it, and the data of the types that carry names or addresses has the shape RFC 1035 gives
-it. Unknown types are opaque (RFC 3597).
+before it, and the data of the types that carry names or addresses has the shape that their RFCs
+give it. Unknown types are opaque (RFC 3597).
+
+The answer section is read strictly. Of the others, which add to it, and of what stands behind them,
+is taken what can be read, as dig, glibc and unbound do; the rest is *stray*: counted by its kind,
+one of `STRAYS`, and left out.
 """
 
 from __future__ import annotations
@@ -12,27 +16,33 @@ import struct
 
 from staggerdns.wire.constants import (
     HEADER_SIZE,
-    MAX_LABEL,
-    MAX_NAME,
     MAX_TTL,
     RCODE,
+    Rcode,
     Type,
     WireError,
 )
-from staggerdns.wire.names import MAX_HOPS, read_name
+from staggerdns.wire.nametable import NameTable
 from staggerdns.wire.question import Question
-
-MAX_OWNERS = 64
-"""Owner names read in one answer section, each way of writing one counted: a chain has 17. To
-read thousands of long names would cost more than a query may.
-"""
 
 _counts = struct.Struct("!HHHHH").unpack_from
 _record = struct.Struct("!HHIH").unpack_from
 _RECORD_SIZE = 10
 
-# The types whose data a receiver must be ready to decompress (RFC 3597 section 4): octets before
-# the names, number of names, octets behind them.
+CUT, OCTETS, SECOND_OPT, SIGNATURE, OTHER_CLASS, MALFORMED, DNSSEC, UNRELATED = STRAYS = (
+    "cut",  # records that were promised, and are not there or not legible
+    "octets",  # behind the last record
+    "opt",  # a second one, or one where none may be (RFC 6891 section 6.1.1)
+    "signature",  # of a whole message: TSIG (RFC 8945), SIG(0) (RFC 2931)
+    "class",  # another one than the question's
+    "malformed",  # data of the wrong shape
+    "dnssec",  # for a question without DO (RFC 4035 section 3.2.1)
+    "unrelated",  # nothing that the question leads to
+)
+
+ANYTHING = -1
+# The types whose data a receiver must be ready to decompress (RFC 3597 section 4), and those where
+# old servers have been seen to compress: octets before the names, number of names, octets behind.
 NAMES_IN_DATA: dict[int, tuple[int, int, int]] = {
     2: (0, 1, 0),  # NS
     3: (0, 1, 0),  # MD
@@ -48,197 +58,251 @@ NAMES_IN_DATA: dict[int, tuple[int, int, int]] = {
     17: (0, 2, 0),  # RP
     18: (2, 1, 0),  # AFSDB
     21: (2, 1, 0),  # RT
+    24: (18, 1, ANYTHING),  # SIG
     26: (2, 2, 0),  # PX
+    30: (0, 1, ANYTHING),  # NXT
     33: (6, 1, 0),  # SRV
+    35: (4, 1, 0),  # NAPTR; three strings stand before the name, too
     36: (2, 1, 0),  # KX
     39: (0, 1, 0),  # DNAME
+    46: (18, 1, ANYTHING),  # RRSIG
+    47: (0, 1, ANYTHING),  # NSEC
+    64: (2, 1, ANYTHING),  # SVCB
+    65: (2, 1, ANYTHING),  # HTTPS
 }
-_NEVER_SENT_COMPRESSED = frozenset((17, 18, 21, 26, 33, 36, 39))  # newer than RFC 1035
+MAY_BE_COMPRESSED = frozenset((2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15))
+"""Those of RFC 1035. Newer types must not be sent compressed (RFC 3597 section 4)."""
+_OPAQUE_AT_WORST = frozenset((24, 30, 46, 47, 64, 65))  # nobody checks them on the way to a client
 _FIXED_SIZE = {1: 4, 28: 16}
+_NAPTR_STRINGS = 3
+
+
+def keeps_letters(rtype: int, *, do: bool) -> bool:
+    """Say whether the letters of names in this type's data are covered by signatures.
+
+    Those of the older types are signed in lower case (RFC 4034 section 6.2), of NSEC (RFC 6840
+    section 5.1) and of types since RFC 3597 as they stand.
+    """
+    return rtype == Type.NSEC or (do and rtype in (Type.SVCB, Type.HTTPS))
 
 
 class Record:
-    """One resource record of an indexed reply; offsets count from the start of the message."""
+    """One resource record of an indexed reply; offsets count from the start of the message.
 
-    __slots__ = ("owner", "type", "rclass", "ttl", "header", "data", "end")
+    ``name`` is the owner's number in the reply's `NameTable`, ``named`` are those of the names in
+    its data.
+    """
+
+    __slots__ = ("owner", "name", "type", "rclass", "ttl", "header", "data", "end", "named")
 
     def __init__(
-        self, owner: int, rtype: int, rclass: int, ttl: int, header: int, data: int, end: int
+        self,
+        owner: int,
+        name: int,
+        rtype: int,
+        rclass: int,
+        ttl: int,
+        header: int,
+        data: int,
+        end: int,
     ) -> None:
         self.owner = owner
+        self.name = name
         self.type = rtype
         self.rclass = rclass
         self.ttl = ttl
         self.header = header  # the type field, so the TTL is at header + 4
         self.data = data
         self.end = end
+        self.named: tuple[int, ...] = ()
 
 
 class Reply:
     """An indexed reply: ``message``, ``flags``, ``rcode`` and the records of each section.
 
-    ``opt`` is the OPT record, which is in no section list; the extended bits of its TTL are in
-    ``rcode`` already (RFC 6891 section 6.1.3). ``needs_expansion``: some data is compressed that a
-    client may not be ready to read so.
+    ``message`` has its question section in lower case. ``names`` are the names in it. ``opt`` is
+    the OPT record, which is in no section list; the extended bits of its TTL are in ``rcode``
+    already (RFC 6891 section 6.1.3). ``as_is``: clients may be given the records as they stand, if
+    it is all of them. ``strays``: what was left out, by kind.
     """
 
     __slots__ = (
         "message",
         "flags",
         "rcode",
+        "names",
         "answers",
         "authority",
         "additional",
         "opt",
-        "needs_expansion",
+        "as_is",
+        "strays",
     )
 
-    def __init__(self, message: bytes, flags: int) -> None:
+    def __init__(self, message: bytes, flags: int, names: NameTable) -> None:
         self.message = message
         self.flags = flags
         self.rcode = flags & RCODE
+        self.names = names
         self.answers: list[Record] = []
         self.authority: list[Record] = []
         self.additional: list[Record] = []
         self.opt: Record | None = None
-        self.needs_expansion = False
+        self.as_is = True
+        self.strays: dict[str, int] = {}
 
     def records(self) -> list[Record]:
         """Return the records of all three sections in the order of the message."""
         return self.answers + self.authority + self.additional
 
+    def strayed(self, kind: str, count: int = 1) -> None:
+        """Count what is left out."""
+        if count:
+            self.strays[kind] = self.strays.get(kind, 0) + count
+
 
 def index_reply(message: bytes, question: Question) -> Reply:
     """Index the reply to ``question``; its header and question section match already.
 
-    Raises `WireError` when the message is cut, has bytes behind its last record, or holds a
-    name, a class or data that no client should be given.
+    Raises `WireError` when the answer section is cut or holds a name or data that no client should
+    be given. That of an error is not looked at so closely: nobody is given it.
     """
     flags, qdcount, ancount, nscount, arcount = _counts(message, 2)
-    reply = Reply(message, flags)
-    position = HEADER_SIZE + (len(question.section) if qdcount else 0)
-    size = len(message)
-    try:
-        labels = _Labels(message, qdcount)
-        for count, section in (
-            (ancount, reply.answers),
-            (nscount, reply.authority),
-            (arcount, reply.additional),
-        ):
-            for _ in range(count):
-                owner = position
-                position = labels.skip_name(position)
-                rtype, rclass, ttl, length = _record(message, position)
-                data = position + _RECORD_SIZE
-                end = data + length
-                if end > size:
-                    raise WireError("record runs over the end of the message")
-                record = Record(owner, rtype, rclass, ttl, position, data, end)
-                position = end
-                if rtype == Type.OPT:
-                    _take_opt(reply, record, section is reply.additional)
-                    continue
-                if rclass != question.qclass:
-                    raise WireError("record of another class than the question's")
-                if ttl > MAX_TTL:
-                    record.ttl = 0
-                fixed = _FIXED_SIZE.get(rtype)
-                if fixed is None:
-                    _check_data(reply, record, labels)
-                elif length != fixed:
-                    raise WireError("address of the wrong size")
-                section.append(record)
-    except (struct.error, IndexError):
-        raise WireError("message is cut short") from None
-    if position != size:
-        raise WireError("bytes behind the last record")
+    position = HEADER_SIZE
+    sent: bytes | None = None
+    if qdcount:
+        position += len(question.section)
+        sent = message[HEADER_SIZE : position - 4]
+        message = message[:HEADER_SIZE] + question.section + message[position:]
+    reply = Reply(message, flags, NameTable(message, question, sent))
+    strict = flags & RCODE in (Rcode.NOERROR, Rcode.NXDOMAIN)
+    for count, section in (
+        (ancount, reply.answers),
+        (nscount, reply.authority),
+        (arcount, reply.additional),
+    ):
+        try:
+            position = _read_section(reply, section, count, position, question, strict=strict)
+        except (struct.error, IndexError, WireError) as error:
+            if strict:
+                raise WireError(f"answer section: {error}") from None
+            reply.strayed(CUT)
+            break
+        strict = False
+    else:
+        if position != len(message):
+            reply.strayed(OCTETS)
+    if reply.names.strange:
+        reply.as_is = False
     return reply
 
 
-class _Labels:
-    """The places where names, or the rest of one, start in a message, for pointers to lead to.
+def _read_section(
+    reply: Reply,
+    section: list[Record],
+    count: int,
+    position: int,
+    question: Question,
+    *,
+    strict: bool,
+) -> int:
+    """Read ``count`` records into ``section``; return the offset behind them.
 
-    A pointer means a name that came before (RFC 1035 section 4.1.4). One that leads anywhere
-    else, into a header or a TTL, would change its meaning when those are patched.
+    Raises `WireError`, `IndexError` or `struct.error` where the next one cannot be found and, if
+    ``strict``, for one that no client should be given.
     """
-
-    __slots__ = ("_message", "_known")
-
-    def __init__(self, message: bytes, qdcount: int) -> None:
-        self._message = message
-        # By place: octets of the uncompressed name from there on, pointers on the way.
-        self._known: dict[int, tuple[int, int]] = {}
-        if qdcount:
-            self.skip_name(HEADER_SIZE)
-
-    def skip_name(self, position: int) -> int:
-        """Check the name at ``position``; return the offset behind it. Raises `WireError`."""
-        message = self._message
-        starts: list[int] = []
-        while 0 < (length := message[position]) <= MAX_LABEL:
-            starts.append(position)
-            position += length + 1
-        if length == 0:
-            total, hops = 1, 0
-            end = position + 1
-        elif length >= 0xC0:
-            known = self._known.get((length & 0x3F) << 8 | message[position + 1])
-            if known is None or known[1] == MAX_HOPS:
-                raise WireError("compression pointer to no earlier name")
-            total, hops = known[0], known[1] + 1
-            end = position + 2
+    message, names = reply.message, reply.names
+    read, size = names.read, len(message)
+    for _ in range(count):
+        owner = position
+        name, position = read(position)
+        shares = names.shares
+        rtype, rclass, ttl, length = _record(message, position)
+        data = position + _RECORD_SIZE
+        end = data + length
+        if end > size:
+            raise WireError("record runs over the end of the message")
+        record = Record(
+            owner, name, rtype, rclass, ttl if ttl <= MAX_TTL else 0, position, data, end
+        )
+        position = end
+        if rtype == Type.OPT:
+            if section is not reply.additional or reply.opt is not None or message[owner]:
+                reply.strayed(SECOND_OPT)
+                continue
+            reply.opt = record
+            reply.rcode |= ttl >> 24 << 4
+        elif rtype == Type.TSIG or (rtype == Type.SIG and message[data : data + 2] == b"\0\0"):
+            reply.strayed(SIGNATURE)
+        elif rclass != question.qclass:
+            reply.strayed(OTHER_CLASS)
         else:
-            raise WireError("reserved label type")
-        self._known[position] = (total, hops)
-        for start in reversed(starts):
-            total += message[start] + 1
-            self._known[start] = (total, hops)
-        if total > MAX_NAME:
-            raise WireError("name longer than 255 octets")
-        return end
-
-    def length(self, position: int) -> int:
-        """Return the octets of the uncompressed name at ``position``, which was checked."""
-        return self._known[position][0]
-
-
-def _take_opt(reply: Reply, record: Record, additional: bool) -> None:
-    if reply.opt is not None or reply.message[record.owner] or not additional:
-        raise WireError("OPT record where none may be")
-    reply.opt = record
-    reply.rcode |= record.ttl >> 24 << 4
+            try:
+                _check_data(reply, record, do=question.do)
+            except (WireError, IndexError):
+                if strict:
+                    raise
+                reply.strayed(MALFORMED)
+                continue
+            if shares:
+                reply.as_is = False
+            section.append(record)
+    return position
 
 
-def _check_data(reply: Reply, record: Record, labels: _Labels) -> None:
-    message = reply.message
-    shape = NAMES_IN_DATA.get(record.type)
-    if shape is not None:
-        before, names, behind = shape
-        position = record.data + before
-        for _ in range(names):
-            start = position
-            position = labels.skip_name(start)
-            # A pointer takes two octets, what it stands for one (the root) or three and more.
-            if position - start != labels.length(start) and record.type in _NEVER_SENT_COMPRESSED:
-                reply.needs_expansion = True
-        if position + behind != record.end:
-            raise WireError("names do not fill the record's data")
-    elif record.type == Type.TXT:
-        position = record.data
-        while position < record.end:
-            position += message[position] + 1
-        if position != record.end or record.end == record.data:
+def _check_data(reply: Reply, record: Record, *, do: bool) -> None:
+    rtype = record.type
+    fixed = _FIXED_SIZE.get(rtype)
+    if fixed is not None:
+        if record.end - record.data != fixed:
+            raise WireError("address of the wrong size")
+    elif rtype in NAMES_IN_DATA:
+        try:
+            _read_names(reply, record, do=do)
+        except (WireError, IndexError):
+            if rtype not in _OPAQUE_AT_WORST:
+                raise
+    elif rtype == Type.TXT:
+        if record.data == record.end:
+            # To be taken for one empty string (RFC 6763 section 6.1), which few clients do; but a
+            # signature covers what there is.
+            reply.as_is = reply.as_is and do
+        elif _behind_strings(reply.message, record.data, record.end) != record.end:
             raise WireError("strings do not fill the record's data")
 
 
-def owner_name(message: bytes, record: Record, known: dict[bytes, bytes]) -> bytes:
-    """Return a record's owner name in lower case; ``known`` are those of this message by the way
-    they are written. Raises `WireError` beyond `MAX_OWNERS`.
+def _read_names(reply: Reply, record: Record, *, do: bool) -> None:
+    names = reply.names
+    _, count, behind = NAMES_IN_DATA[record.type]
+    position = names_start(reply.message, record)
+    found = []
+    for _ in range(count):
+        start = position
+        node, position = names.read(start, record.end)
+        found.append(node)
+        if names.copied and not keeps_letters(record.type, do=do):
+            reply.as_is = False
+        # A pointer takes two octets, what it stands for one (the root) or three and more.
+        if position - start != names.sizes[node] and record.type not in MAY_BE_COMPRESSED:
+            reply.as_is = False
+    if behind != ANYTHING and position + behind != record.end:
+        raise WireError("names do not fill the record's data")
+    record.named = tuple(found)
+
+
+def names_start(message: bytes, record: Record) -> int:
+    """Return where the names begin in the data of a type of `NAMES_IN_DATA`.
+
+    Raises `IndexError` when the message ends before.
     """
-    written = message[record.owner : record.header]
-    name = known.get(written)
-    if name is None:
-        if len(known) == MAX_OWNERS:
-            raise WireError("more owner names than a chain has")
-        name = known[written] = read_name(message, record.owner)[0].lower()
-    return name
+    position = record.data + NAMES_IN_DATA[record.type][0]
+    if record.type == Type.NAPTR:
+        for _ in range(_NAPTR_STRINGS):
+            position += message[position] + 1
+    return position
+
+
+def _behind_strings(message: bytes, position: int, end: int) -> int:
+    while position < end:
+        position += message[position] + 1
+    return position

@@ -14,7 +14,8 @@ from staggerdns.wire.pool import is_private
 from staggerdns.wire.question import Question
 from staggerdns.wire.reading import quick_pool, read_pool
 from staggerdns.wire.rebinding import strip
-from staggerdns.wire.reply import Reply, index_reply
+from staggerdns.wire.reply import Record, Reply, index_reply
+from staggerdns.wire.scrub import scrub_answers, scrub_rest
 
 _u32 = struct.Struct("!I").unpack_from
 
@@ -53,31 +54,50 @@ def _judge(message: bytes, question: Question) -> tuple[Verdict, Answer | None]:
         pool = quick_pool(message, question)
         if pool is not None and not (question.screened and any(map(is_private, pool.addresses))):
             return Verdict.POSITIVE, pool
-    if message[5]:  # names that point into the question shall not show random case
-        end = HEADER_SIZE + len(question.section)
-        message = message[:HEADER_SIZE] + question.section + message[end:]
     reply = index_reply(message, question)
-    answered = bool(reply.answers)
-    stripped = strip(reply) if question.screened else []
-    question.stripped += len(stripped)
-    if reply.flags & TC:  # cut even over TCP: what is missing cannot be known
+    try:
+        return _weigh(reply, question)
+    finally:
+        for kind, count in reply.strays.items():
+            question.strays[kind] = question.strays.get(kind, 0) + count
+
+
+def _weigh(reply: Reply, question: Question) -> tuple[Verdict, Answer | None]:
+    # What is missing in a reply that is cut even over TCP cannot be known.
+    if reply.flags & TC or reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
         return Verdict.FAILURE, None
-    if reply.rcode == Rcode.NOERROR:
-        if question.mergeable:
-            pool = read_pool(reply, question)
-            if pool is not None:
-                return Verdict.POSITIVE, pool
-        elif any(record.type == question.qtype for record in reply.answers):
-            ttl = min(record.ttl for record in reply.records())
-            return Verdict.POSITIVE, Whole(reply, question, ttl, negative=False)
-        if not answered and _is_referral(reply):
-            return Verdict.FAILURE, None
-    elif reply.rcode != Rcode.NXDOMAIN:
+    positive = reply.rcode == Rcode.NOERROR
+    is_referral = positive and _is_referral(reply)
+    path = scrub_answers(reply, question)
+    answered = bool(reply.answers)
+    stripped = _strip(reply, question, reply.answers)
+    path.found = [record for record in path.found if record not in stripped]
+    if positive and question.mergeable:
+        pool = read_pool(reply, path)
+        if pool is not None:
+            return Verdict.POSITIVE, pool
+    scrub_rest(reply, question, path)
+    stripped |= _strip(reply, question, reply.authority)
+    stripped |= _strip(reply, question, reply.additional)
+    if positive and path.found:
+        ttl = min(record.ttl for record in reply.records())
+        choice = path.found if question.qtype in (Type.A, Type.AAAA) else ()
+        return Verdict.POSITIVE, Whole(reply, question, ttl, negative=False, choice=choice)
+    if is_referral and not answered:
         return Verdict.FAILURE, None
     ttl = _negative_ttl(reply)
     if stripped and answered:  # there is hardly an SOA to say it
         ttl = ttl or min(record.ttl for record in stripped)
     return Verdict.NEGATIVE, Whole(reply, question, ttl, negative=True)
+
+
+def _strip(reply: Reply, question: Question, section: list[Record]) -> set[Record]:
+    """Take private addresses out of a section, if the question's name must not have any."""
+    if not question.screened:
+        return set()
+    stripped = strip(reply, section)
+    question.stripped += len(stripped)
+    return stripped
 
 
 def _is_referral(reply: Reply) -> bool:

@@ -63,7 +63,8 @@ def whole(question: Question, *addresses: int | str, ttl: int = 3600) -> Whole:
     rtype = question.qtype
     records = [record(b"\xc0\x0c", rtype, ttl, data) for data in packed(*addresses)]
     message = reply(question, records)
-    return Whole(index_reply(message, question), question, ttl, negative=False)
+    indexed = index_reply(message, question)
+    return Whole(indexed, question, ttl, negative=False, choice=indexed.answers)
 
 
 def dead_below(limit: int) -> Script:

@@ -20,7 +20,10 @@ import dns.rrset
 from staggerdns.wire.answer import Answer, Pool, Whole
 from staggerdns.wire.query import Query, parse_query
 from staggerdns.wire.question import Question, make_question
+from staggerdns.wire.reading import read_pool
 from staggerdns.wire.render import render
+from staggerdns.wire.reply import index_reply
+from staggerdns.wire.scrub import scrub_answers
 from staggerdns.wire.verdict import Verdict, judge
 from tests.harness.clients import parse, question
 
@@ -130,6 +133,12 @@ def pool_of(wire: bytes, asked: Question) -> Pool:
     assert verdict is Verdict.POSITIVE
     assert isinstance(answer, Pool)
     return answer
+
+
+def read_the_long_way(wire: bytes, asked: Question) -> Pool | None:
+    """Return the pool that the index of a reply shows, usual or not."""
+    reply = index_reply(wire, asked)
+    return read_pool(reply, scrub_answers(reply, asked))
 
 
 def whole_of(wire: bytes, asked: Question) -> Whole:

@@ -23,9 +23,7 @@ from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.pool import cap, merge
 from staggerdns.wire.question import Question
-from staggerdns.wire.reading import read_pool
 from staggerdns.wire.render import render
-from staggerdns.wire.reply import index_reply
 from staggerdns.wire.verdict import Verdict, judge
 from tests.harness.clients import parse
 from tests.server.rooms import FRIEND, STRANGER, Room, pool
@@ -36,6 +34,7 @@ from tests.wire.messages import (
     ask,
     client_query,
     raw_reply,
+    read_the_long_way,
     record,
     scanned,
     upstream_reply,
@@ -398,7 +397,7 @@ def test_the_quick_way_and_the_index_agree(made: tuple[Question, bytes]) -> None
         return
     with contextlib.suppress(WireError):
         verdict, answer = judge(message, asked)
-        indexed = read_pool(index_reply(message, asked), asked)
+        indexed = read_the_long_way(message, asked)
         if verdict is Verdict.POSITIVE:
             assert isinstance(answer, Pool)
             assert indexed is not None

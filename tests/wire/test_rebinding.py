@@ -187,7 +187,7 @@ def test_a_private_answer_with_name_servers() -> None:
 
 def test_an_soa_beside_a_private_address() -> None:
     """An SOA says how long there is no data."""
-    soa = "example. 120 SOA ns.example. host.example. 1 2 3 4 30"
+    soa = "example.com. 120 SOA ns.example. host.example. 1 2 3 4 30"
     _, answer, stripped = judged("A", [f"{NAME} 300 A 10.0.0.1"], authority=[soa])
     assert (answer.ttl, stripped) == (30, 1)
 

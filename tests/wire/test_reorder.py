@@ -186,10 +186,14 @@ def test_what_is_no_set_of_addresses(
 
 
 def test_two_owners() -> None:
-    """Addresses of two names are two sets: neither is touched."""
-    one, two = packed("192.0.2.1", "192.0.2.2")
-    records = [record(one, 1), record(two, 1, owner=wire_name("other.example."))]
-    assert whole_of(raw_reply(A, records), A).addresses == ()
+    """Addresses of another name are no part of the set."""
+    one, two, three = packed("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    stranger = record(two, 1, owner=wire_name("other.example."))
+    records = [record(one, 1), stranger, record(three, 1)]
+    answer = whole_of(raw_reply(A, records), A)
+    assert answer.addresses == (one, three)
+    other = answer.reordered((three, one))
+    assert other.body == record(three, 1) + record(one, 1)
 
 
 def test_one_owner_in_two_spellings() -> None:
@@ -206,13 +210,14 @@ def test_the_other_family() -> None:
 
 
 def test_an_opt_in_the_middle() -> None:
-    """An answer that has to be written anew is not ordered, and rendered as it came."""
+    """An answer that has to be written anew is ordered like any other."""
     one, two = packed("192.0.2.1", "192.0.2.2")
-    glue = record(one, 1, owner=wire_name("ns.example."))
-    answer = whole_of(raw_reply(A, [record(one, 1), record(two, 1)], [], [OPT, glue]), A)
-    assert answer.addresses == ()
-    reply = replied(scanned(do=True), answer)
-    assert texts(reply.answer) == [f"{NAME} 60 A 192.0.2.1", f"{NAME} 60 A 192.0.2.2"]
+    six = record(packed("2001:db8::1")[0], 28)
+    answer = whole_of(raw_reply(A, [record(one, 1), record(two, 1)], [], [OPT, six]), A)
+    assert answer.addresses == (one, two)
+    reply = replied(scanned(do=True), answer.reordered((two, one)))
+    assert texts(reply.answer) == [f"{NAME} 60 A 192.0.2.2", f"{NAME} 60 A 192.0.2.1"]
+    assert texts(reply.additional) == [f"{NAME} 60 AAAA 2001:db8::1"]
 
 
 def test_negatives_and_failures_have_no_addresses() -> None:

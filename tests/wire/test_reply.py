@@ -6,10 +6,10 @@ import struct
 
 import pytest
 
-from staggerdns.wire.answer import expand_data
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.names import MAX_HOPS
 from staggerdns.wire.reply import Record, Reply, index_reply
+from staggerdns.wire.rewrite import expand_data
 from tests.wire.messages import (
     NAME,
     OPT,
@@ -18,8 +18,12 @@ from tests.wire.messages import (
     pool_of,
     raw_reply,
     record,
+    replied,
     rrsets,
+    scanned,
+    texts,
     upstream_reply,
+    whole_of,
     wire_data,
     wire_name,
 )
@@ -62,6 +66,13 @@ def refused(*answer: bytes, **more: object) -> None:
         index_reply(raw_reply(TXT, answer, **more), TXT)  # type: ignore[arg-type]
 
 
+def left_out(**more: object) -> None:
+    """Check that of a reply with this section this record alone is left out."""
+    reply = index_reply(raw_reply(TXT, [record(b"\1x", 16)], **more), TXT)  # type: ignore[arg-type]
+    assert len(reply.records()) == 1
+    assert sum(reply.strays.values()) == 1
+
+
 def data_of(reply: Reply, indexed: Record) -> bytes:
     """Return a record's data as it stands in the message."""
     return reply.message[indexed.data : indexed.end]
@@ -83,11 +94,11 @@ def test_index_of_all_sections() -> None:
         for section in (reply.answers, reply.authority, reply.additional)
     ]
     assert seen == [[(15, 1, 300), (15, 1, 301)], [(2, 1, 3600)], [(1, 1, 60), (28, 1, 61)]]
-    assert [expand_data(wire, item) for item in reply.answers] == [
+    assert [expand_data(reply, item, do=False) for item in reply.answers] == [
         wire_data("MX", "10 mail.example.com."),
         wire_data("MX", "20 mail.example.net."),
     ]
-    assert expand_data(wire, reply.authority[0]) == wire_data("NS", "ns1.example.com.")
+    assert expand_data(reply, reply.authority[0], do=False) == wire_data("NS", "ns1.example.com.")
     assert data_of(reply, reply.additional[0]) == wire_data("A", "192.0.2.1")
     assert data_of(reply, reply.additional[1]) == wire_data("AAAA", "2001:db8::1")
     assert reply.opt is not None
@@ -105,7 +116,7 @@ def test_ttl_range(ttl: int, means: int) -> None:
 
 
 def test_cut_anywhere() -> None:
-    """A reply cut at any place behind the question is refused, and so is one byte more."""
+    """A reply cut in its answer section is refused; of what comes behind, the rest is missed."""
     asked = ask()
     wire = upstream_reply(
         asked,
@@ -113,30 +124,49 @@ def test_cut_anywhere() -> None:
         ["example.net. 60 SOA ns.example.net. h.example.net. 1 2 3 4 5"],
         edns=True,
     )
-    index_reply(wire, asked)
+    whole = index_reply(wire, asked)
+    assert not whole.strays
+    (soa,) = whole.authority
     for size in range(12 + len(asked.section), len(wire)):
-        with pytest.raises(WireError):
-            index_reply(wire[:size], asked)
-    with pytest.raises(WireError):
-        index_reply(wire + b"\0", asked)
+        if size < soa.owner:
+            with pytest.raises(WireError):
+                index_reply(wire[:size], asked)
+        else:
+            reply = index_reply(wire[:size], asked)
+            assert len(reply.answers) == 2
+            assert len(reply.authority) == (size >= soa.end)
+            assert reply.opt is None
+            assert reply.strays == {"cut": 1}
 
 
 @pytest.mark.parametrize("offset", [6, 8, 10])
 @pytest.mark.parametrize("count", [2, 65535])
 def test_counts_that_promise_too_much(offset: int, count: int) -> None:
-    """A count beyond what is there is refused."""
+    """A count beyond what is there is refused for answers, and noted for the rest."""
     wire = bytearray(raw_reply(TXT, [record(b"\1x", 16)]))
     struct.pack_into("!H", wire, offset, count)
-    with pytest.raises(WireError):
-        index_reply(bytes(wire), TXT)
+    if offset == 6:
+        with pytest.raises(WireError):
+            index_reply(bytes(wire), TXT)
+    else:
+        reply = index_reply(bytes(wire), TXT)
+        assert (len(reply.answers), reply.strays) == (1, {"cut": 1})
 
 
-def test_a_count_that_promises_too_little() -> None:
-    """A record that no count promises is bytes behind the last record."""
-    wire = bytearray(raw_reply(TXT, [record(b"\1x", 16)] * 2))
-    struct.pack_into("!H", wire, 6, 1)
-    with pytest.raises(WireError):
-        index_reply(bytes(wire), TXT)
+@pytest.mark.parametrize("tail", [record(b"\1x", 16), b"\0", bytes(24), OPT])
+def test_a_count_that_promises_too_little(tail: bytes) -> None:
+    """What no count promises is octets behind the last record."""
+    reply = index_reply(raw_reply(TXT, [record(b"\1x", 16)]) + tail, TXT)
+    assert (len(reply.answers), reply.opt, reply.strays) == (1, None, {"octets": 1})
+
+
+@pytest.mark.parametrize("flags", [0x8181, 0x8182, 0x8184, 0x8185])
+def test_errors_are_read_leniently(flags: int) -> None:
+    """An error is told by its code: nobody is given its records, so nothing in it is refused."""
+    wire = bytearray(raw_reply(TXT, [record(b"", 1)], additional=[OPT], flags=flags))
+    assert index_reply(bytes(wire), TXT).rcode == flags & 0xF
+    struct.pack_into("!H", wire, 6, 3)
+    assert index_reply(bytes(wire), TXT).rcode == flags & 0xF
 
 
 def test_data_over_the_end() -> None:
@@ -166,35 +196,43 @@ def test_opt_need_not_be_last(position: int) -> None:
 
 
 def test_opt_where_none_may_be() -> None:
-    """Two OPT records, one outside the additional section, one with a name: refused."""
-    refused(OPT)
-    refused(authority=[OPT])
-    refused(additional=[OPT, OPT])
-    refused(additional=[record(b"", 41, owner=b"\1a\0")])
-    refused(additional=[record(b"", 41, owner=POINTER)])
+    """A second OPT record, one outside the additional section, one with a name: left out."""
+    text = record(b"\1x", 16)
+    bad = record(b"", 41, owner=b"\0", rdclass=512, ttl=1 << 24)
+    for reply, good in (
+        (raw_reply(TXT, [bad, text]), 0),
+        (raw_reply(TXT, [text], authority=[bad]), 0),
+        (raw_reply(TXT, [text], additional=[OPT, bad]), 1),
+        (raw_reply(TXT, [text], additional=[record(b"", 41, owner=b"\1a\0")]), 0),
+        (raw_reply(TXT, [text], additional=[record(b"", 41, owner=POINTER), OPT]), 1),
+    ):
+        found = index_reply(reply, TXT)
+        assert (len(found.records()), found.rcode) == (1, 0)
+        assert (found.opt is not None) == good
+        assert found.strays == {"opt": 1}
 
 
 @pytest.mark.parametrize(("rdtype", "size"), [(1, 4), (28, 16)])
 def test_address_sizes(rdtype: int, size: int) -> None:
-    """An A record has 4 octets, an AAAA record 16, in every section."""
+    """An A record has 4 octets, an AAAA record 16; another is refused, or left out."""
     index_reply(raw_reply(TXT, [record(bytes(size), rdtype)]), TXT)
     for wrong in (0, size - 1, size + 1):
         broken = [record(bytes(wrong), rdtype)]
         refused(*broken)
-        refused(authority=broken)
-        refused(additional=broken)
+        left_out(authority=broken)
+        left_out(additional=broken)
 
 
-@pytest.mark.parametrize("data", [b"\0", b"\1x", b"\1x\0", b"\xff" + b"x" * 255])
+@pytest.mark.parametrize("data", [b"", b"\0", b"\1x", b"\1x\0", b"\xff" + b"x" * 255])
 def test_txt(data: bytes) -> None:
-    """The strings of a TXT record fill its data: there is at least one."""
+    """The strings of a TXT record fill its data."""
     reply = index_reply(raw_reply(TXT, [record(data, 16)]), TXT)
     assert data_of(reply, reply.answers[0]) == data
 
 
-@pytest.mark.parametrize("data", [b"", b"\1", b"\2x", b"\1x\1", b"\xff" + b"x" * 254])
+@pytest.mark.parametrize("data", [b"\1", b"\2x", b"\1x\1", b"\xff" + b"x" * 254])
 def test_broken_txt(data: bytes) -> None:
-    """No string at all or one that leads over the data's end is refused."""
+    """A string that leads over the data's end is refused."""
     refused(record(data, 16))
     refused(record(data, 16), record(b"\1x" * 200, 16))
 
@@ -227,7 +265,7 @@ def test_compressed_names_in_data(rdtype: str, text: str) -> None:
     asked = ask(owner, rdtype)
     wire = upstream_reply(asked, [f"{owner} 60 {rdtype} {text}"])
     reply = index_reply(wire, asked)
-    assert expand_data(wire, reply.answers[0]) == wire_data(rdtype, text)
+    assert expand_data(reply, reply.answers[0], do=False) == wire_data(rdtype, text)
 
 
 @pytest.mark.parametrize(("before", "number"), [(b"", 5), (b"\0\x0a", 15), (bytes(6), 33)])
@@ -253,13 +291,46 @@ def test_pointers_into_the_header(target: int, number: int) -> None:
         refused(record(b"x", number, owner=pointer))
 
 
-@pytest.mark.parametrize("octet", range(4))
-def test_pointers_into_a_ttl(octet: int) -> None:
-    """No name may lead into a TTL, which will be another one in our reply."""
-    first = 12 + len(TXT.section)
-    pointer = struct.pack("!H", 0xC000 | first + 6 + octet)
-    refused(record(b"\1x", 16, ttl=0), record(pointer, 5))
-    refused(record(b"\1x", 16, ttl=0), record(b"\1x", 16, owner=pointer))
+def test_pointers_to_other_places() -> None:
+    """A pointer may lead to any earlier octets that are a name, as others have it. No client gets
+    it so: TTLs change, and records move.
+    """
+    asked = ask(rdtype="MX")
+    first = 12 + len(asked.section)
+    opaque = record(b"xx" + wire_name("mail.example."), 65280)
+    for place, target in ((first + 14, "mail.example."), (first + 6, "."), (first + 7, ".")):
+        pointer = struct.pack("!H", 0xC000 | place)
+        wire = raw_reply(asked, [opaque, record(b"\0\1" + pointer, 15)])
+        answer = replied(scanned(rdtype="MX"), whole_of(wire, asked), ttl=0x01010101)
+        assert texts(answer.answer) == [f"{NAME} 16843009 MX 1 {target}"]
+
+
+@pytest.mark.parametrize("place", [11, 0, 200, -1])
+def test_pointers_to_no_name(place: int) -> None:
+    """Nothing is a name that is none, ends in the header, behind, or in the middle of itself."""
+    start = 12 + len(TXT.section)
+    opaque = record(b"\x3fxx\x40\xc0\xff", 65280)
+    if place < 0:
+        place = start + len(opaque) - 6
+    refused(opaque, record(struct.pack("!H", 0xC000 | place), 5))
+
+
+@pytest.mark.parametrize(("hops", "legal"), [(MAX_HOPS, True), (MAX_HOPS + 1, False)])
+def test_pointers_through_opaque_data(hops: int, legal: bool) -> None:
+    """What is only pointed to is followed as far as any name, and not once per record."""
+    data = b"\0" + b"".join(
+        struct.pack("!H", 0xC000 | 12 + len(TXT.section) + 12 + max(0, 2 * n - 1))
+        for n in range(hops)
+    )
+    opaque = record(data[:-2], 65280)
+    owner = data[-2:]
+    if legal:
+        assert (
+            len(index_reply(raw_reply(TXT, [opaque, record(b"\1x", 16, owner=owner)]), TXT).answers)
+            == 2
+        )
+    else:
+        refused(opaque, record(b"\1x", 16, owner=owner))
 
 
 @pytest.mark.parametrize("number", [10, 29, 46, 47, 64, 65, 99, 257, 65280, 65535])
@@ -269,7 +340,7 @@ def test_other_types_are_opaque(number: int) -> None:
     for data in (b"", b"\xc0", b"\xc0\xff\x40\x80" * 10, bytes(1000)):
         reply = index_reply(raw_reply(asked, [record(data, number)]), asked)
         assert data_of(reply, reply.answers[0]) == data
-        assert expand_data(reply.message, reply.answers[0]) == data
+        assert expand_data(reply, reply.answers[0], do=True) == data
 
 
 @pytest.mark.parametrize(("extra", "legal"), [(0, True), (1, False)])
@@ -320,9 +391,9 @@ def test_an_error_without_a_question() -> None:
 
 
 def test_owners() -> None:
-    """An owner is any legal name; an illegal one is refused in any section."""
+    """An owner is any legal name; an illegal one is refused, or ends what is read."""
     index_reply(raw_reply(TXT, [record(b"\1x", 16, owner=wire_name("other.example."))]), TXT)
     for owner in (b"\xc0\xff", b"\x40\0", b"\x3f" + b"x" * 10):
         refused(record(b"\1x", 16, owner=owner))
-        refused(authority=[record(b"\1x", 16, owner=owner)])
-        refused(additional=[record(b"\1x", 16, owner=owner)])
+        left_out(authority=[record(b"\1x", 16, owner=owner)])
+        left_out(additional=[record(b"\1x", 16, owner=owner)])

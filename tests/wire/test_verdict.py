@@ -198,11 +198,14 @@ def test_records_of_another_class_are_no_answer() -> None:
 
 def test_expanding_a_reply_beyond_the_limit() -> None:
     """A reply that no message could hold once its names are written out is refused."""
-    asked = ask(".".join(["a" * 63] * 3 + ["b" * 61]) + ".", "TXT")
-    opt = record(b"", 41, owner=b"\0", rdclass=1232)
-    more = [record(b"", 65280, owner=POINTER)] * 4000
-    with pytest.raises(WireError):
-        judged(raw_reply(asked, [record(b"\1x", 16)], additional=[opt, *more]), asked)
+    asked = ask(".".join(["a" * 63] * 3 + ["b" * 61]) + ".", "SRV")
+    for count, fits in ((239, True), (240, False)):
+        reply = raw_reply(asked, [record(bytes(6) + POINTER, 33)] * count)
+        if fits:
+            assert len(whole_of(reply, asked).body) == count * (12 + 6 + 255)
+        else:
+            with pytest.raises(WireError, match="too large"):
+                judged(reply, asked)
 
 
 def test_records_for_another_name() -> None:

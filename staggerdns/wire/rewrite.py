@@ -1,0 +1,105 @@
+"""An upstream's records written anew, where clients cannot be given them as they stand.
+
+Owner names get the letters of each client's own question, by pointing to it. They and the data of
+the oldest types are compressed no less than they came; in the data of newer types names are written
+out (RFC 3597 section 4). Work and result are bounded by the largest message there can be.
+"""
+
+from __future__ import annotations
+
+from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, Type, WireError
+from staggerdns.wire.names import read_name, skip_name
+from staggerdns.wire.question import Question
+from staggerdns.wire.reply import (
+    MAY_BE_COMPRESSED,
+    Record,
+    Reply,
+    keeps_letters,
+    names_start,
+)
+
+_POINTER = 0xC0
+_LAST_PLACE = 0x3FFF  # that a pointer leads to
+
+
+class Rewriter:
+    """Writes records of ``reply`` behind ``question``: ``body`` grows with each."""
+
+    __slots__ = ("body", "_reply", "_do", "_size", "_owners", "_written")
+
+    def __init__(self, reply: Reply, question: Question) -> None:
+        self.body = bytearray()
+        self._reply = reply
+        self._do = question.do
+        self._size = len(question.section)
+        self._owners: dict[int, int] = {}  # by number: where a name is, in whatever letters
+        self._written: dict[int, int] = {}  # by place in the reply: where the name is now
+
+    def write(self, record: Record) -> tuple[int, int]:
+        """Write a record; return the offsets of its type field and of its data in ``body``.
+
+        Raises `WireError` when the records are too large for a message.
+        """
+        body, message = self.body, self._reply.message
+        self._write_name(record.owner, is_owner=True)
+        header = len(body)
+        body += message[record.header : record.data]
+        data = len(body)
+        if record.named and record.type in MAY_BE_COMPRESSED:
+            position = names_start(message, record)
+            body += message[record.data : position]
+            for _ in record.named:
+                position = self._write_name(position, is_owner=False)
+            body += message[position : record.end]
+        else:
+            body += expand_data(self._reply, record, do=self._do)
+        body[data - 2 : data] = (len(body) - data).to_bytes(2, "big")
+        if HEADER_SIZE + self._size + len(body) > MAX_MESSAGE:
+            raise WireError("too large with its names written out")
+        return header, data
+
+    def _write_name(self, position: int, *, is_owner: bool) -> int:
+        """Write the name at a place of the reply; return the offset behind it there."""
+        body, message, names = self.body, self._reply.message, self._reply.names
+        end = 0
+        while length := message[position]:
+            if length >= _POINTER:
+                end = end or position + 2
+                position = (length & 0x3F) << 8 | message[position + 1]
+                continue
+            node, _, copied, _ = names.places[position]
+            if node <= names.own if is_owner else copied:
+                place: int | None = HEADER_SIZE + self._size - 4 - names.sizes[node]
+            else:
+                place = self._owners.get(node) if is_owner else self._written.get(position)
+            if place is not None:
+                body += (_POINTER << 8 | place).to_bytes(2, "big")
+                return end or skip_name(message, position)
+            place = HEADER_SIZE + self._size + len(body)
+            if place <= _LAST_PLACE:
+                self._owners.setdefault(node, place)
+                self._written[position] = place
+            following = position + length + 1
+            body += message[position:following]
+            position = following
+        body.append(0)
+        return end or position + 1
+
+
+def expand_data(reply: Reply, record: Record, *, do: bool) -> bytes:
+    """Return a record's data with its names written out, and none of our letters in them.
+
+    ``do``: the client may check signatures.
+    """
+    message = reply.message
+    if not record.named:
+        if record.type == Type.TXT and record.data == record.end and not do:
+            return b"\0"  # RFC 6763 section 6.1
+        return message[record.data : record.end]
+    position = names_start(message, record)
+    data = message[record.data : position]
+    as_it_stands = keeps_letters(record.type, do=do)
+    for _ in record.named:
+        data += read_name(message, position)[0] if as_it_stands else reply.names.spelled(position)
+        position = skip_name(message, position)
+    return data + message[position : record.end]
