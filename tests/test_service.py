@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import pytest_twisted
@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.names import dns
 
 from staggerdns.config import parse_config
 from staggerdns.service import DRAIN_TIME, Chain, StaggerService
@@ -612,7 +613,7 @@ async def test_chain_as_a_library(server: ScriptedUpstream) -> None:
     text = configuration(server.endpoint, [free_endpoint()], None)
     chain = Chain(parse_config(text), reactor)
     answers, _, _ = await chain.resolver.lookupAddress("www.example")
-    assert [header.payload.dottedQuad() for header in answers] == ["203.0.113.1"]
+    assert [cast("dns.Record_A", one.payload).dottedQuad() for one in answers] == ["203.0.113.1"]
     assert await chain.resolver.getHostByName("www.example") == "203.0.113.1"
     assert len(server.queries) == 1
     chain.close()

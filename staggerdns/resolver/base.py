@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import DNSLookupError
@@ -27,9 +28,41 @@ from staggerdns.wire.render import render
 Records = tuple[list[dns.RRHeader], list[dns.RRHeader], list[dns.RRHeader]]
 
 
+class _Lookup(Protocol):
+    """What all of Twisted's ``lookup...`` methods are, which have no annotations there."""
+
+    def __call__(
+        self, name: str | bytes, timeout: Sequence[int] | None = None
+    ) -> Deferred[Records]: ...
+
+
 @implementer(IResolver)
 class WireResolver(common.ResolverBase, ABC):
     """Base of the chain's resolvers; a subclass says where its entries come from."""
+
+    if TYPE_CHECKING:
+        lookupAFSDatabase: _Lookup
+        lookupAddress: _Lookup
+        lookupAddress6: _Lookup
+        lookupAllRecords: _Lookup
+        lookupAuthority: _Lookup
+        lookupCanonicalName: _Lookup
+        lookupHostInfo: _Lookup
+        lookupIPV6Address: _Lookup
+        lookupMailBox: _Lookup
+        lookupMailExchange: _Lookup
+        lookupMailGroup: _Lookup
+        lookupMailRename: _Lookup
+        lookupMailboxInfo: _Lookup
+        lookupNameservers: _Lookup
+        lookupNamingAuthorityPointer: _Lookup
+        lookupNull: _Lookup
+        lookupPointer: _Lookup
+        lookupResponsibility: _Lookup
+        lookupSenderPolicy: _Lookup
+        lookupService: _Lookup
+        lookupText: _Lookup
+        lookupWellKnownServices: _Lookup
 
     @abstractmethod
     def find(self, question: Question) -> Deferred[Entry] | Entry | None:
@@ -63,7 +96,7 @@ class WireResolver(common.ResolverBase, ABC):
 
         def try_ipv6(failure: Failure) -> Deferred[str | None]:
             failure.trap(error.DomainError, DNSLookupError)
-            return self.lookupIPV6Address(name).addCallback(extract)  # type: ignore[no-any-return]
+            return self.lookupIPV6Address(name).addCallback(extract)
 
         found: Deferred[str | None] = self.lookupAddress(name).addCallback(extract)
         return found.addErrback(try_ipv6)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -19,15 +20,21 @@ PLUGIN = "twisted/plugins/staggerdns_plugin.py"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy: leftovers in the checkout do not get in, none are made."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy what is built: leftovers in the checkout do not get in, none are made."""
     source = tmp_path_factory.mktemp("source")
-    output = tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "setup.cfg", "README.rst", "LICENSE"):
+    for name in ("pyproject.toml", "setup.cfg", "README.rst", "CHANGELOG.rst", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for name in ("staggerdns", "twisted"):
+    for name in ("staggerdns", "twisted", "etc", "docs"):
         ignored = shutil.ignore_patterns("__pycache__", "dropin.cache")
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel."""
+    output = tmp_path_factory.mktemp("wheel")
     # Without isolation: no network is needed, setuptools comes with the test extra.
     _run(
         *(sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-index"),
@@ -80,7 +87,38 @@ def test_nothing_else_is_installed(names: set[str]) -> None:
     """Tests, benchmarks and documents stay out of site-packages."""
     tops = {name.split("/")[0] for name in names}
     (metadata,) = (top for top in tops if top.endswith(".dist-info"))
-    assert tops == {"staggerdns", "twisted", metadata}
+    (data,) = (top for top in tops if top.endswith(".data"))
+    assert tops == {"staggerdns", "twisted", metadata, data}
+
+
+def _shared() -> set[str]:
+    """Return where everything in etc/ and docs/ belongs."""
+    etc = {path.relative_to(ROOT / "etc") for path in (ROOT / "etc").rglob("*") if path.is_file()}
+    docs = {path.name for path in (ROOT / "docs").iterdir()} | {"CHANGELOG.rst"}
+    return {f"share/staggerdns/{path}" for path in etc} | {
+        f"share/doc/staggerdns/{name}" for name in docs
+    }
+
+
+@pytest.mark.slow
+def test_the_wheel_has_the_files_for_operators(names: set[str]) -> None:
+    """Everything in etc/ and docs/ is installed below share/, the units included."""
+    data = {name.partition(".data/data/")[2] for name in names if ".data/" in name}
+    assert data == _shared()
+
+
+@pytest.mark.slow
+def test_the_source_distribution_has_the_files_for_operators(source: Path, tmp_path: Path) -> None:
+    """What a wheel is built from carries etc/ and docs/ as they are in a checkout."""
+    build = "import setuptools.build_meta as b, sys; print(b.build_sdist(sys.argv[1]))"
+    _run(sys.executable, "-c", build, str(tmp_path), cwd=source)
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    for directory in ("etc", "docs"):
+        files = {path for path in (ROOT / directory).rglob("*") if path.is_file()}
+        assert {str(path.relative_to(ROOT)) for path in files} <= inside
+    assert "CHANGELOG.rst" in inside
 
 
 def test_the_version_is_the_same_in_the_package() -> None:

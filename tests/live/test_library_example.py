@@ -1,0 +1,63 @@
+"""The example in README for those who use StaggerDNS as a library, as it is printed there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import staggerdns
+from tests.harness import behaviours as b
+from tests.harness.program import environment
+from tests.harness.scripted import ScriptedUpstream
+
+ROOT = Path(staggerdns.__path__[0]).parent
+SERVERS = "servers: [1.1.1.1, 9.9.9.9]"
+
+
+@pytest.fixture
+def example() -> str:
+    """Return the program in README."""
+    section = (ROOT / "README.rst").read_text("utf-8").partition("\nUse as a library\n---")[2]
+    indented = section.partition(".. code-block:: python\n")[2].partition("\n\n\nLicense\n")[0]
+    program = textwrap.dedent(indented)
+    assert SERVERS in program
+    return program
+
+
+def run(path: Path, *command: str) -> str:
+    """Run Python in the directory of ``path``; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, *command, path.name],
+        cwd=path.parent,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+    return done.stdout
+
+
+def test_it_runs(example: str, tmp_path: Path) -> None:
+    """With another upstream it prints the record and the numbers, and ends by itself."""
+    with ScriptedUpstream(b.answers("192.0.2.77")) as upstream:
+        path = tmp_path / "example.py"
+        path.write_text(example.replace(SERVERS, f"servers: ['{upstream.endpoint}']"))
+        printed = run(path)
+    assert "example.com" in printed
+    assert "192.0.2.77" in printed
+    assert "racing" in printed
+
+
+@pytest.mark.slow
+def test_it_is_typed(example: str, tmp_path: Path) -> None:
+    """As strict as mypy can be, without its plugin for zope, it has no complaint."""
+    path = tmp_path / "example.py"
+    path.write_text(example)
+    assert "Success" in run(path, "-m", "mypy", "--strict", "--config-file=")
