@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from staggerdns.awake import AwakeClock
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.budget import Budget
@@ -58,6 +59,8 @@ class Chain:
         journal: Journal | None = None,
     ) -> None:
         clock = clock if clock is not None else reactor
+        # TTLs run on while the program stands still; upstreams are not measured by that.
+        self._awake = awake = AwakeClock(clock)
         metrics = metrics if metrics is not None else Metrics()
         journal = journal if journal is not None else Journal(config.log.level)
         upstream, cache = config.upstream, config.cache
@@ -72,7 +75,7 @@ class Chain:
                 address,
                 reactor=reactor,
                 readers=self._readers,
-                clock=clock,
+                clock=awake,
                 rng=rng,
                 timeout=upstream.timeout,
                 alpha=upstream.adaptive.ewma_alpha,
@@ -98,7 +101,7 @@ class Chain:
 
         # A resolver of names may be an upstream as well: its figures are no upstream's.
         resolvers = [connect(address, Metrics()) for address in upstream.bootstrap]
-        self._bootstrap = Bootstrap(resolvers, clock, metrics, journal)
+        self._bootstrap = Bootstrap(resolvers, awake, metrics, journal)
         self.upstreams = Upstreams(
             [connect(address, metrics, self._bootstrap.resolve) for address in upstream.servers]
         )
@@ -119,8 +122,8 @@ class Chain:
             adaptive=Adaptive(
                 racing, upstream.adaptive.ewma_alpha, window=upstream.parallel.stagger_delay
             ),
-            alarms=Alarms(clock, journal),
-            clock=clock,
+            alarms=Alarms(awake, journal),
+            clock=awake,
             rng=rng,
             metrics=metrics,
             journal=journal,
@@ -156,7 +159,7 @@ class Chain:
         self._ranking: Ranking | None = None
         self.cache: AnswerCache
         if config.ranking.enabled:
-            self._ranking = Ranking(config.ranking, reactor, clock, rng, metrics, journal)
+            self._ranking = Ranking(config.ranking, reactor, clock, awake, rng, metrics, journal)
             order_rules = RankingRules(
                 rtt_cache_ttl=config.ranking.rtt_cache_ttl,
                 probe_private=config.ranking.probe_private,
@@ -175,6 +178,12 @@ class Chain:
     def statistics(self) -> Statistics:
         """Return the adaptive numbers as they stand."""
         return self._strategies.statistics()
+
+    @property
+    def usable(self) -> bool:
+        """Whether some upstream is worth asking."""
+        now = self._awake.seconds()
+        return any(upstream.usable(now) for upstream in self.upstreams)
 
     def open(self) -> None:
         """Open now what needs privileges; what is not opened here is opened when it is needed."""
@@ -199,17 +208,18 @@ class Ranking:
         config: RankingConfig,
         reactor: Any,
         clock: IReactorTime,
+        awake: AwakeClock,
         rng: Callable[[int], bytes],
         metrics: Metrics,
         journal: Journal,
     ) -> None:
         table = RttTable(clock, config.rtt_cache_ttl, config.timeout)
-        self.probes = Probes(config.probes, reactor, clock, rng, config.timeout, journal)
+        self.probes = Probes(config.probes, reactor, awake, rng, config.timeout, journal)
         self._measurer = Measurer(
             self.probes.all,
             table,
-            Budget(config.max_probes_per_second, clock),
-            clock,
+            Budget(config.max_probes_per_second, awake),
+            awake,
             metrics,
             samples=config.samples,
             timeout=config.timeout,

@@ -189,10 +189,7 @@ class StaggerService(Service):
 
     def healthy(self) -> bool:
         """Say whether listeners are up and some upstream is usable."""
-        now = self._clock.seconds()
-        return bool(self.running) and any(
-            upstream.usable(now) for upstream in self._chain.upstreams
-        )
+        return bool(self.running) and self._chain.usable
 
     def _listen(self, endpoint: Listener) -> None:
         if endpoint.scheme:

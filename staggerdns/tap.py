@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from functools import partial
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -41,8 +42,11 @@ def makeService(options: Options) -> IService:
     """Return the service that runs what ``options`` say."""
     from twisted.internet import reactor  # noqa: PLC0415 (nobody else may, and not before now)
 
-    # Nobody can set this clock: timers and TTLs outlive a step of the system's.
-    reactor.seconds = time.monotonic  # type: ignore[method-assign]
+    # Nobody can set this clock: timers and TTLs outlive a step of the system's. It goes on while
+    # the machine sleeps, as TTLs do.
+    reactor.seconds = partial(  # type: ignore[method-assign]
+        time.clock_gettime, time.CLOCK_BOOTTIME
+    )
     # What lives long is made by now, and what is made per query is freed without the cyclic
     # collector: let it look rarely.
     gc.collect()

@@ -22,7 +22,7 @@ ROOMS = (
     ("upstream",),
     ("ranking",),
     ("metrics", "journal"),
-    ("instruments",),
+    ("instruments", "awake"),
     ("wire",),
 )
 """From the top to the bottom; those in one line know nothing of each other."""

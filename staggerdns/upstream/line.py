@@ -75,8 +75,10 @@ class Line(Protocol, ABC):
         self._send(exchange)
 
     def dead(self, now: float) -> bool:
-        """Say whether the line has been silent for longer than a reply may take."""
-        return self._silent_for(self._owner.timeout, now)
+        """Say whether the line has been silent for longer than a reply may take, or since a time
+        in which the network may have forgotten it.
+        """
+        return self._silent_for(self._owner.timeout, now) or self._used < self._clock.woke_late
 
     def drop(self, reason: str) -> None:
         """Close the connection at once; what waits is the owner's concern again."""

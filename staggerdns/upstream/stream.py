@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from staggerdns.awake import AwakeClock
 from staggerdns.upstream.address import UpstreamAddress
 from staggerdns.upstream.dial import Dial
 from staggerdns.upstream.entropy import Entropy
@@ -49,7 +50,7 @@ class StreamTransport:
     def __init__(
         self,
         reactor: Any,
-        clock: IReactorTime,
+        clock: AwakeClock,
         address: UpstreamAddress,
         entropy: Entropy,
         report: StreamReport,

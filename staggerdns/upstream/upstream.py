@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from twisted.internet.interfaces import IReactorTCP
 
+from staggerdns.awake import AwakeClock
 from staggerdns.instruments import Distribution
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
@@ -51,7 +52,7 @@ class Upstream:
         *,
         reactor: IReactorTCP,
         readers: Readers,
-        clock: IReactorTime,
+        clock: AwakeClock,
         rng: Callable[[int], bytes],
         timeout: float,
         alpha: float,
@@ -188,6 +189,9 @@ class Upstream:
         """Note how an exchange ended and return its outcome; called by the exchange."""
         now = self._clock.seconds()
         seconds = now - exchange.started
+        asleep = exchange.started < self._clock.woke  # for a part of that time
+        if asleep:
+            seconds = min(seconds, self.latency.mean(now))
         self._inflight -= 1
         by_tier = self._distributions[verdict]
         distribution = by_tier.get(exchange.tier)
@@ -197,13 +201,14 @@ class Upstream:
             )
         distribution.observe(seconds)
         if verdict <= Verdict.NEGATIVE:
-            self.latency.add(seconds, now)
+            if not asleep:
+                self.latency.add(seconds, now)
             if exchange.started > self.uplink.last_worked:  # noqa: PLR1730 (max() is slower)
                 self.uplink.last_worked = exchange.started
             change = self.health.succeeded(now, exchange.started)
             if change is not None:
                 self._note_change(change, "")
-        elif verdict == Verdict.NETWORK_ERROR and reason not in UNMARKED:
+        elif verdict == Verdict.NETWORK_ERROR and reason not in UNMARKED and not asleep:
             if reason == "timeout":  # a lost packet is no measurement: a hint, and a small one
                 self.latency.add(min(seconds, 2 * self.latency.mean(now)), now)
             over_udp = self._transport is not self._stream  # elsewhere OPT has no part in it
@@ -240,7 +245,7 @@ class Upstream:
         """
         now = self._clock.seconds()
         waited = now - exchange.started
-        if waited > self.latency.mean(now):
+        if waited > self.latency.mean(now) and exchange.started >= self._clock.woke:
             self.latency.add(waited, now)
         self._inflight -= 1
         self.health.abandoned(exchange.started)

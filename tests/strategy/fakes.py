@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from staggerdns.awake import AwakeClock
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache, CacheLimits
@@ -217,6 +218,7 @@ class ScriptedUpstream(Upstream):
         launches: list[Launch],
         metrics: Metrics,
         *,
+        awake: AwakeClock | None = None,
         health: HealthRules = HEALTH,
         budget: BudgetRules = BUDGET,
     ) -> None:
@@ -224,7 +226,7 @@ class ScriptedUpstream(Upstream):
             parse_upstream(f"192.0.2.{index + 1}"),
             reactor=cast("Any", None),
             readers=cast("Any", None),
-            clock=clock,
+            clock=awake or AwakeClock(clock),
             rng=bytes,
             case=False,
             cookies=False,
@@ -329,6 +331,7 @@ class Stage:
     ) -> None:
         self.clock = Clock()
         self.clock.advance(START)
+        self.awake = AwakeClock(self.clock)
         self.metrics = Metrics()
         self.launched: list[Launch] = []
         members = [
@@ -338,6 +341,7 @@ class Stage:
                 self.clock,
                 self.launched,
                 self.metrics,
+                awake=self.awake,
                 health=health,
                 budget=budget,
             )
@@ -352,8 +356,8 @@ class Stage:
             upstreams=Upstreams(members),
             timeout=timeout,
             adaptive=self.adaptive,
-            alarms=Alarms(self.clock, journal),
-            clock=self.clock,
+            alarms=Alarms(self.awake, journal),
+            clock=self.awake,
             rng=rng,
             metrics=self.metrics,
             journal=journal,

@@ -11,6 +11,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Client
 
+from staggerdns.awake import AwakeClock
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import parse_upstream
@@ -58,7 +59,7 @@ class Desk:
             parse_upstream(scheme + str(endpoint)),
             reactor=reactor,
             readers=self._readers,
-            clock=clock,
+            clock=AwakeClock(clock),
             rng=rng,
             timeout=timeout,
             alpha=ALPHA,

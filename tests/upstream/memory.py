@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet.defer import CancelledError
 from twisted.internet.testing import MemoryReactorClock
 
+from staggerdns.awake import AwakeClock
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import parse_upstream
@@ -21,18 +22,29 @@ if TYPE_CHECKING:
 WWW = make_question(name("www.example"), A)
 
 
+class SteadyReactor(MemoryReactorClock):
+    """A reactor in memory that makes each call in time, however far it is advanced at once."""
+
+    def advance(self, amount: float) -> None:
+        """Let so many seconds pass."""
+        end = self.rightNow + amount
+        while self.calls and self.calls[0].getTime() <= end:
+            super().advance(max(0.0, self.calls[0].getTime() - self.rightNow))
+        super().advance(max(0.0, end - self.rightNow))
+
+
 class StreamUpstream:
     """The upstream at ``where``, how its exchanges ended, and what it wanted to connect to."""
 
     def __init__(self, where: str, timeout: float = 3.0) -> None:
-        self.reactor = cast("Any", MemoryReactorClock())
+        self.reactor = cast("Any", SteadyReactor())
         self.reactor.advance(1000)
         self.metrics = Metrics()
         self.upstream = Upstream(
             parse_upstream(where),
             reactor=self.reactor,
             readers=cast("Any", None),
-            clock=self.reactor,
+            clock=AwakeClock(self.reactor),
             rng=os.urandom,
             timeout=timeout,
             alpha=ALPHA,

@@ -19,6 +19,7 @@ from twisted.internet.defer import gatherResults, succeed
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
+from staggerdns.awake import LATE, LONG, AwakeClock
 from staggerdns.journal import Journal
 from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.dial import ATTEMPT_DELAY
@@ -753,6 +754,25 @@ def test_late_answers_are_answers(line: Line) -> None:
     assert line.upstream._stream._failures == 0
 
 
+@pytest.mark.parametrize(("still", "connections"), [(LONG - 1, 1), (LONG + 1, 2)])
+def test_asked_after_a_standstill(line: Line, still: float, connections: int) -> None:
+    """Behind a long one a connection is no longer trusted: what waits goes again over a new one."""
+    line.ask()
+    connection = line.connect()
+    connection.answer(*connection.queries())
+    line.reactor.advance(IDLE_TIMEOUT - 0.1)
+    line.ask()
+    connection.answer(*connection.queries())
+    line.ask()
+    line.reactor.rightNow += 0.1 + LATE + still
+    line.reactor.advance(0)
+    line.ask()
+    assert line.attempts == connections
+    if connections == 2:
+        assert len(line.connect().queries()) == 2
+    line.upstream.close()
+
+
 def test_asked_after_the_end(line: Line) -> None:
     """A closed upstream opens nothing any more, and its query ends at once, without a mark."""
     line.upstream.close()
@@ -773,7 +793,7 @@ class NamedLine(Line):
             parse_upstream("tcp://dns.example"),
             reactor=self.reactor,
             readers=cast("Any", None),
-            clock=self.reactor,
+            clock=AwakeClock(self.reactor),
             rng=os.urandom,
             timeout=3.0,
             alpha=ALPHA,
