@@ -355,7 +355,7 @@ def test_records_of_every_section() -> None:
             lambda asked: reply(
                 asked,
                 [record(b"\xc0\x0c", MX, 60, b"\0\1" + name("mx.example"))],
-                [record(name("example"), 2, 60, name("ns.example"))],
+                [record(name("com"), 2, 60, name("ns.example"))],
             ),
         )
     )

@@ -130,11 +130,18 @@ def says_own(index: int, after: float, ttl: int = 300) -> Act:
 def negative(
     after: float, rcode: int = NXDOMAIN, ttl: int = 120, minimum: int = 60, *, soa: bool = True
 ) -> Act:
-    """Answer NXDOMAIN (or NOERROR, so NODATA) with an SOA of our own."""
+    """Answer NXDOMAIN (or NOERROR, so NODATA) with an SOA of our own, at the name's last label."""
     numbers = struct.pack("!5I", 1, 3600, 600, 86400, minimum)
     data = name("ns.example") + name("admin.example") + numbers
-    section = [record(name("example"), SOA, ttl, data)] if soa else []
-    return Act(after, lambda question: reply(question, [], section, rcode=rcode))
+
+    def answer(question: Question) -> bytes:
+        owner = question.name
+        while owner[0] and owner[1 + owner[0]]:
+            owner = owner[1 + owner[0] :]
+        section = [record(owner, SOA, ttl, data)] if soa else []
+        return reply(question, [], section, rcode=rcode)
+
+    return Act(after, answer)
 
 
 def fails(after: float, rcode: int = SERVFAIL) -> Act:
