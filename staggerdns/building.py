@@ -165,7 +165,7 @@ class Chain:
                 probe_private=config.ranking.probe_private,
             )
             self.cache = RankedCache(
-                limits, clock, metrics, self._ranking.sorts, order_rules, journal, rebinding
+                limits, clock, metrics, self._ranking.sorts, order_rules, journal
             )
         else:
             self.cache = AnswerCache(limits, clock, metrics)

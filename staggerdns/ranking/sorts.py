@@ -24,7 +24,6 @@ TRIGGERS = (
     "more_addresses",
     "rtt_stale",
     "sorted_missing",
-    "cname_chain",
     "queue_full",
 )
 """What makes a sort start, as the metrics call it (SPEC section 3)."""

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from staggerdns.resolver.entry import Entry
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import MAX_MESSAGE, Rcode, WireError
 from staggerdns.wire.names import from_labels
 from staggerdns.wire.query import parse_query
@@ -67,6 +68,10 @@ class WireResolver(common.ResolverBase, ABC):
     @abstractmethod
     def find(self, question: Question) -> Deferred[Entry] | Entry | None:
         """Return the entry for ``question``, now or later, or `None` when there is none."""
+
+    @abstractmethod
+    def living(self, entry: Entry) -> Answer:
+        """Return what of an entry a client may be given now."""
 
     @abstractmethod
     def reply_ttl(self, entry: Entry) -> int:
@@ -120,6 +125,6 @@ class WireResolver(common.ResolverBase, ABC):
             raise self.exceptionForCode(entry.answer.rcode)(question.name)
         query = parse_query(b"\0\0" + question.upstream_query())
         message = dns.Message()
-        message.fromStr(render(query, entry.answer, self.reply_ttl(entry), MAX_MESSAGE))
+        message.fromStr(render(query, self.living(entry), self.reply_ttl(entry), MAX_MESSAGE))
         additional = [record for record in message.additional if record.type != dns.OPT]
         return message.answers, message.authority, additional

@@ -1,16 +1,21 @@
 """The raw cache: answers as collected, at the head of the resolver chain.
 
 Entries are kept in the order of their last use and the least recently used one makes room for
-a new one; there is no timer. An entry past its TTL stays for ``max_stale`` seconds: it is
-answered with a short TTL while one refresh runs behind (RFC 8767). `AnswerCache.commit` is the
-only way in, one synchronous step: an older generation changes nothing, so the order in which
-collections end does not matter (SPEC section 2).
+a new one; there is no timer. `AnswerCache.commit` is the only way in, one synchronous step: an
+older generation changes nothing, so the order in which collections end does not matter (SPEC
+section 2).
+
+An entry has two times. It is due for a refresh when much of it has died: it is answered as fresh,
+with what lives of it, while one refresh runs behind. It has expired when all of it has died, and
+stays for ``max_stale`` seconds: it is answered with a short TTL while one refresh runs behind
+(RFC 8767).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
@@ -19,7 +24,9 @@ from twisted.names.error import AuthoritativeDomainError
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.base import WireResolver
 from staggerdns.resolver.entry import Entry
-from staggerdns.wire.answer import Answer, Failed
+from staggerdns.wire.answer import Answer, Failed, Pool
+from staggerdns.wire.constants import MAX_TTL
+from staggerdns.wire.pool import bounded
 from staggerdns.wire.question import Question
 
 FAILURE_TTL = 1
@@ -71,12 +78,12 @@ class AnswerCache(WireResolver):
         return AuthoritativeDomainError
 
     def lookup(self, key: bytes) -> Entry | None:
-        """Return the entry under ``key``, fresh or stale; a stale one gets its refresh started."""
+        """Return the entry under ``key``, fresh or stale; one that is due gets its refresh."""
         entry = self._entries.get(key)
         if entry is None:
             return None
         now = self._clock.seconds()
-        if now >= entry.expires:
+        if now >= entry.due:
             if not self._servable(entry, now):
                 del self._entries[key]
                 entry.alive = False
@@ -88,24 +95,58 @@ class AnswerCache(WireResolver):
         self._entries.move_to_end(key)
         return entry
 
-    def commit(self, key: bytes, generation: int, answer: Answer) -> Entry:
-        """Store ``answer`` unless a later collection has stored one; return what now holds.
+    def admit(self, answer: Answer) -> Answer:
+        """Return ``answer`` with the TTL for which the limits let it be kept."""
+        limits = self._limits
+        most = limits.max_ttl or MAX_TTL
+        if isinstance(answer, Pool):
+            return bounded(answer, limits.min_ttl, most)
+        if isinstance(answer, Failed):
+            least = most = FAILURE_TTL
+        elif answer.negative:
+            least = 0
+            most = min(limits.max_negative_ttl or most, most)
+        else:
+            least = limits.min_ttl
+        ttl = min(max(answer.ttl, least), most)
+        if ttl != answer.ttl:
+            answer = copy(answer)
+            answer.ttl = ttl
+        return answer
 
-        An answer without a lifetime is returned as an entry but not kept. A failure never
-        takes the place of an answer that can still be given.
+    def stands(self, key: bytes, generation: int) -> bool:
+        """Say whether an unexpired answer of an earlier collection is given now.
+
+        It has no need to make room before the later collection has ended.
+        """
+        entry = self._entries.get(key)
+        return (
+            entry is not None
+            and entry.generation < generation
+            and self._clock.seconds() < entry.expires
+            and not isinstance(entry.answer, Failed)
+        )
+
+    def commit(
+        self, key: bytes, generation: int, answer: Answer, since: float | None = None
+    ) -> Entry:
+        """Store an admitted answer unless a later collection has stored one; return what now holds.
+
+        ``since``: when the first of it came, if that is not now. An answer without a TTL is
+        returned as an entry but not kept. A failure never takes the place of an answer that can
+        still be given.
         """
         now = self._clock.seconds()
         existing = self._entries.get(key)
         if existing is not None:
-            if existing.generation > generation and not existing.derived:
+            if existing.generation > generation:
                 return existing
             if isinstance(answer, Failed) and self._servable(existing, now):
                 existing.retry_at = now + self._limits.fast_response_ttl
                 return existing
             existing.alive = False
-        lifetime = self._lifetime(answer)
-        entry = Entry(answer, generation, now, lifetime)
-        if lifetime > 0:
+        entry = Entry(answer, generation, now if since is None else since, answer.ttl)
+        if answer.ttl:
             self._entries[key] = entry
             self._entries.move_to_end(key)
             if len(self._entries) > self._limits.max_entries:
@@ -115,46 +156,85 @@ class AnswerCache(WireResolver):
             del self._entries[key]
         return entry
 
-    def complete(self, key: bytes, generation: int, answer: Answer | None) -> None:
-        """Note that the collection of that generation has ended with ``answer``."""
+    def prolong(self, key: bytes, generation: int, answer: Answer) -> None:
+        """Take in what that collection learned of the lives of the addresses that it committed."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.generation == generation:
+            entry.prolong(answer)
+
+    def complete(self, key: bytes, generation: int, vouched: int | None = None) -> None:
+        """Note that the collection of that generation has ended.
+
+        ``vouched``: for how many seconds some upstream but the most generous one allowed its
+        answer to be kept, if there was another one.
+        """
         entry = self._entries.get(key)
         if entry is not None and entry.generation == generation:
             entry.complete = True
+            if vouched is not None:
+                entry.vouched = vouched
+            self._set_due(entry)
 
     def is_stale(self, entry: Entry) -> bool:
         """Say whether the entry outlived its TTL."""
         return bool(entry.lifetime) and self._clock.seconds() >= entry.expires
 
+    def living(self, entry: Entry) -> Answer:
+        """Return what of the entry a client may be given now."""
+        answer = entry.answer
+        if not isinstance(answer, Pool) or not entry.lifetime:
+            return answer
+        now = self._clock.seconds()
+        age = int(now - entry.stored)
+        if now < entry.expires:
+            return answer.living(age, self._limits.fast_response_ttl)
+        return answer.living(age - self._limits.max_stale, 1)
+
     def reply_ttl(self, entry: Entry) -> int:
         """Return the TTL in seconds that a client may be given now (SPEC section 3)."""
         now = self._clock.seconds()
+        short = self._limits.fast_response_ttl
         if now >= entry.expires:
-            kept = entry.lifetime and self._servable(entry, now)
-            return self._limits.fast_response_ttl if kept else 0
+            return short if entry.lifetime and self._servable(entry, now) else 0
         age = int(now - entry.stored)
-        ttl = max(1, entry.lifetime - age)
+        answer = self.living(entry)
+        ttl = answer.ttl - age
+        if isinstance(answer, Pool):
+            ttl = answer.least - age
+            if answer.links:  # a dead chain is given like a stale entry: a refresh is behind
+                ttl = min(ttl, answer.chain - age if answer.chain > age else short)
         period = self._limits.user_return_ttl
-        return min(ttl, period - age % period) if period else ttl
+        return max(1, min(ttl, period - age % period) if period else ttl)
 
     def true_until(self, entry: Entry) -> float:
-        """Return the time at which a reply made now stops being true: its TTL is one too long."""
+        """Return the time at which a reply made now stops being true.
+
+        Lives are whole seconds: with each of them the TTL is another one, and so may be what lives.
+        """
         now = self._clock.seconds()
         if now >= entry.expires:
             return now + 1
-        return min(entry.stored + int(now - entry.stored) + 1, entry.expires)
+        end = entry.due if now < entry.due else entry.expires
+        return min(entry.stored + int(now - entry.stored) + 1, end)
+
+    def _set_due(self, entry: Entry) -> None:
+        """Say when an entry whose collection has ended is to be refreshed.
+
+        (SPEC section 2.) When its nearest address, half of it, or its chain has died; or what all
+        upstreams but one allowed is over, so that none can keep the others from being heard; but
+        not before it is worth it: a client that comes for the better order comes as late.
+        """
+        answer = entry.answer
+        if isinstance(answer, Pool):
+            age = min(answer.half_life, entry.vouched)
+            if answer.links:
+                age = min(age, answer.chain)
+            if entry.sorted_at is not None:
+                age = min(age, answer.lives[0])
+            age = max(age, self._limits.fast_response_ttl)
+            entry.due = min(entry.stored + age, entry.expires)
 
     def _servable(self, entry: Entry, now: float) -> bool:
         if isinstance(entry.answer, Failed):
             return now < entry.expires
         return now < entry.expires + self._limits.max_stale
-
-    def _lifetime(self, answer: Answer) -> int:
-        if isinstance(answer, Failed):
-            return FAILURE_TTL
-        limits = self._limits
-        ttl = answer.ttl
-        if answer.negative:
-            ttl = min(ttl, limits.max_negative_ttl) if limits.max_negative_ttl else ttl
-        else:
-            ttl = max(ttl, limits.min_ttl)
-        return min(ttl, limits.max_ttl) if limits.max_ttl else ttl

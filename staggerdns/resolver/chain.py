@@ -8,6 +8,7 @@ from staggerdns.resolver.base import WireResolver
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.question import Question
 
 
@@ -23,6 +24,10 @@ class CachingResolver(WireResolver):
         """Return the entry for ``question``, now or later."""
         entry = self._cache.find(question)
         return entry if entry is not None else self._forwarder.find(question)
+
+    def living(self, entry: Entry) -> Answer:
+        """Return what of an entry a client may be given now: the cache knows."""
+        return self._cache.living(entry)
 
     def reply_ttl(self, entry: Entry) -> int:
         """Return the TTL in seconds that a client may be given now."""

@@ -77,6 +77,8 @@ class Collection:
         self._run: Run | None = None
         self._strategy = ""
         self._answer: Answer | None = None
+        self._since = 0.0  # when the first of the answer came
+        self._longest = self._vouched = 0  # the two longest times that upstreams allowed
         self._entry: Entry | None = None
         self.abandoned = False
         self.started = books.clock.seconds()
@@ -93,6 +95,8 @@ class Collection:
         Cancelling it takes this follower out and disturbs nobody else.
         """
         follower: Deferred[Entry] = Deferred(self.followers_remove)
+        if self._entry is None and self._answer is not None:  # the cache cannot answer any more
+            self._commit()
         if self._entry is not None:
             follower.callback(self._entry)
         else:
@@ -114,7 +118,7 @@ class Collection:
             self._run.cancel()
             self._run = None
         if self._entry is not None:
-            self._books.cache.complete(self.question.key, self._generation, self._answer)
+            self._books.cache.complete(self.question.key, self._generation)
         followers, self.followers = self.followers, []
         return followers
 
@@ -123,7 +127,8 @@ class Collection:
         if self._run is not None:
             self._run.cancel()
         if self._entry is None:
-            self._settle(Failed(Ede.NOT_READY, 0))
+            self._answer = Failed(Ede.NOT_READY, 0)
+            self._commit()
 
     def first(self, outcome: Outcome, tier: str) -> None:
         """Take the answer for the clients."""
@@ -135,38 +140,47 @@ class Collection:
                 upstream=outcome.upstream.name,
                 seconds=outcome.seconds,
             )
-        self._settle_anew(answer, tier)
+        self._settle_anew(self._books.cache.admit(answer), tier)
 
     def more(self, outcome: Outcome, tier: str) -> None:
         """Take a later positive answer into the pool."""
-        answer, held, entry = outcome.answer, self._answer, self._entry
+        answer, held = outcome.answer, self._answer
         if answer is held:  # the same reply again
             return
         assert answer is not None
         assert held is not None
-        assert entry is not None
         books = self._books
         rules = books.rules
-        if isinstance(held, Pool) and isinstance(answer, Pool):
-            age = int(books.clock.seconds() - entry.stored)
+        answer = books.cache.admit(answer)
+        if held.negative:  # it answered the clients, but data is worth more
+            public = answer if rules.merge_private else without_private(answer)
+            if public is not None and (public.ttl or not held.ttl):
+                self._settle_anew(public, tier)
+        elif isinstance(held, Pool) and isinstance(answer, Pool):
+            age = int(books.clock.seconds() - self._since)
             merged = merge(held, answer, rules.max_pool_size, private=rules.merge_private, age=age)
+            self._vouch(answer.ttl + age)
             gain = len(merged.addresses) - len(held.addresses)
+            self._answer = merged
             if gain:
                 books.joined[tier].value += gain
-                self._settle(merged)
-        elif held.negative:  # it answered the clients, but data is worth more
-            public = answer if rules.merge_private else without_private(answer)
-            if public is not None and (public.ttl or not entry.lifetime):
-                self._settle_anew(public, tier)
+                self._settle()
 
     def ended(self, asked: int, answered: int, reasons: list[str]) -> None:
         """Take the end of the run."""
         books = self._books
+        if self._answer is None:
+            self._since = books.clock.seconds()
+            self._answer = books.cache.admit(
+                Failed(_ede(reasons), FAILURE_TTL, ", ".join(sorted(set(reasons))))
+            )
         if self._entry is None:
-            self._settle(Failed(_ede(reasons), FAILURE_TTL, ", ".join(sorted(set(reasons)))))
-        books.cache.complete(self.question.key, self._generation, self._answer)
+            self._commit()
+        elif isinstance(self._answer, Pool):
+            books.cache.prolong(self.question.key, self._generation, self._answer)
+        books.cache.complete(self.question.key, self._generation, self._vouched or None)
         outcome = "failed" if isinstance(self._answer, Failed) else "positive"
-        if self._answer is not None and self._answer.negative:
+        if self._answer.negative:
             outcome = "negative"
         books.stripped.value += self.question.stripped
         for kind, count in self.question.strays.items():
@@ -187,14 +201,32 @@ class Collection:
             self._over(self.question.key)
 
     def _settle_anew(self, answer: Answer, tier: str) -> None:
+        self._since = self._books.clock.seconds()
+        self._longest, self._vouched = answer.ttl, 0
         if isinstance(answer, Pool):
             answer = cap(answer, self._books.rules.max_pool_size)
             self._books.joined[tier].value += len(answer.addresses)
-        self._settle(answer)
-
-    def _settle(self, answer: Answer) -> None:
         self._answer = answer
-        self._entry = entry = self._books.cache.commit(self.question.key, self._generation, answer)
+        self._settle()
+
+    def _vouch(self, ttl: int) -> None:
+        """Note for how long one more upstream allowed its answer to be kept."""
+        self._vouched = max(self._vouched, min(self._longest, ttl))
+        self._longest = max(self._longest, ttl)
+
+    def _settle(self) -> None:
+        """Commit what there is, but while a refresh runs behind an answer that holds, at its end.
+
+        So a name that is asked for often never shrinks to what one upstream says.
+        """
+        if self.followers or not self._books.cache.stands(self.question.key, self._generation):
+            self._commit()
+
+    def _commit(self) -> None:
+        assert self._answer is not None
+        self._entry = entry = self._books.cache.commit(
+            self.question.key, self._generation, self._answer, self._since
+        )
         followers, self.followers = self.followers, []
         for follower in followers:
             follower.callback(entry)

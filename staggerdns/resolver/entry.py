@@ -8,13 +8,15 @@ from staggerdns.wire.answer import Answer
 class Entry:
     """An answer as the cache keeps it; times are seconds of the cache's monotonic clock.
 
-    ``lifetime``: whole seconds for which it may be given as fresh, 0 for one that is not kept.
-    ``generation``: the collection that it comes from. ``alive``: no newer answer has taken its
-    place; replies made ready from it are void as soon as this is false. ``retry_at``: no
-    refresh before then. ``complete``: its collection has ended. ``sorted_at``: when its addresses
-    were ranked, `None` if they are not. ``sort_after``: no new sort before then. ``derived``: made
-    from the CNAME chain of another name, whose collection the generation is. ``rank``: the order of
-    the last whole pool that was sorted here. ``rankable``: there is something to sort.
+    ``stored``: when the first of it came. ``lifetime``: whole seconds after that for which some
+    of it may be given as fresh, 0 for one that is not kept. ``due``: when it is to be refreshed, at
+    the latest when it expires (`AnswerCache` says). ``vouched``: for how many seconds not only the
+    most generous upstream allowed it. ``generation``: the collection that it comes from.
+    ``alive``: no newer answer has taken its place; replies made ready from it are void as soon as
+    this is false. ``retry_at``: no refresh before then. ``complete``: its collection has ended.
+    ``sorted_at``: when its addresses were ranked, `None` if they are not. ``sort_after``: no new
+    sort before then. ``rank``: the order of the last whole pool that was sorted here.
+    ``rankable``: there is something to sort.
     """
 
     __slots__ = (
@@ -23,12 +25,13 @@ class Entry:
         "stored",
         "lifetime",
         "expires",
+        "due",
+        "vouched",
         "alive",
         "retry_at",
         "complete",
         "sorted_at",
         "sort_after",
-        "derived",
         "rank",
         "rankable",
     )
@@ -38,22 +41,29 @@ class Entry:
         self.generation = generation
         self.stored = stored
         self.lifetime = lifetime
-        self.expires = stored + lifetime
+        self.due = self.expires = stored + lifetime
+        self.vouched = lifetime
         self.alive = True
         self.retry_at = 0.0
         self.complete = False
         self.sorted_at: float | None = None
         self.sort_after = 0.0
-        self.derived = False
         self.rank: tuple[bytes, ...] = ()
         self.rankable = False
+
+    def prolong(self, answer: Answer) -> None:
+        """Take in what an answer says of the same addresses about the time that they live."""
+        self.answer = answer.reordered(self.answer.addresses)
+        self.lifetime = self.vouched = answer.ttl
+        self.due = self.expires = self.stored + self.lifetime
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Entry:
         """Return an entry with the addresses in a new order, to take the place of this one."""
         entry = Entry(self.answer.reordered(addresses), self.generation, self.stored, self.lifetime)
         entry.retry_at = self.retry_at
         entry.complete = self.complete
-        entry.derived = self.derived
+        entry.due = self.due
+        entry.vouched = self.vouched
         entry.rank = self.rank
         entry.rankable = self.rankable
         entry.sorted_at = self.sorted_at

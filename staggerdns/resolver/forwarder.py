@@ -26,7 +26,7 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.collection import Books, Collection, PoolRules
 from staggerdns.resolver.entry import Entry
 from staggerdns.strategy.strategy import Strategy
-from staggerdns.wire.answer import Failed
+from staggerdns.wire.answer import Answer, Failed
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.question import Question
 from staggerdns.wire.rebinding import Rebinding
@@ -100,6 +100,10 @@ class Forwarder(WireResolver):
         if question.key not in self._collections and self._start(question) is not None:
             self._refreshes.value += 1
             self._make_room()
+
+    def living(self, entry: Entry) -> Answer:
+        """Return what of an entry a client may be given now: the cache knows."""
+        return self._cache.living(entry)
 
     def reply_ttl(self, entry: Entry) -> int:
         """Return the TTL in seconds that a client may be given now: the cache knows."""

@@ -25,7 +25,6 @@ from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.names import to_text
 from staggerdns.wire.pool import is_private, is_unicast
 from staggerdns.wire.question import Question
-from staggerdns.wire.rebinding import Rebinding
 
 UNRANKED_RETRY = 60.0
 """Seconds until the next sort of addresses none of which answered; the order stays as received."""
@@ -46,10 +45,7 @@ class RankingRules:
 
 
 class RankedCache(AnswerCache):
-    """An `AnswerCache` that has the addresses of its answers sorted by ``sorts``.
-
-    ``rebinding``: which names must not have private addresses from another name's chain either.
-    """
+    """An `AnswerCache` that has the addresses of its answers sorted by ``sorts``."""
 
     def __init__(
         self,
@@ -59,12 +55,10 @@ class RankedCache(AnswerCache):
         sorts: Sorts,
         rules: RankingRules,
         journal: Journal,
-        rebinding: Rebinding | None = None,
     ) -> None:
         super().__init__(limits, clock, metrics)
         self._sorts = sorts
         self._rules = rules
-        self._rebinding = rebinding
         self._journal = journal
 
     def lookup(self, key: bytes) -> Entry | None:
@@ -84,24 +78,27 @@ class RankedCache(AnswerCache):
                 self.refresh(Question(key))
         return self._entries.get(key, entry)
 
-    def commit(self, key: bytes, generation: int, answer: Answer) -> Entry:
+    def commit(
+        self, key: bytes, generation: int, answer: Answer, since: float | None = None
+    ) -> Entry:
         """Store ``answer`` unless a later collection has; cancel the old sort, start a new one."""
         previous = self._entries.get(key)
-        if previous is None or previous.derived or not previous.answer.addresses:
+        if previous is None or not previous.answer.addresses:
             trigger = "first_answer"
         else:
             trigger = "more_addresses" if previous.generation == generation else "refresh"
-        entry = self._store(key, generation, answer, trigger)
-        if entry.generation == generation and entry.lifetime and isinstance(answer, Pool):
-            self._store_links(key, generation, answer)
-        return entry
-
-    def complete(self, key: bytes, generation: int, answer: Answer | None) -> None:
-        """Note the end of a collection, for the names of the chain as well."""
-        super().complete(key, generation, answer)
-        if isinstance(answer, Pool):
-            for target in answer.links:
-                super().complete(target.lower() + key[-5:], generation, answer)
+        ranked = _ranked(previous)
+        if 1 < len(answer.addresses) <= MAX_RANKED:
+            answer = answer.reordered(order(answer.addresses, self._sorts.table, ranked))
+        entry = super().commit(key, generation, answer, since)
+        if entry.answer is not answer:
+            return entry
+        entry.rank = ranked
+        entry.rankable = self._rankable(answer)
+        self._sorts.cancel(key)
+        if entry.lifetime and entry.rankable:
+            self._sort(key, entry, trigger, ranked)
+        return self._entries.get(key, entry)
 
     def reply_ttl(self, entry: Entry) -> int:
         """Return the TTL in seconds that a client may be given now (SPEC section 3)."""
@@ -139,8 +136,10 @@ class RankedCache(AnswerCache):
         if addresses is None:
             entry.sort_after = now + UNRANKED_RETRY
             return
-        self._entries[key] = entry.reordered(addresses)
-        self._entries[key].sorted_at = now
+        entry = self._entries[key] = entry.reordered(addresses)
+        entry.sorted_at = now
+        if entry.complete:
+            self._set_due(entry)
         if self._journal.verbose:
             self._journal.debug(
                 "{name}: sort done, {count} addresses",
@@ -157,39 +156,6 @@ class RankedCache(AnswerCache):
         if entry.sorted_at is None and now >= entry.sort_after and entry.rankable:
             return now
         return super().true_until(entry)
-
-    def _store(self, key: bytes, generation: int, answer: Answer, trigger: str) -> Entry:
-        ranked = _ranked(self._entries.get(key))
-        if 1 < len(answer.addresses) <= MAX_RANKED:
-            answer = answer.reordered(order(answer.addresses, self._sorts.table, ranked))
-        entry = super().commit(key, generation, answer)
-        if entry.answer is not answer:
-            return entry
-        entry.rank = ranked
-        entry.rankable = self._rankable(answer)
-        self._sorts.cancel(key)
-        if entry.lifetime and entry.rankable:
-            self._sort(key, entry, trigger, ranked)
-        return self._entries.get(key, entry)
-
-    def _store_links(self, key: bytes, generation: int, pool: Pool) -> None:
-        """Give each name of a CNAME chain its own entry, unless it has a better one."""
-        now = self._clock.seconds()
-        rebinding = self._rebinding
-        if rebinding is not None and not any(map(is_private, pool.addresses)):
-            rebinding = None
-        for index, target in enumerate(pool.links):
-            if rebinding is not None and rebinding.screens(target.lower()):
-                continue
-            link_key = target.lower() + key[-5:]
-            existing = self._entries.get(link_key)
-            if existing is not None and _outranks(existing, generation, now):
-                continue
-            rest = Pool(pool.links[index + 1 :], pool.addresses, pool.ttl, pool.ad)
-            self._store(link_key, generation, rest, "cname_chain")
-            entry = self._entries.get(link_key)
-            if entry is not None and entry.generation == generation:
-                entry.derived = True
 
     def _rankable(self, answer: Answer) -> bool:
         addresses = answer.addresses
@@ -212,16 +178,3 @@ def _ranked(entry: Entry | None) -> tuple[bytes, ...]:
     if entry.sorted_at is not None and (entry.complete or not entry.rank):
         return entry.answer.addresses
     return entry.rank
-
-
-def _outranks(existing: Entry, generation: int, now: float) -> bool:
-    """Say whether an entry stays when the chain of a collection passes its name.
-
-    What a collection of the name itself brought stays until it is replaced by the next one. What
-    another chain brought stays when it is complete, or newer.
-    """
-    if not existing.derived:
-        return True
-    if existing.generation == generation or now >= existing.expires:
-        return False
-    return existing.complete or existing.generation > generation

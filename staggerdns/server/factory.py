@@ -297,7 +297,7 @@ class StaggerServerFactory(DNSServerFactory):
             self.clock.callLater(0, drained.callback, None)  # behind the reply itself
 
     def _render(self, query: Query, entry: Entry, transport: str) -> bytes:
-        answer = entry.answer
+        answer = self._cache.living(entry)
         ede: int | None = None
         text = b""
         if isinstance(answer, Failed):

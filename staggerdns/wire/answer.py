@@ -5,7 +5,7 @@ or more upstreams; its records are composed when a reply is rendered, so that th
 number of addresses are free. A `Whole` is everything else: the sections of one upstream's
 reply as they came, to be sent on with new TTLs patched in.
 
-All records of one answer carry one TTL, the smallest that came (seconds).
+All records of one reply carry one TTL in seconds, the smallest of what is in it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from __future__ import annotations
 import struct
 from abc import abstractmethod
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from itertools import compress
 
 from staggerdns.wire.constants import (
     AD,
@@ -69,12 +70,25 @@ class Answer:
 
 
 class Pool(Answer):
-    """The addresses found for a name: ``links`` are the targets of its CNAME chain in order."""
+    """The addresses found for a name: ``links`` are the targets of its CNAME chain in order.
 
-    __slots__ = ("links",)
+    Every address has a life of its own, in seconds since the first of them came: ``ttl`` is the
+    longest, ``least`` the shortest, and ``packed_lives`` those of all, 32 bits each in the
+    order of ``addresses``; empty when they are equal. ``chain`` is the life of the CNAME chain.
+    """
+
+    __slots__ = ("links", "least", "packed_lives", "chain")
 
     def __init__(
-        self, links: tuple[bytes, ...], addresses: tuple[bytes, ...], ttl: int, ad: bool
+        self,
+        links: tuple[bytes, ...],
+        addresses: tuple[bytes, ...],
+        ttl: int,
+        ad: bool,
+        *,
+        lives: bytes = b"",
+        least: int | None = None,
+        chain: int | None = None,
     ) -> None:
         self.rcode = Rcode.NOERROR
         self.negative = False
@@ -82,10 +96,62 @@ class Pool(Answer):
         self.addresses = addresses
         self.ttl = ttl
         self.ad = ad
+        self.packed_lives = lives
+        self.least = ttl if least is None else least
+        self.chain = ttl if chain is None else chain
+
+    @property
+    def lives(self) -> Sequence[int]:
+        """The seconds that each address lives, in their order."""
+        if self.packed_lives:
+            return memoryview(self.packed_lives).cast("I")
+        return (self.ttl,) * len(self.addresses)
+
+    @property
+    def half_life(self) -> int:
+        """The age in seconds at which half of the addresses or more have died."""
+        lives = self.lives
+        return sorted(lives)[(len(lives) - 1) // 2]
+
+    def having(self, lives: Mapping[bytes, int]) -> Pool:
+        """Return a pool of these addresses in this order, with these lives; at least one."""
+        longest, least = max(lives.values()), min(lives.values())
+        packed = array("I", lives.values()).tobytes() if least < longest else b""
+        return Pool(
+            self.links,
+            tuple(lives),
+            longest,
+            self.ad,
+            lives=packed,
+            least=least,
+            chain=self.chain,
+        )
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Pool:
         """Return the same pool with its addresses in another order."""
-        return Pool(self.links, addresses, self.ttl, self.ad)
+        if addresses == self.addresses:
+            return self
+        if self.packed_lives:
+            lives = dict(zip(self.addresses, self.lives, strict=True))
+            return self.having({address: lives[address] for address in addresses})
+        return Pool(self.links, addresses, self.ttl, self.ad, chain=self.chain)
+
+    def only(self, wanted: Iterable[bool]) -> Pool:
+        """Return a pool of the addresses for which ``wanted`` has a true value; at least one."""
+        lives = dict(compress(zip(self.addresses, self.lives, strict=True), wanted))
+        return self if len(lives) == len(self.addresses) else self.having(lives)
+
+    def living(self, age: int, spare: int) -> Pool:
+        """Return a pool of the addresses that have ``spare`` seconds left at an age in seconds.
+
+        When there is none, of those that live; when all have died, of all.
+        """
+        if self.least - age >= spare:
+            return self
+        for death in (age + spare, age + 1):
+            if death <= self.ttl:
+                return self.only([life >= death for life in self.lives])
+        return self
 
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
         """Compose the answer section; addresses that do not fit are left out from the end."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from ipaddress import ip_network
 
 from staggerdns.wire.answer import Answer, Pool
 
+_life = struct.Struct("=I").pack
 _Ranges = tuple[tuple[int, int], ...]
 
 
@@ -43,8 +45,18 @@ _STAND_FOR_IPV4 = frozenset(
 _SIX_TO_FOUR = b"\x20\x02"  # RFC 3056
 
 
+# The octets with which such IPv4 addresses begin: most are public by their first one.
+_FIRST_4 = frozenset(
+    first
+    for first in range(256)
+    if any(first << 24 & mask & 0xFF << 24 == network & 0xFF << 24 for network, mask in _KEPT_OUT_4)
+)
+
+
 def is_private(address: bytes) -> bool:
     """Say whether an address (4 or 16 bytes) means a place that only the network itself knows."""
+    if len(address) == 4 and address[0] not in _FIRST_4:
+        return False
     return _is_within(address, _KEPT_OUT_4, _KEPT_OUT_6)
 
 
@@ -69,13 +81,15 @@ def _embedded_ipv4(address: bytes) -> bytes | None:
 
 
 def merge(pool: Pool, other: Pool, limit: int, *, private: bool, age: int = 0) -> Pool:
-    """Return ``pool`` with the new addresses of ``other`` behind its own, or ``pool`` itself.
+    """Return ``pool`` with what ``other`` brings, or ``pool`` itself when that is nothing.
 
-    The chain stays that of ``pool``, whose TTL was true ``age`` seconds ago. The result has at
-    most ``limit`` addresses; ``private`` lets private addresses of ``other`` join. AD stays
-    only if both had it. What may not be kept at all (TTL 0) does not join what may.
+    New addresses join behind those of ``pool``; known ones live as long as the longest of their
+    bringers allowed. ``age``: how many seconds ago the first of ``pool`` came. The result has at
+    most ``limit`` addresses; ``private`` lets private addresses of ``other`` join. AD stays only
+    if both had it. What may not be kept at all (TTL 0) does not join what may, and
+    what joins it may not be kept either.
     """
-    if pool.ttl > age and not other.ttl:
+    if pool.ttl and not other.ttl:
         return pool
     known = set(pool.addresses)
     new = [
@@ -83,14 +97,60 @@ def merge(pool: Pool, other: Pool, limit: int, *, private: bool, age: int = 0) -
         for address in other.addresses
         if address not in known and (private or not is_private(address))
     ][: max(0, limit - len(known))]
+    life = other.ttl + age if pool.ttl else 0
+    if other.ad or not pool.ad:  # else it would live on by the word of who did not validate it
+        if life > pool.least and len(new) < len(other.addresses):
+            pool = _lengthened(pool, other.addresses, life)
+        if pool.links and other.chain + age > pool.chain and pool.links == other.links:
+            pool = _chained(pool, other.chain + age)
     if not new:
         return pool
+    if pool.packed_lives or life != pool.ttl:
+        held = pool.packed_lives or _life(pool.ttl) * len(pool.addresses)
+        lives = held + _life(life) * len(new)
+    else:
+        lives = b""
     return Pool(
         pool.links,
         pool.addresses + tuple(new),
-        max(0, min(pool.ttl - age, other.ttl)),
+        max(pool.ttl, life),
         pool.ad and other.ad,
+        lives=lives,
+        least=min(pool.least, life),
+        chain=pool.chain,
     )
+
+
+def _lengthened(pool: Pool, addresses: tuple[bytes, ...], life: int) -> Pool:
+    """Return ``pool`` with ``life`` for those of these addresses that have a shorter one."""
+    lives = dict(zip(pool.addresses, pool.lives, strict=True))
+    shorter = [address for address in addresses if lives.get(address, life) < life]
+    if not shorter:
+        return pool
+    lives.update(dict.fromkeys(shorter, life))
+    return pool.having(lives)
+
+
+def _chained(pool: Pool, chain: int) -> Pool:
+    """Return ``pool`` with another life of its chain."""
+    return Pool(
+        pool.links,
+        pool.addresses,
+        pool.ttl,
+        pool.ad,
+        lives=pool.packed_lives,
+        least=pool.least,
+        chain=chain,
+    )
+
+
+def bounded(pool: Pool, least: int, most: int) -> Pool:
+    """Return ``pool`` with all its lives within these bounds, in seconds."""
+    if least <= pool.least and pool.ttl <= most and (not pool.links or pool.chain <= most):
+        return pool
+    lives = [min(max(life, least), most) for life in pool.lives]
+    other = pool.having(dict(zip(pool.addresses, lives, strict=True)))
+    return _chained(other, min(max(pool.chain, least), most))
 
 
 def without_private(answer: Answer) -> Answer | None:
@@ -98,16 +158,14 @@ def without_private(answer: Answer) -> Answer | None:
 
     What cannot be cut, because it may be signed, is left out whole.
     """
-    public = tuple(address for address in answer.addresses if not is_private(address))
-    if len(public) == len(answer.addresses):
+    public = [not is_private(address) for address in answer.addresses]
+    if all(public):
         return answer
-    if not public or not isinstance(answer, Pool):
-        return None
-    return Pool(answer.links, public, answer.ttl, answer.ad)
+    return answer.only(public) if isinstance(answer, Pool) and any(public) else None
 
 
 def cap(pool: Pool, limit: int) -> Pool:
     """Return ``pool`` with at most ``limit`` addresses."""
     if len(pool.addresses) <= limit:
         return pool
-    return Pool(pool.links, pool.addresses[:limit], pool.ttl, pool.ad)
+    return pool.only(index < limit for index in range(len(pool.addresses)))

@@ -81,8 +81,8 @@ def read_pool(reply: Reply, path: Path) -> Pool | None:
     if not found:
         return None
     addresses = _unique([message[record.data : record.end] for record in found])
-    ttl = min(path.ttl, *(record.ttl for record in found))
-    return Pool(tuple(path.links), addresses, ttl, bool(reply.flags & AD))
+    ttl = min(path.ttl, *(record.ttl for record in found))  # one of a set: RFC 2181 section 5.2
+    return Pool(tuple(path.links), addresses, ttl, bool(reply.flags & AD), chain=path.ttl)
 
 
 def _unique(addresses: list[bytes]) -> tuple[bytes, ...]:

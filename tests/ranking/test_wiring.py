@@ -45,7 +45,7 @@ def test_numbers_arrive() -> None:
     )
     answer = pool(30, 10, 20)
     made.cache.commit(WWW.key, 1, answer)
-    made.cache.complete(WWW.key, 1, answer)
+    made.cache.complete(WWW.key, 1)
     on.advance(0)
     assert [client[:2] for client in on.tcpClients] == [
         ("203.0.113.30", 8443),

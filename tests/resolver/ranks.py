@@ -127,7 +127,7 @@ class Shelf:
     def store(self, answer: Pool | Whole, question: Question = WWW, generation: int = 1) -> Entry:
         """Commit an answer whose collection ends at once."""
         entry = self.cache.commit(question.key, generation, answer)
-        self.cache.complete(question.key, generation, answer)
+        self.cache.complete(question.key, generation)
         return entry
 
     def hit(self, question: Question = WWW) -> tuple[list[int | str], int]:

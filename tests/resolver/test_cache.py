@@ -259,7 +259,7 @@ def test_answer_replaces_a_failure() -> None:
 def test_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
     """``min_ttl`` and ``max_ttl`` clamp what enters; 0 turns them off."""
     larder = Larder(**limits, user_return_ttl=0)
-    larder.cache.commit(WWW.key, 1, pool(0, ttl=ttl))
+    larder.cache.commit(WWW.key, 1, larder.cache.admit(pool(0, ttl=ttl)))
     assert larder.ttl() == kept
 
 
@@ -276,7 +276,7 @@ def test_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
 def test_negative_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
     """Negatives are kept as their SOA says, at most ``max_negative_ttl``."""
     larder = Larder(**limits, user_return_ttl=0)
-    larder.cache.commit(WWW.key, 1, no_such_name(ttl))
+    larder.cache.commit(WWW.key, 1, larder.cache.admit(no_such_name(ttl)))
     assert larder.ttl() == kept
 
 

@@ -98,7 +98,7 @@ def test_while_the_collection_runs(numbers: tuple[int, ...]) -> None:
     shelf.put(*numbers)
     shelf.at(1)
     assert shelf.hit()[1] == 5
-    shelf.cache.complete(WWW.key, 1, pool(*numbers))
+    shelf.cache.complete(WWW.key, 1)
     assert shelf.hit()[1] == 599
 
 
@@ -106,7 +106,7 @@ def test_complete_of_an_older_collection() -> None:
     """The end of a collection says nothing about the entry of a newer one."""
     shelf = Shelf()
     shelf.put(7, generation=2)
-    shelf.cache.complete(WWW.key, 1, pool(7))
+    shelf.cache.complete(WWW.key, 1)
     assert shelf.hit()[1] == 5
 
 
@@ -267,9 +267,9 @@ def test_rtt_stale_with_new_times() -> None:
 def test_rtt_stale_and_a_refresh_that_fails() -> None:
     """The entry stays; as long as its order is old, a refresh is tried every five seconds."""
     shelf = Shelf(silent)
-    entry = shelf.put(30, 10, ttl=86_400)
+    shelf.put(30, 10, ttl=86_400)
     shelf.probe.script = written
-    shelf.cache.complete(WWW.key, 1, entry.answer)
+    shelf.cache.complete(WWW.key, 1)
     shelf.at(100)
     shelf.hit()
     shelf.at(101)
@@ -371,7 +371,7 @@ def test_order_survives_a_merge() -> None:
         shelf.put(12, generation=generation)
         shelf.put(12, 11, generation=generation)
         shelf.put(12, 11, 10, generation=generation)
-        shelf.cache.complete(WWW.key, generation, pool(12, 11, 10))
+        shelf.cache.complete(WWW.key, generation)
         shelf.at(400 * generation + 1)
         assert shelf.hit()[0] == [10, 11, 12]
 

@@ -11,7 +11,7 @@ import pytest
 
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import WireError
-from staggerdns.wire.pool import cap, is_private, merge, without_private
+from staggerdns.wire.pool import bounded, cap, is_private, merge, without_private
 from staggerdns.wire.scrub import MAX_CHAIN
 from staggerdns.wire.verdict import Verdict
 from tests.wire.messages import (
@@ -267,22 +267,124 @@ def test_merge_appends_what_is_new() -> None:
     assert first.addresses == packed("192.0.2.1", "192.0.2.2"), "a pool never changes"
 
 
-@pytest.mark.parametrize(("first", "second"), [(10, 300), (300, 10), (0, 300)])
-def test_merged_ttl(first: int, second: int) -> None:
-    """The smaller TTL holds for the pool."""
-    merged = merge(pool("192.0.2.1", ttl=first), pool("192.0.2.2", ttl=second), 32, private=False)
-    assert merged.ttl == min(first, second)
+def lives(pool: Pool) -> list[int]:
+    """The lives of a pool's addresses, which `ttl` and `least` bound exactly."""
+    found = list(pool.lives)
+    assert (max(found), min(found)) == (pool.ttl, pool.least)
+    assert len(found) == len(pool.addresses)
+    return found
+
+
+@pytest.mark.parametrize(("first", "second"), [(10, 300), (300, 10), (300, 300), (2**31 - 1, 1)])
+@pytest.mark.parametrize("age", [0, 3])
+def test_a_new_address_has_a_life_of_its_own(first: int, second: int, age: int) -> None:
+    """It lives as long as its bringer allowed, from when it came; the others live as before."""
+    merged = merge(
+        pool("192.0.2.1", ttl=first), pool("192.0.2.2", ttl=second), 32, private=False, age=age
+    )
+    assert lives(merged) == [first, second + age]
 
 
 @pytest.mark.parametrize(
-    ("age", "ttl"), [(0, 100), (30, 70), (60, 40), (99, 1), (100, 0), (200, 0)]
+    ("ttl", "age", "expected"), [(60, 0, 60), (59, 0, 60), (61, 0, 61), (58, 3, 61), (57, 3, 60)]
 )
-def test_merged_ttl_of_an_aged_pool(age: int, ttl: int) -> None:
-    """What has passed since the pool's TTL was true counts, and never below 0."""
-    merged = merge(
-        pool("192.0.2.1", ttl=100), pool("192.0.2.2", ttl=300), 32, private=False, age=age
+def test_a_known_address_lives_as_long_as_the_longest_allows(
+    ttl: int, age: int, expected: int
+) -> None:
+    """Who brings a known address lengthens its life or leaves it; other addresses stay theirs."""
+    held = pool("192.0.2.1", "192.0.2.2", ttl=60)
+    merged = merge(held, pool("192.0.2.2", ttl=ttl), 32, private=False, age=age)
+    assert lives(merged) == [60, expected]
+    assert merged.addresses == held.addresses
+    assert (merged is held) == (expected == 60)
+
+
+def test_an_answer_that_lengthens_and_adds() -> None:
+    """Both at once, and a full pool still takes the longer life."""
+    held = merge(
+        pool("192.0.2.1", ttl=60), pool("192.0.2.2", "192.0.2.3", ttl=20), 9, private=False
     )
-    assert merged.ttl == ttl
+    other = pool("192.0.2.9", "192.0.2.3", "192.0.2.1", ttl=40)
+    assert lives(merge(held, other, 9, private=False)) == [60, 20, 40, 40]
+    assert lives(merge(held, other, 3, private=False)) == [60, 20, 40]
+
+
+def test_who_did_not_validate_lengthens_nothing_validated() -> None:
+    """An answer without AD leaves the lives in a pool that has it."""
+    held = pool("192.0.2.1", ttl=60, ad=True)
+    assert merge(held, pool("192.0.2.1", ttl=90), 32, private=False) is held
+    assert lives(merge(held, pool("192.0.2.1", ttl=90, ad=True), 32, private=False)) == [90]
+
+
+@pytest.mark.parametrize(("target", "chain"), [("b.example.", 95), ("z.example.", 60)])
+def test_the_life_of_a_chain(target: str, chain: int) -> None:
+    """The same chain from another upstream lengthens it as an address is lengthened."""
+    held = pool("192.0.2.1", ttl=60, links=("b.example.",))
+    other = pool("192.0.2.1", ttl=90, links=(target,))
+    merged = merge(held, other, 32, private=False, age=5)
+    assert (merged.chain, lives(merged)) == (chain, [95])
+
+
+def test_lives_of_a_reply() -> None:
+    """The addresses of one reply are one set with one TTL; a chain has its own, and bounds them."""
+    for link, address, chain, life in ((40, 300, 40, 40), (300, 40, 300, 40)):
+        reply = upstream_reply(
+            A, [f"{NAME} {link} CNAME b.example.", f"b.example. {address} A 192.0.2.1"]
+        )
+        found = pool_of(reply, A)
+        assert (found.chain, lives(found)) == (chain, [life])
+
+
+def test_lives_follow_their_addresses() -> None:
+    """In another order and in a part of a pool each address keeps its life."""
+    held = merge(pool("192.0.2.1", ttl=60), pool("192.0.2.2", ttl=20), 9, private=False)
+    held = merge(held, pool("192.0.2.3", ttl=40), 9, private=False)
+    turned = held.reordered(packed("192.0.2.3", "192.0.2.1", "192.0.2.2"))
+    assert lives(turned) == [40, 60, 20]
+    assert lives(cap(turned, 2)) == [40, 60]
+    assert held.reordered(held.addresses) is held
+
+
+@pytest.mark.parametrize(
+    ("age", "left"),
+    [(0, [60, 20, 40]), (15, [60, 20, 40]), (16, [60, 40]), (35, [60, 40]), (36, [60]),
+     (55, [60]), (56, [60]), (59, [60]), (60, [60, 20, 40]), (99, [60, 20, 40])],
+)  # fmt: skip
+def test_what_lives(age: int, left: list[int]) -> None:
+    """Addresses with less than 5 s left are left out while others remain, dead ones always."""
+    held = merge(pool("192.0.2.1", ttl=60), pool("192.0.2.2", ttl=20), 9, private=False)
+    held = merge(held, pool("192.0.2.3", ttl=40), 9, private=False)
+    assert lives(held.living(age, 5)) == left
+
+
+def test_short_lives() -> None:
+    """Where none has 5 s left, all that live are given."""
+    held = merge(pool("192.0.2.1", ttl=4), pool("192.0.2.2", ttl=2), 9, private=False)
+    assert [lives(held.living(age, 5)) for age in range(4)] == [[4, 2], [4, 2], [4], [4]]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "half"),
+    [([9], 9), ([9, 5], 5), ([9, 5, 7], 7), ([9, 5, 7, 8], 7), ([9, 5, 7, 8, 6], 7)],
+)
+def test_half_life(seconds: list[int], half: int) -> None:
+    """The age at which half of the addresses have died, or one more for an odd number."""
+    held = pool("192.0.2.0", ttl=seconds[0])
+    for number, ttl in enumerate(seconds[1:], 1):
+        held = merge(held, pool(f"192.0.2.{number}", ttl=ttl), 9, private=False)
+    assert held.half_life == half
+
+
+def test_bounds_of_lives() -> None:
+    """`bounded` raises what is less and cuts what is more, the chain as well."""
+    held = merge(
+        pool("192.0.2.1", ttl=60, links=("b.example.",)), pool("192.0.2.2", ttl=1), 9, private=False
+    )
+    cut = bounded(held, 5, 50)
+    assert (lives(cut), cut.chain, cut.links) == ([50, 5], 50, held.links)
+    assert bounded(held, 1, 60) is held
+    assert lives(bounded(held, 0, 59)) == [59, 1]
+    assert lives(bounded(held, 70, 70)) == [70, 70]
 
 
 @pytest.mark.parametrize("first", [False, True])
@@ -330,14 +432,15 @@ def test_what_may_not_be_kept_does_not_join_what_may() -> None:
     assert merge(held, pool("192.0.2.2", ttl=0), 32, private=False) is held
     assert merge(held, pool("192.0.2.2", ttl=0), 32, private=True, age=299) is held
     joined = merge(held, pool("192.0.2.2", ttl=1), 32, private=False)
-    assert (joined.addresses, joined.ttl) == (packed("192.0.2.1", "192.0.2.2"), 1)
+    assert joined.addresses == packed("192.0.2.1", "192.0.2.2")
 
 
-@pytest.mark.parametrize(("ttl", "age"), [(0, 0), (3, 3), (3, 4)])
-def test_what_cannot_be_kept_takes_anything(ttl: int, age: int) -> None:
-    """A pool whose own time is over loses nothing by an answer with TTL 0."""
-    merged = merge(pool("192.0.2.1", ttl=ttl), pool("192.0.2.2", ttl=0), 32, private=False, age=age)
-    assert (merged.addresses, merged.ttl) == (packed("192.0.2.1", "192.0.2.2"), 0)
+@pytest.mark.parametrize("ttl", [0, 300])
+def test_what_cannot_be_kept_takes_anything(ttl: int) -> None:
+    """What joins an answer with TTL 0 may not be kept either."""
+    merged = merge(pool("192.0.2.1", ttl=0), pool("192.0.2.2", ttl=ttl), 32, private=False, age=2)
+    assert merged.addresses == packed("192.0.2.1", "192.0.2.2")
+    assert lives(merged) == [0, 0]
 
 
 def test_without_private() -> None:
