@@ -91,6 +91,13 @@ class Metrics(Collector):
         self.tcp_refused = Counter(
             "staggerdns_tcp_refused_connections", "Client connections beyond the limit"
         )
+        self.unread_octets = Gauge(
+            "staggerdns_unread_octets", "Octets of replies that clients have yet to read"
+        )
+        self.unread_dropped = Counter(
+            "staggerdns_unread_dropped_connections",
+            "Connections broken because their clients left too much unread",
+        )
 
     def _add_collections(self) -> None:
         self.active_tier = Counter(

@@ -28,7 +28,7 @@ from staggerdns.server.cookies import Cookies
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.hosts import Hosts
-from staggerdns.server.https import PROTOCOLS, dns_site
+from staggerdns.server.https import PROTOCOLS, HttpsFactory
 from staggerdns.server.listener import Listener
 from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.pending import PendingLimits
@@ -209,7 +209,7 @@ class StaggerService(Service):
         assert server.tls_key is not None
         protocols = PROTOCOLS if https else (DOT,)
         files = Certificate(server.tls_certificate, server.tls_key, protocols, self._journal)
-        inner = dns_site(self.factory, endpoint.path) if https else StreamFactory(self.factory)
+        inner = HttpsFactory(self.factory, endpoint.path) if https else StreamFactory(self.factory)
         encrypted = EncryptedFactory(files, inner, self._reactor)
         stream = StreamPort(endpoint.port, self.factory, endpoint.host, self._reactor, encrypted)
         stream.startListening()

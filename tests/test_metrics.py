@@ -204,6 +204,9 @@ OF_CONNECTIONS = {
     "staggerdns_upstream_repeated",
     "staggerdns_upstream_http_errors",
     "staggerdns_bootstrap_lookups",
+    # Clients that do not read: tests/server/test_unread.py.
+    "staggerdns_unread_octets",
+    "staggerdns_unread_dropped_connections",
 }
 """Those of streams to upstreams: tests/upstream moves them."""
 

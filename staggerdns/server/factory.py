@@ -10,9 +10,7 @@ Twisted knows it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -26,56 +24,28 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
-from staggerdns.server.clients import Client, Clients
+from staggerdns.server.admission import Connections, StreamLimits
+from staggerdns.server.clients import Clients
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.pending import Pending, PendingLimits, Waiter
 from staggerdns.server.ratelimit import RateLimiter
-from staggerdns.server.ready import ReadyReplies
+from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import AD, EDNS_UDP_SIZE, MAX_MESSAGE, RCODE, Ede, Rcode
+from staggerdns.wire.edns import padded_reply
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import cookie_option, render, render_error
 
-MAX_OUTSIDERS = 16
-"""Connections of clients that may not ask, each open for its one refusal."""
+__all__ = ["HTTPS", "TCP", "TLS", "UDP", "StaggerServerFactory", "StreamLimits"]
+
 UDP = "udp"
 TCP = "tcp"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamLimits:
-    """Limits of TCP, TLS and HTTPS together: seconds without a query, connections at once, those of
-    one client.
-    """
-
-    idle_timeout: float = 10.0
-    max_connections: int = 256
-    max_per_client: int = 64
-
-
-class Connection(Protocol):
-    """A client's connection over any transport but UDP, as its limits see it."""
-
-    client: Client | None
-
-    @property
-    def outsider(self) -> bool:
-        """Whether the client may not ask."""
-
-    @property
-    def idle_since(self) -> float | None:
-        """Since when nothing has been under way, `None` when something is."""
-
-    def make_room(self) -> None:
-        """Leave at once."""
-
-    def stop_reading(self) -> None:
-        """Take no more queries."""
-
-    def close(self) -> None:
-        """Close in order."""
+TLS = "tls"
+HTTPS = "https"
+_STREAMS = (TCP, TLS, HTTPS)
+_ENCRYPTED = frozenset((TLS, HTTPS))
 
 
 class StaggerServerFactory(DNSServerFactory):
@@ -111,12 +81,20 @@ class StaggerServerFactory(DNSServerFactory):
         self.clock = clock
         self.metrics = metrics
         self.journal = journal
-        self.stream_limits = stream_limits
+        self.peers = Connections(
+            stream_limits,
+            clock,
+            identities,
+            refused=metrics.tcp_refused.cell(),
+            dropped=metrics.unread_dropped.cell(),
+        )
         self.limiter = limiter
         self.identities = identities
         self._max_udp_size = max_udp_size
         self._cookies = cookies
         self.ready = ReadyReplies(access)
+        self._ready = {UDP: self.ready}
+        self._ready |= {name: ReadyReplies(access, MAX_READY_OF_STREAMS) for name in _STREAMS}
         self.access = access
         self._local = local if local is not None else LocalNames(LocalRules(), None)
         self._answered = {
@@ -125,8 +103,9 @@ class StaggerServerFactory(DNSServerFactory):
         }
         self._pending = Pending(pending_limits, metrics)
         self._drained: Deferred[None] | None = None
-        self.connections: list[Connection] = []
+        self.connections = self.peers.open
         metrics.tcp_connections.read_from(lambda: len(self.connections))
+        metrics.unread_octets.read_from(lambda: self.peers.unread)
 
     def serve(self, message: bytes, host: str, transport: str) -> Deferred[bytes] | bytes | None:
         """Answer one message from the client at ``host`` over ``transport`` (UDP or TCP).
@@ -155,13 +134,23 @@ class StaggerServerFactory(DNSServerFactory):
             if isinstance(local, Rcode):
                 ede = Ede.NOT_SUPPORTED if local == Rcode.REFUSED else None
                 return self._refuse(query, transport, local, ede)
-            return self._count(
-                render(query, local, local.ttl, self._limit(query, transport)), transport
-            )
+            reply = render(query, local, local.ttl, self._limit(query, transport))
+            return self._count(_padded(query, reply, transport), transport)
         entry = self._cache.lookup(query.key)
         if entry is not None:
             return self._reply_from_cache(query, entry, transport)
         return self._ask(query, host, transport)
+
+    def serve_stream(
+        self, message: bytes, host: str, transport: str
+    ) -> Deferred[bytes] | bytes | None:
+        """Answer one message as `serve` does, over TCP, TLS or HTTPS: ready replies come first."""
+        started = self.clock.seconds()
+        reply = self._ready[transport].reply(message, host, started)
+        if reply is None:
+            return self.serve(message, host, transport)
+        self.observe_ready(self.clock.seconds() - started, 1)
+        return reply
 
     def serve_beyond_limit(
         self, message: bytes, host: str, transport: str
@@ -193,21 +182,6 @@ class StaggerServerFactory(DNSServerFactory):
         actions.cell("truncated").value += 1
         self.metrics.response(transport, Rcode.NOERROR).value += 1
         return render_error(query, Rcode.NOERROR, truncated=True)
-
-    def admit(self, client: Client | None, *, outsider: bool) -> bool:
-        """Say whether one more connection may come in; make room for it if need be.
-
-        A client that has too many has to leave one of its own, `None` is a client without limit.
-        """
-        if outsider:
-            return sum(peer.outsider for peer in self.connections) < MAX_OUTSIDERS
-        limits = self.stream_limits
-        peers = [peer for peer in self.connections if not peer.outsider]
-        if client is not None:
-            own = [peer for peer in peers if peer.client == client]
-            if len(own) >= limits.max_per_client:
-                return _make_room(own)
-        return len(peers) < limits.max_connections or _make_room(peers)
 
     def drain(self) -> Deferred[None]:
         """Return a Deferred that fires when nobody waits for an answer any more."""
@@ -253,13 +227,13 @@ class StaggerServerFactory(DNSServerFactory):
         stale = self._cache.is_stale(entry)
         reply = self._render(query, entry, transport)
         rcode = reply[3] & RCODE
-        if transport == UDP and query.plain and not stale and rcode != Rcode.SERVFAIL:
-            self.ready.keep(
+        if query.plain and not stale and rcode != Rcode.SERVFAIL:
+            self._ready[transport].keep(
                 query.message,
                 reply,
                 self._cache.true_until(entry),
                 entry,
-                self.metrics.hit(UDP, query.qtype, rcode),
+                self.metrics.hit(transport, query.qtype, rcode),
             )
         source = "stale" if stale else "cache"
         self._answered[source].observe(self.clock.seconds() - started)
@@ -307,12 +281,12 @@ class StaggerServerFactory(DNSServerFactory):
         ttl = self._cache.reply_ttl(entry)
         reply = render(query, answer, ttl, self._limit(query, transport), ede, text)
         if answer.rcode == Rcode.NXDOMAIN and self._local.exists(query):
-            return _deny_data_only(reply)
-        return reply
+            reply = _deny_data_only(reply)
+        return _padded(query, reply, transport)
 
     def _refuse(self, query: Query, transport: str, rcode: Rcode, ede: Ede | None = None) -> bytes:
         self.metrics.response(transport, rcode).value += 1
-        return render_error(query, rcode, ede)
+        return _padded(query, render_error(query, rcode, ede), transport)
 
     def _count(self, reply: bytes, transport: str) -> bytes:
         self.metrics.response(transport, reply[3] & RCODE).value += 1
@@ -328,10 +302,6 @@ def _deny_data_only(reply: bytes) -> bytes:
     return reply[:3] + bytes((reply[3] & ~(RCODE | AD),)) + reply[4:]
 
 
-def _make_room(peers: list[Connection]) -> bool:
-    """Have the connection leave that has been idle for the longest, if there is one."""
-    idle = [(peer.idle_since, peer) for peer in peers if peer.idle_since is not None]
-    if not idle:
-        return False
-    min(idle, key=itemgetter(0))[1].make_room()
-    return True
+def _padded(query: Query, reply: bytes, transport: str) -> bytes:
+    """Pad ``reply`` as ``query`` is, where that hides something (RFC 7830 section 6)."""
+    return padded_reply(query.message, reply) if transport in _ENCRYPTED else reply

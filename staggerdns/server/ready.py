@@ -14,12 +14,18 @@ from staggerdns.server.access import Access
 
 MAX_READY = 16_384
 """Replies kept ready; when full, the table starts anew."""
+MAX_READY_OF_STREAMS = 4_096
+"""The same of each other transport, whose replies are longer."""
 
 
 class ReadyReplies:
-    """Replies by query bytes, for the clients that ``access`` allows."""
+    """Replies by query bytes, for the clients that ``access`` allows; at most ``limit`` of them.
 
-    def __init__(self, access: Access) -> None:
+    There is one for each transport: the same query gets another reply over another.
+    """
+
+    def __init__(self, access: Access, limit: int = MAX_READY) -> None:
+        self._limit = limit
         self._allowed = access.remembered
         self._replies: dict[bytes, tuple[bytes, float, Entry, HitCell]] = {}
 
@@ -39,6 +45,6 @@ class ReadyReplies:
 
     def keep(self, message: bytes, reply: bytes, until: float, entry: Entry, cell: HitCell) -> None:
         """Keep ``reply`` for queries like ``message`` until ``until`` or the end of ``entry``."""
-        if len(self._replies) >= MAX_READY:
+        if len(self._replies) >= self._limit:
             self._replies.clear()
         self._replies[message[2:]] = (reply[2:], until, entry, cell)

@@ -12,7 +12,7 @@ those that may.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred
@@ -21,30 +21,21 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
     IProtocolFactory,
-    IPushProducer,
     IReactorCore,
 )
-from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import ILogObserver, LogEvent, Logger
-from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from staggerdns.server.clients import Client
+from staggerdns.server.connection import MAX_PENDING, ClientConnection
 from staggerdns.wire.constants import HEADER_SIZE
-from staggerdns.wire.edns import padded_reply
 
 if TYPE_CHECKING:
     from staggerdns.server.factory import StaggerServerFactory
 
 _BACKLOG = 128  # connections that wait to be accepted
 _LEAST_FRAME = 2 + HEADER_SIZE
-TURN_SIZE = 2048
-"""Octets read at one wake-up, and octets of replies that may wait before reading pauses: a flood
-of queries on one connection takes turns with everybody else's.
-"""
-MAX_PENDING = 100
-"""Queries of one connection under way at once."""
 QUIET = 60.0
 """Seconds between two lines of the log that say that connections cannot be accepted."""
 REST = 1.0
@@ -55,155 +46,95 @@ OUTSIDER_TIMEOUT = 2.0
 """Seconds that a client which may not ask has to send the query that is refused."""
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class StreamProtocol(Protocol, TimeoutMixin):
+@implementer(IHalfCloseableProtocol)
+class StreamProtocol(ClientConnection):
     """One client connection of ``factory``."""
 
-    transport: Any  # a TCP or TLS transport, which has more than ITransport says
-
     def __init__(self, factory: StaggerServerFactory, label: str = "tcp") -> None:
+        super().__init__(factory.peers)
         self._factory = factory
         self._label = label  # the transport, as metrics call it: tcp or tls
         self._buffer = b""
         self._pending: dict[Deferred[bytes], None] = {}
-        self._reading = False
-        self._counted = False  # has a place among the factory's connections
-        self._outsider = False
-        self._idle_since = 0.0
         self._client_done = False
-        self._blocked = False  # the client does not take its replies
-        self._closing = False
-        self._host = ""
-        self.client: Client | None = None
-        self.callLater = factory.clock.callLater  # type: ignore[method-assign, assignment]
+
+    @property
+    def pending(self) -> int:
+        """Queries that wait for their answers."""
+        return len(self._pending)
 
     def connectionMade(self) -> None:
         """Accept the connection, or drop it when there are too many."""
-        factory = self._factory
-        self._host = self.transport.getPeer().host
-        self._outsider = not factory.access.allows(self._host)
-        self._idle_since = factory.clock.seconds()
-        self.client = factory.identities.find(self._host)
-        if not factory.admit(self.client, outsider=self._outsider):
-            factory.metrics.tcp_refused.cell().value += 1
-            self.transport.abortConnection()
-            return
-        self._counted = True
-        factory.connectionMade(self)
-        self.transport.setTcpNoDelay(True)
-        socket_side = self.transport if self._label == "tcp" else self.transport.transport
-        socket_side.bufferSize = TURN_SIZE
-        self.transport.registerProducer(self, True)
-        self.setTimeout(OUTSIDER_TIMEOUT if self._outsider else factory.stream_limits.idle_timeout)
-
-    @property
-    def outsider(self) -> bool:
-        """Whether the client may not ask."""
-        return self._outsider
-
-    @property
-    def idle_since(self) -> float | None:
-        """Since when nothing has been under way here, `None` when something is."""
-        return None if self._pending else self._idle_since
-
-    def make_room(self) -> None:
-        """Leave at once, for a connection that has something to ask."""
-        self._leave()
-        self.transport.abortConnection()
+        super().connectionMade()
+        if self.outsider and not self.closing:
+            self.setTimeout(OUTSIDER_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes of the stream, however they are cut."""
         self._buffer += data
-        self._read_frames()
+        self._resume()
 
     def readConnectionLost(self) -> None:
         """Close once the client, which sends no more, has all its replies."""
         self._client_done = True
-        if not self._pending:
-            self.close()
+        self._close_if_done()
 
     def writeConnectionLost(self) -> None:
         """Close: nobody reads what we would send."""
         self.close()
 
-    def timeoutConnection(self) -> None:
-        """Close an idle connection; one with queries under way is not idle.
-
-        A client that leaves its replies lying would never let us close in order.
-        """
-        if self._blocked or self._closing:
-            self.transport.abortConnection()
-        elif self._pending:
-            self.setTimeout(self._factory.stream_limits.idle_timeout)
-        else:
-            self.close()
-
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Give up what the client no longer waits for."""
-        self.setTimeout(None)
-        self._leave()
+        super().connectionLost(reason)
         for pending in list(self._pending):
             pending.cancel()
         self._buffer = b""
 
-    def pauseProducing(self) -> None:
-        """Stop reading while the client leaves its replies in our buffer."""
-        self._blocked = True
-        self.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """Go on after the client has caught up."""
-        self._blocked = False
-        self._read_frames()
-
-    def stopProducing(self) -> None:
-        """Nothing to stop: replies come only as queries did."""
-
     def stop_reading(self) -> None:
-        """Take no more queries: the server is going down."""
-        self._client_done = True
+        """Read no more, and answer what has been read: the server is going down."""
         self.transport.pauseProducing()
-        if not self._pending:
-            self.close()
+        self.readConnectionLost()
 
-    def _read_frames(self) -> None:
+    def _may_enter(self) -> bool:
+        self.outsider = not self._factory.access.allows(self.host)
+        return True
+
+    def _resume(self) -> None:
         """Serve the whole messages in the buffer, as far as the limits allow."""
-        if self._reading:  # an answer that was there at once: the loop below goes on
+        if self.reading:  # an answer that was there at once: the loop below goes on
             return
-        self._reading = True
+        self.reading = True
         position = 0
         buffer = self._buffer
-        while len(self._pending) < MAX_PENDING and not self._blocked and not self._closing:
+        while len(self._pending) < MAX_PENDING and not self.blocked and not self.closing:
             end = position + 2 + int.from_bytes(buffer[position : position + 2], "big")
             if len(buffer) - position < 2 or end > len(buffer):
                 break
             self._serve(buffer[position + 2 : end])
-            if end - position > _LEAST_FRAME and not self._outsider:
-                self.resetTimeout()  # nothing less shows a client at work
+            if end - position > _LEAST_FRAME and not self.outsider:
+                self.began()  # nothing less shows a client at work
             position = end
         self._buffer = buffer[position:]
-        self._reading = False
-        if len(self._pending) >= MAX_PENDING or self._blocked:
+        self.reading = False
+        self.flush()
+        if len(self._pending) >= MAX_PENDING or self.blocked:
             self.transport.pauseProducing()
         elif not self._client_done:
             self.transport.resumeProducing()
+        self._close_if_done()
 
     def _serve(self, message: bytes) -> None:
         try:
-            reply = self._factory.serve(message, self._host, self._label)
+            reply = self._factory.serve_stream(message, self.host, self._label)
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the connection)
             self._factory.journal.failure("a message could not be answered")
             return
-        if self._label != "tcp":
-            reply = _padded(message, reply)
         if isinstance(reply, Deferred):
             self._pending[reply] = None
             reply.addBoth(self._answered, reply)
         elif reply is not None:
             self._write(reply)
-            self._idle_since = self._factory.clock.seconds()
-            if self._outsider:
-                self._client_done = True
+            if self.outsider:
                 self.close()
 
     def _answered(self, result: bytes | Failure, pending: Deferred[bytes]) -> None:
@@ -212,33 +143,18 @@ class StreamProtocol(Protocol, TimeoutMixin):
             result.trap(CancelledError)
             return
         self._write(result)
-        self._idle_since = self._factory.clock.seconds()
-        self.resetTimeout()
-        if self._client_done and not self._pending:
-            self.close()
-        elif len(self._pending) == MAX_PENDING - 1:
-            self._read_frames()
+        self.ended()
+        if len(self._pending) == MAX_PENDING - 1:
+            self._resume()
+        else:
+            self._close_if_done()
 
-    def _leave(self) -> None:
-        if self._counted:
-            self._counted = False
-            self._factory.connectionLost(self)
+    def _close_if_done(self) -> None:
+        if self._client_done and not self._pending and not self.blocked and not self.reading:
+            self.close()
 
     def _write(self, reply: bytes) -> None:
-        self.transport.write(len(reply).to_bytes(2, "big") + reply)
-
-    def close(self) -> None:
-        """Close the connection behind what is written already, which has a limited time."""
-        self._closing = True
-        self.setTimeout(self._factory.stream_limits.idle_timeout)
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-
-
-def _padded(query: bytes, reply: Deferred[bytes] | bytes | None) -> Deferred[bytes] | bytes | None:
-    if isinstance(reply, Deferred):
-        return reply.addCallback(lambda found: padded_reply(query, found))
-    return padded_reply(query, reply) if reply is not None else None
+        self.write(len(reply).to_bytes(2, "big") + reply)
 
 
 class StreamFactory(ServerFactory):
@@ -292,8 +208,8 @@ class StreamPort(tcp.Port):
         reason = event.get("acceptError")
         if reason is None and not event.get("log_format", "").startswith(_CLOSED):
             return
-        clock, metrics = self._stagger.clock, self._stagger.metrics
-        metrics.tcp_refused.cell().value += 1
+        clock = self._stagger.clock
+        self._stagger.peers.refused.value += 1
         now = clock.seconds()
         if now >= self._quiet_until:
             self._quiet_until = now + QUIET

@@ -99,7 +99,9 @@ class Certificate:
 
 
 class EncryptedFactory(TLSMemoryBIOFactory):
-    """Puts TLS under the protocols of ``inner``."""
+    """Puts TLS under the protocols of ``inner``, which themselves write together what they can."""
+
+    protocol = TLSMemoryBIOProtocol
 
     def __init__(
         self, certificate: Certificate, inner: IProtocolFactory, clock: IReactorTime

@@ -28,6 +28,7 @@ CLASS_IN: Final = 1
 CLASS_CH: Final = 3
 EDNS_DO: Final = 0x8000  # RFC 3225, a bit of the OPT record's TTL field
 COOKIE: Final = 10  # RFC 7873 section 4, an option
+PADDING: Final = 12  # RFC 7830 section 3, an option
 
 
 class Type(IntEnum):

@@ -18,6 +18,7 @@ from staggerdns.wire.constants import (
     MAX_NAME,
     MIN_UDP_SIZE,
     OPCODE,
+    PADDING,
     QR,
     Rcode,
     Type,
@@ -45,7 +46,7 @@ class Query:
     reply in bytes that the client takes, at least 512. ``cookie``: what its COOKIE option
     holds. ``options``: what the OPT record of the reply shall carry, set by whoever answers.
     ``plain``: nothing in the message varies between equal questions of one client program (as
-    EDNS options do), so equal bytes after the ID may get equal replies.
+    EDNS options do, padding apart), so equal bytes after the ID may get equal replies.
     """
 
     __slots__ = (
@@ -172,10 +173,8 @@ def _read_additional(query: Query, position: int, count: int) -> None:
             query.payload = max(rclass, MIN_UDP_SIZE)
             query.do = bool(ttl & EDNS_DO)
             version = ttl >> 16 & 0xFF
-            if length:
-                query.plain = False
-                if not version:  # another version may have options of another form
-                    _check_options(query, position - length, position)
+            if length and not version:  # another version may have options of another form
+                _check_options(query, position - length, position)
     except (WireError, struct.error):
         raise Rejected(Rcode.FORMERR, query) from None
     if position != size:
@@ -192,6 +191,8 @@ def _check_options(query: Query, position: int, end: int) -> None:
     while position < end:
         code, length = _type_class(query.message, position)
         position += 4 + length
+        if code != PADDING:
+            query.plain = False
         if code == COOKIE and not query.cookie:
             if length not in _COOKIE_SIZES:
                 raise Rejected(Rcode.FORMERR, query)

@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from staggerdns.server.https import dns_site
+from staggerdns.server.https import HttpsFactory
 from tests.server.rooms import FRIEND, Room, pool
 from tests.wire.messages import client_query
 
@@ -28,7 +28,7 @@ class Client:
         self._transport = StringTransport(peerAddress=where, lenient=True)
         self._transport.setTcpNoDelay = lambda enabled: None  # type: ignore[attr-defined]
         self._transport.abortConnection = lambda: None  # type: ignore[method-assign]
-        self.protocol: Any = dns_site(factory, "/dns-query").buildProtocol(where)
+        self.protocol: Any = HttpsFactory(factory, "/dns-query").buildProtocol(where)
         self.protocol.makeConnection(self._transport)
 
     def post(self, message: bytes) -> None:

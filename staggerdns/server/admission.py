@@ -1,0 +1,129 @@
+"""Which client connections may be open, and what they may leave unread.
+
+TCP, TLS and HTTPS share one `Connections`; the pages for machines have one of their own. When there
+are too many, in all or of one client, the one that has been idle for the longest makes room (RFC
+7766 section 6.2.3). What clients have been told and have not read is bounded in octets: the
+connection that holds the most goes first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReactorTime
+
+from staggerdns.instruments import Cell
+from staggerdns.server.clients import Clients
+
+if TYPE_CHECKING:
+    from staggerdns.server.connection import ClientConnection
+
+MAX_OUTSIDERS = 16
+"""Connections of clients that may not ask, each open for its one refusal."""
+MAX_UNREAD = 1024 * 1024
+"""Octets that one connection may leave unread: 16 replies of the largest size."""
+MAX_UNREAD_IN_ALL = 4 * 1024 * 1024
+"""Octets that all connections together may leave unread, as in unbound's stream-wait-size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLimits:
+    """Limits of TCP, TLS and HTTPS together: seconds without a query, connections at once, those of
+    one client.
+    """
+
+    idle_timeout: float = 10.0
+    max_connections: int = 256
+    max_per_client: int = 64
+
+
+class Connections:
+    """The connections that are ``open``, within ``limits``.
+
+    ``refused`` and ``dropped`` count those for which there was no room, and those that were broken
+    since their clients did not read.
+    """
+
+    def __init__(
+        self,
+        limits: StreamLimits,
+        clock: IReactorTime,
+        identities: Clients,
+        *,
+        refused: Cell,
+        dropped: Cell,
+    ) -> None:
+        self.limits = limits
+        self.clock = clock
+        self.identities = identities
+        self.refused = refused
+        self.dropped = dropped
+        self.open: list[ClientConnection] = []
+        self._unread: dict[ClientConnection, int] = {}
+        self._unread_in_all = 0
+
+    @property
+    def unread(self) -> int:
+        """Octets that all clients together have yet to read."""
+        return self._unread_in_all
+
+    def admit(self, connection: ClientConnection) -> bool:
+        """Let ``connection`` in, making room for it if need be; say whether there was any.
+
+        A client that has too many has to leave one of its own, `None` is a client without limit.
+        """
+        if not self._has_room(connection):
+            self.refused.value += 1
+            return False
+        self.open.append(connection)
+        return True
+
+    def remove(self, connection: ClientConnection) -> None:
+        """Give the place of ``connection`` to others."""
+        self.note_unread(connection, 0)
+        if connection in self.open:
+            self.open.remove(connection)
+
+    def note_unread(self, connection: ClientConnection, octets: int) -> None:
+        """Take note of how many octets the client of ``connection`` has yet to read.
+
+        Breaks a connection with more than it may have, and those with most while there are more
+        in all.
+        """
+        known = self._unread.pop(connection, 0)
+        if not octets and not known:
+            return
+        self._unread_in_all += octets - known
+        if not octets:
+            return
+        self._unread[connection] = octets
+        if octets > MAX_UNREAD:
+            self._drop(connection)
+        while self._unread_in_all > MAX_UNREAD_IN_ALL:
+            self._drop(max(self._unread.items(), key=itemgetter(1))[0])
+
+    def _drop(self, connection: ClientConnection) -> None:
+        self.dropped.value += 1
+        self.note_unread(connection, 0)
+        connection.leave_now()
+
+    def _has_room(self, newcomer: ClientConnection) -> bool:
+        if newcomer.outsider:
+            return sum(peer.outsider for peer in self.open) < MAX_OUTSIDERS
+        peers = [peer for peer in self.open if not peer.outsider]
+        if newcomer.client is not None:
+            own = [peer for peer in peers if peer.client == newcomer.client]
+            if len(own) >= self.limits.max_per_client:
+                return _make_room(own)
+        return len(peers) < self.limits.max_connections or _make_room(peers)
+
+
+def _make_room(peers: list[ClientConnection]) -> bool:
+    """Have the connection leave that has been idle for the longest, if there is one."""
+    idle = [(peer.idle_since, peer) for peer in peers if peer.idle_since is not None]
+    if not idle:
+        return False
+    min(idle, key=itemgetter(0))[1].leave_now()
+    return True

@@ -1,0 +1,221 @@
+"""What a client's connection has in common, whatever is spoken on it: TCP, TLS, HTTP/1.1, HTTP/2.
+
+It has a place among the `Connections`. Only whole queries and their answers count as signs of life:
+whoever sends none for the idle timeout has to leave, whatever else comes; a connection with a
+query under way is not idle. It is not read while its client does not take the replies, and one
+that leaves them lying for the idle timeout is broken. What is written together leaves together.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from staggerdns.server.admission import Connections
+from staggerdns.server.clients import Client
+
+MAX_PENDING = 100
+"""Queries of one connection under way at once."""
+TURN_SIZE = 2048
+"""Octets read at one wake-up, and octets of replies that may wait before reading pauses: a flood
+of queries on one connection takes turns with everybody else's.
+"""
+
+
+@implementer(IPushProducer)
+class ClientConnection(Protocol, TimeoutMixin):
+    """One of ``connections``.
+
+    Subclasses say what is spoken: they override `pending`, and what follows it, and call `began`
+    and `ended` for each query.
+    """
+
+    joins = True
+    """Whether what is written together may come in one piece."""
+    transport: Any  # a TCP or TLS transport, which has more than ITransport says
+
+    def __init__(self, connections: Connections) -> None:
+        self.host = ""
+        self.client: Client | None = None
+        self.outsider = False  # its client may not ask
+        self.deaf = False  # takes no queries any more
+        self.blocked = False  # the client does not take its replies
+        self.closing = False
+        self._connections = connections
+        self._clock = connections.clock
+        self._idle_since = 0.0
+        self.reading = False
+        self._unsent: deque[bytes] = deque()
+        self._unsent_size = 0
+        self.last_write = 0
+        self._in_transport = 0  # octets, while blocked
+        self._gone = False
+        self.callLater = self._clock.callLater  # type: ignore[method-assign, assignment]
+
+    # What subclasses say.
+
+    @property
+    def pending(self) -> int:
+        """Queries that wait for their answers."""
+        return 0
+
+    @property
+    def held(self) -> int:
+        """Octets of replies that the client has not yet given leave to send."""
+        return 0
+
+    def _may_enter(self) -> bool:
+        """Say whether the client may come in; take note if it may but not ask."""
+        return True
+
+    def _resume(self) -> None:
+        """Read on, and serve what has been read and not been served."""
+
+    def _say_goodbye(self) -> None:
+        """Tell the client that the connection ends."""
+
+    # The life of a connection.
+
+    def connectionMade(self) -> None:
+        """Accept the connection, or drop it when there are too many."""
+        connections = self._connections
+        self.host = self.transport.getPeer().host
+        self.client = connections.identities.find(self.host)
+        self._idle_since = self._clock.seconds()
+        if not self._may_enter():
+            connections.refused.value += 1
+            self.leave_now()
+            return
+        if not connections.admit(self):
+            self.leave_now()
+            return
+        self.transport.setTcpNoDelay(True)
+        socket_side = getattr(self.transport, "transport", self.transport)
+        socket_side.bufferSize = TURN_SIZE
+        self.transport.registerProducer(self, True)
+        self.setTimeout(connections.limits.idle_timeout)
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when nothing has been under way here, `None` when something is."""
+        return None if self.pending else self._idle_since
+
+    def began(self) -> None:
+        """Take note of a whole query."""
+        self._idle_since = self._clock.seconds()
+        if not self.closing:
+            self.resetTimeout()
+
+    def ended(self) -> None:
+        """Take note that a query has its answer, or needs none any more."""
+        self._idle_since = self._clock.seconds()
+        if not self.closing:
+            self.resetTimeout()
+        if self.deaf and not self.pending and not self.held:
+            self.close()
+
+    def leave_now(self) -> None:
+        """Break the connection: for one that has something to ask, or since it may not stay."""
+        self._end()
+        self.transport.abortConnection()
+
+    def stop_reading(self) -> None:
+        """Take no more queries: the server is going down."""
+        self.deaf = True
+        if not self.pending and not self.held:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection behind what is written already, which has a limited time."""
+        if self.closing:
+            return
+        self.deaf = True
+        self._say_goodbye()
+        self.closing = True
+        self.setTimeout(self._connections.limits.idle_timeout)
+        self.flush()
+        self._close_when_sent()
+
+    def timeoutConnection(self) -> None:
+        """Close an idle connection; one with queries under way is not idle.
+
+        A client that leaves its replies lying would never let us close in order.
+        """
+        if self.blocked or self.closing or self.held:
+            self.leave_now()
+        elif self.pending:
+            self.setTimeout(self._connections.limits.idle_timeout)
+        else:
+            self.close()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget what nobody waits for any longer."""
+        self.setTimeout(None)
+        self._end()
+
+    # Writing.
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``: at once, or with what else comes out of the data that is being read."""
+        self._unsent.append(data)
+        self._unsent_size += len(data)
+        if not self.reading or self._unsent_size >= TURN_SIZE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the client takes it."""
+        unsent = self._unsent
+        while unsent and not self.blocked:
+            data = unsent.popleft()
+            while self.joins and unsent and len(data) < TURN_SIZE:
+                data += unsent.popleft()
+            self._unsent_size -= len(data)
+            self.last_write = len(data)
+            self.transport.write(data)
+        self.note_unread()
+
+    def note_unread(self) -> None:
+        """Tell how much the client has yet to read."""
+        if not self._gone:
+            self._connections.note_unread(self, self._in_transport + self._unsent_size + self.held)
+
+    def pauseProducing(self) -> None:
+        """Stop reading while the client leaves its replies in our buffer."""
+        self.blocked = True
+        self._in_transport = self.last_write + TURN_SIZE
+        self.transport.pauseProducing()
+        self.note_unread()
+
+    def resumeProducing(self) -> None:
+        """Go on after the client has caught up."""
+        self.blocked = False
+        self._in_transport = 0
+        self.flush()
+        if self.blocked:
+            return
+        if self.closing:
+            self._close_when_sent()
+        else:
+            self._resume()
+
+    def stopProducing(self) -> None:
+        """Nothing to stop: replies come only as queries did."""
+
+    def _close_when_sent(self) -> None:
+        if not self._unsent:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def _end(self) -> None:
+        self._gone = True
+        self.deaf = True
+        self.closing = True
+        self._unsent.clear()
+        self._unsent_size = 0
+        self._connections.remove(self)

@@ -1,0 +1,294 @@
+"""HTTP/2 on a client's connection (RFC 9113): requests on streams, each answered on its own.
+
+A response goes out whole where the client's windows allow, its last octets with the end of the
+stream. What they do not allow waits, and counts as unread. A client that gives requests up over
+and over is cut off: upstreams have been asked for each of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    WindowUpdated,
+)
+from h2.exceptions import ProtocolError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from staggerdns.server.connection import ClientConnection
+from staggerdns.server.frames import ServerConnection
+from staggerdns.wire.constants import MAX_MESSAGE
+
+if TYPE_CHECKING:
+    from staggerdns.server.answers import DnsAnswers, Response
+
+MAX_HELD = 4 * MAX_MESSAGE
+"""Octets of bodies, of one connection, that wait for their rest."""
+MAX_GIVEN_UP = 100
+"""Requests that a client may have given up on one connection, less those that were answered since:
+who asks and resets, over and over, would else ask more than may wait for an answer.
+"""
+_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path"))
+_FORBIDDEN = frozenset(  # RFC 9113 section 8.2.2
+    (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade")
+)
+_CONTINUE = [(b":status", b"100")]
+
+
+class _Request:
+    """What has come of a request; ``body`` is `None` when it is longer than allowed."""
+
+    __slots__ = ("method", "target", "media_type", "body")
+
+    def __init__(self, method: bytes, target: bytes, media_type: bytes) -> None:
+        self.method = method
+        self.target = target
+        self.media_type = media_type
+        self.body: bytes | None = b""
+
+
+class Http2:
+    """The requests on ``connection``, which ``answers`` answers."""
+
+    def __init__(self, connection: ClientConnection, answers: DnsAnswers) -> None:
+        self._connection = connection
+        self._answers = answers
+        self._h2 = ServerConnection()
+        self._requests: dict[int, _Request] = {}  # that are not whole yet
+        self._pending: dict[int, Deferred[Response]] = {}
+        self._unsent: dict[int, bytes] = {}  # parts of responses that wait for a window
+        self._ahead = b""  # read while the client does not take what we say
+        self._said_goodbye = False
+        self._given_up = 0
+        self.bodies = 0  # octets of `_requests`
+        self.held = 0  # octets of `_unsent`
+        self._h2.initiate_connection()
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait for their responses."""
+        return len(self._pending)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are requests that are not whole."""
+        return bool(self._requests)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what the client says."""
+        self._ahead += data
+        self.read_on()
+
+    def resume(self) -> None:
+        """Go on after the client has caught up."""
+        self._connection.transport.resumeProducing()
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Serve what has been read, until the client has to take what we say."""
+        connection = self._connection
+        if connection.reading or self._stopped():
+            return
+        data, self._ahead = self._ahead, b""
+        connection.reading = True
+        try:
+            for events in self._h2.take(data):
+                for event in events:
+                    self._take(event)
+                if self._stopped():
+                    break
+            if self._unsent:
+                self._send_held()
+        except ProtocolError:
+            self._said_goodbye = True  # as the GOAWAY says that is ready
+            connection.close()
+            self._give_all_up()
+        finally:
+            connection.reading = False
+        self._flush()
+        connection.flush()
+
+    def _stopped(self) -> bool:
+        """Say whether nothing is to be served now."""
+        return self._connection.blocked or self._connection.closing
+
+    def say_goodbye(self) -> None:
+        """Tell the client to ask no more here; what is under way goes on."""
+        if not self._said_goodbye:
+            self._said_goodbye = True
+            self._h2.goodbye()
+        self._flush()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Give up what the client no longer waits for."""
+        self._give_all_up()
+
+    def _give_all_up(self) -> None:
+        pending, self._pending = self._pending, {}
+        for reply in pending.values():
+            reply.cancel()
+        self._requests.clear()
+        self._unsent.clear()
+        self.bodies = self.held = 0
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, RequestReceived):
+            self._begin(event)
+        elif isinstance(event, DataReceived):
+            self._take_body(event)
+        elif isinstance(event, StreamEnded):
+            request = self._requests.pop(event.stream_id, None)
+            if request is not None:
+                self._complete(event.stream_id, request)
+        elif isinstance(event, StreamReset):
+            self._forget(event.stream_id)
+        elif isinstance(event, WindowUpdated | RemoteSettingsChanged):
+            if self._unsent:
+                self._send_held()
+        elif isinstance(event, ConnectionTerminated):
+            self._connection.deaf = True
+            if not (self._requests or self._pending or self._unsent):
+                self._connection.close()
+
+    # Requests.
+
+    def _begin(self, event: RequestReceived) -> None:
+        number = event.stream_id
+        assert number is not None
+        if self._connection.deaf:
+            self._h2.reset_stream(number, ErrorCodes.REFUSED_STREAM)
+            return
+        request = _read_fields(event.headers)
+        if request is None:
+            self._h2.reset_stream(number, ErrorCodes.PROTOCOL_ERROR)
+            return
+        self._requests[number] = request
+        if event.stream_ended is None and (b"expect", b"100-continue") in event.headers:
+            self._h2.send_headers(number, _CONTINUE)
+
+    def _take_body(self, event: DataReceived) -> None:
+        number = event.stream_id
+        assert number is not None
+        request = self._requests.get(number)
+        if request is None or event.stream_ended is not None:
+            self._h2.reopen_window(event.flow_controlled_length)
+        else:
+            self._h2.acknowledge_received_data(event.flow_controlled_length, number)
+        if request is None or request.body is None:
+            return
+        size = len(event.data)
+        if len(request.body) + size > MAX_MESSAGE or self.bodies + size > MAX_HELD:
+            self.bodies -= len(request.body)
+            request.body = None
+        else:
+            self.bodies += size
+            request.body += event.data
+
+    def _complete(self, number: int, request: _Request) -> None:
+        """Answer a request, now or later."""
+        connection = self._connection
+        body = request.body
+        if body:
+            self.bodies -= len(body)
+        found = self._answers.find(
+            request.method, request.target, request.media_type, body, connection.host
+        )
+        if isinstance(found, Deferred):
+            self._pending[number] = found
+            connection.began()
+            found.addCallbacks(
+                self._answered, self._cancelled, (number, request), errbackArgs=(number,)
+            )
+        else:
+            self._respond(number, request, found)
+
+    def _answered(self, response: Response, number: int, request: _Request) -> None:
+        del self._pending[number]
+        self._respond(number, request, response)
+
+    def _cancelled(self, failure: Failure, number: int) -> None:
+        failure.trap(CancelledError)  # the client has gone
+
+    def _forget(self, number: int | None) -> None:
+        """Give up what was asked or is being answered on a stream that was reset."""
+        assert number is not None
+        request = self._requests.pop(number, None)
+        if request is not None:
+            self.bodies -= len(request.body or b"")
+        self.held -= len(self._unsent.pop(number, b""))
+        reply = self._pending.pop(number, None)
+        if reply is None:
+            return
+        reply.cancel()
+        self._connection.ended()
+        self._given_up += 1
+        if self._given_up > MAX_GIVEN_UP:
+            self._connection.leave_now()
+
+    # Responses.
+
+    def _respond(self, number: int, request: _Request, response: Response) -> None:
+        body = b"" if request.method == b"HEAD" else response.body
+        self._keep(number, self._h2.respond(number, response.fields(), body))
+        if self._given_up:
+            self._given_up -= 1
+        self._flush()
+        self._connection.ended()
+
+    def _keep(self, number: int, rest: bytes) -> None:
+        """Keep the part of a body that has to wait for a window."""
+        if rest:
+            self._unsent[number] = rest
+            self.held += len(rest)
+
+    def _send_held(self) -> None:
+        """Send on where windows have opened, the oldest response first."""
+        for number in list(self._unsent):
+            if self._h2.outbound_flow_control_window <= 0:
+                break
+            body = self._unsent.pop(number)
+            self.held -= len(body)
+            self._keep(number, self._h2.send_body(number, body))
+        if self._connection.deaf and not self.held:
+            self._connection.ended()
+
+    def _flush(self) -> None:
+        if self._h2.unsent:
+            self._connection.write(self._h2.data_to_send())
+        elif self.held:
+            self._connection.note_unread()
+
+
+def _read_fields(fields: list[tuple[bytes, bytes]]) -> _Request | None:
+    """Return the request that header fields tell of, `None` if they are malformed.
+
+    (RFC 9113 sections 8.2 and 8.3.)
+    """
+    pseudo: dict[bytes, bytes] = {}
+    media_type = b""
+    ordinary = False
+    for name, value in fields:
+        if name in _PSEUDO:
+            if ordinary or name in pseudo:
+                return None
+            pseudo[name] = value
+        else:
+            ordinary = True
+            if name == b"content-type":
+                media_type = value
+            elif name in _FORBIDDEN or name[:1] == b":" or not name or name != name.lower():
+                return None
+    method = pseudo.get(b":method")
+    target = pseudo.get(b":path")
+    if not method or not target or b":scheme" not in pseudo:
+        return None
+    return _Request(method, target, media_type)
