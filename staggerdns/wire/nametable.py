@@ -4,9 +4,10 @@ A name's number stands for its labels in lower case (RFC 4343): 0 is the root, 1
 question's name and what it ends with, shortest first. Each label of the message is looked at once,
 however many pointers lead to it.
 
-Upstreams are asked in random letters, and some write these out where others would compress. A place
-is *copied* when the name from there on has the letters of the question as the upstream repeated it:
-these are our letters, and no client's.
+Upstreams are asked in random letters. Some write these out where others would compress, or put
+labels of the question in front of other names (RFC 6672 section 2.2). A label with the capitals
+of the question as the upstream repeated it is *ours*, and no client is given it so. A place is
+*copied* when the name from there on ends the question in just these letters.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ class NameTable:
     """The names that have been read of ``message``, whose question section is in lower case.
 
     ``sent``: the question's name as the upstream repeated it; `None` when it left the question out.
-    ``shares``: labels of the question are written out in the name read last; ``copied``: with our
-    own letters; ``strange``: a pointer in any name led to where no name of a record begins.
+    ``ours``: labels as we sent them, with capitals. Of the name read last, ``shares`` says whether
+    what the question ends with is written out in it, ``has_ours`` whether labels of ours are.
+    ``strange``: a pointer in any name led to where no name of a record begins.
     """
 
     __slots__ = (
@@ -38,7 +40,8 @@ class NameTable:
         "sizes",
         "places",
         "shares",
-        "copied",
+        "ours",
+        "has_ours",
         "strange",
         "_message",
         "_lower",
@@ -55,7 +58,8 @@ class NameTable:
         self.parents = [0]
         self.sizes = [1]
         self.places: dict[int, Place] = {}
-        self.shares = self.copied = self.strange = False
+        self.ours: dict[bytes, bytes] = {}
+        self.shares = self.has_ours = self.strange = False
         self._children: dict[tuple[int, bytes], int] = {}
         starts = []
         position = 0
@@ -64,7 +68,10 @@ class NameTable:
             position += length + 1
         node = 0
         for start in reversed(starts):
-            node = self._child(node, name[start : start + name[start] + 1])
+            after = start + name[start] + 1
+            node = self._child(node, name[start:after])
+            if self._sent[start:after] != name[start:after]:
+                self.ours[self._sent[start:after]] = name[start:after]
         self.own = node
         if sent is not None:
             for start in (*starts, position):
@@ -105,10 +112,12 @@ class NameTable:
         """Take the labels that begin at ``starts``, in front of ``rest``."""
         message, lower, own, children = self._message, self._lower, self.own, self._children
         node, way, copied, shares = rest
-        ours = False
+        ours, has_ours = self.ours, False
         for start in reversed(starts):
             after = start + message[start] + 1
             label = lower[start:after]
+            if message[start:after] in ours:
+                has_ours = True
             child = children.get((node, label))
             node = child if child is not None else self._child(node, label)
             if node > own:
@@ -117,15 +126,13 @@ class NameTable:
                 shares = True
                 if copied:
                     place = len(self._name) - self.sizes[node]
-                    written = message[start:after]
-                    copied = written == self._sent[place : place + len(label)]
-                    ours = ours or (copied and written != label)
+                    copied = message[start:after] == self._sent[place : place + len(label)]
             self.places[start] = (node, way, copied, shares)
-        self.shares, self.copied = shares, ours
+        self.shares, self.has_ours = shares, has_ours
         return node
 
     def _end(self, rest: Place) -> int:
-        self.shares, self.copied = rest[3], False
+        self.shares, self.has_ours = rest[3], False
         return rest[0]
 
     def _pointed(self, position: int, first: int, hops: int) -> Place:
@@ -195,7 +202,7 @@ class NameTable:
     def spelled(self, position: int) -> bytes:
         """Return the uncompressed name at a place that was read, as the upstream spells it.
 
-        What it copied of the question is in lower case.
+        Labels of ours are in lower case.
         """
         message = self._message
         parts: list[bytes] = []
@@ -203,12 +210,9 @@ class NameTable:
             if length >= _POINTER:
                 position = (length & 0x3F) << 8 | message[position + 1]
                 continue
-            node, _, copied, _ = self.places[position]
-            if copied:
-                parts.append(self._name[-self.sizes[node] :])
-                return b"".join(parts)
             following = position + length + 1
-            parts.append(message[position:following])
+            label = message[position:following]
+            parts.append(self.ours.get(label, label))
             position = following
         parts.append(b"\0")
         return b"".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from staggerdns.wire.answer import Pool
-from staggerdns.wire.constants import AD, HEADER_SIZE, MAX_TTL, RCODE, TC, Type, WireError
+from staggerdns.wire.constants import AD, CLASS_IN, HEADER_SIZE, MAX_TTL, RCODE, TC, Type, WireError
 from staggerdns.wire.names import skip_name
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import Reply
@@ -13,7 +13,7 @@ from staggerdns.wire.scrub import Path
 
 _u32 = struct.Struct("!I")
 _counts = struct.Struct("!5H").unpack_from
-_outline = struct.Struct("!H2xIH").unpack_from  # a record behind its owner, without the class
+_outline = struct.Struct("!HHIH").unpack_from  # a record behind its owner
 
 
 def quick_pool(message: bytes, question: Question) -> Pool | None:
@@ -54,18 +54,22 @@ def quick_pool(message: bytes, question: Question) -> Pool | None:
 
 
 def _outline_is_sound(message: bytes, position: int, nscount: int, arcount: int) -> bool:
-    """Say whether records fill the message, among them at most one OPT, with no error in it."""
+    """Say whether records fill the message, as they should: of the Internet, and at most one OPT
+    among them, with no error in it.
+    """
     opts = 0
     try:
         for index in range(nscount + arcount):
             first = message[position]
             position = position + 1 if not first else skip_name(message, position)
-            rtype, ttl, length = _outline(message, position)
+            rtype, rclass, ttl, length = _outline(message, position)
             position += 10 + length
             if rtype == Type.OPT:
                 opts += 1
                 if first or opts > 1 or index < nscount or ttl >> 24:
                     return False
+            elif rclass != CLASS_IN:
+                return False
     except (IndexError, struct.error, WireError):
         return False
     return position == len(message)

@@ -216,7 +216,7 @@ def _read_section(
     for _ in range(count):
         owner = position
         name, position = read(position)
-        shares = names.shares
+        is_ours = names.shares or names.has_ours
         rtype, rclass, ttl, length = _record(message, position)
         data = position + _RECORD_SIZE
         end = data + length
@@ -244,7 +244,7 @@ def _read_section(
                     raise
                 reply.strayed(MALFORMED)
                 continue
-            if shares:
+            if is_ours:
                 reply.as_is = False
             section.append(record)
     return position
@@ -280,7 +280,7 @@ def _read_names(reply: Reply, record: Record, *, do: bool) -> None:
         start = position
         node, position = names.read(start, record.end)
         found.append(node)
-        if names.copied and not keeps_letters(record.type, do=do):
+        if names.has_ours and not keeps_letters(record.type, do=do):
             reply.as_is = False
         # A pointer takes two octets, what it stands for one (the root) or three and more.
         if position - start != names.sizes[node] and record.type not in MAY_BE_COMPRESSED:

@@ -80,7 +80,8 @@ class Rewriter:
                 self._owners.setdefault(node, place)
                 self._written[position] = place
             following = position + length + 1
-            body += message[position:following]
+            label = message[position:following]
+            body += names.ours.get(label, label)
             position = following
         body.append(0)
         return end or position + 1

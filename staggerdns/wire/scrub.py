@@ -18,6 +18,7 @@ from staggerdns.wire.reply import DNSSEC, UNRELATED, Record, Reply
 MAX_CHAIN = 32
 """CNAME links followed in one answer; a longer chain is refused."""
 
+_ONE_PER_NAME = frozenset((Type.CNAME, Type.SOA, Type.DNAME))  # RFC 2181 section 10.1
 _FOLLOWED_ALL_THE_WAY = frozenset((Type.RRSIG, Type.ANY))  # there may be some at every link
 _OF_AUTHORITY = frozenset((Type.SOA, Type.NS, Type.DS))
 _DENIALS = frozenset((Type.NSEC, Type.NSEC3))
@@ -49,7 +50,7 @@ class Path:
 
 
 class _Sets:
-    """The sets of records that stay, by owner and type, and the records that are no part of one."""
+    """The sets of records that stay, by owner and type, and the records that are one alone."""
 
     __slots__ = ("_sets", "_single")
 
@@ -58,12 +59,12 @@ class _Sets:
         self._single: dict[tuple[int, int], Record] = {}
 
     def add(self, record: Record) -> None:
-        """Keep a record and all of its set."""
-        self._sets.add((record.name, record.type))
-
-    def add_alone(self, record: Record) -> None:
-        """Keep a record of a type of which a name has one (RFC 2181 section 10.1)."""
-        self._single[record.name, record.type] = record
+        """Keep a record and all of its set; of some types a set has one."""
+        key = record.name, record.type
+        if record.type in _ONE_PER_NAME:
+            self._single.setdefault(key, record)
+        else:
+            self._sets.add(key)
 
     def keeps(self, record: Record, message: bytes, *, signed: bool) -> bool:
         """Say whether a record stays; ``signed``: signatures do."""
@@ -112,15 +113,15 @@ def scrub_answers(reply: Reply, question: Question) -> Path:
             made = spelled[: -names.sizes[redirect.name]] + names.spelled(redirect.data)
             target = target or (b"" if here else made)  # some leave the CNAME out
             if target and names.number(made) == names.number(target):
-                kept.add_alone(redirect)
+                kept.add(redirect)
                 path.ttl = min(path.ttl, redirect.ttl)
         for record in here:
             kept.add(record)
-        path.found += here
+        path.found += here[:1] if qtype in _ONE_PER_NAME else here
         if not target or (here and qtype not in _FOLLOWED_ALL_THE_WAY):
             break
         if alias is not None:
-            kept.add_alone(alias)
+            kept.add(alias)
             path.ttl = min(path.ttl, alias.ttl)
         if len(path.links) == MAX_CHAIN:
             raise WireError("CNAME chain too long, or a loop")
@@ -202,10 +203,10 @@ def _hosts(records: Iterable[Record]) -> list[int]:
     """Return the numbers of the names that the data of ``records`` leads clients to."""
     found: list[int] = []
     for record in records:
-        if record.type not in _NAMES_NO_HOST:
+        if record.type in _SERVICES:  # "." is the owner itself (RFC 9460 section 2.5)
+            found += (node or record.name for node in record.named)
+        elif record.type not in _NAMES_NO_HOST:
             found += record.named
-            if record.type in _SERVICES:  # "." is the owner itself (RFC 9460 section 2.5)
-                found.append(record.name)
     return found
 
 

@@ -17,7 +17,9 @@ import pytest
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import from_labels
+from staggerdns.wire.question import Question
 from staggerdns.wire.rebinding import Rebinding
+from staggerdns.wire.reply import STRAYS
 from tests.strategy.fakes import (
     AAAA,
     CNAME,
@@ -106,6 +108,21 @@ def test_he_cannot_change_the_chain() -> None:
     answer = stage.cache._entries[stage.question().key].answer
     assert getattr(answer, "links", None) == (from_labels([b"www", b"cdn", b"example"]),)
     assert stage.pool() == [*POOL, EVIL[0]]
+
+
+def test_he_cannot_bring_other_names() -> None:
+    """Records of names that nobody asked for are counted, and go nowhere."""
+
+    def answer(question: Question) -> bytes:
+        stranger = record(name("bank.example"), A, 9, b"evil")
+        mine = record(b"\xc0\x0c", A, 300, b"\xc6\x33\x64\1")
+        return reply(question, [stranger, mine, stranger]) + b"more"
+
+    stage, _ = attacked(Act(30, answer))
+    assert stage.pool() == [*POOL, "198.51.100.1"]
+    for kind in STRAYS:
+        counted = {"unrelated": 2, "octets": 1}.get(kind, 0)
+        assert stage.metrics.stray_records.cell(kind).value == counted
 
 
 def test_he_cannot_overturn_a_denial() -> None:

@@ -41,6 +41,7 @@ NAMED_DATA = [
     ("PX", "1 map822.example.com. mapx400.example.com."),
     ("SRV", "1 2 3 srv.example.com."),
     ("KX", "1 kx.example.com."),
+    ("NAPTR", '1 2 "s" "SIP+D2U" "" _sip._udp.example.com.'),
 ]
 """A record's data for each type whose names we look at."""
 OBSOLETE_DATA = [
@@ -397,3 +398,56 @@ def test_owners() -> None:
         refused(record(b"\1x", 16, owner=owner))
         left_out(authority=[record(b"\1x", 16, owner=owner)])
         left_out(additional=[record(b"\1x", 16, owner=owner)])
+
+
+SIGNED = struct.pack("!HBBIIIH", 1, 8, 3, 300, 2_000_000_000, 1_900_000_000, 4711)
+COMPRESSED = {
+    "SIG": (24, SIGNED, b"signature"),
+    "RRSIG": (46, SIGNED, b"signature"),
+    "NXT": (30, b"", b"\x40\0\0\x08"),
+    "NSEC": (47, b"", b"\0\1\x40"),
+    "SVCB": (64, b"\0\1", b"\0\1\0\3\2h2"),
+    "HTTPS": (65, b"\0\1", b"\0\1\0\3\2h2"),
+    "NAPTR": (35, b"\0\1\0\1\1s\7SIP+D2U\0", b""),
+    "SRV": (33, bytes(6), b""),
+    "RP": (17, b"", b"\0"),
+    "AFSDB": (18, b"\0\1", b""),
+    "RT": (21, b"\0\1", b""),
+    "PX": (26, b"\0\1", b"\0"),
+    "KX": (36, b"\0\1", b""),
+    "DNAME": (39, b"", b""),
+}
+"""Types in which nobody may compress names, and old servers do: what stands around the name."""
+
+
+@pytest.mark.parametrize("do", [False, True])
+@pytest.mark.parametrize("rdtype", COMPRESSED)
+def test_what_old_servers_compress(rdtype: str, do: bool) -> None:
+    """Names are written out for the client, wherever their pointers lead."""
+    number, before, behind = COMPRESSED[rdtype]
+    asked = ask(rdtype=rdtype, do=do)
+    alias = record(wire_name("carrier.example.net."), 5)
+    target = 12 + len(asked.section) + 12
+    owner = struct.pack("!H", 0xC000 | target)
+    for pointer, name in (
+        (owner, "carrier.example.net."),
+        (b"\4_sip" + struct.pack("!H", 0xC000 | target + 8), "_sip.example.net."),
+        (b"\1x" + POINTER, "x." + NAME),
+        (b"\xc0\x10", "example.com."),
+        (b"\xc0\x1c", "."),
+    ):
+        wire = raw_reply(asked, [alias, record(before + pointer + behind, number, owner=owner)])
+        answer = whole_of(wire, asked)
+        data = before + wire_name(name) + behind
+        assert answer.body.endswith(struct.pack("!H", len(data)) + data)
+        shown = replied(scanned(rdtype=rdtype, do=do), answer)
+        assert shown.answer[-1].name.to_text() == "carrier.example.net."
+
+
+@pytest.mark.parametrize("rdtype", ["SIG", "RRSIG", "NXT", "NSEC", "SVCB", "HTTPS"])
+@pytest.mark.parametrize("data", [b"", b"\0", b"\xc0", b"\xc0\xff", b"\0\1" + bytes(16) + b"\x3fa"])
+def test_what_is_no_name_is_opaque(rdtype: str, data: bytes) -> None:
+    """Where no legal name stands in the data of these types they are passed on as they came."""
+    number = COMPRESSED[rdtype][0]
+    asked = ask(rdtype=rdtype, do=True)
+    assert whole_of(raw_reply(asked, [record(data, number)]), asked).body == record(data, number)
