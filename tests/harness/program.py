@@ -8,18 +8,20 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from . import clients
+from .forkserver import Forked, fork_server
 from .ports import Endpoint, free_endpoint
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ Settings = dict[str, Any]
 
 # What must never stand in the log, whatever a client or an upstream sends.
 _BAD_WORDS = ("Traceback (most recent call last)", "Unhandled", "[critical]", "#critical")
+
+TWISTD = str(Path(sys.executable).with_name("twistd"))
 
 # twistd shuts down and then dies by the very signal that asked for it, as daemons should: a
 # supervisor sees an orderly end either way.
@@ -50,8 +54,7 @@ def merged(base: Settings, extra: Mapping[str, Any]) -> Settings:
 
 def command(configuration: Path) -> list[str]:
     """The command line that starts the program with this file."""
-    twistd = str(Path(sys.executable).with_name("twistd"))
-    return [twistd, "-n", "--pidfile=", "staggerdns", "--config", str(configuration)]
+    return [TWISTD, "-n", "--pidfile=", "staggerdns", "--config", str(configuration)]
 
 
 def environment() -> dict[str, str]:
@@ -63,19 +66,47 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": found, "PYTHONUNBUFFERED": "1"}
 
 
+def launch(
+    arguments: Sequence[str],
+    directory: Path,
+    environ: Mapping[str, str] | None,
+    stdout: IO[bytes],
+    stderr: IO[bytes],
+) -> subprocess.Popen[bytes] | Forked:
+    """Start a command line, by the fork server if it is the program in its usual environment."""
+    if arguments[0] == TWISTD and not environ:
+        output = stdout.fileno(), stderr.fileno()
+        return fork_server().start(arguments, directory, environment(), *output)
+    return subprocess.Popen(
+        arguments,
+        cwd=directory,
+        env=environment() | dict(environ or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        # A shell starts what is in the background with SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
+
+
 def run_to_end(
     configuration: Path, directory: Path, timeout: float = 20.0
 ) -> subprocess.CompletedProcess[str]:
     """Run the program with a file that it is expected to reject; what it wrote and returned."""
-    return subprocess.run(
-        command(configuration),
-        cwd=directory,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    arguments = command(configuration)
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        process = launch(arguments, directory, None, stdout, stderr)
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
+            raise
+        written = []
+        for file in (stdout, stderr):
+            file.seek(0)
+            written.append(file.read().decode())
+    return subprocess.CompletedProcess(arguments, status, *written)
 
 
 @dataclass(frozen=True)
@@ -142,7 +173,7 @@ class Program:
         self.configuration = directory / "staggerdns.yaml"
         self.configuration.write_text(yaml.safe_dump(self.settings))
         self._log = directory / "program.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     # Life.
 
@@ -168,15 +199,8 @@ class Program:
     def start(self, timeout: float = 20.0) -> None:
         """Start the program and wait until it listens; AssertionError with its log if not."""
         with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command(self.configuration),
-                cwd=self.directory,
-                env=environment() | self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                # A shell starts what is in the background with SIGINT ignored.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            self._process = launch(
+                command(self.configuration), self.directory, self._environ, output, output
             )
         deadline = time.monotonic() + timeout
         while not self._is_ready():
@@ -197,7 +221,7 @@ class Program:
         return True
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> subprocess.Popen[bytes] | Forked:
         """The process; AssertionError before `start`."""
         assert self._process is not None, "not started"
         return self._process

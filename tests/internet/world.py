@@ -8,7 +8,6 @@ thread there: sockets and processes that it makes meanwhile belong there, too.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import ipaddress
 import json
 import os
@@ -20,19 +19,17 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from tests.harness.namespaces import OWN, enter
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from types import TracebackType
 
-_CLONE_NEWNET = 0x40000000
 _TUN = Path("/dev/net/tun")
 _ROOT = Path(__file__).parents[2]
-_OWN = "/proc/thread-self/ns/net"
 
 # Debian keeps `ip` where the PATH of ordinary users does not lead.
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NoInternet(RuntimeError):
@@ -77,7 +74,7 @@ class World:
                 raise NoInternet(error)
             raise AssertionError(f"the test internet does not come up: {error}")
         self._namespace = os.open(f"/proc/{self._process.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        assert ready.strip() != str(Path(_OWN).readlink()), "not a namespace of its own"
+        assert ready.strip() != str(Path(OWN).readlink()), "not a namespace of its own"
         return self
 
     def __exit__(
@@ -104,13 +101,13 @@ class World:
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """Put the calling thread into the namespace for a while."""
-        before = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+        before = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _enter(self._namespace)
+            enter(self._namespace)
             try:
                 yield
             finally:
-                _enter(before)
+                enter(before)
         finally:
             os.close(before)
 
@@ -141,12 +138,6 @@ class World:
     def move(self, address: str, distance: float) -> None:
         """Put an address elsewhere: ``distance`` is in milliseconds."""
         self._command(f"move {address} {distance}")
-
-
-def _enter(namespace: int) -> None:
-    if _libc.setns(namespace, _CLONE_NEWNET):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 def _check_machine() -> None:
