@@ -18,6 +18,12 @@ SAMPLES = 128
 """Reply times from which the fallback timeout is learnt."""
 ENOUGH_SAMPLES = 16
 """Fewer say nothing about a 95th percentile."""
+LOOK_AGAIN = 0.01
+"""Seconds between two looks for room in the budgets of upstreams."""
+CROWD = 50
+"""Runs that may look so often; with more of them each looks less often, so that all together
+cost no more.
+"""
 _MARGIN = 1.25
 _SLACK = 0.005
 
@@ -132,3 +138,8 @@ class Adaptive:
         self.fallback = FallbackTimeout()
         self.waiting = 0
         """Runs that wait for room in the budgets."""
+
+    @property
+    def look_again(self) -> float:
+        """Seconds after which such a run looks for room again."""
+        return LOOK_AGAIN * max(1.0, self.waiting / CROWD)

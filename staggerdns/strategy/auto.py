@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from staggerdns.strategy.run import Listener, Run
+from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.run import Run
 from staggerdns.strategy.strategy import Strategy, Tools
 from staggerdns.wire.question import Question
 

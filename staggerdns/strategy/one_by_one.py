@@ -11,7 +11,8 @@ from math import inf
 
 from staggerdns.strategy.adaptive import SequentialNumbers, try_timeout
 from staggerdns.strategy.alarms import SLACK
-from staggerdns.strategy.run import ACTIVE, Listener, Run
+from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.run import ACTIVE, Run
 from staggerdns.strategy.single import SingleAnswerRun
 from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.entropy import Entropy
@@ -106,6 +107,9 @@ class OneByOneRun(SingleAnswerRun):
             super()._lose(exchange)
 
     def _heard(self, outcome: Outcome, exchange: Exchange) -> None:
-        is_try = exchange.tier == ACTIVE and exchange.started >= self._tried_at
-        if is_try and outcome.verdict > Verdict.NEGATIVE:
+        if outcome.verdict > Verdict.NEGATIVE:
+            self._heard_hint(exchange)
+
+    def _heard_hint(self, exchange: Exchange) -> None:
+        if exchange.tier == ACTIVE and exchange.started >= self._tried_at:
             self._next_at = self._tried_at

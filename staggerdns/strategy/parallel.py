@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from staggerdns.strategy.alarms import SLACK
-from staggerdns.strategy.run import ACTIVE, STAGGERED, Listener, Run
+from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.run import ACTIVE, STAGGERED, Run
 from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.wire.question import Question
@@ -133,7 +134,12 @@ class ParallelRun(Run):
             self._begin("fallback")
 
     def _active_has_failed(self) -> bool:
-        return self._first_tier_left == 0 and self._negative is None and not self._decided
+        if self._negative is not None or self._decided:
+            return False
+        return self._first_tier_left == 0 or (self._hinted_at > 0 and self._active_is_refused())
+
+    def _active_is_refused(self) -> bool:
+        return all(one.hinted or one.tier != ACTIVE for one in self._outstanding)
 
     def _begin(self, reason: str) -> None:
         self._staggering = True

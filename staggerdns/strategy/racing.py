@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from staggerdns.strategy.adaptive import batch_numbers
 from staggerdns.strategy.alarms import SLACK
-from staggerdns.strategy.run import ACTIVE, STAGGERED, Listener, Run
+from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.refusals import unrefused
+from staggerdns.strategy.run import ACTIVE, STAGGERED, Run
 from staggerdns.strategy.single import SingleAnswerRun
 from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.exchange import UNMARKED, Exchange, Outcome
@@ -65,11 +67,12 @@ class RacingRun(SingleAnswerRun):
                     return self._room_at(now)
                 self._visit(now)
                 continue
-            if not self._outstanding:
+            under_way = unrefused(self._outstanding)
+            if not under_way:
                 self._next_at = now
             if self._next_at > now + SLACK:
                 return self._next_at
-            room = self._strategy.max_concurrent - len(self._outstanding)
+            room = self._strategy.max_concurrent - under_way
             if room <= 0:
                 return None  # whoever answers makes room
             deviation = self._adaptive.racing_delay.deviation(now)
@@ -85,13 +88,17 @@ class RacingRun(SingleAnswerRun):
         return None
 
     def _ask_again(self, now: float) -> float | None:
-        if len(self._outstanding) >= self._strategy.max_concurrent:
+        if unrefused(self._outstanding) >= self._strategy.max_concurrent:
             return None
         return super()._ask_again(now)
 
     def _heard(self, outcome: Outcome, exchange: Exchange) -> None:
         failed = outcome.verdict == Verdict.NETWORK_ERROR and outcome.reason not in UNMARKED
-        if failed and exchange.tier == ACTIVE and self._waiting:
+        if failed and not exchange.hinted:
+            self._heard_hint(exchange)
+
+    def _heard_hint(self, exchange: Exchange) -> None:
+        if exchange.tier == ACTIVE and self._waiting:
             self._strategy.early_triggers.value += 1
             self._all_at_once = True
             self._next_at = self._clock.seconds()

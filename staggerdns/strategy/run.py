@@ -11,7 +11,6 @@ agreed stands, whatever others say later: one liar must not turn it into address
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
@@ -19,6 +18,8 @@ from twisted.python.failure import Failure
 
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import SLACK, Alarm, Alarms
+from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.refusals import give_up_at, unrefused
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import all_rest
@@ -29,27 +30,6 @@ ACTIVE = "active"
 STAGGERED = "staggered"
 AGAIN_AFTER = 1.0
 """Seconds after the last query to the next round, when nobody has answered."""
-LOOK_AGAIN = 0.01
-"""Seconds between two looks for room in the budgets of upstreams."""
-CROWD = 50
-"""Runs that may look so often; with more of them each looks less often, so that all together
-cost no more.
-"""
-
-
-class Listener(Protocol):
-    """Whoever wants the outcomes of a run."""
-
-    def first(self, outcome: Outcome, tier: str) -> None:
-        """Take the good answer that the client gets; called at most once."""
-
-    def more(self, outcome: Outcome, tier: str) -> None:
-        """Take a positive answer that came after the first."""
-
-    def ended(self, asked: int, answered: int, reasons: list[str]) -> None:
-        """Take the end of the run: how many upstreams were asked, how many answered well, and
-        what was wrong with the others, in order.
-        """
 
 
 class Run(ABC):
@@ -67,7 +47,7 @@ class Run(ABC):
         "_outstanding", "_first_tier", "_first_tier_left", "_decided", "_negative",
         "_negative_tier", "_grace_end", "_asked", "_all_rest", "_answered", "_denied", "_denying",
         "_agreed", "_deniers", "_failed", "_reasons", "_alarm", "_alarm_due", "_busy",
-        "_wants_room", "_over",
+        "_wants_room", "_over", "_hinted_at",
     )
     # fmt: on
     strategy = ""
@@ -123,6 +103,7 @@ class Run(ABC):
         self._busy = False
         self._wants_room = False  # counted among those that wait for it
         self._over = False
+        self._hinted_at = 0.0  # when the last exchange was refused
 
     def start(self) -> None:
         """Ask the first upstreams. The listener may be called before this returns."""
@@ -183,9 +164,7 @@ class Run(ABC):
         return chosen
 
     def _room_at(self, now: float) -> float | None:
-        """Return when to look again for room, at the earliest after `LOOK_AGAIN` seconds; `None`
-        when nobody is left to be asked.
-        """
+        """Return when to look again for room; `None` when nobody is left to be asked."""
         if not self._waiting:
             if self._wants_room:
                 self._wait_no_more()
@@ -194,7 +173,7 @@ class Run(ABC):
             self._wants_room = True
             self._adaptive.waiting += 1
         soonest = min(upstream.room_at(now) for upstream in self._waiting)
-        return max(soonest, now + LOOK_AGAIN * max(1.0, self._adaptive.waiting / CROWD))
+        return max(soonest, now + self._adaptive.look_again)
 
     def _wait_no_more(self) -> None:
         self._wants_room = False
@@ -202,6 +181,9 @@ class Run(ABC):
 
     def _heard(self, outcome: Outcome, exchange: Exchange) -> None:  # noqa: B027 (not all need it)
         """Take note of an outcome before anything follows from it."""
+
+    def _heard_hint(self, exchange: Exchange) -> None:  # noqa: B027 (not all need it)
+        """Take note of an ICMP error before anything follows from it."""
 
     def _ask_again(self, now: float) -> float | None:
         """Ask silent ones once more when all were asked and nobody has answered: a query or its
@@ -237,6 +219,7 @@ class Run(ABC):
         for upstream in upstreams:
             exchange = upstream.ask(self.question, tier)
             self._outstanding[exchange] = None
+            exchange.on_hint = self._take_hint
             if tier == ACTIVE:
                 exchange.addCallbacks(self._take, _swallow_cancellation, callbackArgs=(exchange,))
             else:
@@ -277,6 +260,12 @@ class Run(ABC):
             return  # the timer sees to the rest
         self._advance()
 
+    def _take_hint(self, exchange: Exchange) -> None:
+        self._hinted_at = self._clock.seconds()
+        self._heard_hint(exchange)
+        if not self._busy and not self._decided:
+            self._advance()
+
     def _decide(self, outcome: Outcome, tier: str) -> None:
         self._decided = True
         if self._wants_room:
@@ -306,7 +295,8 @@ class Run(ABC):
             if self._negative is not None:
                 self._settle_negative(now)
             if not self._decided and not self._waiting and self._outstanding:
-                due = self._ask_again(now)
+                refused = self._hinted_at and not unrefused(self._outstanding)
+                due = self._bear_refusals(now) if refused else self._ask_again(now)
         if self._ended():  # the listener has cancelled us
             return
         if not self._outstanding and (at_end or not self._waiting):
@@ -351,6 +341,16 @@ class Run(ABC):
         if at_end:
             self._first_tier_left = 0
         self._busy = False
+
+    def _bear_refusals(self, now: float) -> float:
+        """Give up those that have been refused in vain for long enough; return when that is so."""
+        end = give_up_at(self._outstanding, self._hinted_at, now)
+        if now + SLACK >= end:
+            self._busy = True
+            for exchange in list(self._outstanding):
+                exchange.expire()
+            self._busy = False
+        return end
 
     def _finish(self) -> None:
         self._over = True

@@ -2,12 +2,14 @@
 
 Such a run ends with the answer that the client gets: whoever is still asked then has lost, and
 is cancelled without a mark. Only a query on which an upstream's health depends runs on: these
-strategies ask the best, and would never hear that another one has recovered.
+strategies ask the best, and would never hear that another one has recovered. So does one that
+was refused: whether that was true shows when its time is over.
 """
 
 from __future__ import annotations
 
-from staggerdns.strategy.run import STAGGERED, Listener, Run
+from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.run import STAGGERED, Run
 from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.upstream import Upstream
@@ -57,7 +59,7 @@ class SingleAnswerRun(Run):
         super()._decide(outcome, tier)
         self._adaptive.racing_delay.follow(self._clock.seconds())
         self._busy = True
-        for loser in [one for one in self._outstanding if not one.decides_health]:
+        for loser in [one for one in self._outstanding if not (one.decides_health or one.hinted)]:
             self._lose(loser)
         self._busy = False
 

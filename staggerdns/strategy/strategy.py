@@ -12,7 +12,8 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import Alarms
-from staggerdns.strategy.run import Listener, Run
+from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.run import Run
 from staggerdns.upstream.upstreams import Upstreams
 from staggerdns.wire.question import Question
 

@@ -6,7 +6,8 @@ fraction of the cost of a socket per query. A socket is replaced when it has sen
 `QUERIES_PER_SOCKET` queries or is `LIFETIME` old, when somebody guesses at its IDs (what waits on
 it goes on over TCP then), and when it may have lost its way: a query timed out, or the machine's
 address changed under it. The kernel delivers to a connected socket only what comes from the
-upstream's address and port, and reports ICMP errors on it, which end its exchanges at once.
+upstream's address and port, and reports ICMP errors on it. Those do not say whose query they are
+about, and may be forged: they are hints for all that wait on the socket.
 """
 
 from __future__ import annotations
@@ -178,15 +179,18 @@ class _ConnectedSocket:
             message_id = self._entropy.take()
         self._sent += 1
         message = message_id + exchange.query
+        refused: list[Exchange] = []
         try:
             self._socket.send(message)
         except ConnectionRefusedError:
             # The refusal of an earlier query, reported now: this one was not sent.
-            self._fail("connection refused")
             self._socket.send(message)
+            refused = list(waiting.values())
         waiting[message_id] = exchange
         exchange.message_id = message_id
         exchange.forget = self._forget
+        for earlier in refused:
+            earlier.hint("connection refused")
 
     def read(self) -> None:
         """Take the replies that have come, or the error."""
@@ -198,7 +202,7 @@ class _ConnectedSocket:
             except BlockingIOError:
                 break
             except OSError as error:
-                self._fail(error_word(error.errno))
+                self._hint(error_word(error.errno))
                 break
             exchange = waiting.get(message[:2])
             if exchange is None:
@@ -238,12 +242,9 @@ class _ConnectedSocket:
         self._readers.remove(self)
         self._socket.close()
 
-    def _fail(self, reason: str) -> None:
-        failed = list(self._waiting.values())
-        self._waiting.clear()
-        for exchange in failed:
-            exchange.forget = None
-            exchange.error(reason)
+    def _hint(self, reason: str) -> None:
+        for exchange in list(self._waiting.values()):
+            exchange.hint(reason)
 
     def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:
         if timed_out:

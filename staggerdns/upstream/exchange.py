@@ -3,6 +3,9 @@
 An `Exchange` ends exactly once: with a reply, an error, `Exchange.expire` when its time is up,
 or its cancellation. All but the last give an `Outcome`; cancelling is our
 own wish and says nothing about the upstream (SPEC section 2).
+
+An ICMP error over UDP ends nothing, since anybody can forge one (RFC 5927, RFC 8085 section 5.2):
+it is a hint to ask others (`Exchange.hint`), and what an exchange without a reply died of.
 """
 
 from __future__ import annotations
@@ -83,6 +86,10 @@ class Exchange(Deferred[Outcome]):
 
     resent = False
     """Whether the query was sent once more because its connection was lost."""
+    hinted = ""
+    """The ICMP error that has come, if any: there may be no reply."""
+    on_hint: Callable[[Exchange], None] | None = None
+    """Called with the exchange when the first such error comes."""
 
     def __init__(
         self, upstream: Upstream, question: Question, query: bytes, tier: str, started: float
@@ -123,6 +130,11 @@ class Exchange(Deferred[Outcome]):
         """Whether the upstream is on trial, or may heal."""
         return self._upstream.health.state != State.HEALTHY
 
+    def usual_time(self, now: float) -> float:
+        """Return the seconds that the upstream takes on average, 0 if it was never measured."""
+        latency = self._upstream.latency
+        return latency.mean(now) if latency.measured else 0.0
+
     def reply(self, message: bytes, *, final: bool) -> None:
         """Take a matching reply; ``final``: it came over a stream, which nobody can forge."""
         if self.called:
@@ -131,6 +143,7 @@ class Exchange(Deferred[Outcome]):
         if not upstream.dialect.is_as_usual(self.query, message, len(self.question.section)) and (
             upstream.asks_again(self, message, over_stream=final)
         ):
+            self.hinted = ""
             return
         try:
             verdict, answer = judge(message, self.question)
@@ -146,7 +159,15 @@ class Exchange(Deferred[Outcome]):
     def flee(self) -> None:
         """Go on over TCP: somebody forges replies."""
         if not self.called:
+            self.hinted = ""
             self._upstream.ask_over_stream(self, "flood")
+
+    def hint(self, reason: str) -> None:
+        """Take an error that may be forged; a reply is welcome all the same."""
+        if not self.called and not self.hinted:
+            self.hinted = reason
+            if self.on_hint is not None:
+                self.on_hint(self)
 
     def error(self, reason: str) -> None:
         """Take a network error: ``connection refused``, ``unreachable``, ``closed``, `LOCAL` ..."""
@@ -162,7 +183,7 @@ class Exchange(Deferred[Outcome]):
         """End the exchange because its time is up."""
         if not self.called:
             self._leave(timed_out=True)
-            self._end(Verdict.NETWORK_ERROR, None, "timeout")
+            self._end(Verdict.NETWORK_ERROR, None, self.hinted or "timeout")
 
     def _end(self, verdict: Verdict, answer: Answer | None, reason: str) -> None:
         outcome = self._upstream.finished(self, verdict, answer, reason)

@@ -37,7 +37,7 @@ from tests.strategy.fakes import (
 )
 
 if TYPE_CHECKING:
-    from staggerdns.strategy.run import Listener
+    from staggerdns.strategy.listener import Listener
     from staggerdns.wire.question import Question
     from tests.conftest import CriticalEvents
 

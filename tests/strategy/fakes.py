@@ -84,12 +84,15 @@ def reply(
 class Act:
     """What an upstream does with a query: a reply or an error, ``after`` milliseconds.
 
-    ``after`` None: at once, inside of the sending. Neither reply nor error: nothing, ever.
+    ``after`` None: at once, inside of the sending. Neither reply nor error: nothing, ever. A
+    ``hint``: the error is one of ICMP, which the reply may follow after ``later`` milliseconds.
     """
 
     after: float | None = 0
     reply: Callable[[Question], bytes] | None = None
     error: str = ""
+    hint: bool = False
+    later: float | None = None
 
     @property
     def silent(self) -> bool:
@@ -159,6 +162,13 @@ def unreachable(after: float | None, reason: str = "connection refused") -> Act:
     return Act(after, None, reason)
 
 
+def refuses(after: float, then: Act | None = None) -> Act:
+    """An ICMP error, and nothing else; or it was forged, and ``then`` is done."""
+    if then is None:
+        return Act(after, None, "connection refused", hint=True)
+    return Act(after, then.reply, "connection refused", hint=True, later=then.after)
+
+
 def gives(after: float, rtype: int, data: bytes, ttl: int = 300) -> Act:
     """Answer with one record of any type."""
     return Act(
@@ -195,23 +205,34 @@ class ScriptedTransport(DatagramTransport):
         if act.after is None:
             self._deliver(exchange, act)
             return
-        call = self._clock.callLater(act.after / 1000, self._deliver, exchange, act)
+        calls = [self._clock.callLater(act.after / 1000, self._deliver, exchange, act)]
+        if act.later is not None:
+            calls.append(self._clock.callLater(act.later / 1000, self._answer, exchange, act))
 
         def forget(exchange: Exchange, *, timed_out: bool) -> None:
-            call.cancel()
+            for call in calls:
+                if call.active():
+                    call.cancel()
 
         exchange.forget = forget
 
     def close(self) -> None:
         """Nothing is open."""
 
-    @staticmethod
-    def _deliver(exchange: Exchange, act: Act) -> None:
-        exchange.forget = None
-        if act.reply is None:
+    def _deliver(self, exchange: Exchange, act: Act) -> None:
+        if act.hint:
+            exchange.hint(act.error)
+        elif act.reply is None:
+            exchange.forget = None
             exchange.error(act.error)
         else:
-            exchange.reply(act.reply(exchange.question), final=True)
+            self._answer(exchange, act)
+
+    @staticmethod
+    def _answer(exchange: Exchange, act: Act) -> None:
+        exchange.forget = None
+        assert act.reply is not None
+        exchange.reply(act.reply(exchange.question), final=True)
 
 
 class ScriptedUpstream(Upstream):

@@ -23,7 +23,7 @@ from staggerdns.wire.verdict import Verdict
 from tests.harness import behaviours as b
 from tests.harness.ports import Endpoint, free_endpoint
 from tests.harness.scripted import Query, ScriptedUpstream, Send
-from tests.strategy.fakes import HEALTH, TXT, A, name, record
+from tests.strategy.fakes import HEALTH, TXT, A, name, record, says
 
 from .desk import Desk, desk, no_connections, pause, reactor, until
 
@@ -166,13 +166,19 @@ async def test_late_and_double_replies_are_rejected(server: ScriptedUpstream) ->
 
 @pytest_twisted.ensureDeferred
 async def test_port_unreachable_is_known_at_once() -> None:
-    """ICMP port unreachable ends the query as a network error, long before any timeout."""
+    """ICMP port unreachable is told long before any timeout, and is the reason when time is up."""
     waits = []
     with desk(free_endpoint()) as asked:
         for number in range(4 * SOCKETS):
             start = time.monotonic()
-            outcome = await asked.ask()
+            exchange = asked.start()
+            told: list[Exchange] = []
+            exchange.on_hint = told.append
+            await until(lambda told=told: told)  # type: ignore[misc]
             waits.append(time.monotonic() - start)
+            assert asked.marks == min(number, HEALTH.unhealthy_after), "anybody can forge it"
+            exchange.expire()
+            outcome = await exchange
             assert outcome.verdict == Verdict.NETWORK_ERROR
             assert outcome.reason == "connection refused"
             assert asked.marks == min(number + 1, HEALTH.unhealthy_after)  # then it rests
@@ -181,22 +187,40 @@ async def test_port_unreachable_is_known_at_once() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_port_unreachable_ends_all_that_wait(server: ScriptedUpstream) -> None:
-    """When the upstream goes down, queries that it had taken end too, as soon as that shows."""
+async def test_port_unreachable_is_told_to_all_that_wait(server: ScriptedUpstream) -> None:
+    """When the upstream goes down, queries that it had taken know as soon as that shows."""
     server.behaviour = b.silent
     with desk(server.endpoint) as asked:
         exchanges = [asked.start() for _ in range(4 * SOCKETS)]
         await until(lambda: len(server.queries) == len(exchanges))
         server.stop()
-        done: list[Outcome] = []
-        for exchange in exchanges:
-            exchange.addCallback(done.append)
         exchanges += [asked.start() for _ in range(12 * SOCKETS)]
-        for exchange in exchanges[4 * SOCKETS :]:
-            exchange.addCallback(done.append)
-        await until(lambda: len(done) == len(exchanges))
-        assert {outcome.reason for outcome in done} == {"connection refused"}
+        await until(lambda: all(exchange.hinted for exchange in exchanges))
+        assert not any(exchange.called for exchange in exchanges)
+        for exchange in exchanges:
+            exchange.expire()
+        assert {(await exchange).reason for exchange in exchanges} == {"connection refused"}
         assert asked.upstream._inflight == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reply_behind_port_unreachable() -> None:
+    """It is as good as any: the error may have been somebody else's."""
+    question = make_question(WWW, A)
+    endpoint = free_endpoint()
+    with desk(endpoint, case=False, cookies=False) as asked:
+        exchange = asked.start(question)
+        await until(lambda: bool(exchange.hinted))
+        (held,) = [one for one in asked.sockets._sockets if one]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as late:
+            late.bind((endpoint.host, endpoint.port))
+            answer = says(0, "203.0.113.1").reply
+            assert answer is not None
+            port = held._socket.getsockname()[1]
+            late.sendto(exchange.message_id + answer(question)[2:], ("127.0.0.1", port))
+            assert addresses(await exchange) == ["203.0.113.1"]
+        assert asked.marks == 0
+        assert asked.upstream.health.usable(reactor.seconds())
 
 
 @pytest_twisted.ensureDeferred
@@ -205,7 +229,9 @@ async def test_an_upstream_that_comes_back() -> None:
     endpoint = free_endpoint()
     with desk(endpoint) as asked:
         for _ in range(4 * SOCKETS):
-            assert (await asked.ask()).verdict == Verdict.NETWORK_ERROR
+            exchange = asked.start()
+            await until(lambda exchange=exchange: exchange.hinted)  # type: ignore[misc]
+            exchange.expire()
         with ScriptedUpstream(GOOD, endpoint):
             for _ in range(4 * SOCKETS):
                 outcome = await asked.ask()

@@ -1,0 +1,26 @@
+"""What it means that exchanges were refused by ICMP, which anybody can forge.
+
+Others are asked at once, as if those had failed; the replies are waited for all the same. Only
+when nobody else is left, and a client waits, they are given up before their time is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from staggerdns.upstream.exchange import Exchange
+
+REFUSED_WAIT = 0.2
+"""Seconds for which a client waits for a reply when all that were asked have been refused. Twice
+the usual time of the slowest one's replies, if that is more.
+"""
+
+
+def unrefused(exchanges: Iterable[Exchange]) -> int:
+    """Return how many of the exchanges have not been refused."""
+    return sum(not exchange.hinted for exchange in exchanges)
+
+
+def give_up_at(exchanges: Iterable[Exchange], last: float, now: float) -> float:
+    """Return when to give up exchanges that all have been refused, the last at ``last``."""
+    return last + max(REFUSED_WAIT, 2 * max(exchange.usual_time(now) for exchange in exchanges))
