@@ -32,6 +32,7 @@ from hyperframe.exceptions import HyperframeError
 from hyperframe.frame import (
     Frame,
     GoAwayFrame,
+    HeadersFrame,
     RstStreamFrame,
     SettingsFrame,
     WindowUpdateFrame,
@@ -43,6 +44,8 @@ MAX_UNASKED = 2_000
 """Frames that a client may send ahead of our answers, whatever they are."""
 FRAMES_PER_ANSWER = 10
 """Frames that an answer pays for: its request, and the windows and PINGs that go with it."""
+FIELDS_PER_FRAME = 16
+"""Header fields beyond so many count as another frame, and so on: each costs its time."""
 MAX_HEADER_BLOCK = 16_384
 """Octets of the header fields of one request, compressed or not (RFC 9113 section 10.5.1)."""
 _KNOWN_SETTINGS = frozenset(range(1, 7))  # RFC 9113 section 6.5.2
@@ -189,6 +192,13 @@ class ServerConnection(H2Connection):
         self._prepare_for_sending(frames)
         found: list[Event] = events
         return found
+
+    def _receive_headers_frame(self, frame: HeadersFrame) -> Any:
+        """Count many header fields as many frames."""
+        found: tuple[list[Frame], list[Any]] = super()._receive_headers_frame(frame)
+        frames, events = found
+        self._allowance -= len(events[0].headers) // FIELDS_PER_FRAME
+        return frames, events
 
     def _receive_settings_frame(self, frame: SettingsFrame) -> Any:
         """Ignore settings that are not known (RFC 9113 section 6.5.2): h2 would keep them all."""

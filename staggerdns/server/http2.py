@@ -156,6 +156,7 @@ class Http2:
                 self._send_held()
         elif isinstance(event, ConnectionTerminated):
             self._connection.deaf = True
+            self.say_goodbye()
             if not (self._requests or self._pending or self._unsent):
                 self._connection.close()
 
