@@ -7,6 +7,7 @@ what was expected.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Hashable
 from typing import Any
 
@@ -18,7 +19,7 @@ from staggerdns.journal import LEVELS, Journal
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.access import Network
 from staggerdns.server.listener import Listener, parse_listener
-from staggerdns.server.tls import Certificate, EncryptedKey
+from staggerdns.server.tls import Certificate, CertificateProblem
 from staggerdns.settings import (
     PROFILES,
     Config,
@@ -191,11 +192,9 @@ def _check_certificate(server: Server) -> None:
             raise ConfigError(f"server.{name}: expected a PEM file: {because}")
     if chain is not None and key is not None:
         try:
-            Certificate(chain, key, (), Journal())
-        except EncryptedKey as error:
-            raise ConfigError(f"server.tls_key: {error}") from None
-        except ValueError as error:
-            raise ConfigError(f"server.tls_certificate: {error}") from None
+            Certificate(chain, key, Journal(), time.time)
+        except CertificateProblem as error:
+            raise ConfigError(f"server.{error.key}: {error}") from None
 
 
 def _check_bounds(upstream: Upstream) -> None:

@@ -6,12 +6,24 @@ A per-query line costs its guard and no more: callers write ``if journal.verbose
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol
 
-from twisted.logger import ILogObserver, LogEvent, Logger
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogFilterPredicate,
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    PredicateResult,
+    globalLogBeginner,
+)
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+NAMESPACE = "staggerdns"
 LEVELS = ("debug", "info", "warn", "error")
 """Values of ``log.level``, most talkative first."""
 
@@ -21,7 +33,7 @@ class Journal:
 
     def __init__(self, level: str = "info", log: Logger | None = None) -> None:
         self._threshold = LEVELS.index(level)
-        self._log = log if log is not None else Logger(namespace="staggerdns")
+        self._log = log if log is not None else Logger(namespace=NAMESPACE)
         self.verbose = self._threshold == 0
 
     def debug(self, format: str, **fields: object) -> None:
@@ -34,6 +46,10 @@ class Journal:
         if self._threshold <= 1:
             self._log.info(format, **fields)
 
+    def announce(self, format: str, **fields: object) -> None:
+        """Log what is told at every level: that the program is up, and what a signal did."""
+        self._log.info(format, **fields)
+
     def warn(self, format: str, **fields: object) -> None:
         """Log something that works less well than configured."""
         if self._threshold <= 2:
@@ -42,6 +58,30 @@ class Journal:
     def failure(self, what: str, failure: Failure | None = None) -> None:
         """Log ``failure``, or the exception being handled, with its traceback: a defect of ours."""
         self._log.failure(what, failure=failure)
+
+
+def limit_log(level: str) -> None:
+    """Have Twisted's own lines obey ``level``, too, once whoever runs us begins to log."""
+    begin = globalLogBeginner.beginLoggingTo
+    keep = _Keep(LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level)))
+
+    def begin_limited(observers: Iterable[ILogObserver], *args: Any, **keywords: Any) -> None:
+        begin([FilteringLogObserver(each, [keep]) for each in observers], *args, **keywords)
+
+    globalLogBeginner.beginLoggingTo = begin_limited  # type: ignore[method-assign]
+
+
+@implementer(ILogFilterPredicate)
+class _Keep:
+    """Keeps our own events, which a `Journal` has judged, and of all others what ``rest`` does."""
+
+    def __init__(self, rest: ILogFilterPredicate) -> None:
+        self._rest = rest
+
+    def __call__(self, event: LogEvent) -> Any:
+        if event.get("log_namespace") == NAMESPACE:
+            return PredicateResult.yes
+        return self._rest(event)
 
 
 class _Count(Protocol):

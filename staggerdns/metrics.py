@@ -6,11 +6,14 @@ configuration, never from a query's name or a client's address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import platform
+from collections.abc import Callable, Iterator
 
+import twisted
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from staggerdns import __version__
 from staggerdns.instruments import Cell, Counter, Gauge, Histogram
 
 _QTYPE_LABELS = {
@@ -44,6 +47,11 @@ _RCODE_LABELS = {
     23: "BADCOOKIE",
 }
 _OTHER = "other"
+_BUILD = {
+    "version": __version__,
+    "python": platform.python_version(),
+    "twisted": twisted.__version__,
+}
 
 
 class HitCell:
@@ -298,6 +306,30 @@ class Metrics(Collector):
             for values, total in totals.items():
                 family.add_metric(values, total)
             yield family
+
+
+class ProcessMetrics(Collector):
+    """What does not come of traffic: which program this is, and how long its certificate lasts.
+
+    ``certificate_expiry``: returns seconds since 1970, `None` without a certificate.
+    """
+
+    def __init__(self, certificate_expiry: Callable[[], float] | None) -> None:
+        build = Gauge("staggerdns_build_info", "1, for these versions", *_BUILD)
+        build.read_from(lambda: 1, *_BUILD.values())
+        self._gauges = [build]
+        if certificate_expiry is not None:
+            expiry = Gauge(
+                "staggerdns_certificate_expiry_timestamp_seconds",
+                "When the certificate of the encrypted listeners expires, in seconds since 1970",
+            )
+            expiry.read_from(certificate_expiry)
+            self._gauges.append(expiry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family with the values of now."""
+        for gauge in self._gauges:
+            yield gauge.collect()
 
 
 def _known(number: int, labels: dict[int, str]) -> int:

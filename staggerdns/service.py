@@ -1,45 +1,41 @@
-"""The program as a service: listeners, and starting and stopping the whole.
+"""The program as a service: starting and stopping the whole.
 
-Start: listeners are bound in ``privilegedStartService``, before twistd gives up its privileges; a
-port that cannot be had ends the program. Stop: no more queries are read, those under way get
-their answer or, after `DRAIN_TIME`, a failure; then everything that was opened is closed.
+Start: listeners are bound by `StaggerService.bind`, while there are the privileges to do so; a port
+that cannot be had ends the program. Stop: no more queries are read, those under way get their
+answer or, after `DRAIN_TIME`, a failure; then everything that was opened is closed.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from errno import EADDRNOTAVAIL, EAFNOSUPPORT
+from dataclasses import asdict
 from typing import Any
 
+from prometheus_client.registry import Collector
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import globalLogPublisher
 
+from staggerdns import __version__
 from staggerdns.building import Chain
 from staggerdns.doubts import doubts
 from staggerdns.journal import Journal, LostLines
-from staggerdns.metrics import Metrics
+from staggerdns.listeners import CannotBind, Listeners
+from staggerdns.metrics import Metrics, ProcessMetrics
 from staggerdns.server.access import Access
 from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.cookies import Cookies
-from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.hosts import Hosts
-from staggerdns.server.https import PROTOCOLS, HttpsFactory
-from staggerdns.server.listener import Listener
 from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.server.status import status_site
-from staggerdns.server.stream import StreamFactory, StreamPort
-from staggerdns.server.tls import Certificate, EncryptedFactory
+from staggerdns.server.tls import Certificate
 from staggerdns.settings import Config
 from staggerdns.settings import Local as LocalConfig
-from staggerdns.upstream.address import Endpoint
-from staggerdns.upstream.tls import DOT
 
 __all__ = ["DRAIN_TIME", "Chain", "StaggerService"]
 
@@ -48,7 +44,10 @@ DRAIN_TIME = 0.9
 
 
 class StaggerService(Service):
-    """The running program; ``reactor`` and ``rng`` come from whoever makes it."""
+    """The running program; ``reactor`` and ``rng`` come from whoever makes it.
+
+    ``lost_lines`` counts lines of the log that were not written.
+    """
 
     def __init__(self, config: Config, reactor: Any, rng: Callable[[int], bytes]) -> None:
         self._config = config
@@ -56,12 +55,9 @@ class StaggerService(Service):
         self._clock: IReactorTime = reactor
         self._journal = Journal(config.log.level)
         self._metrics = Metrics()
-        self._lost_lines = LostLines(self._metrics.log_lost.cell())
-        self._bound: list[Listener] = []
-        self._encrypted: list[EncryptedFactory] = []
-        self._datagram_ports: list[DatagramPort] = []
-        self._stream_ports: list[IListeningPort] = []
-        self._site_ports: list[IListeningPort] = []
+        self.lost_lines = self._metrics.log_lost.cell()
+        self._watch_log = LostLines(self.lost_lines)
+        self._is_bound = False
         self._chain = Chain(
             config,
             reactor,
@@ -70,6 +66,8 @@ class StaggerService(Service):
             metrics=self._metrics,
             journal=self._journal,
         )
+        hosts = config.local.hosts
+        self._hosts = None if hosts is None else Hosts(hosts, self._clock, self._journal)
         server = config.server
         client, rate, cookies = server.client, server.rate_limit, server.cookies
         clients = Clients(
@@ -86,7 +84,7 @@ class StaggerService(Service):
             caches=[self._chain.cache],
             clients=[self._chain.forwarder],
             access=Access(server.allow),
-            local=self._local_names(config.local),
+            local=LocalNames(_local_rules(config.local), self._hosts),
             clock=self._clock,
             metrics=self._metrics,
             journal=self._journal,
@@ -106,68 +104,58 @@ class StaggerService(Service):
             else None,
             limiter=RateLimiter(limit, clients) if limit.queries_per_second else None,
         )
-
-    def _local_names(self, local: LocalConfig) -> LocalNames:
-        hosts = None
-        if local.hosts is not None:
-            hosts = Hosts(local.hosts, self._clock, self._journal)
-        rules = LocalRules(
-            localhost=local.localhost,
-            invalid=local.invalid,
-            test=local.test,
-            mdns=local.mdns,
-            onion=local.onion,
-            home_arpa=local.home_arpa,
-            resolver_arpa=local.resolver_arpa,
-            private_reverse=local.private_reverse,
+        self._certificate: Certificate | None = None
+        if server.tls_certificate is not None and server.tls_key is not None:
+            self._certificate = Certificate(
+                server.tls_certificate, server.tls_key, self._journal, time.time
+            )
+        self._listeners = Listeners(
+            server.listen, self._certificate, self.factory, reactor, self._journal
         )
-        return LocalNames(rules, hosts)
+
+    def bind(self) -> None:
+        """Open the listeners, unless they are open.
+
+        Raises `SystemExit` with one line that says which cannot be had and why.
+        """
+        if self._is_bound:
+            return
+        self._chain.open()
+        listen = self._config.metrics.listen
+        page = None if listen is None else status_site(self._collectors(), self.healthy)
+        try:
+            self._listeners.bind(page, listen)
+        except CannotBind as error:
+            raise SystemExit(f"staggerdns: {error}") from None
+        self._is_bound = True
 
     def privilegedStartService(self) -> None:
-        """Bind every listener, or exit with status 1 and one line that says which and why."""
-        self._chain.open()
-        missing: CannotListenError | None = None
-        try:
-            for endpoint in self._config.server.listen:
-                try:
-                    self._listen(endpoint)
-                except CannotListenError as error:
-                    if not _lacks_ipv6(endpoint, error):
-                        raise
-                    missing = error
-                    self._journal.warn(
-                        "no IPv6 on this machine: not listening on {listen}", listen=endpoint
-                    )
-            if missing is not None and not self._bound:
-                raise missing
-            if self._config.metrics.listen is not None:
-                self._listen_for_metrics(self._config.metrics.listen)
-        except CannotListenError as error:
-            for port in [*self._datagram_ports, *self._stream_ports, *self._site_ports]:
-                port.stopListening()
-            raise SystemExit(f"staggerdns: {_explain_bind(error)}") from None
+        """Open the listeners while there are the privileges to do so."""
+        self.bind()
 
     def startService(self) -> None:
         """Say that the server is up."""
+        self.bind()  # `twist` has not called privilegedStartService
         super().startService()
-        globalLogPublisher.addObserver(self._lost_lines)
-        self._journal.info(
-            "listening on {listen}, asking {upstreams}",
-            listen=", ".join(map(str, self._bound)),
+        globalLogPublisher.addObserver(self._watch_log)
+        self._journal.announce(
+            "listening on {listen}, asking {upstreams}: StaggerDNS {version}",
+            version=__version__,
+            listen=", ".join(map(str, self._listeners.bound)),
             upstreams=", ".join(upstream.name for upstream in self._chain.upstreams),
         )
+        if self._certificate is not None:
+            self._certificate.warn()
         for doubt in doubts(self._config):
             self._journal.warn("{doubt}", doubt=doubt)
 
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, then close everything."""
         super().stopService()
-        self._journal.info("at the end: {statistics}", statistics=self._chain.statistics())
-        for datagram_port in self._datagram_ports:
-            datagram_port.stopReading()
-        closed: list[Deferred[Any]] = [
-            maybeDeferred(port.stopListening) for port in self._stream_ports
-        ]
+        numbers = asdict(self._chain.statistics())
+        shown = ", ".join(f"{name}={number:.6g}" for name, number in numbers.items())
+        self._journal.info("at the end: {statistics}", statistics=shown)
+        closed = self._listeners.stop_reading()
         for connection in list(self.factory.connections):
             connection.stop_reading()
         # The forwarder's end answers whoever still waits by then, and so ends the drain.
@@ -177,60 +165,41 @@ class StaggerService(Service):
             if late.active():
                 late.cancel()
             self._chain.close()
-            globalLogPublisher.removeObserver(self._lost_lines)
+            globalLogPublisher.removeObserver(self._watch_log)
             for connection in list(self.factory.connections):
                 connection.close()
-            closed.extend(encrypted.close() for encrypted in self._encrypted)
-            for port in (*self._datagram_ports, *self._site_ports):
-                closed.append(maybeDeferred(port.stopListening))  # noqa: PERF401 (two kinds)
-            return gatherResults(closed)
+            return gatherResults([*closed, *self._listeners.close()])
 
         return self.factory.drain().addCallback(close).addCallback(lambda _: None)
+
+    def reread(self) -> None:
+        """Read again what is in files of its own: hosts and certificates."""
+        if self._hosts is not None:
+            self._hosts.reread()
+        if self._certificate is not None:
+            self._certificate.reread()
+        self._journal.announce(
+            "read again: the hosts file and certificates; other settings count from the next start"
+        )
 
     def healthy(self) -> bool:
         """Say whether listeners are up and some upstream is usable."""
         return bool(self.running) and self._chain.usable
 
-    def _listen(self, endpoint: Listener) -> None:
-        if endpoint.scheme:
-            self._listen_encrypted(endpoint)
-            return
-        datagram = DatagramPort(endpoint.port, endpoint.host, self._reactor, self.factory)
-        datagram.startListening()
-        self._datagram_ports.append(datagram)
-        stream = StreamPort(endpoint.port, self.factory, endpoint.host, self._reactor)
-        stream.startListening()
-        self._stream_ports.append(stream)
-        self._bound.append(endpoint)
-
-    def _listen_encrypted(self, endpoint: Listener) -> None:
-        server, https = self._config.server, endpoint.scheme == "https"
-        assert server.tls_certificate is not None
-        assert server.tls_key is not None
-        protocols = PROTOCOLS if https else (DOT,)
-        files = Certificate(server.tls_certificate, server.tls_key, protocols, self._journal)
-        inner = HttpsFactory(self.factory, endpoint.path) if https else StreamFactory(self.factory)
-        encrypted = EncryptedFactory(files, inner, self._reactor)
-        stream = StreamPort(endpoint.port, self.factory, endpoint.host, self._reactor, encrypted)
-        stream.startListening()
-        self._stream_ports.append(stream)
-        self._encrypted.append(encrypted)
-        self._bound.append(endpoint)
-
-    def _listen_for_metrics(self, endpoint: Endpoint) -> None:
-        site = status_site(self._metrics, self.healthy)
-        self._site_ports.append(
-            self._reactor.listenTCP(endpoint.port, site, interface=endpoint.host)
-        )
+    def _collectors(self) -> list[Collector]:
+        certificate = self._certificate
+        expiry = None if certificate is None else lambda: certificate.expiry
+        return [self._metrics, ProcessMetrics(expiry)]
 
 
-def _lacks_ipv6(endpoint: Endpoint, error: CannotListenError) -> bool:
-    """Say whether this is the IPv6 loopback of a machine that has none."""
-    number = getattr(error.socketError, "errno", None)
-    return endpoint.host == "::1" and number in (EADDRNOTAVAIL, EAFNOSUPPORT)
-
-
-def _explain_bind(error: CannotListenError) -> str:
-    where = Endpoint(error.interface, error.port)
-    reason = getattr(error.socketError, "strerror", None) or error.socketError
-    return f"cannot listen on {where}: {reason}: choose another address or port"
+def _local_rules(local: LocalConfig) -> LocalRules:
+    return LocalRules(
+        localhost=local.localhost,
+        invalid=local.invalid,
+        test=local.test,
+        mdns=local.mdns,
+        onion=local.onion,
+        home_arpa=local.home_arpa,
+        resolver_arpa=local.resolver_arpa,
+        private_reverse=local.private_reverse,
+    )

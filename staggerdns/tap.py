@@ -1,17 +1,22 @@
-"""The door for twistd: ``twistd -n staggerdns --config FILE``."""
+"""The door for twistd and twist: ``twistd -n staggerdns --config FILE``."""
 
 from __future__ import annotations
 
 import gc
 import os
+import signal
+import sys
 import time
 from functools import partial
+from typing import Any
 
 from twisted.application.service import IService
 from twisted.python import usage
 
 from staggerdns.config import load_config
 from staggerdns.document import ConfigError
+from staggerdns.journal import limit_log
+from staggerdns.lines import Lines
 from staggerdns.service import StaggerService
 from staggerdns.settings import Config
 
@@ -29,6 +34,8 @@ class Options(usage.Options):
     )
 
     config: Config
+    parent: Any = None
+    """The runner's own options, `None` when there is no runner."""
 
     def postOptions(self) -> None:
         """Load the configuration; what is wrong with it ends the program in one line."""
@@ -39,7 +46,11 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """Return the service that runs what ``options`` say."""
+    """Return the service that runs what ``options`` say.
+
+    When twistd or twist has asked for it, all that can fail has been done by then: before a daemon
+    leaves its terminal, and whether the runner calls ``privilegedStartService`` or not.
+    """
     from twisted.internet import reactor  # noqa: PLC0415 (nobody else may, and not before now)
 
     # Nobody can set this clock: timers and TTLs outlive a step of the system's. It goes on while
@@ -52,5 +63,23 @@ def makeService(options: Options) -> IService:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
-    service: IService = StaggerService(options.config, reactor, os.urandom)
-    return service
+    service = StaggerService(options.config, reactor, os.urandom)
+    if options.parent is not None:
+        _prepare_process(service, options, reactor)
+    made: IService = service
+    return made
+
+
+def _prepare_process(service: StaggerService, options: Options, reactor: Any) -> None:
+    """Set up what belongs to the process, as opposed to the service, and open the listeners."""
+    service.bind()
+    limit_log(options.config.log.level)
+    printed, sys.stdout = sys.stdout, Lines(sys.stdout, reactor, service.lost_lines)
+    runner = options.parent
+    if runner.get("logFile") is printed:  # twist's; twistd will look at sys.stdout
+        runner["logFile"] = sys.stdout
+
+    def reread(*_: object) -> None:
+        reactor.callFromThread(service.reread)
+
+    signal.signal(signal.SIGHUP, reread)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import os
 import re
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +20,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 import staggerdns
 from staggerdns import config as config_module
+from staggerdns import listeners as listeners_module
 from staggerdns import service as service_module
 from staggerdns.config import load_config, parse_config
 from staggerdns.document import ConfigError
@@ -867,14 +870,61 @@ def test_certificates_of_listeners(tmp_path: Path) -> None:
     assert complaint(listen) == f"server.tls_certificate: {needed}"
     assert complaint(f"{listen}, tls_certificate: {files.chain}") == f"server.tls_key: {needed}"
     assert complaint(f"tls_key: {files.key}").startswith("server.tls_certificate: expected a PEM")
-    mixed = complaint(f"tls_certificate: {files.chain}, tls_key: {others.key}")
-    assert mixed.startswith("server.tls_certificate: key values mismatch")
-    missing = complaint(f"tls_certificate: {tmp_path}/none.pem, tls_key: {files.key}")
-    assert missing.startswith("server.tls_certificate: ")
-    swapped = complaint(f"tls_certificate: {files.key}, tls_key: {files.chain}")
-    assert swapped.startswith("server.tls_certificate: ")
-    locked = complaint(f"tls_certificate: {files.chain}, tls_key: {encrypted(files)}")
-    assert locked == "server.tls_key: the key is encrypted: expected one without a passphrase"
+    missing = f"{tmp_path}/none.pem"
+    empty, der, pipe = tmp_path / "empty.pem", tmp_path / "der.pem", tmp_path / "pipe.pem"
+    empty.write_text("")
+    der.write_bytes(ssl.PEM_cert_to_DER_cert(files.chain.read_text().split("-\n\n")[0]))
+    os.mkfifo(pipe)
+    turned = tmp_path / "turned.pem"
+    turned.write_text(office.ca.read_text() + files.chain.read_text())
+    locked = encrypted(files)
+    no_chain, no_key = (
+        "expected certificates in PEM form in",
+        "expected a private key in PEM form in",
+    )
+    unreadable = "cannot be read"
+    # fmt: off
+    for chain, key, said in (
+        (files.chain, others.key, f"tls_key: the key in {others.key} is not that of {files.chain}"),
+        (turned, files.key, "tls_certificate: the server's own certificate is number 2 in"),
+        (files.chain, locked, f"tls_key: the key in {locked} is encrypted: expected one without"),
+        (missing, files.key, f"tls_certificate: {missing} {unreadable}: No such file"),
+        (files.chain, missing, f"tls_key: {missing} {unreadable}: No such file"),
+        (tmp_path, files.key, f"tls_certificate: {tmp_path} {unreadable}: Is a directory"),
+        (pipe, files.key, f"tls_certificate: {pipe} {unreadable}: it is a pipe"),
+        (files.chain, pipe, f"tls_key: {pipe} {unreadable}: it is a pipe"),
+        (files.chain, "/dev/zero", f"tls_key: /dev/zero {unreadable}: it is a device"),
+        (files.key, files.chain,
+         f"tls_certificate: {no_chain} {files.key}: there is a private key in it"),
+        (files.chain, files.chain,
+         f"tls_key: {no_key} {files.chain}: there is a certificate in it"),
+        (empty, files.key, f"tls_certificate: {no_chain} {empty}: it is empty"),
+        (files.chain, empty, f"tls_key: {no_key} {empty}: it is empty"),
+        (der, files.key, f"tls_certificate: {no_chain} {der}: it is in DER form"),
+        (files.chain, der, f"tls_key: {no_key} {der}: it is in DER form"),
+    ):
+        # fmt: on
+        found = complaint(f"tls_certificate: {chain}, tls_key: {key}")
+        assert found.startswith(f"server.{said}"), found
+
+
+def test_authorities_of_upstreams(tmp_path: Path) -> None:
+    """A file with authorities that cannot be used is told of by its key and its name."""
+    office = Office(tmp_path)
+    files = office.issue("dns.example")
+    assert read("upstream.tls_ca", str(office.ca)) == str(office.ca)
+    pipe, empty = tmp_path / "pipe.pem", tmp_path / "empty.pem"
+    os.mkfifo(pipe)
+    empty.write_text("")
+    for path, said in (
+        (pipe, f"{pipe} cannot be read: it is a pipe"),
+        ("/dev/zero", "/dev/zero cannot be read: it is a device"),
+        (tmp_path, f"{tmp_path} cannot be read: Is a directory"),
+        (tmp_path / "none", f"{tmp_path}/none cannot be read: No such file"),
+        (empty, f"expected certificates in PEM form in {empty}"),
+        (files.key, f"expected certificates in PEM form in {files.key}"),
+    ):
+        assert error("upstream.tls_ca", str(path)).startswith(f"upstream.tls_ca: {said}")
 
 
 def test_an_upstream_is_told_its_own_forms() -> None:
@@ -1204,8 +1254,8 @@ def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
     But the profile: that has done its work when the configuration is there.
     """
-    monkeypatch.setattr(service_module, "DatagramPort", QuietPort)
-    monkeypatch.setattr(service_module, "StreamPort", QuietPort)
+    monkeypatch.setattr(listeners_module, "DatagramPort", QuietPort)
+    monkeypatch.setattr(listeners_module, "StreamPort", QuietPort)
     seen: set[str] = set()
     # Without ICMP no socket is opened for probing.
     files = Office(tmp_path).issue("dns.example")

@@ -13,7 +13,7 @@ PACKAGE = Path(staggerdns.__file__).parent
 ROOMS = (
     ("tap",),
     ("service",),
-    ("building",),
+    ("building", "listeners"),
     ("config", "doubts"),
     ("wording",),
     ("settings", "document"),

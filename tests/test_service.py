@@ -7,9 +7,12 @@ import errno
 import gc
 import http.client
 import os
+import re
 import socket
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from platform import python_version
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -22,11 +25,13 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.names import dns
 
+from staggerdns import __version__
 from staggerdns.config import parse_config
 from staggerdns.service import DRAIN_TIME, Chain, StaggerService
 from staggerdns.tap import Options, makeService
 from tests.harness import behaviours as b
 from tests.harness import clients
+from tests.harness.certificates import Office
 from tests.harness.clients import UdpClient, question
 from tests.harness.ports import Endpoint, free_endpoint, free_port
 from tests.harness.scripted import ScriptedUpstream
@@ -150,6 +155,9 @@ async def test_health_page(server: ScriptedUpstream) -> None:
         status, text = await house.get("/metrics")
         assert status == 200
         assert "staggerdns_answer_seconds_bucket" in text
+        assert f'staggerdns_build_info{{python="{python_version()}"' in text
+        assert f'version="{__version__}"}} 1.0' in text
+        assert "staggerdns_certificate_expiry" not in text
         assert "process_resident_memory_bytes" in text
 
 
@@ -629,3 +637,20 @@ async def test_doubts_are_in_the_log() -> None:
     await house.stop()
     (warning,) = [formatEvent(event) for event in events if event["log_level"] == LogLevel.warn]
     assert warning.startswith("upstream.bootstrap[0]: 224.0.0.1:53 is an address of many")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_expiry_is_a_metric(tmp_path: Path) -> None:
+    """With an encrypted listener the page says when its certificate expires."""
+    files = Office(tmp_path).issue("127.0.0.1", lifetime=timedelta(hours=1))
+    house = Running("192.0.2.1")
+    listen = f"tls://{free_endpoint()}"
+    text = configuration("192.0.2.1", [listen], house.page).replace(
+        "server: {", f"server: {{tls_certificate: {files.chain}, tls_key: {files.key}, "
+    )
+    house.service = StaggerService(parse_config(text), reactor, os.urandom)
+    await house.start()
+    _, page = await house.get("/metrics")
+    await house.stop()
+    (line,) = re.findall(r"(?m)^staggerdns_certificate_expiry_timestamp_seconds (.*)$", page)
+    assert time.time() < float(line) <= time.time() + 3600

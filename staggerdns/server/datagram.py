@@ -26,6 +26,10 @@ _SO_RCVBUFFORCE = 33  # Linux; the socket module does not name it
 _MAX_QUERY = 4096  # bytes read of a datagram; a longer one is no query and fails to parse
 
 
+class _Datagrams(DatagramProtocol):
+    noisy = False
+
+
 class DatagramPort(udp.Port):
     """Listens on one address; ``interface`` and ``port`` as for `udp.Port`.
 
@@ -35,7 +39,7 @@ class DatagramPort(udp.Port):
     def __init__(
         self, port: int, interface: str, reactor: IReactorFDSet, factory: StaggerServerFactory
     ) -> None:
-        super().__init__(port, DatagramProtocol(), interface, _MAX_QUERY, reactor)
+        super().__init__(port, _Datagrams(), interface, _MAX_QUERY, reactor)
         self._factory = factory
         self._send_errors = factory.metrics.send_errors.cell(UDP)
 

@@ -76,6 +76,11 @@ class Hosts:
             return Nothing(Rcode.NOERROR, len(name), HOSTS_TTL)
         return None
 
+    def reread(self) -> None:
+        """Read the file now, changed or not."""
+        self._state, self._complaint, self._wrong = None, "", []
+        self._look()
+
     def has_below(self, name: bytes) -> bool:
         """Say whether the file has a name that ends in this one, which so exists (RFC 8020)."""
         return name in self._table.above

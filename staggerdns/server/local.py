@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from staggerdns import __version__
 from staggerdns.server.hosts import Hosts
 from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, Local, Nothing
 from staggerdns.wire.constants import CLASS_CH, CLASS_IN, Rcode, Type
@@ -29,7 +30,7 @@ RFC 6303 would grant three hours; but a name in the hosts file shall not stay un
 """
 _ANY_TTL = 3600
 _RFC8482 = b"\7RFC8482\0"  # HINFO: CPU "RFC8482", OS empty
-_VERSION = b"\x0astaggerdns"
+_VERSION_TEXT = f"staggerdns {__version__}".encode()
 _VERSION_NAMES = (b"\7version\4bind\0", b"\7version\6server\0")
 _TEXT_TYPES = (Type.TXT, Type.ANY)
 _META_TYPES = {
@@ -43,7 +44,7 @@ _META_TYPES = {
     Type.MAILA: Rcode.REFUSED,
 }
 _ANY_ANSWER = Local(Type.HINFO, CLASS_IN, _RFC8482, _ANY_TTL)
-_VERSION_ANSWER = Local(Type.TXT, CLASS_CH, _VERSION, 0)
+_VERSION_ANSWER = Local(Type.TXT, CLASS_CH, bytes((len(_VERSION_TEXT),)) + _VERSION_TEXT, 0)
 _LOCALHOST = b"\x09localhost\0"
 _ARPA = b"\4arpa\0"
 

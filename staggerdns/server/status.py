@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 from twisted.web.http import Request as BaseRequest
 from twisted.web.pages import notFound
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
-from staggerdns.metrics import Metrics
 
-
-def status_site(metrics: Metrics, healthy: Callable[[], bool]) -> Site:
+def status_site(metrics: Sequence[Collector], healthy: Callable[[], bool]) -> Site:
     """Return the HTTP server of both pages; ``healthy`` decides between 200 and 503."""
     registry = CollectorRegistry()
-    registry.register(metrics)
+    for collector in metrics:
+        registry.register(collector)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)

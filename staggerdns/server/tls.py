@@ -6,9 +6,12 @@ cannot be used, because only one of the two is there yet, say, change nothing un
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from OpenSSL import SSL, crypto
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
@@ -20,82 +23,220 @@ from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import Journal
 
 LAST_MOMENT = 0.03
 """Seconds from the last reply to the end of a connection when the server stops."""
+SOON = timedelta(days=14)
+"""How long before its end a certificate is warned of, short-lived ones in their last third."""
+WARN_EVERY = timedelta(days=1)
 
 
-class EncryptedKey(ValueError):
-    """A private key that cannot be read without a passphrase, which a server has nobody to ask."""
+class CertificateProblem(ValueError):
+    """What is wrong with one of the files; ``key``: the one that it is in ``server``."""
 
-    def __init__(self) -> None:
-        super().__init__("the key is encrypted: expected one without a passphrase")
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(problem)
+        self.key = key
 
 
-@implementer(IOpenSSLServerConnectionCreator)
 class Certificate:
-    """Shows the certificate chain and the key in two PEM files to clients.
+    """The certificate chain and the private key in two PEM files, as they are now.
 
-    ``protocols``: the application protocols spoken, best first (RFC 7301). Raises `ValueError` that
-    says what is wrong with the files, `EncryptedKey` among them.
+    ``wall`` says the seconds since 1970. Raises `CertificateProblem`.
     """
 
-    def __init__(
-        self, chain: str, key: str, protocols: tuple[bytes, ...], journal: Journal
-    ) -> None:
-        self._files = Path(chain), Path(key)
-        self._protocols = protocols
+    def __init__(self, chain: str, key: str, journal: Journal, wall: Callable[[], float]) -> None:
+        self._files = chain, key
         self._journal = journal
+        self._wall = wall
+        self._contexts: dict[tuple[bytes, ...], SSL.Context] = {}
+        self._marks = self._look()
+        self._pair = _load(*self._files)
+        self._warned: datetime | None = None
+
+    @property
+    def expiry(self) -> float:
+        """Seconds since 1970 when the server's own certificate expires."""
+        return self._pair[0][0].not_valid_after_utc.timestamp()
+
+    def warn(self) -> None:
+        """Say so in the log if the certificate has expired, soon will or is not valid yet."""
+        now = datetime.fromtimestamp(self._wall(), UTC)
+        if self._warned is not None and now - self._warned < WARN_EVERY:
+            return
+        own = self._pair[0][0]
+        begin, end = own.not_valid_before_utc, own.not_valid_after_utc
+        if now >= end:
+            what = f"has expired on {end:%Y-%m-%d}: clients refuse it"
+        elif now < begin:
+            what = f"is not valid before {begin:%Y-%m-%d}: clients refuse it"
+        elif end - now <= min(SOON, (end - begin) / 3):
+            what = f"expires on {end:%Y-%m-%d}: replace it"
+        else:
+            return
+        self._warned = now
+        self._journal.warn("the certificate in {path} {what}", path=self._files[0], what=what)
+
+    def context(self, protocols: tuple[bytes, ...]) -> SSL.Context:
+        """Return the context for a new connection that may speak one of ``protocols``."""
+        if self._look() != self._marks:
+            self.reread()
+        self.warn()
+        context = self._contexts.get(protocols)
+        if context is None:
+            context = self._contexts[protocols] = _context(*self._pair)
+            context.set_alpn_select_callback(_Choice(protocols))
+        return context
+
+    def reread(self) -> None:
+        """Read the files now; what cannot be used changes nothing."""
         self._marks = self._look()
         try:
-            self._context = self._load()
-        except (SSL.Error, crypto.Error, OSError) as error:
-            raise ValueError(_explain(error)) from None
-
-    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Return OpenSSL's side of a new connection; called by Twisted."""
-        marks = self._look()
-        if marks != self._marks:
-            self._marks = marks
-            try:
-                self._context = self._load()
-            except (SSL.Error, crypto.Error, OSError, EncryptedKey) as error:
-                self._journal.warn(
-                    "the new certificate cannot be used, the old one stays: {problem}",
-                    problem=_explain(error),
-                )
-            else:
-                self._journal.info("the certificate was read anew")
-        return SSL.Connection(self._context)
+            self._pair = _load(*self._files)
+        except CertificateProblem as error:
+            self._journal.warn(
+                "the new certificate cannot be used, the old one stays: server.{key}: {problem}",
+                key=error.key,
+                problem=str(error),
+            )
+            return
+        self._contexts.clear()
+        self._journal.info("the certificate was read anew")
+        self._warned = None
+        self.warn()
 
     def _look(self) -> list[tuple[int, int, int] | None]:
         """Return what changes when a file does."""
         marks: list[tuple[int, int, int] | None] = []
         for path in self._files:
             try:
-                found = path.stat()
+                found = Path(path).stat()
             except OSError:
                 marks.append(None)
             else:
                 marks.append((found.st_mtime_ns, found.st_size, found.st_ino))
         return marks
 
-    def _load(self) -> SSL.Context:
-        chain, key = self._files
-        # For an encrypted key the context would ask on the terminal, and wait.
-        crypto.load_privatekey(crypto.FILETYPE_PEM, key.read_bytes(), _no_passphrase)
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        context.use_certificate_chain_file(str(chain))
-        context.use_privatekey_file(str(key))  # and is compared with the certificate
-        context.set_alpn_select_callback(self._select)
-        return context
 
-    def _select(self, connection: SSL.Connection, offered: list[bytes]) -> Any:
-        """Return the best of the offered protocols, or none: DNS need not be named."""
+@implementer(IOpenSSLServerConnectionCreator)
+class Show:
+    """Shows ``certificate`` to the clients of one listener.
+
+    ``protocols``: the application protocols spoken there, best first (RFC 7301).
+    """
+
+    def __init__(self, certificate: Certificate, protocols: tuple[bytes, ...]) -> None:
+        self._certificate = certificate
+        self._protocols = protocols
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """Return OpenSSL's side of a new connection; called by Twisted."""
+        return SSL.Connection(self._certificate.context(self._protocols))
+
+
+class _Choice:
+    """Picks the best of the protocols that a client offers, or none: DNS need not be named."""
+
+    def __init__(self, protocols: tuple[bytes, ...]) -> None:
+        self._protocols = protocols
+
+    def __call__(self, connection: SSL.Connection, offered: list[bytes]) -> Any:
         found = [protocol for protocol in self._protocols if protocol in offered]
         return found[0] if found else SSL.NO_OVERLAPPING_PROTOCOLS
+
+
+_Pair = tuple[list[x509.Certificate], Any]
+
+
+def _load(chain: str, key: str) -> _Pair:
+    """Return what is in the two files, which belong together."""
+    certificates = _load_chain(chain)
+    private = _load_key(key)
+    try:
+        _context(certificates, private)
+    except SSL.Error as error:
+        raise _misfit(chain, key, certificates, private, error) from None
+    return certificates, private
+
+
+def _load_chain(path: str) -> list[x509.Certificate]:
+    content = _read("tls_certificate", path)
+    try:
+        return x509.load_pem_x509_certificates(content)
+    except ValueError:
+        expected = f"expected certificates in PEM form in {path}"
+    if b"PRIVATE KEY-----" in content:
+        raise CertificateProblem("tls_certificate", f"{expected}: there is a private key in it")
+    raise CertificateProblem("tls_certificate", expected + _form(content))
+
+
+def _load_key(path: str) -> Any:
+    content = _read("tls_key", path)
+
+    def refuse(*_: object) -> bytes:  # OpenSSL would ask on the terminal, and wait
+        raise CertificateProblem(
+            "tls_key", f"the key in {path} is encrypted: expected one without a passphrase"
+        )
+
+    try:
+        return crypto.load_privatekey(crypto.FILETYPE_PEM, content, refuse).to_cryptography_key()
+    except crypto.Error:
+        expected = f"expected a private key in PEM form in {path}"
+    if b"PRIVATE KEY-----" not in content and b"CERTIFICATE-----" in content:
+        raise CertificateProblem("tls_key", f"{expected}: there is a certificate in it")
+    raise CertificateProblem("tls_key", expected + _form(content))
+
+
+def _read(name: str, path: str) -> bytes:
+    try:
+        return read_file(path)
+    except Unreadable as error:
+        raise CertificateProblem(name, f"{path} {error}") from None
+
+
+def _form(content: bytes) -> str:
+    """Say what a file holds that is not in PEM form."""
+    if not content.strip():
+        return ": it is empty"
+    if content[:1] == b"\x30":  # an ASN.1 SEQUENCE
+        return ": it is in DER form"
+    return ""
+
+
+def _misfit(
+    chain: str,
+    key: str,
+    certificates: list[x509.Certificate],
+    private: Any,
+    error: SSL.Error,
+) -> CertificateProblem:
+    """Say why a certificate and a key cannot be used together."""
+    public = private.public_key()
+    if certificates[0].public_key() == public:
+        details = ", ".join(part[2] for part in error.args[0] if part[2])
+        return CertificateProblem("tls_certificate", f"{chain} cannot be used: {details}")
+    for number, certificate in enumerate(certificates[1:], 2):
+        if certificate.public_key() == public:
+            return CertificateProblem(
+                "tls_certificate",
+                f"the server's own certificate is number {number} in {chain}: it must be the first",
+            )
+    problem = f"the key in {key} is not that of {chain} (key values mismatch)"
+    return CertificateProblem("tls_key", problem)
+
+
+def _context(certificates: list[x509.Certificate], private: Any) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    own, *others = certificates
+    context.use_certificate(own)
+    for other in others:
+        context.add_extra_chain_cert(other)
+    context.use_privatekey(private)
+    context.check_privatekey()
+    return context
 
 
 class EncryptedFactory(TLSMemoryBIOFactory):
@@ -103,9 +244,7 @@ class EncryptedFactory(TLSMemoryBIOFactory):
 
     protocol = TLSMemoryBIOProtocol
 
-    def __init__(
-        self, certificate: Certificate, inner: IProtocolFactory, clock: IReactorTime
-    ) -> None:
+    def __init__(self, certificate: Show, inner: IProtocolFactory, clock: IReactorTime) -> None:
         super().__init__(certificate, isClient=False, wrappedFactory=inner, clock=clock)
 
     def close(self) -> Deferred[None]:
@@ -117,17 +256,3 @@ class EncryptedFactory(TLSMemoryBIOFactory):
     def _drop(self) -> None:
         for protocol in list(self.protocols):
             protocol.abortConnection()
-
-
-def _no_passphrase(*_: object) -> bytes:
-    raise EncryptedKey
-
-
-def _explain(error: SSL.Error | crypto.Error | OSError | EncryptedKey) -> str:
-    """Say in words why files cannot be used."""
-    if isinstance(error, EncryptedKey):
-        return str(error)
-    if isinstance(error, OSError):
-        return f"{error.filename} cannot be read: {error.strerror}"
-    details = [part[2] for part in error.args[0]] if error.args else []
-    return ", ".join(filter(None, details)) or "it is no PEM file"

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 from hashlib import sha256
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from staggerdns.files import Unreadable, read_file
 
 CERTIFICATE = "certificate"
 """The reason of a connection that ends because the server's certificate is not accepted."""
@@ -50,18 +51,18 @@ class Authorities:
     """
 
     def __init__(self, path: str | None = None) -> None:
-        self._path = path
+        self._given: list[x509.Certificate] | None = None
         self._context: SSL.Context | None = None
         if path is None:
             return
         try:
-            found = x509.load_pem_x509_certificates(Path(path).read_bytes())
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+            content = read_file(path)
+        except Unreadable as error:
+            raise ValueError(f"{path} {error}") from None
+        try:
+            self._given = x509.load_pem_x509_certificates(content)
         except ValueError:
-            found = []
-        if not found:
-            raise ValueError(f"expected a file with certificates in PEM form, got {path!r}")
+            raise ValueError(f"expected certificates in PEM form in {path}") from None
 
     @property
     def context(self) -> SSL.Context:
@@ -70,10 +71,12 @@ class Authorities:
             self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
             context.set_min_proto_version(SSL.TLS1_2_VERSION)
             context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # each upstream keeps its own
-            if self._path is None:
+            store = context.get_cert_store()
+            if self._given is None or store is None:
                 context.set_default_verify_paths()
             else:
-                context.load_verify_locations(self._path)
+                for certificate in self._given:
+                    store.add_cert(crypto.X509.from_cryptography(certificate))
         return self._context
 
 

@@ -59,10 +59,17 @@ class Office:
         self.ca = directory / "ca.pem"
         self._authority.cert_pem.write_to_path(str(self.ca))
 
-    def issue(self, *names: str, expired: bool = False) -> Certificate:
-        """Issue a certificate for ``names``, addresses among them."""
-        past = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
-        issued = self._authority.issue_cert(*names, not_after=past if expired else None)
+    def issue(
+        self, *names: str, expired: bool = False, lifetime: dt.timedelta | None = None
+    ) -> Certificate:
+        """Issue a certificate for ``names``, addresses among them; ``lifetime``: from now on."""
+        if expired:
+            lifetime = dt.timedelta(days=-1)
+        end = begin = None
+        if lifetime is not None:
+            now = dt.datetime.now(dt.UTC)
+            begin, end = min(now, now + 2 * lifetime), now + lifetime
+        issued = self._authority.issue_cert(*names, not_before=begin, not_after=end)
         self._count += 1
         files = Certificate(
             self._directory / f"chain{self._count}.pem", self._directory / f"key{self._count}.pem"

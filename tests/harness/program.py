@@ -52,9 +52,15 @@ def merged(base: Settings, extra: Mapping[str, Any]) -> Settings:
     return result
 
 
-def command(configuration: Path) -> list[str]:
+FOREGROUND = ("twistd", "-n", "--pidfile=")
+"""Twisted's program that runs ours, with its options, as supervisors use it."""
+
+
+def command(configuration: Path, runner: Sequence[str] = FOREGROUND) -> list[str]:
     """The command line that starts the program with this file."""
-    return [TWISTD, "-n", "--pidfile=", "staggerdns", "--config", str(configuration)]
+    program, *options = runner
+    found = str(Path(sys.executable).with_name(program))
+    return [found, *options, "staggerdns", "--config", str(configuration)]
 
 
 def environment() -> dict[str, str]:
@@ -73,8 +79,9 @@ def launch(
     stdout: IO[bytes],
     stderr: IO[bytes],
 ) -> subprocess.Popen[bytes] | Forked:
-    """Start a command line, by the fork server if it is the program in its usual environment."""
-    if arguments[0] == TWISTD and not environ:
+    """Start a command line, by the fork server if it is the program as it usually runs."""
+    usual = [TWISTD, *FOREGROUND[1:]]
+    if list(arguments[: len(usual)]) == usual and not environ:
         output = stdout.fileno(), stderr.fileno()
         return fork_server().start(arguments, directory, environment(), *output)
     return subprocess.Popen(
@@ -90,10 +97,13 @@ def launch(
 
 
 def run_to_end(
-    configuration: Path, directory: Path, timeout: float = 20.0
+    configuration: Path,
+    directory: Path,
+    timeout: float = 20.0,
+    runner: Sequence[str] = FOREGROUND,
 ) -> subprocess.CompletedProcess[str]:
     """Run the program with a file that it is expected to reject; what it wrote and returned."""
-    arguments = command(configuration)
+    arguments = command(configuration, runner)
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         process = launch(arguments, directory, None, stdout, stderr)
         try:
@@ -154,7 +164,11 @@ class Program:
         *,
         listen: Endpoint | None = None,
         environ: Mapping[str, str] | None = None,
+        runner: Sequence[str] = FOREGROUND,
+        output: int | None = None,
     ) -> None:
+        self._runner = runner
+        self._output = output  # a descriptor in the place of the log
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self._environ = dict(environ or {})
@@ -199,8 +213,14 @@ class Program:
     def start(self, timeout: float = 20.0) -> None:
         """Start the program and wait until it listens; AssertionError with its log if not."""
         with self._log.open("ab") as output:
+            if self._output is not None:
+                os.dup2(self._output, output.fileno())
             self._process = launch(
-                command(self.configuration), self.directory, self._environ, output, output
+                command(self.configuration, self._runner),
+                self.directory,
+                self._environ,
+                output,
+                output,
             )
         deadline = time.monotonic() + timeout
         while not self._is_ready():

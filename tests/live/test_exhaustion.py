@@ -134,9 +134,9 @@ def test_too_few_descriptors_to_start(tmp_path: Path) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)),
     )
     assert done.returncode == 1
-    last = done.stdout.strip().splitlines()[-1]
-    assert "cannot listen on 127.0.0." in last
-    assert "Too many open files" in last
+    (line,) = done.stderr.splitlines()
+    assert "cannot listen on 127.0.0." in line
+    assert "Too many open files" in line
 
 
 def test_full_disk(build: BuildHouse) -> None:

@@ -9,10 +9,11 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
+from staggerdns import __version__
 from staggerdns.server.local import LOCAL_TTL, LocalNames, LocalRules
 from staggerdns.wire.query import parse_query
 from tests.harness.clients import question
-from tests.server.rooms import Room
+from tests.server.rooms import STRANGER, Room
 from tests.wire.messages import client_query, texts
 
 
@@ -20,14 +21,16 @@ from tests.wire.messages import client_query, texts
 @pytest.mark.parametrize("rdtype", ["TXT", "ANY"])
 @pytest.mark.parametrize("payload", [None, 1232])
 def test_version(name: str, rdtype: str, payload: int | None) -> None:
-    """The name of the program, and no more, is told in class CH."""
+    """Name and version of the program are told in class CH, to those who may ask."""
     room = Room()
     reply = room.reply(client_query(name, rdtype, rdclass="CH", payload=payload))
     (rrset,) = reply.answer
-    assert str(rrset) == f'{name} 0 CH TXT "staggerdns"'
+    assert str(rrset) == f'{name} 0 CH TXT "staggerdns {__version__}"'
     assert reply.rcode() == dns.rcode.NOERROR
     assert reply.edns == (-1 if payload is None else 0)
     assert not room.forwarder.asked
+    stranger = room.reply(client_query(name, rdtype, rdclass="CH"), host=STRANGER)
+    assert stranger.rcode() == dns.rcode.REFUSED
 
 
 @pytest.mark.parametrize(

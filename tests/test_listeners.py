@@ -1,0 +1,151 @@
+"""Listeners that cannot be had: which key, why, and what to do."""
+
+from __future__ import annotations
+
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EINVAL, EPERM
+from os import strerror
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from twisted.internet.error import CannotListenError
+from twisted.internet.testing import MemoryReactorClock
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from staggerdns import listeners as listeners_module
+from staggerdns.journal import Journal
+from staggerdns.listeners import CannotBind, Listeners
+from staggerdns.server.listener import parse_listener
+from staggerdns.upstream.address import Endpoint
+from tests.server.rooms import Room
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Refuse = dict[str, int]
+SS = "see who has it with ss -lntup 'sport = :{port}', or choose another address or port"
+ROOT = (
+    "ports below 1024 are for root or need CAP_NET_BIND_SERVICE (as in "
+    "etc/systemd/staggerdns.service), or a port above"
+)
+OTHERS = (
+    "another DNS server may have it, such as systemd-resolved (DNSStubListener=no in "
+    "/etc/systemd/resolved.conf turns that off) or dnsmasq; "
+)
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
+    """Places that cannot be bound, with the number of the error; all others can."""
+    refused: Refuse = {}
+
+    def fail(host: str, port: int) -> None:
+        number = refused.get(str(Endpoint(host, port)))
+        if number is not None:
+            raise CannotListenError(host, port, OSError(number, strerror(number)))
+
+    class Datagrams:
+        def __init__(self, port: int, host: str, *_: object) -> None:
+            self.place = host, port
+
+        def startListening(self) -> None:
+            fail(*self.place)
+
+        def stopListening(self) -> None:
+            pass
+
+    class Streams(Datagrams):
+        def __init__(self, port: int, factory: object, host: str, *_: object) -> None:
+            self.place = host, port
+
+    monkeypatch.setattr(listeners_module, "DatagramPort", Datagrams)
+    monkeypatch.setattr(listeners_module, "StreamPort", Streams)
+
+    def listen_tcp(self: object, port: int, factory: object, interface: str) -> object:
+        fail(interface, port)
+        return Datagrams(port, interface)
+
+    monkeypatch.setattr(MemoryReactorClock, "listenTCP", listen_tcp)
+    return refused
+
+
+def complaint(listen: list[str], page: str = "127.0.0.1:9153") -> str:
+    """What is said when these are to be bound."""
+    found = Listeners(
+        tuple(map(parse_listener, listen)), None, Room().factory, MemoryReactorClock(), Journal()
+    )
+    host, _, port = page.rpartition(":")
+    with pytest.raises(CannotBind) as caught:
+        found.bind(Site(Resource()), Endpoint(host, int(port)))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "place", "remedy"),
+    [
+        (EACCES, "127.0.0.1:53", ROOT),
+        (EPERM, "127.0.0.1:1023", ROOT),
+        (EACCES, "127.0.0.1:1024", "choose another address or port"),
+        (EADDRINUSE, "127.0.0.1:53", OTHERS + SS),
+        (EADDRINUSE, "[::1]:53", OTHERS + SS),
+        (EADDRINUSE, "127.0.0.1:5300", SS),
+        (EADDRNOTAVAIL, "192.0.2.1:53",
+         "this machine does not have this address: choose one that `ip address` shows"),
+        (EINVAL, "127.0.0.1:53", "choose another address or port"),
+    ],
+)  # fmt: skip
+def test_remedies(refuse: Refuse, number: int, place: str, remedy: str) -> None:
+    """The reason of the system, and what helps against it; the key says which item it is."""
+    refuse[place] = number
+    remedy = remedy.format(port=place.rpartition(":")[2])
+    expected = f"cannot listen on {place}: {strerror(number)}: {remedy}"
+    assert complaint(["127.0.0.9:53", place]) == f"server.listen[1]: {expected}"
+
+
+@pytest.mark.parametrize(("number", "port"), [(EADDRINUSE, 9153), (EACCES, 80)])
+def test_the_page(refuse: Refuse, number: int, port: int) -> None:
+    """The page of the metrics has a key of its own."""
+    place = f"127.0.0.1:{port}"
+    refuse[place] = number
+    said = complaint(["127.0.0.1:53"], place)
+    assert said.startswith(f"metrics.listen: cannot listen on {place}: {strerror(number)}: ")
+    assert (ROOT in said) == (number == EACCES)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("0.0.0.0:53", "127.0.0.1:53"),
+        ("127.0.0.1:53", "0.0.0.0:53"),
+        ("[::]:53", "[::1]:53"),
+        ("127.0.0.1:9153", "127.0.0.1:9153"),
+    ],
+)
+def test_in_our_own_way(refuse: Refuse, first: str, second: str) -> None:
+    """Where an earlier item has the port, nobody else is blamed."""
+    if first == second:
+        found = Listeners(
+            (parse_listener(first),), None, Room().factory, MemoryReactorClock(), Journal()
+        )
+        found._taken.append(("server.listen[0]", parse_listener(first)))
+        assert (
+            found._remedy(parse_listener(second), EADDRINUSE) == f"server.listen[0] has it, {first}"
+        )
+        return
+    refuse[second] = EADDRINUSE
+    said = complaint([first, second])
+    assert said.endswith(f"Address already in use: server.listen[0] has it, {first}")
+
+
+def test_all_that_was_open_is_closed(refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When one cannot be had, those before it are let go."""
+    closed: list[Any] = []
+
+    def note(which: str) -> Callable[[Any], None]:
+        return lambda port: closed.append((which, *port.place))
+
+    for name, which in (("DatagramPort", "udp"), ("StreamPort", "tcp")):
+        monkeypatch.setattr(getattr(listeners_module, name), "stopListening", note(which))
+    refuse["127.0.0.1:2"] = EADDRINUSE
+    complaint(["127.0.0.1:1", "127.0.0.1:2"])
+    assert closed == [("udp", "127.0.0.1", 1), ("tcp", "127.0.0.1", 1)]
