@@ -199,22 +199,21 @@ class Whole(Answer):
             _u16(len(reply.answers)) + _u16(len(reply.authority)) + _u16(len(reply.additional))
         )
         records = reply.records()
-        if reply.as_is and _are_all(records, HEADER_SIZE + len(question.section)):
-            start = HEADER_SIZE + len(question.section)
-            self.body = reply.message[start : records[-1].end if records else start]
-            spots = [(record.header - start, record.data - start) for record in records]
+        message = reply.message
+        self.addresses = tuple([message[record.data : record.end] for record in choice])
+        if len(set(self.addresses)) != len(self.addresses):
+            self.addresses, choice = (), ()  # no set of records
+        start = HEADER_SIZE + len(question.section)
+        if reply.as_is and _are_all(records, start):
+            self.body = message[start : records[-1].end if records else start]
+            self.spots = array("H", [record.header + 4 - start for record in records])
+            self.places = tuple([record.data - start for record in choice])
         else:
             rewriter = Rewriter(reply, question)
-            spots = [rewriter.write(record) for record in records]
+            spots = {record: rewriter.write(record) for record in records}
             self.body = bytes(rewriter.body)
-        self.spots = array("H", [header + 4 for header, _ in spots])
-        self.addresses = tuple(reply.message[record.data : record.end] for record in choice)
-        if len(set(self.addresses)) != len(self.addresses):
-            self.addresses = ()  # no set of records
-        chosen = frozenset(choice if self.addresses else ())
-        self.places = tuple(
-            data for record, (_, data) in zip(records, spots, strict=True) if record in chosen
-        )
+            self.spots = array("H", [header + 4 for header, _ in spots.values()])
+            self.places = tuple([spots[record][1] for record in choice])
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Whole:
         """Return the same answer with other addresses at the places of its own."""

@@ -25,13 +25,37 @@ whether labels of the question are written out in it.
 _ROOT: Place = (0, 0, True, False)
 
 
+class _Tree:
+    """What the tables of all replies to one question begin with."""
+
+    __slots__ = ("labels", "parents", "sizes", "children", "places")
+
+    def __init__(self, name: bytes) -> None:
+        self.labels: list[tuple[int, int, bytes]] = []
+        position = 0
+        while length := name[position]:
+            after = position + length + 1
+            self.labels.append((position, after, name[position:after]))
+            position = after
+        self.parents = [0]
+        self.sizes = [1]
+        self.children: dict[tuple[int, bytes], int] = {}
+        self.places: dict[int, Place] = {HEADER_SIZE + position: _ROOT}
+        for node, (start, _, label) in enumerate(reversed(self.labels)):
+            self.children[node, label] = node + 1
+            self.parents.append(node)
+            self.sizes.append(self.sizes[node] + len(label))
+            self.places[HEADER_SIZE + start] = (node + 1, 0, True, False)
+
+
 class NameTable:
     """The names that have been read of ``message``, whose question section is in lower case.
 
     ``sent``: the question's name as the upstream repeated it; `None` when it left the question out.
     ``ours``: labels as we sent them, with capitals. Of the name read last, ``shares`` says whether
     what the question ends with is written out in it, ``has_ours`` whether labels of ours are.
-    ``strange``: a pointer in any name led to where no name of a record begins.
+    ``strange``: a pointer in any name led to where no name of a record begins. ``question`` is what
+    a name is that is nothing but a pointer to the question's.
     """
 
     __slots__ = (
@@ -43,6 +67,7 @@ class NameTable:
         "ours",
         "has_ours",
         "strange",
+        "question",
         "_message",
         "_lower",
         "_sent",
@@ -53,30 +78,26 @@ class NameTable:
     def __init__(self, message: bytes, question: Question, sent: bytes | None) -> None:
         self._message = message
         self._lower = message.lower()
-        self._name = name = question.name
-        self._sent = sent if sent is not None else name
-        self.parents = [0]
-        self.sizes = [1]
+        self._name = question.name
+        tree = question.tree
+        if tree is None:
+            tree = question.tree = _Tree(question.name)
+        self.own = len(tree.labels)
+        self.question: Place = (self.own, 1, True, False)
+        self.parents = tree.parents.copy()
+        self.sizes = tree.sizes.copy()
+        self._children = tree.children.copy()
         self.places: dict[int, Place] = {}
         self.ours: dict[bytes, bytes] = {}
-        self.shares = self.has_ours = self.strange = False
-        self._children: dict[tuple[int, bytes], int] = {}
-        starts = []
-        position = 0
-        while length := name[position]:
-            starts.append(position)
-            position += length + 1
-        node = 0
-        for start in reversed(starts):
-            after = start + name[start] + 1
-            node = self._child(node, name[start:after])
-            if self._sent[start:after] != name[start:after]:
-                self.ours[self._sent[start:after]] = name[start:after]
-        self.own = node
+        self._sent = question.name
         if sent is not None:
-            for start in (*starts, position):
-                self.places[HEADER_SIZE + start] = (node, 0, True, False)
-                node = self.parents[node]
+            self.places = tree.places.copy()
+            if sent != question.name:
+                self._sent = sent
+                for start, after, label in tree.labels:
+                    if sent[start:after] != label:
+                        self.ours[sent[start:after]] = label
+        self.shares = self.has_ours = self.strange = False
 
     def read(self, position: int, limit: int = 0, hops: int = 0) -> tuple[int, int]:
         """Check the name at ``position``; return its number and the offset behind it.
@@ -106,34 +127,37 @@ class NameTable:
             raise WireError("reserved label type")
         else:
             rest = places[position]
-        return self._add_labels(starts, rest) if starts else self._end(rest), end
+        if not starts:
+            self.shares, self.has_ours = rest[3], False
+            return rest[0], end
+        return self._add_labels(starts, rest, position), end
 
-    def _add_labels(self, starts: list[int], rest: Place) -> int:
-        """Take the labels that begin at ``starts``, in front of ``rest``."""
-        message, lower, own, children = self._message, self._lower, self.own, self._children
+    def _add_labels(self, starts: list[int], rest: Place, end: int) -> int:
+        """Take the labels that begin at ``starts`` and end at ``end``, in front of ``rest``."""
+        lower, own, children, places = self._lower, self.own, self._children, self.places
         node, way, copied, shares = rest
-        ours, has_ours = self.ours, False
+        written = self._message[starts[0] : end]
+        ours = self.ours if written != lower[starts[0] : end] else None
+        has_ours = False
         for start in reversed(starts):
-            after = start + message[start] + 1
-            label = lower[start:after]
-            if message[start:after] in ours:
-                has_ours = True
+            label = lower[start:end]
             child = children.get((node, label))
             node = child if child is not None else self._child(node, label)
             if node > own:
                 copied = False
             else:
                 shares = True
-                if copied:
-                    place = len(self._name) - self.sizes[node]
-                    copied = message[start:after] == self._sent[place : place + len(label)]
-            self.places[start] = (node, way, copied, shares)
+                copied = copied and self._is_copied(node, self._message[start:end])
+            if ours and self._message[start:end] in ours:
+                has_ours = True
+            places[start] = (node, way, copied, shares)
+            end = start
         self.shares, self.has_ours = shares, has_ours
         return node
 
-    def _end(self, rest: Place) -> int:
-        self.shares, self.has_ours = rest[3], False
-        return rest[0]
+    def _is_copied(self, node: int, label: bytes) -> bool:
+        place = len(self._name) - self.sizes[node]
+        return self._sent[place : place + len(label)] == label
 
     def _pointed(self, position: int, first: int, hops: int) -> Place:
         """Return where the pointer at ``position`` leads, from a name that begins at ``first``."""

@@ -28,7 +28,7 @@ class Question:
     a record that answers the question directly usually begins. ``judged`` remembers the last
     reply to it and the verdict on that. ``screened``: private addresses do not answer it;
     ``stripped``: how many records have been taken out of replies because of that; ``strays``: how
-    many because they did not belong there, by kind.
+    many because they did not belong there, by kind. ``tree`` is for who reads names in replies.
     """
 
     __slots__ = (
@@ -46,6 +46,7 @@ class Question:
         "screened",
         "stripped",
         "strays",
+        "tree",
     )
 
     def __init__(self, key: bytes) -> None:
@@ -58,6 +59,7 @@ class Question:
         self.screened = False
         self.stripped = 0
         self.strays: dict[str, int] = {}
+        self.tree: Any = None
         self.judged: tuple[bytes, Any] | None = None
         self._letters: tuple[int, int] | None = None  # the section as a number; its case bits
         self.pointer_type_class = b"\xc0\x0c" + key[-5:-1]

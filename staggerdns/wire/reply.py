@@ -28,6 +28,7 @@ from staggerdns.wire.question import Question
 _counts = struct.Struct("!HHHHH").unpack_from
 _record = struct.Struct("!HHIH").unpack_from
 _RECORD_SIZE = 10
+_POINTER = 0xC0
 
 CUT, OCTETS, SECOND_OPT, SIGNATURE, OTHER_CLASS, MALFORMED, DNSSEC, UNRELATED = STRAYS = (
     "cut",  # records that were promised, and are not there or not legible
@@ -73,7 +74,9 @@ NAMES_IN_DATA: dict[int, tuple[int, int, int]] = {
 MAY_BE_COMPRESSED = frozenset((2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15))
 """Those of RFC 1035. Newer types must not be sent compressed (RFC 3597 section 4)."""
 _OPAQUE_AT_WORST = frozenset((24, 30, 46, 47, 64, 65))  # nobody checks them on the way to a client
+_OF_MESSAGES = frozenset((41, 250, 24))  # OPT, TSIG, SIG
 _FIXED_SIZE = {1: 4, 28: 16}
+_NAPTR = 35
 _NAPTR_STRINGS = 3
 
 
@@ -212,31 +215,29 @@ def _read_section(
     ``strict``, for one that no client should be given.
     """
     message, names = reply.message, reply.names
-    read, size = names.read, len(message)
+    places, size, qclass = names.places, len(message), question.qclass
     for _ in range(count):
         owner = position
-        name, position = read(position)
-        is_ours = names.shares or names.has_ours
+        if message[position] == _POINTER and message[position + 1] == HEADER_SIZE:
+            name, _, _, is_ours = places[position] = names.question
+            position += 2
+        else:
+            name, position = names.read(position)
+            is_ours = names.shares or names.has_ours
         rtype, rclass, ttl, length = _record(message, position)
         data = position + _RECORD_SIZE
         end = data + length
         if end > size:
             raise WireError("record runs over the end of the message")
-        record = Record(
-            owner, name, rtype, rclass, ttl if ttl <= MAX_TTL else 0, position, data, end
-        )
+        if ttl > MAX_TTL:
+            ttl = 0
+        record = Record(owner, name, rtype, rclass, ttl, position, data, end)
         position = end
-        if rtype == Type.OPT:
-            if section is not reply.additional or reply.opt is not None or message[owner]:
-                reply.strayed(SECOND_OPT)
-                continue
-            reply.opt = record
-            reply.rcode |= ttl >> 24 << 4
-        elif rtype == Type.TSIG or (rtype == Type.SIG and message[data : data + 2] == b"\0\0"):
-            reply.strayed(SIGNATURE)
-        elif rclass != question.qclass:
-            reply.strayed(OTHER_CLASS)
-        else:
+        if (rtype in _OF_MESSAGES or rclass != qclass) and _is_special(
+            reply, record, section, qclass
+        ):
+            continue
+        if length != _FIXED_SIZE.get(rtype):
             try:
                 _check_data(reply, record, do=question.do)
             except (WireError, IndexError):
@@ -244,19 +245,37 @@ def _read_section(
                     raise
                 reply.strayed(MALFORMED)
                 continue
-            if is_ours:
-                reply.as_is = False
-            section.append(record)
+        if is_ours:
+            reply.as_is = False
+        section.append(record)
     return position
+
+
+def _is_special(reply: Reply, record: Record, section: list[Record], qclass: int) -> bool:
+    """Take or drop a record that is about the message, or of another class than the question."""
+    message = reply.message
+    if record.type == Type.OPT:
+        if section is reply.additional and reply.opt is None and not message[record.owner]:
+            reply.opt = record
+            reply.rcode |= message[record.header + 4] << 4
+        else:
+            reply.strayed(SECOND_OPT)
+    elif record.type == Type.TSIG or (
+        record.type == Type.SIG and message[record.data : record.data + 2] == b"\0\0"
+    ):
+        reply.strayed(SIGNATURE)
+    elif record.rclass != qclass:
+        reply.strayed(OTHER_CLASS)
+    else:
+        return False
+    return True
 
 
 def _check_data(reply: Reply, record: Record, *, do: bool) -> None:
     rtype = record.type
-    fixed = _FIXED_SIZE.get(rtype)
-    if fixed is not None:
-        if record.end - record.data != fixed:
-            raise WireError("address of the wrong size")
-    elif rtype in NAMES_IN_DATA:
+    if rtype in _FIXED_SIZE:
+        raise WireError("address of the wrong size")
+    if rtype in NAMES_IN_DATA:
         try:
             _read_names(reply, record, do=do)
         except (WireError, IndexError):
@@ -272,20 +291,21 @@ def _check_data(reply: Reply, record: Record, *, do: bool) -> None:
 
 
 def _read_names(reply: Reply, record: Record, *, do: bool) -> None:
-    names = reply.names
-    _, count, behind = NAMES_IN_DATA[record.type]
-    position = names_start(reply.message, record)
+    names, rtype, limit = reply.names, record.type, record.end
+    before, count, behind = NAMES_IN_DATA[rtype]
+    position = record.data + before if rtype != _NAPTR else names_start(reply.message, record)
+    may_be_compressed = rtype in MAY_BE_COMPRESSED
     found = []
     for _ in range(count):
         start = position
-        node, position = names.read(start, record.end)
+        node, position = names.read(start, limit)
         found.append(node)
-        if names.has_ours and not keeps_letters(record.type, do=do):
+        if names.has_ours and not keeps_letters(rtype, do=do):
             reply.as_is = False
         # A pointer takes two octets, what it stands for one (the root) or three and more.
-        if position - start != names.sizes[node] and record.type not in MAY_BE_COMPRESSED:
+        if not may_be_compressed and position - start != names.sizes[node]:
             reply.as_is = False
-    if behind != ANYTHING and position + behind != record.end:
+    if behind != ANYTHING and position + behind != limit:
         raise WireError("names do not fill the record's data")
     record.named = tuple(found)
 
@@ -296,7 +316,7 @@ def names_start(message: bytes, record: Record) -> int:
     Raises `IndexError` when the message ends before.
     """
     position = record.data + NAMES_IN_DATA[record.type][0]
-    if record.type == Type.NAPTR:
+    if record.type == _NAPTR:
         for _ in range(_NAPTR_STRINGS):
             position += message[position] + 1
     return position

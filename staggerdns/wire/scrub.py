@@ -89,6 +89,9 @@ def scrub_answers(reply: Reply, question: Question) -> Path:
 
     Raises `WireError` for a chain that loops or is longer than `MAX_CHAIN`.
     """
+    path = Path()
+    if _is_plain(reply, question, path):
+        return path
     names, qtype = reply.names, question.qtype
     aliases: dict[int, Record] = {}
     redirects: dict[int, Record] = {}
@@ -101,7 +104,7 @@ def scrub_answers(reply: Reply, question: Question) -> Path:
             aliases.setdefault(record.name, record)
         elif rtype == Type.DNAME:
             redirects.setdefault(record.name, record)
-    path, kept = Path(), _Sets()
+    kept = _Sets()
     node, spelled = names.own, question.name
     nodes = path.names = [node]
     while True:
@@ -133,6 +136,28 @@ def scrub_answers(reply: Reply, question: Question) -> Path:
     return path
 
 
+def _is_plain(reply: Reply, question: Question, path: Path) -> bool:
+    """Say whether the answers are of the question's own name, as most are, and fill ``path``."""
+    own, qtype = reply.names.own, question.qtype
+    found = []
+    for record in reply.answers:
+        if record.name != own:
+            return False
+        if record.type == qtype:
+            found.append(record)
+        elif (
+            not question.do
+            or record.type != Type.RRSIG
+            or covered_type(reply.message, record) != qtype
+        ):
+            return False
+    if (not found and reply.answers) or (len(found) > 1 and qtype in _ONE_PER_NAME):
+        return False
+    path.names.append(own)
+    path.found = found
+    return True
+
+
 def _nearest(reply: Reply, redirects: dict[int, Record], node: int) -> Record | None:
     """Return the DNAME record nearest above a name."""
     for above in reply.names.above(node)[1:]:
@@ -143,7 +168,13 @@ def _nearest(reply: Reply, redirects: dict[int, Record], node: int) -> Record | 
 
 def scrub_rest(reply: Reply, question: Question, path: Path) -> None:
     """Leave in the other sections what belongs to the names of ``path`` and to the answers."""
-    if reply.authority:
+    authority = reply.authority
+    is_plain = (
+        len(authority) == 1
+        and authority[0].type == Type.SOA
+        and authority[0].name <= reply.names.own
+    )
+    if authority and not is_plain:
         _scrub_authority(reply, question, path)
     if reply.additional:
         _scrub_additional(reply, question, path)

@@ -18,6 +18,8 @@ from staggerdns.wire.reply import Record, Reply, index_reply
 from staggerdns.wire.scrub import scrub_answers, scrub_rest
 
 _u32 = struct.Struct("!I").unpack_from
+_GOOD = frozenset((int(Rcode.NOERROR), int(Rcode.NXDOMAIN)))
+_ADDRESSES = frozenset((int(Type.A), int(Type.AAAA)))
 
 
 class Verdict(IntEnum):
@@ -58,30 +60,34 @@ def _judge(message: bytes, question: Question) -> tuple[Verdict, Answer | None]:
     try:
         return _weigh(reply, question)
     finally:
-        for kind, count in reply.strays.items():
-            question.strays[kind] = question.strays.get(kind, 0) + count
+        if reply.strays:
+            for kind, count in reply.strays.items():
+                question.strays[kind] = question.strays.get(kind, 0) + count
 
 
 def _weigh(reply: Reply, question: Question) -> tuple[Verdict, Answer | None]:
     # What is missing in a reply that is cut even over TCP cannot be known.
-    if reply.flags & TC or reply.rcode not in (Rcode.NOERROR, Rcode.NXDOMAIN):
+    if reply.flags & TC or reply.rcode not in _GOOD:
         return Verdict.FAILURE, None
-    positive = reply.rcode == Rcode.NOERROR
-    is_referral = positive and _is_referral(reply)
+    positive = not reply.rcode
+    is_referral = positive and bool(reply.authority) and _is_referral(reply)
     path = scrub_answers(reply, question)
     answered = bool(reply.answers)
-    stripped = _strip(reply, question, reply.answers)
-    path.found = [record for record in path.found if record not in stripped]
+    stripped: set[Record] = set()
+    if question.screened:
+        stripped = _strip(reply, question, reply.answers)
+        path.found = [record for record in path.found if record not in stripped]
     if positive and question.mergeable:
         pool = read_pool(reply, path)
         if pool is not None:
             return Verdict.POSITIVE, pool
     scrub_rest(reply, question, path)
-    stripped |= _strip(reply, question, reply.authority)
-    stripped |= _strip(reply, question, reply.additional)
+    if question.screened:
+        stripped |= _strip(reply, question, reply.authority)
+        stripped |= _strip(reply, question, reply.additional)
     if positive and path.found:
-        ttl = min(record.ttl for record in reply.records())
-        choice = path.found if question.qtype in (Type.A, Type.AAAA) else ()
+        ttl = min([record.ttl for record in reply.records()])
+        choice = path.found if question.qtype in _ADDRESSES else ()
         return Verdict.POSITIVE, Whole(reply, question, ttl, negative=False, choice=choice)
     if is_referral and not answered:
         return Verdict.FAILURE, None
@@ -92,9 +98,7 @@ def _weigh(reply: Reply, question: Question) -> tuple[Verdict, Answer | None]:
 
 
 def _strip(reply: Reply, question: Question, section: list[Record]) -> set[Record]:
-    """Take private addresses out of a section, if the question's name must not have any."""
-    if not question.screened:
-        return set()
+    """Take private addresses out of a section."""
     stripped = strip(reply, section)
     question.stripped += len(stripped)
     return stripped
