@@ -11,7 +11,9 @@ import dns.rdata
 
 # The types whose data is checked before it is sent on; that of others is opaque (RFC 3597
 # section 3), and a client may get it as broken as it came.
-CHECKED = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15, 16, 17, 18, 21, 26, 28, 33, 36, 39, 41}
+CHECKED = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 15, 16, 17, 18, 21, 26, 28, 33, 35, 36, 39, 41}
+
+_NAMED = (2, 5, 6, 12, 15, 17, 18, 33, 35, 36, 39)  # of those, which hold names
 
 Record = tuple[dns.name.Name, int, int, bytes]
 """Owner, type, TTL and the data as it stands."""
@@ -24,6 +26,12 @@ def message(wire: bytes) -> dns.message.Message:
 
 def sections(wire: bytes) -> list[list[Record]]:
     """Read a message that somebody else made: answer, authority, additional."""
+    return sections_and_names(wire)[0]
+
+
+def sections_and_names(wire: bytes) -> tuple[list[list[Record]], list[dns.name.Name]]:
+    """Also return the names that stand in the data of the older types."""
+    names: list[dns.name.Name] = []
     _, _, questions, *counts = struct.unpack("!HHHHHH", wire[:12])
     position = 12
     for _ in range(questions):
@@ -36,11 +44,18 @@ def sections(wire: bytes) -> list[list[Record]]:
         position += 10
         assert position + length <= len(wire), "a record runs over the end"
         if rdtype in CHECKED:
-            dns.rdata.from_wire(rdclass, rdtype, wire, position, length)
+            data = dns.rdata.from_wire(rdclass, rdtype, wire, position, length)
+            if rdtype in _NAMED:
+                names += _names_in(data)
         found[section].append((owner, rdtype, ttl, wire[position : position + length]))
         position += length
     assert position == len(wire), "octets behind the last record"
-    return found
+    return found, names
+
+
+def _names_in(data: dns.rdata.Rdata) -> list[dns.name.Name]:
+    fields = (getattr(data, field, None) for field in data.__slots__)
+    return [field for field in fields if isinstance(field, dns.name.Name)]
 
 
 def outline(wire: bytes) -> list[tuple[bytes, int]]:

@@ -1,7 +1,8 @@
 """Messages from upstreams: whatever is accepted reaches clients whole, and says the same.
 
 The first octet chooses the question. With its highest bit the rest is the message without its
-ID; else the question stands in its place already, so that mutations get past it. The other bits
+ID; else the question stands in its place already, in letters that no client shall see, so that
+mutations get past it. The other bits
 choose what the upstream did before, and does with TCP, when a real `Upstream` gets the message:
 every query comes to its end after a few repeats, and nothing is held against EDNS for ever.
 """
@@ -37,6 +38,7 @@ from staggerdns.wire.scrub import scrub_answers
 from staggerdns.wire.verdict import Verdict, judge
 
 NAME = b"\3www\7example\3com\0"
+OURS = b"\3wWw\7eXAMplE\3cOM\0"
 _ASKED = [
     (1, False),
     (28, False),
@@ -58,6 +60,11 @@ _HEALTH = HealthRules(
     degraded_after=3, unhealthy_after=5, open_for=30, max_open_for=600, heal_after=2
 )
 _BUDGET = BudgetRules(max_inflight=1000, queries_per_second=0, burst=1)
+_OUR_LABELS = frozenset((b"wWw", b"eXAMplE", b"cOM"))
+_ALIASES = (5, 39)
+_SIGNATURE = 46
+_OF_AUTHORITY = {False: {2, 6}, True: {2, 6, 43, _SIGNATURE, 47, 50}}
+_OF_ADDITIONAL = {False: {1, 28, 33, 64, 65, 5}, True: {1, 28, 33, 64, 65, 5, _SIGNATURE}}
 _TTL = 0x3F3F3F3F  # legal, and an unlikely thing to be left in place
 
 
@@ -68,7 +75,7 @@ def check(data: bytes) -> None:
     asked = Question(QUESTIONS[data[0] % len(QUESTIONS)])
     message = b"\0\0" + data[1:]
     if not data[0] & 0x80:
-        message = message[:HEADER_SIZE] + asked.section + message[HEADER_SIZE:]
+        message = message[:HEADER_SIZE] + OURS + asked.section[-4:] + message[HEADER_SIZE:]
     if mismatch(message, asked):
         return
     _check_asked(asked, message, data[0])
@@ -199,7 +206,10 @@ def _check_rendered(asked: Question, answer: Answer) -> None:
             wire[HEADER_SIZE : query.question_end]
             == asked.section.upper()[:-4] + (asked.section[-4:])
         )
-        answers, *others = reading.sections(wire)
+        (answers, *others), names = reading.sections_and_names(wire)
+        names += [owner for owner, _, _, _ in sum(others, answers)]
+        assert not _OUR_LABELS.intersection(label for name in names for label in name.labels)
+        _check_related(asked, answers, *others)
         found = [record for record in sum(others, answers) if record[1] != Type.OPT]
         assert {ttl for _, _, ttl, _ in found} <= {_TTL}
         addresses = tuple(data for _, rdtype, _, data in answers if rdtype == asked.qtype)
@@ -215,3 +225,24 @@ def _check_rendered(asked: Question, answer: Answer) -> None:
             assert len(found) == len(answer.links) + len(addresses)
         elif answer.addresses:
             assert addresses == answer.addresses
+
+
+def _check_related(
+    asked: Question,
+    answers: list[reading.Record],
+    authority: list[reading.Record],
+    additional: list[reading.Record],
+) -> None:
+    """Check that nothing is there that the question has not led to."""
+    types = {asked.qtype, *_ALIASES} | ({_SIGNATURE} if asked.do else set())
+    assert {rdtype for _, rdtype, _, _ in answers} <= types
+    assert {rdtype for _, rdtype, _, _ in authority} <= _OF_AUTHORITY[asked.do]
+    others = {rdtype for _, rdtype, _, _ in additional} - {Type.OPT}
+    assert others <= _OF_ADDITIONAL[asked.do]
+    name = dns.name.from_wire(asked.name, 0)[0]
+    aliases = sum(rdtype in _ALIASES for _, rdtype, _, _ in answers)
+    for owner, rdtype, _, _ in answers:
+        assert aliases or owner == name or rdtype == Type.DNAME, "an answer to another question"
+    if not aliases:
+        for owner, rdtype, _, _ in authority:
+            assert name.is_subdomain(owner) or rdtype in (_SIGNATURE, Type.NSEC, Type.NSEC3)
