@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TIMEOUT = 1.0
+    from tests.harness.clients import Reply
+
+TIMEOUT = 2.0
 SETTINGS: dict[str, Any] = {
     "log": {"level": "debug"},
     "upstream": {
@@ -78,6 +80,16 @@ def client_port(server_port: int) -> int:
     return int(line.split()[2].rpartition(":")[2])
 
 
+def assert_lost_or_late(reply: Reply, address: str) -> None:
+    """Check what came of a query on a dead connection, at the end of its time.
+
+    The query and the connection have the same timeout. When the connection is given up first the
+    query goes out again, and has its answer in the last moment.
+    """
+    assert reply.seconds > TIMEOUT * 0.9
+    assert reply.rcode == "SERVFAIL" or reply.addresses == [address]
+
+
 @pytest.fixture
 def server() -> Iterator[ScriptedUpstream]:
     """A server over TCP that answers at once."""
@@ -88,26 +100,27 @@ def server() -> Iterator[ScriptedUpstream]:
 def test_noticed_and_replaced(server: ScriptedUpstream, tmp_path: Path) -> None:
     """The query on a dead connection costs its timeout; then there is a new connection.
 
-    A query that began later goes out again on that, and has its answer within its own time.
+    A query that began later goes out again on that, and has its answer within its own time. The
+    lost one does so as well when the connection is given up a moment before it is.
     """
     with Program(tmp_path, [f"tcp://{server.endpoint}"], SETTINGS) as program:
         assert program.ask("first.example.").addresses == ["203.0.113.1"]
         with black_hole(server.queries[-1].source.port):
-            lost: list[str] = []
+            lost: list[Reply] = []
             unlucky = threading.Thread(
-                target=lambda: lost.append(program.ask("lost.example.", timeout=5).rcode)
+                target=lambda: lost.append(program.ask("lost.example.", timeout=10))
             )
             unlucky.start()
             time.sleep(TIMEOUT * 0.7)
-            saved = program.ask("saved.example.", timeout=5)
+            saved = program.ask("saved.example.", timeout=10)
             assert saved.addresses == ["203.0.113.1"]
-            assert saved.seconds < TIMEOUT * 0.7
+            assert saved.seconds < TIMEOUT
             unlucky.join()
-            assert lost == ["SERVFAIL"]
-            assert program.ask("after.example.").seconds < 0.3
+            assert_lost_or_late(lost[0], "203.0.113.1")
+            assert program.ask("after.example.").seconds < TIMEOUT * 0.8
         metrics = program.metrics()
         assert metrics.value("staggerdns_upstream_connects_total", result="tcp") == 2
-        assert metrics.value("staggerdns_upstream_repeated_total") == 1
+        assert metrics.value("staggerdns_upstream_repeated_total") in (1, 2)
         assert metrics.value("staggerdns_upstream_connections") == 1
     assert server.connections_accepted == 2
 
@@ -126,10 +139,10 @@ def test_encrypted_connections(tmp_path: Path, scheme: str) -> None:
     ):
         assert program.ask("first.example.").addresses == ["203.0.113.53"]
         with black_hole(client_port(tls.port if scheme == "tls" else https.port)):
-            assert program.ask("lost.example.", timeout=5).rcode == "SERVFAIL"
-            reply = program.ask("next.example.", timeout=5)
+            assert_lost_or_late(program.ask("lost.example.", timeout=10), "203.0.113.53")
+            reply = program.ask("next.example.", timeout=10)
             assert reply.addresses == ["203.0.113.53"]
-            assert reply.seconds < 0.5
+            assert reply.seconds < TIMEOUT * 0.8
         metrics = program.metrics()
         assert metrics.value("staggerdns_upstream_connects_total", result="full") >= 1
         made = metrics.find("staggerdns_upstream_connects_total")
