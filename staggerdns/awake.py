@@ -76,7 +76,8 @@ class AwakeClock:
     def stop(self, call: _Call) -> None:
         """Have a call wait no more; called by the call."""
         del self._pending[call]
-        call.timer.cancel()
+        timer, call.timer = call.timer, None  # they hold each other
+        timer.cancel()
 
     def _fire(self, call: _Call) -> None:
         now = self.seconds()
@@ -87,6 +88,7 @@ class AwakeClock:
             call.timer = self._clock.callLater(0, self._fire, call)
         else:
             del self._pending[call]
+            call.timer = None
             call.run()
 
     def _watch(self, first: _Call) -> None:
