@@ -68,6 +68,11 @@ class Listeners:
                 port.stopListening()
             raise
 
+    @property
+    def ports(self) -> list[Any]:
+        """The sockets that queries come to."""
+        return [*self._datagram_ports, *self._stream_ports]
+
     def stop_reading(self) -> list[Deferred[Any]]:
         """Take no more queries and no more connections."""
         for datagram_port in self._datagram_ports:

@@ -1,8 +1,9 @@
 """The program as a service: starting and stopping the whole.
 
 Start: listeners are bound by `StaggerService.bind`, while there are the privileges to do so; a port
-that cannot be had ends the program. Stop: no more queries are read, those under way get their
-answer or, after `DRAIN_TIME`, a failure; then everything that was opened is closed.
+that cannot be had ends the program. Stop: what has come already is read, and no more; queries
+under way get their answer or, after `DRAIN_TIME`, a failure; then everything that was opened is
+closed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from prometheus_client.registry import Collector
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import globalLogPublisher
 
 from staggerdns import __version__
@@ -32,6 +33,7 @@ from staggerdns.server.hosts import Hosts
 from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
+from staggerdns.server.remainder import read_remainder
 from staggerdns.server.status import status_site
 from staggerdns.server.tls import Certificate
 from staggerdns.settings import Config
@@ -155,11 +157,20 @@ class StaggerService(Service):
         numbers = asdict(self._chain.statistics())
         shown = ", ".join(f"{name}={number:.6g}" for name, number in numbers.items())
         self._journal.info("at the end: {statistics}", statistics=shown)
+        # The forwarder's end answers whoever still waits by then, and so ends the drain.
+        late = self._clock.callLater(DRAIN_TIME, self._chain.forwarder.close)
+        read = read_remainder(self._reactor, self._sockets)
+        return read.addCallback(lambda _: self._drain(late))
+
+    def _sockets(self) -> set[Any]:
+        """Return what reads queries from the network."""
+        connections = {connection.socket_side for connection in self.factory.connections}
+        return connections.union(self._listeners.ports)
+
+    def _drain(self, late: IDelayedCall) -> Deferred[None]:
         closed = self._listeners.stop_reading()
         for connection in list(self.factory.connections):
             connection.stop_reading()
-        # The forwarder's end answers whoever still waits by then, and so ends the drain.
-        late = self._clock.callLater(DRAIN_TIME, self._chain.forwarder.close)
 
         def close(_: object) -> Deferred[list[Any]]:
             if late.active():

@@ -96,10 +96,14 @@ class ClientConnection(Protocol, TimeoutMixin):
             self.leave_now()
             return
         self.transport.setTcpNoDelay(True)
-        socket_side = getattr(self.transport, "transport", self.transport)
-        socket_side.bufferSize = TURN_SIZE
+        self.socket_side.bufferSize = TURN_SIZE
         self.transport.registerProducer(self, True)
         self.setTimeout(connections.limits.idle_timeout)
+
+    @property
+    def socket_side(self) -> Any:
+        """The TCP connection, which may be below one of TLS."""
+        return getattr(self.transport, "transport", self.transport)
 
     @property
     def idle_since(self) -> float | None:

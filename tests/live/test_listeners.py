@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 from tests.harness import behaviours as b
 from tests.harness.certificates import Office, encrypted
-from tests.harness.clients import question
+from tests.harness.clients import TcpClient, question
 from tests.harness.house import unique_name
 from tests.harness.ports import free_endpoint
 from tests.harness.program import Program
@@ -236,11 +237,7 @@ def test_many_queries_on_one_connection(door: Door) -> None:
     with door.connect(door.tls) as connection:
         queries = [question(unique_name("pipe")) for _ in range(20)]
         connection.sendall(b"".join(framed(query.to_wire()) for query in queries))
-        data = b""
-        while data.count(b"\xcb\x00\x71\x09") < 20:  # the address
-            more = connection.recv(65535)
-            assert more
-            data += more
+        until_answered(connection, 20)
 
 
 def test_metrics_tell_transports_apart(door: Door) -> None:
@@ -438,6 +435,63 @@ def test_stop_with_open_connections(tmp_path: Path) -> None:
             assert seconds < 2
             assert receive(tls).answer
             assert https.recv(65535).startswith(b"HTTP/1.1 200")
+
+
+def test_stop_reads_what_has_come(tmp_path: Path) -> None:
+    """Queries that the kernel had before SIGTERM came are answered, whatever brought them."""
+    count = 40
+    with opened(tmp_path, b.answers(ANSWER, after=0.2)) as door, contextlib.ExitStack() as stack:
+        where = door.program.endpoint
+        opened_before = stack.enter_context(TcpClient(where))
+        opened_before.send(question(unique_name("first")))
+        assert opened_before.receive().addresses == [ANSWER]
+        tls = stack.enter_context(door.connect(door.tls))
+        https = stack.enter_context(door.connect(door.https))
+        for encrypted in (tls, https):
+            encrypted.settimeout(5)
+        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp.settimeout(5)
+        udp.connect(where)
+        tls.sendall(framed(question(unique_name("warm")).to_wire()))  # the handshake is over
+        assert receive(tls).answer
+        https.sendall(get(question(unique_name("warm"))))
+        assert until_answered(https).startswith(b"HTTP/1.1 200")
+
+        door.program.process.send_signal(signal.SIGSTOP)
+        for number in range(count):
+            udp.send(question(unique_name(f"stop{number}")).to_wire())
+        opened_before.send(*(question(unique_name(f"tcp{number}")) for number in range(count)))
+        newcomer = stack.enter_context(TcpClient(where))
+        newcomer.send(question(unique_name("newcomer")))
+        tls.sendall(
+            b"".join(framed(question(unique_name(f"tls{n}")).to_wire()) for n in range(count))
+        )
+        https.sendall(get(question(unique_name("https"))))
+        door.program.process.send_signal(signal.SIGTERM)
+        door.program.process.send_signal(signal.SIGCONT)
+
+        assert {dns.message.from_wire(udp.recv(4096)).rcode() for _ in range(count)} == {0}
+        assert all(opened_before.receive().addresses == [ANSWER] for _ in range(count))
+        assert newcomer.receive().addresses == [ANSWER]
+        until_answered(tls, count)
+        assert until_answered(https).startswith(b"HTTP/1.1 200")
+        door.program.process.wait(10)
+
+
+def until_answered(connection: ssl.SSLSocket, count: int = 1) -> bytes:
+    """Read until there are so many answers."""
+    data = b""
+    while data.count(socket.inet_aton(ANSWER)) < count:
+        more = connection.recv(65535)
+        assert more, f"closed after {data!r}"
+        data += more
+    return data
+
+
+def get(query: dns.message.Message) -> bytes:
+    """A request of HTTP/1.1 that holds the query."""
+    encoded = base64.urlsafe_b64encode(query.to_wire()).rstrip(b"=").decode()
+    return f"GET /dns-query?dns={encoded} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
 
 
 def test_rapid_resets(tmp_path: Path) -> None:
