@@ -52,6 +52,11 @@ def _trouble(
         return "is no address of a server: it stands for all addresses of this machine"
     if host.is_multicast or str(host) == "255.255.255.255":
         return "is an address of many: nobody answers from there"
+    if endpoint.missing_interface:
+        return (
+            f"needs an interface that is not there, {endpoint.missing_interface}: "
+            "it is asked when that has come"
+        )
     encrypted = address.transport if address.transport in ("tls", "https") else ""
     for listener in listeners:
         if (listener.scheme, listener.port) != (encrypted, endpoint.port):

@@ -133,6 +133,11 @@ class Listeners:
         return encrypted
 
     def _explain(self, key: str, endpoint: Endpoint, error: CannotListenError) -> CannotBind:
+        if endpoint.missing_interface:
+            return CannotBind(
+                f"{key}: cannot listen on {endpoint}: "
+                f"there is no interface {endpoint.missing_interface}: see `ip link`"
+            )
         reason = getattr(error.socketError, "strerror", None) or error.socketError
         number = getattr(error.socketError, "errno", None)
         remedy = self._remedy(endpoint, number)

@@ -102,6 +102,15 @@ def test_remedies(refuse: Refuse, number: int, place: str, remedy: str) -> None:
     assert complaint(["127.0.0.9:53", place]) == f"server.listen[1]: {expected}"
 
 
+def test_an_interface_that_is_not_there(refuse: Refuse) -> None:
+    """A link-local address is nowhere without it."""
+    place = "[fe80::1%nowhere9]:53"
+    refuse[place] = EINVAL
+    assert complaint([place]) == (
+        f"server.listen[0]: cannot listen on {place}: there is no interface nowhere9: see `ip link`"
+    )
+
+
 @pytest.mark.parametrize(("number", "port"), [(EADDRINUSE, 9153), (EACCES, 80)])
 def test_the_page(refuse: Refuse, number: int, port: int) -> None:
     """The page of the metrics has a key of its own."""

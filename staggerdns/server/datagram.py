@@ -12,10 +12,12 @@ from collections.abc import Callable
 
 from twisted.internet import udp
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import DatagramProtocol
 
 from staggerdns.server.factory import UDP, StaggerServerFactory
+from staggerdns.upstream.address import Endpoint
 
 BATCH = 256
 """Datagrams read at one wake-up, so that timers and other sockets get their turn."""
@@ -42,6 +44,18 @@ class DatagramPort(udp.Port):
         super().__init__(port, _Datagrams(), interface, _MAX_QUERY, reactor)
         self._factory = factory
         self._send_errors = factory.metrics.send_errors.cell(UDP)
+
+    def startListening(self) -> None:
+        """Bind the socket, to a link-local address too, and read from it."""
+        if "%" in self.interface:  # the base class leaves the interface out
+            opened = self.createInternetSocket()
+            try:
+                opened.bind(Endpoint(self.interface, self.port).place)
+            except OSError as error:
+                opened.close()
+                raise CannotListenError(self.interface, self.port, error) from None
+            self._preexistingSocket = opened  # type: ignore[assignment]  # or None
+        super().startListening()
 
     def createInternetSocket(self) -> socket.socket:
         """Return the socket, with a receive buffer for bursts."""

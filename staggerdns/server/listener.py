@@ -1,6 +1,6 @@
 """How a listener is written in the configuration, and what that means.
 
-127.0.0.1:5300, [::1]:5300                     UDP and TCP
+127.0.0.1:5300, [::1]:5300, [fe80::1%eth0]:53  UDP and TCP
 tls://192.0.2.1, tls://[2001:db8::1]:8853      DNS over TLS (RFC 7858), port 853
 https://192.0.2.1, https://192.0.2.1:8443/dns  DNS over HTTPS (RFC 8484), port 443, /dns-query
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from staggerdns.upstream.address import PORTS, Endpoint, parse_endpoint
+from staggerdns.upstream.address import PORTS, Endpoint, parse_endpoint, plain_zone
 
 DEFAULT_PATH = "/dns-query"
 _FORMS = (
@@ -39,6 +39,8 @@ def parse_listener(text: object) -> Listener:
         scheme, separator, rest = text.partition("://")
         if not separator:
             scheme, rest = "", text
+        if scheme:
+            rest = plain_zone(rest)
         place, slash, path = rest.partition("/") if scheme == "https" else (rest, "", "")
         path = slash + path if slash else DEFAULT_PATH
         try:

@@ -1,6 +1,7 @@
 """How an upstream is written in the configuration, and what that means.
 
     192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53      UDP, and TCP for what UDP truncates
+    fe80::1%eth0, [fe80::1%eth0]:53                  a link-local address behind an interface
     tcp://192.0.2.1, tcp://dns.example               TCP (RFC 7766)
     tls://192.0.2.1#dns.example, tls://dns.example   TLS (RFC 7858), the certificate is that name's
     tls://192.0.2.1                                  the certificate is the address's
@@ -11,19 +12,27 @@
 ``;pin-sha256=BASE64`` may stand: the server's key must be one of these. Where there is an address
 and no name, pins take the place of the certification authorities (RFC 7858 section 4.2);
 elsewhere both must agree.
+
+A link-local address needs its interface, a name or a number (RFC 4007 section 11). In URLs ``%25``
+may stand for the percent sign, as RFC 6874 had it; RFC 9844 has people write it plainly. The
+interface may come and go: it is looked for whenever a socket is made.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 from base64 import b64decode
+from errno import ENODEV
 from ipaddress import ip_address
 
 PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
 """The port of each transport where no other is given (RFC 7858 section 3.1, RFC 9110)."""
 GET_TEMPLATE = "{?dns}"
 _UPSTREAM = (
-    "an address like 192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53 or tcp://192.0.2.1, or "
+    "an address like 192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53, fe80::1%eth0 or "
+    "tcp://192.0.2.1, or "
     "tls://192.0.2.1#dns.example, tls://dns.example or https://dns.example/dns-query"
 )
 _LISTENER = "an address and a port, as in 127.0.0.1:5300 or [::1]:5300"
@@ -32,6 +41,8 @@ _WITH_PORT = re.compile(r"([^:]*):([0-9]{1,5})")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 # The last label is no number, or 192.0.2 would be a name (WHATWG URL, host parsing).
 _NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+$){_LABEL}")
+_ZONE = re.compile(r"[A-Za-z0-9._~+@=-]{1,15}")  # what Linux takes for an interface, in essence
+_ESCAPED_ZONE = re.compile(r"%25(?=[^\]])")  # behind it is the zone: %25 alone is number 25
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*")  # RFC 3986 section 3.3
 _PIN = ";pin-sha256="
 _PIN_VALUE = re.compile(r"[A-Za-z0-9+/]{43}=")  # SHA-256 makes 32 bytes
@@ -46,6 +57,28 @@ class Endpoint:
         self.host = host
         self.port = port
 
+    @property
+    def address(self) -> str:
+        """The host without an interface, which means nothing to anybody else."""
+        return self.host.partition("%")[0]
+
+    @property
+    def missing_interface(self) -> str:
+        """The name of the interface that belongs to the address, if there is none of that name."""
+        zone = self.host.partition("%")[2]
+        try:
+            _index(zone)
+        except OSError:
+            return zone
+        return ""
+
+    @property
+    def place(self) -> tuple[str, int] | tuple[str, int, int, int]:
+        """What a socket takes for an address. Raises `OSError` if the interface is not there."""
+        if "%" not in self.host:
+            return self.host, self.port
+        return self.address, self.port, 0, _index(self.host.partition("%")[2])
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -54,6 +87,16 @@ class Endpoint:
 
     def __hash__(self) -> int:
         return hash(str(self))
+
+
+def _index(zone: str) -> int:
+    """Return the number of an interface, 0 for none. Raises `OSError` if it is not there."""
+    for number, name in socket.if_nameindex() if zone else ():
+        if zone in (name, str(number)):
+            return number
+    if zone:
+        raise OSError(ENODEV, os.strerror(ENODEV))
+    return 0
 
 
 class UpstreamAddress:
@@ -79,7 +122,7 @@ class UpstreamAddress:
         self.transport = transport
         self.endpoint = endpoint
         self.named = named
-        self.auth_name = auth_name or ("" if pins and not named else endpoint.host)
+        self.auth_name = auth_name or ("" if pins and not named else endpoint.address)
         self.path = path.removesuffix(GET_TEMPLATE)
         self.get = path != self.path
         self.pins = pins
@@ -115,9 +158,17 @@ def _parse(text: str) -> Endpoint | None:
         address = ip_address(host)
     except ValueError:
         return None
-    if getattr(address, "scope_id", None) or (port is not None and not 0 < int(port) < 65536):
+    zone = getattr(address, "scope_id", None)
+    if zone is not None and not (address.is_link_local and _ZONE.fullmatch(zone)):
+        return None
+    if port is not None and not 0 < int(port) < 65536:
         return None
     return Endpoint(str(address), int(port or 0))
+
+
+def plain_zone(text: str) -> str:
+    """Return a place in a URL with the percent sign of an address's interface as it is."""
+    return _ESCAPED_ZONE.sub("%", text, count=1)
 
 
 def _parse_name(text: str) -> Endpoint | None:
@@ -159,7 +210,7 @@ def _read(scheme: str, text: str) -> UpstreamAddress | None:
             return None
     if not all(map(_PIN_VALUE.fullmatch, pins)):
         return None
-    place = _parse(text)
+    place = _parse(text if scheme == "udp" else plain_zone(text))
     named = place is None and scheme != "udp"
     if named:
         place = _parse_name(text)

@@ -107,7 +107,7 @@ class DatagramTransport:
         opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             self._bind_randomly(opened, "::" if family == socket.AF_INET6 else "0.0.0.0")
-            opened.connect((host, self._endpoint.port))
+            opened.connect(self._endpoint.place)
             self._moved(opened.getsockname()[0])
         except OSError:
             opened.close()

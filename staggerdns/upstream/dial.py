@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IAddress, IConnector, IDelayedCall, IPro
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
-from staggerdns.upstream.exchange import error_word
+from staggerdns.upstream.exchange import LOCAL, error_word
 
 ATTEMPT_DELAY = 0.25
 """Seconds from one attempt to the next (RFC 8305 section 5)."""
@@ -89,9 +89,13 @@ class Dial:
             if self._left:
                 self._next = self._clock.callLater(ATTEMPT_DELAY, self._fire)
             self._attempts[attempt] = None
-            connector = self._reactor.connectTCP(
-                attempt.address, self._port, attempt, timeout=self._timeout
-            )
+            try:
+                connector = self._reactor.connectTCP(
+                    attempt.address, self._port, attempt, timeout=self._timeout
+                )
+            except OSError:  # the interface of a link-local address is not there
+                self.attempt_failed(attempt, LOCAL)
+                return
             if attempt in self._attempts:  # not failed at once
                 self._attempts[attempt] = connector
         elif not self._attempts and not self._over:

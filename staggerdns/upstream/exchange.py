@@ -19,6 +19,7 @@ from errno import (
     EMFILE,
     ENFILE,
     ENOBUFS,
+    ENODEV,
     ENOMEM,
     EPERM,
 )
@@ -43,7 +44,7 @@ NO_EDNS = "no edns"
 NO_LINE = "no connection"
 """The reason of queries whose connection is known to fail already: that has its mark."""
 UNMARKED = frozenset((LOCAL, NO_EDNS, NO_LINE))
-_OUR_OWN = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EACCES, EADDRINUSE))
+_OUR_OWN = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENODEV, ENOMEM, EPERM, EACCES, EADDRINUSE))
 _FAILURES: dict[int, str] = {
     Rcode.NOERROR: "referral",
     Rcode.FORMERR: "formerr",

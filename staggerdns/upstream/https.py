@@ -30,6 +30,7 @@ from hpack import NeverIndexedHeaderTuple
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from staggerdns.upstream.address import Endpoint
 from staggerdns.upstream.exchange import Exchange, mismatch
 from staggerdns.upstream.http2 import Connection
 from staggerdns.upstream.line import Line
@@ -73,7 +74,7 @@ class HttpLine(Line):
         super().__init__(owner, address, tls)
         where = owner.address
         host = where.auth_name if where.auth_name and ":" not in where.auth_name else ""
-        authority = host or str(where.endpoint).rpartition(":")[0]
+        authority = host or str(Endpoint(where.endpoint.address, 0)).rpartition(":")[0]
         if where.endpoint.port != 443:
             authority += f":{where.endpoint.port}"
         self._get = where.get
