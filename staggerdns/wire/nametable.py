@@ -4,10 +4,11 @@ A name's number stands for its labels in lower case (RFC 4343): 0 is the root, 1
 question's name and what it ends with, shortest first. Each label of the message is looked at once,
 however many pointers lead to it.
 
-Upstreams are asked in random letters. Some write these out where others would compress, or put
-labels of the question in front of other names (RFC 6672 section 2.2). A label with the capitals
-of the question as the upstream repeated it is *ours*, and no client is given it so. A place is
-*copied* when the name from there on ends the question in just these letters.
+Upstreams are asked in random letters, and no client shall be given these. Some upstreams write them
+out where others would compress, even those of an earlier question, from a cache. So what a name has
+in common with the end of the question is taken for a pointer to that, as it mostly is one; and
+labels of the question that stand elsewhere with its capitals, as in front of another zone
+(RFC 6672 section 2.2), are in lower case.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from staggerdns.wire.question import Question
 
 _POINTER = 0xC0
 
-Place = tuple[int, int, bool, bool]
-"""Of a name that begins somewhere: its number, the pointers on its way, whether it is copied, and
-whether labels of the question are written out in it.
+Place = tuple[int, int, bool]
+"""Of a name that begins somewhere: its number, the pointers on its way, and whether what it has in
+common with the end of the question is written out.
 """
-_ROOT: Place = (0, 0, True, False)
+_ROOT: Place = (0, 0, False)
 
 
 class _Tree:
@@ -45,7 +46,7 @@ class _Tree:
             self.children[node, label] = node + 1
             self.parents.append(node)
             self.sizes.append(self.sizes[node] + len(label))
-            self.places[HEADER_SIZE + start] = (node + 1, 0, True, False)
+            self.places[HEADER_SIZE + start] = (node + 1, 0, False)
 
 
 class NameTable:
@@ -53,7 +54,8 @@ class NameTable:
 
     ``sent``: the question's name as the upstream repeated it; `None` when it left the question out.
     ``ours``: labels as we sent them, with capitals. Of the name read last, ``shares`` says whether
-    what the question ends with is written out in it, ``has_ours`` whether labels of ours are.
+    what the question ends with is written out in it, ``has_ours`` whether capitals in it may be
+    ours.
     ``strange``: a pointer in any name led to where no name of a record begins. ``question`` is what
     a name is that is nothing but a pointer to the question's.
     """
@@ -70,7 +72,6 @@ class NameTable:
         "question",
         "_message",
         "_lower",
-        "_sent",
         "_name",
         "_children",
     )
@@ -83,17 +84,15 @@ class NameTable:
         if tree is None:
             tree = question.tree = _Tree(question.name)
         self.own = len(tree.labels)
-        self.question: Place = (self.own, 1, True, False)
+        self.question: Place = (self.own, 1, False)
         self.parents = tree.parents.copy()
         self.sizes = tree.sizes.copy()
         self._children = tree.children.copy()
         self.places: dict[int, Place] = {}
         self.ours: dict[bytes, bytes] = {}
-        self._sent = question.name
         if sent is not None:
             self.places = tree.places.copy()
             if sent != question.name:
-                self._sent = sent
                 for start, after, label in tree.labels:
                     if sent[start:after] != label:
                         self.ours[sent[start:after]] = label
@@ -128,36 +127,29 @@ class NameTable:
         else:
             rest = places[position]
         if not starts:
-            self.shares, self.has_ours = rest[3], False
+            self.shares, self.has_ours = rest[2], False
             return rest[0], end
         return self._add_labels(starts, rest, position), end
 
     def _add_labels(self, starts: list[int], rest: Place, end: int) -> int:
         """Take the labels that begin at ``starts`` and end at ``end``, in front of ``rest``."""
         lower, own, children, places = self._lower, self.own, self._children, self.places
-        node, way, copied, shares = rest
-        written = self._message[starts[0] : end]
-        ours = self.ours if written != lower[starts[0] : end] else None
-        has_ours = False
+        node, way, shares = rest
+        message, ours, has_ours = self._message, self.ours, False
+        capitals = message[starts[0] : end] != lower[starts[0] : end]
         for start in reversed(starts):
             label = lower[start:end]
             child = children.get((node, label))
             node = child if child is not None else self._child(node, label)
-            if node > own:
-                copied = False
-            else:
+            if node <= own:
                 shares = True
-                copied = copied and self._is_copied(node, self._message[start:end])
-            if ours and self._message[start:end] in ours:
-                has_ours = True
-            places[start] = (node, way, copied, shares)
+            if capitals and not has_ours:
+                written = message[start:end]
+                has_ours = written in ours or (node <= own and written != label)
+            places[start] = (node, way, shares)
             end = start
         self.shares, self.has_ours = shares, has_ours
         return node
-
-    def _is_copied(self, node: int, label: bytes) -> bool:
-        place = len(self._name) - self.sizes[node]
-        return self._sent[place : place + len(label)] == label
 
     def _pointed(self, position: int, first: int, hops: int) -> Place:
         """Return where the pointer at ``position`` leads, from a name that begins at ``first``."""
@@ -166,10 +158,10 @@ class NameTable:
         known = self.places.get(target)
         if known is None:
             known = self._stranger(target, first, hops)
-        node, way, copied, shares = known
+        node, way, shares = known
         if way == MAX_HOPS:
             raise WireError("too many compression pointers in one name")
-        return node, way + 1, copied, shares
+        return node, way + 1, shares
 
     def _stranger(self, target: int, first: int, hops: int) -> Place:
         """Return what is at a place that a pointer leads to, and no record's name begins at.
@@ -226,14 +218,18 @@ class NameTable:
     def spelled(self, position: int) -> bytes:
         """Return the uncompressed name at a place that was read, as the upstream spells it.
 
-        Labels of ours are in lower case.
+        What is the question's, or may be in our letters, is in lower case.
         """
-        message = self._message
+        message, places, own = self._message, self.places, self.own
         parts: list[bytes] = []
         while length := message[position]:
             if length >= _POINTER:
                 position = (length & 0x3F) << 8 | message[position + 1]
                 continue
+            node = places[position][0]
+            if node <= own:
+                parts.append(self._name[-self.sizes[node] :])
+                return b"".join(parts)
             following = position + length + 1
             label = message[position:following]
             parts.append(self.ours.get(label, label))

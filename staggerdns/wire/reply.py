@@ -219,7 +219,7 @@ def _read_section(
     for _ in range(count):
         owner = position
         if message[position] == _POINTER and message[position + 1] == HEADER_SIZE:
-            name, _, _, is_ours = places[position] = names.question
+            name, _, is_ours = places[position] = names.question
             position += 2
         else:
             name, position = names.read(position)

@@ -67,8 +67,8 @@ class Rewriter:
                 end = end or position + 2
                 position = (length & 0x3F) << 8 | message[position + 1]
                 continue
-            node, _, copied, _ = names.places[position]
-            if node <= names.own if is_owner else copied:
+            node = names.places[position][0]
+            if node <= names.own:
                 place: int | None = HEADER_SIZE + self._size - 4 - names.sizes[node]
             else:
                 place = self._owners.get(node) if is_owner else self._written.get(position)

@@ -14,8 +14,10 @@ import pytest
 
 import fuzz
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.wire.answer import Pool
-from staggerdns.wire.verdict import judge
+from staggerdns.wire.answer import Answer, Pool, Whole
+from staggerdns.wire.question import Question
+from staggerdns.wire.reply import index_reply
+from staggerdns.wire.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from staggerdns.upstream.exchange import Exchange
@@ -43,6 +45,16 @@ class Forgetful(Upstream):
         exchange.called = True
 
 
+def with_our_letters(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
+    """Judge a reply without a look at the letters of its question."""
+    return judge(message[:12] + asked.section + message[12 + len(asked.section) :], asked)
+
+
+def unscrubbed(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
+    """Take whatever stands in a reply."""
+    return Verdict.POSITIVE, Whole(index_reply(message, asked), asked, 1, negative=False)
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_the_corpus_passes(name: str) -> None:
     """Every input of the corpus holds what the target promises."""
@@ -67,6 +79,8 @@ def test_the_corpus_is_small() -> None:
         ("queries", "parse_query", lambda message: 1 / 0),
         ("replies", "cap", lambda pool, limit: Pool((), pool.addresses * 9, pool.ttl, ad=True)),
         ("replies", "judge", lambda message, asked: judge(message[:-1] + b"\0", asked)),
+        ("replies", "judge", with_our_letters),
+        ("replies", "judge", unscrubbed),
         ("replies", "render", lambda query, *rest: query.message),
         ("replies", "without_private", lambda answer: answer),
         ("replies", "Upstream", NeverContent),

@@ -127,14 +127,23 @@ def test_names_in_data(rdtype: str) -> None:
         assert ("Net." in found) == ("Net." in target), "the upstream's own letters stay"
 
 
-@pytest.mark.parametrize("rdtype", ["MX", "SRV", "CNAME"])
-def test_the_upstreams_own_letters(rdtype: str) -> None:
-    """Letters that are not those of our query are the zone's, and stay (RFC 1035 section 2.3.3)."""
+@pytest.mark.parametrize(("rdtype", "zone"), [("MX", "exampLe.Com."), ("SRV", "example.com.")])
+def test_the_upstreams_own_letters(rdtype: str, zone: str) -> None:
+    """Letters that have nothing to do with the question are the zone's, and stay (RFC 1035 section
+    2.3.3). What names have in common with its end is the question's, as where upstreams compress:
+    it may be in letters of an earlier question, from a cache.
+    """
     number, before, behind = {**NAMED, "MX": (15, b"\0\1", b"")}[rdtype]
     asked = ask(rdtype=rdtype)
-    for target in ("Mail.Example.Com.", "EXAMPLE.COM.", "mail.example.com."):
+    for target, expected in (
+        ("Mail.Example.Org.", "Mail.Example.Org."),
+        ("WWW.Example.Org.", "WWW.Example.Org."),
+        ("Mail.ExAMple.cOM.", "Mail." + zone),
+    ):
         wire = raw(asked, [record(before + wire_name(target) + behind, number)])
-        assert shown(wire, asked, rdtype)[0].endswith(" " + target)
+        assert shown(wire, asked, rdtype)[0].endswith(" " + expected)
+    lower = record(before + wire_name("Mail.example.com.") + behind, number)
+    assert whole_of(raw(asked, [lower]), asked).body == lower, "no need to write it anew"
 
 
 def test_chains() -> None:
