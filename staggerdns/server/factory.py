@@ -33,7 +33,7 @@ from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.wire.answer import Failed
-from staggerdns.wire.constants import AD, EDNS_UDP_SIZE, MAX_MESSAGE, RCODE, Ede, Rcode
+from staggerdns.wire.constants import AD, EDNS_UDP_SIZE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
 from staggerdns.wire.edns import padded_reply
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import cookie_option, render, render_error
@@ -136,6 +136,8 @@ class StaggerServerFactory(DNSServerFactory):
                 return self._refuse(query, transport, local, ede)
             reply = render(query, local, local.ttl, self._limit(query, transport))
             return self._count(_padded(query, reply, transport), transport)
+        if not query.flags & RD:  # what the cache holds is nobody else's business (RFC 8914 4.21)
+            return self._refuse(query, transport, Rcode.REFUSED, Ede.NOT_AUTHORITATIVE)
         entry = self._cache.lookup(query.key)
         if entry is not None:
             return self._reply_from_cache(query, entry, transport)

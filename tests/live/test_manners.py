@@ -55,13 +55,14 @@ def test_header_and_question_are_copied(
         assert reply.message.answer[0].name.to_text().lower() == name
 
 
-def test_rd_is_copied_from_the_cache(house: House) -> None:
-    """A cached answer to a query without RD has RD clear."""
+def test_nobody_is_asked_without_rd(house: House) -> None:
+    """Without RD a name is refused, before and after others have asked for it."""
     name = house.route("rd", b.answers("203.0.113.1"))
+    assert house.ask(name, rd=False).rcode == "REFUSED"
+    assert sum(house.counts(name)) == 0
     house.ask(name)
     reply = house.ask(name, rd=False)
-    assert not reply.flag("RD")
-    assert reply.flag("RA")
+    assert (reply.rcode, reply.flag("RD"), reply.flag("RA")) == ("REFUSED", False, True)
 
 
 def test_aa_of_an_upstream_is_not_ours(house: House) -> None:

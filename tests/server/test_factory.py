@@ -308,11 +308,36 @@ def test_a_cached_reply_is_ready_for_a_second(room: Room) -> None:
     assert {rrset.ttl for rrset in room.reply(same).answer} == {99}
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_without_recursion_desired(room: Room, transport: str) -> None:
+    """RD=0 is refused with EDE 20 (RFC 8914 section 4.21), whether the answer is cached or not: it
+    asks no upstream, shows nothing of what others asked for, and does not refresh anything.
+    """
+    query = client_query(rd=False)
+    replies = [room.reply(query, transport=transport)]
+    room.commit(ask(), pool(ttl=60))
+    replies.append(room.reply(query, transport=transport))
+    room.clock.advance(61)
+    replies.append(room.reply(query, transport=transport))
+    for reply in replies:
+        assert reply.rcode() == dns.rcode.REFUSED
+        assert not reply.flags & dns.flags.RD
+        assert [option.code for option in reply.options] == [20]
+        assert (reply.answer, reply.authority) == ([], [])
+    assert (room.forwarder.asked, room.forwarder.refreshed) == ([], [])
+    assert room.factory.ready.reply(query, FRIEND, 0.0) is None
+
+
+def test_local_names_without_recursion_desired(room: Room) -> None:
+    """What is answered here is answered, recursion or not."""
+    reply = room.reply(client_query("localhost.", rd=False))
+    assert addresses(reply) == ["127.0.0.1"]
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"name": "www.example.COM."},
-        {"rd": False},
         {"ad": True},
         {"cd": True},
         {"do": True},
