@@ -145,6 +145,7 @@ class Chain:
         )
         limits = CacheLimits(
             max_entries=cache.max_entries,
+            max_size=cache.max_size,
             fast_response_ttl=cache.fast_response_ttl,
             user_return_ttl=cache.user_return_ttl,
             min_ttl=cache.min_ttl,

@@ -24,6 +24,7 @@ from staggerdns.settings import (
     PROFILES,
     Config,
     Domain,
+    Octets,
     Seconds,
     SecondsOrAuto,
     Secret,
@@ -39,6 +40,8 @@ from staggerdns.wording import LIST, MAP, YAML_BOOLEAN, explain
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")
+_SIZES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_SIZE = re.compile(r"([0-9]{1,15}) ?(|KiB|MiB|GiB|TiB)")
 CASE = ("auto", "never")
 """Values of ``upstream.case_randomization``."""
 _LABEL = re.compile("[0-9a-z_](?:[0-9a-z_-]{0,62})")
@@ -91,6 +94,8 @@ def _convert(kind: type, value: object) -> object:
     """Turn a YAML value into one of our own types; `ValueError` says what was expected."""
     if kind is Seconds:
         return _seconds(value)
+    if kind is Octets:
+        return _octets(value)
     if kind is SecondsOrAuto:
         return SecondsOrAuto(0 if value == "auto" else _seconds(value, "auto or a duration"))
     if kind is Listener:
@@ -135,6 +140,22 @@ def _seconds(value: object, what: str = "a duration") -> Seconds:
     if not 0.001 <= seconds <= _LONGEST:
         raise ValueError(f"expected a duration from 1ms to 24h, got {_show(value)}")
     return Seconds(seconds)
+
+
+def _octets(value: object) -> Octets:
+    expected = f"expected a size like 128MiB or 1GiB, or a number of octets, got {_show(value)}"
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            raise ValueError(expected)
+        octets = int(match[1]) * _SIZES[match[2]]
+    elif isinstance(value, int) and not isinstance(value, bool):
+        octets = value
+    else:
+        raise ValueError(expected)  # noqa: TRY004 (as above)
+    if not _SIZES["MiB"] <= octets <= _SIZES["TiB"]:
+        raise ValueError(f"expected a size from 1MiB to 1TiB, got {_show(value)}")
+    return Octets(octets)
 
 
 def _show(value: object) -> str:

@@ -245,7 +245,12 @@ class Metrics(Collector):
 
     def _add_cache(self) -> None:
         self.cache_entries = Gauge("staggerdns_cache_entries", "Answers in the cache")
-        self.cache_evictions = Counter("staggerdns_cache_evictions", "Answers dropped to make room")
+        self.cache_octets = Gauge(
+            "staggerdns_cache_octets", "Memory that the answers in the cache take, about"
+        )
+        self.cache_evictions = Counter(
+            "staggerdns_cache_evictions", "Answers dropped to make room, by limit", "limit"
+        )
         self.sorts = Counter("staggerdns_sorts", "Sorts started, by cause", "trigger")
         self.sorts_cancelled = Counter(
             "staggerdns_sorts_cancelled", "Sorts whose result was dropped"

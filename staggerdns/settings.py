@@ -33,6 +33,10 @@ class SecondsOrAuto(float):
     """A duration like `Seconds`, or ``auto``, which is 0 here."""
 
 
+class Octets(int):
+    """An amount of memory in octets, written ``128MiB`` or as a number."""
+
+
 class Domain(bytes):
     """A domain name in wire form, lower case, written ``lan.example``."""
 
@@ -199,6 +203,7 @@ class Cache(_Section, frozen=True, kw_only=True):
     """``cache``: how much is kept and for how long; TTLs in whole seconds, 0 turns one off."""
 
     max_entries: CacheSize = 50_000
+    max_size: Octets = Octets(128 * 1024 * 1024)
     fast_response_ttl: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 5
     user_return_ttl: Ttl = 600
     min_ttl: Ttl = 0

@@ -187,6 +187,7 @@ LOCAL_NAMES = [
 ]
 BOOLEANS += LOCAL_NAMES
 OTHERS = {
+    "cache.max_size",
     "server.listen",
     "server.allow",
     "local.hosts",
@@ -264,7 +265,7 @@ def test_defaults() -> None:
     cache = config.cache
     assert (cache.max_entries, cache.fast_response_ttl, cache.user_return_ttl) == (50_000, 5, 600)
     assert (cache.min_ttl, cache.max_ttl, cache.max_negative_ttl) == (0, 86_400, 300)
-    assert cache.max_stale == 3_600
+    assert (cache.max_stale, cache.max_size) == (3_600, 128 * 1024 * 1024)
     ranking = config.ranking
     assert ranking.enabled is True
     assert ranking.probe_private is False
@@ -389,6 +390,38 @@ def test_what_is_no_number(path: str) -> None:
         assert "expected a whole number" in error(path, text)
     for text in YAML_BOOLEANS:
         assert HINT in error(path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "octets"),
+    [
+        ("128MiB", 1 << 27),
+        ("'128 MiB'", 1 << 27),
+        ("1024KiB", 1 << 20),
+        ("1GiB", 1 << 30),
+        ("1TiB", 1 << 40),
+        ("1048576", 1 << 20),
+        ("'1048576'", 1 << 20),
+    ],
+)
+def test_sizes(text: str, octets: int) -> None:
+    """A size of memory is a whole number with a binary unit, or of octets."""
+    assert read("cache.max_size", text) == octets
+
+
+@pytest.mark.parametrize("text", ["1023KiB", "1048575", "0", "-1", "2TiB", "1099511627777"])
+def test_sizes_out_of_bounds(text: str) -> None:
+    """From 1 MiB to 1 TiB."""
+    shown = text if text.lstrip("-").isdecimal() else repr(text)
+    assert f"expected a size from 1MiB to 1TiB, got {shown}" in error("cache.max_size", text)
+
+
+@pytest.mark.parametrize(
+    "text", ["128MB", "128mib", "128M", "1.5GiB", "lots", "MiB", "-5MiB", "1.5", "true", "[1]", ""]
+)
+def test_what_is_no_size(text: str) -> None:
+    """Whatever else is there is told what was expected."""
+    assert "expected a size like 128MiB" in error("cache.max_size", text)
 
 
 @pytest.mark.parametrize("path", ["cache.max_entries", "upstream.timeout", "log.level"])

@@ -29,15 +29,22 @@ from staggerdns.wire.constants import MAX_TTL
 from staggerdns.wire.pool import bounded
 from staggerdns.wire.question import Question
 
+LARGEST_SHARE = 16
+"""An answer that takes more than this part of ``max_size`` is given but not kept."""
+KEY_OCTETS = 40
+"""What a key takes beside its own octets."""
 FAILURE_TTL = 1
 """Seconds for which a failure is remembered, the least that RFC 9520 section 3.2 allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheLimits:
-    """Numbers of the cache: entries, and TTLs in seconds (SPEC section 3); 0 turns a TTL off."""
+    """Numbers of the cache: entries, octets of memory that they may take, and TTLs in seconds
+    (SPEC section 3); 0 turns a TTL off.
+    """
 
     max_entries: int = 50_000
+    max_size: int = 128 * 1024 * 1024
     fast_response_ttl: int = 5
     user_return_ttl: int = 600
     min_ttl: int = 0
@@ -63,11 +70,20 @@ class AnswerCache(WireResolver):
         self._limits = limits
         self._clock = clock
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
-        self._evictions = metrics.cache_evictions.cell()
+        self._octets = 0
+        self._evicted = {
+            limit: metrics.cache_evictions.cell(limit) for limit in ("max_entries", "max_size")
+        }
         metrics.cache_entries.read_from(lambda: len(self._entries))
+        metrics.cache_octets.read_from(lambda: self._octets)
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def octets(self) -> int:
+        """About how much memory the entries take."""
+        return self._octets
 
     def find(self, question: Question) -> Entry | None:
         """Return the entry for ``question``, fresh or stale, or `None`."""
@@ -85,8 +101,7 @@ class AnswerCache(WireResolver):
         now = self._clock.seconds()
         if now >= entry.due:
             if not self._servable(entry, now):
-                del self._entries[key]
-                entry.alive = False
+                self._remove(key)
                 return None
             if now >= entry.retry_at:
                 entry.retry_at = now + self._limits.fast_response_ttl
@@ -144,17 +159,32 @@ class AnswerCache(WireResolver):
             if isinstance(answer, Failed) and self._servable(existing, now):
                 existing.retry_at = now + self._limits.fast_response_ttl
                 return existing
-            existing.alive = False
+            self._remove(key)
         entry = Entry(answer, generation, now if since is None else since, answer.ttl)
-        if answer.ttl:
+        entry.octets += KEY_OCTETS + len(key)
+        if answer.ttl and entry.octets * LARGEST_SHARE <= self._limits.max_size:
             self._entries[key] = entry
-            self._entries.move_to_end(key)
-            if len(self._entries) > self._limits.max_entries:
-                self._entries.popitem(last=False)[1].alive = False
-                self._evictions.value += 1
-        elif existing is not None:
-            del self._entries[key]
+            self._octets += entry.octets
+            self._make_room()
         return entry
+
+    def _remove(self, key: bytes) -> None:
+        entry = self._entries.pop(key)
+        entry.alive = False
+        self._octets -= entry.octets
+
+    def _make_room(self) -> None:
+        """Let go of what was used least recently, as long as there is too much."""
+        limits = self._limits
+        while True:
+            if self._octets > limits.max_size:
+                limit = "max_size"
+            elif len(self._entries) > limits.max_entries:
+                limit = "max_entries"
+            else:
+                return
+            self._remove(next(iter(self._entries)))
+            self._evicted[limit].value += 1
 
     def prolong(self, key: bytes, generation: int, answer: Answer) -> None:
         """Take in what that collection learned of the lives of the addresses that it committed."""

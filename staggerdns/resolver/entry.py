@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from staggerdns.wire.answer import Answer
 
+ENTRY_OCTETS = 340
+"""What an entry takes beside its answer: itself, its times, its place in a table."""
+
 
 class Entry:
     """An answer as the cache keeps it; times are seconds of the cache's monotonic clock.
@@ -16,7 +19,7 @@ class Entry:
     this is false. ``retry_at``: no refresh before then. ``complete``: its collection has ended.
     ``sorted_at``: when its addresses were ranked, `None` if they are not. ``sort_after``: no new
     sort before then. ``rank``: the order of the last whole pool that was sorted here.
-    ``rankable``: there is something to sort.
+    ``rankable``: there is something to sort. ``octets``: about how much memory all of it takes.
     """
 
     __slots__ = (
@@ -34,6 +37,7 @@ class Entry:
         "sort_after",
         "rank",
         "rankable",
+        "octets",
     )
 
     def __init__(self, answer: Answer, generation: int, stored: float, lifetime: int) -> None:
@@ -50,6 +54,7 @@ class Entry:
         self.sort_after = 0.0
         self.rank: tuple[bytes, ...] = ()
         self.rankable = False
+        self.octets = ENTRY_OCTETS + answer.octets
 
     def prolong(self, answer: Answer) -> None:
         """Take in what an answer says of the same addresses about the time that they live."""
@@ -66,6 +71,7 @@ class Entry:
         entry.vouched = self.vouched
         entry.rank = self.rank
         entry.rankable = self.rankable
+        entry.octets = self.octets
         entry.sorted_at = self.sorted_at
         entry.sort_after = self.sort_after
         self.alive = False

@@ -96,7 +96,7 @@ class RankedCache(AnswerCache):
         entry.rank = ranked
         entry.rankable = self._rankable(answer)
         self._sorts.cancel(key)
-        if entry.lifetime and entry.rankable:
+        if entry.rankable and self._entries.get(key) is entry:
             self._sort(key, entry, trigger, ranked)
         return self._entries.get(key, entry)
 
@@ -124,7 +124,7 @@ class RankedCache(AnswerCache):
         )
         if not started:  # the order of what is known has to do until a later hit
             known = order(addresses, self._sorts.table, ranked)
-            if known != addresses:
+            if known != addresses and self._entries.get(key) is entry:
                 entry = self._entries[key] = entry.reordered(known)
             entry.sort_after = self._clock.seconds() + QUEUE_FULL_RETRY
 

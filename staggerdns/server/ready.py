@@ -16,6 +16,12 @@ MAX_READY = 16_384
 """Replies kept ready; when full, the table starts anew."""
 MAX_READY_OF_STREAMS = 4_096
 """The same of each other transport, whose replies are longer."""
+OCTETS_EACH = 2_048
+"""Memory that each of them may take, about, on average, with its entry: that may be in no cache any
+more. When all together take more, the table starts anew.
+"""
+READY_OCTETS = 300
+"""What one of them takes beside query, reply and entry."""
 
 
 class ReadyReplies:
@@ -28,6 +34,7 @@ class ReadyReplies:
         self._limit = limit
         self._allowed = access.remembered
         self._replies: dict[bytes, tuple[bytes, float, Entry, HitCell]] = {}
+        self._octets = 0
 
     def __len__(self) -> int:
         return len(self._replies)
@@ -45,6 +52,14 @@ class ReadyReplies:
 
     def keep(self, message: bytes, reply: bytes, until: float, entry: Entry, cell: HitCell) -> None:
         """Keep ``reply`` for queries like ``message`` until ``until`` or the end of ``entry``."""
-        if len(self._replies) >= self._limit:
+        key = message[2:]
+        octets = READY_OCTETS + len(key) + len(reply) + entry.octets
+        replaced = self._replies.pop(key, None)
+        if replaced is not None:
+            self._octets -= READY_OCTETS + len(key) + len(replaced[0]) + 2 + replaced[2].octets
+        limit = self._limit
+        if len(self._replies) >= limit or self._octets + octets > limit * OCTETS_EACH:
             self._replies.clear()
-        self._replies[message[2:]] = (reply[2:], until, entry, cell)
+            self._octets = 0
+        self._replies[key] = (reply[2:], until, entry, cell)
+        self._octets += octets

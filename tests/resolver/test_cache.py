@@ -68,10 +68,10 @@ def test_bound(limit: int) -> None:
         larder.cache.commit(question(number).key, number, pool(0)) for number in range(limit)
     ]
     assert len(larder.cache) == limit
-    assert larder.metrics.cache_evictions.cell().value == 0
+    assert larder.metrics.cache_evictions.cell("max_entries").value == 0
     larder.cache.commit(WWW.key, limit, pool(0))
     assert len(larder.cache) == limit
-    assert larder.metrics.cache_evictions.cell().value == 1
+    assert larder.metrics.cache_evictions.cell("max_entries").value == 1
     assert [entry.alive for entry in entries] == [False] + [True] * (limit - 1)
     assert larder.cache.lookup(question(0).key) is None
     assert larder.cache.lookup(WWW.key) is not None

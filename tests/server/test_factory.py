@@ -313,7 +313,7 @@ def test_without_recursion_desired(room: Room, transport: str) -> None:
     """RD=0 is refused with EDE 20 (RFC 8914 section 4.21), whether the answer is cached or not: it
     asks no upstream, shows nothing of what others asked for, and does not refresh anything.
     """
-    query = client_query(rd=False)
+    query = client_query(rd=False, payload=1232)
     replies = [room.reply(query, transport=transport)]
     room.commit(ask(), pool(ttl=60))
     replies.append(room.reply(query, transport=transport))

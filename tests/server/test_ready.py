@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from staggerdns.metrics import HitCell
 from staggerdns.resolver.entry import Entry
 from staggerdns.server.access import Access, Network
-from staggerdns.server.ready import MAX_READY, ReadyReplies
+from staggerdns.server.ready import MAX_READY, OCTETS_EACH, READY_OCTETS, ReadyReplies
 from tests.server.rooms import FRIEND, STRANGER, pool
 
 QUERY = b"\x12\x34rest of a query"
@@ -74,6 +74,26 @@ def test_any_other_bytes(message: bytes) -> None:
     if message[2:] != QUERY[2:]:
         assert table.ready.reply(message, FRIEND, 0.0) is None
         assert table.cell.value == 0
+
+
+def test_limit_in_octets() -> None:
+    """Query, reply and entry count, a reply that takes another's place once; one octet more than
+    there may be makes the table start anew.
+    """
+    table = Table()
+    ready, cell = table.ready, table.cell
+    each = READY_OCTETS + 2 + 4096 + table.entry.octets
+    first = READY_OCTETS + len(QUERY) - 2 + len(REPLY) + table.entry.octets
+    count, spare = divmod(MAX_READY * OCTETS_EACH - first, each)
+    for number in range(count):
+        query = b"\0\0" + number.to_bytes(2, "big")
+        for size in (5, 4096):
+            ready.keep(query, bytes(size), 10.0, table.entry, cell)
+    assert len(ready) == count + 1
+    ready.keep(QUERY, REPLY + bytes(spare), 10.0, table.entry, cell)
+    assert len(ready) == count + 1
+    ready.keep(QUERY, REPLY + bytes(spare + 1), 10.0, table.entry, cell)
+    assert len(ready) == 1
 
 
 def test_table_limit() -> None:
