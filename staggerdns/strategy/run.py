@@ -360,8 +360,10 @@ class Run(ABC):
                 outcome.upstream.blame(outcome.reason, asked, self.question)
             else:  # a failure that all have in common is the name's, not theirs
                 outcome.upstream.pardon(asked)
+        # By at least as many: who invents names must not discredit those who know better.
+        outvoted = self._answered >= 2 * len(self._deniers) and not self._denying
         for upstream in self._deniers:
-            upstream.credit.denied(contradicted=not self._denying and not self._agreed)
+            upstream.credit.denied(contradicted=outvoted and not self._agreed)
         self._listener.ended(self._asked, self._answered, self._reasons)
 
     def _arm(self, due: float | None) -> None:

@@ -60,3 +60,23 @@ def test_names_that_do_not_exist_cost_no_credit() -> None:
         stage.run()
         assert client.rcode == NXDOMAIN
     assert not any(upstream.credit.doubtful for upstream in stage.upstreams)
+
+
+def test_whoever_invents_names_casts_no_doubt_on_those_who_know_better() -> None:
+    """One that answers for names that do not exist does not get ahead of the others by that: more
+    of them deny than say so.
+    """
+    stage = Stage(says_own(0, 1), negative(20), negative(30), negative(40))
+    for number in range(12):
+        stage.ask(stage.question(f"n{number}.example"))
+        stage.run()
+    assert not any(upstream.credit.doubtful for upstream in stage.upstreams)
+
+
+def test_one_against_one_the_denial_is_doubted() -> None:
+    """Of two that contradict each other the one that has an answer is believed."""
+    stage = Stage(negative(1), says_own(1, 20))
+    for number in range(12):
+        stage.ask(stage.question(f"n{number}.example"))
+        stage.run()
+    assert [upstream.credit.doubtful for upstream in stage.upstreams] == [True, False]
