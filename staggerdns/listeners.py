@@ -13,13 +13,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
-from twisted.web.server import Site
 
 from staggerdns.journal import Journal
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.https import PROTOCOLS, HttpsFactory
 from staggerdns.server.listener import Listener
+from staggerdns.server.status import StatusFactory, StatusPort
 from staggerdns.server.stream import StreamFactory, StreamPort
 from staggerdns.server.tls import Certificate, EncryptedFactory, Show
 from staggerdns.upstream.address import Endpoint
@@ -59,7 +59,7 @@ class Listeners:
         self._stream_ports: list[IListeningPort] = []
         self._site_ports: list[IListeningPort] = []
 
-    def bind(self, page: Site | None, page_listen: Endpoint | None) -> None:
+    def bind(self, page: StatusFactory | None, page_listen: Endpoint | None) -> None:
         """Open all of them, and ``page`` at ``page_listen``. Raises `CannotBind`."""
         try:
             self._bind(page, page_listen)
@@ -86,7 +86,7 @@ class Listeners:
             closed.append(maybeDeferred(port.stopListening))  # noqa: PERF401 (two kinds)
         return closed
 
-    def _bind(self, page: Site | None, page_listen: Endpoint | None) -> None:
+    def _bind(self, page: StatusFactory | None, page_listen: Endpoint | None) -> None:
         missing: CannotBind | None = None
         for index, listener in enumerate(self._listen):
             key = f"server.listen[{index}]"
@@ -107,9 +107,9 @@ class Listeners:
             raise missing
         if page is not None and page_listen is not None:
             try:
-                self._site_ports.append(
-                    self._reactor.listenTCP(page_listen.port, page, interface=page_listen.host)
-                )
+                port = StatusPort(page_listen.port, page, page_listen.host, self._reactor)
+                port.startListening()
+                self._site_ports.append(port)
             except CannotListenError as error:
                 raise self._explain("metrics.listen", page_listen, error) from None
 

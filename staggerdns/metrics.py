@@ -106,6 +106,10 @@ class Metrics(Collector):
             "staggerdns_unread_dropped_connections",
             "Connections broken because their clients left too much unread",
         )
+        self.metrics_refused = Counter(
+            "staggerdns_metrics_refused_connections",
+            "Connections to the metrics listener beyond its limits",
+        )
 
     def _add_collections(self) -> None:
         self.active_tier = Counter(

@@ -34,7 +34,7 @@ from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.server.remainder import read_remainder
-from staggerdns.server.status import status_site
+from staggerdns.server.status import StatusFactory
 from staggerdns.server.tls import Certificate
 from staggerdns.settings import Config
 from staggerdns.settings import Local as LocalConfig
@@ -124,7 +124,7 @@ class StaggerService(Service):
             return
         self._chain.open()
         listen = self._config.metrics.listen
-        page = None if listen is None else status_site(self._collectors(), self.healthy)
+        page = None if listen is None else self._page()
         try:
             self._listeners.bind(page, listen)
         except CannotBind as error:
@@ -196,6 +196,15 @@ class StaggerService(Service):
     def healthy(self) -> bool:
         """Say whether listeners are up and some upstream is usable."""
         return bool(self.running) and self._chain.usable
+
+    def _page(self) -> StatusFactory:
+        return StatusFactory(
+            self._collectors(),
+            self.healthy,
+            self._clock,
+            refused=self._metrics.metrics_refused.cell(),
+            dropped=self._metrics.unread_dropped.cell(),
+        )
 
     def _collectors(self) -> list[Collector]:
         certificate = self._certificate

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
-from twisted.web.resource import Resource
-from twisted.web.server import Site
 
 from staggerdns import listeners as listeners_module
+from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
 from staggerdns.listeners import CannotBind, Listeners
 from staggerdns.server.listener import parse_listener
+from staggerdns.server.status import StatusFactory
 from staggerdns.upstream.address import Endpoint
 from tests.server.rooms import Room
 
@@ -61,11 +62,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
     monkeypatch.setattr(listeners_module, "DatagramPort", Datagrams)
     monkeypatch.setattr(listeners_module, "StreamPort", Streams)
 
-    def listen_tcp(self: object, port: int, factory: object, interface: str) -> object:
-        fail(interface, port)
-        return Datagrams(port, interface)
-
-    monkeypatch.setattr(MemoryReactorClock, "listenTCP", listen_tcp)
+    monkeypatch.setattr(listeners_module, "StatusPort", Streams)
     return refused
 
 
@@ -75,8 +72,9 @@ def complaint(listen: list[str], page: str = "127.0.0.1:9153") -> str:
         tuple(map(parse_listener, listen)), None, Room().factory, MemoryReactorClock(), Journal()
     )
     host, _, port = page.rpartition(":")
+    pages = StatusFactory([], bool, Clock(), refused=Cell(), dropped=Cell())
     with pytest.raises(CannotBind) as caught:
-        found.bind(Site(Resource()), Endpoint(host, int(port)))
+        found.bind(pages, Endpoint(host, int(port)))
     return str(caught.value)
 
 

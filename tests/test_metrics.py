@@ -207,6 +207,8 @@ OF_CONNECTIONS = {
     # Clients that do not read: tests/server/test_unread.py.
     "staggerdns_unread_octets",
     "staggerdns_unread_dropped_connections",
+    # tests/server/test_status.py
+    "staggerdns_metrics_refused_connections",
 }
 """Those of streams to upstreams: tests/upstream moves them."""
 

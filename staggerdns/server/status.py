@@ -1,8 +1,14 @@
-"""The pages for machines: ``/metrics`` for Prometheus, ``/healthz`` for supervisors."""
+"""The pages for machines: ``/metrics`` for Prometheus, ``/healthz`` for supervisors.
+
+Who can reach them can take nothing away from DNS: connections have limits of their own, are
+accepted one at a time, bodies are refused, and what is asked beyond a modest pace waits its turn.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -10,62 +16,173 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
-from twisted.web.http import Request as BaseRequest
-from twisted.web.pages import notFound
-from twisted.web.resource import IResource, Resource
-from twisted.web.server import Request, Site
+from twisted.internet import tcp
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
+
+from staggerdns.instruments import Cell
+from staggerdns.server.admission import Connections, StreamLimits
+from staggerdns.server.clients import ClientRules, Clients
+from staggerdns.server.http1 import Http1, Http1Request
+from staggerdns.server.sessions import HttpConnection
+
+LIMITS = StreamLimits(idle_timeout=30.0, max_connections=16, max_per_client=8)
+"""Of connections to the pages; beyond them the one that has been idle for the longest leaves."""
+METRICS_COST = 1 / 8
+"""Seconds until the next page when the pace is full: eight pages of metrics a second."""
+OTHER_COST = 1 / 64
+"""The same of other pages, and of connections."""
+BURST = 4.0
+"""Seconds' worth of pages that may be asked for at once: 32 of metrics."""
+_BACKLOG = 16  # connections that wait to be accepted
+_TEXT = b"text/plain; charset=utf-8"
 
 
-def status_site(metrics: Sequence[Collector], healthy: Callable[[], bool]) -> Site:
-    """Return the HTTP server of both pages; ``healthy`` decides between 200 and 503."""
-    registry = CollectorRegistry()
-    for collector in metrics:
-        registry.register(collector)
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    root = _Root()
-    root.putChild(b"metrics", _MetricsPage(registry))
-    root.putChild(b"healthz", _HealthPage(healthy))
-    site = _QuietSite(root)
-    site.displayTracebacks = False
-    return site
+class Pace:
+    """Says when the next piece of work is due, so that work is spread over time."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._free = clock.seconds() - BURST
+
+    def wait(self, cost: float) -> float:
+        """Take ``cost`` seconds of the time there is; return the seconds until that is so much."""
+        now = self._clock.seconds()
+        begin = max(self._free, now - BURST)
+        self._free = begin + cost
+        return max(0.0, self._free - now)
 
 
-class _QuietSite(Site):
+class StatusFactory(ServerFactory):
+    """Serves both pages of ``collectors``; ``healthy`` decides between 200 and 503.
+
+    ``refused`` and ``dropped`` count connections as those of `Connections` do.
+    """
+
     noisy = False
 
-    def log(self, request: BaseRequest) -> None:
-        """Keep no access log: scrapes and health checks come all day."""
-
-
-class _Root(Resource):
-    def getChild(self, path: bytes, request: Request) -> IResource:
-        return notFound()
-
-
-class _MetricsPage(Resource):
-    isLeaf = True
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__()
-        self._registry = registry
-
-    def render_GET(self, request: Request) -> bytes:
-        request.setHeader(b"content-type", CONTENT_TYPE_LATEST.encode())
-        return generate_latest(self._registry)
-
-
-class _HealthPage(Resource):
-    isLeaf = True
-
-    def __init__(self, healthy: Callable[[], bool]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        collectors: Sequence[Collector],
+        healthy: Callable[[], bool],
+        clock: IReactorTime,
+        *,
+        refused: Cell,
+        dropped: Cell,
+    ) -> None:
+        self._registry = CollectorRegistry()
+        for collector in collectors:
+            self._registry.register(collector)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
         self._healthy = healthy
+        self.clock = clock
+        self.pages = Pace(clock)
+        self.peers = Connections(
+            LIMITS, clock, Clients(ClientRules(exempt=())), refused=refused, dropped=dropped
+        )
 
-    def render_GET(self, request: Request) -> bytes:
-        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
-        if self._healthy():
-            return b"ok\n"
-        request.setResponseCode(503)
-        return b"no upstream is usable\n"
+    def buildProtocol(self, addr: IAddress | None) -> StatusConnection:
+        """Return the protocol of a new connection."""
+        return StatusConnection(self)
+
+    def close(self) -> None:
+        """Break all connections."""
+        for connection in list(self.peers.open):
+            connection.leave_now()
+
+    def page(self, path: bytes) -> tuple[HTTPStatus, bytes, bytes]:
+        """Return a page: status, media type and content."""
+        if path == b"/metrics":
+            return HTTPStatus.OK, CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry)
+        if path == b"/healthz":
+            if self._healthy():
+                return HTTPStatus.OK, _TEXT, b"ok\n"
+            return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"no upstream is usable\n"
+        return HTTPStatus.NOT_FOUND, _TEXT, b"expected /metrics or /healthz\n"
+
+
+class StatusConnection(HttpConnection):
+    """A connection on which pages are asked for."""
+
+    max_body = 0
+
+    def __init__(self, factory: StatusFactory) -> None:
+        super().__init__(factory.peers)
+        self._factory = factory
+        self._later: IDelayedCall | None = None
+
+    def open_session(self) -> Http1:
+        """Speak HTTP/1.1."""
+        return Http1(self, self)
+
+    def answer(self, request: Http1Request) -> None:
+        """Answer a request when its turn comes."""
+        path = request.uri.partition(b"?")[0]
+        wait = self._factory.pages.wait(METRICS_COST if path == b"/metrics" else OTHER_COST)
+        if wait:
+            self._later = self._factory.clock.callLater(wait, self._answer, request, path)
+        else:
+            self._answer(request, path)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Answer nobody who has gone."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        super().connectionLost(reason)
+
+    def _answer(self, request: Http1Request, path: bytes) -> None:
+        self._later = None
+        fields = []
+        if request.method not in (b"GET", b"HEAD"):
+            status, kind, body = HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"expected GET\n"
+            fields.append((b"allow", b"GET, HEAD"))
+        elif request.too_long:
+            status, kind, body = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TEXT, b"expected no body\n"
+        else:
+            status, kind, body = self._factory.page(path)
+        fields += [
+            (b"content-type", kind),
+            (b"content-length", b"%d" % len(body)),
+            (b"date", datetimeToString()),
+        ]
+        request.respond([(b":status", b"%d" % status), *fields], body)
+
+
+class StatusPort(tcp.Port):
+    """Listens for ``factory`` on one address, and accepts connections at its pace.
+
+    Raises `twisted.internet.error.CannotListenError` from ``startListening``.
+    """
+
+    factory: StatusFactory
+
+    def __init__(self, port: int, factory: StatusFactory, interface: str, reactor: Any) -> None:
+        super().__init__(port, factory, _BACKLOG, interface, reactor)
+        self._accepted = Pace(factory.clock)
+        self._rest: IDelayedCall | None = None
+
+    def doRead(self) -> None:
+        """Accept one connection; then rest if there were many."""
+        self.numberAccepts = 1
+        super().doRead()
+        wait = self._accepted.wait(OTHER_COST)
+        if wait:
+            self.stopReading()
+            self._rest = self.factory.clock.callLater(wait, self._go_on)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close the listener, and all connections."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        self.factory.close()
+        super().connectionLost(reason)
+
+    def _go_on(self) -> None:
+        self._rest = None
+        self.startReading()

@@ -229,11 +229,11 @@ def one_draw(seed: int) -> bool:
             found = room.forwarder.waiting.pop(rng.randrange(len(room.forwarder.waiting)))
             if not found.called:
                 found.callback(room.entry(pool(rng.choice((1, 20, 100)))))
-        session = client.line._session
+        session = client.line.session
         assert session.pending <= MAX_PENDING
         assert session.bodies <= MAX_HELD
         assert 0 <= room.factory.peers.unread <= MAX_UNREAD
-        assert len(client.line._session._h2.remote_settings) < 10
+        assert len(client.line.session._h2.remote_settings) < 10
         assert len(room.clock.getDelayedCalls()) <= 1, "the idle time is the only timer"
         client.read()
     assert not client.transport.aborted(), "it ends in order"
@@ -394,7 +394,7 @@ def test_settings_that_nobody_knows(room: Room) -> None:
     client = Raw(room)
     for start in range(10, 60_000, 2_000):
         client.settings(dict.fromkeys(range(start, start + 2_000), 1))
-    assert len(client.line._session._h2.remote_settings) < 10
+    assert len(client.line.session._h2.remote_settings) < 10
     client.send(client.headers(), client.data(client_query()))
     assert client.ended(1)
     client.lost()

@@ -271,7 +271,7 @@ def test_bodies_that_wait(room: Room) -> None:
         for _ in range(4):
             client.body(streams[-1], part, last=False)
         client.body(streams[-1], b"x" * (MAX_MESSAGE - 4 * len(part)), last=False)
-    assert client.line._session.bodies == MAX_HELD
+    assert client.line.session.bodies == MAX_HELD
     client.body(client.head(), b"x")
     assert client.statuses() == [b"413"]
     client.h2.reset_stream(streams[0])
@@ -280,7 +280,7 @@ def test_bodies_that_wait(room: Room) -> None:
     client.body(streams[1], b"")
     assert client.statuses()[1:] == [b"400", b"200"], "there is room: no query, and FORMERR or so"
     client.lost()
-    assert client.line._session.bodies == 0
+    assert client.line.session.bodies == 0
 
 
 def test_rapid_resets(room: Room, log: list[LogEvent]) -> None:
@@ -327,7 +327,7 @@ def test_resets_before_the_end_of_a_request(room: Room) -> None:
         client.h2.reset_stream(stream)
         client.flush()
     assert room.forwarder.asked == []
-    assert client.line._session.bodies == 0
+    assert client.line.session.bodies == 0
     client.ask()
     assert len(room.forwarder.waiting) == 1
     client.lost()

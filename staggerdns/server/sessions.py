@@ -1,0 +1,93 @@
+"""A client's connection with HTTP on it, whatever its version."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from staggerdns.server.admission import Connections
+from staggerdns.server.connection import ClientConnection
+
+
+class Session(Protocol):
+    """A version of HTTP at work on one connection; ``held``: octets that wait for a window."""
+
+    held: int
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait for their responses."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is a request that is not whole."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what the client says."""
+
+    def resume(self) -> None:
+        """Go on after the client has caught up."""
+
+    def say_goodbye(self) -> None:
+        """Tell the client to ask no more here."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Give up what the client no longer waits for."""
+
+
+class HttpConnection(ClientConnection):
+    """A connection with a ``session`` from the first octet on; subclasses open it."""
+
+    def __init__(self, connections: Connections) -> None:
+        super().__init__(connections)
+        self.session: Session | None = None
+
+    def open_session(self) -> Session:
+        """Return the session; the client has said something."""
+        raise NotImplementedError
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait for their responses."""
+        return self.session.pending if self.session is not None else 0
+
+    @property
+    def held(self) -> int:
+        """Octets of responses that wait for a window."""
+        return self.session.held if self.session is not None else 0
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hand on what comes."""
+        if self.closing:
+            return
+        if self.session is None:
+            self.session = self.open_session()
+        self.session.dataReceived(data)
+
+    def stop_reading(self) -> None:
+        """Take no more requests: the server is going down."""
+        self._say_goodbye()
+        super().stop_reading()
+
+    def timeoutConnection(self) -> None:
+        """Close an idle connection; a handshake or a request that is never finished, at once."""
+        if not self.pending and (self.session is None or self.session.unfinished):
+            self.leave_now()
+        else:
+            super().timeoutConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Give up what the client no longer waits for."""
+        super().connectionLost(reason)
+        if self.session is not None:
+            self.session.connectionLost(reason)
+
+    def _resume(self) -> None:
+        if self.session is not None:
+            self.session.resume()
+
+    def _say_goodbye(self) -> None:
+        if self.session is not None:
+            self.session.say_goodbye()

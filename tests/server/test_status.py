@@ -1,0 +1,173 @@
+"""The metrics listener: what it serves, and that it takes nothing away from DNS."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from twisted.internet.task import Clock
+
+from staggerdns.instruments import Cell
+from staggerdns.metrics import Metrics
+from staggerdns.server.status import BURST, LIMITS, METRICS_COST, OTHER_COST, StatusFactory
+from tests.server.peers import HttpTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Place:
+    """A metrics listener on a clock."""
+
+    def __init__(self, healthy: Callable[[], bool] = lambda: True) -> None:
+        self.clock = Clock()
+        self.metrics = Metrics()
+        self.refused = self.metrics.metrics_refused.cell()
+        self.factory = StatusFactory(
+            [self.metrics], healthy, self.clock, refused=self.refused, dropped=Cell()
+        )
+
+
+class Visitor:
+    """A connection to it."""
+
+    def __init__(self, place: Place, host: str = "192.0.2.1") -> None:
+        self.transport = HttpTransport(host, b"")
+        self.line = place.factory.buildProtocol(None)
+        self.line.makeConnection(self.transport)
+
+    def send(self, text: str) -> None:
+        """Send what is a request, or a part of one."""
+        self.line.dataReceived(text.encode())
+
+    def ask(self, path: str, method: str = "GET", body: str = "") -> None:
+        """Send a request."""
+        length = f"content-length: {len(body)}\r\n" if body else ""
+        self.send(f"{method} {path} HTTP/1.1\r\nhost: x\r\n{length}\r\n{body}")
+
+    def statuses(self) -> list[int]:
+        """The statuses of all responses so far."""
+        found = re.findall(rb"HTTP/1.1 (\d+) ", self.transport.value())
+        return [int(status) for status in found]
+
+
+@pytest.fixture
+def place() -> Place:
+    """A place of one's own."""
+    return Place()
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "body", "status"),
+    [
+        ("/metrics", "GET", "", 200),
+        ("/metrics?x=1", "GET", "", 200),
+        ("/healthz", "GET", "", 200),
+        ("/healthz", "HEAD", "", 200),
+        ("/", "GET", "", 404),
+        ("/metrics/", "GET", "", 404),
+        ("/metrics", "POST", "", 405),
+        ("/metrics", "POST", "x" * 100_000, 405),
+        ("/healthz", "GET", "x", 413),
+    ],
+)
+def test_pages(place: Place, path: str, method: str, body: str, status: int) -> None:
+    """There are two pages, for GET and HEAD, and no body is taken."""
+    visitor = Visitor(place)
+    visitor.ask(path, method, body)
+    assert visitor.statuses() == [status]
+    assert (b"staggerdns_queries" in visitor.transport.value()) == (
+        status == 200 and "metrics" in path
+    )
+    assert method != "HEAD" or visitor.transport.value().endswith(b"\r\n\r\n")
+    visitor.line.connectionLost()
+    assert not place.clock.getDelayedCalls()
+
+
+def test_health() -> None:
+    """Without a usable upstream the health page is 503."""
+    visitor = Visitor(Place(lambda: False))
+    visitor.ask("/healthz")
+    assert visitor.statuses() == [503]
+
+
+def test_connections(place: Place) -> None:
+    """One connection past `LIMITS` makes the idlest leave; those with requests stay."""
+    visitors = []
+    for number in range(LIMITS.max_connections):
+        visitors.append(Visitor(place, f"192.0.2.{number}"))
+        place.clock.advance(0.1)
+    assert not any(visitor.transport.over() for visitor in visitors)
+    visitors.append(Visitor(place, "192.0.2.200"))
+    assert [visitor.transport.over() for visitor in visitors] == [True, *[False] * 16]
+    assert len(place.factory.peers.open) == LIMITS.max_connections
+
+
+def test_connections_of_one_client(place: Place) -> None:
+    """Nobody is exempt: a client has its own share."""
+    visitors = [Visitor(place, "127.0.0.1") for _ in range(LIMITS.max_per_client)]
+    other = Visitor(place)
+    assert not any(visitor.transport.over() for visitor in visitors)
+    visitors.append(Visitor(place, "127.0.0.1"))
+    assert sum(visitor.transport.over() for visitor in visitors) == 1
+    assert not other.transport.over()
+
+
+def test_no_room(place: Place) -> None:
+    """While all wait for a page, one more is refused and counted."""
+    for _ in range(round(BURST / METRICS_COST)):
+        place.factory.pages.wait(METRICS_COST)
+    visitors = [Visitor(place, f"192.0.2.{number}") for number in range(LIMITS.max_connections)]
+    for visitor in visitors:
+        visitor.ask("/healthz")
+    assert Visitor(place, "192.0.2.200").transport.over()
+    assert place.refused.value == 1
+    place.clock.advance(1)
+    assert [visitor.statuses() for visitor in visitors] == [[200]] * LIMITS.max_connections
+
+
+def test_idle_and_slow(place: Place) -> None:
+    """Who says nothing, or half a request in drops, leaves after the idle time."""
+    silent, slow = Visitor(place), Visitor(place)
+    slow.send("GET /metrics HTTP/1.1\r\n")
+    for _ in range(round(LIMITS.idle_timeout) - 1):
+        place.clock.advance(1)
+        slow.send("x: y\r\n")
+        assert not silent.transport.over()
+        assert not slow.transport.over()
+    place.clock.advance(1.1)
+    assert silent.transport.over()
+    assert slow.transport.over()
+
+
+def test_who_does_not_read(place: Place) -> None:
+    """At most one page is made ahead of what is taken, and nobody is waited for without end."""
+    visitor = Visitor(place)
+    visitor.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+    producer = visitor.transport.producer
+    assert producer is not None
+    producer.pauseProducing()
+    for _ in range(20):
+        visitor.ask("/metrics")
+    assert len(visitor.statuses()) <= 2
+    place.clock.advance(LIMITS.idle_timeout + 0.1)
+    assert visitor.transport.aborted()
+
+
+def test_pace(place: Place) -> None:
+    """`BURST` worth of pages is served at once; beyond it they come at their pace."""
+    burst = round(BURST / METRICS_COST)
+    visitors = [Visitor(place, f"192.0.2.{number}") for number in range(10)]
+    for number in range(burst + 10):
+        visitors[number % 10].ask("/metrics")
+    served = lambda: sum(len(visitor.statuses()) for visitor in visitors)  # noqa: E731
+    assert served() == burst
+    for number in range(1, 6):
+        place.clock.advance(METRICS_COST)
+        assert served() == burst + number
+    Visitor(place).line.connectionLost()
+    visitors[9].line.connectionLost()
+    place.clock.advance(10)
+    assert served() == burst + 9, "nobody waits any more who has gone"
+    assert OTHER_COST < METRICS_COST
