@@ -22,7 +22,7 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.budget import BudgetRules
-from staggerdns.upstream.edns import MEMORY
+from staggerdns.upstream.edns import FULL, MEMORY
 from staggerdns.upstream.exchange import Exchange, mismatch
 from staggerdns.upstream.health import HealthRules
 from staggerdns.upstream.upstream import Upstream
@@ -53,8 +53,10 @@ QUESTIONS = tuple(make_question(NAME, rdtype, do=do).key for rdtype, do in _ASKE
 MOST = 8
 """Addresses of a pool here."""
 SILENT_BEFORE, NO_TCP, LOWER_CASE, COOKIE_BEFORE = 0x40, 0x20, 0x10, 0x08
-MOST_SENT = 4
-"""Messages of one query: over UDP, twice for what the upstream does not cope with, over TCP."""
+MOST_SENT = 7
+"""Messages of one query: with a new cookie, two steps of EDNS, lower case, over TCP, and once more
+where that was refused.
+"""
 _COOKIE = bytes((0, 0, 0x29, 4, 0xD0, 0, 0, 0, 0, 0, 20, 0, 10, 0, 16)) + b"!!!!!!!!severals"
 _HEALTH = HealthRules(
     degraded_after=3, unhealthy_after=5, open_for=30, max_open_for=600, heal_after=2
@@ -102,19 +104,25 @@ def check(data: bytes) -> None:
 
 
 class _Wires:
-    """UDP or TCP to nowhere, which knows how often what went there."""
+    """UDP or TCP to nowhere, which notes in ``sent`` what went there."""
 
-    def __init__(self) -> None:
-        self.sent = 0
+    def __init__(self, sent: list[tuple[Exchange, bool]], *, stream: bool) -> None:
+        self._sent = sent
+        self._stream = stream
 
     def send(self, exchange: Exchange) -> None:
         """Note it."""
-        self.sent += 1
+        self._sent.append((exchange, self._stream))
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def _check_asked(asked: Question, message: bytes, ways: int) -> None:
     """Have an upstream reply with ``message`` to a few queries, in its or in their letters."""
-    clock, udp, tcp = Clock(), _Wires(), _Wires()
+    clock = Clock()
+    sent: list[tuple[Exchange, bool]] = []
+    udp, tcp = _Wires(sent, stream=False), _Wires(sent, stream=True)
     upstream = Upstream(
         parse_upstream("192.0.2.1"),
         reactor=None,  # type: ignore[arg-type]
@@ -135,24 +143,60 @@ def _check_asked(asked: Question, message: bytes, ways: int) -> None:
         upstream.ask(asked, "active").expire()
     if ways & COOKIE_BEFORE:
         good = b"\0\0\x81\x80\0\1\0\0\0\0\0\1" + asked.section.upper() + _COOKIE
-        upstream.ask(asked, "active").reply(good, final=True)
-    end = HEADER_SIZE + len(asked.section)
-    for _ in range(4):
-        udp.sent = tcp.sent = 0
         exchange = upstream.ask(asked, "active")
-        reply = message
+        exchange.reply(good, final=True)
+        exchange.expire()  # it is asked about in lower case
+    for _ in range(4):
+        sent.clear()
+        clock.advance(1)
+        exchange = upstream.ask(asked, "active")
+        answered = 0
         while not exchange.called:
-            assert udp.sent + tcp.sent <= MOST_SENT
-            if tcp.sent and ways & NO_TCP:
-                exchange.error("closed")
+            assert len(sent) <= MOST_SENT
+            if answered == len(sent):
+                exchange.expire()  # a doubted reply was the last
                 break
-            if message[4:6] == b"\0\1" and not ways & LOWER_CASE:
-                sent = exchange.query[HEADER_SIZE - 2 : end - 2]
-                reply = message[:HEADER_SIZE] + sent + message[end:]
-            exchange.reply(reply, final=bool(tcp.sent))
+            answered = len(sent)
+            query, over_stream = sent[-1]
+            if over_stream and ways & NO_TCP:
+                query.error("closed")
+            else:
+                query.reply(_in_letters(message, query, ways), final=over_stream)
+    _check_relearning(upstream, asked, clock, sent)
+    upstream.close()
     assert not upstream._inflight  # noqa: SLF001
-    clock.advance(MEMORY)
-    assert upstream.dialect.compose(asked, clock.seconds())[HEADER_SIZE - 3], "no EDNS any more"
+    assert not clock.getDelayedCalls()
+
+
+def _in_letters(message: bytes, query: Exchange, ways: int) -> bytes:
+    """Return the reply with the letters that the query had, if they are to be repeated."""
+    end = HEADER_SIZE + len(query.question.section)
+    if message[4:6] == b"\0\1" and not ways & LOWER_CASE:
+        return message[:HEADER_SIZE] + query.query[HEADER_SIZE - 2 : end - 2] + message[end:]
+    return message
+
+
+def _check_relearning(
+    upstream: Upstream, asked: Question, clock: Clock, sent: list[tuple[Exchange, bool]]
+) -> None:
+    """Check that an upstream which copes with everything by now is soon asked so."""
+    plain = make_question(asked.name, asked.qtype)
+    dialect = upstream.dialect
+    for _ in range(6):
+        if dialect.edns.level == FULL and dialect.case.is_mixed:
+            return
+        clock.advance(MEMORY)
+        sent.clear()
+        exchange = upstream.ask(plain, "active")
+        for query, over_stream in sent:  # which grows
+            end = HEADER_SIZE - 2 + len(plain.section)
+            good = b"\0\0\x81\x80\0\1\0\1\0\0" + (b"\0\1" if query.query[9] else bytes(2))
+            good += query.query[10:end] + b"\xc0\x0c" + plain.section[-4:] + bytes(5) + b"\4"
+            query.reply(good + bytes(4) + (_COOKIE if query.query[9] else b""), final=over_stream)
+        if not exchange.called:
+            exchange.expire()
+    assert dialect.edns.level == FULL, "no EDNS any more"
+    assert dialect.case.is_mixed, "no random case any more"
 
 
 def _check_pool(asked: Question, message: bytes, pool: Pool) -> None:

@@ -217,6 +217,12 @@ class Metrics(Collector):
             "upstream",
             "reason",
         )
+        self.upstream_failures = Counter(
+            "staggerdns_upstream_failures",
+            "Queries that an upstream did not answer well, by what was wrong",
+            "upstream",
+            "reason",
+        )
         self.upstream_truncated = Counter(
             "staggerdns_upstream_truncated", "Replies over UDP asked again over TCP", "upstream"
         )

@@ -450,8 +450,10 @@ async def test_families_of_the_wire_move() -> None:
     old = b.rcode_without_edns("FORMERR")
     with ScriptedUpstream(old) as server, desk(server.endpoint) as asked:
         await asked.ask()
-        labels = {"upstream": asked.upstream.name, "reason": "formerr"}
-        assert value(asked.metrics, "staggerdns_upstream_repeated_total", **labels) == 1
+        labels = {"upstream": asked.upstream.name, "reason": "edns"}
+        assert value(asked.metrics, "staggerdns_upstream_repeated_total", **labels) == 2
+        labels["reason"] = "formerr"
+        assert value(asked.metrics, "staggerdns_upstream_failures_total", **labels) == 1
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import SLACK, Alarm, Alarms
 from staggerdns.strategy.listener import Listener
 from staggerdns.strategy.refusals import give_up_at, unrefused
+from staggerdns.upstream.dialect import NO_EDNS
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import all_rest
@@ -47,7 +48,7 @@ class Run(ABC):
         "_outstanding", "_first_tier", "_first_tier_left", "_decided", "_negative",
         "_negative_tier", "_grace_end", "_asked", "_all_rest", "_answered", "_denied", "_denying",
         "_agreed", "_deniers", "_failed", "_reasons", "_alarm", "_alarm_due", "_busy",
-        "_wants_room", "_over", "_hinted_at",
+        "_wants_room", "_over", "_hinted_at", "_reserve", "_unsigned",
     )
     # fmt: on
     strategy = ""
@@ -79,6 +80,10 @@ class Run(ABC):
         self._end = self._started + total
         self._everybody = waiting
         self._waiting = waiting  # to be asked, best first
+        self._reserve: list[Upstream] = []  # those without signatures, for a question with DO
+        self._unsigned = False  # an answer without them is better than none by now
+        if question.do:
+            self._hold_back()
         self._again = 0  # the next of all to be asked once more
         self._last_launch = self._started
         self._in_window = 0
@@ -116,6 +121,19 @@ class Run(ABC):
         self._disarm()
         for outcome, asked in self._failed:
             outcome.upstream.pardon(asked)
+
+    def _hold_back(self) -> None:
+        """Keep those that give no signatures for the case that nobody else answers."""
+        signing = [upstream for upstream in self._waiting if upstream.signs]
+        if len(signing) < len(self._waiting):
+            self._reserve = [upstream for upstream in self._waiting if not upstream.signs]
+            self._waiting = signing
+            if not signing:
+                self._call_reserve()
+
+    def _call_reserve(self) -> None:
+        self._unsigned = True
+        self._waiting, self._reserve = self._waiting + self._reserve, []
 
     @abstractmethod
     def _step(self, now: float) -> float | None:
@@ -197,6 +215,7 @@ class Run(ABC):
             upstream
             for upstream in self._everybody[self._again :] + self._everybody[: self._again]
             if upstream not in replied
+            and upstream not in self._reserve
             and (self._all_rest or upstream.usable(now))
             and upstream.has_room(now, first=True)
         ][: self._at_once]
@@ -217,7 +236,7 @@ class Run(ABC):
             self._first_tier += len(upstreams)
             self._first_tier_left += len(upstreams)
         for upstream in upstreams:
-            exchange = upstream.ask(self.question, tier)
+            exchange = upstream.ask(self.question, tier, unsigned=self._unsigned)
             self._outstanding[exchange] = None
             exchange.on_hint = self._take_hint
             if tier == ACTIVE:
@@ -252,6 +271,8 @@ class Run(ABC):
                 self._grace_end = self._clock.seconds() + self._grace
         else:
             self._reasons.append(outcome.reason)
+            if outcome.reason == NO_EDNS and not self._unsigned:
+                self._reserve.append(outcome.upstream)
             if verdict == Verdict.FAILURE:
                 self._failed.append((outcome, exchange.started))
         if self._busy:
@@ -290,6 +311,10 @@ class Run(ABC):
         if self._negative is not None:
             self._settle_negative(now, at_end=at_end)
         due = None
+        if self._reserve and not at_end and not self._decided and self._negative is None:
+            silent = now + SLACK >= self._last_launch + max(AGAIN_AFTER, self._adaptive.window)
+            if not self._waiting and (not self._outstanding or silent):
+                self._call_reserve()
         if not at_end and not self._ended():
             due = self._step(now)
             if self._negative is not None:

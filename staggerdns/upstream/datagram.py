@@ -221,11 +221,18 @@ class _ConnectedSocket:
             del waiting[message[:2]]
             self._forgotten.add(message[:2])
             exchange.forget = None
-            exchange.reply(message, final=False)
+            if exchange.reply(message, final=False) and exchange.forget is None:
+                self._wait_on(message[:2], exchange)
             if len(waiting) == 0:
                 break
         if not waiting:
             self._transport.drained(self)
+
+    def _wait_on(self, message_id: bytes, exchange: Exchange) -> None:
+        """Leave room for the right reply behind one that may be forged."""
+        if self._waiting.setdefault(message_id, exchange) is exchange:
+            self._forgotten.discard(message_id)
+            exchange.forget = self._forget
 
     def _flee(self) -> None:
         """Take all that wait here to TCP: somebody guesses at their IDs, and knows the port."""

@@ -1,25 +1,35 @@
-"""How one upstream is asked, and what a reply must show to be believed.
+"""How one upstream is asked, and what a reply must show to be believed: a theory of operation.
 
 An ID and a port are little to tell a forged reply by. So a query also has the letters of its name
-in random case (0x20) and carries a DNS Cookie (RFC 7873). Not every server repeats the one
-or knows the other, or EDNS at all; what an upstream's replies show is remembered here:
+in random case (0x20) and carries a DNS Cookie (RFC 7873). Not every server repeats the one or
+knows the other, or EDNS at all (RFC 8906). What an upstream's replies show is remembered here, each
+kind in a module of its own: `Case`, `Cookies`, `Edns`. What an exchange does about a reply:
 
-* A UDP reply that does not repeat the letters is not believed, and the query goes again over
-  TCP. What comes there, where nobody forges, shows whether the upstream does repeat them: when
-  it does not, or nothing comes, `CASE_MISSES` times in a row, case is left alone for `MEMORY`
-  seconds.
-* From an upstream that has given us a cookie, a UDP reply without ours is not believed. The
-  query goes again over TCP, too: discarding it (RFC 7873 section 5.3) would hurt a farm of
-  unlike servers behind one address. When TCP brings none either, `COOKIE_MISSES` times in a row,
-  the server's cookie is forgotten. BADCOOKIE brings a new one, and one more try with it.
-* Whether it copes with EDNS is a matter of its own: see `Edns`.
+    reply                                        what follows
+    over UDP: TC                                 over TCP (RFC 7766 section 5)        ``truncated``
+    over UDP: letters not ours                   doubted: a check over TCP            ``case``
+    over UDP: no question section                doubted likewise                     ``question``
+    over UDP: no cookie, though it has given one doubted likewise                     ``cookie``
+    BADCOOKIE                                    once more with the new cookie        ``badcookie``
+    an error that may be about EDNS              one level lower                      ``edns``
+    no answer to random case, before any was     in lower case                        ``lowercase``
+    nothing at all, before the level is proven   lower levels beside it               ``silence``
+    anything else                                it is the reply
+
+A doubted reply is kept while TCP is asked; see `Beside` for when it is used. All else happens
+within the time of the client's question, so that learning costs no answer. What was found not to
+work is tried anew after `MEMORY` seconds with a query of our own (``probe``), a copy of one that
+was just answered, whose reply only teaches. A question with DO goes without OPT only when nobody
+else can answer it (`Exchange.unsigned`): its answer lacks the signatures.
 """
 
 from __future__ import annotations
 
-from math import inf
+from typing import Protocol
 
-from staggerdns.upstream.edns import MEMORY, Edns
+from staggerdns.upstream.case import Case
+from staggerdns.upstream.cookies import Cookies
+from staggerdns.upstream.edns import BARE, FULL, PLAIN, SOUND, Edns
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.wire.constants import (
     AD,
@@ -33,30 +43,31 @@ from staggerdns.wire.constants import (
     Rcode,
     Type,
 )
+from staggerdns.wire.edns import extended_errors, full_rcode
 from staggerdns.wire.question import Question
 
-CASE_MISSES = 3
-"""Repeated queries in a row that did not show that the upstream repeats letters."""
-COOKIE_MISSES = 3
-"""Repeated queries in a row that brought no cookie of an upstream that has given one."""
-SAME_WAY = frozenset(("badcookie", "formerr"))
-"""Doubts after which a query is repeated as it went, not over TCP."""
-COOKIE = 10
-_CLIENT_COOKIE_SIZE = 8
-_WITH_SERVER_COOKIE = range(16, 41)  # bytes of the whole option (RFC 7873 section 4)
+NO_EDNS = "no edns"
+"""Why a question with DO is not asked, or not once more: without OPT there are no signatures."""
+DOUBTS = frozenset(("case", "cookie", "question"))
+"""Why a reply over UDP may be forged."""
 _HEAD = HEADER_SIZE - 2  # a query is kept without its ID
+_OPT_SIZE = 11
 _TC_OCTET = TC >> 8
-_USUAL = (int(Rcode.NOERROR), int(Rcode.NXDOMAIN))
 _ADDITIONAL_COUNT = 9  # where its low octet stands in a query
-_BADCOOKIE = 23 & RCODE  # the rest stands in the OPT record; no query is answered YXRRSET
 
 
-_NOT_UNDERSTOOD = (int(Rcode.FORMERR), int(Rcode.NOTIMP))
+class Asked(Protocol):
+    """What a dialect has to know of an exchange; see there."""
 
-
-def has_opt(query: bytes) -> bool:
-    """Say whether a query (without its ID) has an OPT record."""
-    return bool(query[_ADDITIONAL_COUNT])
+    question: Question
+    query: bytes
+    started: float
+    level: int
+    optioned: bool
+    complained: int
+    lowered: bool
+    renewed: bool
+    unsigned: bool
 
 
 def _heads(additional: int) -> tuple[bytes, bytes]:
@@ -70,119 +81,184 @@ def _heads(additional: int) -> tuple[bytes, bytes]:
     )
 
 
-_PLAIN, _WITH_OPT = _heads(0), _heads(1)
+_HEADS = (_heads(0), _heads(1), _heads(1))
+
+
+def is_positive(message: bytes) -> bool:
+    """Say whether a reply has answers and no error, or would have if it were not truncated."""
+    sound = not message[3] & RCODE
+    return sound and (message[6:8] != b"\0\0" or bool(message[2] & _TC_OCTET))
 
 
 class Dialect:
     """What one upstream copes with. ``case``, ``cookies``: whether they are wanted at all.
 
-    Times are seconds of the caller's clock.
+    Times are seconds of the caller's clock. ``stream_works``: a reply has come over a connection.
     """
 
     def __init__(self, entropy: Entropy, *, case: bool, cookies: bool) -> None:
         self._entropy = entropy
-        self._cookies = cookies
-        self._host = ""
-        self._client_cookie = b""
-        self._server_cookie = b""
-        self._full_cookie = b""
-        self._opts = (b"", b"")  # without and with DO
-        self._new_cookie()
-        self._case_again = 0.0 if case else inf
-        self._case_misses = 0
-        self._cookie_misses = 0
+        self.case = Case(wanted=case)
+        self.cookies = Cookies(entropy, wanted=cookies)
         self.edns = Edns()
+        self.stream_works = False
+        self._host = ""
+        self._opts: tuple[tuple[bytes, bytes], ...] = ()  # by level, without and with DO
+        self._make_opts()
+        self._probe_at = self.edns.probe_at
         self._is_settled = False  # another usual reply would tell nothing new
 
-    def compose(self, question: Question, now: float, *, repeated: str = "") -> bytes:
+    def compose(
+        self, question: Question, now: float, level: int | None = None, *, lowered: bool = False
+    ) -> bytes:
         """Return a query without its ID, as this upstream should get it at ``now``.
 
-        ``repeated``: the doubt after which the question is asked again. Questions with DO always
-        have OPT: without it there are no signatures in the answer.
+        ``level``: of EDNS, if not the usual one; ``lowered``: the letters as they are.
         """
+        if now >= self._probe_at:
+            self._is_settled = False
         section = question.section
-        if now >= self._case_again:
+        if self.case.is_mixed and not lowered:
             section = question.in_random_case(self._entropy.take_bytes(len(section)))
-        if self.edns.is_doubted and not question.do and self.edns.goes_plain(now, repeated):
-            return _PLAIN[question.cd] + section
-        return _WITH_OPT[question.cd] + section + self._opts[question.do]
+        if level is None:
+            level = self.edns.level
+        return _HEADS[level][question.cd] + section + self._opts[level][question.do]
+
+    def prepare(self, asked: Asked, reason: str, now: float) -> None:
+        """Phrase a query anew after that doubt: ``badcookie``, ``edns`` or ``lowercase``."""
+        if reason == "badcookie":
+            asked.renewed = True
+        elif reason == "lowercase":
+            asked.lowered = True
+        else:
+            sent = sent_level(asked)
+            asked.complained = max(asked.complained, sent)
+            asked.level = sent - 1
+        asked.optioned = False
+        asked.query = self.compose(asked.question, now, asked.level, lowered=asked.lowered)
 
     def is_as_usual(self, query: bytes, message: bytes, size: int) -> bool:
         """Say whether a reply gives no reason to look closer: `doubt` would find none.
 
         That is so for most. ``size``: of the question section, in bytes.
         """
-        if not self._is_settled or message[2] & _TC_OCTET or message[3] & RCODE not in _USUAL:
+        if not self._is_settled or message[2] & _TC_OCTET or message[3] & RCODE not in SOUND:
             return False
         if message[HEADER_SIZE : HEADER_SIZE + size] != query[_HEAD : _HEAD + size]:
             return False
-        if self._server_cookie:
-            return self._full_cookie in message
-        return not self._cookies or self._client_cookie not in message
+        cookies = self.cookies
+        if cookies.server:
+            return cookies.ours in message
+        return not cookies.wanted or cookies.ours not in message
 
     def doubt(
-        self,
-        question: Question,
-        query: bytes,
-        message: bytes,
-        now: float,
-        *,
-        over_stream: bool,
-        repeated: str,
+        self, asked: Asked, message: bytes, now: float, *, over_stream: bool, believed: bool = False
     ) -> str:
-        """Return why the ``message`` that replied to ``query`` is not the last word, or nothing.
+        """Return why the ``message`` that replied is not the last word, or nothing.
 
-        ``truncated``, ``case``, ``cookie``: ask again over TCP; ``badcookie``, ``formerr``: in the
-        same way, once. ``repeated``: the doubt after which ``query`` was sent, if there was one.
+        ``truncated`` and `DOUBTS`: ask over TCP; `NO_EDNS`: give up; others: see `prepare`.
+        ``believed``: TCP could not be asked, so that the doubts do not count.
         """
         self._is_settled = False
-        if not over_stream and message[2] & _TC_OCTET:
-            return "truncated"
-        if not self._is_in_our_case(question, query, message):
-            if not over_stream:
+        section = asked.question.section
+        sent = asked.query[_HEAD : _HEAD + len(section)]
+        repeated = message[HEADER_SIZE : HEADER_SIZE + len(section)] == sent
+        mixed = sent != section
+        if not over_stream and not believed:
+            if message[2] & _TC_OCTET:
+                return "truncated"
+            if not message[5]:
+                return "question"
+            if mixed and not repeated:
                 return "case"
-            self.case_unproven(now)
-        with_opt = has_opt(query)
-        problem = ""
-        if with_opt and self._cookies:
-            problem = self._cookie_problem(message, over_stream=over_stream, repeated=repeated)
-        if problem:
-            return problem
-        if message[3] & RCODE in _NOT_UNDERSTOOD and message[10:12] == b"\0\0":
-            if with_opt and not question.do and not repeated:
-                self.edns.is_doubted = True
-                return "formerr"
-            return ""
-        self.edns.answered(now, with_opt=with_opt, repeated=repeated)
-        self._is_settled = not self.edns.is_doubted
-        return ""
+        if repeated:
+            self.case.repeated()
+        elif over_stream and mixed and message[5]:
+            self.case.missed(now)
+        rcode = full_rcode(message)
+        level = sent_level(asked)
+        about_the_name = rcode not in SOUND and bool(extended_errors(message))
+        reason = ""
+        if level == FULL and self.cookies.wanted and not believed:
+            reason = self._cookie_problem(asked, message, rcode, over_stream=over_stream)
+        if not reason and not about_the_name and self.edns.complains(rcode, level, now):
+            signed = asked.question.do and not asked.unsigned
+            reason = NO_EDNS if signed and level == BARE else "edns"
+        positive = rcode == Rcode.NOERROR and is_positive(message)
+        if not reason and not positive and not about_the_name and not asked.lowered:
+            reason = "lowercase" if mixed and self.case.doubts_denials else ""
+        if not reason:
+            proves_case = positive and mixed and repeated and not over_stream
+            self._learn(asked, rcode, now, positive=positive, proves_case=proves_case)
+        return reason
 
-    def case_unproven(self, now: float) -> None:
-        """Note that a query repeated for its case has not shown that the upstream can do it."""
-        self._case_misses += 1
-        if self._case_misses >= CASE_MISSES:
-            self._case_misses = 0
-            self._case_again = now + MEMORY
+    def _learn(
+        self, asked: Asked, rcode: int, now: float, *, positive: bool, proves_case: bool
+    ) -> None:
+        """Take note of the last word on a question."""
+        if asked.lowered:
+            self.case.in_lower_case(asked.started, now, positive=positive)
+        elif proves_case:
+            self.case.answered()
+        level = sent_level(asked)
+        if rcode in SOUND:
+            self.edns.good(level, asked.complained, asked.started, now)
+        self._look_round(level)
 
-    def cookie_unproven(self) -> None:
-        """Note that a query repeated for its cookie has brought none."""
-        self._cookie_misses += 1
-        if self._cookie_misses >= COOKIE_MISSES:
-            self._cookie_misses = 0
-            self._server_cookie = b""
-            self._make_opts()
-
-    def silent(self, query: bytes, asked: float, now: float, repeated: str) -> None:
-        """Note that ``query`` of the time ``asked`` was never answered, over TCP either if it was
-        ``repeated`` there.
+    def trusts(self, doubt: str) -> bool:
+        """Say whether a reply doubted for that may be used when TCP cannot be asked: not where the
+        upstream has shown that TCP works, or that it does better over UDP.
         """
+        if self.stream_works:
+            return False
+        if doubt == "case":
+            return not self.case.is_proven
+        return doubt == "cookie" or not self.cookies.server
+
+    def uncleared(self, doubt: str, now: float) -> None:
+        """Note that TCP could not be asked about a doubted reply."""
+        if doubt == "case":
+            self.case.missed(now)
+        elif doubt == "cookie":
+            self.cookies.missed()
+            self._make_opts()
+        self._look_round(PLAIN)
         self._is_settled = False
-        if repeated == "case":
-            self.case_unproven(now)
-        elif repeated == "cookie":
-            self.cookie_unproven()
+
+    def unsure(self, asked: Asked) -> bool:
+        """Say whether silence of the upstream may be about the level of the query."""
+        proven = self.edns.proven
+        return proven < self.edns.level and proven < sent_level(asked)
+
+    # Probes.
+
+    def probe(self, question: Question, now: float) -> tuple[str, int, bytes] | None:
+        """Return what to try anew with a question that was just answered: the kind of the probe,
+        the level of EDNS and the query; `None` if nothing is due.
+        """
+        if now >= self.case.probe_at:
+            level = self.edns.level
+            section = question.in_random_case(self._entropy.take_bytes(len(question.section)))
+            query = _HEADS[level][question.cd] + section + self._opts[level][question.do]
+            return ("case", level, query) if section != question.section else None
+        if now >= self.edns.probe_at:
+            level = self.edns.level + 1
+            return "edns", level, self.compose(question, now, level)
+        return None
+
+    def probed(self, kind: str, asked: Asked, message: bytes, now: float) -> None:
+        """Note the reply to a probe, empty when none has come."""
+        good = bool(message) and is_positive(message) and full_rcode(message) == Rcode.NOERROR
+        if kind == "case":
+            size = len(asked.question.section)
+            sent = asked.query[_HEAD : _HEAD + size]
+            good = good and message[HEADER_SIZE : HEADER_SIZE + size] == sent
+            self.case.probed(now, good=good)
         else:
-            self.edns.silent(asked, now, with_opt=has_opt(query))
+            self.edns.probed(asked.level, now, good=good)
+        self._look_round(PLAIN)
+
+    # The rest.
 
     def moved(self, host: str) -> None:
         """Take a new cookie if we are at another address, ``host``, now: the old one would tell
@@ -190,52 +266,47 @@ class Dialect:
         """
         if host != self._host:
             if self._host:
-                self._new_cookie()
+                self.cookies.renew()
+                self._make_opts()
             self._host = host
 
-    def _is_in_our_case(self, question: Question, query: bytes, message: bytes) -> bool:
-        section = question.section
-        sent = query[_HEAD : _HEAD + len(section)]
-        if message[HEADER_SIZE : HEADER_SIZE + len(section)] == sent:
-            self._case_misses = 0
-            return True
-        return sent == section or not message[5]  # nothing to see, or an error without a question
-
-    def _cookie_problem(self, message: bytes, *, over_stream: bool, repeated: str) -> str:
-        # Nobody but the upstream can know these octets: there is no need to look for their place.
-        place = message.find(self._client_cookie)
-        if place < 0:
-            if not self._server_cookie:
-                return ""
+    def _cookie_problem(
+        self, asked: Asked, message: bytes, rcode: int, *, over_stream: bool
+    ) -> str:
+        if self.cookies.learn(message):
+            self._make_opts()
+            if rcode == Rcode.BADCOOKIE and not over_stream:
+                return "cookie" if asked.renewed else "badcookie"
+        elif self.cookies.server:
             if not over_stream:
                 return "cookie"
-            self.cookie_unproven()
-            return ""
-        self._cookie_misses = 0
-        size = int.from_bytes(message[place - 2 : place], "big")
-        if size in _WITH_SERVER_COOKIE:
-            given = message[place + _CLIENT_COOKIE_SIZE : place + size]
-            if given != self._server_cookie:
-                self._server_cookie = given
-                self._make_opts()
-        if message[3] & RCODE == _BADCOOKIE and not over_stream:
-            return "cookie" if repeated == "badcookie" else "badcookie"
+            self.cookies.missed()
+            self._make_opts()
         return ""
 
-    def _new_cookie(self) -> None:
-        if self._cookies:
-            self._client_cookie = self._entropy.take_bytes(_CLIENT_COOKIE_SIZE)
-        self._server_cookie = b""
-        self._make_opts()
+    def _look_round(self, level: int) -> None:
+        self._probe_at = min(self.case.probe_at, self.edns.probe_at)
+        proven = level <= self.edns.proven
+        self._is_settled = proven and self.edns.is_settled and self.case.is_settled
 
     def _make_opts(self) -> None:
-        option = b""
-        if self._cookies:
-            cookie = self._full_cookie = self._client_cookie + self._server_cookie
-            option = COOKIE.to_bytes(2, "big") + len(cookie).to_bytes(2, "big") + cookie
         kind = b"\0" + Type.OPT.to_bytes(2, "big") + EDNS_UDP_SIZE.to_bytes(2, "big")
-        size = len(option).to_bytes(2, "big")
-        self._opts = (
-            kind + bytes(4) + size + option,
-            kind + EDNS_DO.to_bytes(4, "big") + size + option,
-        )
+        made = [(b"", b"")]
+        for option in (b"", self.cookies.option):
+            size = len(option).to_bytes(2, "big")
+            made.append(
+                (
+                    kind + bytes(4) + size + option,
+                    kind + EDNS_DO.to_bytes(4, "big") + size + option,
+                )
+            )
+        self._opts = tuple(made)
+
+
+def sent_level(asked: Asked) -> int:
+    """Return the level at which a query really went out, which may be lower than was allowed."""
+    query = asked.query
+    if not query[_ADDITIONAL_COUNT]:
+        return PLAIN
+    bare = len(query) == _HEAD + len(asked.question.section) + _OPT_SIZE
+    return BARE if bare and not asked.optioned else FULL

@@ -1,86 +1,110 @@
-"""Whether one upstream copes with EDNS (RFC 6891 section 7), and what to do when it does not.
+"""How much of EDNS (RFC 6891) one upstream copes with, and how that is found out.
 
-No single reply decides, since one can be forged, or be about one odd name:
+Queries go out at one of three levels: `FULL`, an OPT record with options (a cookie over UDP;
+keepalive and padding over connections), `BARE`, one without options, or `PLAIN`, none at all.
 
-* FORMERR or NOTIMP without an OPT record: that question is asked again without one. When such
-  repetitions were answered `FORMERRS` times in a row, and nothing with OPT in between, all queries
-  go without for `MEMORY` seconds.
-* `SILENCES` queries with OPT in a row without a reply, from an upstream that has never replied to
-  one: the next goes without. If that is answered, and queries with OPT asked after it are silent
-  again, `PROOFS` times, it was not the network but the OPT record.
+    reply to a query at a level above PLAIN        what is done
+    FORMERR, NOTIMP, BADVERS, BADCOOKIE            asked again one level lower (RFC 6891 section 7)
+    another error, or silence over UDP             the same, unless the level is proven: a good
+                                                   reply has come at it, or at a higher one
+    NOERROR or NXDOMAIN                            the level is proven
+
+    FULL, BARE  --`DESCENTS` questions in a row were answered at a lower level only-->  that level
+    BARE, PLAIN --a probe one level higher was answered-->                    the level of the probe
+
+Whether the error has an OPT record, ours or its own, makes no difference (RFC 8906 section 8). A
+client's question goes down the levels at once, so that learning costs it time and no answer. No
+single reply decides what other questions get: those that count are asked one after the other, so
+that neither one odd name nor the end of an outage can pass for a habit. When errors were the same
+at all levels, `PATIENCE` times, they were about something else: then no question goes down for
+a while, twice as long each time, so that whoever refuses everything is not asked thrice for ever.
 """
 
 from __future__ import annotations
 
 from math import inf
 
+from staggerdns.wire.constants import Rcode
+
+PLAIN, BARE, FULL = range(3)
 MEMORY = 900.0
-"""Seconds for which it is remembered that an upstream does not cope."""
-FORMERRS = 3
-SILENCES = 3
-PROOFS = 2
+"""Seconds for which it is remembered what an upstream does not cope with, before it is probed."""
+DESCENTS = 3
+PATIENCE = 3
+FIRST_REST = 1.0
+"""Seconds without descents after `PATIENCE` in vain; they double up to `MEMORY`."""
+SOUND = frozenset((int(Rcode.NOERROR), int(Rcode.NXDOMAIN)))
+_EXPLICIT = frozenset(
+    (int(Rcode.FORMERR), int(Rcode.NOTIMP), int(Rcode.BADVERS), int(Rcode.BADCOOKIE))
+)
 
 
 class Edns:
     """What is known of one upstream; times are seconds of the caller's clock.
 
-    ``is_doubted``: not all is well, so `goes_plain` and `answered` have something to say.
+    ``level``: at which queries go out; ``proven``: the highest at which a good reply has come.
     """
 
     def __init__(self) -> None:
-        self.is_doubted = True  # until the first reply
-        self._is_answered = False
-        self._plain_until = 0.0
-        self._formerrs = 0
-        self._silences = 0
-        self._proofs = 0
-        self._plain_answered = inf  # when a query without OPT was answered, after silences
+        self.level = FULL
+        self.proven = PLAIN
+        self.probe_at = inf
+        self._landing = PLAIN  # where the last descents ended,
+        self._descents = 0  # and how many did in a row
+        self._counted_at = -inf
+        self._vain = 0
+        self._vain_at = -inf
+        self._rest_until = -inf
 
-    def is_plain(self, now: float) -> bool:
-        """Say whether the upstream is taken for one that does not cope."""
-        return now < self._plain_until
+    def complains(self, rcode: int, sent: int, now: float) -> bool:
+        """Say whether a reply to a query sent at that level is a reason to ask one level lower."""
+        if sent == PLAIN or rcode in SOUND or now < self._rest_until:
+            return False
+        return rcode in _EXPLICIT or sent > self.proven
 
-    def goes_plain(self, now: float, repeated: str) -> bool:
-        """Say whether a query goes without OPT now; ``repeated`` as in `Dialect.compose`."""
-        if now < self._plain_until or repeated == "formerr":
-            return True
-        if self._silences >= SILENCES and self._plain_answered == inf:
-            self._silences = 0  # one at a time: it is tried once, then there must be silence again
-            return True
-        return False
-
-    def answered(self, now: float, *, with_opt: bool, repeated: str) -> None:
-        """Note a reply that is neither FORMERR nor NOTIMP."""
-        if with_opt:
-            self._is_answered = True
-            self._formerrs = self._silences = self._proofs = 0
-            self._plain_answered = inf
-            self.is_doubted = False
-        elif now < self._plain_until:
-            self.is_doubted = True
-        elif repeated == "formerr":
-            self._formerrs += 1
-            if self._formerrs >= FORMERRS:
-                self._go_plain(now)
-        elif self._plain_answered == inf:
-            self._plain_answered = now
-
-    def silent(self, asked: float, now: float, *, with_opt: bool) -> None:
-        """Note a query of the time ``asked`` without a reply."""
-        if not with_opt or self._is_answered:
+    def good(self, sent: int, complained: int, asked: float, now: float) -> None:
+        """Note a good reply at a level; ``complained``: the level at which the question, of the
+        time ``asked``, was sent first, if that was to no avail, else `PLAIN`.
+        """
+        self.proven = max(self.proven, sent)
+        if sent >= complained:
+            if sent > self._landing:
+                self._descents = 0
             return
-        self.is_doubted = True
-        if asked < self._plain_answered < inf:
-            return  # it was lost when others may have been lost as well
-        if self._plain_answered < inf:
-            self._proofs += 1
-            if self._proofs >= PROOFS:
-                self._go_plain(now)
-        else:
-            self._silences += 1
+        self._vain, self._rest_until = 0, -inf
+        if sent >= self.level or asked <= self._counted_at:
+            return  # it was under way together with one that counts
+        if sent != self._landing:
+            self._landing, self._descents = sent, 0
+        self._counted_at = now
+        self._descents += 1
+        if self._descents >= DESCENTS:
+            self.level = self.proven = sent
+            self._descents = 0
+            self.probe_at = now + MEMORY
 
-    def _go_plain(self, now: float) -> None:
-        self._plain_until = now + MEMORY
-        self._formerrs = self._silences = self._proofs = 0
-        self._plain_answered = inf
-        self.is_doubted = True
+    def vain(self, asked: float, now: float) -> None:
+        """Note that a question of the time ``asked`` failed at all levels."""
+        if asked <= self._vain_at:
+            return
+        self._vain_at = now
+        self._vain += 1
+        if self._vain >= PATIENCE:
+            doubled = FIRST_REST * 2.0 ** min(self._vain - PATIENCE, 16)
+            self._rest_until = now + min(doubled, MEMORY)
+
+    def probed(self, level: int, now: float, *, good: bool) -> None:
+        """Note how a probe at that level ended."""
+        if good and level > self.level:
+            self.level = self.proven = level
+            self._landing = PLAIN
+        self.probe_at = inf if self.level == FULL else now + MEMORY
+
+    def forget_proof(self) -> None:
+        """Let silence be a reason to go down again: the upstream is not what it was."""
+        self.proven = PLAIN
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether another good reply would tell nothing new."""
+        return self._descents == 0

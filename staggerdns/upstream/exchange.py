@@ -28,36 +28,55 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.internet.defer import Deferred
 
 from staggerdns.upstream.blame import MALFORMED, TRUNCATED, explained
+from staggerdns.upstream.dialect import NO_EDNS
+from staggerdns.upstream.edns import FULL, PLAIN, SOUND
 from staggerdns.upstream.health import State
 from staggerdns.wire.answer import Answer
-from staggerdns.wire.constants import HEADER_SIZE, OPCODE, QR, RCODE, TC, Rcode, WireError
+from staggerdns.wire.constants import HEADER_SIZE, OPCODE, QR, TC, Rcode, WireError
+from staggerdns.wire.edns import full_rcode
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict, judge
 
 if TYPE_CHECKING:
+    from staggerdns.upstream.beside import Beside
     from staggerdns.upstream.upstream import Upstream
 
 LOCAL = "local error"
 """The reason of an error of our own machine, which is no mark against an upstream."""
-NO_EDNS = "no edns"
-"""The reason of a question with DO to an upstream that does not cope with EDNS; no mark, either."""
 NO_LINE = "no connection"
 """The reason of queries whose connection is known to fail already: that has its mark."""
 UNMARKED = frozenset((LOCAL, NO_EDNS, NO_LINE))
 _OUR_OWN = frozenset((EAGAIN, EMFILE, ENFILE, ENOBUFS, ENODEV, ENOMEM, EPERM, EACCES, EADDRINUSE))
-_FAILURES: dict[int, str] = {
+_FAILURES: dict[int, str] = {  # RFC 6895 section 2.3; a good code without an answer: a referral
     Rcode.NOERROR: "referral",
     Rcode.FORMERR: "formerr",
     Rcode.SERVFAIL: "servfail",
+    Rcode.NOTIMP: "notimp",
     Rcode.REFUSED: "refused",
+    6: "yxdomain",
+    7: "yxrrset",
+    8: "nxrrset",
+    9: "notauth",
+    10: "notzone",
+    11: "dsotypeni",
+    Rcode.BADVERS: "badvers",
+    17: "badkey",
+    18: "badtime",
+    19: "badmode",
+    20: "badname",
+    21: "badalg",
+    22: "badtrunc",
+    Rcode.BADCOOKIE: "badcookie",
 }
-_ERRORS_WITHOUT_QUESTION = frozenset((Rcode.FORMERR, Rcode.SERVFAIL, Rcode.NOTIMP, Rcode.REFUSED))
+_UNNAMED = "rcode "
+OTHER_RCODE = "other rcode"
+"""What stands in the metrics for a code without a name: they have a fixed set of labels."""
 
 
 class Outcome:
     """How an exchange ended: ``verdict``, the ``answer`` of a good reply, and ``seconds``.
 
-    ``reason`` is one word for what went wrong, from a fixed set; empty for a good reply.
+    ``reason`` says in few words what went wrong, empty for a good reply; see `reason_label`.
     """
 
     __slots__ = ("upstream", "verdict", "answer", "reason", "seconds")
@@ -80,9 +99,7 @@ class Outcome:
 class Exchange(Deferred[Outcome]):
     """A question on its way to one upstream: a Deferred of the `Outcome`.
 
-    ``query``: the message without its ID, ready to send; ``repeated``: why it has been sent
-    again, an empty string while it has not (that a connection was lost is no reason here).
-    Cancel it to give up without a mark.
+    ``query``: the message without its ID, ready to send. Cancel it to give up without a mark.
     """
 
     resent = False
@@ -91,6 +108,20 @@ class Exchange(Deferred[Outcome]):
     """The ICMP error that has come, if any: there may be no reply."""
     on_hint: Callable[[Exchange], None] | None = None
     """Called with the exchange when the first such error comes."""
+    level = FULL
+    """How much EDNS the query may have: see `Edns`."""
+    optioned = False
+    """Whether its connection has added options of its own."""
+    complained = PLAIN
+    """The highest level of EDNS at which the question was asked in vain."""
+    lowered = False
+    """Whether it has been asked once more in lower case."""
+    renewed = False
+    """Whether it has been asked once more with a new cookie."""
+    unsigned = False
+    """Whether an answer without signatures is better than none, although DO is set."""
+    beside: Beside | None = None
+    """What goes on beside it; usually nothing."""
 
     def __init__(
         self, upstream: Upstream, question: Question, query: bytes, tier: str, started: float
@@ -102,7 +133,6 @@ class Exchange(Deferred[Outcome]):
         self.started = started
         self.forget: _Forget | None = None  # these two are set by the
         self.message_id = b""  # transport in charge
-        self.repeated = ""
         self._upstream = upstream
         self._taker: Callable[[Outcome, Exchange], None] | None = None
 
@@ -136,32 +166,47 @@ class Exchange(Deferred[Outcome]):
         latency = self._upstream.latency
         return latency.mean(now) if latency.measured else 0.0
 
-    def reply(self, message: bytes, *, final: bool) -> None:
-        """Take a matching reply; ``final``: it came over a stream, which nobody can forge."""
+    def reply(self, message: bytes, *, final: bool) -> bool:
+        """Take a matching reply; ``final``: it came over a stream, which nobody can forge.
+
+        Return whether another one to the same query is still welcome: this one may be forged.
+        """
         if self.called:
-            return
+            return False
         upstream = self._upstream
-        if not upstream.dialect.is_as_usual(self.query, message, len(self.question.section)) and (
-            upstream.asks_again(self, message, over_stream=final)
-        ):
+        dialect = upstream.dialect
+        usual = dialect.is_as_usual(self.query, message, len(self.question.section))
+        if final:
+            dialect.stream_works = True
+        if usual and self._conclude(message, usual=True):
+            return False
+        if upstream.asks_again(self, message, over_stream=final):
             self.hinted = ""
-            return
-        try:
-            verdict, answer = judge(message, self.question)
-        except WireError:
-            self._end(Verdict.FAILURE, None, MALFORMED)
-            return
-        self._end(
-            verdict,
-            answer,
-            "" if answer is not None else explained(message) or _failure(message),
-        )
+        else:
+            self._conclude(message, usual=False)
+        return self.beside is not None and self.beside.waits
+
+    def believe(self, message: bytes) -> None:
+        """Take a reply over UDP that is doubted: there is no way to get a better one."""
+        if not self._upstream.asks_again(self, message, over_stream=False, believed=True):
+            self._conclude(message, usual=False)
 
     def flee(self) -> None:
         """Go on over TCP: somebody forges replies."""
-        if not self.called:
-            self.hinted = ""
-            self._upstream.ask_over_stream(self, "flood")
+        if self.called:
+            return
+        if self.beside is not None:
+            self.beside.disown()
+            if self.beside.checks:
+                return  # it goes on over TCP already
+        self.hinted = ""
+        self._upstream.ask_over_stream(self, "flood")
+
+    def release(self, *, timed_out: bool = False) -> None:
+        """Have the transport in charge forget the query."""
+        forget, self.forget = self.forget, None
+        if forget is not None:
+            forget(self, timed_out=timed_out)
 
     def hint(self, reason: str) -> None:
         """Take an error that may be forged; a reply is welcome all the same."""
@@ -183,10 +228,27 @@ class Exchange(Deferred[Outcome]):
     def expire(self) -> None:
         """End the exchange because its time is up."""
         if not self.called:
-            self._leave(timed_out=True)
+            self.release(timed_out=True)
             self._end(Verdict.NETWORK_ERROR, None, self.hinted or "timeout")
 
+    def _conclude(self, message: bytes, *, usual: bool) -> bool:
+        """Judge the reply and end with it, or return `False` if it looked ``usual`` and fails."""
+        try:
+            verdict, answer = judge(message, self.question)
+        except WireError:
+            self._end(Verdict.FAILURE, None, MALFORMED)
+            return True
+        if answer is not None:
+            self._end(verdict, answer, "")
+        elif usual and full_rcode(message) not in SOUND:
+            return False  # there is an error in the OPT record
+        else:
+            self._end(verdict, None, explained(message) or _failure(message))
+        return True
+
     def _end(self, verdict: Verdict, answer: Answer | None, reason: str) -> None:
+        if self.beside is not None:
+            self._end_beside()
         outcome = self._upstream.finished(self, verdict, answer, reason)
         if self._taker is None:
             self.callback(outcome)
@@ -194,12 +256,14 @@ class Exchange(Deferred[Outcome]):
             self.called = True
             self._taker(outcome, self)
 
-    def _leave(self, *, timed_out: bool) -> None:
-        if self.forget is not None:
-            self.forget(self, timed_out=timed_out)
+    def _end_beside(self) -> None:
+        beside, self.beside = self.beside, None
+        if beside is not None:
+            beside.end()
 
     def _abandon(self) -> None:
-        self._leave(timed_out=False)
+        self._end_beside()
+        self.release()
         self._upstream.abandoned(self)
 
 
@@ -221,10 +285,16 @@ def error_word(error: int | None) -> str:
 
 
 def _failure(message: bytes) -> str:
-    """Say in one word what is wrong with a reply that answers nothing."""
+    """Say in few words what is wrong with a reply that answers nothing."""
     if message[2] << 8 & TC:
         return TRUNCATED
-    return _FAILURES.get(message[3] & RCODE, "rcode")
+    rcode = full_rcode(message)
+    return _FAILURES.get(rcode) or f"{_UNNAMED}{rcode}"
+
+
+def reason_label(reason: str) -> str:
+    """Return the reason of an outcome as metrics show it: one of a fixed set."""
+    return OTHER_RCODE if reason.startswith(_UNNAMED) else reason
 
 
 def mismatch(message: bytes, question: Question) -> str:
@@ -244,6 +314,6 @@ def mismatch(message: bytes, question: Question) -> str:
         name = message[HEADER_SIZE : end - 4]
         if message[end - 4 : end] == section[-4:] and name.lower() == question.name:
             return ""
-    elif message[4:6] == b"\0\0" and flags & RCODE in _ERRORS_WITHOUT_QUESTION:
+    elif message[4:8] == bytes(4) and full_rcode(message) not in SOUND:
         return ""
     return "question"

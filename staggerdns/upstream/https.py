@@ -31,6 +31,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from staggerdns.upstream.address import Endpoint
+from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.exchange import Exchange, mismatch
 from staggerdns.upstream.http2 import Connection
 from staggerdns.upstream.line import Line
@@ -195,7 +196,11 @@ class HttpLine(Line):
 
     def _launch(self, exchange: Exchange) -> None:
         size = len(exchange.question.section)
-        message = _DNS_ID + with_options(exchange.query, size, b"", padded=True)
+        message = exchange.query
+        if exchange.level == FULL:
+            exchange.optioned = True
+            message = with_options(message, size, b"", padded=True)
+        message = _DNS_ID + message
         number = self._h2.get_next_available_stream_id()
         fields: list[tuple[bytes, bytes]]
         if self._get:

@@ -21,6 +21,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.exchange import Exchange, mismatch
 from staggerdns.wire.edns import KEEPALIVE_WANTED, keepalive, with_options
 
@@ -287,12 +288,13 @@ class DnsLine(Line):
             message_id = entropy.take()
         waiting[message_id] = exchange
         exchange.message_id = message_id
-        options = b""
-        if not self._asked_to_keep:
-            self._asked_to_keep = True
-            options = KEEPALIVE_WANTED
         query = exchange.query
-        if options or self._tls is not None:
+        exchange.optioned = exchange.level == FULL and (
+            self._tls is not None or not self._asked_to_keep
+        )
+        if exchange.optioned:
+            options = b"" if self._asked_to_keep else KEEPALIVE_WANTED
+            self._asked_to_keep = True
             size = len(exchange.question.section)
             query = with_options(query, size, options, padded=self._tls is not None)
         self.transport.write((2 + len(query)).to_bytes(2, "big") + message_id + query)

@@ -16,14 +16,17 @@ from staggerdns.instruments import Distribution
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.upstream.address import UpstreamAddress
+from staggerdns.upstream.beside import Aside, Beside
 from staggerdns.upstream.blame import subject
 from staggerdns.upstream.budget import Budget, BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport
-from staggerdns.upstream.dialect import SAME_WAY, Dialect
+from staggerdns.upstream.dialect import DOUBTS, NO_EDNS, Dialect, is_positive
+from staggerdns.upstream.edns import BARE, FULL, PLAIN
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import LOCAL, NO_EDNS, UNMARKED, Exchange, Outcome
+from staggerdns.upstream.exchange import LOCAL, UNMARKED, Exchange, Outcome, reason_label
 from staggerdns.upstream.health import Credit, Health, HealthRules, State, Uplink
 from staggerdns.upstream.latency import Latency
+from staggerdns.upstream.probe import Probe
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.report import StreamReport
 from staggerdns.upstream.stream import Resolve, StreamTransport
@@ -80,7 +83,7 @@ class Upstream:
         self._local_errors = metrics.upstream_local_errors.cell(self.name)
         entropy = Entropy(rng)
         # Over a connection nobody can forge a reply (RFC 7873 section 5.3): no tricks are needed.
-        over_udp = address.transport == "udp"
+        self._over_udp = over_udp = address.transport == "udp"
         self.dialect = Dialect(entropy, case=case and over_udp, cookies=cookies and over_udp)
         self._stream = StreamTransport(
             reactor,
@@ -97,6 +100,7 @@ class Upstream:
             self._transport = DatagramTransport(
                 readers, address.endpoint, entropy, self._reject, self.dialect.moved
             )
+        self._probe = Probe(self, clock, timeout)
         metrics.upstream_inflight.read_from(lambda: self._inflight, self.name)
         metrics.upstream_usable.read_from(lambda: float(self.usable(clock.seconds())), self.name)
         metrics.upstream_state.read_from(lambda: self.health.state, self.name)
@@ -129,59 +133,93 @@ class Upstream:
         """Return the earliest time at which the budget may have room for a first answer."""
         return self._budget.room_at(now)
 
-    def ask(self, question: Question, tier: str) -> Exchange:
+    @property
+    def signs(self) -> bool:
+        """Whether the upstream may give signatures: it is not known to do without EDNS."""
+        return self.dialect.edns.level > PLAIN
+
+    def ask(self, question: Question, tier: str, *, unsigned: bool = False) -> Exchange:
         """Send a query for ``question`` and return the exchange.
 
-        ``tier`` labels the metrics. The exchange may have ended already when this returns.
+        ``tier`` labels the metrics; ``unsigned``: for a question with DO, too, an answer without
+        signatures is better than none. The exchange may have ended already when this returns.
         """
         now = self._clock.seconds()
-        exchange = Exchange(self, question, self.dialect.compose(question, now), tier, now)
+        dialect = self.dialect
+        exchange = Exchange(self, question, dialect.compose(question, now), tier, now)
+        if dialect.edns.level != FULL:
+            exchange.level = dialect.edns.level
         self._inflight += 1
         self._budget.spend(now)
         if self.health.state is not _HEALTHY:
             self.health.asked(now)
-        if question.do and self.dialect.edns.is_plain(now):
-            exchange.error(NO_EDNS)  # its answer would lack the signatures
-        else:
-            self._transport.send(exchange)
+        if question.do:
+            if unsigned and dialect.edns.proven < BARE:
+                exchange.unsigned = True
+                exchange.level = PLAIN
+                exchange.query = dialect.compose(question, now, PLAIN)
+            elif exchange.level == PLAIN:
+                exchange.error(NO_EDNS)  # its answer would lack the signatures
+                return exchange
+        self._transport.send(exchange)
+        if self._over_udp and not exchange.called and dialect.unsure(exchange):
+            self._beside(exchange).watch()
         return exchange
 
-    def asks_again(self, exchange: Exchange, message: bytes, *, over_stream: bool) -> bool:
-        """Repeat a query whose reply ``message`` is not the last word; say whether that is so.
+    def asks_again(
+        self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
+    ) -> bool:
+        """Repeat a query whose reply ``message`` is not the last word, or check that reply; say
+        whether that is so. What is done why, `Dialect` says.
 
-        Over TCP, because it was truncated (RFC 7766 section 5) or may be forged, or in the same
-        way but with what the upstream can understand.
+        ``believed``: there is no way to check it any more.
         """
         now = self._clock.seconds()
-        reason = self.dialect.doubt(
-            exchange.question,
-            exchange.query,
-            message,
-            now,
-            over_stream=over_stream,
-            repeated=exchange.repeated,
-        )
+        dialect = self.dialect
+        reason = dialect.doubt(exchange, message, now, over_stream=over_stream, believed=believed)
         if not reason:
+            if is_positive(message):
+                self._probe.consider(exchange.question, now)
             return False
-        if reason in SAME_WAY:
-            self._metrics.upstream_repeated.cell(self.name, reason).value += 1
-            self._budget.spend(now)
-            exchange.repeated = reason
-            exchange.query = self.dialect.compose(exchange.question, now, repeated=reason)
-            self._transport.send(exchange)
-        else:
+        if reason in DOUBTS:
+            self._beside(exchange).check(message, reason)
+            return True
+        exchange.release()
+        if reason == NO_EDNS:
+            exchange.error(NO_EDNS)
+        elif reason == "truncated":
             self.ask_over_stream(exchange, reason)
+        else:
+            self._note_repeated(reason, now)
+            dialect.prepare(exchange, reason, now)
+            (self._stream if over_stream else self._transport).send(exchange)
         return True
 
     def ask_over_stream(self, exchange: Exchange, reason: str) -> None:
         """Repeat a query over TCP for that ``reason``."""
+        self._note_repeated(reason, self._clock.seconds())
+        self._stream.send(exchange)
+
+    def send_beside(self, aside: Aside, reason: str, *, over_stream: bool) -> None:
+        """Send a query that goes beside an exchange for that ``reason``."""
+        self._note_repeated(reason, self._clock.seconds())
+        (self._stream if over_stream else self._transport).send(aside)
+
+    def doubted(self) -> None:
+        """Note one more doubted reply to the same query."""
+        self._reject("doubted")
+
+    def _beside(self, exchange: Exchange) -> Beside:
+        if exchange.beside is None:
+            exchange.beside = Beside(self, exchange, self._clock)
+        return exchange.beside
+
+    def _note_repeated(self, reason: str, now: float) -> None:
         if reason == "truncated":
             self._truncated.value += 1
         else:
             self._metrics.upstream_repeated.cell(self.name, reason).value += 1
-        self._budget.spend(self._clock.seconds())
-        exchange.repeated = reason
-        self._stream.send(exchange)
+        self._budget.spend(now)
 
     def finished(
         self, exchange: Exchange, verdict: Verdict, answer: Answer | None, reason: str
@@ -193,6 +231,10 @@ class Upstream:
         if asleep:
             seconds = min(seconds, self.latency.mean(now))
         self._inflight -= 1
+        if reason:
+            self._metrics.upstream_failures.cell(self.name, reason_label(reason)).value += 1
+            if exchange.complained and verdict == Verdict.FAILURE:
+                self.dialect.edns.vain(exchange.started, now)
         by_tier = self._distributions[verdict]
         distribution = by_tier.get(exchange.tier)
         if distribution is None:
@@ -211,9 +253,6 @@ class Upstream:
         elif verdict == Verdict.NETWORK_ERROR and reason not in UNMARKED and not asleep:
             if reason == "timeout":  # a lost packet is no measurement: a hint, and a small one
                 self.latency.add(min(seconds, 2 * self.latency.mean(now)), now)
-            over_udp = self._transport is not self._stream  # elsewhere OPT has no part in it
-            if exchange.repeated in ("case", "cookie") or (reason == "timeout" and over_udp):
-                self.dialect.silent(exchange.query, exchange.started, now, exchange.repeated)
             self._mark(now, exchange.started, reason)
         elif verdict == Verdict.NETWORK_ERROR:
             self._local_errors.value += reason == LOCAL
@@ -252,6 +291,7 @@ class Upstream:
 
     def close(self) -> None:
         """Close all sockets."""
+        self._probe.end()
         self._transport.close()
         self._stream.close()
 
@@ -263,6 +303,8 @@ class Upstream:
 
     def _note_change(self, state: State, reason: str) -> None:
         self._changes[state].value += 1
+        if state is _UNHEALTHY and reason == "timeout":  # is it what we send that it drops by now?
+            self.dialect.edns.forget_proof()
         tell = self._journal.info if state == State.HEALTHY else self._journal.warn
         tell(
             "upstream {upstream} is {state}{because}",

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
-from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MAX_TTL, Type, WireError
+from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MAX_TTL, RCODE, Type, WireError
 from staggerdns.wire.names import skip_name
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import index_reply
@@ -87,6 +88,21 @@ def extended_errors(message: bytes) -> list[int]:
         return []
     found = _options(message, _EXTENDED_ERROR)
     return [_u16.unpack_from(option)[0] for option in found if len(option) >= 2]
+
+
+def full_rcode(message: bytes) -> int:
+    """Return the code of a reply, with the upper bits that its OPT record has.
+
+    (RFC 6891 section 6.1.3.) Of a message that cannot be read the header's, which has four bits.
+    """
+    upper = 0
+    if message[10:12] != b"\0\0":
+        with suppress(WireError, struct.error, IndexError):
+            for rtype, ttl, _, _ in _records(message):
+                if rtype == Type.OPT:
+                    upper = ttl >> 24 << 4
+                    break
+    return upper | message[3] & RCODE
 
 
 def _find_option(message: bytes, code: bytes) -> bytes | None:

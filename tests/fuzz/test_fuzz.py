@@ -31,7 +31,9 @@ RUNS = {"queries": 40_000, "replies": 10_000, "settings": 2_000}
 class NeverContent(Upstream):
     """Has every query repeated, again and again."""
 
-    def asks_again(self, exchange: Exchange, message: bytes, *, over_stream: bool) -> bool:
+    def asks_again(
+        self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
+    ) -> bool:
         """Repeat it."""
         self.ask_over_stream(exchange, "case")
         return True

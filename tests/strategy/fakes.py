@@ -29,8 +29,10 @@ from staggerdns.strategy.parallel import Pace, Parallel
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.address import parse_upstream
+from staggerdns.upstream.beside import Aside
 from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport
+from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.health import HealthRules
 from staggerdns.upstream.upstream import Upstream
@@ -195,7 +197,9 @@ class ScriptedTransport(DatagramTransport):
         self._launches = launches
 
     def send(self, exchange: Exchange) -> None:
-        """Note the query and schedule what the script wants."""
+        """Note the query and schedule what the script wants; nothing beside an exchange counts."""
+        if isinstance(exchange, Aside):
+            return
         at = milliseconds(self._clock.seconds())
         self._launches.append(Launch(at, self._index, exchange.tier))
         self.questions.append(exchange.question)
@@ -266,6 +270,8 @@ class ScriptedUpstream(Upstream):
             journal=Journal(),
         )
         self.script = self._transport = ScriptedTransport(clock, index, act, launches)
+        self._stream = cast("Any", self.script)
+        self.dialect.edns.proven = FULL  # it has answered before: its errors mean what they say
 
     @property
     def marks(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -9,13 +10,15 @@ import dns.edns
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rrset
 import pytest
 import pytest_twisted
 
-from staggerdns.upstream.dialect import CASE_MISSES, COOKIE_MISSES, Dialect
-from staggerdns.upstream.edns import FORMERRS, MEMORY
+from staggerdns.upstream.case import CASE_MISSES
+from staggerdns.upstream.cookies import COOKIE_MISSES
+from staggerdns.upstream.dialect import NO_EDNS, Dialect
+from staggerdns.upstream.edns import BARE, DESCENTS, FULL, PLAIN
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import NO_EDNS
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.names import from_labels
@@ -33,6 +36,21 @@ WWW = make_question(from_labels([b"www", b"example-0123", b"org"]), A)
 SERVER_COOKIE = bytes(range(100, 116))
 
 
+@dataclass
+class Asked:
+    """What a dialect has to know of an exchange."""
+
+    question: Question
+    query: bytes
+    started: float
+    level: int = FULL
+    optioned: bool = False
+    complained: int = PLAIN
+    lowered: bool = False
+    renewed: bool = False
+    unsigned: bool = False
+
+
 class Talk:
     """A dialect, and replies to its queries."""
 
@@ -44,34 +62,49 @@ class Talk:
         """The next query, without its ID."""
         return self.dialect.compose(question, self.now)
 
+    def asked(self, question: Question = WWW) -> Asked:
+        """The next query as an exchange has it."""
+        self.now += 1
+        return Asked(question, self.query(question), self.now, self.dialect.edns.level)
+
     def hear(
         self,
-        query: bytes,
+        query: bytes | Asked,
         *,
         rcode: int = 0,
         lower: bool = False,
         cookie: bytes | None = None,
         edns: bool = True,
         over_stream: bool = False,
-        repeated: str = "",
+        believed: bool = False,
         truncated: bool = False,
+        answers: int = 1,
     ) -> str:
         """What the dialect says to a reply; ``cookie``: the server's, None for no option at all."""
-        asked = dns.message.from_wire(b"\0\0" + query)
-        reply = dns.message.make_response(asked)
+        asked = query if isinstance(query, Asked) else Asked(WWW, query, self.now)
+        reply = dns.message.make_response(dns.message.from_wire(b"\0\0" + asked.query))
         reply.set_rcode(dns.rcode.Rcode(rcode))
         if truncated:
             reply.flags |= dns.flags.TC
+        if answers and not rcode:
+            name = reply.question[0].name
+            reply.answer.append(dns.rrset.from_text(name, 60, "IN", "A", "203.0.113.1"))
         options: list[dns.edns.Option] = []
         if cookie is not None:
-            options.append(cookie_option(client_cookie(query) + cookie))
-        reply.use_edns(0 if edns and asked.edns >= 0 else -1, options=options)
+            options.append(cookie_option(client_cookie(asked.query) + cookie))
+        has_opt = asked.query[9]
+        reply.use_edns(0 if edns and has_opt else -1, options=options)
+        if edns and has_opt:
+            reply.set_rcode(dns.rcode.Rcode(rcode))
         wire = reply.to_wire()
         if lower:
             wire = wire[:12] + WWW.section + wire[12 + len(WWW.section) :]
-        return self.dialect.doubt(
-            WWW, query, wire, self.now, over_stream=over_stream, repeated=repeated
-        )
+        return self.dialect.doubt(asked, wire, self.now, over_stream=over_stream, believed=believed)
+
+    def again(self, asked: Asked, reason: str) -> Asked:
+        """Phrase the query anew after that doubt."""
+        self.dialect.prepare(asked, reason, self.now)
+        return asked
 
 
 def cookie_option(octets: bytes) -> dns.edns.Option:
@@ -141,7 +174,7 @@ def test_a_reply_in_other_case_is_doubted() -> None:
 
 @pytest.mark.parametrize("over_tcp", [True, False], ids=["lower case over TCP", "nothing over TCP"])
 def test_an_upstream_that_does_not_repeat_case(over_tcp: bool) -> None:
-    """After three repetitions that prove nothing case is left alone, for a quarter of an hour."""
+    """After three checks that prove nothing case is left alone."""
     talk = Talk()
     for _ in range(CASE_MISSES):
         query = talk.query()
@@ -150,13 +183,9 @@ def test_an_upstream_that_does_not_repeat_case(over_tcp: bool) -> None:
         if over_tcp:
             assert talk.hear(query, lower=True, over_stream=True) == ""
         else:
-            talk.dialect.case_unproven(talk.now)
+            talk.dialect.uncleared("case", talk.now)
     assert sent_name(talk.query()) == WWW.name
     assert talk.hear(talk.query(), lower=True) == ""
-    talk.now += MEMORY - 0.001
-    assert sent_name(talk.query()) == WWW.name
-    talk.now += 0.001
-    assert sent_name(talk.query()) != WWW.name
 
 
 def test_misses_count_in_a_row() -> None:
@@ -164,7 +193,7 @@ def test_misses_count_in_a_row() -> None:
     talk = Talk()
     for _ in range(10):
         for _ in range(CASE_MISSES - 1):
-            talk.dialect.case_unproven(talk.now)
+            talk.dialect.uncleared("case", talk.now)
         assert talk.hear(talk.query()) == ""
 
 
@@ -205,8 +234,7 @@ def test_sizes_of_server_cookies(size: int, learnt: bool) -> None:
     opt = b"\0\0\x29\x04\xd0\0\0\0\0" + len(wrong).to_bytes(2, "big") + wrong
     section = query[10 : 10 + len(WWW.section)]
     reply = header + section + opt
-    args = (WWW, query, reply, NOW)
-    assert talk.dialect.doubt(*args, over_stream=False, repeated="") == ""
+    assert talk.dialect.doubt(Asked(WWW, query, NOW), reply, NOW, over_stream=False) == "lowercase"
     assert (len(talk.query()) > len(query)) == learnt
 
 
@@ -227,8 +255,9 @@ def test_badcookie_is_tried_again_once() -> None:
     talk.hear(talk.query(), cookie=SERVER_COOKIE)
     assert talk.hear(talk.query(), rcode=23, cookie=b"another!") == "badcookie"
     assert talk.query().endswith(b"another!")
-    assert talk.hear(talk.query(), rcode=23, cookie=b"a third!", repeated="badcookie") == "cookie"
-    assert talk.hear(talk.query(), rcode=23, cookie=b"a third!", over_stream=True) == ""
+    again = talk.again(talk.asked(), "badcookie")
+    assert talk.hear(again, rcode=23, cookie=b"a third!") == "cookie"
+    assert talk.hear(again, rcode=23, cookie=b"a third!", over_stream=True) == "edns"
 
 
 def test_another_address_of_ours_means_another_cookie() -> None:
@@ -259,9 +288,9 @@ def test_a_cookie_that_comes_no_more() -> None:
             query = talk.query()
             assert talk.hear(query) == "cookie"
             if over_tcp:
-                assert talk.hear(query, over_stream=True, repeated="cookie") == ""
+                assert talk.hear(query, over_stream=True) == ""
             else:
-                talk.dialect.silent(query, talk.now, talk.now, "cookie")
+                talk.dialect.uncleared("cookie", talk.now)
         assert talk.hear(talk.query()) == ""
         assert not talk.query().endswith(SERVER_COOKIE)
         assert talk.hear(talk.query(), cookie=SERVER_COOKIE) == ""
@@ -286,54 +315,82 @@ def plain(query: bytes) -> bool:
     return dns.message.from_wire(b"\0\0" + query).edns < 0
 
 
-@pytest.mark.parametrize("rcode", [1, 4])
-def test_formerr_to_edns(rcode: int) -> None:
-    """The question goes again without OPT, once; others keep theirs until that is a habit."""
+def levels(asked: Asked) -> int:
+    """How much EDNS a query has."""
+    if plain(asked.query):
+        return PLAIN
+    return FULL if dns.message.from_wire(b"\0\0" + asked.query).options else BARE
+
+
+@pytest.mark.parametrize("echo", [True, False], ids=["OPT", "no OPT"])
+@pytest.mark.parametrize("over_stream", [True, False])
+@pytest.mark.parametrize("rcode", [1, 4, 16, 2, 5, 9])
+def test_complaints_about_edns(rcode: int, over_stream: bool, echo: bool) -> None:
+    """The question goes again without options, then without OPT; a habit of three is learnt."""
+    if rcode == 16 and not echo:
+        return  # the code has no other place
     talk = Talk()
-    for _ in range(FORMERRS):
-        query = talk.query()
-        assert not plain(query)
-        assert talk.hear(query, rcode=rcode, edns=False) == "formerr"
-        again = talk.dialect.compose(WWW, talk.now, repeated="formerr")
-        assert plain(again)
-        assert talk.hear(again, repeated="formerr") == ""
+    for _ in range(DESCENTS):
+        asked = talk.asked()
+        for level in (FULL, BARE):
+            assert levels(asked) == level
+            assert talk.hear(asked, rcode=rcode, edns=echo, over_stream=over_stream) == "edns"
+            talk.again(asked, "edns")
+        assert levels(asked) == PLAIN
+        assert talk.hear(asked, over_stream=over_stream) == ""
     assert plain(talk.query())
-    talk.now += MEMORY - 0.001
-    assert plain(talk.query())
-    talk.now += 0.001
-    assert not plain(talk.query())
 
 
-def test_formerr_without_opt_to_a_plain_query() -> None:
-    """It is about something else, and no second repetition."""
+@pytest.mark.parametrize("rcode", [2, 5, 9])
+def test_other_errors_of_one_that_copes(rcode: int) -> None:
+    """SERVFAIL for a broken zone, and the likes of it, have nothing to do with EDNS."""
     talk = Talk()
-    again = talk.dialect.compose(WWW, talk.now, repeated="formerr")
-    assert talk.hear(again, rcode=1, repeated="formerr") == ""
-    assert talk.hear(talk.query(), rcode=1, edns=False, repeated="case") == ""
+    assert talk.hear(talk.asked(), cookie=SERVER_COOKIE) == ""
+    for _ in range(5):
+        assert talk.hear(talk.asked(), rcode=rcode, cookie=SERVER_COOKIE) == ""
 
 
-def test_formerr_with_an_opt_record_is_about_something_else() -> None:
-    """Whoever replies with OPT understands it."""
+def test_errors_that_say_why() -> None:
+    """Whoever sends an Extended DNS Error knows EDNS: the error is about the name."""
     talk = Talk()
-    assert talk.hear(talk.query(), rcode=1) == ""
-    assert not plain(talk.query())
+    asked = talk.asked()
+    reply = dns.message.make_response(dns.message.from_wire(b"\0\0" + asked.query))
+    reply.set_rcode(dns.rcode.SERVFAIL)
+    reply.use_edns(0, options=[dns.edns.EDEOption(dns.edns.EDECode.DNSSEC_BOGUS)])
+    assert talk.dialect.doubt(asked, reply.to_wire(), talk.now, over_stream=False) == ""
+
+
+def test_formerr_to_a_plain_query() -> None:
+    """It is about something else; random case is the last to be tried."""
+    talk = Talk()
+    asked = talk.again(talk.again(talk.asked(), "edns"), "edns")
+    assert talk.hear(asked, rcode=1) == "lowercase"
+    assert talk.hear(talk.again(asked, "lowercase"), rcode=1) == ""
+    assert sent_name(asked.query) == WWW.name
 
 
 def test_a_stranger_cannot_take_edns_away() -> None:
-    """One forged FORMERR, without a question even, costs one repetition and nothing that lasts."""
+    """A forged FORMERR without a question is checked over TCP, with any number of them."""
     talk = Talk()
     talk.hear(talk.query())
     bare = b"\0\0\x81\x81" + bytes(8)
-    for _ in range(10 * FORMERRS):
-        reason = talk.dialect.doubt(
-            WWW, talk.query(), bare, talk.now, over_stream=False, repeated=""
-        )
-        assert reason == "formerr"
-        talk.hear(talk.query())  # there is always a real reply in between
+    for _ in range(10 * DESCENTS):
+        assert talk.dialect.doubt(talk.asked(), bare, talk.now, over_stream=False) == "question"
+        talk.hear(talk.query())
     assert not plain(talk.query())
-    talk.hear(talk.query(), cookie=SERVER_COOKIE)
-    reason = talk.dialect.doubt(WWW, talk.query(), bare, talk.now, over_stream=False, repeated="")
-    assert reason == "cookie", "the upstream would have sent ours"
+
+
+@pytest.mark.parametrize("rcode", [1, 2, 4, 5])
+def test_errors_without_a_question_prove_nothing(rcode: int) -> None:
+    """Twelve octets with the right ID: like wrong case over UDP, an error over TCP."""
+    talk = Talk()
+    talk.hear(talk.asked(), cookie=b"cookie!!")
+    bare = b"\0\0\x81" + bytes((0x80 | rcode,)) + bytes(8)
+    asked = talk.asked()
+    assert talk.dialect.doubt(asked, bare, talk.now, over_stream=False) == "question"
+    assert not talk.dialect.trusts("question"), "the upstream would have sent our cookie"
+    over_tcp = talk.dialect.doubt(asked, bare, talk.now, over_stream=True)
+    assert over_tcp == ("edns" if rcode in (1, 4) else "")
 
 
 def test_formerr_in_other_case_is_a_forgery() -> None:
@@ -343,20 +400,45 @@ def test_formerr_in_other_case_is_a_forgery() -> None:
 
 
 def test_questions_with_do_keep_their_opt() -> None:
-    """An answer without signatures is no answer to them, whatever the upstream copes with."""
+    """They go down to an OPT record without options; without signatures only when told so."""
     talk = Talk()
     signed = make_question(WWW.name, A, do=True)
-    for _ in range(FORMERRS):
-        again = talk.dialect.compose(WWW, talk.now, repeated="formerr")
-        talk.hear(again, repeated="formerr")
-    assert plain(talk.query())
-    assert not plain(talk.query(signed))
-    asked = talk.query(signed)
-    reply = dns.message.make_response(dns.message.from_wire(b"\0\0" + asked))
-    reply.use_edns(-1)
-    reply.set_rcode(dns.rcode.FORMERR)
-    wire = reply.to_wire()
-    assert talk.dialect.doubt(signed, asked, wire, NOW, over_stream=False, repeated="") == ""
+    asked = talk.asked(signed)
+    assert talk.hear(asked, rcode=1) == "edns"
+    assert levels(talk.again(asked, "edns")) == BARE
+    assert dns.message.from_wire(b"\0\0" + asked.query).ednsflags & dns.flags.DO
+    assert talk.hear(asked, rcode=1) == NO_EDNS
+    asked.unsigned = True
+    assert talk.hear(asked, rcode=1) == "edns"
+    assert levels(talk.again(asked, "edns")) == PLAIN
+
+
+# Names in random case that are denied.
+
+
+@pytest.mark.parametrize("rcode", [3, 0])
+def test_a_denial_is_asked_about_in_lower_case(rcode: int) -> None:
+    """Once for each name, until one was answered in random case."""
+    talk = Talk()
+    for _ in range(3):
+        asked = talk.asked()
+        assert talk.hear(asked, rcode=rcode, answers=0) == "lowercase"
+        assert sent_name(talk.again(asked, "lowercase").query) == WWW.name
+        assert talk.hear(asked, rcode=rcode, answers=0) == ""
+    assert talk.hear(talk.asked()) == ""
+    for _ in range(3):
+        assert talk.hear(talk.asked(), rcode=rcode, answers=0) == ""
+
+
+def test_an_upstream_that_compares_octets() -> None:
+    """Three names that it has in lower case only, and case is left alone."""
+    talk = Talk()
+    for _ in range(CASE_MISSES):
+        asked = talk.asked()
+        assert sent_name(asked.query) != WWW.name
+        assert talk.hear(asked, rcode=3) == "lowercase"
+        assert talk.hear(talk.again(asked, "lowercase")) == ""
+    assert sent_name(talk.query()) == WWW.name
 
 
 def test_truncated_comes_first() -> None:
@@ -396,33 +478,40 @@ def only_without_edns(good: Behaviour, otherwise: Behaviour) -> Behaviour:
 
 @pytest_twisted.ensureDeferred
 async def test_an_upstream_without_edns() -> None:
-    """FORMERR: each query is answered at the second try, and soon at the first; DO is not asked."""
+    """FORMERR: each query is answered at the third try, and soon at the first."""
     with (
         ScriptedUpstream(only_without_edns(GOOD, b.rcode_without_edns("FORMERR"))) as server,
         desk(server.endpoint) as asked,
     ):
-        for _ in range(FORMERRS + 2):
+        for _ in range(DESCENTS + 2):
             assert (await asked.ask()).verdict == Verdict.POSITIVE
-        expected = [0, -1] * FORMERRS + [-1, -1]
+        expected = [0, 0, -1] * DESCENTS + [-1, -1]
         assert [query.parsed.edns for query in server.queries] == expected
-        outcome = await asked.ask(make_question(WWW.name, A, do=True))
+        signed = make_question(WWW.name, A, do=True)
+        outcome = await asked.ask(signed)
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, NO_EDNS)
         assert len(server.queries) == len(expected)
+        outcome = await asked.upstream.ask(signed, "active", unsigned=True)
+        assert outcome.verdict == Verdict.POSITIVE
         assert asked.marks == 0
-        cell = asked.metrics.upstream_repeated.cell(asked.upstream.name, "formerr")
-        assert cell.value == FORMERRS
+        cell = asked.metrics.upstream_repeated.cell(asked.upstream.name, "edns")
+        assert cell.value == 2 * DESCENTS
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_upstream_that_knows_nothing_at_all() -> None:
-    """FORMERR with and without OPT is a failure, after one repetition."""
+    """FORMERR to everything is a failure, after four queries, and soon after one."""
     with (
         ScriptedUpstream(b.rcode_without_edns("FORMERR")) as server,
         desk(server.endpoint) as asked,
     ):
-        outcome = await asked.ask()
-        assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, "formerr")
-        assert len(server.queries) == 2
+        counts = []
+        for _ in range(12):
+            before = len(server.queries)
+            outcome = await asked.ask()
+            assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, "formerr")
+            counts.append(len(server.queries) - before)
+        assert counts == [4] * 3 + [2] * 5 + [1] * 4
 
 
 @pytest_twisted.ensureDeferred
@@ -474,7 +563,7 @@ async def test_a_real_server_with_cookies(tmp_path: Path) -> None:
     ):
         for _ in range(5):
             assert (await asked.ask()).verdict == Verdict.POSITIVE
-        assert len(asked.upstream.dialect._server_cookie) == 16
+        assert len(asked.upstream.dialect.cookies.server) == 16
         assert asked.upstream.dialect._is_settled
         assert not any(cell.value for cell in asked.metrics.upstream_repeated._cells.values())
 

@@ -1,112 +1,116 @@
-"""Whether an upstream copes with EDNS: no single reply, and no outage, decides."""
+"""How much EDNS an upstream copes with: no single reply, and no outage, decides."""
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 
-from staggerdns.upstream.edns import FORMERRS, MEMORY, PROOFS, SILENCES, Edns
+from staggerdns.upstream.edns import BARE, DESCENTS, FULL, MEMORY, PATIENCE, PLAIN, Edns
 
 NOW = 1000.0
+FORMERR, SERVFAIL, NOTIMP, REFUSED, BADVERS = 1, 2, 4, 5, 16
 
 
-def silent(edns: Edns, asked: float, *, with_opt: bool = True) -> None:
-    """A query without a reply, three seconds long."""
-    edns.silent(asked, asked + 3, with_opt=with_opt)
+def descend(edns: Edns, asked: float, *, to: int = PLAIN) -> None:
+    """A question that was answered at that level only, 20 ms after it was asked."""
+    edns.good(to, FULL, asked, asked + 0.02)
 
 
-@pytest.mark.parametrize("count", range(FORMERRS + 1))
-def test_formerrs_in_a_row(count: int) -> None:
-    """Three repetitions that were answered make it plain, one fewer does not."""
+@pytest.mark.parametrize("to", [PLAIN, BARE])
+@pytest.mark.parametrize("count", range(DESCENTS + 1))
+def test_descents_in_a_row(count: int, to: int) -> None:
+    """Three questions that were answered lower down only make it a habit, one fewer does not."""
     edns = Edns()
-    for _ in range(count):
-        edns.answered(NOW, with_opt=False, repeated="formerr")
-    assert edns.is_plain(NOW) == (count >= FORMERRS)
-    assert edns.goes_plain(NOW, "") == (count >= FORMERRS)
-    assert edns.goes_plain(NOW, "formerr")
-    assert not edns.is_plain(NOW + MEMORY)
+    for number in range(count):
+        descend(edns, NOW + number, to=to)
+    assert edns.level == (to if count == DESCENTS else FULL)
+    assert edns.is_settled == (count in (0, DESCENTS))
 
 
-def test_formerrs_with_answers_in_between() -> None:
-    """One odd name a day is no habit."""
+def test_good_replies_in_between() -> None:
+    """One odd name a day is no habit; a good reply where descents end says nothing against one."""
     edns = Edns()
-    for _ in range(10 * FORMERRS):
-        edns.answered(NOW, with_opt=False, repeated="formerr")
-        edns.answered(NOW, with_opt=True, repeated="")
-    assert not edns.is_plain(NOW)
+    for number in range(10 * DESCENTS):
+        descend(edns, NOW + 2 * number)
+        edns.good(FULL, PLAIN, NOW + 2 * number + 1, NOW + 2 * number + 1)
+    assert edns.level == FULL
+    for number in range(DESCENTS):
+        descend(edns, NOW + 100 + number, to=BARE)
+        edns.good(BARE, PLAIN, NOW + 100.5 + number, NOW + 100.5 + number)
+    assert edns.level == BARE
 
 
-def test_a_server_that_drops_edns() -> None:
-    """Silence, an answer without OPT, silence again: plain; few questions suffer from it."""
-    edns, now, plain = Edns(), NOW, []
-    while not edns.is_plain(now):
-        goes = edns.goes_plain(now, "")
-        plain.append(goes)
-        if goes:
-            edns.answered(now + 0.02, with_opt=False, repeated="")
-        else:
-            silent(edns, now)
-        now += 3.1
-    assert plain == [False] * SILENCES + [True] + [False] * PROOFS
-
-
-@pytest.mark.parametrize("outage", [5.0, 9.0, 13.0, 17.0, 60.0])
-@pytest.mark.parametrize("rate", [0.5, 5.0, 50.0])
-@pytest.mark.parametrize("seed", range(10))
-def test_an_outage_at_the_start(outage: float, rate: float, seed: int) -> None:
-    """The network is down when we begin, and comes back some time: a good upstream keeps EDNS."""
-    random, edns, end = Random(seed), Edns(), NOW + outage
-    events: list[tuple[float, int, str, float]] = []
-    at, number = NOW, 0
-    while at < end + 60:
-        events.append((at, number, "ask", at))
-        at += random.expovariate(rate)
-        number += 1
-    events.sort()
-    while events:
-        at, number, what, asked = events.pop(0)
-        if what == "ask":
-            with_opt = not edns.goes_plain(at, "")
-            assert not edns.is_plain(at), "taken for one that does not cope"
-            kind = "with" if with_opt else "without"
-            answered = at >= end
-            events.append((at + (0.02 if answered else 3), number, kind + " " * answered, at))
-            events.sort()
-        elif what.endswith(" "):
-            edns.answered(at, with_opt=what == "with ", repeated="")
-        else:
-            edns.silent(asked, at, with_opt=what == "with")
-    assert not edns.is_plain(at)
-
-
-def test_silence_of_one_that_knows_edns() -> None:
-    """It is down, or the net is: EDNS has nothing to do with that."""
+def test_descents_under_way_together_count_once() -> None:
+    """What hits fifty questions at the same moment, like the end of an outage, is one sign."""
     edns = Edns()
-    edns.answered(NOW, with_opt=True, repeated="")
-    for number in range(10):
-        silent(edns, NOW + number)
-        assert not edns.goes_plain(NOW + number, "")
+    for _ in range(50):
+        descend(edns, NOW)
+    assert edns.level == FULL
 
 
-def test_silence_to_everything() -> None:
-    """A trial without OPT that is silent, too, is followed by queries with it, and a new trial."""
-    edns, plain = Edns(), []
-    for number in range(20):
-        goes = edns.goes_plain(NOW + 4 * number, "")
-        plain.append(goes)
-        silent(edns, NOW + 4 * number, with_opt=not goes)
-    assert plain.count(True) == 5
-    assert not edns.is_plain(NOW + 100)
-
-
-def test_what_was_lost_before_the_plain_answer_proves_nothing() -> None:
-    """Time-outs of queries asked before it still come in after it."""
+@pytest.mark.parametrize("rcode", [FORMERR, NOTIMP, BADVERS])
+def test_explicit_complaints_are_always_heard(rcode: int) -> None:
+    """One server of a farm may be older than the others."""
     edns = Edns()
-    for number in range(SILENCES):
-        silent(edns, NOW + number)
-    assert edns.goes_plain(NOW + 5, "")
-    edns.answered(NOW + 5.02, with_opt=False, repeated="")
-    for number in range(10):
-        edns.silent(NOW + 4 + number / 10, NOW + 7 + number / 10, with_opt=True)
-    assert not edns.is_plain(NOW + 9)
+    edns.good(FULL, PLAIN, NOW, NOW)
+    assert edns.complains(rcode, FULL, NOW)
+    assert edns.complains(rcode, BARE, NOW)
+    assert not edns.complains(rcode, PLAIN, NOW)
+
+
+@pytest.mark.parametrize("rcode", [SERVFAIL, REFUSED, 9, 4095])
+def test_other_errors_are_heard_until_the_level_is_proven(rcode: int) -> None:
+    """A good reply at a level proves it, and those below."""
+    edns = Edns()
+    assert edns.complains(rcode, FULL, NOW)
+    edns.good(BARE, PLAIN, NOW, NOW)
+    assert edns.complains(rcode, FULL, NOW)
+    assert not edns.complains(rcode, BARE, NOW)
+    edns.good(FULL, PLAIN, NOW, NOW)
+    assert not edns.complains(rcode, FULL, NOW)
+    edns.forget_proof()
+    assert edns.complains(rcode, FULL, NOW)
+
+
+def test_who_refuses_everything_is_not_asked_thrice_for_ever() -> None:
+    """In a day of a question a second few go down the levels, one in 15 minutes in the end."""
+    edns, descents = Edns(), []
+    for second in range(86_400):
+        now = NOW + second
+        if edns.complains(REFUSED, FULL, now):
+            descents.append(second)
+            edns.vain(now, now + 0.1)
+    assert descents[:PATIENCE] == [0, 1, 2]
+    assert len(descents) < 120
+    assert descents[-1] - descents[-2] >= MEMORY
+
+
+def test_vain_descents_under_way_together_count_once() -> None:
+    """A burst of names that an upstream refuses does not end its learning."""
+    edns = Edns()
+    for _ in range(50):
+        edns.vain(NOW, NOW + 0.1)
+    assert edns.complains(REFUSED, FULL, NOW + 0.2)
+
+
+def test_a_descent_that_helps_ends_the_rest() -> None:
+    """Then it is about EDNS after all."""
+    edns = Edns()
+    for number in range(PATIENCE + 5):
+        edns.vain(NOW + number, NOW + number)
+    assert not edns.complains(FORMERR, FULL, NOW + 10)
+    descend(edns, NOW + 10)
+    assert edns.complains(FORMERR, FULL, NOW + 11)
+
+
+def test_probes_climb_step_by_step() -> None:
+    """Each good one raises the level by one; a bad one waits for as long again."""
+    edns, now = Edns(), NOW
+    for number in range(DESCENTS):
+        descend(edns, NOW + number)
+    assert NOW + MEMORY <= edns.probe_at <= NOW + MEMORY + DESCENTS
+    for level, good in ((BARE, False), (BARE, True), (FULL, False), (FULL, True)):
+        now = edns.probe_at
+        before = edns.level
+        edns.probed(level, now, good=good)
+        assert edns.level == (level if good else before)
+        assert edns.probe_at == (now + MEMORY if edns.level < FULL else float("inf"))

@@ -11,7 +11,7 @@ import dns.rcode
 import pytest
 from twisted.internet import error
 
-from staggerdns.upstream.edns import FORMERRS, MEMORY, SILENCES
+from staggerdns.upstream.edns import DESCENTS, MEMORY
 from staggerdns.upstream.exchange import LOCAL
 
 from .test_https import Desk
@@ -60,79 +60,87 @@ def test_neither_case_nor_cookies(line: Line) -> None:
         assert dns.edns.OptionType.COOKIE not in [option.otype for option in options]
 
 
-def test_formerr_on_a_connection(line: Line) -> None:
-    """The query goes again on the same connection, without EDNS; soon they all go so at once."""
+@pytest.mark.parametrize("echo", [True, False], ids=["OPT", "no OPT"])
+def test_formerr_on_a_connection(line: Line, echo: bool) -> None:
+    """The query goes again on the same connection, with less EDNS; soon they all go so at once."""
     line.ask()
     connection = line.connect()
-    for _ in range(FORMERRS):
-        (query,) = connection.queries()
-        say(connection, query[:2] + FORMERR)
+    for number in range(DESCENTS):
+        for _ in range(1 if number else 2):  # the first has an option more
+            (query,) = connection.queries()
+            assert query[11] == 1
+            opt = b"\0\0\x29\x04\xd0" + bytes(6)
+            wrong = FORMERR[:-1] + b"\1" + opt if echo else FORMERR
+            say(connection, query[:2] + wrong)
         (plain,) = connection.queries()
-        assert (query[11], plain[11]) == (1, 0)
+        assert plain[11] == 0
         assert dns.message.from_wire(plain).question == dns.message.from_wire(query).question
         connection.answer(plain)
         assert line.reasons() == [""]
+        line.reactor.advance(1)
         line.ask()
-    assert repeated(line, "formerr") == FORMERRS
+    assert repeated(line, "edns") == DESCENTS + 1
     (query,) = connection.queries()
     assert query[11] == 0
     connection.answer(query)
     line.reactor.advance(MEMORY)
     line.ask()
-    assert opts(line.connect()) == [1]
-
-
-def test_formerr_and_the_end_of_the_connection(line: Line) -> None:
-    """A server that hangs up on what it does not know is asked once more, without EDNS."""
-    line.ask()
     connection = line.connect()
-    (query,) = connection.queries()
-    say(connection, query[:2] + FORMERR)
-    connection.lose()
-    other = line.connect()
-    (plain,) = other.queries()
-    assert plain[11] == 0
-    other.answer(plain)
-    assert line.reasons() == [""]
-    assert (repeated(line, "formerr"), repeated(line, "closed")) == (1, 1)
-
-
-def test_formerr_without_edns_is_the_last_word(line: Line) -> None:
-    """After one repetition it is a failure."""
+    connection.answer(*connection.queries())
+    assert line.reasons() == ["", ""]
+    (probe,) = connection.queries()
+    assert probe[11] == 1
+    connection.answer(probe)
     line.ask()
-    connection = line.connect()
-    for query in (*connection.queries(), *connection.queries()):
-        say(connection, query[:2] + FORMERR)
-    (plain,) = connection.queries()
-    say(connection, plain[:2] + FORMERR)
-    assert line.reasons() == ["formerr"]
-    assert connection.queries() == []
+    assert opts(connection) == [1]
+
+
+def test_keepalive_is_an_option_too(line: Line) -> None:
+    """A server that knows OPT and no options is asked without keepalive, soon at once."""
+    for number in range(DESCENTS + 1):
+        line.ask()
+        connection = line.connect()
+        (query,) = connection.queries()
+        if number < DESCENTS:
+            assert dns.message.from_wire(query).options
+            say(connection, query[:2] + FORMERR)
+            (query,) = connection.queries()
+        message = dns.message.from_wire(query)
+        assert (message.edns, message.options) == (0, ())
+        connection.answer(query)
+        line.reactor.advance(1)
+        line.ask()
+        (query,) = connection.queries()
+        connection.answer(query)
+        connection.lose()
+    assert line.reasons() == [""] * 2 * (DESCENTS + 1)
 
 
 def test_silence_says_nothing_about_edns(line: Line) -> None:
     """Without EDNS there is no padding: timeouts on connections do not end it."""
-    for _ in range(2 * SILENCES):
+    for _ in range(6):
         exchange = line.ask()
         assert opts(line.connect()) == [1]
         line.reactor.advance(3)
         exchange.expire()
         line.reactor.advance(10)
-    assert line.reasons() == ["timeout"] * 2 * SILENCES
+    assert line.reasons() == ["timeout"] * 6
 
 
 def test_formerr_over_https() -> None:
-    """The same over HTTPS: another request, without an OPT record, which cannot be padded."""
+    """The same over HTTPS: another request without padding, and one without an OPT record."""
     desk = Desk()
     desk.ask()
     server = desk.connect()
     server.answer(1, b"\0\0" + FORMERR)
-    first, second = (dns.message.from_wire(server.bodies[stream]) for stream in (1, 3))
-    assert (first.edns, second.edns) == (0, -1)
-    assert second.question == first.question
-    assert [option.otype for option in first.options] == [dns.edns.OptionType.PADDING]
-    server.answer(3)
+    server.answer(3, b"\0\0" + FORMERR)
+    sent = [dns.message.from_wire(server.bodies[stream]) for stream in (1, 3, 5)]
+    assert [message.edns for message in sent] == [0, 0, -1]
+    assert [len(message.options) for message in sent] == [1, 0, 0]
+    assert sent[2].question == sent[0].question
+    server.answer(5)
     assert desk.reasons() == [""]
-    assert repeated(desk, "formerr") == 1
+    assert repeated(desk, "edns") == 2
     desk.upstream.close()
 
 

@@ -1,0 +1,229 @@
+"""Queries beside those of an exchange: to check a doubted reply, to try less EDNS, to learn.
+
+A reply over UDP that is doubted (see `Dialect`) proves no more than the right ID and port. It is
+kept while the same query goes over TCP, where nobody forges; the exchange goes on waiting for
+the right reply over UDP at the same time. The first that comes over TCP, or in order over UDP, is
+used. When TCP is refused, or silent for `TCP_PATIENCE` seconds, what was kept is used, unless
+
+* a second one came that differs from it: somebody is guessing;
+* the upstream's TCP has worked before, or it has shown the lacking letters in its replies before:
+  whoever can do better is held to it.
+
+Then, too, what was kept only counts as far as a reply counts: see `Dialect.doubt`.
+
+An upstream of which not even the OPT record is proven may drop what has one. After `SILENCE`
+seconds the query goes once more, one level lower, and again after as long, while those before
+still count. All these end with their exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from staggerdns.upstream.dialect import sent_level
+from staggerdns.upstream.edns import BARE, PLAIN
+from staggerdns.upstream.exchange import Exchange
+from staggerdns.wire.question import Question
+
+if TYPE_CHECKING:
+    from staggerdns.upstream.upstream import Upstream
+
+TCP_PATIENCE = 0.3
+SILENCE = 0.2
+BESIDE = "beside"
+"""The tier of these queries, which no metric shows."""
+
+
+class Aside(Exchange):
+    """A query that is no exchange of its own; ``taker`` gets it with its reply, which is empty when
+    there is none, and whether that came over a stream.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        question: Question,
+        query: bytes,
+        started: float,
+        taker: Callable[[Aside, bytes, bool], None],
+    ) -> None:
+        super().__init__(upstream, question, query, BESIDE, started)
+        self._answer_to = taker
+
+    def reply(self, message: bytes, *, final: bool) -> bool:
+        """Hand the reply on."""
+        if not self.called:
+            self.called = True
+            self._answer_to(self, message, final)
+        return False
+
+    def error(self, reason: str) -> None:
+        """Say that no reply will come."""
+        self.reply(b"", final=False)
+
+    def failure(self, reason: str) -> None:
+        """Say that no DNS message will come."""
+        self.reply(b"", final=False)
+
+    def flee(self) -> None:
+        """Leave it to the exchange to go on elsewhere."""
+        self.reply(b"", final=False)
+
+    def drop(self, *, timed_out: bool = False) -> None:
+        """Want no reply any more."""
+        if not self.called:
+            self.called = True
+            self.release(timed_out=timed_out)
+
+
+class Beside:
+    """What goes on beside one exchange of ``upstream``; made when there is a reason."""
+
+    # fmt: off
+    __slots__ = (
+        "_upstream", "_exchange", "_clock", "_steps", "_step_level", "_check", "_kept", "_doubt",
+        "_failed", "_timer",
+    )
+    # fmt: on
+
+    def __init__(self, upstream: Upstream, exchange: Exchange, clock: IReactorTime) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._exchange = exchange
+        self._steps: list[Aside] = []
+        self._step_level = PLAIN
+        self._check: Aside | None = None
+        self._kept = b""
+        self._doubt = ""
+        self._failed = False  # TCP cannot be asked
+        self._timer: IDelayedCall | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the right reply to a query with a doubted one may still come."""
+        return bool(self._doubt)
+
+    def end(self) -> None:
+        """Drop all of it."""
+        self._stop_steps()
+        check, self._check = self._check, None
+        if check is not None:
+            check.drop()
+
+    # Silence.
+
+    def watch(self) -> None:
+        """Ask at lower levels while nothing comes."""
+        self._step_level = sent_level(self._exchange)
+        self._step_later()
+
+    def _step(self) -> None:
+        self._timer = None
+        self._step_level -= 1
+        exchange, upstream, level = self._exchange, self._upstream, self._step_level
+        now = self._clock.seconds()
+        query = upstream.dialect.compose(exchange.question, now, level, lowered=exchange.lowered)
+        aside = Aside(upstream, exchange.question, query, now, self._stepped)
+        aside.level = level
+        self._steps.append(aside)
+        upstream.send_beside(aside, "silence", over_stream=False)
+        if not exchange.called:
+            self._step_later()
+
+    def _step_later(self) -> None:
+        signed = self._exchange.question.do and not self._exchange.unsigned
+        lowest = max(BARE if signed else PLAIN, self._upstream.dialect.edns.proven)
+        if self._step_level > lowest:
+            self._timer = self._clock.callLater(SILENCE, self._step)
+
+    def _stepped(self, aside: Aside, message: bytes, over_stream: bool) -> None:
+        if not message:
+            return
+        exchange = self._exchange
+        exchange.complained = max(exchange.complained, sent_level(exchange))
+        exchange.level, exchange.query = aside.level, aside.query
+        self._stop_steps()
+        exchange.release()
+        exchange.reply(message, final=over_stream)
+
+    def _stop_steps(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        steps, self._steps = self._steps, []
+        for aside in steps:
+            aside.drop()
+
+    # Doubted replies.
+
+    def check(self, message: bytes, doubt: str) -> None:
+        """Take a doubted reply, and see whether TCP knows better."""
+        if self._doubt:
+            if message != self._kept:
+                self._kept = b""
+            self._upstream.doubted()
+            return
+        self._stop_steps()
+        self._kept, self._doubt = message, doubt
+        if self._failed:
+            self._use_kept()
+            return
+        upstream, exchange = self._upstream, self._exchange
+        self._timer = self._clock.callLater(TCP_PATIENCE, self._too_slow)
+        aside = Aside(
+            upstream, exchange.question, exchange.query, self._clock.seconds(), self._checked
+        )
+        aside.level = exchange.level
+        self._check = aside
+        upstream.send_beside(aside, doubt, over_stream=True)
+
+    def disown(self) -> None:
+        """Use nothing that was kept: somebody forges replies."""
+        self._kept = b""
+
+    @property
+    def checks(self) -> bool:
+        """Whether TCP is being asked."""
+        return self._check is not None
+
+    def _checked(self, aside: Aside, message: bytes, over_stream: bool) -> None:
+        self._check = None
+        self._stop_steps()
+        if not over_stream:
+            if not self._failed:
+                self._unchecked()
+            return
+        exchange = self._exchange
+        exchange.optioned = aside.optioned
+        self._kept, self._doubt = b"", ""
+        exchange.release()
+        exchange.reply(message, final=True)
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        self._unchecked()
+
+    def _unchecked(self) -> None:
+        self._failed = True
+        self._use_kept(now=self._clock.seconds())
+
+    def _use_kept(self, now: float | None = None) -> None:
+        """Let what was kept be the reply, if the upstream cannot do better.
+
+        ``now``: when TCP turned out not to be there, if it was this doubt that showed it.
+        """
+        dialect, exchange, kept = self._upstream.dialect, self._exchange, self._kept
+        trusted = dialect.trusts(self._doubt)
+        if now is not None:
+            dialect.uncleared(self._doubt, now)
+        if not kept or not trusted:
+            return  # the right one may still come
+        self._kept, self._doubt = b"", ""
+        check, self._check = self._check, None
+        if check is not None:
+            check.drop()
+        exchange.release()
+        exchange.believe(kept)

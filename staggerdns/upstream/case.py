@@ -1,0 +1,89 @@
+"""Whether one upstream copes with names in random case (0x20): repeats the letters, and finds them.
+
+    unproven --an answer in our letters, over UDP-->                                    proven
+    unproven, proven --`CASE_MISSES` doubted replies in a row that nothing cleared-->   off
+    unproven --`CASE_MISSES` names in a row that it has in lower case only-->           off
+    unproven --`DENIALS` errors or denials that are the same in lower case-->           off
+    off --a probe in random case was answered-->                                        proven
+
+``unproven`` and ``proven`` send random case. What an unproven upstream denies, or answers with an
+error, is asked once more in lower case: there are servers that compare octets. A name is asked
+so often only until one was answered well. The first two ways to ``off`` are final for `MEMORY`
+seconds; after the third, which says nothing about letters, the next answer is the occasion for a
+probe. A doubted reply is cleared when the reply in our letters comes after all, over UDP or TCP.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from staggerdns.upstream.edns import MEMORY
+
+CASE_MISSES = 3
+DENIALS = 8
+
+
+class Case:
+    """What is known of one upstream; ``wanted``: whether random case is sent at all.
+
+    Times are seconds of the caller's clock. ``is_mixed``: names go out in random case.
+    """
+
+    def __init__(self, *, wanted: bool) -> None:
+        self.is_mixed = wanted
+        self.is_proven = False
+        self.probe_at = inf
+        self._misses = 0
+        self._small = 0  # names that were found in lower case only
+        self._small_at = -inf
+        self._denials = 0
+
+    def repeated(self) -> None:
+        """Note a reply in our letters."""
+        self._misses = 0
+
+    def answered(self) -> None:
+        """Note a positive answer in our letters over UDP."""
+        self.is_proven = self.is_mixed
+        self._small = self._denials = 0
+
+    def missed(self, now: float) -> None:
+        """Note that a doubted reply was not cleared."""
+        self._misses += 1
+        if self._misses >= CASE_MISSES:
+            self._leave(now + MEMORY)
+
+    def in_lower_case(self, asked: float, now: float, *, positive: bool) -> None:
+        """Note the reply to what had been asked, at the time ``asked``, in random case before."""
+        if not self.is_mixed or self.is_proven:
+            return
+        if positive:
+            if asked > self._small_at:  # not under way together with one that counts
+                self._small_at = now
+                self._small += 1
+                if self._small >= CASE_MISSES:
+                    self._leave(now + MEMORY)
+        else:
+            self._denials += 1
+            if self._denials >= DENIALS:
+                self._leave(now)
+
+    def probed(self, now: float, *, good: bool) -> None:
+        """Note how a probe in random case ended."""
+        self.probe_at = inf if good else now + MEMORY
+        self.is_mixed = self.is_proven = good
+
+    @property
+    def doubts_denials(self) -> bool:
+        """Whether a denial of a name in random case is asked about once more."""
+        return self.is_mixed and not self.is_proven
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether another reply in our letters would tell nothing new."""
+        return not self._misses and (self.is_proven or not self.is_mixed)
+
+    def _leave(self, probe_at: float) -> None:
+        self.is_mixed = self.is_proven = False
+        self.probe_at = probe_at
+        self._misses = self._small = self._denials = 0

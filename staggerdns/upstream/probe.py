@@ -1,0 +1,65 @@
+"""Trying anew what an upstream did not cope with, beside the clients' queries.
+
+There is at most one probe at a time, and one of each kind in `MEMORY` seconds. It takes only what
+the upstream's budget spares, is a copy of a question that was just answered, and its reply, or
+that there is none, tells the `Dialect` and nobody else. Its failure is no mark.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from staggerdns.upstream.beside import Aside
+from staggerdns.wire.question import Question
+
+if TYPE_CHECKING:
+    from staggerdns.upstream.upstream import Upstream
+
+
+class Probe:
+    """Probes ``upstream``; each has ``timeout`` seconds."""
+
+    def __init__(self, upstream: Upstream, clock: IReactorTime, timeout: float) -> None:
+        self._upstream = upstream
+        self._clock = clock
+        self._timeout = timeout
+        self._aside: Aside | None = None
+        self._timer: IDelayedCall | None = None
+
+    def consider(self, question: Question, now: float) -> None:
+        """Send a probe with a question that was just answered, if one is due."""
+        upstream = self._upstream
+        if self._aside is not None or not upstream.has_room(now, first=False):
+            return
+        found = upstream.dialect.probe(question, now)
+        if found is None:
+            return
+        kind, level, query = found
+        aside = Aside(upstream, question, query, now, partial(self._take, kind))
+        aside.level = level
+        self._aside = aside
+        self._timer = self._clock.callLater(self._timeout, self._give_up, kind)
+        upstream.send_beside(aside, "probe", over_stream=False)
+
+    def end(self) -> None:
+        """Drop a probe that is under way."""
+        aside, timer = self._aside, self._timer
+        self._aside = self._timer = None
+        if timer is not None:
+            timer.cancel()
+        if aside is not None:
+            aside.drop()
+
+    def _take(self, kind: str, aside: Aside, message: bytes, over_stream: bool) -> None:
+        self.end()
+        self._upstream.dialect.probed(kind, aside, message, self._clock.seconds())
+
+    def _give_up(self, kind: str) -> None:
+        self._timer = None
+        aside = self._aside
+        assert aside is not None, "a probe that nobody knows"
+        self.end()
+        self._upstream.dialect.probed(kind, aside, b"", self._clock.seconds())
