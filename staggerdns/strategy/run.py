@@ -131,6 +131,14 @@ class Run(ABC):
             if not signing:
                 self._call_reserve()
 
+    def _consider_unsigned(self, now: float) -> None:
+        """Do without signatures when all who may give them have failed, or are silent."""
+        if self._decided or self._negative is not None:
+            return
+        silent = now + SLACK >= self._last_launch + max(AGAIN_AFTER, self._adaptive.window)
+        if silent or not self._outstanding:
+            self._call_reserve()
+
     def _call_reserve(self) -> None:
         self._unsigned = True
         self._waiting, self._reserve = self._waiting + self._reserve, []
@@ -311,10 +319,8 @@ class Run(ABC):
         if self._negative is not None:
             self._settle_negative(now, at_end=at_end)
         due = None
-        if self._reserve and not at_end and not self._decided and self._negative is None:
-            silent = now + SLACK >= self._last_launch + max(AGAIN_AFTER, self._adaptive.window)
-            if not self._waiting and (not self._outstanding or silent):
-                self._call_reserve()
+        if self.question.do and not self._unsigned and not self._waiting:
+            self._consider_unsigned(now)
         if not at_end and not self._ended():
             due = self._step(now)
             if self._negative is not None:
