@@ -230,3 +230,25 @@ def test_pointers_to_names_that_moved() -> None:
         "mail.exampLe.Com. 60 A 0.0.0.0",
         "b2.mail.exampLe.Com. 60 A 0.0.0.0",
     ]
+
+
+@pytest.mark.parametrize("rdtype", ["MX", "SRV"])
+def test_more_than_pointers_reach(rdtype: str) -> None:
+    """Behind the first 16 KiB names are written out or point to what stands before."""
+    number, before, behind = {**NAMED, "MX": (15, b"\0\1", b"")}[rdtype]
+    asked = ask(rdtype=rdtype)
+    hosts = [f"host{n}.{'x' * 40}.example.net." for n in range(330)]
+    wire = raw(
+        asked,
+        [
+            record(before + wire_name(host) + behind, number, owner=wire_name(OURS))
+            for host in hosts
+        ],
+        [],
+        [record(struct.pack("!I", n), 1, owner=wire_name(host)) for n, host in enumerate(hosts)],
+    )
+    reply = replied(scanned(CLIENTS, rdtype), whole_of(wire, asked))
+    assert len(texts(reply.answer)) == len(hosts)
+    assert [str(rrset.name) for rrset in reply.additional] == hosts
+    assert [text.split()[-1] for text in texts(reply.answer)] == hosts
+    assert len(whole_of(wire, asked).body) > 0x4000 + 10_000

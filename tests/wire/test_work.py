@@ -113,16 +113,17 @@ def test_work_grows_with_the_size(
 ) -> None:
     """A reply of eight times the size takes about eight times the lines, whatever is in it."""
     counts = []
-    for size in (1024, 8192):
+    for size in (512, 4096):
         asked = ask(rdtype=rdtype, do=do)
         asked.screened = True
         counts.append(lines(filled(asked, size, crafted, section), asked))
     assert counts[1] < 12 * counts[0] + 1000
 
 
-@pytest.mark.parametrize("crafted", CRAFTED.values(), ids=CRAFTED)
-def test_the_largest(crafted: Callable[[int, int], bytes]) -> None:
+@pytest.mark.parametrize("crafted", ["own services", "denials", "labels"])
+def test_the_largest(crafted: str) -> None:
     """A reply of 64 KiB takes a bounded number of lines for each of its octets."""
-    for section in (0, 2):
-        asked = ask(rdtype="SRV")
-        assert lines(filled(asked, MAX_MESSAGE, crafted, section), asked) < 10 * MAX_MESSAGE
+    asked = ask(rdtype="SRV")
+    message = filled(asked, MAX_MESSAGE, CRAFTED[crafted], 0)
+    assert len(message) > MAX_MESSAGE - 300
+    assert lines(message, asked) < 10 * MAX_MESSAGE
