@@ -79,6 +79,7 @@ class Collection:
         self._answer: Answer | None = None
         self._since = 0.0  # when the first of the answer came
         self._longest = self._vouched = 0  # the two longest times that upstreams allowed
+        self._keepable: tuple[Pool, float] | None = None  # behind one with TTL 0, and when it came
         self._entry: Entry | None = None
         self.abandoned = False
         self.started = books.clock.seconds()
@@ -157,6 +158,8 @@ class Collection:
             if public is not None and (public.ttl or not held.ttl):
                 self._settle_anew(public, tier)
         elif isinstance(held, Pool) and isinstance(answer, Pool):
+            if answer.ttl and not held.ttl and self._overrules(answer, tier):
+                return
             age = int(books.clock.seconds() - self._since)
             merged = merge(held, answer, rules.max_pool_size, private=rules.merge_private, age=age)
             self._vouch(answer.ttl + age)
@@ -200,14 +203,35 @@ class Collection:
         if not self.abandoned:
             self._over(self.question.key)
 
-    def _settle_anew(self, answer: Answer, tier: str) -> None:
-        self._since = self._books.clock.seconds()
+    def _settle_anew(self, answer: Answer, tier: str, since: float | None = None) -> None:
+        self._since = self._books.clock.seconds() if since is None else since
         self._longest, self._vouched = answer.ttl, 0
         if isinstance(answer, Pool):
             answer = cap(answer, self._books.rules.max_pool_size)
             self._books.joined[tier].value += len(answer.addresses)
         self._answer = answer
         self._settle()
+
+    def _overrules(self, answer: Pool, tier: str) -> bool:
+        """Say whether this is the second upstream that allows its answer to be kept, after a first
+        answer that may not be (TTL 0): then what those two say takes its place. One alone against
+        another is not believed.
+        """
+        rules = self._books.rules
+        public = answer if rules.merge_private else without_private(answer)
+        if not isinstance(public, Pool):
+            return False
+        if self._keepable is None:
+            self._keepable = public, self._books.clock.seconds()
+            return False
+        first, since = self._keepable
+        age = int(self._books.clock.seconds() - since)
+        self._settle_anew(
+            merge(first, public, rules.max_pool_size, private=True, age=age), tier, since
+        )
+        self._longest = first.ttl
+        self._vouch(public.ttl + age)
+        return True
 
     def _vouch(self, ttl: int) -> None:
         """Note for how long one more upstream allowed its answer to be kept."""

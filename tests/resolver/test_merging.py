@@ -321,24 +321,39 @@ def test_a_private_answer_within_the_grace_wins() -> None:
 
 @pytest.mark.parametrize("liar", [0, 1, 3])
 def test_ttl_0_of_one_does_not_cost_the_pool(liar: int) -> None:
-    """A later answer with TTL 0 does not join: the others' addresses stay in the cache."""
+    """An answer with TTL 0 does not join, first or not: the others' addresses are kept."""
     ttls = [300] * 4
     ttls[liar] = 0
     acts = [says_own(index, 5 + index, ttls[index]) for index in range(4)]
     stage = Stage(*acts)
-    stage.ask()
+    client = stage.ask()
     stage.run()
-    if liar == 0:  # the winner's own word: nothing may be kept
-        assert stage.pool() == []
-        return
-    entry = stage.cache.lookup(stage.question().key)
-    assert entry is not None
-    assert entry.answer.ttl == 300
+    assert client.addresses == [own(0)]
     assert stage.pool() == [own(index) for index in range(4) if index != liar]
     launched = len(stage.launches)
     stage.run_to(1_000)
     assert len(stage.ask().addresses) == 3
     assert len(stage.launches) == launched
+
+
+@pytest.mark.parametrize("ttls", [(0, 300), (0, 0, 0, 300), (0, 300, 0, 0)])
+def test_what_may_not_be_kept_is_not_kept_by_the_word_of_one(ttls: tuple[int, ...]) -> None:
+    """When the first answer has TTL 0, it takes two others who allow theirs to be kept."""
+    stage = Stage(*[says_own(index, 5 + 70 * index, ttl) for index, ttl in enumerate(ttls)])
+    stage.ask()
+    stage.run()
+    assert stage.pool() == []
+
+
+def test_private_addresses_do_not_overrule_ttl_0() -> None:
+    """What may not join a pool does not begin one either."""
+    acts = [says_own(0, 5, 0), says(60, "10.0.0.1", own(1)), says(90, "10.0.0.2")]
+    stage = Stage(*acts, says(120, "10.0.0.3", own(3), ttl=90))
+    stage.ask()
+    stage.run()
+    assert stage.pool() == [own(1), own(3)]
+    entry = stage.cache._entries[stage.question().key]
+    assert entry.due == pytest.approx(entry.stored + 90)
 
 
 def test_the_smallest_ttl_joins() -> None:

@@ -1,0 +1,123 @@
+"""TTL attacks drawn at random: one of five upstreams says what it likes about the time that
+addresses live, the others' and its own, against a model of what may be given (SPEC section 2, TTL).
+
+The model knows what each upstream said and when, and nothing of how pools are kept.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from staggerdns.resolver.cache import CacheLimits
+from staggerdns.resolver.entry import Entry
+from staggerdns.wire.question import Question
+from tests.resolver.ranks import RankedStage
+from tests.strategy.fakes import START, Act, Stage, says
+
+ATTACKS = 1_000
+SEED = 20261126
+UPSTREAMS, LIAR = 5, 4
+HONEST_TTL, MAX_TTL, SHORT = 60, 3_600, 5
+LIES = [0, 1, 1, 2, 4, 5, 6, 59, 3_599, 3_601, 2**31 - 1, 2**31]
+SECOND = 1.0
+"""TTLs are whole seconds: what is left of one is given rounded up."""
+
+
+class World:
+    """Five upstreams for one name, the last of them lies; what they said, and a client."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self.limits = CacheLimits(max_ttl=MAX_TTL, max_stale=rng.choice([0, 30, 3_600]))
+        self._chain = ["edge.example"] if rng.random() < 0.3 else []
+        self._phases = [rng.randrange(HONEST_TTL) for _ in range(UPSTREAMS)]
+        self._shared = rng.random() < 0.5
+        self.until: dict[str, float] = {}  # by address: the end of the longest allowance
+        self.last: dict[int, float] = {}  # the same of each upstream's last answer
+        self.stage: Stage = (RankedStage if rng.random() < 0.2 else Stage)(
+            *[Act(rng.choice([3, 15, 40, 300]), self._speaker(i)) for i in range(UPSTREAMS)],
+            limits=self.limits,
+        )
+        self.fresh = self.stale = 0
+
+    @property
+    def now(self) -> float:
+        """Seconds since the start."""
+        return self.stage.clock.seconds() - START
+
+    def own(self, index: int) -> str:
+        """The address that an honest upstream gives."""
+        return "203.0.113.7" if self._shared else f"203.0.113.{20 + index}"
+
+    def _speaker(self, index: int) -> Callable[[Question], bytes]:
+        def answer(question: Question) -> bytes:
+            ttl = HONEST_TTL - int(self.now + self._phases[index]) % HONEST_TTL
+            found = [self.own(index)]
+            if index == LIAR:
+                ttl = self._rng.choice(LIES)
+                everything = [self.own(0), self.own(1), "198.51.100.1", "198.51.100.2"]
+                found = self._rng.sample(everything, self._rng.randint(1, 4))
+            allowed = 0 if ttl >= 2**31 else min(ttl, MAX_TTL)  # RFC 2181 section 8
+            self.last[index] = self.now + allowed
+            for address in found:
+                self.until[address] = max(self.until.get(address, 0.0), self.now + allowed)
+            made = says(0, *found, ttl=ttl, chain=self._chain).reply
+            assert made is not None
+            return made(question)
+
+        return answer
+
+    def look(self, entry: Entry) -> None:
+        """Check what a client would get of an entry now."""
+        cache = self.stage.cache
+        ttl = cache.reply_ttl(entry)
+        shown = [str(ip_address(address)) for address in cache.living(entry).addresses]
+        assert shown
+        ends = [self.until[address] for address in shown]
+        if cache.is_stale(entry):
+            assert ttl <= SHORT
+            assert self.now < min(ends) + self.limits.max_stale + SECOND
+            self.stale += 1
+            return
+        assert self.now + ttl <= min(ends) + SECOND
+        self.fresh += 1
+        if entry.complete and not self.stage.running:
+            for index in range(LIAR):
+                if self.last[index] - self.now >= SHORT + SECOND:
+                    assert self.own(index) in shown
+
+    def ask(self) -> None:
+        """Ask, look at the answer and, a little later, at what is cached."""
+        client = self.stage.ask()
+        if not client.answers:
+            self.stage.run_to(self.stage.now + 1)
+            while not client.answers:
+                self.stage.run_to(self.stage.now + 1)
+        self.look(client.entry)
+        self.stage.run_to(self.stage.now + self._rng.choice([0, 10, 50, 500]))
+        entry = self.stage.cache._entries.get(self.stage.question().key)
+        if not self.stage.running:
+            assert entry is not None, "the honest ones allow it"
+        if entry is not None and self.stage.cache._servable(entry, self.stage.clock.seconds()):
+            self.look(entry)
+
+
+def test_ttl_attacks() -> None:
+    """A thousand times a name is asked for, for minutes to hours. No address is ever given as fresh
+    for longer than somebody who brought it allowed, nor as stale for longer than that and
+    ``max_stale``; and what an honest upstream brought last is given as long as it lives.
+    """
+    rng = random.Random(SEED)
+    fresh = stale = 0
+    for _ in range(ATTACKS):
+        world = World(rng)
+        for _ in range(rng.randint(3, 12)):
+            world.ask()
+            pause = rng.choice([0, 100, 1_000, 5_000, 20_000, 59_000, 100_000, 3_000_000])
+            world.stage.run_to(world.stage.now + pause)
+        fresh += world.fresh
+        stale += world.stale
+    assert fresh > 5 * ATTACKS
+    assert stale > ATTACKS // 2
