@@ -5,7 +5,8 @@
     tcp://192.0.2.1, tcp://dns.example               TCP (RFC 7766)
     tls://192.0.2.1#dns.example, tls://dns.example   TLS (RFC 7858), the certificate is that name's
     tls://192.0.2.1                                  the certificate is the address's
-    https://dns.example/dns-query                    HTTP/2 with POST (RFC 8484)
+    https://dns.example/dns-query                    HTTP/2 with POST (RFC 8484, which recommends
+                                                     it in section 5.2); not HTTP/1.1
     https://dns.example/dns-query{?dns}              HTTP/2 with GET: the URI template of RFC 8484
 
 ``#name`` may follow an ``https`` URL, too. Behind ``tls`` and ``https`` any number of

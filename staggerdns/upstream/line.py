@@ -122,7 +122,7 @@ class Line(Protocol, ABC):
         if self._problem:
             self._refuse("certificate", self._problem)
         elif not self._tls.speaks:
-            self._refuse("tls", "it does not speak the protocol")
+            self._refuse("tls", self._tls.unspoken)
         else:
             self._open("resumed" if self._tls.resumed else "full")
 

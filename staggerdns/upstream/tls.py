@@ -31,6 +31,12 @@ TLS = "tls"
 H2 = b"h2"
 DOT = b"dot"
 """Application protocols (RFC 9113 section 3.2, RFC 7858 section 6)."""
+_UNSPOKEN = {
+    H2: "the server offers no HTTP/2, and HTTP/1.1 is not spoken here: ask it over tls:// or over "
+    "UDP if it has that, or another server",
+    DOT: "the server insists on another protocol than DNS over TLS",
+}
+_NO_PROTOCOL = "no application protocol"  # the alert of RFC 7301 section 3.2 in OpenSSL's words
 _PROBLEMS = {  # of OpenSSL's X509_V_ERR numbers those that people meet
     2: "its issuer is not there",
     9: "it is not valid yet",
@@ -147,6 +153,11 @@ class Handshake:
         agreed = self._connection.get_alpn_proto_negotiated()
         return agreed == self._client.alpn or (self._client.alpn == DOT and not agreed)
 
+    @property
+    def unspoken(self) -> str:
+        """What is wrong with a server that does not agree to the application protocol."""
+        return _UNSPOKEN[self._client.alpn]
+
     def keep_session(self) -> None:
         """Have the next connection resume the session of this one, whose server was accepted."""
         if self._connection is not None:
@@ -163,6 +174,8 @@ class Handshake:
         if not isinstance(failure.value, SSL.Error):
             return "", ""
         details = [error[2] for error in failure.value.args[0]] if failure.value.args else []
+        if any(_NO_PROTOCOL in detail for detail in details):
+            return TLS, self.unspoken
         return TLS, ", ".join(details) or "unknown"
 
     def _seen(

@@ -313,14 +313,34 @@ async def test_no_plain_text_ever(office: Office, good: Certificate) -> None:
     assert b"www\x07example" not in seen
 
 
+def refuse(connection: SSL.Connection, offered: list[bytes]) -> bytes:
+    """Agree to none of the protocols that are offered: what this raises becomes an alert."""
+    raise SSL.Error([("", "", f"none of {offered} is HTTP/1.1")])
+
+
+@pytest.mark.parametrize("alert", [False, True])
 @pytest_twisted.ensureDeferred
-async def test_a_server_without_http2(office: Office, good: Certificate) -> None:
-    """DNS over HTTPS needs a server that agrees to HTTP/2; any other gets no query."""
+async def test_a_server_without_http2(office: Office, good: Certificate, alert: bool) -> None:
+    """DNS over HTTPS needs a server that agrees to HTTP/2; any other gets no query, whether it
+    says nothing about protocols or ends the handshake (RFC 7301 section 3.2), and the log says why.
+    """
     async with serving(good) as server:
-        with desk(f"https://{server.endpoint}/dns-query", ca=office.ca) as asked:
+        if alert:
+            server.context.set_alpn_select_callback(refuse)
+        with (
+            desk(f"https://{server.endpoint}/dns-query", ca=office.ca) as asked,
+            capturedLogs() as events,
+        ):
             outcome = await asked.ask()
             assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "tls")
+            name = asked.upstream.name
         assert server.queries == []
+    told = [formatEvent(event) for event in events if "detail" in event]
+    because = (
+        "the server offers no HTTP/2, and HTTP/1.1 is not spoken here: "
+        "ask it over tls:// or over UDP if it has that, or another server"
+    )
+    assert told == [f"upstream {name}: no TLS session: {because}"]
 
 
 @pytest_twisted.ensureDeferred
