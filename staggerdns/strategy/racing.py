@@ -11,11 +11,11 @@ from __future__ import annotations
 from staggerdns.strategy.adaptive import batch_numbers
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.listener import Listener
-from staggerdns.strategy.refusals import unrefused
 from staggerdns.strategy.run import ACTIVE, STAGGERED, Run
 from staggerdns.strategy.single import SingleAnswerRun
 from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.exchange import UNMARKED, Exchange, Outcome
+from staggerdns.upstream.refusals import unrefused
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
 

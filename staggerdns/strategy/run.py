@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import SLACK, Alarm, Alarms
 from staggerdns.strategy.listener import Listener
-from staggerdns.strategy.refusals import give_up_at, unrefused
 from staggerdns.upstream.dialect import NO_EDNS
 from staggerdns.upstream.exchange import Exchange, Outcome
+from staggerdns.upstream.refusals import give_up_at, unrefused
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import all_rest
 from staggerdns.wire.question import Question

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.upstream.exchange import Exchange, Outcome
+from staggerdns.upstream.refusals import give_up_at, unrefused
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.constants import Type
 from staggerdns.wire.names import from_labels
@@ -124,6 +125,7 @@ class _Host:
             question = make_question(wire, qtype)
             for resolver in self._bootstrap.resolvers:
                 exchange = resolver.ask(question, _TIER)
+                exchange.on_hint = self._refused
                 self._outstanding[exchange] = qtype
                 asked.append(exchange)
         for exchange in asked:
@@ -147,6 +149,12 @@ class _Host:
             outcome.upstream.pardon(exchange.started)
         if len(self._found) == len(_TYPES) or not self._outstanding:
             self._end()
+
+    def _refused(self, _: Exchange) -> None:
+        """Wait no longer than a client would when all resolvers have refused."""
+        if not unrefused(self._outstanding):
+            now = self._clock.seconds()
+            self._later(give_up_at(self._outstanding, now, now) - now, self._time_out)
 
     def _time_out(self) -> None:
         for exchange in list(self._outstanding):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from staggerdns.strategy.parallel import Pace
-from staggerdns.strategy.refusals import REFUSED_WAIT
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.health import State
+from staggerdns.upstream.refusals import REFUSED_WAIT
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
 from tests.strategy.fakes import (

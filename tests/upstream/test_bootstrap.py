@@ -20,6 +20,7 @@ from staggerdns.upstream.bootstrap import (
     TIMEOUT,
     Bootstrap,
 )
+from staggerdns.upstream.refusals import REFUSED_WAIT
 from tests.strategy.fakes import (
     AAAA,
     SILENT,
@@ -29,6 +30,7 @@ from tests.strategy.fakes import (
     ScriptedUpstream,
     fails,
     negative,
+    refuses,
     says,
 )
 
@@ -194,6 +196,33 @@ def test_failing_resolvers_are_not_to_blame(office: Office) -> None:
     office.run(5)
     assert office.count("failed") == 1
     assert all(resolver.usable(office.clock.seconds()) for resolver in office.resolvers)
+
+
+def test_refused_by_all(office: Office) -> None:
+    """Nobody waits for long, but longer than for the ICMP error, which may be forged."""
+    office.script(refuses(5))
+    office.want()
+    office.run(5 + 1000 * REFUSED_WAIT - 1)
+    assert office.found == []
+    office.run(2)
+    assert office.found == [[]]
+    assert office.count("failed") == 1
+    assert [resolver.marks for resolver in office.resolvers] == [2, 2], "of A and AAAA"
+
+
+def test_refused_by_one(office: Office) -> None:
+    """The other is waited for as long as ever; what the refused one says all the same counts."""
+    office.resolvers[0].script.act = refuses(5)
+    office.resolvers[1].script.act = both(says(500, V4), says(500, V6))
+    office.want()
+    office.run(501)
+    assert office.found == [[V6, V4]]
+    office.bootstrap.close()
+    other = Office(refuses(5, says(60, V4)))
+    other.want()
+    other.run(62 + 1000 * RESOLUTION_DELAY)
+    assert other.found == [[V4]]
+    other.bootstrap.close()
 
 
 def test_retries_come_further_apart(office: Office) -> None:
