@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.awake import AwakeClock
 from staggerdns.journal import Journal
+from staggerdns.liveness import Liveness
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.budget import Budget
 from staggerdns.ranking.measure import Measurer
@@ -38,6 +40,9 @@ from staggerdns.upstream.stream import Resolve
 from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
+from staggerdns.wire.answer import Failed
+from staggerdns.wire.constants import Type
+from staggerdns.wire.question import make_question
 from staggerdns.wire.rebinding import Rebinding
 
 
@@ -180,11 +185,16 @@ class Chain:
         """Return the adaptive numbers as they stand."""
         return self._strategies.statistics()
 
-    @property
-    def usable(self) -> bool:
-        """Whether some upstream is worth asking."""
-        now = self._awake.seconds()
-        return any(upstream.usable(now) for upstream in self.upstreams)
+    def liveness(self) -> Liveness:
+        """Return what knows from now on whether upstreams answer; its owner closes it."""
+
+        def ask() -> Deferred[bool]:
+            found = self.forwarder.find(make_question(b"\0", Type.NS))
+            return found.addCallback(lambda entry: not isinstance(entry.answer, Failed))
+
+        liveness = Liveness(ask, lambda: self.upstreams.last_worked, self._awake)
+        self.forwarder.tell_failures(lambda heard: liveness.failed(heard=heard))
+        return liveness
 
     def open(self) -> None:
         """Open now what needs privileges; what is not opened here is opened when it is needed."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from prometheus_client.registry import Collector
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import globalLogPublisher
 
@@ -68,6 +68,7 @@ class StaggerService(Service):
             metrics=self._metrics,
             journal=self._journal,
         )
+        self._liveness = self._chain.liveness()
         hosts = config.local.hosts
         self._hosts = None if hosts is None else Hosts(hosts, self._clock, self._journal)
         server = config.server
@@ -154,6 +155,7 @@ class StaggerService(Service):
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, then close everything."""
         super().stopService()
+        self._liveness.close()
         numbers = asdict(self._chain.statistics())
         shown = ", ".join(f"{name}={number:.6g}" for name, number in numbers.items())
         self._journal.info("at the end: {statistics}", statistics=shown)
@@ -194,13 +196,17 @@ class StaggerService(Service):
         )
 
     def healthy(self) -> bool:
-        """Say whether listeners are up and some upstream is usable."""
-        return bool(self.running) and self._chain.usable
+        """Say whether listeners are up and upstreams answer, as far as is known."""
+        return bool(self.running) and self._liveness.answering
+
+    def check(self) -> Deferred[bool]:
+        """Return a Deferred of the same; if nothing has been asked of late, it asks."""
+        return self._liveness.check() if self.running else succeed(False)
 
     def _page(self) -> StatusFactory:
         return StatusFactory(
             self._collectors(),
-            self.healthy,
+            self.check,
             self._clock,
             refused=self._metrics.metrics_refused.cell(),
             dropped=self._metrics.unread_dropped.cell(),

@@ -7,6 +7,7 @@ from os import strerror
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from twisted.internet.defer import succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
@@ -72,7 +73,7 @@ def complaint(listen: list[str], page: str = "127.0.0.1:9153") -> str:
         tuple(map(parse_listener, listen)), None, Room().factory, MemoryReactorClock(), Journal()
     )
     host, _, port = page.rpartition(":")
-    pages = StatusFactory([], bool, Clock(), refused=Cell(), dropped=Cell())
+    pages = StatusFactory([], lambda: succeed(True), Clock(), refused=Cell(), dropped=Cell())
     with pytest.raises(CannotBind) as caught:
         found.bind(pages, Endpoint(host, int(port)))
     return str(caught.value)

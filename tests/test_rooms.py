@@ -22,7 +22,7 @@ ROOMS = (
     ("strategy",),
     ("upstream",),
     ("ranking",),
-    ("metrics", "journal", "files", "lines"),
+    ("metrics", "journal", "files", "lines", "liveness"),
     ("instruments", "awake"),
     ("wire",),
 )

@@ -25,7 +25,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.names import dns
 
-from staggerdns import __version__
+from staggerdns import __version__, liveness
 from staggerdns.config import parse_config
 from staggerdns.service import DRAIN_TIME, Chain, StaggerService
 from staggerdns.tap import Options, makeService
@@ -138,20 +138,19 @@ async def test_answers_over_udp_and_tcp(server: ScriptedUpstream) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_health_page(server: ScriptedUpstream) -> None:
-    """200 while listeners are up and an upstream is usable, 503 when none is, 200 again."""
+    """200 while listeners are up and somebody answers, 503 when nobody does, 200 again."""
     async with running(server.endpoint) as house:
         assert await house.get("/healthz") == (200, "ok\n")
+        assert server.queries == []
         server.stop()
-        for number in range(4):
+        for number in range(3):
             await house.ask(f"n{number}.example.")
-        assert (await house.get("/healthz"))[0] == 200
-        await house.ask("n4.example.")
-        status, text = await house.get("/healthz")
-        assert status == 503
-        assert text
+            status, text = await house.get("/healthz")
+            assert status == 503
+            assert text
         with ScriptedUpstream(GOOD, server.endpoint):
             await house.ask("n5.example.")  # all are tried when none is usable
-        assert (await house.get("/healthz"))[0] == 200
+            assert (await house.get("/healthz"))[0] == 200
         status, text = await house.get("/metrics")
         assert status == 200
         assert "staggerdns_answer_seconds_bucket" in text
@@ -159,6 +158,58 @@ async def test_health_page(server: ScriptedUpstream) -> None:
         assert f'version="{__version__}"}} 1.0' in text
         assert "staggerdns_certificate_expiry" not in text
         assert "process_resident_memory_bytes" in text
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_health_page_without_clients(
+    server: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """With nothing known the page asks ``. NS``, and says what came of it."""
+    monkeypatch.setattr(liveness, "GRACE", 0.0)
+    server.behaviour = GOOD if answers else b.silent
+    more = ", parallel: {total_collect_timeout: 300ms}"
+    async with running(server.endpoint, more) as house:
+        assert (await house.get("/healthz"))[0] == (200 if answers else 503)
+        assert (await house.get("/healthz"))[0] == (200 if answers else 503)
+        questions = [query.parsed.question[0] for query in server.queries]
+        (name,) = {(question.name.to_text(), question.rdtype.name) for question in questions}
+        assert name == (".", "NS")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_end_of_an_outage(
+    server: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is noticed without any client: the page and ``staggerdns_upstream_usable`` say so."""
+    monkeypatch.setattr(liveness, "ASK_EVERY", 0.2)
+    usable = f'staggerdns_upstream_usable{{upstream="{server.endpoint}"}}'
+    async with running(server.endpoint) as house:
+        server.stop()
+        for number in range(6):
+            await house.ask(f"n{number}.example.")
+        assert (await house.get("/healthz"))[0] == 503
+        for _ in range(10):
+            assert f"{usable} 0.0" in (await house.get("/metrics"))[1]
+        with ScriptedUpstream(GOOD, server.endpoint):
+            await until(house.service.healthy)
+            assert (await house.get("/healthz"))[0] == 200
+            assert f"{usable} 1.0" in (await house.get("/metrics"))[1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_stop_while_the_page_waits(
+    server: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for the page when the service stops is told that it is not healthy."""
+    monkeypatch.setattr(liveness, "GRACE", 0.0)
+    server.behaviour = b.silent
+    async with running(server.endpoint) as house:
+        got = Deferred.fromCoroutine(house.get("/healthz"))
+        await until(lambda: len(server.queries) == 1)
+        assert await house.stop() < DRAIN_TIME
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            assert (await got)[0] == 503
 
 
 @pytest_twisted.ensureDeferred
@@ -169,9 +220,9 @@ async def test_thresholds_come_from_the_configuration(server: ScriptedUpstream) 
         server.stop()
         with capturedLogs() as events:
             await house.ask("n0.example.")
-            assert (await house.get("/healthz"))[0] == 200
             await house.ask("n1.example.")
-            assert (await house.get("/healthz"))[0] == 503
+            usable = f'staggerdns_upstream_usable{{upstream="{server.endpoint}"}} 0.0'
+            assert usable in (await house.get("/metrics"))[1]
     told = [formatEvent(event) for event in events if event["log_level"] == LogLevel.warn]
     assert told == [
         f"upstream {server.endpoint} is {state} (connection refused)"

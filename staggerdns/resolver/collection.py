@@ -51,6 +51,7 @@ class Books:
         self.rules = rules
         self.clock = clock
         self.journal = journal
+        self.failed: Callable[[bool], None] = lambda _: None
         self.outcomes = metrics.collection_outcomes
         self.stripped = metrics.rebinding_stripped.cell()
         self.strays = {kind: metrics.stray_records.cell(kind) for kind in STRAYS}
@@ -174,9 +175,12 @@ class Collection:
         books = self._books
         if self._answer is None:
             self._since = books.clock.seconds()
+            ede = _ede(reasons)
             self._answer = books.cache.admit(
-                Failed(_ede(reasons), FAILURE_TTL, ", ".join(sorted(set(reasons))))
+                Failed(ede, FAILURE_TTL, ", ".join(sorted(set(reasons))))
             )
+            if reasons:
+                books.failed(ede == Ede.OTHER)
         if self._entry is None:
             self._commit()
         elif isinstance(self._answer, Pool):

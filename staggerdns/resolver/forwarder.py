@@ -14,6 +14,7 @@ first.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from itertools import count
 
 from twisted.internet.defer import Deferred, succeed
@@ -108,6 +109,10 @@ class Forwarder(WireResolver):
     def reply_ttl(self, entry: Entry) -> int:
         """Return the TTL in seconds that a client may be given now: the cache knows."""
         return self._cache.reply_ttl(entry)
+
+    def tell_failures(self, listener: Callable[[bool], None]) -> None:
+        """Call ``listener`` when a collection has failed, with whether there were replies."""
+        self._books.failed = listener
 
     def close(self) -> None:
         """Cancel every collection and start no more; whoever waits gets SERVFAIL."""

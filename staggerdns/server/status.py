@@ -17,6 +17,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from twisted.internet import tcp
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
@@ -38,6 +39,9 @@ BURST = 4.0
 """Seconds' worth of pages that may be asked for at once: 32 of metrics."""
 _BACKLOG = 16  # connections that wait to be accepted
 _TEXT = b"text/plain; charset=utf-8"
+_Page = tuple[HTTPStatus, bytes, bytes]  # media type and content come behind
+_WELL: _Page = HTTPStatus.OK, _TEXT, b"ok\n"
+_UNWELL: _Page = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"no upstream answers\n"
 
 
 class Pace:
@@ -56,7 +60,7 @@ class Pace:
 
 
 class StatusFactory(ServerFactory):
-    """Serves both pages of ``collectors``; ``healthy`` decides between 200 and 503.
+    """Serves both pages of ``collectors``; ``check`` decides between 200 and 503.
 
     ``refused`` and ``dropped`` count connections as those of `Connections` do.
     """
@@ -66,7 +70,7 @@ class StatusFactory(ServerFactory):
     def __init__(
         self,
         collectors: Sequence[Collector],
-        healthy: Callable[[], bool],
+        check: Callable[[], Deferred[bool]],
         clock: IReactorTime,
         *,
         refused: Cell,
@@ -78,7 +82,7 @@ class StatusFactory(ServerFactory):
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._healthy = healthy
+        self.check = check
         self.clock = clock
         self.pages = Pace(clock)
         self.peers = Connections(
@@ -94,14 +98,10 @@ class StatusFactory(ServerFactory):
         for connection in list(self.peers.open):
             connection.leave_now()
 
-    def page(self, path: bytes) -> tuple[HTTPStatus, bytes, bytes]:
-        """Return a page: status, media type and content."""
+    def page(self, path: bytes) -> _Page:
+        """Return a page that is there at once, which ``/healthz`` may not be."""
         if path == b"/metrics":
             return HTTPStatus.OK, CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry)
-        if path == b"/healthz":
-            if self._healthy():
-                return HTTPStatus.OK, _TEXT, b"ok\n"
-            return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"no upstream is usable\n"
         return HTTPStatus.NOT_FOUND, _TEXT, b"expected /metrics or /healthz\n"
 
 
@@ -114,6 +114,7 @@ class StatusConnection(HttpConnection):
         super().__init__(factory.peers)
         self._factory = factory
         self._later: IDelayedCall | None = None
+        self._checking: Deferred[bool] | None = None
 
     def open_session(self) -> Http1:
         """Speak HTTP/1.1."""
@@ -133,24 +134,44 @@ class StatusConnection(HttpConnection):
         if self._later is not None:
             self._later.cancel()
             self._later = None
+        if self._checking is not None:
+            self._checking.cancel()
         super().connectionLost(reason)
 
     def _answer(self, request: Http1Request, path: bytes) -> None:
         self._later = None
-        fields = []
         if request.method not in (b"GET", b"HEAD"):
-            status, kind, body = HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"expected GET\n"
-            fields.append((b"allow", b"GET, HEAD"))
+            page = HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"expected GET\n"
+            self._respond(page, request, [(b"allow", b"GET, HEAD")])
         elif request.too_long:
-            status, kind, body = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TEXT, b"expected no body\n"
+            page = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TEXT, b"expected no body\n"
+            self._respond(page, request)
+        elif path == b"/healthz":
+            self._checking = self._factory.check()
+            self._checking.addCallbacks(self._tell_health, _give_up, callbackArgs=(request,))
         else:
-            status, kind, body = self._factory.page(path)
-        fields += [
+            self._respond(self._factory.page(path), request)
+
+    def _tell_health(self, healthy: bool, request: Http1Request) -> None:
+        self._checking = None
+        self._respond(_WELL if healthy else _UNWELL, request)
+
+    def _respond(
+        self, page: _Page, request: Http1Request, more: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        status, kind, body = page
+        fields = [
+            (b":status", b"%d" % status),
+            *more,
             (b"content-type", kind),
             (b"content-length", b"%d" % len(body)),
             (b"date", datetimeToString()),
         ]
-        request.respond([(b":status", b"%d" % status), *fields], body)
+        request.respond(fields, body)
+
+
+def _give_up(failure: Failure) -> None:
+    failure.trap(CancelledError)  # whoever wanted to know has gone
 
 
 class StatusPort(tcp.Port):

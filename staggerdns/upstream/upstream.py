@@ -102,7 +102,10 @@ class Upstream:
             )
         self._probe = Probe(self, clock, timeout)
         metrics.upstream_inflight.read_from(lambda: self._inflight, self.name)
-        metrics.upstream_usable.read_from(lambda: float(self.usable(clock.seconds())), self.name)
+        # Not whether a trial is due, which changes twice a second while nobody answers.
+        metrics.upstream_usable.read_from(
+            lambda: float(self.health.state is not _UNHEALTHY), self.name
+        )
         metrics.upstream_state.read_from(lambda: self.health.state, self.name)
         metrics.upstream_latency.read_from(lambda: self.latency.mean(clock.seconds()), self.name)
         metrics.upstream_rate.read_from(lambda: self._budget.rate, self.name)

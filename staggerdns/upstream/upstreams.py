@@ -58,6 +58,11 @@ class Upstreams:
             return len(self._members)
         return sum(upstream.usable(now) for upstream in self._members)
 
+    @property
+    def last_worked(self) -> float:
+        """When the latest query was asked that anybody answered well."""
+        return self._uplink.last_worked
+
     def close(self) -> None:
         """Close all sockets."""
         for upstream in self._members:

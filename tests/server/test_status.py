@@ -6,7 +6,10 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from staggerdns.instruments import Cell
 from staggerdns.metrics import Metrics
@@ -20,12 +23,12 @@ if TYPE_CHECKING:
 class Place:
     """A metrics listener on a clock."""
 
-    def __init__(self, healthy: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, check: Callable[[], Deferred[bool]] = lambda: succeed(True)) -> None:
         self.clock = Clock()
         self.metrics = Metrics()
         self.refused = self.metrics.metrics_refused.cell()
         self.factory = StatusFactory(
-            [self.metrics], healthy, self.clock, refused=self.refused, dropped=Cell()
+            [self.metrics], check, self.clock, refused=self.refused, dropped=Cell()
         )
 
 
@@ -86,8 +89,8 @@ def test_pages(place: Place, path: str, method: str, body: str, status: int) -> 
 
 
 def test_health() -> None:
-    """Without a usable upstream the health page is 503."""
-    visitor = Visitor(Place(lambda: False))
+    """When no upstream answers the health page is 503."""
+    visitor = Visitor(Place(lambda: succeed(False)))
     visitor.ask("/healthz")
     assert visitor.statuses() == [503]
 
@@ -171,3 +174,28 @@ def test_pace(place: Place) -> None:
     place.clock.advance(10)
     assert served() == burst + 9, "nobody waits any more who has gone"
     assert OTHER_COST < METRICS_COST
+
+
+@pytest.mark.parametrize(("healthy", "status"), [(True, 200), (False, 503)])
+def test_health_that_is_not_known_yet(healthy: bool, status: int) -> None:
+    """Who asks for it waits, as long as he stays; the connection serves other pages then."""
+    waiting: list[Deferred[bool]] = []
+    cancelled: list[Deferred[bool]] = []
+
+    def check() -> Deferred[bool]:
+        waiting.append(Deferred(cancelled.append))
+        return waiting[-1]
+
+    place = Place(check)
+    one, other = Visitor(place), Visitor(place)
+    one.ask("/healthz")
+    other.ask("/healthz")
+    assert one.statuses() == other.statuses() == []
+    other.line.connectionLost(Failure(ConnectionDone()))
+    assert cancelled == [waiting[1]]
+    waiting[0].callback(healthy)
+    assert one.statuses() == [status]
+    one.ask("/")
+    assert one.statuses() == [status, 404]
+    one.line.connectionLost(Failure(ConnectionDone()))
+    assert len(cancelled) == 1

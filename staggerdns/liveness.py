@@ -1,0 +1,128 @@
+"""Whether anybody answers: what ``/healthz`` says.
+
+    answering  --a collection that nobody answered, or none for `ASK_EVERY`--> asks ``. NS``
+    answering  --that is not answered either-->  not answering
+    not answering  --any good answer-->  answering
+
+Good answers to clients are proof enough. What fails is none, since a name may be at fault, so
+``. NS`` is asked, in the same way as any question of a client: at once, but not more often than
+once in `CONFIRM_EVERY`. Idle times are no proof either; but only somebody who wants to know has
+``. NS`` asked in them, for an idle network shall be idle. While nobody answers it is asked every
+`ASK_EVERY`, wanted or not, so that the end of an outage is noticed without any client. Replies that
+fail (SERVFAIL) are no silence: they ask nothing, and do for an answer until `ASK_EVERY` later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+ASK_EVERY = 10.0
+"""Seconds without an answer until ``. NS`` is asked, and from one such question to the next."""
+CONFIRM_EVERY = 1.0
+"""Seconds from one question because of a failure to the next."""
+PATIENCE = 5.0
+"""Seconds after which ``. NS`` counts as not answered."""
+GRACE = 2.0
+"""Seconds after the start for which nothing is asked, and no answer is missed."""
+
+
+class Liveness:
+    """Knows whether anybody answers.
+
+    ``ask`` asks ``. NS`` and says whether the answer was good. ``last_worked`` returns when the
+    latest question was asked that was answered well, by ``clock``.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Deferred[bool]],
+        last_worked: Callable[[], float],
+        clock: IReactorTime,
+    ) -> None:
+        self._ask = ask
+        self._last_worked = last_worked
+        self._clock = clock
+        self._began = clock.seconds() + GRACE - ASK_EVERY
+        self._heard = -inf
+        self._asked = -inf
+        self._silent_since: float | None = None
+        self._asking: Deferred[bool] | None = None
+        self._give_up: IDelayedCall | None = None
+        self._again: IDelayedCall | None = None
+        self._waiting: list[Deferred[bool]] = []
+
+    @property
+    def answering(self) -> bool:
+        """Whether somebody does, as far as is known."""
+        return self._silent_since is None or self._last_worked() > self._silent_since
+
+    def check(self) -> Deferred[bool]:
+        """Return a Deferred of whether somebody answers, which asks if that is not known."""
+        if not self.answering:
+            return succeed(False)
+        now = self._clock.seconds()
+        known = max(self._last_worked(), self._heard, self._began)
+        due = self._again is not None and self._again.getTime() <= now
+        if self._asking is None and (due or now - known >= ASK_EVERY):
+            self._forget_again()
+            self._start(now)
+        if self._asking is None:
+            return succeed(self.answering)
+        waiting: Deferred[bool] = Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        return waiting
+
+    def failed(self, *, heard: bool) -> None:
+        """Note a question of a client that was not answered well; ``heard``: there were replies."""
+        now = self._clock.seconds()
+        if heard:
+            if self._last_worked() >= self._heard:  # the first since a good answer
+                self._heard = now
+        elif self._asking is None and self.answering:
+            self._ask_at(self._asked + CONFIRM_EVERY, now)
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._asking is not None:
+            self._asking.cancel()
+        self._forget_again()
+
+    def _start(self, now: float) -> None:
+        self._asked = now
+        self._asking = asking = self._ask()
+        self._give_up = self._clock.callLater(PATIENCE, asking.cancel)
+        asking.addErrback(lambda _: False)
+        asking.addCallback(self._learn)
+
+    def _learn(self, good: bool) -> None:
+        self._asking = None
+        assert self._give_up is not None
+        if self._give_up.active():
+            self._give_up.cancel()
+        self._silent_since = None if good else self._asked
+        answering = self.answering
+        if not answering:
+            self._ask_at(self._asked + ASK_EVERY, self._asked)
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(answering)
+
+    def _ask_at(self, due: float, since: float) -> None:
+        """Ask when it is due, unless there will have been a good answer since."""
+        self._forget_again()
+        wait = max(0.0, due - self._clock.seconds())
+        self._again = self._clock.callLater(wait, self._ask_again, since)
+
+    def _forget_again(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
+    def _ask_again(self, since: float) -> None:
+        self._again = None
+        if self._asking is None and self._last_worked() <= since:
+            self._start(self._clock.seconds())
