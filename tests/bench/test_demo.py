@@ -120,6 +120,17 @@ def test_the_main_job(arguments: list[str]) -> None:
         assert addresses[0] == min(EVERYTHING, key=upstreams.distance)
 
 
+def _in_readme() -> Iterator[str]:
+    """Yield what README shows of the output and is the same each time: all without a digit."""
+    text = (ROOT / "README.rst").read_text(encoding="utf-8")
+    shown = text.partition("draws what goes upstream meanwhile::\n")[2].partition(
+        "\nThe addresses"
+    )[0]
+    for line in shown.splitlines():
+        if not re.search(r"\d", line):
+            yield line.removeprefix("    ")
+
+
 @pytest.mark.live
 @pytest.mark.parametrize("arguments", [[], ["--loopback"]])
 def test_it_stays_answers_and_draws_until_ctrl_c(arguments: list[str]) -> None:
@@ -141,6 +152,8 @@ def test_it_stays_answers_and_draws_until_ctrl_c(arguments: list[str]) -> None:
         demo.process.send_signal(signal.SIGINT)
         assert demo.ended() == 0, demo.text
         assert "Traceback" not in demo.text
+        if "Not ranked" not in demo.text:
+            assert set(_in_readme()) <= set(demo.lines)
         with pytest.raises(ConnectionRefusedError):
             clients.ask(endpoint, "www.example.com", timeout=0.5)
 
