@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import staggerdns
-from staggerdns.metrics import Metrics
+from staggerdns.metrics import Metrics, ProcessMetrics
 
 ROOT = Path(staggerdns.__path__[0]).parent
 _SUFFIX = re.compile("_(total|bucket)$")
@@ -28,9 +28,10 @@ def table() -> dict[str, str]:
 
 def families() -> dict[str, str]:
     """Return the labels of each metric of the program, its name as a scrape has it."""
+    every = [*Metrics().collect(), *ProcessMetrics(lambda: 0.0).collect()]
     return {
         family.name + "_total" * (family.type == "counter"): ",".join(vars(family)["_labelnames"])
-        for family in Metrics().collect()
+        for family in every
     }
 
 
