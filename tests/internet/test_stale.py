@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tests.internet.town import Town
     from tests.internet.world import World
 
-SLOW = 0.4
+SLOW = 0.6
 """Seconds that a slow upstream takes: an answer quicker than that has not waited for it."""
 
 
@@ -28,11 +29,11 @@ def test_old_order(restless: Town, host: int) -> None:
     restless.idle()
     restless.route("old", b.answers(*pool, after=SLOW), name=name)
     time.sleep(1.2)
-    for _ in range(10):
-        reply = restless.ask(name)
-        assert reply.seconds < SLOW / 2
+    first = restless.ask(name)
+    assert first.seconds < SLOW
+    assert first.ttl <= SHORT
+    for reply in (first, *(restless.ask(name) for _ in range(10))):
         assert reply.addresses == by_distance(pool)
-        assert reply.ttl <= SHORT
     restless.complete(name, rounds=2)
     restless.idle()
     assert restless.counts(name) == [2] * 5
@@ -90,11 +91,11 @@ def test_expired_entry(town: Town, host: int) -> None:
     town.idle()
     town.route("expired", b.answers(*pool, after=SLOW), name=name)
     time.sleep(1.2)
-    for _ in range(10):
-        reply = town.ask(name)
-        assert reply.seconds < SLOW / 2
+    first = town.ask(name)
+    assert first.seconds < SLOW
+    assert first.ttl <= SHORT
+    for reply in (first, *(town.ask(name) for _ in range(10))):
         assert reply.addresses == by_distance(pool)
-        assert reply.ttl <= SHORT
     town.complete(name, rounds=2)
     town.settled(name, pool)
     assert town.counts(name) == [2] * 5
@@ -108,6 +109,7 @@ def test_expired_entry_and_a_failed_refresh(build: BuildTown, host: int) -> None
     town.idle()
     town.route("fails", b.rcode("SERVFAIL"), name=name)
     time.sleep(1.2)
+    start = time.monotonic()
     for _ in range(15):
         reply = town.ask(name)
         assert reply.rcode == "NOERROR"
@@ -115,7 +117,7 @@ def test_expired_entry_and_a_failed_refresh(build: BuildTown, host: int) -> None
         assert reply.ttl == 1
         time.sleep(0.05)
     # One refresh a second, however many ask.
-    assert max(town.counts(name)) <= 3
+    assert max(town.counts(name)) <= 2 + math.ceil(time.monotonic() - start)
     eventually(lambda: town.ask(name).rcode, lambda rcode: rcode == "SERVFAIL", timeout=5)
     town.route("fails", b.answers(*pool), name=name)
     eventually(lambda: town.ask(name).rcode, lambda rcode: rcode == "NOERROR", timeout=5)

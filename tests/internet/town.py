@@ -60,8 +60,8 @@ class Town(House):
     def __enter__(self) -> Self:
         command = program.command
 
-        def started(configuration: Path) -> list[str]:
-            twistd, *rest = command(configuration)
+        def started(configuration: Path, runner: Sequence[str]) -> list[str]:
+            twistd, *rest = command(configuration, runner)
             return [*self._prefix, twistd, *self._options, *rest]
 
         # Never outside: it sends probes.

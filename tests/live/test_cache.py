@@ -162,10 +162,12 @@ def test_bounded_entries(build: BuildHouse) -> None:
 
 
 def test_fast_hits(house: House) -> None:
-    """A cached answer does not wait for anything: 200 in a row are quick."""
+    """A cached answer does not wait for anything: 200 in a row are quick; waiting for one of the
+    upstreams each time would take a minute.
+    """
     name = house.route("fast", *(own_answer(index, 0.3) for index in range(5)))
     house.ask(name)
     start = time.monotonic()
     for _ in range(200):
         house.ask(name)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 20

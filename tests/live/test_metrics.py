@@ -60,7 +60,7 @@ def test_indicators_of_a_good_day(build: BuildHouse) -> None:
     assert sources["upstream"] == 10
     assert sources["cache"] >= 10
     mean = samples.value("staggerdns_answer_seconds_sum", source="upstream") / 10
-    assert 0.009 <= mean < 0.2
+    assert 0.009 <= mean < 1
 
 
 def test_indicators_of_a_silent_tier(build: BuildHouse) -> None:

@@ -120,7 +120,7 @@ def test_negatives_with_the_soa_of_the_server(site: Site) -> None:
     ):
         reply = site.program.ask(name, rdtype)
         assert reply.rcode == rcode
-        assert reply.seconds < 0.25
+        assert reply.seconds < 2
         found = reply.authority("SOA")
         assert found is not None
         assert found[0].to_text().startswith("ns.zone.example. host.zone.example. 7 ")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.harness import behaviours as b
 from tests.harness.clients import UdpClient, eventually, question, stays
-from tests.harness.house import House, own_answer, own_set, unique_name
+from tests.harness.house import PATIENT, SOON, House, own_answer, own_set, unique_name
 from tests.harness.scripted import ScriptedUpstream
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def test_replies_that_do_not_belong(
     house = build([mixed, mixed, lie(b.answers(POISON))])
     reply = house.ask("www.example.")
     assert set(reply.addresses) == set(own_set(0))
-    assert 0.115 <= reply.seconds < 1.0
+    assert 0.115 <= reply.seconds < SOON
     stays(lambda: house.ask("www.example.").addresses, lambda got: POISON not in got, 0.4)
 
 
@@ -68,7 +68,7 @@ def test_garbage_from_upstreams(build: BuildHouse, broken: Behaviour) -> None:
     house = build([broken, broken, own_answer(2, 0.02)])
     reply = house.ask("www.example.")
     assert set(reply.addresses) == set(own_set(2))
-    assert reply.seconds < 1.0
+    assert reply.seconds < SOON
     assert set(house.ask("www.example.").addresses) == set(own_set(2))
 
 
@@ -135,10 +135,10 @@ def test_client_details_stay_here(house: House) -> None:
 
 def test_tc_is_retried_over_tcp_at_the_same_upstream(build: BuildHouse) -> None:
     """A truncated reply is asked again over TCP, there, and never used as it is."""
-    house = build([b.truncated_over_udp(own_answer(0, size=40)), own_answer(1, 0.2)])
+    house = build([b.truncated_over_udp(own_answer(0, size=40)), own_answer(1, SOON)])
     reply = house.ask("www.example.", tcp=True)
     assert len(reply.addresses) >= 32
-    assert reply.seconds < 0.19
+    assert reply.seconds < SOON
     assert [query.transport for query in house.upstreams[0].queries] == ["udp", "tcp"]
     assert [query.transport for query in house.upstreams[1].queries] == ["udp"]
 
@@ -150,7 +150,7 @@ def test_tc_is_no_nodata(build: BuildHouse) -> None:
     for _ in range(3):
         reply = house.ask("www.example.")
         assert set(reply.addresses) == set(own_set(2))
-    assert reply.seconds < 1.0
+    assert reply.seconds < SOON
 
 
 def test_tc_everywhere_and_tcp_dead(build: BuildHouse) -> None:
@@ -165,10 +165,10 @@ def test_tc_everywhere_and_tcp_dead(build: BuildHouse) -> None:
 
 def test_dead_upstreams_at_start(build: BuildHouse) -> None:
     """Dead upstreams do not keep the program from starting, nor the first answer away."""
-    house = build([None, None, None, None, own_answer(4)])
+    house = build([None, None, None, None, own_answer(4)], PATIENT)
     start = time.monotonic()
     assert set(house.ask("www.example.").addresses) == set(own_set(4))
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < SOON
 
 
 def test_closed_ports_are_errors_at_once(build: BuildHouse) -> None:
@@ -177,7 +177,7 @@ def test_closed_ports_are_errors_at_once(build: BuildHouse) -> None:
     for _ in range(30):
         reply = house.ask(unique_name("closed"))
         assert reply.rcode == "SERVFAIL"
-        assert reply.seconds < 0.5
+        assert reply.seconds < SOON
 
 
 def test_upstream_that_starts_late(build: BuildHouse) -> None:
@@ -189,14 +189,14 @@ def test_upstream_that_starts_late(build: BuildHouse) -> None:
         for _ in range(20):
             reply = house.ask(unique_name("late"))
             assert set(reply.addresses) == set(own_set(0))
-            assert reply.seconds < 0.5
+            assert reply.seconds < SOON
 
 
 def test_dead_upstream_leaves_the_active_tier(build: BuildHouse) -> None:
     """An upstream that always fails is not asked first for ever."""
-    house = build([None, b.rcode("SERVFAIL"), *(own_answer(i, 0.01) for i in (2, 3, 4))])
+    house = build([None, b.rcode("SERVFAIL"), *(own_answer(i, 0.01) for i in (2, 3, 4))], PATIENT)
     seconds = [house.ask(unique_name("dead")).seconds for _ in range(25)]
-    assert max(seconds) < 0.6
+    assert max(seconds) < SOON
     names = [unique_name("order") for _ in range(3)]
     for name in names:
         house.ask(name)
