@@ -36,10 +36,12 @@ class World:
         self._shared = rng.random() < 0.5
         self.until: dict[str, float] = {}  # by address: the end of the longest allowance
         self.last: dict[int, float] = {}  # the same of each upstream's last answer
-        self.stage: Stage = (RankedStage if rng.random() < 0.2 else Stage)(
-            *[Act(rng.choice([3, 15, 40, 300]), self._speaker(i)) for i in range(UPSTREAMS)],
-            limits=self.limits,
-        )
+        acts = [Act(rng.choice([3, 15, 40, 300]), self._speaker(i)) for i in range(UPSTREAMS)]
+        self.stage: Stage
+        if rng.random() < 0.2:
+            self.stage = RankedStage(*acts, limits=self.limits)
+        else:
+            self.stage = Stage(*acts, limits=self.limits, level="warn")
         self.fresh = self.stale = 0
 
     @property
