@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from prometheus_client.registry import Collector
@@ -21,6 +21,7 @@ from twisted.logger import globalLogPublisher
 
 from staggerdns import __version__
 from staggerdns.building import Chain
+from staggerdns.descriptors import fit_descriptors
 from staggerdns.doubts import doubts
 from staggerdns.journal import Journal, LostLines
 from staggerdns.listeners import CannotBind, Listeners
@@ -123,6 +124,11 @@ class StaggerService(Service):
         """
         if self._is_bound:
             return
+        fit = fit_descriptors(self._config)
+        if fit.problem:
+            self._journal.warn("{problem}", problem=fit.problem)
+        peers = self.factory.peers
+        peers.limits = replace(peers.limits, max_connections=fit.connections)
         self._chain.open()
         listen = self._config.metrics.listen
         page = None if listen is None else self._page()

@@ -14,7 +14,7 @@ ROOMS = (
     ("tap",),
     ("service",),
     ("building", "listeners"),
-    ("config", "doubts"),
+    ("config", "doubts", "descriptors"),
     ("wording",),
     ("settings", "document"),
     ("server",),

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.harness import behaviours as b
-from tests.harness.clients import NoReplyError, eventually
+from tests.harness.clients import NoReplyError, TcpClient, ask, eventually, question
 from tests.harness.clock import WallClock
 from tests.harness.house import own_answer, unique_name
 from tests.harness.ports import Endpoint, free_endpoints
@@ -137,6 +137,52 @@ def test_too_few_descriptors_to_start(tmp_path: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert "cannot listen on 127.0.0." in line
     assert "Too many open files" in line
+
+
+@pytest.mark.parametrize(("hard", "connections"), [(4096, 256), (160, None)])
+def test_descriptors_at_the_start(tmp_path: Path, hard: int, connections: int | None) -> None:
+    """The soft limit is raised as far as is needed; where the hard one is in the way, connections
+    give way, and one line says so.
+    """
+    (listen,) = free_endpoints(1)
+    path, log = tmp_path / "staggerdns.yaml", tmp_path / "program.log"
+    settings = {
+        "server": {"listen": [str(listen)]},
+        "upstream": {"servers": ["127.0.0.1:9"]},
+        "metrics": {"listen": None},
+        "ranking": {"enabled": False},
+        "local": {"hosts": None},
+    }
+    path.write_text(yaml.safe_dump(settings))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(path),
+            cwd=tmp_path,
+            env=environment(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (80, hard)),  # noqa: PLW1509
+        )
+    try:
+        eventually(lambda: "listening on" in log.read_text(), timeout=20)
+        soft, _ = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        with contextlib.ExitStack() as stack:
+            for _ in range(150):
+                client = stack.enter_context(TcpClient(listen))
+            assert ask(listen, "localhost").rcode == "NOERROR"
+            client.send(question("localhost"))
+            assert client.receive().rcode == "NOERROR"
+    finally:
+        process.terminate()
+        process.wait(10)
+    text = log.read_text()
+    assert "EMFILE" not in text
+    if connections is None:
+        assert soft == hard
+        assert text.count("server.tcp_max_connections counts as") == 1
+    else:
+        assert 80 < soft < hard
+        assert "server.tcp_max_connections" not in text
 
 
 def test_full_disk(build: BuildHouse) -> None:

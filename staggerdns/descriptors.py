@@ -1,0 +1,70 @@
+"""How many descriptors a configuration may use, and whether the system grants them.
+
+Without a free one no connection is accepted, nobody is asked over a new socket and no file is read:
+so the limits of client connections give way beforehand.
+"""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+
+from staggerdns.server.admission import MAX_OUTSIDERS
+from staggerdns.server.status import LIMITS
+from staggerdns.settings import Config
+from staggerdns.upstream.datagram import SOCKETS
+
+RESERVE = 32
+"""Descriptors for what is always or briefly open: the log, the reactor's own, files being read."""
+STREAMS = 4
+"""Connections to one upstream at once: in use, being opened, and old ones that have yet to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What fits: client ``connections``; ``problem`` is a line for the log when that is less than
+    the configuration wants, else empty.
+    """
+
+    connections: int
+    problem: str = ""
+
+
+def others(config: Config) -> int:
+    """Return how many descriptors may be in use beside those of client connections."""
+    ports = sum(1 if listener.scheme else 2 for listener in config.server.listen)
+    upstreams = [*config.upstream.servers, *config.upstream.bootstrap]
+    sockets = sum(
+        SOCKETS + STREAMS if upstream.transport == "udp" else STREAMS for upstream in upstreams
+    )
+    pages = 0 if config.metrics.listen is None else 1 + LIMITS.max_connections
+    probes = config.ranking.concurrency if config.ranking.enabled else 0
+    return RESERVE + ports + MAX_OUTSIDERS + sockets + pages + probes
+
+
+def fit_descriptors(config: Config) -> Fit:
+    """Raise the soft limit of descriptors (RLIMIT_NOFILE) as far as the configuration needs it and
+    the hard one allows; return what fits then.
+    """
+    wanted = config.server.tcp_max_connections
+    beside = others(config)
+    needed = beside + wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if _covers(soft, needed):
+        return Fit(wanted)
+    most = needed if _covers(hard, needed) else hard
+    if most != soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most >= needed:
+        return Fit(wanted)
+    connections = max(1, most - beside)
+    return Fit(
+        connections,
+        f"the system allows {most} open files where up to {needed} are needed: "
+        f"server.tcp_max_connections counts as {connections} instead of {wanted}, unless the limit "
+        "is raised (LimitNOFILE= of systemd, ulimit -Hn)",
+    )
+
+
+def _covers(limit: int, needed: int) -> bool:
+    return limit == resource.RLIM_INFINITY or limit >= needed
