@@ -138,7 +138,7 @@ def test_the_upstreams_own_letters(rdtype: str, zone: str) -> None:
     for target, expected in (
         ("Mail.Example.Org.", "Mail.Example.Org."),
         ("WWW.Example.Org.", "WWW.Example.Org."),
-        ("Mail.ExAMple.cOM.", "Mail." + zone),
+        ("Mail.ExAMple.COM.", "Mail." + zone),
     ):
         wire = raw(asked, [record(before + wire_name(target) + behind, number)])
         assert shown(wire, asked, rdtype)[0].endswith(" " + expected)

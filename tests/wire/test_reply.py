@@ -74,6 +74,11 @@ def left_out(**more: object) -> None:
     assert sum(reply.strays.values()) == 1
 
 
+def pointer_to(place: int) -> bytes:
+    """Return a compression pointer."""
+    return struct.pack("!H", 0xC000 | place)
+
+
 def data_of(reply: Reply, indexed: Record) -> bytes:
     """Return a record's data as it stands in the message."""
     return reply.message[indexed.data : indexed.end]
@@ -304,6 +309,15 @@ def test_pointers_to_other_places() -> None:
         wire = raw_reply(asked, [opaque, record(b"\0\1" + pointer, 15)])
         answer = replied(scanned(rdtype="MX"), whole_of(wire, asked), ttl=0x01010101)
         assert texts(answer.answer) == [f"{NAME} 16843009 MX 1 {target}"]
+
+
+def test_pointers_into_a_ttl() -> None:
+    """A name in a TTL means what it meant when it came, though that is another one now."""
+    asked = ask(rdtype="MX")
+    ttl = 12 + len(asked.section) + 6
+    names = [record(b"\0\1" + wire_name("m."), 15), record(b"\0\2" + pointer_to(ttl), 15)]
+    answer = replied(scanned(rdtype="MX"), whole_of(raw_reply(asked, names), asked), ttl=0x01010101)
+    assert [text.split(None, 3)[3] for text in texts(answer.answer)] == ["1 m.", "2 ."]
 
 
 @pytest.mark.parametrize("place", [11, 0, 200, -1])

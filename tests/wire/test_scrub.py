@@ -77,6 +77,15 @@ def test_answers_to_other_questions(rdtype: str, data: str, do: bool) -> None:
     assert sum(asked.strays.values()) == 2 * len(others)
 
 
+def test_signatures_of_other_types() -> None:
+    """A signature at the name asked for stays if it covers what was asked for."""
+    for rdtype, data in (("A", "192.0.2.1"), ("TXT", '"x"')):
+        asked = ask(rdtype=rdtype, do=True)
+        mine = [f"{NAME} 60 {rdtype} {data}", f"{NAME} 60 RRSIG {rdtype} {SIGNED} com. c2ln"]
+        assert given(asked, rdtype, mine)[0] == mine
+        assert given(asked, rdtype, [*mine, f"{NAME} 60 RRSIG MX {SIGNED} com. c2ln"])[0] == mine
+
+
 @pytest.mark.parametrize("rcode", [0, 3])
 def test_negatives(rcode: int) -> None:
     """A negative keeps its zone's SOA, NS and denials, and nothing of other zones."""
