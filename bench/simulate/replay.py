@@ -42,7 +42,13 @@ class Plan:
         return parse_config(
             json.dumps(
                 {
-                    "upstream": {**self.upstream, "servers": servers, "parallel": parallel},
+                    "upstream": {
+                        **self.upstream,
+                        "servers": servers,
+                        "parallel": parallel,
+                        # These upstreams have nothing to learn about: see `connect` for EDNS.
+                        "case_randomization": "never",
+                    },
                     "ranking": {"enabled": False},
                     "log": {"level": "error"},
                 }

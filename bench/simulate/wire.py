@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
+from staggerdns.upstream.edns import FULL, PLAIN
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.upstream import Upstream
 
@@ -65,6 +66,7 @@ class Wire:
 
 
 def connect(upstream: Upstream, wire: Wire) -> None:
-    """Put ``wire`` in place of the sockets of an upstream."""
+    """Put ``wire`` in place of the sockets of an upstream, which is known to cope with EDNS."""
+    upstream.dialect.edns.good(FULL, PLAIN, 0.0, 0.0)
     stand_in: Any = wire
     upstream._transport = upstream._stream = stand_in  # noqa: SLF001 (no other way in)
