@@ -39,6 +39,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Load the configuration; what is wrong with it ends the program in one line."""
+        _fill_standard_streams()
         try:
             self.config = load_config(self["config"])
         except ConfigError as error:
@@ -74,12 +75,23 @@ def _prepare_process(service: StaggerService, options: Options, reactor: Any) ->
     """Set up what belongs to the process, as opposed to the service, and open the listeners."""
     service.bind()
     limit_log(options.config.log.level)
-    printed, sys.stdout = sys.stdout, Lines(sys.stdout, reactor, service.lost_lines)
-    runner = options.parent
-    if runner.get("logFile") is printed:  # twist's; twistd will look at sys.stdout
-        runner["logFile"] = sys.stdout
+    printed, runner = sys.stdout, options.parent
+    if printed is not None:
+        sys.stdout = Lines(printed, reactor, service.lost_lines)
+        if runner.get("logFile") is printed:  # twist's; twistd will look at sys.stdout
+            runner["logFile"] = sys.stdout
 
     def reread(*_: object) -> None:
         reactor.callFromThread(service.reread)
 
     signal.signal(signal.SIGHUP, reread)
+
+
+def _fill_standard_streams() -> None:
+    """Let no socket have one of the first three descriptors, if whoever started us closed them.
+
+    A daemon puts ``/dev/null`` in the place of these.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)

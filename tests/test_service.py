@@ -27,6 +27,7 @@ from twisted.names import dns
 
 from staggerdns import __version__, liveness
 from staggerdns.config import parse_config
+from staggerdns.metrics import Metrics
 from staggerdns.service import DRAIN_TIME, Chain, StaggerService
 from staggerdns.tap import Options, makeService
 from tests.harness import behaviours as b
@@ -296,6 +297,33 @@ def test_the_configuration_reaches_the_upstreams() -> None:
     assert (found.racing_delay, found.fallback_timeout) == (0.033, 0.3)
     assert chain._strategies.chosen.name == "sequential"
     assert all(other.uplink is upstream.uplink for other in chain.upstreams)
+    chain.close()
+
+
+def test_usable_is_what_the_state_says() -> None:
+    """The metric stays 0 while the upstream is unhealthy, although trials come due meanwhile."""
+    clock, metrics = Clock(), Metrics()
+    chain = Chain(
+        parse_config(configuration("192.0.2.1", [free_endpoint()], None)),
+        None,
+        clock=clock,
+        metrics=metrics,
+    )
+    (upstream,) = chain.upstreams
+
+    def shown() -> float:
+        (sample,) = metrics.upstream_usable.collect().samples
+        return sample.value
+
+    for failures in range(1, 6):
+        assert shown() == 1
+        upstream.health.failed(clock.seconds(), clock.seconds(), alone=False)
+        assert upstream.health.state == (0 if failures < 3 else 1 if failures < 5 else 2)
+    for _ in range(100):
+        assert shown() == 0
+        clock.advance(0.1)
+    upstream.health.succeeded(clock.seconds(), clock.seconds())
+    assert shown() == 1
     chain.close()
 
 

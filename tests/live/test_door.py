@@ -122,8 +122,11 @@ def test_twist(tmp_path: Path) -> None:
     assert "listening on" in program.log
 
 
-def test_daemon(tmp_path: Path) -> None:
-    """As a daemon the program returns when it listens, answers, and takes its pidfile with it."""
+@pytest.mark.parametrize("closed", [False, True])
+def test_daemon(tmp_path: Path, closed: bool) -> None:
+    """As a daemon the program returns when it listens, answers, and takes its pidfile with it, with
+    standard streams and without.
+    """
     with ScriptedUpstream(b.answers("203.0.113.1")) as upstream:
         listen, metrics = free_endpoint(), free_endpoint()
         path = configured(tmp_path, listen, metrics, upstream={"servers": [str(upstream.endpoint)]})
@@ -135,6 +138,7 @@ def test_daemon(tmp_path: Path) -> None:
             text=True,
             timeout=30,
             check=False,
+            preexec_fn=(lambda: os.closerange(0, 3)) if closed else None,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         pidfile = tmp_path / "staggerdns.pid"
