@@ -380,3 +380,62 @@ def test_queries_in_urls(room: Room) -> None:
         client.flush()
         assert client.statuses() == [status]
         client.lost()
+
+
+def test_pipelined_requests_of_who_does_not_read(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over HTTP/1.1 the next request is served when the response before it has been taken."""
+    room.forwarder.instant = room.entry(pool(100))
+    client = Http1Client(room)
+    write = client.transport.write
+
+    def full(data: bytes) -> None:
+        write(data)
+        if len(data) > 1_000:
+            client.stop_taking()
+
+    monkeypatch.setattr(client.transport, "write", full)
+    head = f"GET /dns-query?dns={QUERY} HTTP/1.1\r\nhost: x\r\n\r\n"
+    client.line.dataReceived(head.encode() * 50)
+    for number in range(1, 51):
+        assert client.replies() == number
+        assert len(room.forwarder.asked) == number
+        assert room.factory.peers.unread > 0
+        client.take()
+    assert room.factory.peers.unread == 0
+    client.lost()
+
+
+def test_absolute_targets(room: Room) -> None:
+    """A request may name the whole URL (RFC 9112 section 3.2.2)."""
+    room.forwarder.instant = room.entry(pool())
+    for target, found in ((f"https://x/dns-query?dns={QUERY}", 1), ("https://x/", 0)):
+        client = Http1Client(room)
+        client.line.dataReceived(f"GET {target} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        assert client.replies() == found
+        client.lost()
+
+
+@pytest.mark.parametrize(
+    ("fields", "answered"),
+    [
+        ([], True),
+        ([("Upper", "x")], False),
+        ([("connection", "close")], False),
+        ([("transfer-encoding", "chunked")], False),
+        ([(":path", "/")], False),
+        ([(":status", "200")], False),
+    ],
+)
+def test_malformed_requests(room: Room, fields: list[tuple[str, str]], answered: bool) -> None:
+    """A malformed request (RFC 9113 section 8.1.1) ends its stream, and no other."""
+    client = HttpClient(room)
+    client.h2.send_headers(1, [*ASK, *fields], end_stream=True)
+    client.flush()
+    assert len(room.forwarder.asked) == answered
+    resets = [event for event in client.events if isinstance(event, h2.events.StreamReset)]
+    assert [reset.error_code for reset in resets] == ([] if answered else [1])
+    client.ask()
+    assert len(room.forwarder.asked) == answered + 1
+    client.lost()

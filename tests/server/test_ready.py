@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dns.message
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,8 @@ from staggerdns.metrics import HitCell
 from staggerdns.resolver.entry import Entry
 from staggerdns.server.access import Access, Network
 from staggerdns.server.ready import MAX_READY, OCTETS_EACH, READY_OCTETS, ReadyReplies
-from tests.server.rooms import FRIEND, STRANGER, pool
+from tests.server.rooms import FRIEND, STRANGER, Room, pool
+from tests.wire.messages import ask, client_query
 
 QUERY = b"\x12\x34rest of a query"
 REPLY = b"\x12\x34rest of a reply"
@@ -108,3 +110,28 @@ def test_table_limit() -> None:
     assert len(table.ready) == 1
     assert table.ready.reply(QUERY, FRIEND, 0.0) is None
     assert table.ready.reply(b"\x12\x34 one more", FRIEND, 0.0) == REPLY
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls", "https"])
+def test_over_streams(transport: str) -> None:
+    """Replies over each transport are ready on their own, padded where it is encrypted."""
+    room = Room()
+    room.commit(ask(), pool(3))
+    message = dns.message.from_wire(client_query())
+    message.use_edns(0, payload=1232, pad=128)
+    query = message.to_wire()
+    first = room.factory.serve_stream(query, FRIEND, transport)
+    assert isinstance(first, bytes)
+    assert (len(first) == 468) == (transport != "tcp")
+    assert [len(table) for table in room.factory._ready.values()] == [
+        name == transport for name in room.factory._ready
+    ]
+    again = room.factory.serve_stream(b"\x77\x77" + query[2:], FRIEND, transport)
+    assert again == b"\x77\x77" + first[2:]
+    assert room.metrics.hit(transport, 1, 0).value == 1
+    room.clock.advance(1)
+    later = room.factory.serve_stream(query, FRIEND, transport)
+    assert later != first, "the TTL has become less"
+    refused = room.factory.serve_stream(query, STRANGER, transport)
+    assert isinstance(refused, bytes)
+    assert refused[3] & 15 == 5
