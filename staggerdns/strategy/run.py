@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import SLACK, Alarm, Alarms
 from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.unsigned import NO_RESERVE, Reserve
 from staggerdns.upstream.dialect import NO_EDNS
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.refusals import give_up_at, unrefused
@@ -48,7 +49,7 @@ class Run(ABC):
         "_outstanding", "_first_tier", "_first_tier_left", "_decided", "_negative",
         "_negative_tier", "_grace_end", "_asked", "_all_rest", "_answered", "_denied", "_denying",
         "_agreed", "_deniers", "_failed", "_reasons", "_alarm", "_alarm_due", "_busy",
-        "_wants_room", "_over", "_hinted_at", "_reserve", "_unsigned",
+        "_wants_room", "_over", "_hinted_at", "_reserve",
     )
     # fmt: on
     strategy = ""
@@ -80,10 +81,10 @@ class Run(ABC):
         self._end = self._started + total
         self._everybody = waiting
         self._waiting = waiting  # to be asked, best first
-        self._reserve: list[Upstream] = []  # those without signatures, for a question with DO
-        self._unsigned = False  # an answer without them is better than none by now
+        self._reserve = NO_RESERVE
         if question.do:
-            self._hold_back()
+            self._reserve = Reserve()
+            self._waiting = self._reserve.hold_back(waiting)
         self._again = 0  # the next of all to be asked once more
         self._last_launch = self._started
         self._in_window = 0
@@ -121,27 +122,6 @@ class Run(ABC):
         self._disarm()
         for outcome, asked in self._failed:
             outcome.upstream.pardon(asked)
-
-    def _hold_back(self) -> None:
-        """Keep those that give no signatures for the case that nobody else answers."""
-        signing = [upstream for upstream in self._waiting if upstream.signs]
-        if len(signing) < len(self._waiting):
-            self._reserve = [upstream for upstream in self._waiting if not upstream.signs]
-            self._waiting = signing
-            if not signing:
-                self._call_reserve()
-
-    def _consider_unsigned(self, now: float) -> None:
-        """Do without signatures when all who may give them have failed, or are silent."""
-        if self._decided or self._negative is not None:
-            return
-        silent = now + SLACK >= self._last_launch + max(AGAIN_AFTER, self._adaptive.window)
-        if silent or not self._outstanding:
-            self._call_reserve()
-
-    def _call_reserve(self) -> None:
-        self._unsigned = True
-        self._waiting, self._reserve = self._waiting + self._reserve, []
 
     @abstractmethod
     def _step(self, now: float) -> float | None:
@@ -244,7 +224,7 @@ class Run(ABC):
             self._first_tier += len(upstreams)
             self._first_tier_left += len(upstreams)
         for upstream in upstreams:
-            exchange = upstream.ask(self.question, tier, unsigned=self._unsigned)
+            exchange = upstream.ask(self.question, tier, unsigned=self._reserve.is_open)
             self._outstanding[exchange] = None
             exchange.on_hint = self._take_hint
             if tier == ACTIVE:
@@ -279,8 +259,8 @@ class Run(ABC):
                 self._grace_end = self._clock.seconds() + self._grace
         else:
             self._reasons.append(outcome.reason)
-            if outcome.reason == NO_EDNS and not self._unsigned:
-                self._reserve.append(outcome.upstream)
+            if outcome.reason == NO_EDNS:
+                self._reserve.add(outcome.upstream)
             if verdict == Verdict.FAILURE:
                 self._failed.append((outcome, exchange.started))
         if self._busy:
@@ -319,8 +299,10 @@ class Run(ABC):
         if self._negative is not None:
             self._settle_negative(now, at_end=at_end)
         due = None
-        if self.question.do and not self._unsigned and not self._waiting:
-            self._consider_unsigned(now)
+        if not (self._reserve.is_open or self._waiting or self._decided or self._negative):
+            silent = now + SLACK >= self._last_launch + max(AGAIN_AFTER, self._adaptive.window)
+            if silent or not self._outstanding:
+                self._waiting = self._reserve.open()
         if not at_end and not self._ended():
             due = self._step(now)
             if self._negative is not None:
