@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 from . import behaviours as b
@@ -107,6 +108,16 @@ class House:
         trace: TracebackType | None,
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+    def get_known(self) -> None:
+        """Have each upstream answer one question, so that the program knows that it copes with
+        EDNS and random case: what it denies or does not answer after that has other reasons.
+        """
+        behaviours = [own_answer(index, 0.02 * (index + 1)) for index in range(len(self._routes))]
+        name = self.route("getting-to-know", *behaviours)
+        self.ask(name)
+        self.complete(name)
+        time.sleep(0.02 * (len(behaviours) + 2))
 
     def route(self, label: str, *behaviours: Behaviour, name: str | None = None) -> str:
         """Give a new name to ``behaviours``, one for each upstream or one for all; the name."""

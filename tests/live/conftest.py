@@ -26,8 +26,12 @@ class BuildHouse(Protocol):
         settings: Mapping[str, Any] | None = None,
         *,
         scheme: str = "",
+        known: bool = False,
     ) -> House:
-        """Start the upstreams and the program; they end with the test."""
+        """Start the upstreams and the program; they end with the test.
+
+        ``known``: each upstream has answered well before: see `House.get_known`.
+        """
 
 
 @pytest.fixture
@@ -41,14 +45,18 @@ def build(tmp_path: Path) -> Iterator[BuildHouse]:
             settings: Mapping[str, Any] | None = None,
             *,
             scheme: str = "",
+            known: bool = False,
         ) -> House:
             nonlocal count
             count += 1
             # Every line of the log is written, so that a broken one is seen.
             loud = merged({"log": {"level": "debug"}}, settings or {})
-            return stack.enter_context(
+            house = stack.enter_context(
                 House(tmp_path / f"house{count}", behaviours, loud, scheme=scheme)
             )
+            if known:
+                house.get_known()
+            return house
 
         yield start
 
@@ -59,6 +67,7 @@ def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     directory = tmp_path_factory.mktemp("shared")
     behaviours = [own_answer(index, after=0.002) for index in range(5)]
     with House(directory, behaviours, {"log": {"level": "debug"}}) as house:
+        house.get_known()
         yield house
 
 

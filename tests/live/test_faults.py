@@ -96,7 +96,7 @@ def test_flapping(build: BuildHouse) -> None:
 
 def test_late_answers_are_nobody_s(build: BuildHouse) -> None:
     """An answer behind the end of its collection is counted, and taken for nothing else."""
-    house = build([own_answer(0, after=0.8)], {"upstream": BRIEF})
+    house = build([own_answer(0, after=0.8)], {"upstream": BRIEF}, known=True)
     late = unique_name("late")
     assert house.ask(late).rcode == "SERVFAIL"
     new = house.route("new", b.answers("203.0.113.7"))

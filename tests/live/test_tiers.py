@@ -104,7 +104,9 @@ def test_failed_active_tier(build: BuildHouse, failing: Behaviour | None) -> Non
 
 def test_silent_active_tier(build: BuildHouse) -> None:
     """When the active tier says nothing, the staggered tier starts after fallback_timeout."""
-    house = build([b.silent, b.silent, *(own_answer(index, 0.02) for index in (2, 3, 4))])
+    house = build(
+        [b.silent, b.silent, *(own_answer(index, 0.02) for index in (2, 3, 4))], known=True
+    )
     first = house.ask("www.example.")
     assert set(first.addresses) <= all_sets([2, 3, 4])
     assert 0.3 <= first.seconds < SOON
@@ -116,7 +118,8 @@ def test_silent_active_tier(build: BuildHouse) -> None:
 def test_one_of_two_active_fails(build: BuildHouse) -> None:
     """One failed active upstream starts nothing early: the other one may still answer."""
     house = build(
-        [b.rcode("SERVFAIL"), own_answer(1, 0.12), *(own_answer(index) for index in (2, 3, 4))]
+        [b.rcode("SERVFAIL"), own_answer(1, 0.12), *(own_answer(index) for index in (2, 3, 4))],
+        known=True,
     )
     first = house.ask("www.example.")
     assert set(first.addresses) >= set(own_set(1))
@@ -152,6 +155,7 @@ def test_total_collect_timeout(build: BuildHouse) -> None:
     house = build(
         [own_answer(0, 0.01), own_answer(1, 0.01), own_answer(2, 1.0)],
         {"upstream": {"parallel": {"total_collect_timeout": "400ms"}}},
+        known=True,
     )
     house.ask("www.example.")
     house.pool("www.example.", all_sets([0, 1]))
@@ -177,6 +181,7 @@ def test_numbers_of_the_configuration(build: BuildHouse) -> None:
                 }
             }
         },
+        known=True,
     )
     first = house.ask("www.example.")
     assert 0.15 <= first.seconds < SOON
@@ -196,7 +201,8 @@ def test_all_upstreams_fail(build: BuildHouse) -> None:
             None,
             b.cut_short(own_answer(0), 35),
             b.rcode("NOTIMP"),
-        ]
+        ],
+        known=True,
     )
     reply = house.ask("www.example.", payload=1232)
     assert reply.rcode == "SERVFAIL"
@@ -204,7 +210,7 @@ def test_all_upstreams_fail(build: BuildHouse) -> None:
     assert [int(option.otype) for option in reply.message.options] == [15]
     plain = house.ask(unique_name("fail"))
     assert plain.rcode == "SERVFAIL"
-    assert house.counts("www.example.") == [1] * 4
+    assert house.counts("www.example.") == [1, 1, 1, 3]  # NOTIMP: twice more, with less EDNS
 
 
 def test_all_upstreams_silent(build: BuildHouse) -> None:
@@ -218,7 +224,7 @@ def test_all_upstreams_silent(build: BuildHouse) -> None:
 
 def test_failures_are_not_a_curse(build: BuildHouse) -> None:
     """A SERVFAIL is forgotten: as soon as an upstream answers, so do we."""
-    house = build([b.in_turn(b.rcode("SERVFAIL"), own_answer(0))])
+    house = build([b.in_turn(b.rcode("SERVFAIL"), own_answer(0))], known=True)
     assert house.ask("www.example.").rcode == "SERVFAIL"
     eventually(lambda: house.ask("www.example.").rcode, lambda rcode: rcode == "NOERROR", 8)
 
