@@ -120,7 +120,8 @@ def test_early_trigger(build: BuildHouse, how: str) -> None:
     metrics = house.program.metrics()
     assert metrics.value("staggerdns_early_triggers_total") == 1
     errors = metrics.find("staggerdns_upstream_seconds_count", result="network_error")
-    assert [error.value for error in errors] == [1]
+    # An ICMP error may be forged: it is a hint, and the reply is still waited for.
+    assert [error.value for error in errors] == ([] if how == "closed UDP port" else [1])
 
 
 def test_no_early_trigger_through_servfail(build: BuildHouse) -> None:
@@ -134,8 +135,8 @@ def test_no_early_trigger_through_servfail(build: BuildHouse) -> None:
     assert set(reply.addresses) in [set(own_set(index)) for index in (1, 2, 3)]
     assert reply.seconds < SOON
     assert house.program.metrics().value("staggerdns_early_triggers_total") == 0
-    times = house.times(name)
-    assert len(times) == 3 or times[3] - times[2] > 0.005, "all at once, and not a batch of two"
+    times = sorted(queries[0].at for queries in house.asked(name)[1:] if queries)
+    assert len(times) == 2 or times[2] - times[1] > 0.005, "all at once, and not a batch of two"
 
 
 def test_sequential(build: BuildHouse) -> None:
