@@ -87,18 +87,18 @@ class OneByOneRun(SingleAnswerRun):
         self._next_at = self._started
 
     def _step(self, now: float) -> float | None:
-        while self._waiting and self._next_at <= now + SLACK:
+        while self._candidates.waiting and self._next_at <= now + SLACK:
             self._tried_at, self._next_at = now, inf
-            first = not self._asked
+            first = not self._candidates.asked
             asked = self._ask_next(1, ACTIVE, now)
             if not asked:
                 self._next_at = now
-                return self._room_at(now)
+                return self._candidates.room_at(now)
             if self._next_at == inf:
                 self._next_at = now + self._strategy.try_timeout(asked[0])
             if first:
                 self._visit(now)
-        return self._next_at if self._waiting else None
+        return self._next_at if self._candidates.waiting else None
 
     def _lose(self, exchange: Exchange) -> None:
         if exchange.started < self._tried_at:

@@ -98,11 +98,11 @@ class ParallelRun(Run):
         self._put_off_until = 0.0
 
     def _step(self, now: float) -> float | None:
-        if not self._asked and not self._ask_active(now):
-            return self._room_at(now)
+        if not self._candidates.asked and not self._ask_active(now):
+            return self._candidates.room_at(now)
         if not self._staggering:
             self._begin_staggering(now)
-        while self._waiting:
+        while self._candidates.waiting:
             due = self._next_batch(now)
             if due > now + SLACK:
                 return due
@@ -115,8 +115,8 @@ class ParallelRun(Run):
         if self._strategy.tools.journal.verbose:
             self._log(
                 "{name}: {active} upstreams at once, {staggered} staggered",
-                active=min(size, len(self._waiting)),
-                staggered=max(0, len(self._waiting) - size),
+                active=min(size, len(self._candidates.waiting)),
+                staggered=max(0, len(self._candidates.waiting) - size),
             )
         self._last_launch = now
         self._fallback_at = now + self._strategy.fallback_timeout()
@@ -129,7 +129,7 @@ class ParallelRun(Run):
         elif self._active_has_failed():
             self._note_active("failed")
             self._begin("failed")
-        elif now + SLACK >= self._fallback_at and self._waiting:
+        elif now + SLACK >= self._fallback_at and self._candidates.waiting:
             self._note_active("fallback")
             self._begin("fallback")
 
@@ -143,7 +143,7 @@ class ParallelRun(Run):
 
     def _begin(self, reason: str) -> None:
         self._staggering = True
-        if self._waiting:
+        if self._candidates.waiting:
             self._strategy.staggered_starts[reason].value += 1
             if self._strategy.tools.journal.verbose:
                 self._log("{name}: staggered tier begins: {reason}", reason=reason)
@@ -171,7 +171,7 @@ class ParallelRun(Run):
     def _put_off(self, now: float) -> float | None:
         """Delay a batch for which the budgets have no room, and at last leave it out."""
         if not self._decided:
-            return self._room_at(now)
+            return self._candidates.room_at(now)
         if self._delays == MAX_DELAYS:
             self._skip_the_rest()
             return None
@@ -181,7 +181,7 @@ class ParallelRun(Run):
 
     def _heard(self, outcome: Outcome, exchange: Exchange) -> None:
         if outcome.verdict == Verdict.POSITIVE and not self.question.mergeable:
-            self._waiting = []  # nothing that others say could join this answer
+            self._candidates.waiting = []  # nothing that others say could join this answer
 
     def _decide(self, outcome: Outcome, tier: str) -> None:
         if tier == ACTIVE:
@@ -198,9 +198,9 @@ class ParallelRun(Run):
 
     def _skip_the_rest(self) -> None:
         """Count those for whose queries the budgets, or the time, left no room."""
-        for upstream in self._waiting:
+        for upstream in self._candidates.waiting:
             upstream.skipped.value += 1
-        self._waiting = []
+        self._candidates.waiting = []
 
     def _note_active(self, outcome: str) -> None:
         if not self._active_noted:

@@ -60,11 +60,11 @@ class RacingRun(SingleAnswerRun):
         self._all_at_once = False
 
     def _step(self, now: float) -> float | None:
-        while self._waiting:
-            if not self._asked:
+        while self._candidates.waiting:
+            if not self._candidates.asked:
                 self._next_at = now + self._strategy.tools.adaptive.racing_delay.seconds
                 if not self._ask_next(1, ACTIVE, now):
-                    return self._room_at(now)
+                    return self._candidates.room_at(now)
                 self._visit(now)
                 continue
             under_way = unrefused(self._outstanding)
@@ -76,12 +76,12 @@ class RacingRun(SingleAnswerRun):
             if room <= 0:
                 return None  # whoever answers makes room
             deviation = self._adaptive.racing_delay.deviation(now)
-            size, interval = batch_numbers(deviation, len(self._waiting))
+            size, interval = batch_numbers(deviation, len(self._candidates.waiting))
             if self._all_at_once:
                 size = room
             launched = len(self._ask_next(min(size, room), STAGGERED, now))
             if not launched:
-                return self._room_at(now)
+                return self._candidates.room_at(now)
             self._all_at_once = False
             self._strategy.batch_size = launched
             self._next_at = now + interval
@@ -98,7 +98,7 @@ class RacingRun(SingleAnswerRun):
             self._heard_hint(exchange)
 
     def _heard_hint(self, exchange: Exchange) -> None:
-        if exchange.tier == ACTIVE and self._waiting:
+        if exchange.tier == ACTIVE and self._candidates.waiting:
             self._strategy.early_triggers.value += 1
             self._all_at_once = True
             self._next_at = self._clock.seconds()

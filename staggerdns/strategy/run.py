@@ -18,13 +18,12 @@ from twisted.python.failure import Failure
 
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import SLACK, Alarm, Alarms
+from staggerdns.strategy.candidates import Candidates
 from staggerdns.strategy.listener import Listener
-from staggerdns.strategy.unsigned import NO_RESERVE, Reserve
 from staggerdns.upstream.dialect import NO_EDNS
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.refusals import give_up_at, unrefused
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.upstream.upstreams import all_rest
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
 
@@ -45,11 +44,10 @@ class Run(ABC):
     # fmt: off
     __slots__ = (
         "question", "_listener", "_clock", "_alarms", "_timeout", "_grace", "_adaptive", "_at_once",
-        "_started", "_end", "_everybody", "_waiting", "_again", "_last_launch", "_in_window",
-        "_outstanding", "_first_tier", "_first_tier_left", "_decided", "_negative",
-        "_negative_tier", "_grace_end", "_asked", "_all_rest", "_answered", "_denied", "_denying",
-        "_agreed", "_deniers", "_failed", "_reasons", "_alarm", "_alarm_due", "_busy",
-        "_wants_room", "_over", "_hinted_at", "_reserve",
+        "_started", "_end", "_candidates", "_last_launch", "_in_window", "_outstanding",
+        "_first_tier", "_first_tier_left", "_decided", "_negative", "_negative_tier", "_grace_end",
+        "_answered", "_denied", "_denying", "_agreed", "_deniers", "_failed", "_reasons", "_alarm",
+        "_alarm_due", "_busy", "_over", "_hinted_at",
     )
     # fmt: on
     strategy = ""
@@ -79,13 +77,7 @@ class Run(ABC):
         self._at_once = at_once
         self._started = clock.seconds()
         self._end = self._started + total
-        self._everybody = waiting
-        self._waiting = waiting  # to be asked, best first
-        self._reserve = NO_RESERVE
-        if question.do:
-            self._reserve = Reserve()
-            self._waiting = self._reserve.hold_back(waiting)
-        self._again = 0  # the next of all to be asked once more
+        self._candidates = Candidates(waiting, adaptive, signed=question.do)
         self._last_launch = self._started
         self._in_window = 0
         self._outstanding: dict[Exchange, None] = {}
@@ -95,8 +87,6 @@ class Run(ABC):
         self._negative: Outcome | None = None
         self._negative_tier = ""
         self._grace_end = 0.0
-        self._asked = 0
-        self._all_rest = False  # no upstream was usable when the first was asked: all are tried
         self._answered = 0
         self._denied = 0  # negatives of the first tier
         self._denying = False  # the client got a negative, and nothing better has come since
@@ -107,7 +97,6 @@ class Run(ABC):
         self._alarm: Alarm | None = None
         self._alarm_due = 0.0
         self._busy = False
-        self._wants_room = False  # counted among those that wait for it
         self._over = False
         self._hinted_at = 0.0  # when the last exchange was refused
 
@@ -131,59 +120,11 @@ class Run(ABC):
         """
 
     def _ask_next(self, count: int, tier: str, now: float) -> list[Upstream]:
-        """Ask up to ``count`` of those that wait and whose budget has room; return them.
-
-        One of them may answer the client first; the others take only what the budget spares.
-        """
-        chosen = self._waiting[:count]
-        for upstream in chosen:
-            if not upstream.unhindered:
-                chosen = self._choose(count, now)
-                break
-        else:
-            self._waiting = self._waiting[count:]
+        """Ask up to ``count`` of those that wait and whose budget has room; return them."""
+        chosen = self._candidates.take(count, now, first=not self._decided)
         if chosen:
-            if self._wants_room:
-                self._wait_no_more()
-            self._asked += len(chosen)
             self._launch(chosen, tier, now)
         return chosen
-
-    def _choose(self, count: int, now: float) -> list[Upstream]:
-        """Take up to ``count`` of those that wait, one by one."""
-        if not self._asked:
-            self._all_rest = all_rest(self._waiting)
-        chosen: list[Upstream] = []
-        passed_over: list[Upstream] = []
-        looked_at = 0
-        for upstream in self._waiting:
-            if len(chosen) == count:
-                break
-            looked_at += 1
-            if not self._all_rest and not upstream.usable(now):
-                continue  # its circuit has opened since, or its trial gone to another run
-            if upstream.has_room(now, first=not self._decided and not chosen):
-                chosen.append(upstream)
-            else:
-                passed_over.append(upstream)
-        self._waiting = passed_over + self._waiting[looked_at:]
-        return chosen
-
-    def _room_at(self, now: float) -> float | None:
-        """Return when to look again for room; `None` when nobody is left to be asked."""
-        if not self._waiting:
-            if self._wants_room:
-                self._wait_no_more()
-            return None
-        if not self._wants_room:
-            self._wants_room = True
-            self._adaptive.waiting += 1
-        soonest = min(upstream.room_at(now) for upstream in self._waiting)
-        return max(soonest, now + self._adaptive.look_again)
-
-    def _wait_no_more(self) -> None:
-        self._wants_room = False
-        self._adaptive.waiting -= 1
 
     def _heard(self, outcome: Outcome, exchange: Exchange) -> None:  # noqa: B027 (not all need it)
         """Take note of an outcome before anything follows from it."""
@@ -199,16 +140,7 @@ class Run(ABC):
         if self._last_launch + pause > now + SLACK:
             return self._last_launch + pause
         replied = {outcome.upstream for outcome, _ in self._failed}
-        silent = [
-            upstream
-            for upstream in self._everybody[self._again :] + self._everybody[: self._again]
-            if upstream not in replied
-            and upstream not in self._reserve
-            and (self._all_rest or upstream.usable(now))
-            and upstream.has_room(now, first=True)
-        ][: self._at_once]
-        if silent:
-            self._again = self._everybody.index(silent[-1]) + 1
+        silent = self._candidates.take_silent(self._at_once, now, replied)
         self._last_launch = now
         self._launch(silent, STAGGERED, now)
         return now + pause
@@ -223,8 +155,9 @@ class Run(ABC):
         if tier == ACTIVE:
             self._first_tier += len(upstreams)
             self._first_tier_left += len(upstreams)
+        unsigned = self._candidates.reserve.is_open
         for upstream in upstreams:
-            exchange = upstream.ask(self.question, tier, unsigned=self._reserve.is_open)
+            exchange = upstream.ask(self.question, tier, unsigned=unsigned)
             self._outstanding[exchange] = None
             exchange.on_hint = self._take_hint
             if tier == ACTIVE:
@@ -260,12 +193,12 @@ class Run(ABC):
         else:
             self._reasons.append(outcome.reason)
             if outcome.reason == NO_EDNS:
-                self._reserve.add(outcome.upstream)
+                self._candidates.reserve.add(outcome.upstream)
             if verdict == Verdict.FAILURE:
                 self._failed.append((outcome, exchange.started))
         if self._busy:
             return
-        if decided and (self._outstanding or self._waiting):
+        if decided and (self._outstanding or self._candidates.waiting):
             return  # the timer sees to the rest
         self._advance()
 
@@ -277,8 +210,7 @@ class Run(ABC):
 
     def _decide(self, outcome: Outcome, tier: str) -> None:
         self._decided = True
-        if self._wants_room:
-            self._wait_no_more()
+        self._candidates.want_no_room()
         self._adaptive.racing_delay.latency.add(outcome.seconds, self._clock.seconds())
         self._denying = outcome.verdict == Verdict.NEGATIVE
         self._listener.first(outcome, tier)
@@ -293,29 +225,36 @@ class Run(ABC):
         if self._over:
             return
         now = self._clock.seconds()
+        candidates = self._candidates
         at_end = now + SLACK >= self._end
         if self._outstanding:
             self._expire(now, at_end)
         if self._negative is not None:
             self._settle_negative(now, at_end=at_end)
         due = None
-        if not (self._reserve.is_open or self._waiting or self._decided or self._negative):
-            silent = now + SLACK >= self._last_launch + max(AGAIN_AFTER, self._adaptive.window)
-            if silent or not self._outstanding:
-                self._waiting = self._reserve.open()
+        if not candidates.reserve.is_open:
+            self._consider_reserve(now)
         if not at_end and not self._ended():
             due = self._step(now)
             if self._negative is not None:
                 self._settle_negative(now)
-            if not self._decided and not self._waiting and self._outstanding:
+            if not self._decided and not candidates.waiting and self._outstanding:
                 refused = self._hinted_at and not unrefused(self._outstanding)
                 due = self._bear_refusals(now) if refused else self._ask_again(now)
         if self._ended():  # the listener has cancelled us
             return
-        if not self._outstanding and (at_end or not self._waiting):
+        if not self._outstanding and (at_end or not candidates.waiting):
             self._finish()
         else:
             self._arm(due)
+
+    def _consider_reserve(self, now: float) -> None:
+        """Do without signatures when all who may give them have failed, or are silent."""
+        if self._candidates.waiting or self._decided or self._negative is not None:
+            return
+        silent = now + SLACK >= self._last_launch + max(AGAIN_AFTER, self._adaptive.window)
+        if silent or not self._outstanding:
+            self._candidates.open_reserve()
 
     def _ended(self) -> bool:
         return self._over
@@ -328,7 +267,7 @@ class Run(ABC):
         negative = self._negative
         if negative is None or self._decided:
             return
-        nobody_left = not self._outstanding and not self._waiting
+        nobody_left = not self._outstanding and not self._candidates.waiting
         first_tier_denies = self._first_tier_left == 0 and self._denied
         if first_tier_denies or now + SLACK >= self._grace_end or nobody_left or at_end:
             self._decide(negative, self._negative_tier)
@@ -377,7 +316,7 @@ class Run(ABC):
         outvoted = self._answered >= 2 * len(self._deniers) and not self._denying
         for upstream in self._deniers:
             upstream.credit.denied(contradicted=outvoted and not self._agreed)
-        self._listener.ended(self._asked, self._answered, self._reasons)
+        self._listener.ended(self._candidates.asked, self._answered, self._reasons)
 
     def _arm(self, due: float | None) -> None:
         """Have the alarm go off at the earliest time at which anything is due.
@@ -403,8 +342,7 @@ class Run(ABC):
         self._advance()
 
     def _disarm(self) -> None:
-        if self._wants_room:
-            self._wait_no_more()
+        self._candidates.want_no_room()
         if self._alarm is not None:
             self._alarms.cancel(self._alarm)
             self._alarm = None

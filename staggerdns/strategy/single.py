@@ -46,15 +46,12 @@ class SingleAnswerRun(Run):
 
     def _visit(self, now: float) -> None:
         """Ask one more than the strategy does, whose health wants it."""
-        for upstream in self._waiting:
-            if upstream.health.wants_visit(now) and upstream.has_room(now, first=False):
-                self._waiting = [other for other in self._waiting if other is not upstream]
-                self._asked += 1
-                self._launch([upstream], STAGGERED, now)
-                return
+        visited = self._candidates.take_visited(now)
+        if visited:
+            self._launch(visited, STAGGERED, now)
 
     def _decide(self, outcome: Outcome, tier: str) -> None:
-        self._waiting = []
+        self._candidates.waiting = []
         self._agreed = True  # later answers, of visits, change nothing
         super()._decide(outcome, tier)
         self._adaptive.racing_delay.follow(self._clock.seconds())
