@@ -234,7 +234,7 @@ def test_wall_clock_is_set(tmp_path: Path, jump: float) -> None:
     short, long = unique_name("short"), unique_name("long")
     behaviour = b.by_name({short: own_answer(0, ttl=1)}, own_answer(0))
     hanging = unique_name("hanging")
-    slow = b.by_name({hanging: b.silent}, own_answer(1))
+    slow = b.by_name({short: own_answer(1, ttl=1), hanging: b.silent}, own_answer(1))
     settings = {"cache": {"max_stale": 0}, "log": {"level": "debug"}}
     with ScriptedUpstream(behaviour) as one, ScriptedUpstream(slow) as two:
         endpoints: list[Endpoint] = [two.endpoint, one.endpoint]
