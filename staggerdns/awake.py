@@ -41,7 +41,8 @@ class AwakeClock:
         self._now: Callable[[], float] = clock.seconds
         self._lost = 0.0
         self._pending: dict[_Call, None] = {}
-        self._first: _Call | None = None  # the earliest of them, or one that is over
+        self._first: _Call | None = None  # the earliest of them, or one that was until of late
+        self._first_due = inf  # when it was due then
         self._late_at = inf  # of ``clock``: when the first is late
         self._gap = 0.0  # by how much it is, beyond that
         self.woke = -inf
@@ -70,7 +71,11 @@ class AwakeClock:
         """Have a call wait; called by the call."""
         self._pending[call] = None
         call.timer = self._clock.callLater(delay, self._fire, call)
-        if self._first is None or call.due < self._first.due:
+        self.moved(call)
+
+    def moved(self, call: _Call) -> None:
+        """Take note of when a call is due now; called by the call."""
+        if call.due < self._first_due:
             self._watch(call)
 
     def stop(self, call: _Call) -> None:
@@ -93,14 +98,16 @@ class AwakeClock:
 
     def _watch(self, first: _Call) -> None:
         self._first = first
+        self._first_due = first.due
         self._late_at = first.due + LATE + self._lost
         self._gap = 0.0
 
     def _look(self, now: float) -> None:
         """Take no notice of the time by which the first call is too late, if it still waits."""
-        if self._first not in self._pending:
+        first = self._first
+        if first is None or first not in self._pending or first.due > self._first_due:
             if not self._pending:
-                self._first, self._late_at = None, inf
+                self._first, self._first_due, self._late_at = None, inf, inf
                 return
             self._watch(min(self._pending, key=_Call.getTime))
             if now <= self._late_at:
@@ -159,10 +166,10 @@ class _Call:
     def reset(self, secondsFromNow: float) -> None:
         """Make the call so many seconds from now."""
         self._check()
-        self._clock.stop(self)
         self.put_off = False
         self.due = self._clock.seconds() + secondsFromNow
-        self._clock.start(self, secondsFromNow)
+        self.timer.reset(secondsFromNow)  # cheaper than another one: connections do it often
+        self._clock.moved(self)
 
     def delay(self, secondsLater: float) -> None:
         """Make the call so many seconds later."""

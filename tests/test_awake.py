@@ -153,6 +153,29 @@ def test_the_first_was_cancelled(program: Program) -> None:
     assert program.now == 5.0 + LATE
 
 
+@pytest.mark.parametrize("number_of_others", [0, 1])
+def test_the_first_was_put_off(program: Program, number_of_others: int) -> None:
+    """Then it is not late before its new time, and whoever is first now is watched."""
+    first = program.later(1.0, "first")
+    for _ in range(number_of_others):
+        program.later(6.0, "other")
+    program.run(0.5)
+    first.reset(8.0)
+    program.run(4.0)
+    assert program.now == 4.5
+    assert program.clock.woke < 0
+    program.stand_still(30.0)
+    assert program.now == (6.0 if number_of_others else 8.5) + LATE
+
+
+def test_another_is_brought_forward(program: Program) -> None:
+    """Then it is the first, and may be late."""
+    program.later(5.0, "other")
+    program.later(9.0, "call").reset(1.0)
+    program.stand_still(30.0)
+    assert program.now == 1.0 + LATE
+
+
 def test_calls(program: Program) -> None:
     """A call can be cancelled once, put off or brought forward, and not after it was made."""
     call = program.later(1.0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
+from staggerdns.awake import AwakeClock
 from staggerdns.instruments import Cell
 from staggerdns.server.clients import Clients
 
@@ -42,6 +43,7 @@ class StreamLimits:
 class Connections:
     """The connections that are ``open``, within ``limits``.
 
+    Time stands still for them while it does for the program: see `AwakeClock`.
     ``refused`` and ``dropped`` count those for which there was no room, and those that were broken
     since their clients did not read.
     """
@@ -56,7 +58,7 @@ class Connections:
         dropped: Cell,
     ) -> None:
         self.limits = limits
-        self.clock = clock
+        self.clock = AwakeClock(clock)  # nobody is idle while we do not read
         self.identities = identities
         self.refused = refused
         self.dropped = dropped

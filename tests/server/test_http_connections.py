@@ -76,6 +76,18 @@ def test_idle(room: Room, kind: type[HttpClient], log: list[LogEvent]) -> None:
     assert log == []
 
 
+def test_what_came_while_the_server_stood_still(room: Room, kind: type[HttpClient]) -> None:
+    """A connection is not idle for the time in which nobody could read it."""
+    asking, idle = kind(room), kind(room)
+    room.forwarder.instant = room.entry(pool())
+    room.clock.callLater(IDLE + 1, asking.body, asking.head(), client_query("www.example"))
+    room.clock.advance(IDLE - 1)
+    room.clock.advance(IDLE)  # late by far: a standstill
+    assert asking.replies() == 1
+    assert not asking.transport.over()
+    assert idle.transport.over()
+
+
 def test_silence(room: Room, kind: type[HttpClient], log: list[LogEvent]) -> None:
     """A connection on which nothing ever comes is broken, and no line of the log tells of it."""
     client = kind(room) if kind is Http1Client else Silent(room)

@@ -165,6 +165,18 @@ def test_a_query_starts_the_timeout_anew(room: Room) -> None:
     connection.lost()
 
 
+def test_what_came_while_the_server_stood_still(room: Room) -> None:
+    """A connection is not idle for the time in which nobody could read it."""
+    asking, idle = Connection(room), Connection(room)
+    room.forwarder.instant = room.entry(pool())
+    room.clock.callLater(IDLE + 1, asking.send, client_query(id=7))
+    room.clock.advance(IDLE - 1)
+    room.clock.advance(IDLE)  # late by far: a standstill
+    assert asking.ids == [7]
+    assert not asking.closing()
+    assert idle.closing()
+
+
 def test_waiting_is_not_idle(room: Room) -> None:
     """A client whose query is under way is not cut off; after its reply it has its time again."""
     connection = Connection(room)
