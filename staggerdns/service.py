@@ -21,8 +21,8 @@ from twisted.logger import globalLogPublisher
 
 from staggerdns import __version__
 from staggerdns.building import Chain
+from staggerdns.configwarnings import config_warnings
 from staggerdns.descriptors import fit_descriptors
-from staggerdns.doubts import doubts
 from staggerdns.journal import Journal, LostLines
 from staggerdns.listeners import CannotBind, Listeners
 from staggerdns.metrics import Metrics, ProcessMetrics
@@ -155,8 +155,8 @@ class StaggerService(Service):
         )
         if self._certificate is not None:
             self._certificate.warn()
-        for doubt in doubts(self._config):
-            self._journal.warn("{doubt}", doubt=doubt)
+        for warning in config_warnings(self._config):
+            self._journal.warn("{warning}", warning=warning)
 
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, then close everything."""

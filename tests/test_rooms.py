@@ -14,7 +14,7 @@ ROOMS = (
     ("tap",),
     ("service",),
     ("building", "listeners"),
-    ("config", "doubts", "descriptors"),
+    ("config", "configwarnings", "descriptors"),
     ("wording",),
     ("settings", "document"),
     ("server",),

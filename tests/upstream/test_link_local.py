@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 
 from staggerdns.config import parse_config
-from staggerdns.doubts import doubts
+from staggerdns.configwarnings import config_warnings
 from staggerdns.server.listener import parse_listener
 from staggerdns.upstream.address import Endpoint, parse_endpoint, parse_upstream
 from staggerdns.upstream.exchange import LOCAL
@@ -111,7 +111,7 @@ async def test_an_interface_that_is_not_there(scheme: str) -> None:
 def test_what_people_are_told() -> None:
     """The log names upstreams whose interface is missing."""
     config = parse_config(f"upstream: {{servers: ['fe80::1%{NOWHERE}', 'fe80::2%lo']}}")
-    (told,) = doubts(config)
+    (told,) = config_warnings(config)
     assert told == (
         f"upstream.servers[0]: [fe80::1%{NOWHERE}]:53 needs an interface that is not there, "
         f"{NOWHERE}: it is asked when that has come"

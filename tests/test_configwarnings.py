@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from staggerdns.config import load_config, parse_config
-from staggerdns.doubts import doubts, is_own_address
+from staggerdns.configwarnings import config_warnings, is_own_address
 from tests.harness.certificates import Office
 from tests.test_config import ROOT
 
@@ -20,12 +20,12 @@ OWN = {"127.0.0.1", "::1", "192.168.1.1", "fd00::1"}
 def told(servers: str, more: str = "", listen: str = "['127.0.0.1:5300']") -> list[str]:
     """The lines about a configuration, on a machine with the addresses above."""
     text = f"server: {{listen: {listen}}}\nupstream: {{servers: {servers}{more}}}"
-    return doubts(parse_config(text), OWN.__contains__)
+    return config_warnings(parse_config(text), OWN.__contains__)
 
 
 def test_nothing_to_say() -> None:
     """The example file, the defaults, neighbours and other ports of this machine are meant."""
-    assert doubts(load_config(str(ROOT / "etc" / "staggerdns.yaml"))) == []
+    assert config_warnings(load_config(str(ROOT / "etc" / "staggerdns.yaml"))) == []
     for servers in ("[1.1.1.1]", "['127.0.0.1:5301']", "['[::1]:5300']", "['127.0.0.2:5300']"):
         assert told(servers) == []
     assert told("['192.168.1.2:5300']", listen="['0.0.0.0:5300']") == []
@@ -66,7 +66,7 @@ def test_an_encrypted_loop(tmp_path: Path, scheme: str) -> None:
         f"tls_key: {files.key}}}\nupstream: {{servers: ['127.0.0.1:5300', 'tls://127.0.0.1:5300',"
         " 'https://127.0.0.1:5300/dns-query']}"
     )
-    (line,) = doubts(parse_config(text), OWN.__contains__)
+    (line,) = config_warnings(parse_config(text), OWN.__contains__)
     assert line.startswith(f"upstream.servers[{['tls', 'https'].index(scheme) + 1}]: {scheme}://")
 
 

@@ -1,4 +1,4 @@
-"""What a configuration may say and hardly means: told of in the log at the start.
+"""Warnings about a configuration: what it may say and hardly means, told in the log at the start.
 
 None of it is an error, since each might be meant in some network.
 """
@@ -27,20 +27,20 @@ def is_own_address(host: str) -> bool:
         return False
 
 
-def doubts(config: Config, is_own: Callable[[str], bool] = is_own_address) -> list[str]:
+def config_warnings(config: Config, is_own: Callable[[str], bool] = is_own_address) -> list[str]:
     """Return a line for everything in ``config`` that is surely not meant."""
     found = []
     upstream = config.upstream
     for key, addresses in (("servers", upstream.servers), ("bootstrap", upstream.bootstrap)):
         for index, address in enumerate(addresses):
-            trouble = _trouble(address, config.server.listen, is_own)
-            found.append(trouble and f"upstream.{key}[{index}]: {address} {trouble}")
+            warning = _warn_of_address(address, config.server.listen, is_own)
+            found.append(warning and f"upstream.{key}[{index}]: {address} {warning}")
     if upstream.strategy in ("parallel", "auto"):
-        found.append(_late_batches(config))
+        found.append(_warn_of_batches(config))
     return list(filter(None, found))
 
 
-def _trouble(
+def _warn_of_address(
     address: UpstreamAddress, listeners: tuple[Listener, ...], is_own: Callable[[str], bool]
 ) -> str:
     """Say why nothing good can come from an upstream, if that is so."""
@@ -68,7 +68,7 @@ def _trouble(
     return ""
 
 
-def _late_batches(config: Config) -> str:
+def _warn_of_batches(config: Config) -> str:
     """Say whether upstreams are asked too late, or never."""
     upstream, numbers = config.upstream, config.upstream.parallel
     others = len(upstream.servers) - numbers.active_tier_size
