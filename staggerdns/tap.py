@@ -16,7 +16,7 @@ from twisted.python import usage
 from staggerdns.config import load_config
 from staggerdns.document import ConfigError
 from staggerdns.journal import limit_log
-from staggerdns.lines import Lines
+from staggerdns.logoutput import LogOutput
 from staggerdns.service import StaggerService
 from staggerdns.settings import Config
 
@@ -77,7 +77,7 @@ def _prepare_process(service: StaggerService, options: Options, reactor: Any) ->
     limit_log(options.config.log.level)
     printed, runner = sys.stdout, options.parent
     if printed is not None:
-        sys.stdout = Lines(printed, reactor, service.lost_lines)
+        sys.stdout = LogOutput(printed, reactor, service.lost_lines)
         if runner.get("logFile") is printed:  # twist's; twistd will look at sys.stdout
             runner["logFile"] = sys.stdout
 

@@ -22,7 +22,7 @@ ROOMS = (
     ("strategy",),
     ("upstream",),
     ("ranking",),
-    ("metrics", "journal", "files", "lines", "liveness"),
+    ("metrics", "journal", "files", "logoutput", "liveness"),
     ("instruments", "awake"),
     ("wire",),
 )

@@ -12,7 +12,7 @@ from twisted.logger import eventAsText, textFileLogObserver
 from twisted.python.failure import Failure
 
 from staggerdns.instruments import Cell
-from staggerdns.lines import MAX_HELD, Lines
+from staggerdns.logoutput import MAX_HELD, LogOutput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Pipe:
         self.stream = os.fdopen(writer, "w", encoding="utf-8")
         self.reactor = MemoryReactorClock()
         self.lost = Cell()
-        self.lines = Lines(self.stream, self.reactor, self.lost)
+        self.lines = LogOutput(self.stream, self.reactor, self.lost)
 
     @property
     def waiting(self) -> bool:
@@ -83,7 +83,7 @@ def test_text_before_it(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("w", encoding="ascii") as stream:
         stream.write("one\n")
-        lines = Lines(stream, MemoryReactorClock(), Cell())
+        lines = LogOutput(stream, MemoryReactorClock(), Cell())
         lines.write("twö\n")
     assert path.read_text() == "one\ntw\\xf6\n"
 
@@ -159,7 +159,7 @@ def test_a_full_disk() -> None:
     """A device without room costs lines, and is not waited for."""
     with open("/dev/full", "w", encoding="utf-8") as stream:  # noqa: PTH123
         reactor, lost = MemoryReactorClock(), Cell()
-        lines = Lines(stream, reactor, lost)
+        lines = LogOutput(stream, reactor, lost)
         for _ in range(3):
             lines.write("x\n")
         assert lost.value == 3

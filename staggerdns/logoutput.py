@@ -26,7 +26,7 @@ class _Count(Protocol):
 
 
 @implementer(IWriteDescriptor)
-class Lines(TextIOBase):
+class LogOutput(TextIOBase):
     """Writes text to the descriptor of ``stream`` without waiting, with the help of ``reactor``.
 
     ``lost`` counts the writes, one for each line of the log, that were given up.
