@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from staggerdns.configerrors import LIST, MAP, YAML_BOOLEAN, explain
 from staggerdns.document import ConfigError, read_document
 from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import LEVELS, Journal
@@ -36,7 +37,6 @@ from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_endpoin
 from staggerdns.upstream.tls import Authorities
 from staggerdns.wire.constants import MAX_NAME
 from staggerdns.wire.names import from_labels
-from staggerdns.wording import LIST, MAP, YAML_BOOLEAN, explain
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")

@@ -15,7 +15,7 @@ ROOMS = (
     ("service",),
     ("building", "listeners"),
     ("config", "configwarnings", "descriptors"),
-    ("wording",),
+    ("configerrors",),
     ("settings", "document"),
     ("server",),
     ("resolver",),
