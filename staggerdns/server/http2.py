@@ -25,11 +25,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from staggerdns.server.connection import ClientConnection
-from staggerdns.server.frames import ServerConnection
+from staggerdns.server.h2connection import ServerConnection
 from staggerdns.wire.constants import MAX_MESSAGE
 
 if TYPE_CHECKING:
-    from staggerdns.server.answers import DnsAnswers, Response
+    from staggerdns.server.doh import DnsAnswers, Response
 
 MAX_HELD = 4 * MAX_MESSAGE
 """Octets of bodies, of one connection, that wait for their rest."""

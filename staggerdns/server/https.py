@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 
-from staggerdns.server.answers import DnsAnswers, Response
+from staggerdns.server.doh import DnsAnswers, Response
 from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.http1 import Http1, Http1Request
 from staggerdns.server.http2 import Http2

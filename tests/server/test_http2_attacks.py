@@ -25,7 +25,7 @@ from hyperframe.frame import (
 
 from staggerdns.server.admission import MAX_UNREAD
 from staggerdns.server.connection import MAX_PENDING
-from staggerdns.server.frames import (
+from staggerdns.server.h2connection import (
     FIELDS_PER_FRAME,
     FRAMES_PER_ANSWER,
     MAX_HEADER_BLOCK,
