@@ -34,7 +34,7 @@ from staggerdns.server.hosts import Hosts
 from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
-from staggerdns.server.remainder import read_remainder
+from staggerdns.server.received import read_received
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.tls import Certificate
 from staggerdns.settings import Config
@@ -167,7 +167,7 @@ class StaggerService(Service):
         self._journal.info("at the end: {statistics}", statistics=shown)
         # The forwarder's end answers whoever still waits by then, and so ends the drain.
         late = self._clock.callLater(DRAIN_TIME, self._chain.forwarder.close)
-        read = read_remainder(self._reactor, self._sockets)
+        read = read_received(self._reactor, self._sockets)
         return read.addCallback(lambda _: self._drain(late))
 
     def _sockets(self) -> set[Any]:

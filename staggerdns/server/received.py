@@ -16,7 +16,7 @@ READ_ON = 0.2
 """Seconds that reading may go on, however much comes."""
 
 
-def read_remainder(reactor: Any, ours: Callable[[], set[Any]]) -> Deferred[None]:
+def read_received(reactor: Any, ours: Callable[[], set[Any]]) -> Deferred[None]:
     """Let ``reactor`` read what has come for ``ours``; the Deferred fires when that is done.
 
     ``ours`` returns the ports and connections whose sockets count, as they are at the moment.
