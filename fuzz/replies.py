@@ -17,9 +17,9 @@ import dns.name
 from twisted.internet.task import Clock
 
 from fuzz import reading
-from staggerdns.awake import AwakeClock
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.edns import FULL, MEMORY
@@ -127,7 +127,7 @@ def _check_asked(asked: Question, message: bytes, ways: int) -> None:
         parse_upstream("192.0.2.1"),
         reactor=None,  # type: ignore[arg-type]
         readers=None,  # type: ignore[arg-type]
-        clock=AwakeClock(clock),
+        clock=StandstillClock(clock),
         rng=lambda count: b"!" * count,  # all letters are capitals, and so is the cookie
         timeout=1,
         alpha=1,

@@ -9,7 +9,6 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from staggerdns.awake import AwakeClock
 from staggerdns.journal import Journal
 from staggerdns.liveness import Liveness
 from staggerdns.metrics import Metrics
@@ -25,6 +24,7 @@ from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.resolver.ranked import RankedCache, RankingRules
 from staggerdns.settings import Config
 from staggerdns.settings import Ranking as RankingConfig
+from staggerdns.standstill import StandstillClock
 from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
 from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.parallel import Pace
@@ -65,7 +65,7 @@ class Chain:
     ) -> None:
         clock = clock if clock is not None else reactor
         # TTLs run on while the program stands still; upstreams are not measured by that.
-        self._awake = awake = AwakeClock(clock)
+        self._awake = awake = StandstillClock(clock)
         metrics = metrics if metrics is not None else Metrics()
         journal = journal if journal is not None else Journal(config.log.level)
         upstream, cache = config.upstream, config.cache
@@ -219,7 +219,7 @@ class Ranking:
         config: RankingConfig,
         reactor: Any,
         clock: IReactorTime,
-        awake: AwakeClock,
+        awake: StandstillClock,
         rng: Callable[[int], bytes],
         metrics: Metrics,
         journal: Journal,

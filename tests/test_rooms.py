@@ -23,7 +23,7 @@ ROOMS = (
     ("upstream",),
     ("ranking",),
     ("metrics", "journal", "files", "logoutput", "liveness"),
-    ("instruments", "awake"),
+    ("instruments", "standstill"),
     ("wire",),
 )
 """From the top to the bottom; those in one line know nothing of each other."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
-from staggerdns.awake import AwakeClock
 from staggerdns.instruments import Cell
 from staggerdns.server.clients import Clients
+from staggerdns.standstill import StandstillClock
 
 if TYPE_CHECKING:
     from staggerdns.server.connection import ClientConnection
@@ -43,7 +43,7 @@ class StreamLimits:
 class Connections:
     """The connections that are ``open``, within ``limits``.
 
-    Time stands still for them while it does for the program: see `AwakeClock`.
+    Time stands still for them while it does for the program: see `StandstillClock`.
     ``refused`` and ``dropped`` count those for which there was no room, and those that were broken
     since their clients did not read.
     """
@@ -58,7 +58,7 @@ class Connections:
         dropped: Cell,
     ) -> None:
         self.limits = limits
-        self.clock = AwakeClock(clock)  # nobody is idle while we do not read
+        self.clock = StandstillClock(clock)  # nobody is idle while we do not read
         self.identities = identities
         self.refused = refused
         self.dropped = dropped

@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from staggerdns.awake import AwakeClock
+from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.address import UpstreamAddress
 from staggerdns.upstream.dial import Dial
 from staggerdns.upstream.entropy import Entropy
@@ -50,7 +50,7 @@ class StreamTransport:
     def __init__(
         self,
         reactor: Any,
-        clock: AwakeClock,
+        clock: StandstillClock,
         address: UpstreamAddress,
         entropy: Entropy,
         report: StreamReport,

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTCP
 
-from staggerdns.awake import AwakeClock
 from staggerdns.instruments import Distribution
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.address import UpstreamAddress
 from staggerdns.upstream.beside import Aside, Beside
 from staggerdns.upstream.blame import subject
@@ -55,7 +55,7 @@ class Upstream:
         *,
         reactor: IReactorTCP,
         readers: Readers,
-        clock: AwakeClock,
+        clock: StandstillClock,
         rng: Callable[[int], bytes],
         timeout: float,
         alpha: float,

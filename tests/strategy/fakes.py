@@ -16,13 +16,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from staggerdns.awake import AwakeClock
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache, CacheLimits
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
+from staggerdns.standstill import StandstillClock
 from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
 from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.parallel import Pace, Parallel
@@ -250,7 +250,7 @@ class ScriptedUpstream(Upstream):
         launches: list[Launch],
         metrics: Metrics,
         *,
-        awake: AwakeClock | None = None,
+        awake: StandstillClock | None = None,
         health: HealthRules = HEALTH,
         budget: BudgetRules = BUDGET,
     ) -> None:
@@ -258,7 +258,7 @@ class ScriptedUpstream(Upstream):
             parse_upstream(f"192.0.2.{index + 1}"),
             reactor=cast("Any", None),
             readers=cast("Any", None),
-            clock=awake or AwakeClock(clock),
+            clock=awake or StandstillClock(clock),
             rng=bytes,
             case=False,
             cookies=False,
@@ -365,7 +365,7 @@ class Stage:
     ) -> None:
         self.clock = Clock()
         self.clock.advance(START)
-        self.awake = AwakeClock(self.clock)
+        self.awake = StandstillClock(self.clock)
         self.metrics = Metrics()
         self.launched: list[Launch] = []
         members = [

@@ -11,9 +11,9 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Client
 
-from staggerdns.awake import AwakeClock
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.readers import Readers
@@ -59,7 +59,7 @@ class Desk:
             parse_upstream(scheme + str(endpoint)),
             reactor=reactor,
             readers=self._readers,
-            clock=AwakeClock(clock),
+            clock=StandstillClock(clock),
             rng=rng,
             timeout=timeout,
             alpha=ALPHA,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet.defer import CancelledError
 from twisted.internet.testing import MemoryReactorClock
 
-from staggerdns.awake import AwakeClock
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.question import make_question
@@ -44,7 +44,7 @@ class StreamUpstream:
             parse_upstream(where),
             reactor=self.reactor,
             readers=cast("Any", None),
-            clock=AwakeClock(self.reactor),
+            clock=StandstillClock(self.reactor),
             rng=os.urandom,
             timeout=timeout,
             alpha=ALPHA,

@@ -19,8 +19,8 @@ from twisted.internet.defer import gatherResults, succeed
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
-from staggerdns.awake import LATE, LONG, AwakeClock
 from staggerdns.journal import Journal
+from staggerdns.standstill import LATE, LONG, StandstillClock
 from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.dial import ATTEMPT_DELAY
 from staggerdns.upstream.entropy import Entropy
@@ -793,7 +793,7 @@ class NamedLine(Line):
             parse_upstream("tcp://dns.example"),
             reactor=self.reactor,
             readers=cast("Any", None),
-            clock=AwakeClock(self.reactor),
+            clock=StandstillClock(self.reactor),
             rng=os.urandom,
             timeout=3.0,
             alpha=ALPHA,

@@ -6,9 +6,10 @@ time out that was answered long ago. So calls are watched:
 
     in time --late by more than `LATE`--> standstill --sockets read--> late calls run, in time
 
-The time by which the earliest call is late, but for `LATE`, does not count: `AwakeClock.seconds`
-goes on near where the standstill began, for all that measure by this clock. Late calls wait for
-one turn of the reactor, in which it reads the sockets. While no call waits nobody can be late.
+The time by which the earliest call is late, but for `LATE`, does not count: what
+`StandstillClock.seconds` returns goes on near where the standstill began, for all that measure by
+this clock. Late calls wait for one turn of the reactor, in which it reads the sockets. While no
+call waits nobody can be late.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _ROUNDING = 1e-6
 
 
 @implementer(IReactorTime)
-class AwakeClock:
+class StandstillClock:
     """The time of ``clock``, a reactor or what stands for one, without standstills.
 
     ``woke``: when the last standstill was over, ``woke_late``: the last of more than `LONG`
@@ -129,7 +130,7 @@ class _Call:
 
     def __init__(
         self,
-        clock: AwakeClock,
+        clock: StandstillClock,
         due: float,
         callable: Callable[..., Any],
         args: tuple[object, ...],

@@ -9,7 +9,7 @@ from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
-from staggerdns.awake import LATE, LONG, AwakeClock
+from staggerdns.standstill import LATE, LONG, StandstillClock
 
 START = 1000.0
 
@@ -20,7 +20,7 @@ class Program:
     def __init__(self) -> None:
         self.base = Clock()
         self.base.advance(START)
-        self.clock = AwakeClock(self.base)
+        self.clock = StandstillClock(self.base)
         self.told: list[tuple[str, float]] = []
 
     @property
