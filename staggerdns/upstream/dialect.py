@@ -16,7 +16,7 @@ kind in a module of its own: `Case`, `Cookies`, `Edns`. What an exchange does ab
     nothing at all, before the level is proven   lower levels beside it               ``silence``
     anything else                                it is the reply
 
-A doubted reply is kept while TCP is asked; see `Beside` for when it is used. All else happens
+A doubted reply is kept while TCP is asked; see `SideQueries` for when it is used. All else happens
 within the time of the client's question, so that learning costs no answer. What was found not to
 work is tried anew after `MEMORY` seconds with a query of our own (``probe``), a copy of one that
 was just answered, whose reply only teaches. A question with DO goes without OPT only when nobody

@@ -38,7 +38,7 @@ from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict, judge
 
 if TYPE_CHECKING:
-    from staggerdns.upstream.beside import Beside
+    from staggerdns.upstream.sidequeries import SideQueries
     from staggerdns.upstream.upstream import Upstream
 
 LOCAL = "local error"
@@ -120,8 +120,8 @@ class Exchange(Deferred[Outcome]):
     """Whether it has been asked once more with a new cookie."""
     unsigned = False
     """Whether an answer without signatures is better than none, although DO is set."""
-    beside: Beside | None = None
-    """What goes on beside it; usually nothing."""
+    side_queries: SideQueries | None = None
+    """Its side queries; usually none."""
 
     def __init__(
         self, upstream: Upstream, question: Question, query: bytes, tier: str, started: float
@@ -184,7 +184,7 @@ class Exchange(Deferred[Outcome]):
             self.hinted = ""
         else:
             self._conclude(message, usual=False)
-        return self.beside is not None and self.beside.waits
+        return self.side_queries is not None and self.side_queries.waits
 
     def believe(self, message: bytes) -> None:
         """Take a reply over UDP that is doubted: there is no way to get a better one."""
@@ -195,9 +195,9 @@ class Exchange(Deferred[Outcome]):
         """Go on over TCP: somebody forges replies."""
         if self.called:
             return
-        if self.beside is not None:
-            self.beside.disown()
-            if self.beside.checks:
+        if self.side_queries is not None:
+            self.side_queries.disown()
+            if self.side_queries.checks:
                 return  # it goes on over TCP already
         self.hinted = ""
         self._upstream.ask_over_stream(self, "flood")
@@ -247,7 +247,7 @@ class Exchange(Deferred[Outcome]):
         return True
 
     def _end(self, verdict: Verdict, answer: Answer | None, reason: str) -> None:
-        if self.beside is not None:
+        if self.side_queries is not None:
             self._end_beside()
         outcome = self._upstream.finished(self, verdict, answer, reason)
         if self._taker is None:
@@ -257,9 +257,9 @@ class Exchange(Deferred[Outcome]):
             self._taker(outcome, self)
 
     def _end_beside(self) -> None:
-        beside, self.beside = self.beside, None
-        if beside is not None:
-            beside.end()
+        side_queries, self.side_queries = self.side_queries, None
+        if side_queries is not None:
+            side_queries.end()
 
     def _abandon(self) -> None:
         self._end_beside()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from staggerdns.upstream.beside import Aside
+from staggerdns.upstream.sidequeries import SideQuery
 from staggerdns.wire.question import Question
 
 if TYPE_CHECKING:
@@ -26,40 +26,40 @@ class Probe:
         self._upstream = upstream
         self._clock = clock
         self._timeout = timeout
-        self._aside: Aside | None = None
+        self._query: SideQuery | None = None
         self._timer: IDelayedCall | None = None
 
     def consider(self, question: Question, now: float) -> None:
         """Send a probe with a question that was just answered, if one is due."""
         upstream = self._upstream
-        if self._aside is not None or not upstream.has_room(now, first=False):
+        if self._query is not None or not upstream.has_room(now, first=False):
             return
         found = upstream.dialect.probe(question, now)
         if found is None:
             return
         kind, level, query = found
-        aside = Aside(upstream, question, query, now, partial(self._take, kind))
-        aside.level = level
-        self._aside = aside
+        side_query = SideQuery(upstream, question, query, now, partial(self._take, kind))
+        side_query.level = level
+        self._query = side_query
         self._timer = self._clock.callLater(self._timeout, self._give_up, kind)
-        upstream.send_beside(aside, "probe", over_stream=False)
+        upstream.send_side_query(side_query, "probe", over_stream=False)
 
     def end(self) -> None:
         """Drop a probe that is under way."""
-        aside, timer = self._aside, self._timer
-        self._aside = self._timer = None
+        side_query, timer = self._query, self._timer
+        self._query = self._timer = None
         if timer is not None:
             timer.cancel()
-        if aside is not None:
-            aside.drop()
+        if side_query is not None:
+            side_query.drop()
 
-    def _take(self, kind: str, aside: Aside, message: bytes, over_stream: bool) -> None:
+    def _take(self, kind: str, side_query: SideQuery, message: bytes, over_stream: bool) -> None:
         self.end()
-        self._upstream.dialect.probed(kind, aside, message, self._clock.seconds())
+        self._upstream.dialect.probed(kind, side_query, message, self._clock.seconds())
 
     def _give_up(self, kind: str) -> None:
         self._timer = None
-        aside = self._aside
-        assert aside is not None, "a probe that nobody knows"
+        side_query = self._query
+        assert side_query is not None, "a probe that nobody knows"
         self.end()
-        self._upstream.dialect.probed(kind, aside, b"", self._clock.seconds())
+        self._upstream.dialect.probed(kind, side_query, b"", self._clock.seconds())

@@ -16,7 +16,6 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.address import UpstreamAddress
-from staggerdns.upstream.beside import Aside, Beside
 from staggerdns.upstream.blame import subject
 from staggerdns.upstream.budget import Budget, BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport
@@ -29,6 +28,7 @@ from staggerdns.upstream.latency import Latency
 from staggerdns.upstream.probe import Probe
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.report import StreamReport
+from staggerdns.upstream.sidequeries import SideQueries, SideQuery
 from staggerdns.upstream.stream import Resolve, StreamTransport
 from staggerdns.upstream.tls import Authorities
 from staggerdns.wire.answer import Answer
@@ -166,7 +166,7 @@ class Upstream:
                 return exchange
         self._transport.send(exchange)
         if self._over_udp and not exchange.called and dialect.unsure(exchange):
-            self._beside(exchange).watch()
+            self._side_queries(exchange).watch()
         return exchange
 
     def asks_again(
@@ -185,7 +185,7 @@ class Upstream:
                 self._probe.consider(exchange.question, now)
             return False
         if reason in DOUBTS:
-            self._beside(exchange).check(message, reason)
+            self._side_queries(exchange).check(message, reason)
             return True
         exchange.release()
         if reason == NO_EDNS:
@@ -203,19 +203,19 @@ class Upstream:
         self._note_repeated(reason, self._clock.seconds())
         self._stream.send(exchange)
 
-    def send_beside(self, aside: Aside, reason: str, *, over_stream: bool) -> None:
-        """Send a query that goes beside an exchange for that ``reason``."""
+    def send_side_query(self, side_query: SideQuery, reason: str, *, over_stream: bool) -> None:
+        """Send a query beside an exchange for that ``reason``."""
         self._note_repeated(reason, self._clock.seconds())
-        (self._stream if over_stream else self._transport).send(aside)
+        (self._stream if over_stream else self._transport).send(side_query)
 
     def doubted(self) -> None:
         """Note one more doubted reply to the same query."""
         self._reject("doubted")
 
-    def _beside(self, exchange: Exchange) -> Beside:
-        if exchange.beside is None:
-            exchange.beside = Beside(self, exchange, self._clock)
-        return exchange.beside
+    def _side_queries(self, exchange: Exchange) -> SideQueries:
+        if exchange.side_queries is None:
+            exchange.side_queries = SideQueries(self, exchange, self._clock)
+        return exchange.side_queries
 
     def _note_repeated(self, reason: str, now: float) -> None:
         if reason == "truncated":

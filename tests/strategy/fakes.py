@@ -29,12 +29,12 @@ from staggerdns.strategy.parallel import Pace, Parallel
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.address import parse_upstream
-from staggerdns.upstream.beside import Aside
 from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.health import HealthRules
+from staggerdns.upstream.sidequeries import SideQuery
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
 from staggerdns.wire.answer import Pool
@@ -198,7 +198,7 @@ class ScriptedTransport(DatagramTransport):
 
     def send(self, exchange: Exchange) -> None:
         """Note the query and schedule what the script wants; nothing beside an exchange counts."""
-        if isinstance(exchange, Aside):
+        if isinstance(exchange, SideQuery):
             return
         at = milliseconds(self._clock.seconds())
         self._launches.append(Launch(at, self._index, exchange.tier))

@@ -6,10 +6,10 @@ import pytest
 from twisted.internet.task import Clock
 
 from staggerdns.strategy.run import AGAIN_AFTER
-from staggerdns.upstream.beside import TCP_PATIENCE
 from staggerdns.upstream.bootstrap import Bootstrap
 from staggerdns.upstream.edns import BARE, DESCENTS, FULL, MEMORY, PLAIN
 from staggerdns.upstream.health import State
+from staggerdns.upstream.sidequeries import TCP_PATIENCE
 from staggerdns.wire.answer import Failed
 from tests.strategy.fakes import FORMERR, NXDOMAIN, REFUSED, SERVFAIL, A, Client
 
@@ -231,7 +231,7 @@ def test_probes_keep_to_the_budget() -> None:
     upstream._inflight += 1000
     town.ask_all(0, "none")
     upstream._probe.consider(town.question("full.example"), town.clock.seconds())
-    assert upstream._probe._aside is None
+    assert upstream._probe._query is None
     upstream._inflight -= 1000
     before = len(town.sent(0))
     for _ in range(3):

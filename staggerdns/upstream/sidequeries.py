@@ -1,4 +1,4 @@
-"""Queries beside those of an exchange: to check a doubted reply, to try less EDNS, to learn.
+"""Side queries beside that of an exchange: to check a doubted reply, to try less EDNS, to learn.
 
 A reply over UDP that is doubted (see `Dialect`) proves no more than the right ID and port. It is
 kept while the same query goes over TCP, where nobody forges; the exchange goes on waiting for
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 TCP_PATIENCE = 0.3
 SILENCE = 0.2
-BESIDE = "beside"
+SIDE_QUERY = "side query"
 """The tier of these queries, which no metric shows."""
 
 
-class Aside(Exchange):
+class SideQuery(Exchange):
     """A query that is no exchange of its own; ``taker`` gets it with its reply, which is empty when
     there is none, and whether that came over a stream.
     """
@@ -48,9 +48,9 @@ class Aside(Exchange):
         question: Question,
         query: bytes,
         started: float,
-        taker: Callable[[Aside, bytes, bool], None],
+        taker: Callable[[SideQuery, bytes, bool], None],
     ) -> None:
-        super().__init__(upstream, question, query, BESIDE, started)
+        super().__init__(upstream, question, query, SIDE_QUERY, started)
         self._answer_to = taker
 
     def reply(self, message: bytes, *, final: bool) -> bool:
@@ -79,8 +79,8 @@ class Aside(Exchange):
             self.release(timed_out=timed_out)
 
 
-class Beside:
-    """What goes on beside one exchange of ``upstream``; made when there is a reason."""
+class SideQueries:
+    """The side queries of one exchange of ``upstream``; made when there is a reason."""
 
     # fmt: off
     __slots__ = (
@@ -93,9 +93,9 @@ class Beside:
         self._upstream = upstream
         self._clock = clock
         self._exchange = exchange
-        self._steps: list[Aside] = []
+        self._steps: list[SideQuery] = []
         self._step_level = PLAIN
-        self._check: Aside | None = None
+        self._check: SideQuery | None = None
         self._kept = b""
         self._doubt = ""
         self._failed = False  # TCP cannot be asked
@@ -126,10 +126,10 @@ class Beside:
         exchange, upstream, level = self._exchange, self._upstream, self._step_level
         now = self._clock.seconds()
         query = upstream.dialect.compose(exchange.question, now, level, lowered=exchange.lowered)
-        aside = Aside(upstream, exchange.question, query, now, self._stepped)
-        aside.level = level
-        self._steps.append(aside)
-        upstream.send_beside(aside, "silence", over_stream=False)
+        side_query = SideQuery(upstream, exchange.question, query, now, self._stepped)
+        side_query.level = level
+        self._steps.append(side_query)
+        upstream.send_side_query(side_query, "silence", over_stream=False)
         if not exchange.called:
             self._step_later()
 
@@ -139,12 +139,12 @@ class Beside:
         if self._step_level > lowest:
             self._timer = self._clock.callLater(SILENCE, self._step)
 
-    def _stepped(self, aside: Aside, message: bytes, over_stream: bool) -> None:
+    def _stepped(self, side_query: SideQuery, message: bytes, over_stream: bool) -> None:
         if not message:
             return
         exchange = self._exchange
         exchange.complained = max(exchange.complained, sent_level(exchange))
-        exchange.level, exchange.query = aside.level, aside.query
+        exchange.level, exchange.query = side_query.level, side_query.query
         self._stop_steps()
         exchange.release()
         exchange.reply(message, final=over_stream)
@@ -154,8 +154,8 @@ class Beside:
         if timer is not None:
             timer.cancel()
         steps, self._steps = self._steps, []
-        for aside in steps:
-            aside.drop()
+        for side_query in steps:
+            side_query.drop()
 
     # Doubted replies.
 
@@ -173,12 +173,12 @@ class Beside:
             return
         upstream, exchange = self._upstream, self._exchange
         self._timer = self._clock.callLater(TCP_PATIENCE, self._too_slow)
-        aside = Aside(
+        side_query = SideQuery(
             upstream, exchange.question, exchange.query, self._clock.seconds(), self._checked
         )
-        aside.level = exchange.level
-        self._check = aside
-        upstream.send_beside(aside, doubt, over_stream=True)
+        side_query.level = exchange.level
+        self._check = side_query
+        upstream.send_side_query(side_query, doubt, over_stream=True)
 
     def disown(self) -> None:
         """Use nothing that was kept: somebody forges replies."""
@@ -189,7 +189,7 @@ class Beside:
         """Whether TCP is being asked."""
         return self._check is not None
 
-    def _checked(self, aside: Aside, message: bytes, over_stream: bool) -> None:
+    def _checked(self, side_query: SideQuery, message: bytes, over_stream: bool) -> None:
         self._check = None
         self._stop_steps()
         if not over_stream:
@@ -197,7 +197,7 @@ class Beside:
                 self._unchecked()
             return
         exchange = self._exchange
-        exchange.optioned = aside.optioned
+        exchange.optioned = side_query.optioned
         self._kept, self._doubt = b"", ""
         exchange.release()
         exchange.reply(message, final=True)
