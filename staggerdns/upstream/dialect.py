@@ -14,6 +14,7 @@ kind in a module of its own: `Case`, `Cookies`, `Edns`. What an exchange does ab
     an error that may be about EDNS              one level lower                      ``edns``
     no answer to random case, before any was     in lower case                        ``lowercase``
     nothing at all, before the level is proven   lower levels beside it               ``silence``
+    nothing at all, before the case is proven    lower case beside it                 ``silence``
     anything else                                it is the reply
 
 A doubted reply is kept while TCP is asked; see `SideQueries` for when it is used. All else happens
@@ -229,6 +230,10 @@ class Dialect:
         """Say whether silence of the upstream may be about the level of the query."""
         proven = self.edns.proven
         return proven < self.edns.level and proven < sent_level(asked)
+
+    def unsure_of_case(self, asked: Asked) -> bool:
+        """Say whether silence of the upstream may be about the letters of the query."""
+        return self.case.doubts_denials and not asked.lowered
 
     # Probes.
 

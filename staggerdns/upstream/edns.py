@@ -5,8 +5,8 @@ keepalive and padding over connections), `BARE`, one without options, or `PLAIN`
 
     reply to a query at a level above PLAIN        what is done
     FORMERR, NOTIMP, BADVERS, BADCOOKIE            asked again one level lower (RFC 6891 section 7)
-    another error, or silence over UDP             the same, unless the level is proven: a good
-                                                   reply has come at it, or at a higher one
+    another error, silence, or the connection      the same, unless the level is proven: a good
+    closed, twice                                  reply has come at it, or at a higher one
     NOERROR or NXDOMAIN                            the level is proven
 
     FULL, BARE  --`DESCENTS` questions in a row were answered at a lower level only-->  that level

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 LOCAL = "local error"
 """The reason of an error of our own machine, which is no mark against an upstream."""
+CLOSED = "closed"
+"""The reason of queries whose connection the upstream has closed."""
 NO_LINE = "no connection"
 """The reason of queries whose connection is known to fail already: that has its mark."""
 UNMARKED = frozenset((LOCAL, NO_EDNS, NO_LINE))
@@ -219,6 +221,16 @@ class Exchange(Deferred[Outcome]):
         """Take a network error: ``connection refused``, ``unreachable``, ``closed``, `LOCAL` ..."""
         if not self.called:
             self._end(Verdict.NETWORK_ERROR, None, reason)
+
+    def carried(self) -> None:
+        """Take note that the query has gone out on a connection."""
+        self._upstream.carried(self)
+
+    def descends(self) -> bool:
+        """Ask for less than before, since connections are closed over the query; say whether that
+        is possible.
+        """
+        return self._upstream.descends(self)
 
     def failure(self, reason: str) -> None:
         """Take a reply that holds no DNS message, like an HTTP error."""

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from staggerdns.upstream.edns import FULL
-from staggerdns.upstream.exchange import Exchange, mismatch
+from staggerdns.upstream.exchange import CLOSED, Exchange, mismatch
 from staggerdns.wire.edns import KEEPALIVE_WANTED, keepalive, with_options
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Line(Protocol, ABC):
             self._silent_since = now
         exchange.forget = self._forget
         self._send(exchange)
+        exchange.carried()
 
     def dead(self, now: float) -> bool:
         """Say whether the line has been silent for longer than a reply may take, or since a time
@@ -128,7 +129,7 @@ class Line(Protocol, ABC):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Give what waits back to the owner."""
-        word = "closed"
+        word = CLOSED
         if self._tls is not None:
             tls_word, detail = self._tls.explain(reason)
             if tls_word and not self._lost:
@@ -233,7 +234,7 @@ class Line(Protocol, ABC):
 
     def _finish(self) -> None:
         """Close in order; whoever does not answer the goodbye is cut off."""
-        self._leave("closed")
+        self._leave(CLOSED)
         self._goodbye()
         self.transport.loseConnection()
         self._timer = self._clock.callLater(CLOSING_TIME, self._cut)

@@ -12,8 +12,9 @@ used. When TCP is refused, or silent for `TCP_PATIENCE` seconds, what was kept i
 Then, too, what was kept only counts as far as a reply counts: see `Dialect.doubt`.
 
 An upstream of which not even the OPT record is proven may drop what has one. After `SILENCE`
-seconds the query goes once more, one level lower, and again after as long, while those before
-still count. All these end with their exchange.
+seconds (on a connection `STREAM_SILENCE`) the query goes once more, one level lower, and again
+after as long; at last, over UDP, in lower case, unless random case is proven. Those before still
+count. All these end with their exchange.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 TCP_PATIENCE = 0.3
 SILENCE = 0.2
+STREAM_SILENCE = 0.5
+"""The same on a connection, which loses nothing."""
 SIDE_QUERY = "side query"
 """The tier of these queries, which no metric shows."""
 
@@ -64,6 +67,13 @@ class SideQuery(Exchange):
         """Say that no reply will come."""
         self.reply(b"", final=False)
 
+    def carried(self) -> None:
+        """Watch the exchange alone."""
+
+    def descends(self) -> bool:
+        """Leave that to the exchange."""
+        return False
+
     def failure(self, reason: str) -> None:
         """Say that no DNS message will come."""
         self.reply(b"", final=False)
@@ -85,7 +95,7 @@ class SideQueries:
     # fmt: off
     __slots__ = (
         "_upstream", "_exchange", "_clock", "_steps", "_step_level", "_check", "_kept", "_doubt",
-        "_failed", "_timer",
+        "_failed", "_timer", "_patience", "_stepped_down",
     )
     # fmt: on
 
@@ -100,6 +110,8 @@ class SideQueries:
         self._doubt = ""
         self._failed = False  # TCP cannot be asked
         self._timer: IDelayedCall | None = None
+        self._patience = SILENCE
+        self._stepped_down = False  # to lower case
 
     @property
     def waits(self) -> bool:
@@ -115,29 +127,42 @@ class SideQueries:
 
     # Silence.
 
-    def watch(self) -> None:
-        """Ask at lower levels while nothing comes."""
+    def watch(self, patience: float) -> None:
+        """Ask at lower levels, and in lower case, while nothing comes: one in so many seconds."""
+        self._stop_steps()
+        self._patience = patience
+        self._stepped_down = False
         self._step_level = sent_level(self._exchange)
         self._step_later()
 
     def _step(self) -> None:
         self._timer = None
-        self._step_level -= 1
-        exchange, upstream, level = self._exchange, self._upstream, self._step_level
+        exchange, upstream = self._exchange, self._upstream
+        dialect, level, lowered = upstream.dialect, exchange.level, exchange.lowered
+        if dialect.unsure(exchange) and self._step_level > self._lowest:
+            self._step_level = level = self._step_level - 1
+        elif dialect.unsure_of_case(exchange) and not self._stepped_down:
+            self._stepped_down = lowered = True
+        else:
+            return  # by now more is known
         now = self._clock.seconds()
-        query = upstream.dialect.compose(exchange.question, now, level, lowered=exchange.lowered)
+        query = dialect.compose(exchange.question, now, level, lowered=lowered)
         side_query = SideQuery(upstream, exchange.question, query, now, self._stepped)
-        side_query.level = level
+        side_query.level, side_query.lowered = level, lowered
         self._steps.append(side_query)
         upstream.send_side_query(side_query, "silence", over_stream=False)
         if not exchange.called:
             self._step_later()
 
-    def _step_later(self) -> None:
+    @property
+    def _lowest(self) -> int:
         signed = self._exchange.question.do and not self._exchange.unsigned
-        lowest = max(BARE if signed else PLAIN, self._upstream.dialect.edns.proven)
-        if self._step_level > lowest:
-            self._timer = self._clock.callLater(SILENCE, self._step)
+        return max(BARE if signed else PLAIN, self._upstream.dialect.edns.proven)
+
+    def _step_later(self) -> None:
+        in_case = self._upstream.dialect.unsure_of_case(self._exchange) and not self._stepped_down
+        if in_case or self._step_level > self._lowest:
+            self._timer = self._clock.callLater(self._patience, self._step)
 
     def _stepped(self, side_query: SideQuery, message: bytes, over_stream: bool) -> None:
         if not message:
@@ -145,6 +170,7 @@ class SideQueries:
         exchange = self._exchange
         exchange.complained = max(exchange.complained, sent_level(exchange))
         exchange.level, exchange.query = side_query.level, side_query.query
+        exchange.optioned, exchange.lowered = side_query.optioned, side_query.lowered
         self._stop_steps()
         exchange.release()
         exchange.reply(message, final=over_stream)

@@ -8,8 +8,9 @@ one, within the time that it has (RFC 7766 section 6.2.4). A server may have clo
 many answers: then only the oldest query counts as tried, those behind it were hardly read. After
 failures to open a line, or lines that were lost before any reply, the next attempt has to wait,
 twice as long each time; until then queries fail at once, so that others are asked. However many
-exchanges fail with one line, or one attempt, that is one mark against the upstream. Nothing ever
-goes to another transport.
+exchanges fail with one line, or one attempt, that is one mark against the upstream. While EDNS is
+not proven, the second close in a row may be about that: then queries go with less of it.
+Nothing ever goes to another transport.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.address import UpstreamAddress
 from staggerdns.upstream.dial import Dial
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import LOCAL, NO_LINE, Exchange
+from staggerdns.upstream.exchange import CLOSED, LOCAL, NO_LINE, Exchange
 from staggerdns.upstream.https import HttpLine
 from staggerdns.upstream.line import DnsLine, Line
 from staggerdns.upstream.report import StreamReport
@@ -153,9 +154,18 @@ class StreamTransport:
             self._failed(reason)
             return
         self.retired(line)
-        if orphans and not line.answered:
+        descended: list[Exchange] = []
+        if reason == CLOSED and not line.answered:
+            again = self._failures > 0
+            descended = [one for one in orphans if (again or one.resent) and one.descends()]
+        if orphans and not line.answered and not descended:
             self._note_failure(reason)
-        self.again(orphans, reason, unread=line.answered)
+        for exchange in descended:
+            exchange.forget = None
+            self.report.repeated()
+            self.send(exchange)
+        rest = [one for one in orphans if one not in descended] if descended else orphans
+        self.again(rest, reason, unread=line.answered)
 
     def gone(self, line: Line) -> None:
         """Forget a line that is closed."""

@@ -19,7 +19,7 @@ from staggerdns.upstream.address import UpstreamAddress
 from staggerdns.upstream.blame import subject
 from staggerdns.upstream.budget import Budget, BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport
-from staggerdns.upstream.dialect import DOUBTS, NO_EDNS, Dialect, is_positive
+from staggerdns.upstream.dialect import DOUBTS, NO_EDNS, Dialect, is_positive, sent_level
 from staggerdns.upstream.edns import BARE, FULL, PLAIN
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import LOCAL, UNMARKED, Exchange, Outcome, reason_label
@@ -28,7 +28,12 @@ from staggerdns.upstream.latency import Latency
 from staggerdns.upstream.probe import Probe
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.report import StreamReport
-from staggerdns.upstream.sidequeries import SideQueries, SideQuery
+from staggerdns.upstream.sidequeries import (
+    SILENCE,
+    STREAM_SILENCE,
+    SideQueries,
+    SideQuery,
+)
 from staggerdns.upstream.stream import Resolve, StreamTransport
 from staggerdns.upstream.tls import Authorities
 from staggerdns.wire.answer import Answer
@@ -165,9 +170,30 @@ class Upstream:
                 exchange.error(NO_EDNS)  # its answer would lack the signatures
                 return exchange
         self._transport.send(exchange)
-        if self._over_udp and not exchange.called and dialect.unsure(exchange):
-            self._side_queries(exchange).watch()
+        if self._over_udp:
+            self.watch(exchange)
         return exchange
+
+    def carried(self, exchange: Exchange) -> None:
+        """Note that a query has gone out on a connection."""
+        if not self._over_udp:
+            self.watch(exchange)
+
+    def watch(self, exchange: Exchange) -> None:
+        """Have a query that was just sent tried in other ways if nothing comes for it."""
+        dialect = self.dialect
+        if not exchange.called and (dialect.unsure(exchange) or dialect.unsure_of_case(exchange)):
+            patience = SILENCE if self._over_udp else STREAM_SILENCE
+            self._side_queries(exchange).watch(patience)
+
+    def descends(self, exchange: Exchange) -> bool:
+        """Phrase a query with less EDNS if that may be why its connections are closed."""
+        dialect = self.dialect
+        lowest = BARE if exchange.question.do and not exchange.unsigned else PLAIN
+        if sent_level(exchange) <= lowest or not dialect.unsure(exchange):
+            return False
+        dialect.prepare(exchange, "edns", self._clock.seconds())
+        return True
 
     def asks_again(
         self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False

@@ -12,6 +12,7 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.address import parse_upstream
+from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.question import make_question
 from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, A, name
@@ -55,6 +56,7 @@ class StreamUpstream:
             metrics=self.metrics,
             journal=Journal(),
         )
+        self.upstream.dialect.edns.proven = FULL  # as if it had answered before
         self.outcomes: list[Outcome] = []
         self._made = 0
 

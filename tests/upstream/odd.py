@@ -91,6 +91,11 @@ def compares(rcode: int) -> Server:
     return lambda seen: seen.reply(rcode=rcode) if seen.mixed else good(seen)
 
 
+def drops_capitals(seen: Seen) -> bytes | None:
+    """Answer nothing to names that are not all lower case."""
+    return None if seen.mixed else good(seen)
+
+
 def lowers(seen: Seen) -> bytes:
     """Write the question in lower case."""
     return seen.reply(EXISTS, section=seen.question.section)
@@ -140,6 +145,7 @@ KINDS: dict[str, Server] = {
     "NODATA to capitals": compares(0),
     "REFUSED to capitals": compares(REFUSED),
     "SERVFAIL to capitals": compares(SERVFAIL),
+    "silence to capitals": drops_capitals,
     "lower case": lowers,
     "no cookie any more": forgetful(0),
     "FORMERR to options, lower case": both(complains(FORMERR, BARE), lowers),

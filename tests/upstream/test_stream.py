@@ -23,6 +23,7 @@ from staggerdns.journal import Journal
 from staggerdns.standstill import LATE, LONG, StandstillClock
 from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.dial import ATTEMPT_DELAY
+from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import LOCAL, NO_LINE
 from staggerdns.upstream.line import CLOSING_TIME, IDLE_TIMEOUT, LONGEST_IDLE, MAX_TAKEN
@@ -79,6 +80,7 @@ async def test_a_thousand_at_once(server: ScriptedUpstream) -> None:
 
     server.behaviour = behave
     with desk(server.endpoint, "tcp://") as asked:
+        asked.upstream.dialect.edns.proven = FULL
         outcomes = await gatherResults([asked.start() for _ in range(1000)])
         assert {outcome.verdict for outcome in outcomes} == {Verdict.POSITIVE}
         assert asked.rejected() == {}
@@ -119,6 +121,7 @@ async def test_closed_in_mid_message(server: ScriptedUpstream, prefix: bytes) ->
     """A query whose connection ends goes out once more, on a new one; then it is an error."""
     server.behaviour = lambda query: [Close(0, prefix)]
     with desk(server.endpoint, "tcp://") as asked:
+        asked.upstream.dialect.edns.proven = FULL
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "closed")
         assert asked.marks == 1

@@ -11,8 +11,12 @@ import dns.rcode
 import pytest
 from twisted.internet import error
 
-from staggerdns.upstream.edns import DESCENTS, MEMORY
-from staggerdns.upstream.exchange import LOCAL
+from staggerdns.upstream.edns import DESCENTS, FULL, MEMORY
+from staggerdns.upstream.exchange import LOCAL, NO_LINE
+from staggerdns.upstream.sidequeries import STREAM_SILENCE
+from staggerdns.upstream.stream import FIRST_WAIT
+from staggerdns.wire.question import make_question
+from tests.strategy.fakes import A, name
 
 from .test_https import Desk
 from .test_stream import Line
@@ -28,8 +32,11 @@ FORMERR = b"\x81\x81" + bytes(8)
 
 @pytest.fixture
 def line() -> Iterator[Line]:
-    """An upstream over TCP that wants case and cookies; nothing is left of it in the end."""
+    """An upstream over TCP that wants case and cookies, and has not answered yet; nothing is left
+    of it in the end.
+    """
     made = Line()
+    made.upstream.dialect.edns.forget_proof()
     yield made
     made.upstream.close()
     assert made.reactor.getDelayedCalls() == []
@@ -52,6 +59,7 @@ def say(connection: Connection, message: bytes) -> None:
 
 def test_neither_case_nor_cookies(line: Line) -> None:
     """Nobody forges replies on a connection: the name stays in lower case, with no cookie."""
+    line.upstream.dialect.edns.proven = FULL
     for _ in range(10):
         line.ask()
     for query in line.connect().queries():
@@ -116,15 +124,143 @@ def test_keepalive_is_an_option_too(line: Line) -> None:
     assert line.reasons() == [""] * 2 * (DESCENTS + 1)
 
 
-def test_silence_says_nothing_about_edns(line: Line) -> None:
-    """Without EDNS there is no padding: timeouts on connections do not end it."""
-    for _ in range(6):
+def test_silence_where_edns_works(line: Line) -> None:
+    """Without EDNS there is no padding: where it has worked, timeouts do not end it."""
+    line.upstream.dialect.edns.proven = FULL
+    for _ in range(4):
         exchange = line.ask()
-        assert opts(line.connect()) == [1]
+        connection = line.connect()
         line.reactor.advance(3)
+        assert opts(connection) == [1]
         exchange.expire()
         line.reactor.advance(10)
-    assert line.reasons() == ["timeout"] * 6
+    assert line.reasons() == ["timeout"] * 4
+
+
+def test_silence_where_nothing_is_known(line: Line) -> None:
+    """A server that drops queries with options, or OPT, is asked for less beside them: no name is
+    lost, and soon nobody waits.
+    """
+    for _ in range(DESCENTS):
+        line.ask()
+        connection = line.connect()
+        assert opts(connection) == [1]
+        line.reactor.advance(STREAM_SILENCE - 0.01)
+        assert opts(connection) == []
+        line.reactor.advance(0.01)
+        (bare,) = connection.queries()
+        message = dns.message.from_wire(bare)
+        assert (message.edns, message.options) == (0, ())
+        line.reactor.advance(STREAM_SILENCE)
+        (plain,) = connection.queries()
+        assert plain[11] == 0
+        connection.answer(plain)
+        assert line.reasons() == [""]
+        connection.lose()
+        line.reactor.advance(1)
+    line.ask()
+    connection = line.connect()
+    (query,) = connection.queries()
+    assert query[11] == 0
+    connection.answer(query)
+    assert line.reasons() == [""]
+    assert repeated(line, "silence") == 2 * DESCENTS
+
+
+def test_a_late_reply_with_edns(line: Line) -> None:
+    """Whoever is slow and no more keeps its EDNS: the reply to the first query is as welcome."""
+    line.ask()
+    connection = line.connect()
+    (first,) = connection.queries()
+    line.reactor.advance(2 * STREAM_SILENCE)
+    assert opts(connection) == [1, 0]
+    connection.answer(first)
+    assert line.reasons() == [""]
+    line.ask()
+    line.reactor.advance(2 * STREAM_SILENCE)
+    assert opts(connection) == [1]
+
+
+def test_patience_begins_with_the_connection(line: Line) -> None:
+    """While there is none, nothing is asked beside; failing to connect is one mark, as ever."""
+    line.ask()
+    line.reactor.advance(2.9)
+    line.refuse()
+    assert line.reasons() == ["connection refused"]
+    assert repeated(line, "silence") == 0
+    assert line.upstream.health._failures == 1
+
+
+def closes(line: Line, levels: list[int]) -> Connection:
+    """Lose so many connections, each over a query with an OPT record or not; return the next."""
+    for level in levels:
+        connection = line.connect()
+        assert opts(connection) == [level]
+        connection.lose()
+    return line.connect()
+
+
+def test_closing_where_nothing_is_known(line: Line) -> None:
+    """A server that closes connections over OPT is asked without, at once, and soon from the start;
+    no time to rest comes of that.
+    """
+    for number in range(DESCENTS):
+        line.ask()
+        connection = closes(line, [1, 1, 1])
+        (query,) = connection.queries()
+        assert query[11] == 0
+        connection.answer(query)
+        assert line.reasons() == [""], number
+        connection.lose()
+        line.reactor.advance(1)
+    line.ask()
+    connection = line.connect()
+    (query,) = connection.queries()
+    assert query[11] == 0
+    connection.answer(query)
+    assert line.reasons() == [""]
+
+
+def test_closing_over_options(line: Line) -> None:
+    """Without the options the OPT record stays."""
+    line.ask()
+    connection = closes(line, [1, 1])
+    (query,) = connection.queries()
+    message = dns.message.from_wire(query)
+    assert (message.edns, message.options) == (0, ())
+    connection.answer(query)
+    assert line.reasons() == [""]
+
+
+def test_closing_whatever_is_asked(line: Line) -> None:
+    """Whoever closes every connection is soon left alone, and is not thought to dislike EDNS."""
+    for number in range(5):
+        line.reactor.advance(10)
+        line.ask()
+        closes(line, [1, 1] if number else [1, 1, 1]).lose()
+        assert line.reasons() == ["closed"]
+    line.reactor.advance(FIRST_WAIT * 2**4 - 0.01)
+    line.ask()
+    assert line.reasons() == [NO_LINE]
+    assert line.upstream.health._failures == 5
+    assert line.upstream.dialect.edns.level == FULL
+
+
+def test_closing_where_edns_works(line: Line) -> None:
+    """Nothing is asked for less where EDNS has worked: connections end for other reasons."""
+    line.upstream.dialect.edns.proven = FULL
+    line.ask()
+    closes(line, [1]).lose()
+    assert line.reasons() == ["closed"]
+
+
+def test_closing_over_signatures(line: Line) -> None:
+    """A question with DO does not go without OPT: others may have signatures."""
+    question = make_question(name("www.example"), A, do=True)
+    exchange = line.upstream.ask(question, "active")
+    exchange.addCallback(line.outcomes.append)
+    closes(line, [1, 1]).lose()
+    assert line.reasons() == ["closed"]
 
 
 def test_formerr_over_https() -> None:
