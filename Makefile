@@ -18,7 +18,7 @@ USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/'
 help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
 	@echo 'make demo    show what it does, without a network: five upstreams, one of them silent'
-	@echo 'make test    lint, then all tests; installs missing Debian packages as root or with sudo'
+	@echo 'make test    lint and all tests; installs missing Debian packages as root or with sudo'
 	@echo 'make pytest  all tests alone, in WORKERS=$(WORKERS) processes'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make format  let ruff rewrite the sources'

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Hashable
+from ipaddress import ip_network
 from typing import Any
 
 import msgspec
@@ -115,7 +116,12 @@ def _convert(kind: type, value: object) -> object:
     try:
         return Network(value)
     except ValueError:
-        raise ValueError(f"expected a network like 192.168.0.0/16, got {value!r}") from None
+        expected = f"expected a network like 192.168.0.0/16, got {value!r}"
+    try:
+        around = ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(expected) from None
+    raise ValueError(f"{expected}: did you mean {around}?")
 
 
 def _domain(text: str) -> Domain:

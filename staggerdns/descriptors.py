@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from staggerdns.server.admission import MAX_OUTSIDERS
 from staggerdns.server.status import LIMITS
+from staggerdns.server.stream import MAX_ACCEPTS
 from staggerdns.settings import Config
 from staggerdns.upstream.datagram import SOCKETS
 
@@ -32,7 +33,7 @@ class Fit:
 
 def others(config: Config) -> int:
     """Return how many descriptors may be in use beside those of client connections."""
-    ports = sum(1 if listener.scheme else 2 for listener in config.server.listen)
+    ports = sum(MAX_ACCEPTS + (1 if listener.scheme else 2) for listener in config.server.listen)
     upstreams = [*config.upstream.servers, *config.upstream.bootstrap]
     sockets = sum(
         SOCKETS + STREAMS if upstream.transport == "udp" else STREAMS for upstream in upstreams
@@ -53,8 +54,11 @@ def fit_descriptors(config: Config) -> Fit:
     if _covers(soft, needed):
         return Fit(wanted)
     most = needed if _covers(hard, needed) else hard
-    if most != soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    try:
+        if most != soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (OSError, ValueError):  # a sandbox forbids it, or fs.nr_open is lower
+        most = soft
     if most >= needed:
         return Fit(wanted)
     connections = max(1, most - beside)

@@ -998,6 +998,9 @@ def test_allow() -> None:
     for wrong in ("10.0.0.1/8", "10.0.0.0/33", "any", "5", "no", "''", "null", "10.0.0.0-10.0.0.9"):
         assert error("server.allow", f"[127.0.0.1, {wrong}]").startswith("server.allow[1]: ")
     error("server.allow", "10.0.0.0/8")
+    for wrong, right in (("10.0.0.1/8", "10.0.0.0/8"), ("fd00::1/64", "fd00::/64")):
+        assert error("server.allow", f"['{wrong}']").endswith(f": did you mean {right}?")
+    assert "did you mean" not in error("server.allow", "[10.0.0.0/33]")
 
 
 def test_exempt_clients() -> None:

@@ -11,6 +11,7 @@ import yaml
 from staggerdns import descriptors
 from staggerdns.config import parse_config
 from staggerdns.descriptors import Fit, fit_descriptors, others
+from staggerdns.server.stream import MAX_ACCEPTS
 
 if TYPE_CHECKING:
     from staggerdns.settings import Config
@@ -76,6 +77,22 @@ def test_limits(
     assert found.problem or found == Fit(100)
 
 
+@pytest.mark.parametrize("error", [PermissionError, ValueError])
+def test_a_limit_that_cannot_be_raised(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Where a sandbox does not let the limit be raised, connections give way as well."""
+
+    def refuse(kind: int, limits: tuple[int, int]) -> None:
+        raise error
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (NEEDED - 60, INFINITE))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    found = fit_descriptors(config())
+    assert found.connections == 40
+    assert f"allows {NEEDED - 60} open files" in found.problem
+
+
 def test_what_counts() -> None:
     """Listeners, upstreams, probes and the metrics listener each need their share."""
     base = others(config())
@@ -84,6 +101,6 @@ def test_what_counts() -> None:
         upstream={"servers": ["192.0.2.1", "tcp://192.0.2.2"]},
         ranking={"concurrency": 20},
     )
-    assert others(more) == base + 2 + descriptors.STREAMS + 4
+    assert others(more) == base + 2 + MAX_ACCEPTS + descriptors.STREAMS + 4
     none = config(metrics={"listen": None}, ranking={"enabled": False})
     assert others(none) == base - 17 - 16

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from staggerdns.server.factory import StaggerServerFactory
 
 _BACKLOG = 128  # connections that wait to be accepted
+MAX_ACCEPTS = 8
+"""Connections that a listener accepts in one turn of the reactor: those that make room for them
+keep their descriptors for so long.
+"""
 _LEAST_FRAME = 2 + HEADER_SIZE
 QUIET = 60.0
 """Seconds between two lines of the log that say that connections cannot be accepted."""
@@ -200,6 +204,11 @@ class StreamPort(tcp.Port):
         if self.addressFamily == socket.AF_INET6:
             created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         return created
+
+    def doRead(self) -> None:
+        """Accept some connections, which Twisted would accept by the hundred."""
+        self.numberAccepts = min(self.numberAccepts, MAX_ACCEPTS)
+        super().doRead()
 
     def unaccepted(self, event: LogEvent) -> None:
         """Take what Twisted would log; count connections that could not be accepted, say so now

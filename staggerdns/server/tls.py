@@ -69,7 +69,7 @@ class Certificate:
         own = self._pair[0][0]
         begin, end = own.not_valid_before_utc, own.not_valid_after_utc
         if now >= end:
-            what = f"has expired on {end:%Y-%m-%d}: clients refuse it"
+            what = f"has expired on {end:%Y-%m-%d}: replace it, clients refuse it"
         elif now < begin:
             what = f"is not valid before {begin:%Y-%m-%d}: clients refuse it"
         elif end - now <= min(SOON, (end - begin) / 3):

@@ -14,7 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
-from staggerdns.server.stream import QUIET, REST, StreamPort
+from staggerdns.server.stream import MAX_ACCEPTS, QUIET, REST, StreamPort
 from tests.server.rooms import Room
 
 LASTING = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM]
@@ -124,3 +124,25 @@ def test_the_end_of_a_rest(gate: Gate) -> None:
     assert gate.reactor.getDelayedCalls()
     gate.port.connectionLost(Failure(ConnectionDone()))
     assert not gate.reactor.getDelayedCalls()
+
+
+def test_few_at_once() -> None:
+    """However many come, few are accepted in one turn of the reactor: what makes room for them is
+    closed behind it, and until then both have their descriptors.
+    """
+    room = Room()
+    reactor = cast("Any", MemoryReactorClock())
+    port = StreamPort(0, room.factory, "127.0.0.1", reactor)
+    port.startListening()
+    address = port.socket.getsockname()
+    clients = [socket.create_connection(address, 5) for _ in range(2 * MAX_ACCEPTS)]
+    open_then = []
+    for _ in range(2):
+        port.doRead()
+        open_then.append(len(room.factory.connections))
+    assert open_then == [MAX_ACCEPTS, 2 * MAX_ACCEPTS]
+    for connection in list(room.factory.connections):
+        connection.socket_side.connectionLost(Failure(ConnectionDone()))
+    for client in clients:
+        client.close()
+    port.connectionLost(Failure(ConnectionDone()))

@@ -57,8 +57,8 @@ class Desk:
         (SOON + dt.timedelta(seconds=1), None),
         (SOON, "expires on {:%Y-%m-%d}: replace it"),
         (dt.timedelta(seconds=1), "expires on {:%Y-%m-%d}: replace it"),
-        (dt.timedelta(0), "has expired on {:%Y-%m-%d}: clients refuse it"),
-        (-400 * DAY, "has expired on {:%Y-%m-%d}: clients refuse it"),
+        (dt.timedelta(0), "has expired on {:%Y-%m-%d}: replace it, clients refuse it"),
+        (-400 * DAY, "has expired on {:%Y-%m-%d}: replace it, clients refuse it"),
     ],
 )
 def test_the_end_of_a_certificate(tmp_path: Path, before: dt.timedelta, said: str | None) -> None:
