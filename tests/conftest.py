@@ -5,7 +5,9 @@ a test that is marked as live starts a process.
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +28,9 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("staggerdns")
+
+# pytest asks for the version of Twisted around each test, which took longer than most tests do.
+importlib.metadata.version = cache(importlib.metadata.version)
 
 _HERE = Path(__file__).parent
 _LIVE = [_HERE / name for name in ("conformance", "internet", "live", "packaging")]
