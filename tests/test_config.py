@@ -1298,8 +1298,8 @@ def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
     But the profile: that has done its work when the configuration is there.
     """
-    monkeypatch.setattr(listeners_module, "DatagramPort", QuietPort)
-    monkeypatch.setattr(listeners_module, "StreamPort", QuietPort)
+    for kind in ("DatagramPort", "StreamPort", "StatusPort"):
+        monkeypatch.setattr(listeners_module, kind, QuietPort)
     seen: set[str] = set()
     # Without ICMP no socket is opened for probing.
     files = Office(tmp_path).issue("dns.example")
