@@ -6,11 +6,12 @@
     unproven --`DENIALS` errors or denials that are the same in lower case-->           off
     off --a probe in random case was answered-->                                        proven
 
-``unproven`` and ``proven`` send random case. What an unproven upstream denies, or answers with an
-error, is asked once more in lower case: there are servers that compare octets. A name is asked
-so often only until one was answered well. The first two ways to ``off`` are final for `MEMORY`
-seconds; after the third, which says nothing about letters, the next answer is the occasion for a
-probe. A doubted reply is cleared when the reply in our letters comes after all, over UDP or TCP.
+``unproven`` and ``proven`` send random case. What an unproven upstream denies, answers with an
+error or not at all, is asked once more in lower case: there are servers that compare octets. A
+name is asked so often only until one was answered well. The first two ways to ``off`` are final
+for `MEMORY` seconds; after the third, which says nothing about letters, the next answer is the
+occasion for a probe. A doubted reply is cleared when the reply in our letters comes after all,
+over UDP or TCP.
 """
 
 from __future__ import annotations

@@ -181,6 +181,19 @@ def test_a_late_reply_with_edns(line: Line) -> None:
     assert opts(connection) == [1]
 
 
+def test_nothing_is_asked_beside_where_edns_works_by_now(line: Line) -> None:
+    """Of a burst to a server that is merely slow, the first reply ends the trials."""
+    waiting = [line.ask() for _ in range(5)]
+    connection = line.connect()
+    first, *_ = connection.queries()
+    line.reactor.advance(STREAM_SILENCE - 0.01)
+    connection.answer(first)
+    line.reactor.advance(2 * STREAM_SILENCE)
+    assert opts(connection) == []
+    for exchange in waiting:
+        exchange.cancel()
+
+
 def test_patience_begins_with_the_connection(line: Line) -> None:
     """While there is none, nothing is asked beside; failing to connect is one mark, as ever."""
     line.ask()
