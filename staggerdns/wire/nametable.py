@@ -200,13 +200,6 @@ class NameTable:
             node = self._child(node, label) if child is None else child
         return node
 
-    def is_within(self, node: int, zone: int) -> bool:
-        """Say whether a name is another's, or below it."""
-        size = self.sizes[zone]
-        while self.sizes[node] > size:
-            node = self.parents[node]
-        return node == zone
-
     def above(self, node: int) -> list[int]:
         """Return the numbers of a name and of all that it ends with, the root last."""
         found = [node]
