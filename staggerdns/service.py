@@ -192,13 +192,16 @@ class StaggerService(Service):
         return self.factory.drain().addCallback(close).addCallback(lambda _: None)
 
     def reread(self) -> None:
-        """Read again what is in files of its own: hosts and certificates."""
-        if self._hosts is not None:
-            self._hosts.reread()
-        if self._certificate is not None:
-            self._certificate.reread()
+        """Read again what is in files of its own, hosts and certificate, and say how it went."""
+        files = {"the hosts file": self._hosts, "the certificate": self._certificate}
+        said = [
+            name if file.reread() else f"{name} (cannot be used)"
+            for name, file in files.items()
+            if file is not None
+        ]
         self._journal.announce(
-            "read again: the hosts file and certificates; other settings count from the next start"
+            "read again: {files}; other settings count from the next start",
+            files=", ".join(said) or "nothing",
         )
 
     def healthy(self) -> bool:

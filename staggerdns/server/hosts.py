@@ -76,10 +76,11 @@ class Hosts:
             return Nothing(Rcode.NOERROR, len(name), HOSTS_TTL)
         return None
 
-    def reread(self) -> None:
-        """Read the file now, changed or not."""
+    def reread(self) -> bool:
+        """Read the file now, changed or not; say whether it could be read."""
         self._state, self._complaint, self._wrong = None, "", []
         self._look()
+        return self._state is not None
 
     def has_below(self, name: bytes) -> bool:
         """Say whether the file has a name that ends in this one, which so exists (RFC 8020)."""

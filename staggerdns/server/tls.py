@@ -90,8 +90,8 @@ class Certificate:
             context.set_alpn_select_callback(_Choice(protocols))
         return context
 
-    def reread(self) -> None:
-        """Read the files now; what cannot be used changes nothing."""
+    def reread(self) -> bool:
+        """Read the files now; what cannot be used changes nothing. Say whether they could."""
         self._marks = self._look()
         try:
             self._pair = _load(*self._files)
@@ -101,11 +101,12 @@ class Certificate:
                 key=error.key,
                 problem=str(error),
             )
-            return
+            return False
         self._contexts.clear()
         self._journal.info("the certificate was read anew")
         self._warned = None
         self.warn()
+        return True
 
     def _look(self) -> list[tuple[int, int, int] | None]:
         """Return what changes when a file does."""
