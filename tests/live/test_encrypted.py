@@ -82,10 +82,11 @@ def test_by_name(encrypted: Encrypted, tmp_path: Path) -> None:
         assert resolver.queries == []
         for _ in range(5):
             assert program.ask(unique_name("named")).addresses == [ANSWER]
-        assert sorted((query.name, query.rdtype) for query in resolver.queries) == [
-            ("dns.example.", "A"),
-            ("dns.example.", "AAAA"),
-        ]
+        # That there is no AAAA may be the first that it says, and is checked in lower case then.
+        asked = [(query.name, query.rdtype) for query in resolver.queries]
+        assert set(asked) == {("dns.example.", "A"), ("dns.example.", "AAAA")}
+        assert asked.count(("dns.example.", "A")) == 1
+        assert len(asked) <= 3
         assert program.metrics().value("staggerdns_bootstrap_lookups_total", outcome="found") == 1
         assert "dns.example is at 127.0.0.1" in program.log
 
