@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from staggerdns.server.listener import Listener
 from staggerdns.settings import Config
-from staggerdns.upstream.address import UpstreamAddress
+from staggerdns.upstream.address import NO_INTERFACE, UpstreamAddress
 
 
 def is_own_address(host: str) -> bool:
@@ -52,6 +52,8 @@ def _warn_of_address(
         return "is no address of a server: it stands for all addresses of this machine"
     if host.is_multicast or str(host) == "255.255.255.255":
         return "is an address of many: nobody answers from there"
+    if endpoint.lacks_interface:
+        return f"cannot be asked: {NO_INTERFACE}"
     if endpoint.missing_interface:
         return (
             f"needs an interface that is not there, {endpoint.missing_interface}: "

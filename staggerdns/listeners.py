@@ -22,7 +22,7 @@ from staggerdns.server.listener import Listener
 from staggerdns.server.status import StatusFactory, StatusPort
 from staggerdns.server.stream import StreamFactory, StreamPort
 from staggerdns.server.tls import Certificate, EncryptedFactory, Show
-from staggerdns.upstream.address import Endpoint
+from staggerdns.upstream.address import NO_INTERFACE, Endpoint
 from staggerdns.upstream.tls import DOT
 
 _UNPRIVILEGED = 1024
@@ -138,6 +138,8 @@ class Listeners:
                 f"{key}: cannot listen on {endpoint}: "
                 f"there is no interface {endpoint.missing_interface}: see `ip link`"
             )
+        if endpoint.lacks_interface:
+            return CannotBind(f"{key}: cannot listen on {endpoint}: {NO_INTERFACE}")
         reason = getattr(error.socketError, "strerror", None) or error.socketError
         number = getattr(error.socketError, "errno", None)
         remedy = self._remedy(endpoint, number)

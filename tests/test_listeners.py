@@ -110,6 +110,15 @@ def test_an_interface_that_is_not_there(refuse: Refuse) -> None:
     )
 
 
+def test_a_missing_interface(refuse: Refuse) -> None:
+    """Without any interface it is neither, which the system calls an invalid argument."""
+    refuse["[fe80::1]:53"] = EINVAL
+    assert complaint(["[fe80::1]:53"]) == (
+        "server.listen[0]: cannot listen on [fe80::1]:53: "
+        "a link-local address needs its interface, as in fe80::1%eth0"
+    )
+
+
 @pytest.mark.parametrize(("number", "port"), [(EADDRINUSE, 9153), (EACCES, 80)])
 def test_the_page(refuse: Refuse, number: int, port: int) -> None:
     """The page of the metrics has a key of its own."""

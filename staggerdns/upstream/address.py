@@ -31,6 +31,7 @@ from ipaddress import ip_address
 PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
 """The port of each transport where no other is given (RFC 7858 section 3.1, RFC 9110)."""
 GET_TEMPLATE = "{?dns}"
+NO_INTERFACE = "a link-local address needs its interface, as in fe80::1%eth0"
 _UPSTREAM = (
     "an address like 192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53, fe80::1%eth0 or "
     "tcp://192.0.2.1, or "
@@ -62,6 +63,12 @@ class Endpoint:
     def address(self) -> str:
         """The host without an interface, which means nothing to anybody else."""
         return self.host.partition("%")[0]
+
+    @property
+    def lacks_interface(self) -> bool:
+        """Whether this is a link-local address of no interface, which leads nowhere."""
+        host = self.host
+        return ":" in host and "%" not in host and ip_address(host).is_link_local
 
     @property
     def missing_interface(self) -> str:

@@ -116,3 +116,22 @@ def test_what_people_are_told() -> None:
         f"upstream.servers[0]: [fe80::1%{NOWHERE}]:53 needs an interface that is not there, "
         f"{NOWHERE}: it is asked when that has come"
     )
+
+
+def test_no_interface() -> None:
+    """A link-local address alone can be asked nothing; IPv4 has no interfaces in addresses."""
+    for host, lacks in (
+        ("fe80::1", True),
+        ("febf::1", True),
+        ("fe80::1%lo", False),
+        ("fec0::1", False),
+        ("2001:db8::1", False),
+        ("169.254.1.1", False),
+        ("dns.example", False),
+    ):
+        assert Endpoint(host, 53).lacks_interface is lacks
+    (told,) = config_warnings(parse_config("upstream: {servers: ['fe80::1', 169.254.1.1]}"))
+    assert told == (
+        "upstream.servers[0]: [fe80::1]:53 cannot be asked: "
+        "a link-local address needs its interface, as in fe80::1%eth0"
+    )
