@@ -41,7 +41,10 @@ def read_document(text: str) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}: " if mark is not None else ""
-        raise ConfigError(f"{place}not YAML: {error.problem or error.context}") from None
+        what = error.problem or error.context or ""
+        if what.startswith("but "):  # the first half of PyYAML's sentence is its context
+            what = f"{error.context} {what}"
+        raise ConfigError(f"{place}not YAML: {what}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:

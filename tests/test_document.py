@@ -36,3 +36,12 @@ def test_aliases_of_aliases() -> None:
 def test_an_alias() -> None:
     """An alias is as good as what it stands for."""
     assert read_document("a: &a [x]\nb: *a") == {"a": ["x"], "b": ["x"]}
+
+
+def test_two_documents() -> None:
+    """What PyYAML says in two halves is one sentence."""
+    with pytest.raises(ConfigError) as raised:
+        read_document("a: 1\n---\nb: 1")
+    assert str(raised.value) == (
+        "line 2: not YAML: expected a single document in the stream but found another document"
+    )
