@@ -8,6 +8,8 @@ from typing import Final
 HEADER_SIZE: Final = 12  # RFC 1035 section 4.1.1
 MAX_NAME: Final = 255  # RFC 1035 section 2.3.4, octets with the root label
 MAX_LABEL: Final = 63
+POINTER: Final = 0xC0  # RFC 1035 section 4.1.4: both bits set where a label has its length
+RECORD_SIZE: Final = 10  # RFC 1035 section 4.1.3: type, class, TTL and length, behind the name
 MAX_MESSAGE: Final = 65535  # RFC 1035 section 4.2.2
 MAX_TTL: Final = 0x7FFFFFFF  # RFC 2181 section 8: above it the TTL counts as 0
 

@@ -9,7 +9,15 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 
-from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MAX_TTL, RCODE, Type, WireError
+from staggerdns.wire.constants import (
+    HEADER_SIZE,
+    MAX_MESSAGE,
+    MAX_TTL,
+    RCODE,
+    RECORD_SIZE,
+    Type,
+    WireError,
+)
 from staggerdns.wire.names import skip_name
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import index_reply
@@ -31,7 +39,6 @@ _u16 = struct.Struct("!H")
 _u32 = struct.Struct("!I")
 _counts = struct.Struct("!4H").unpack_from
 _record = struct.Struct("!H2xIH").unpack_from
-_RECORD_SIZE = 10
 
 
 def with_options(query: bytes, size: int, options: bytes, *, padded: bool) -> bytes:
@@ -137,7 +144,7 @@ def _records(message: bytes) -> Iterator[tuple[int, int, int, int]]:
     for _ in range(sum(records)):
         position = skip_name(message, position)
         rtype, ttl, length = _record(message, position)
-        position += _RECORD_SIZE
+        position += RECORD_SIZE
         yield rtype, ttl, position, position + length
         position += length
 

@@ -7,11 +7,10 @@ on such a name folds its case and nothing else (RFC 4343).
 
 from __future__ import annotations
 
-from staggerdns.wire.constants import HEADER_SIZE, MAX_LABEL, MAX_NAME, WireError
+from staggerdns.wire.constants import HEADER_SIZE, MAX_LABEL, MAX_NAME, POINTER, WireError
 
 MAX_HOPS = 128
 """Compression pointers on the way through one name: one a label is the most that makes sense."""
-_POINTER = 0xC0
 _ESCAPED = frozenset(b'."\\();@$')
 
 
@@ -25,7 +24,7 @@ def skip_name(message: bytes, position: int) -> int:
         length = message[position]
         if length == 0:
             return position + 1
-        if length >= _POINTER:
+        if length >= POINTER:
             if position + 2 > size:
                 break
             return position + 2
@@ -49,7 +48,7 @@ def read_name(message: bytes, position: int) -> tuple[bytes, int]:
     size = len(message)
     while position < size:
         length = message[position]
-        if length >= _POINTER:
+        if length >= POINTER:
             if position + 2 > size:
                 break
             if end < 0:

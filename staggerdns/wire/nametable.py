@@ -13,11 +13,9 @@ labels of the question that stand elsewhere with its capitals, as in front of an
 
 from __future__ import annotations
 
-from staggerdns.wire.constants import HEADER_SIZE, MAX_LABEL, MAX_NAME, WireError
+from staggerdns.wire.constants import HEADER_SIZE, MAX_LABEL, MAX_NAME, POINTER, WireError
 from staggerdns.wire.names import MAX_HOPS
 from staggerdns.wire.question import Question
-
-_POINTER = 0xC0
 
 Place = tuple[int, int, bool]
 """Of a name that begins somewhere: its number, the pointers on its way, and whether what it has in
@@ -115,12 +113,12 @@ class NameTable:
             position += length + 1
             if position - first > MAX_NAME:
                 raise WireError("name longer than 255 octets")
-        end = position + 1 + (length >= _POINTER)
+        end = position + 1 + (length >= POINTER)
         if limit and end > limit:
             raise WireError("name runs over its end")
         if length == 0:
             rest = places[position] = _ROOT
-        elif length >= _POINTER:
+        elif length >= POINTER:
             rest = places[position] = self._pointed(position, first, hops)
         elif length > MAX_LABEL:
             raise WireError("reserved label type")
@@ -216,7 +214,7 @@ class NameTable:
         message, places, own = self._message, self.places, self.own
         parts: list[bytes] = []
         while length := message[position]:
-            if length >= _POINTER:
+            if length >= POINTER:
                 position = (length & 0x3F) << 8 | message[position + 1]
                 continue
             node = places[position][0]

@@ -20,6 +20,7 @@ from staggerdns.wire.constants import (
     OPCODE,
     PADDING,
     QR,
+    RECORD_SIZE,
     Rcode,
     Type,
     WireError,
@@ -30,7 +31,6 @@ from staggerdns.wire.question import Question, question_key
 _header = struct.Struct("!HHHHH").unpack_from  # the header without its ID
 _type_class = struct.Struct("!HH").unpack_from
 _record = struct.Struct("!HHIH").unpack_from
-_RECORD_SIZE = 10
 _COOKIE_SIZES = frozenset((8, *range(16, 41)))  # RFC 7873 section 5.2.2
 
 
@@ -145,7 +145,7 @@ def _has_opt(message: bytes, questions: int, records: int, additional: int) -> b
             owner = position
             position = skip_name(message, position)
             rtype, _, _, length = _record(message, position)
-            position += _RECORD_SIZE + length
+            position += RECORD_SIZE + length
             if rtype == Type.OPT and index >= records and not message[owner]:
                 return True
     except (WireError, struct.error):
@@ -163,7 +163,7 @@ def _read_additional(query: Query, position: int, count: int) -> None:
             owner = position
             position = skip_name(message, position)
             rtype, rclass, ttl, length = _record(message, position)
-            position += _RECORD_SIZE + length
+            position += RECORD_SIZE + length
             if rtype != Type.OPT:
                 query.plain = False
                 continue

@@ -17,7 +17,9 @@ import struct
 from staggerdns.wire.constants import (
     HEADER_SIZE,
     MAX_TTL,
+    POINTER,
     RCODE,
+    RECORD_SIZE,
     Rcode,
     Type,
     WireError,
@@ -27,8 +29,6 @@ from staggerdns.wire.question import Question
 
 _counts = struct.Struct("!HHHHH").unpack_from
 _record = struct.Struct("!HHIH").unpack_from
-_RECORD_SIZE = 10
-_POINTER = 0xC0
 
 CUT, OCTETS, SECOND_OPT, SIGNATURE, OTHER_CLASS, MALFORMED, DNSSEC, UNRELATED = STRAYS = (
     "cut",  # records that were promised, and are not there or not legible
@@ -218,14 +218,14 @@ def _read_section(
     places, size, qclass = names.places, len(message), question.qclass
     for _ in range(count):
         owner = position
-        if message[position] == _POINTER and message[position + 1] == HEADER_SIZE:
+        if message[position] == POINTER and message[position + 1] == HEADER_SIZE:
             name, _, is_ours = places[position] = names.question
             position += 2
         else:
             name, position = names.read(position)
             is_ours = names.shares or names.has_ours
         rtype, rclass, ttl, length = _record(message, position)
-        data = position + _RECORD_SIZE
+        data = position + RECORD_SIZE
         end = data + length
         if end > size:
             raise WireError("record runs over the end of the message")

@@ -7,7 +7,7 @@ out (RFC 3597 section 4). Work and result are bounded by the largest message the
 
 from __future__ import annotations
 
-from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, Type, WireError
+from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, POINTER, Type, WireError
 from staggerdns.wire.names import read_name, skip_name
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import (
@@ -18,7 +18,6 @@ from staggerdns.wire.reply import (
     names_start,
 )
 
-_POINTER = 0xC0
 _LAST_PLACE = 0x3FFF  # that a pointer leads to
 
 
@@ -63,7 +62,7 @@ class Rewriter:
         body, message, names = self.body, self._reply.message, self._reply.names
         end = 0
         while length := message[position]:
-            if length >= _POINTER:
+            if length >= POINTER:
                 end = end or position + 2
                 position = (length & 0x3F) << 8 | message[position + 1]
                 continue
@@ -73,7 +72,7 @@ class Rewriter:
             else:
                 place = self._owners.get(node) if is_owner else self._written.get(position)
             if place is not None:
-                body += (_POINTER << 8 | place).to_bytes(2, "big")
+                body += (POINTER << 8 | place).to_bytes(2, "big")
                 return end or skip_name(message, position)
             place = HEADER_SIZE + self._size + len(body)
             if place <= _LAST_PLACE:
