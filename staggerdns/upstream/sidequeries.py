@@ -36,6 +36,10 @@ TCP_PATIENCE = 0.3
 SILENCE = 0.2
 STREAM_SILENCE = 0.5
 """The same on a connection, which loses nothing."""
+MAX_WATCHED = 100
+"""Exchanges of one upstream that are tried in other ways at once: a crowd that gets no reply is an
+outage, and needs no more queries.
+"""
 SIDE_QUERY = "side query"
 """The tier of these queries, which no metric shows."""
 
@@ -95,7 +99,7 @@ class SideQueries:
     # fmt: off
     __slots__ = (
         "_upstream", "_exchange", "_clock", "_steps", "_step_level", "_check", "_kept", "_doubt",
-        "_failed", "_timer", "_patience", "_stepped_down",
+        "_failed", "_timer", "_patience", "_stepped_down", "_watched",
     )
     # fmt: on
 
@@ -112,6 +116,7 @@ class SideQueries:
         self._timer: IDelayedCall | None = None
         self._patience = SILENCE
         self._stepped_down = False  # to lower case
+        self._watched = False
 
     @property
     def waits(self) -> bool:
@@ -130,6 +135,10 @@ class SideQueries:
     def watch(self, patience: float) -> None:
         """Ask at lower levels, and in lower case, while nothing comes: one in so many seconds."""
         self._stop_steps()
+        if self._upstream.watched == MAX_WATCHED:
+            return
+        self._upstream.watched += 1
+        self._watched = True
         self._patience = patience
         self._stepped_down = False
         self._step_level = sent_level(self._exchange)
@@ -138,6 +147,10 @@ class SideQueries:
     def _step(self) -> None:
         self._timer = None
         exchange, upstream = self._exchange, self._upstream
+        now = self._clock.seconds()
+        if not upstream.has_room(now, first=True):
+            self._step_later()
+            return
         dialect, level, lowered = upstream.dialect, exchange.level, exchange.lowered
         if dialect.unsure(exchange) and self._step_level > self._lowest:
             self._step_level = level = self._step_level - 1
@@ -145,7 +158,6 @@ class SideQueries:
             self._stepped_down = lowered = True
         else:
             return  # by now more is known
-        now = self._clock.seconds()
         query = dialect.compose(exchange.question, now, level, lowered=lowered)
         side_query = SideQuery(upstream, exchange.question, query, now, self._stepped)
         side_query.level, side_query.lowered = level, lowered
@@ -176,6 +188,8 @@ class SideQueries:
         exchange.reply(message, final=over_stream)
 
     def _stop_steps(self) -> None:
+        self._upstream.watched -= self._watched
+        self._watched = False
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()

@@ -106,6 +106,8 @@ class Upstream:
                 readers, address.endpoint, entropy, self._reject, self.dialect.moved
             )
         self._probe = Probe(self, clock, timeout)
+        self.watched = 0
+        """Exchanges that are tried in other ways while nothing comes: see `SideQueries.watch`."""
         metrics.upstream_inflight.read_from(lambda: self._inflight, self.name)
         # Not whether a trial is due, which changes twice a second while nobody answers.
         metrics.upstream_usable.read_from(

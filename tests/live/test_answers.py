@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RDATA = [
     ("MX", "10 Mail.Example."),
     ("TXT", '"v=spf1 -all" "second; string"'),
-    ("SRV", "10 20 5060 Sip.Example."),
+    ("SRV", "10 20 5060 Sip.Service."),  # one that ends as the question does may hold its letters
     ("CAA", '0 issue "ca.example"'),
     ("HTTPS", '1 . alpn="h2,h3" ipv4hint="203.0.113.1"'),
     ("SVCB", "2 svc.example. port=8443"),

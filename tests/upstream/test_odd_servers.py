@@ -9,7 +9,7 @@ from staggerdns.strategy.run import AGAIN_AFTER
 from staggerdns.upstream.bootstrap import Bootstrap
 from staggerdns.upstream.edns import BARE, DESCENTS, FULL, MEMORY, PLAIN
 from staggerdns.upstream.health import State
-from staggerdns.upstream.sidequeries import TCP_PATIENCE
+from staggerdns.upstream.sidequeries import MAX_WATCHED, SILENCE, TCP_PATIENCE
 from staggerdns.wire.answer import Failed
 from tests.strategy.fakes import FORMERR, NXDOMAIN, REFUSED, SERVFAIL, A, Client
 
@@ -242,6 +242,27 @@ def test_probes_keep_to_the_budget() -> None:
 
 
 # What must not be learnt.
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_crowd_without_replies_is_tried_in_other_ways_up_to_a_number(beyond: int) -> None:
+    """Of one upstream, so many queries go out once more at each lower level."""
+    town = Town(lambda seen: None)
+    for number in range(MAX_WATCHED + beyond):
+        town.ask(town.question(f"crowd{number}.example"))
+    town.run_to(town.now + 2500 * SILENCE)
+    assert len(town.sent(0)) == MAX_WATCHED + beyond + 2 * MAX_WATCHED
+    town.run()
+    assert town.upstreams[0].watched == 0
+    town.assert_nothing_left()
+
+
+def test_a_crowd_beyond_that_number_is_answered() -> None:
+    """Those for whom there is no place are asked again when it is known what the server drops."""
+    town = Town(drops(PLAIN))
+    clients = [town.ask(town.question(f"crowd{number}.example")) for number in range(300)]
+    town.run()
+    assert_answered(town, clients)
 
 
 def test_a_broken_zone_takes_nothing_away() -> None:
