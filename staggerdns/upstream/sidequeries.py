@@ -36,9 +36,9 @@ TCP_PATIENCE = 0.3
 SILENCE = 0.2
 STREAM_SILENCE = 0.5
 """The same on a connection, which loses nothing."""
-MAX_WATCHED = 100
-"""Exchanges of one upstream that are tried in other ways at once: a crowd that gets no reply is an
-outage, and needs no more queries.
+MAX_WATCHED = 20
+"""Exchanges of one upstream that are tried in other ways at once, while none has been answered for
+that: a crowd that gets no reply is an outage or a slow upstream, and needs no more queries.
 """
 SIDE_QUERY = "side query"
 """The tier of these queries, which no metric shows."""
@@ -135,9 +135,10 @@ class SideQueries:
     def watch(self, patience: float) -> None:
         """Ask at lower levels, and in lower case, while nothing comes: one in so many seconds."""
         self._stop_steps()
-        if self._upstream.watched == MAX_WATCHED:
+        upstream = self._upstream
+        if upstream.watched >= MAX_WATCHED and upstream.dialect.edns.is_settled:
             return
-        self._upstream.watched += 1
+        upstream.watched += 1
         self._watched = True
         self._patience = patience
         self._stepped_down = False

@@ -77,6 +77,8 @@ def build(world: World, tmp_path: Path) -> Iterator[BuildTown]:
 def shared_town(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """One program with five upstreams and the ordinary settings."""
     with Town(world, tmp_path_factory.mktemp("town")) as town:
+        with world.inside():
+            town.get_known()
         yield town
 
 
