@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Protocol
 
 from twisted.internet.protocol import connectionDone
@@ -44,9 +45,9 @@ class HttpConnection(ClientConnection):
         super().__init__(connections)
         self.session: Session | None = None
 
+    @abstractmethod
     def open_session(self) -> Session:
         """Return the session; the client has said something."""
-        raise NotImplementedError
 
     @property
     def pending(self) -> int:
