@@ -57,6 +57,16 @@ def say(connection: Connection, message: bytes) -> None:
     connection.protocol.dataReceived(len(message).to_bytes(2, "big") + message)
 
 
+def assert_goes_plain(line: Line) -> None:
+    """The next query has no OPT record, and is answered."""
+    line.ask()
+    connection = line.connect()
+    (query,) = connection.queries()
+    assert query[11] == 0
+    connection.answer(query)
+    assert line.reasons() == [""]
+
+
 def test_neither_case_nor_cookies(line: Line) -> None:
     """Nobody forges replies on a connection: the name stays in lower case, with no cookie."""
     line.upstream.dialect.edns.proven = FULL
@@ -158,12 +168,7 @@ def test_silence_where_nothing_is_known(line: Line) -> None:
         assert line.reasons() == [""]
         connection.lose()
         line.reactor.advance(1)
-    line.ask()
-    connection = line.connect()
-    (query,) = connection.queries()
-    assert query[11] == 0
-    connection.answer(query)
-    assert line.reasons() == [""]
+    assert_goes_plain(line)
     assert repeated(line, "silence") == 2 * DESCENTS
 
 
@@ -226,12 +231,7 @@ def test_closing_where_nothing_is_known(line: Line) -> None:
         assert line.reasons() == [""], number
         connection.lose()
         line.reactor.advance(1)
-    line.ask()
-    connection = line.connect()
-    (query,) = connection.queries()
-    assert query[11] == 0
-    connection.answer(query)
-    assert line.reasons() == [""]
+    assert_goes_plain(line)
 
 
 def test_closing_over_options(line: Line) -> None:
