@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from difflib import get_close_matches
+from functools import cache
 
 import msgspec
 
@@ -62,10 +63,16 @@ def _suggest(section: str, key: str) -> str:
     """Return the end of an error: the known key that an unknown one in a section looks like, and
     the places where there is a key of just this name.
     """
-    places = [path.rpartition(".")[::2] for path, _ in _keys(Config)]
+    places = [path.rpartition(".")[::2] for path, _ in _known_keys()]
     found = get_close_matches(key, [name for place, name in places if place == section], n=1)
-    found += [path for path, is_section in _keys(Config) if path.endswith(f".{key}") > is_section]
+    found += [path for path, is_section in _known_keys() if path.endswith(f".{key}") > is_section]
     return f": did you mean {' or '.join(found)}?" if found else ""
+
+
+@cache
+def _known_keys() -> tuple[tuple[str, bool], ...]:
+    """Return what `_keys` yields for all of it, which takes long to look up."""
+    return tuple(_keys(Config))
 
 
 def _keys(kind: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, bool]]:
