@@ -1,27 +1,22 @@
-"""The door for twistd and twist: ``twistd -n staggerdns --config FILE``."""
+"""The door for twistd and twist: ``twistd -n staggerdns --config FILE``.
+
+What takes long to import is imported only when SIGHUP is taken care of.
+"""
 
 from __future__ import annotations
 
-import gc
 import os
-import signal
-import sys
-import time
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from twisted.application.service import IService
 from twisted.python import usage
 
-from staggerdns.config import load_config
-from staggerdns.document import ConfigError
-from staggerdns.journal import limit_log
-from staggerdns.logoutput import LogOutput
-from staggerdns.service import StaggerService
-from staggerdns.settings import Config
+from staggerdns.hangups import Hangups
 
-COLLECTOR_THRESHOLDS = (20_000, 20, 100)
-"""For `gc.set_threshold`; Python's own cost a fifth of the time of a never-seen name."""
+if TYPE_CHECKING:
+    from twisted.application.service import IService
+
+    from staggerdns.settings import Config
 
 
 class Options(usage.Options):
@@ -37,8 +32,21 @@ class Options(usage.Options):
     parent: Any = None
     """The runner's own options, `None` when there is no runner."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.hangups = Hangups()
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read the command line; if it is a runner's, SIGHUP no longer ends the process."""
+        if self.parent is not None:
+            self.hangups.take()
+        super().parseOptions(options)
+
     def postOptions(self) -> None:
         """Load the configuration; what is wrong with it ends the program in one line."""
+        from staggerdns.config import load_config  # noqa: PLC0415 (takes long)
+        from staggerdns.document import ConfigError  # noqa: PLC0415
+
         _fill_standard_streams()
         try:
             self.config = load_config(self["config"])
@@ -52,39 +60,9 @@ def makeService(options: Options) -> IService:
     When twistd or twist has asked for it, all that can fail has been done by then: before a daemon
     leaves its terminal, and whether the runner calls ``privilegedStartService`` or not.
     """
-    from twisted.internet import reactor  # noqa: PLC0415 (nobody else may, and not before now)
+    from staggerdns.process import make_service  # noqa: PLC0415 (takes long)
 
-    # Nobody can set this clock: timers and TTLs outlive a step of the system's. It goes on while
-    # the machine sleeps, as TTLs do.
-    reactor.seconds = partial(  # type: ignore[method-assign]
-        time.clock_gettime, time.CLOCK_BOOTTIME
-    )
-    # What lives long is made by now, and what is made per query is freed without the cyclic
-    # collector: let it look rarely.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECTOR_THRESHOLDS)
-    service = StaggerService(options.config, reactor, os.urandom)
-    if options.parent is not None:
-        _prepare_process(service, options, reactor)
-    made: IService = service
-    return made
-
-
-def _prepare_process(service: StaggerService, options: Options, reactor: Any) -> None:
-    """Set up what belongs to the process, as opposed to the service, and open the listeners."""
-    service.bind()
-    limit_log(options.config.log.level)
-    printed, runner = sys.stdout, options.parent
-    if printed is not None:
-        sys.stdout = LogOutput(printed, reactor, service.lost_lines)
-        if runner.get("logFile") is printed:  # twist's; twistd will look at sys.stdout
-            runner["logFile"] = sys.stdout
-
-    def reread(*_: object) -> None:
-        reactor.callFromThread(service.reread)
-
-    signal.signal(signal.SIGHUP, reread)
+    return make_service(options.config, options.parent, options.hangups)
 
 
 def _fill_standard_streams() -> None:

@@ -1,5 +1,5 @@
 """What is made for a query is freed with its last reference: nothing is left for the cyclic
-collector, which looks rarely (`staggerdns.tap`) and would take its time from every name.
+collector, which looks rarely (`staggerdns.process`) and would take its time from every name.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,6 +179,65 @@ def test_sighup(tmp_path: Path) -> None:
         assert program.ask("one.example.").addresses == ["192.0.2.2"]
         assert program.ask("www.example.").addresses == ["203.0.113.1"]
         assert program.process.poll() is None
+
+
+def writer_of(pipe: Path) -> int | None:
+    """Open a pipe to write into it; `None` while nobody reads it."""
+    with contextlib.suppress(OSError):
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    return None
+
+
+@pytest.mark.parametrize("runner", [FOREGROUND, ("twist",)], ids=["twistd", "twist"])
+def test_sighup_while_starting(tmp_path: Path, runner: Sequence[str]) -> None:
+    """A SIGHUP before the program runs does not end it, and is obeyed when it does."""
+    listen, metrics = free_endpoint(), free_endpoint()
+    text = configured(tmp_path, listen, metrics).read_bytes()
+    pipe, log = tmp_path / "pipe", tmp_path / "program.log"
+    os.mkfifo(pipe)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(pipe, runner), cwd=tmp_path, env=environment(), stdout=output, stderr=output
+        )
+    try:
+        writer = eventually(lambda: writer_of(pipe), timeout=30)
+        assert writer is not None
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.1)
+        os.write(writer, text)
+        os.close(writer)
+        eventually(log.read_text, lambda text: text.count("read again: ") == 1, timeout=30)
+        process.send_signal(signal.SIGHUP)
+        eventually(log.read_text, lambda text: text.count("read again: ") == 2)
+        process.terminate()
+        assert process.wait(10) in CLEAN
+    finally:
+        process.kill()
+        process.wait(5)
+
+
+def test_sighup_before_imports() -> None:
+    """SIGHUP is taken care of before most of the time of a start, which goes into imports."""
+    script = """
+import os, signal, sys
+from staggerdns.tap import Options
+options = Options()
+options.parent = {}
+options.postOptions = lambda: os.kill(os.getpid(), signal.SIGHUP)
+options.parseOptions([])
+print(*[name for name in sys.modules if name.startswith("staggerdns.")])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == ["staggerdns.hangups", "staggerdns.tap"]
 
 
 def test_sighup_while_stopping(tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""What belongs to the process, as opposed to the service: clock, collector, log and SIGHUP."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from functools import partial
+from typing import Any
+
+from twisted.application.service import IService
+
+from staggerdns.hangups import Hangups
+from staggerdns.journal import limit_log
+from staggerdns.logoutput import LogOutput
+from staggerdns.service import StaggerService
+from staggerdns.settings import Config
+
+COLLECTOR_THRESHOLDS = (20_000, 20, 100)
+"""For `gc.set_threshold`; Python's own cost a fifth of the time of a never-seen name."""
+
+
+def make_service(config: Config, runner: Any, hangups: Hangups) -> IService:
+    """Return the service, in a process that is made ready for it.
+
+    ``runner`` is the options of twistd or twist, if one of them runs it: then listeners are open.
+    """
+    from twisted.internet import reactor as common  # noqa: PLC0415 (nobody else may, nor sooner)
+
+    reactor: Any = common
+    # Nobody can set this clock: timers and TTLs outlive a step of the system's. It goes on while
+    # the machine sleeps, as TTLs do.
+    reactor.seconds = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    # What lives long is made by now, and what is made per query is freed without the cyclic
+    # collector: let it look rarely.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
+    service = StaggerService(config, reactor, os.urandom)
+    if runner is not None:
+        service.bind()
+        limit_log(config.log.level)
+        _keep_log(service, runner, reactor)
+        hangups.tell(partial(reactor.callFromThread, service.reread))
+    made: IService = service
+    return made
+
+
+def _keep_log(service: StaggerService, runner: Any, reactor: Any) -> None:
+    """Have a log that nobody reads stop nothing."""
+    printed = sys.stdout
+    if printed is not None:
+        sys.stdout = LogOutput(printed, reactor, service.lost_lines)
+        if runner.get("logFile") is printed:  # twist's; twistd will look at sys.stdout
+            runner["logFile"] = sys.stdout
