@@ -8,6 +8,9 @@ WORKERS ?= 3
 
 BIN := .venv/bin
 
+# Each worker, and each process that a test starts, would compile everything anew without bytecode.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
+
 # Empty when the environment is missing, half made, moved here from elsewhere, or has lost its
 # interpreter: then the stamps below do not count. .ci/setup-venv decides what to do about it.
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
@@ -40,8 +43,14 @@ test: programs .venv/.ready-test
 
 # The tests with processes wait most of the time: more workers than processors. Each worker takes
 # a share of the tests as they stand, and what others have left when it is done.
-pytest: .venv/.ready-test
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+pytest: .venv/.ready-test .venv/.rewritten
+	$(PYTEST) -n $(WORKERS) --dist worksteal
+
+# pytest rewrites the assertions of every test, which takes longer than to collect them: once, for
+# all workers. What cannot be collected is told by the run itself.
+.venv/.rewritten: .venv/.ready-test $(shell find tests -name '*.py')
+	@$(PYTEST) --collect-only -qq >/dev/null 2>&1 || true
+	@touch $@
 
 lint: .venv/.ready-test
 	$(BIN)/ruff check

@@ -113,6 +113,7 @@ def test_what_we_do_not_do(house: House, wire: bytes, rcode: str, tcp: bool) -> 
 def test_stale_answers(tmp_path: Path) -> None:
     """When the upstreams have gone an expired answer is given, and called stale (3 and 19)."""
     with House(tmp_path / "house", [b.silent] * 2) as house:
+        house.get_known()
         gone = house.route("gone", b.in_turn(b.answers("203.0.113.1", ttl=1), b.silent))
         never = house.route("never", b.in_turn(b.nxdomain(b.soa(1, 1)), b.silent))
         for name, rcode, code in ((gone, "NOERROR", 3), (never, "NXDOMAIN", 19)):

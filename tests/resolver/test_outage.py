@@ -13,7 +13,10 @@ from staggerdns.wire.answer import Failed
 from tests.strategy.fakes import SILENT, Act, Client, Stage, fails, own, says_own, unreachable
 
 HOUR = 3_600_000.0
-STEP = 10_000.0
+STEP = 20_000.0
+"""Milliseconds between two questions of the hour: far less than a circuit stays open at its end."""
+TO_THE_LONGEST_REST = 1_800_000.0
+"""Milliseconds of an outage behind which circuits stay open for as long as they ever do."""
 RECOVERY = 2_000.0
 """Milliseconds after the return of the upstreams by which names are answered again."""
 DEATHS = {
@@ -131,7 +134,7 @@ def test_a_name_under_way_at_the_return(strategy: str, before: float) -> None:
     is answered within `RECOVERY`, too.
     """
     stage = Stage(*GOOD, strategy=strategy)
-    outage(stage, [SILENT] * 5)
+    outage(stage, [SILENT] * 5, TO_THE_LONGEST_REST)
     lost = stage.question("lost.example")
     stage.ask(lost)
     stage.run_to(stage.now + before)
@@ -152,7 +155,7 @@ def test_a_name_under_way_at_the_end(strategy: str, before: float) -> None:
     again then is answered.
     """
     stage = Stage(*GOOD, strategy=strategy)
-    outage(stage, [SILENT] * 5)
+    outage(stage, [SILENT] * 5, TO_THE_LONGEST_REST)
     lost = stage.question("lost.example")
     stage.ask(lost)
     stage.run_to(stage.now + before)

@@ -18,7 +18,7 @@ from staggerdns.server.access import Access, Network
 from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
-from staggerdns.server.local import LocalNames
+from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.wire.answer import Answer, Pool
@@ -30,6 +30,8 @@ FRIEND = "192.0.2.77"
 STRANGER = "198.51.100.7"
 EPOCH = 1_800_000_000
 """Seconds since 1970 when a room's clock stands at 0."""
+ALL_SPECIAL = LocalNames(LocalRules(), None)
+"""What a factory has if nothing is said of local names; for those who make many rooms."""
 
 
 def pool(count: int = 1, *, ttl: int = 300, ad: bool = False) -> Pool:

@@ -355,7 +355,7 @@ class Stage:
         timeout: float = 3.0,
         limits: CacheLimits | None = None,
         rules: PoolRules | None = None,
-        level: str = "debug",
+        level: str = "info",
         strategy: str = "parallel",
         health: HealthRules = HEALTH,
         budget: BudgetRules = BUDGET,
@@ -475,11 +475,9 @@ class Stage:
             # `Clock.advance` would show every call the time at the end of the step.
             clock.rightNow = max(due, clock.rightNow)
             clock.advance(0)
-            self.peaks = [
-                max(peak, upstream.inflight)
-                for peak, upstream in zip(self.peaks, self.upstreams, strict=True)
-            ]
-            self.peak = max(self.peak, sum(upstream.inflight for upstream in self.upstreams))
+            inflight = [upstream._inflight for upstream in self.upstreams]
+            self.peaks = list(map(max, self.peaks, inflight))
+            self.peak = max(self.peak, sum(inflight))
 
     def assert_nothing_left(self) -> None:
         """Assert that no timer, query or collection is left."""
