@@ -20,6 +20,7 @@ from staggerdns.ranking.sorts import Sorts
 from staggerdns.resolver.cache import AnswerCache, CacheLimits
 from staggerdns.resolver.chain import CachingResolver
 from staggerdns.resolver.collection import PoolRules
+from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.resolver.ranked import RankedCache, RankingRules
 from staggerdns.settings import Config
@@ -67,7 +68,7 @@ class Chain:
         # TTLs run on while the program stands still; upstreams are not measured by that.
         self._awake = awake = StandstillClock(clock)
         metrics = metrics if metrics is not None else Metrics()
-        journal = journal if journal is not None else Journal(config.log.level)
+        self._journal = journal = journal if journal is not None else Journal(config.log.level)
         upstream, cache = config.upstream, config.cache
         numbers, health, budget = upstream.parallel, upstream.health, upstream.budget
         self._readers = Readers(reactor, journal)
@@ -188,11 +189,15 @@ class Chain:
     def liveness(self) -> Liveness:
         """Return what knows from now on whether upstreams answer; its owner closes it."""
 
-        def ask() -> Deferred[bool]:
-            found = self.forwarder.find(make_question(b"\0", Type.NS))
-            return found.addCallback(lambda entry: not isinstance(entry.answer, Failed))
+        def ask() -> Deferred[str]:
+            return self.forwarder.find(make_question(b"\0", Type.NS)).addCallback(problem)
 
-        liveness = Liveness(ask, lambda: self.upstreams.last_worked, self._awake)
+        def problem(entry: Entry) -> str:
+            answer = entry.answer
+            return (answer.text.decode() or "no reason known") if isinstance(answer, Failed) else ""
+
+        upstreams = self.upstreams
+        liveness = Liveness(ask, lambda: upstreams.last_worked, self._awake, self._journal)
         self.forwarder.tell_failures(lambda heard: liveness.failed(heard=heard))
         return liveness
 

@@ -9,7 +9,8 @@ Good answers to clients are proof enough. What fails is none, since a name may b
 once in `CONFIRM_EVERY`. Idle times are no proof either; but only somebody who wants to know has
 ``. NS`` asked in them, for an idle network shall be idle. While nobody answers it is asked every
 `ASK_EVERY`, wanted or not, so that the end of an outage is noticed without any client. Replies that
-fail (SERVFAIL) are no silence: they ask nothing, and do for an answer until `ASK_EVERY` later.
+fail (SERVFAIL) are no silence: they do for an answer until `ASK_EVERY` later, and only those that
+come then, with no good one in between, are checked.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from math import inf
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from staggerdns.journal import Journal
+from staggerdns.outages import Outages
 
 ASK_EVERY = 10.0
 """Seconds without an answer until ``. NS`` is asked, and from one such question to the next."""
@@ -31,17 +35,18 @@ GRACE = 2.0
 
 
 class Liveness:
-    """Knows whether anybody answers.
+    """Knows whether anybody answers, and tells ``journal`` when that changes.
 
-    ``ask`` asks ``. NS`` and says whether the answer was good. ``last_worked`` returns when the
-    latest question was asked that was answered well, by ``clock``.
+    ``ask`` asks ``. NS`` and says why there was no good answer, or nothing if there was one.
+    ``last_worked`` returns when the latest question was asked that was answered well, by ``clock``.
     """
 
     def __init__(
         self,
-        ask: Callable[[], Deferred[bool]],
+        ask: Callable[[], Deferred[str]],
         last_worked: Callable[[], float],
         clock: IReactorTime,
+        journal: Journal,
     ) -> None:
         self._ask = ask
         self._last_worked = last_worked
@@ -50,10 +55,12 @@ class Liveness:
         self._heard = -inf
         self._asked = -inf
         self._silent_since: float | None = None
-        self._asking: Deferred[bool] | None = None
+        self._asking: Deferred[str] | None = None
         self._give_up: IDelayedCall | None = None
         self._again: IDelayedCall | None = None
         self._waiting: list[Deferred[bool]] = []
+        self._outages = Outages(lambda: self.answering, clock, journal)
+        self._closed = False
 
     @property
     def answering(self) -> bool:
@@ -82,11 +89,15 @@ class Liveness:
         if heard:
             if self._last_worked() >= self._heard:  # the first since a good answer
                 self._heard = now
-        elif self._asking is None and self.answering:
+            if now - self._heard < ASK_EVERY:
+                return
+        if self._asking is None and self.answering:
             self._ask_at(self._asked + CONFIRM_EVERY, now)
 
     def close(self) -> None:
         """Ask no more."""
+        self._closed = True
+        self._outages.close()
         if self._asking is not None:
             self._asking.cancel()
         self._forget_again()
@@ -95,17 +106,18 @@ class Liveness:
         self._asked = now
         self._asking = asking = self._ask()
         self._give_up = self._clock.callLater(PATIENCE, asking.cancel)
-        asking.addErrback(lambda _: False)
+        asking.addErrback(lambda _: f"nothing within {PATIENCE:g} s")
         asking.addCallback(self._learn)
 
-    def _learn(self, good: bool) -> None:
+    def _learn(self, problem: str) -> None:
         self._asking = None
         assert self._give_up is not None
         if self._give_up.active():
             self._give_up.cancel()
-        self._silent_since = None if good else self._asked
+        self._silent_since = self._asked if problem else None
         answering = self.answering
-        if not answering:
+        if not answering and not self._closed:
+            self._outages.noticed(self._asked, problem)
             self._ask_at(self._asked + ASK_EVERY, self._asked)
         waiting, self._waiting = self._waiting, []
         for one in waiting:

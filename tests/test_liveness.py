@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from math import inf
+from typing import cast
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 
+from staggerdns.journal import Journal
 from staggerdns.liveness import ASK_EVERY, CONFIRM_EVERY, GRACE, PATIENCE, Liveness
+from staggerdns.outages import LOOK_EVERY, STEADY
 
 
 class Stage:
@@ -19,18 +23,24 @@ class Stage:
         self.clock.advance(now)
         self.worked = -inf
         self.asked: list[float] = []
-        self.pending: list[Deferred[bool]] = []
+        self.pending: list[Deferred[str]] = []
         self.says: bool | None = None
-        self.liveness = Liveness(self.ask, lambda: self.worked, self.clock)
+        self.log: list[tuple[float, str]] = []
+        log = Logger(observer=cast("ILogObserver", self.write))
+        self.liveness = Liveness(self.ask, lambda: self.worked, self.clock, Journal("warn", log))
 
-    def ask(self) -> Deferred[bool]:
+    def write(self, event: LogEvent) -> None:
+        """Note a line of the log, and when it came."""
+        self.log.append((self.clock.seconds(), formatEvent(event)))
+
+    def ask(self) -> Deferred[str]:
         """Ask ``. NS``: answered at once by ``says``, else by `reply`."""
         now = self.clock.seconds()
         self.asked.append(now)
         if self.says is not None:
             if self.says:
                 self.worked = now
-            return succeed(self.says)
+            return succeed("" if self.says else "timeout")
         self.pending.append(Deferred())
         return self.pending[-1]
 
@@ -38,7 +48,7 @@ class Stage:
         """Answer the pending question."""
         if good:
             self.worked = self.asked[-1]
-        self.pending.pop().callback(good)
+        self.pending.pop().callback("" if good else "timeout")
 
     def good(self) -> None:
         """Let a client's question be answered well."""
@@ -216,7 +226,9 @@ def test_the_page_before_the_next_turn(stage: Stage) -> None:
 
 
 def test_replies_that_fail(stage: Stage) -> None:
-    """SERVFAIL is no silence: nothing is asked for `ASK_EVERY`, then ``. NS`` decides."""
+    """SERVFAIL is no silence: nothing is asked for `ASK_EVERY`, then ``. NS`` decides, whether
+    anybody looks at the page or not.
+    """
     stage.clock.advance(60)
     stage.says = False
     for _ in range(100):
@@ -224,8 +236,12 @@ def test_replies_that_fail(stage: Stage) -> None:
         assert stage.page() is True
         stage.clock.advance(ASK_EVERY / 101)
     assert stage.asked == []
+    stage.fail(heard=True)
+    assert stage.asked == []
     stage.clock.advance(ASK_EVERY / 101 + 1e-6)
     stage.fail(heard=True)
+    assert len(stage.asked) == 1
+    assert [line for _, line in stage.log] == ["no upstream answers (timeout)"]
     assert stage.page() is False
     stage.clock.advance(0.001)
     stage.good()
@@ -254,3 +270,92 @@ def test_the_end(stage: Stage) -> None:
     stage.liveness.check().addCallback(found.append)
     stage.settled()
     assert found == [False]
+
+
+def test_an_outage_is_told(stage: Stage) -> None:
+    """One line when it begins, with why, and one when it is over, with how long it was; none for a
+    question.
+    """
+    stage.says = False
+    stage.fail()
+    began = stage.clock.seconds()
+    for _ in range(600):
+        stage.clock.advance(0.1)
+        stage.fail()
+    assert stage.log == [(began, "no upstream answers (timeout)")]
+    stage.good()
+    over = stage.clock.seconds()
+    stage.log.clear()
+    for _ in range(600):
+        stage.good()
+        stage.clock.advance(0.1)
+    ((at, line),) = stage.log
+    assert line in [f"upstreams answer again: none did for {seconds} s" for seconds in (60, 61)]
+    assert over + STEADY <= at <= over + STEADY + 2 * LOOK_EVERY + 0.1
+    stage.settled()
+
+
+def test_an_outage_without_clients_is_told(stage: Stage) -> None:
+    """Its end, too, though only the page has asked, once."""
+    stage.says = False
+    stage.clock.advance(60)
+    assert stage.page() is False
+    stage.clock.advance(ASK_EVERY)
+    stage.says = True
+    stage.clock.pump([LOOK_EVERY / 2] * 100)
+    assert [line for _, line in stage.log] == [
+        "no upstream answers (timeout)",
+        "upstreams answer again: none did for 20 s",
+    ]
+    stage.settled()
+
+
+@pytest.mark.parametrize("well", [0.1, 3.0, STEADY - 2 * LOOK_EVERY])
+def test_an_outage_with_gaps_is_one(stage: Stage, well: float) -> None:
+    """An answer now and then, for less than `STEADY` in a row, is no end; the end comes once."""
+    for _ in range(20):
+        stage.says = False
+        stage.clock.pump([0.1] * int(CONFIRM_EVERY * 10))
+        stage.fail()
+        assert not stage.liveness.answering
+        stage.says = True
+        stage.good()
+        stage.clock.pump([0.1] * int(well * 10))
+        stage.good()
+    lasted = stage.clock.seconds()
+    stage.clock.pump([0.1] * 200)
+    lines = [line for _, line in stage.log]
+    assert lines[0] == "no upstream answers (timeout)"
+    assert len(lines) == 2
+    assert int(lines[1].split()[-2]) == pytest.approx(lasted - stage.asked[0], abs=well + 2)
+    stage.settled()
+
+
+def test_each_outage_is_told(stage: Stage) -> None:
+    """The next one after an end has its own lines."""
+    for _ in range(3):
+        stage.says = False
+        stage.fail()
+        stage.says = True
+        stage.good()
+        stage.clock.pump([0.5] * 40)
+    assert len(stage.log) == 6
+    stage.settled()
+
+
+def test_why_nothing_came_in_time(stage: Stage) -> None:
+    """A question that takes too long says so."""
+    stage.fail()
+    stage.clock.advance(PATIENCE)
+    assert [line for _, line in stage.log] == [
+        f"no upstream answers (nothing within {PATIENCE:g} s)"
+    ]
+    stage.settled()
+
+
+def test_an_end_while_it_asks_is_no_outage(stage: Stage) -> None:
+    """Whoever stops the program while ``. NS`` is under way reads of no outage."""
+    stage.fail()
+    assert len(stage.asked) == 1
+    stage.settled()
+    assert stage.log == []

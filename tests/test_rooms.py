@@ -23,7 +23,9 @@ ROOMS = (
     ("strategy",),
     ("upstream",),
     ("ranking",),
-    ("metrics", "journal", "files", "logoutput", "liveness", "hangups"),
+    ("liveness",),
+    ("outages",),
+    ("metrics", "journal", "files", "logoutput", "hangups"),
     ("instruments", "standstill"),
     ("wire",),
 )
