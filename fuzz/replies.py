@@ -140,16 +140,16 @@ def _check_asked(asked: Question, message: bytes, ways: int) -> None:
     )
     upstream._transport, upstream._stream = cast("Any", udp), cast("Any", tcp)  # noqa: SLF001
     for _ in range(3 if ways & SILENT_BEFORE else 0):
-        upstream.ask(asked, "active").expire()
+        upstream.ask(asked, "active", clock.seconds()).expire()
     if ways & COOKIE_BEFORE:
         good = b"\0\0\x81\x80\0\1\0\0\0\0\0\1" + asked.section.upper() + _COOKIE
-        exchange = upstream.ask(asked, "active")
+        exchange = upstream.ask(asked, "active", clock.seconds())
         exchange.reply(good, final=True)
         exchange.expire()  # it is asked about in lower case
     for _ in range(4):
         sent.clear()
         clock.advance(1)
-        exchange = upstream.ask(asked, "active")
+        exchange = upstream.ask(asked, "active", clock.seconds())
         answered = 0
         while not exchange.called:
             assert len(sent) <= MOST_SENT
@@ -187,7 +187,7 @@ def _check_relearning(
             return
         clock.advance(MEMORY)
         sent.clear()
-        exchange = upstream.ask(plain, "active")
+        exchange = upstream.ask(plain, "active", clock.seconds())
         for query, over_stream in sent:  # which grows
             end = HEADER_SIZE - 2 + len(plain.section)
             good = b"\0\0\x81\x80\0\1\0\1\0\0" + (b"\0\1" if query.query[9] else bytes(2))

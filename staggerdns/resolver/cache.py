@@ -33,6 +33,8 @@ LARGEST_SHARE = 16
 """An answer that takes more than this part of ``max_size`` is given but not kept."""
 KEY_OCTETS = 40
 """What a key takes beside its own octets."""
+TRUST = 2
+"""How many times as long as all others the first answer may put off that the others are asked."""
 FAILURE_TTL = 1
 """Seconds for which a failure is remembered, the least that RFC 9520 section 3.2 allows."""
 
@@ -192,18 +194,21 @@ class AnswerCache(WireResolver):
         if entry is not None and entry.generation == generation:
             entry.prolong(answer)
 
-    def complete(self, key: bytes, generation: int, vouched: int | None = None) -> None:
+    def complete(
+        self, key: bytes, generation: int, first: int = 0, vouched: int | None = None
+    ) -> None:
         """Note that the collection of that generation has ended.
 
-        ``vouched``: for how many seconds some upstream but the most generous one allowed its
-        answer to be kept, if there was another one.
+        Seconds for which upstreams allowed their answers to be kept: ``first`` the one that
+        answered first, ``vouched`` some other one but the most generous, if there is one.
         """
         entry = self._entries.get(key)
         if entry is not None and entry.generation == generation:
             entry.complete = True
-            if vouched is not None:
-                entry.vouched = vouched
-            self._set_due(entry)
+            if isinstance(entry.answer, Pool):
+                allowed = entry.lifetime if vouched is None else vouched
+                entry.refresh_age = _refresh_age(entry.answer, first, allowed)
+                self._set_due(entry)
 
     def is_stale(self, entry: Entry) -> bool:
         """Say whether the entry outlived its TTL."""
@@ -212,7 +217,7 @@ class AnswerCache(WireResolver):
     def living(self, entry: Entry) -> Answer:
         """Return what of the entry a client may be given now."""
         answer = entry.answer
-        if not isinstance(answer, Pool) or not entry.lifetime:
+        if not isinstance(answer, Pool) or not answer.packed_lives or not entry.lifetime:
             return answer
         now = self._clock.seconds()
         age = int(now - entry.stored)
@@ -248,23 +253,29 @@ class AnswerCache(WireResolver):
         return min(entry.stored + int(now - entry.stored) + 1, end)
 
     def _set_due(self, entry: Entry) -> None:
-        """Say when an entry whose collection has ended is to be refreshed.
+        """Say when a pool whose collection has ended is to be refreshed (SPEC section 2).
 
-        (SPEC section 2.) When its nearest address, half of it, or its chain has died; or what all
-        upstreams but one allowed is over, so that none can keep the others from being heard; but
-        not before it is worth it: a client that comes for the better order comes as late.
+        That is when much of it, or its nearest address, has died; but not before it is worth it: a
+        client that comes for the better order comes as late.
         """
-        answer = entry.answer
-        if isinstance(answer, Pool):
-            age = min(answer.half_life, entry.vouched)
-            if answer.links:
-                age = min(age, answer.chain)
-            if entry.sorted_at is not None:
-                age = min(age, answer.lives[0])
-            age = max(age, self._limits.fast_response_ttl)
-            entry.due = min(entry.stored + age, entry.expires)
+        answer, age = entry.answer, entry.refresh_age
+        if entry.sorted_at is not None and isinstance(answer, Pool):
+            age = min(age, answer.lives[0])
+        age = max(age, self._limits.fast_response_ttl)
+        entry.due = min(entry.stored + age, entry.expires)
 
     def _servable(self, entry: Entry, now: float) -> bool:
         if isinstance(entry.answer, Failed):
             return now < entry.expires
         return now < entry.expires + self._limits.max_stale
+
+
+def _refresh_age(pool: Pool, first: int, vouched: int) -> int:
+    """Return the age in seconds at which a pool is to be refreshed, whatever its order.
+
+    When half of it, or its chain, has died; but not while a cache that knew the ``first`` answer
+    alone would ask nobody. That counts for at most `TRUST` times what all upstreams but the most
+    generous ``vouched`` for, so that none of them can keep the others from being heard.
+    """
+    age = max(min(pool.half_life, vouched), min(first, TRUST * vouched))
+    return min(age, pool.chain) if pool.links else age

@@ -80,8 +80,10 @@ class Collection:
         self._answer: Answer | None = None
         self._since = 0.0  # when the first of the answer came
         self._longest = self._vouched = 0  # the two longest times that upstreams allowed
+        self._first_ttl = 0  # what the one allowed whose answer came first
         self._keepable: tuple[Pool, float] | None = None  # behind one with TTL 0, and when it came
         self._entry: Entry | None = None
+        self._committed: Answer | None = None  # what the cache holds of this collection
         self.abandoned = False
         self.started = books.clock.seconds()
 
@@ -120,7 +122,7 @@ class Collection:
             self._run.cancel()
             self._run = None
         if self._entry is not None:
-            self._books.cache.complete(self.question.key, self._generation)
+            self._books.cache.complete(self.question.key, self._generation, self._first_ttl)
         followers, self.followers = self.followers, []
         return followers
 
@@ -183,9 +185,11 @@ class Collection:
                 books.failed(ede == Ede.OTHER)
         if self._entry is None:
             self._commit()
-        elif isinstance(self._answer, Pool):
+        elif isinstance(self._answer, Pool) and self._answer is not self._committed:
             books.cache.prolong(self.question.key, self._generation, self._answer)
-        books.cache.complete(self.question.key, self._generation, self._vouched or None)
+        books.cache.complete(
+            self.question.key, self._generation, self._first_ttl, self._vouched or None
+        )
         outcome = "failed" if isinstance(self._answer, Failed) else "positive"
         if self._answer.negative:
             outcome = "negative"
@@ -209,7 +213,8 @@ class Collection:
 
     def _settle_anew(self, answer: Answer, tier: str, since: float | None = None) -> None:
         self._since = self._books.clock.seconds() if since is None else since
-        self._longest, self._vouched = answer.ttl, 0
+        self._first_ttl = self._longest = answer.ttl
+        self._vouched = 0
         if isinstance(answer, Pool):
             answer = cap(answer, self._books.rules.max_pool_size)
             self._books.joined[tier].value += len(answer.addresses)
@@ -233,7 +238,7 @@ class Collection:
         self._settle_anew(
             merge(first, public, rules.max_pool_size, private=True, age=age), tier, since
         )
-        self._longest = first.ttl
+        self._first_ttl = self._longest = first.ttl
         self._vouch(public.ttl + age)
         return True
 
@@ -255,6 +260,7 @@ class Collection:
         self._entry = entry = self._books.cache.commit(
             self.question.key, self._generation, self._answer, self._since
         )
+        self._committed = self._answer
         followers, self.followers = self.followers, []
         for follower in followers:
             follower.callback(entry)

@@ -11,15 +11,15 @@ ENTRY_OCTETS = 340
 class Entry:
     """An answer as the cache keeps it; times are seconds of the cache's monotonic clock.
 
-    ``stored``: when the first of it came. ``lifetime``: whole seconds after that for which some
-    of it may be given as fresh, 0 for one that is not kept. ``due``: when it is to be refreshed, at
-    the latest when it expires (`AnswerCache` says). ``vouched``: for how many seconds not only the
-    most generous upstream allowed it. ``generation``: the collection that it comes from.
-    ``alive``: no newer answer has taken its place; replies made ready from it are void as soon as
-    this is false. ``retry_at``: no refresh before then. ``complete``: its collection has ended.
-    ``sorted_at``: when its addresses were ranked, `None` if they are not. ``sort_after``: no new
-    sort before then. ``rank``: the order of the last whole pool that was sorted here.
-    ``rankable``: there is something to sort. ``octets``: about how much memory all of it takes.
+    ``stored``: when the first of it came. ``lifetime``: whole seconds after that for which some of
+    it may be given as fresh, 0 for one that is not kept. ``due``: when it is to be refreshed, at
+    the latest when it expires (`AnswerCache` says); ``refresh_age``: the seconds until then,
+    whatever its order. ``generation``: the collection that it comes from. ``alive``: no newer
+    answer has taken its place; replies made ready from it are void as soon as this is false.
+    ``retry_at``: no refresh before then. ``complete``: its collection has ended. ``sorted_at``:
+    when its addresses were ranked, `None` if they are not. ``sort_after``: no new sort before then.
+    ``rank``: the order of the last whole pool that was sorted here. ``rankable``: there is
+    something to sort. ``octets``: about how much memory all of it takes.
     """
 
     __slots__ = (
@@ -29,7 +29,7 @@ class Entry:
         "lifetime",
         "expires",
         "due",
-        "vouched",
+        "refresh_age",
         "alive",
         "retry_at",
         "complete",
@@ -46,7 +46,7 @@ class Entry:
         self.stored = stored
         self.lifetime = lifetime
         self.due = self.expires = stored + lifetime
-        self.vouched = lifetime
+        self.refresh_age = lifetime
         self.alive = True
         self.retry_at = 0.0
         self.complete = False
@@ -59,7 +59,7 @@ class Entry:
     def prolong(self, answer: Answer) -> None:
         """Take in what an answer says of the same addresses about the time that they live."""
         self.answer = answer.reordered(self.answer.addresses)
-        self.lifetime = self.vouched = answer.ttl
+        self.lifetime = self.refresh_age = answer.ttl
         self.due = self.expires = self.stored + self.lifetime
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Entry:
@@ -68,7 +68,7 @@ class Entry:
         entry.retry_at = self.retry_at
         entry.complete = self.complete
         entry.due = self.due
-        entry.vouched = self.vouched
+        entry.refresh_age = self.refresh_age
         entry.rank = self.rank
         entry.rankable = self.rankable
         entry.octets = self.octets

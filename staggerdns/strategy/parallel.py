@@ -183,12 +183,12 @@ class ParallelRun(Run):
         if outcome.verdict == Verdict.POSITIVE and not self.question.mergeable:
             self._candidates.waiting = []  # nothing that others say could join this answer
 
-    def _decide(self, outcome: Outcome, tier: str) -> None:
+    def _decide(self, outcome: Outcome, tier: str, now: float) -> None:
         if tier == ACTIVE:
             self._note_active("answered" if outcome.verdict == Verdict.POSITIVE else "negative")
             if self._pace.fallback_timeout is None:
                 self._adaptive.fallback.add(outcome.seconds)
-        super()._decide(outcome, tier)
+        super()._decide(outcome, tier, now)
 
     def _finish(self) -> None:
         if not self._decided:

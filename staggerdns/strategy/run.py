@@ -102,7 +102,7 @@ class Run(ABC):
 
     def start(self) -> None:
         """Ask the first upstreams. The listener may be called before this returns."""
-        self._advance()
+        self._advance(self._started)
 
     def cancel(self) -> None:
         """End the run now, without marks on anybody and without a call to the listener."""
@@ -157,7 +157,7 @@ class Run(ABC):
             self._first_tier_left += len(upstreams)
         unsigned = self._candidates.reserve.is_open
         for upstream in upstreams:
-            exchange = upstream.ask(self.question, tier, unsigned=unsigned)
+            exchange = upstream.ask(self.question, tier, now, unsigned=unsigned)
             self._outstanding[exchange] = None
             exchange.on_hint = self._take_hint
             if tier == ACTIVE:
@@ -177,7 +177,7 @@ class Run(ABC):
         if verdict == Verdict.POSITIVE:
             self._answered += 1
             if not decided:
-                self._decide(outcome, tier)
+                self._decide(outcome, tier, outcome.at)
             elif not self._agreed:
                 self._denying = False
                 self._listener.more(outcome, tier)
@@ -189,7 +189,7 @@ class Run(ABC):
             if not decided and self._negative is None:
                 self._negative = outcome
                 self._negative_tier = tier
-                self._grace_end = self._clock.seconds() + self._grace
+                self._grace_end = outcome.at + self._grace
         else:
             self._reasons.append(outcome.reason)
             if outcome.reason == NO_EDNS:
@@ -200,18 +200,18 @@ class Run(ABC):
             return
         if decided and (self._outstanding or self._candidates.waiting):
             return  # the timer sees to the rest
-        self._advance()
+        self._advance(outcome.at)
 
     def _take_hint(self, exchange: Exchange) -> None:
-        self._hinted_at = self._clock.seconds()
+        self._hinted_at = now = self._clock.seconds()
         self._heard_hint(exchange)
         if not self._busy and not self._decided:
-            self._advance()
+            self._advance(now)
 
-    def _decide(self, outcome: Outcome, tier: str) -> None:
+    def _decide(self, outcome: Outcome, tier: str, now: float) -> None:
         self._decided = True
         self._candidates.want_no_room()
-        self._adaptive.racing_delay.latency.add(outcome.seconds, self._clock.seconds())
+        self._adaptive.racing_delay.latency.add(outcome.seconds, now)
         self._denying = outcome.verdict == Verdict.NEGATIVE
         self._listener.first(outcome, tier)
 
@@ -221,10 +221,9 @@ class Run(ABC):
         for exchange in losers:
             exchange.cancel()
 
-    def _advance(self) -> None:
+    def _advance(self, now: float) -> None:
         if self._over:
             return
-        now = self._clock.seconds()
         candidates = self._candidates
         at_end = now + SLACK >= self._end
         if self._outstanding:
@@ -270,7 +269,7 @@ class Run(ABC):
         nobody_left = not self._outstanding and not self._candidates.waiting
         first_tier_denies = self._first_tier_left == 0 and self._denied
         if first_tier_denies or now + SLACK >= self._grace_end or nobody_left or at_end:
-            self._decide(negative, self._negative_tier)
+            self._decide(negative, self._negative_tier, now)
             self._note_agreement()
 
     def _expire(self, now: float, at_end: bool) -> None:
@@ -339,7 +338,7 @@ class Run(ABC):
 
     def _fire(self) -> None:
         self._alarm = None
-        self._advance()
+        self._advance(self._clock.seconds())
 
     def _disarm(self) -> None:
         self._candidates.want_no_room()

@@ -50,11 +50,11 @@ class SingleAnswerRun(Run):
         if visited:
             self._launch(visited, STAGGERED, now)
 
-    def _decide(self, outcome: Outcome, tier: str) -> None:
+    def _decide(self, outcome: Outcome, tier: str, now: float) -> None:
         self._candidates.waiting = []
         self._agreed = True  # later answers, of visits, change nothing
-        super()._decide(outcome, tier)
-        self._adaptive.racing_delay.follow(self._clock.seconds())
+        super()._decide(outcome, tier, now)
+        self._adaptive.racing_delay.follow(now)
         self._busy = True
         for loser in [one for one in self._outstanding if not (one.decides_health or one.hinted)]:
             self._lose(loser)

@@ -124,7 +124,7 @@ class _Host:
         for qtype in _TYPES:
             question = make_question(wire, qtype)
             for resolver in self._bootstrap.resolvers:
-                exchange = resolver.ask(question, _TIER)
+                exchange = resolver.ask(question, _TIER, self._clock.seconds())
                 exchange.on_hint = self._refused
                 self._outstanding[exchange] = qtype
                 asked.append(exchange)

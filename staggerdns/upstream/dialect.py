@@ -226,6 +226,12 @@ class Dialect:
         self._look_round(PLAIN)
         self._is_settled = False
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether silence may be about what is usually sent: its level or its letters."""
+        edns, case = self.edns, self.case
+        return edns.proven < edns.level or (case.is_mixed and not case.is_proven)
+
     def unsure(self, asked: Asked) -> bool:
         """Say whether silence of the upstream may be about the level of the query."""
         proven = self.edns.proven

@@ -76,12 +76,13 @@ OTHER_RCODE = "other rcode"
 
 
 class Outcome:
-    """How an exchange ended: ``verdict``, the ``answer`` of a good reply, and ``seconds``.
+    """How an exchange ended: ``verdict``, the ``answer`` of a good reply, ``seconds`` that it
+    took, and ``at``, the time then.
 
     ``reason`` says in few words what went wrong, empty for a good reply; see `reason_label`.
     """
 
-    __slots__ = ("upstream", "verdict", "answer", "reason", "seconds")
+    __slots__ = ("upstream", "verdict", "answer", "reason", "seconds", "at")
 
     def __init__(
         self,
@@ -90,12 +91,14 @@ class Outcome:
         answer: Answer | None,
         reason: str,
         seconds: float,
+        at: float,
     ) -> None:
         self.upstream = upstream
         self.verdict = verdict
         self.answer = answer
         self.reason = reason
         self.seconds = seconds
+        self.at = at
 
 
 class Exchange(Deferred[Outcome]):

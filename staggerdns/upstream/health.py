@@ -147,10 +147,12 @@ class Health:
 
     def succeeded(self, now: float, asked: float) -> State | None:
         """Note a good reply to a query of the time ``asked``."""
-        self._good_since = max(self._good_since, asked)
+        if asked > self._good_since:  # noqa: PLR1730 (max() is slower)
+            self._good_since = asked
         self._failures = 0
         self._excused = 0
-        self._subjects.clear()
+        if self._subjects:
+            self._subjects.clear()
         self.last_failed = inf
         if self.state is State.HEALTHY:
             return None

@@ -148,13 +148,12 @@ class Upstream:
         """Whether the upstream may give signatures: it is not known to do without EDNS."""
         return self.dialect.edns.level > PLAIN
 
-    def ask(self, question: Question, tier: str, *, unsigned: bool = False) -> Exchange:
-        """Send a query for ``question`` and return the exchange.
+    def ask(self, question: Question, tier: str, now: float, *, unsigned: bool = False) -> Exchange:
+        """Send a query for ``question`` at ``now`` and return the exchange.
 
         ``tier`` labels the metrics; ``unsigned``: for a question with DO, too, an answer without
         signatures is better than none. The exchange may have ended already when this returns.
         """
-        now = self._clock.seconds()
         dialect = self.dialect
         exchange = Exchange(self, question, dialect.compose(question, now), tier, now)
         if dialect.edns.level != FULL:
@@ -172,7 +171,7 @@ class Upstream:
                 exchange.error(NO_EDNS)  # its answer would lack the signatures
                 return exchange
         self._transport.send(exchange)
-        if self._over_udp:
+        if self._over_udp and dialect.is_unsure:
             self.watch(exchange)
         return exchange
 
@@ -291,7 +290,7 @@ class Upstream:
         elif reason == "refused":
             self._budget.refused(now)
         # What a failing reply says depends on the others: see blame() and pardon().
-        return Outcome(self, verdict, answer, reason, seconds)
+        return Outcome(self, verdict, answer, reason, seconds, now)
 
     def blame(self, reason: str, asked: float, question: Question) -> None:
         """Mark a failing reply to a query of the time ``asked`` that others answered well, unless

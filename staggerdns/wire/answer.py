@@ -129,6 +129,8 @@ class Pool(Answer):
     @property
     def half_life(self) -> int:
         """The age in seconds at which half of the addresses or more have died."""
+        if not self.packed_lives:
+            return self.ttl
         lives = self.lives
         return sorted(lives)[(len(lives) - 1) // 2]
 

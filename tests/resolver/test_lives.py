@@ -47,11 +47,11 @@ def given(larder: Larder | Shelf) -> tuple[list[int | str], int]:
     return [address[-1] for address in answer.addresses], larder.cache.reply_ttl(entry)
 
 
-def stored(*lives: int, vouched: int | None = None, **limits: int) -> Larder:
+def stored(*lives: int, first: int = 0, vouched: int | None = None, **limits: int) -> Larder:
     """A cache with the pool of a collection that has ended."""
     larder = Larder(**limits)
     larder.cache.commit(WWW.key, 1, lived(*lives))
-    larder.cache.complete(WWW.key, 1, vouched)
+    larder.cache.complete(WWW.key, 1, first, vouched)
     return larder
 
 
@@ -116,6 +116,23 @@ def test_due_when_half_has_died(lives: tuple[int, ...], due: int) -> None:
 def test_no_single_upstream_keeps_a_refresh_away(vouched: int | None, due: int) -> None:
     """An entry is due when all upstreams but the most generous one have had their time."""
     larder = stored(300, vouched=vouched)
+    larder.at(due - 0.01)
+    given(larder)
+    assert larder.refreshed == []
+    larder.at(due)
+    given(larder)
+    assert larder.refreshed == [WWW.key]
+
+
+@pytest.mark.parametrize(
+    ("first", "vouched", "due"),
+    [(10, 50, 20), (20, 50, 20), (40, 50, 40), (60, 50, 60), (60, 25, 50), (60, 5, 10)],
+)
+def test_no_sooner_than_the_first_answer_alone(first: int, vouched: int, due: int) -> None:
+    """While a cache that knew the first answer alone would ask nobody, nor is this one due; but not
+    for more than twice as long as the others allowed.
+    """
+    larder = stored(60, 20, 20, first=first, vouched=vouched)
     larder.at(due - 0.01)
     given(larder)
     assert larder.refreshed == []
@@ -220,6 +237,17 @@ def test_lives_count_from_when_they_came() -> None:
     assert lives(stage) == {own(0): 60, own(1): 62}
     stage.run_to(5 + 59_990)
     assert stage.ask().rcode == 0
+
+
+@pytest.mark.parametrize(("first", "due"), [(20, 30), (35, 35), (60, 60), (90, 60)])
+def test_due_by_whose_answer_came_first(first: int, due: int) -> None:
+    """How long the first upstream allowed its answer counts, whatever joins it."""
+    stage = Stage(says_own(0, 5, ttl=first), says_own(1, 6, ttl=30), says_own(2, 7, ttl=30))
+    stage.ask()
+    stage.run()
+    entry = stage.cache.lookup(stage.question().key)
+    assert entry is not None
+    assert entry.due == entry.stored + due
 
 
 REFRESHED = [says(10, own(3), own(4)), says(60, own(5)), says(800, own(6))]
@@ -349,14 +377,14 @@ def test_a_liar_who_is_the_nearest() -> None:
 @pytest.mark.parametrize("liar", range(5))
 def test_a_ttl_of_a_day_freezes_no_name(liar: int) -> None:
     """One of five who says a day for the address that all say: when the name moves, all know it as
-    soon as the others' time is over.
+    soon as the others' time is over, or twice that time if the liar was the first to answer.
     """
     acts = [says(5 + i, own(0), ttl=86_400 if i == liar else 60) for i in range(5)]
     stage = Stage(*acts)
     stage.ask()
     stage.run()
     stage.script(*[acts[i] if i == liar else says(5 + i, own(1), ttl=60) for i in range(5)])
-    stage.run_to(61_000)
+    stage.run_to(61_000 if liar else 121_000)
     stage.ask()
     stage.run()
     assert own(1) in stage.ask().addresses

@@ -53,13 +53,14 @@ class Desk:
         case: bool = True,
         cookies: bool = True,
     ) -> None:
+        self.clock = StandstillClock(clock)
         self.metrics = Metrics()
         self._readers = Readers(reactor, Journal())
         self.upstream = Upstream(
             parse_upstream(scheme + str(endpoint)),
             reactor=reactor,
             readers=self._readers,
-            clock=StandstillClock(clock),
+            clock=self.clock,
             rng=rng,
             timeout=timeout,
             alpha=ALPHA,
@@ -98,7 +99,7 @@ class Desk:
     def start(self, question: Question | None = None) -> Exchange:
         """Ask, and return the exchange."""
         question = question or make_question(name("www.example"), A)
-        return self.upstream.ask(question, "active")
+        return self.upstream.ask(question, "active", self.clock.seconds())
 
     async def ask(self, question: Question | None = None) -> Outcome:
         """Ask, and return the outcome; AssertionError when none comes in time."""

@@ -41,11 +41,12 @@ class StreamUpstream:
         self.reactor = cast("Any", SteadyReactor())
         self.reactor.advance(1000)
         self.metrics = Metrics()
+        self.clock = StandstillClock(self.reactor)
         self.upstream = Upstream(
             parse_upstream(where),
             reactor=self.reactor,
             readers=cast("Any", None),
-            clock=StandstillClock(self.reactor),
+            clock=self.clock,
             rng=os.urandom,
             timeout=timeout,
             alpha=ALPHA,
@@ -62,7 +63,7 @@ class StreamUpstream:
 
     def ask(self) -> Exchange:
         """Ask for WWW."""
-        exchange = self.upstream.ask(WWW, "active")
+        exchange = self.upstream.ask(WWW, "active", self.clock.seconds())
         exchange.addCallbacks(self.outcomes.append, lambda failure: failure.trap(CancelledError))
         return exchange
 

@@ -491,7 +491,7 @@ async def test_an_upstream_without_edns() -> None:
         outcome = await asked.ask(signed)
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, NO_EDNS)
         assert len(server.queries) == len(expected)
-        outcome = await asked.upstream.ask(signed, "active", unsigned=True)
+        outcome = await asked.upstream.ask(signed, "active", asked.clock.seconds(), unsigned=True)
         assert outcome.verdict == Verdict.POSITIVE
         assert asked.marks == 0
         cell = asked.metrics.upstream_repeated.cell(asked.upstream.name, "edns")

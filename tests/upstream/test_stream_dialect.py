@@ -270,7 +270,7 @@ def test_closing_where_edns_works(line: Line) -> None:
 def test_closing_over_signatures(line: Line) -> None:
     """A question with DO does not go without OPT: others may have signatures."""
     question = make_question(name("www.example"), A, do=True)
-    exchange = line.upstream.ask(question, "active")
+    exchange = line.upstream.ask(question, "active", line.clock.seconds())
     exchange.addCallback(line.outcomes.append)
     closes(line, [1, 1]).lose()
     assert line.reasons() == ["closed"]
