@@ -434,5 +434,6 @@ def test_ordinary_traffic(shared: bool) -> None:
     for at, number in asked:
         stage.run_to(at * 1000)
         stage.ask(questions[number])
-    # The draw decides a few queries in a hundred; with the least TTL for all it was 160.
-    assert len(stage.launches) <= dnsmasq(asked, left, life) * (0.95 if shared else 1.03)
+    # The draw decides a few queries in a hundred; with the least TTL for all it was 160, with no
+    # regard to what the first answer allows 101 where addresses differ.
+    assert len(stage.launches) <= dnsmasq(asked, left, life) * 0.95
