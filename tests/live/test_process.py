@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from .conftest import BuildHouse
 
+SOON_OVER = 5.0
+"""Seconds in which a program ends that gives queries one more second, on a busy machine too."""
+
 
 @pytest.mark.parametrize("tcp", [False, True])
 def test_sigterm_answers_what_is_in_flight(build: BuildHouse, tcp: bool) -> None:
@@ -34,7 +37,7 @@ def test_sigterm_answers_what_is_in_flight(build: BuildHouse, tcp: bool) -> None
         status, seconds = house.program.terminate()
         assert client.receive(1).rcode == "NOERROR"
     assert status in CLEAN
-    assert seconds < 2.5
+    assert seconds < SOON_OVER
 
 
 def test_sigterm_while_upstreams_are_silent(build: BuildHouse) -> None:
@@ -46,7 +49,7 @@ def test_sigterm_while_upstreams_are_silent(build: BuildHouse) -> None:
         status, seconds = house.program.terminate()
         assert client.receive(1).rcode == "SERVFAIL"
     assert status in CLEAN
-    assert seconds < 2.5
+    assert seconds < SOON_OVER
 
 
 def test_sigterm_in_mid_collection(build: BuildHouse) -> None:
@@ -56,7 +59,7 @@ def test_sigterm_in_mid_collection(build: BuildHouse) -> None:
     assert set(house.ask("www.example.").addresses) <= all_sets([0, 1])
     status, seconds = house.program.terminate()
     assert status in CLEAN
-    assert seconds < 2.5
+    assert seconds < SOON_OVER
 
 
 def test_nothing_is_left_behind(build: BuildHouse) -> None:

@@ -186,7 +186,7 @@ async def test_port_unreachable_is_known_at_once() -> None:
             assert outcome.reason == "connection refused"
             assert asked.marks == min(number + 1, HEALTH.unhealthy_after)  # then it rests
     assert median(waits) < 0.1
-    assert max(waits) < 1  # a busy machine may pause us, a timeout takes longer
+    assert max(waits) < 2.5  # a busy machine may pause us, a timeout takes longer
 
 
 @pytest_twisted.ensureDeferred
