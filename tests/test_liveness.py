@@ -319,7 +319,9 @@ def test_an_outage_with_gaps_is_one(stage: Stage, well: float) -> None:
         stage.fail()
         assert not stage.liveness.answering
         stage.says = True
+        stage.clock.advance(0.1)
         stage.good()
+        assert stage.liveness.answering
         stage.clock.pump([0.1] * int(well * 10))
         stage.good()
     lasted = stage.clock.seconds()
@@ -337,6 +339,7 @@ def test_each_outage_is_told(stage: Stage) -> None:
         stage.says = False
         stage.fail()
         stage.says = True
+        stage.clock.advance(0.1)
         stage.good()
         stage.clock.pump([0.5] * 40)
     assert len(stage.log) == 6
