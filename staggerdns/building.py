@@ -72,7 +72,7 @@ class Chain:
         upstream, cache = config.upstream, config.cache
         numbers, health, budget = upstream.parallel, upstream.health, upstream.budget
         self._readers = Readers(reactor, journal)
-        authorities = Authorities(upstream.tls_ca)
+        self.authorities = Authorities(upstream.tls_ca)
 
         def connect(
             address: UpstreamAddress, metrics: Metrics, resolve: Resolve | None = None
@@ -102,7 +102,7 @@ class Chain:
                 metrics=metrics,
                 journal=journal,
                 resolve=resolve,
-                authorities=authorities,
+                authorities=self.authorities,
             )
 
         # A resolver of names may be an upstream as well: its figures are no upstream's.

@@ -192,13 +192,20 @@ class StaggerService(Service):
         return self.factory.drain().addCallback(close).addCallback(lambda _: None)
 
     def reread(self) -> None:
-        """Read again what is in files of its own, hosts and certificate, and say how it went."""
+        """Read again what is in files of its own, and say how it went: hosts, the certificate, and
+        the authorities that certify upstreams.
+        """
         files = {"the hosts file": self._hosts, "the certificate": self._certificate}
         said = [
             name if file.reread() else f"{name} (cannot be used)"
             for name, file in files.items()
             if file is not None
         ]
+        if self._config.upstream.tls_ca is not None:
+            problem = self._chain.authorities.reread()
+            if problem:
+                problem = f" (the old ones stay: upstream.tls_ca: {problem})"
+            said.append(f"the upstreams' authorities{problem}")
         self._journal.announce(
             "read again: {files}; other settings count from the next start",
             files=", ".join(said) or "nothing",

@@ -321,7 +321,7 @@ def test_an_outage_with_gaps_is_one(stage: Stage, well: float) -> None:
         stage.says = True
         stage.clock.advance(0.1)
         stage.good()
-        assert stage.liveness.answering
+        assert stage.page() is True
         stage.clock.pump([0.1] * int(well * 10))
         stage.good()
     lasted = stage.clock.seconds()

@@ -115,29 +115,37 @@ def _nothing_open() -> bool:
 
 def test_what_is_read_again(tmp_path: Path) -> None:
     """The log says which files were read again and, whatever its level, which could not be used."""
-    files = Office(tmp_path).issue("dns.example")
+    office = Office(tmp_path)
+    files = office.issue("dns.example")
     hosts = tmp_path / "hosts"
     hosts.write_text("192.0.2.1 one.example\n")
     text = (
         "server: {listen: ['tls://127.0.0.1:5300'], "
         f"tls_certificate: {files.chain}, tls_key: {files.key}}}\n"
-        f"upstream: {{servers: [192.0.2.53]}}\nlocal: {{hosts: {hosts}}}\nlog: {{level: error}}"
+        f"upstream: {{servers: [192.0.2.53], tls_ca: {office.ca}}}\n"
+        f"local: {{hosts: {hosts}}}\nlog: {{level: error}}"
     )
     service = StaggerService(parse_config(text), reactor, os.urandom)
     none = "upstream: {servers: [192.0.2.53]}\nlocal: {hosts: null}"
     without = StaggerService(parse_config(none), reactor, os.urandom)
     rest = "; other settings count from the next start"
+    unusable = "the certificate (cannot be used)"
+    gone = f"{office.ca} cannot be read: No such file or directory"
     with capturedLogs() as events:
         service.reread()
         files.key.write_text("")
         service.reread()
         hosts.unlink()
+        office.ca.unlink()
         service.reread()
         without.reread()
     assert [formatEvent(event) for event in events] == [
-        f"read again: the hosts file, the certificate{rest}",
-        f"read again: the hosts file, the certificate (cannot be used){rest}",
-        f"read again: the hosts file (cannot be used), the certificate (cannot be used){rest}",
+        f"read again: the hosts file, the certificate, the upstreams' authorities{rest}",
+        f"read again: the hosts file, {unusable}, the upstreams' authorities{rest}",
+        (
+            f"read again: the hosts file (cannot be used), {unusable}, the upstreams' authorities "
+            f"(the old ones stay: upstream.tls_ca: {gone}){rest}"
+        ),
         f"read again: nothing{rest}",
     ]
 

@@ -57,18 +57,24 @@ class Authorities:
     """
 
     def __init__(self, path: str | None = None) -> None:
-        self._given: list[x509.Certificate] | None = None
+        self._path = path
+        self._given = None if path is None else _load(path)
         self._context: SSL.Context | None = None
-        if path is None:
-            return
+
+    def reread(self) -> str:
+        """Read the file now; from the next connection on those in it are trusted. What cannot be
+        used changes nothing. Return what is wrong with it, if anything.
+        """
+        if self._path is None:
+            return ""
         try:
-            content = read_file(path)
-        except Unreadable as error:
-            raise ValueError(f"{path} {error}") from None
-        try:
-            self._given = x509.load_pem_x509_certificates(content)
-        except ValueError:
-            raise ValueError(f"expected certificates in PEM form in {path}") from None
+            found = _load(self._path)
+        except ValueError as error:
+            return str(error)
+        if found != self._given:
+            self._given = found
+            self._context = None
+        return ""
 
     @property
     def context(self) -> SSL.Context:
@@ -100,7 +106,18 @@ class TlsClient:
         self.auth_name = auth_name
         self.pins = pins
         self.session: SSL.Session | None = None
-        self.context = authorities.context
+        self._authorities = authorities
+        self._context = authorities.context
+
+    @property
+    def context(self) -> SSL.Context:
+        """The context of the next connection. With other authorities the session is over: whoever
+        it was accepted by may not be trusted any more.
+        """
+        if self._context is not self._authorities.context:
+            self._context = self._authorities.context
+            self.session = None
+        return self._context
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -160,7 +177,7 @@ class Handshake:
 
     def keep_session(self) -> None:
         """Have the next connection resume the session of this one, whose server was accepted."""
-        if self._connection is not None:
+        if self._connection is not None and self._connection.get_context() is self._client.context:
             self._client.session = self._connection.get_session()
 
     def end(self) -> None:
@@ -187,6 +204,17 @@ class Handshake:
             return True
         self._problem = self._problem or _PROBLEMS.get(number, f"error {number} of OpenSSL")
         return False
+
+
+def _load(path: str) -> list[x509.Certificate]:
+    try:
+        content = read_file(path)
+    except Unreadable as error:
+        raise ValueError(f"{path} {error}") from None
+    try:
+        return x509.load_pem_x509_certificates(content)
+    except ValueError:
+        raise ValueError(f"expected certificates in PEM form in {path}") from None
 
 
 def _is_address(text: str) -> bool:

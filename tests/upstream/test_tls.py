@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -241,6 +242,65 @@ async def test_sessions_are_resumed(office: Office, good: Certificate, version: 
                 assert (await asked.ask()).verdict == Verdict.POSITIVE
                 await until(lambda: not server.connections)
             assert asked.connects() == {"full": 1, "resumed": 2}
+
+
+@pytest_twisted.ensureDeferred
+async def test_authorities_are_read_again(
+    office: Office, good: Certificate, tmp_path: Path
+) -> None:
+    """From then on those in the file count, whoever has a session or not; a file that cannot be
+    used changes nothing, and one that is the same ends no session.
+    """
+    file = tmp_path / "trusted.pem"
+    shutil.copy(office.ca, file)
+    async with serving(good) as server:
+        server.close_after_answer = True
+        with desk(f"tls://{server.endpoint}#dns.example", ca=file) as asked:
+            tls = asked.upstream._stream._tls
+            assert tls is not None
+            authorities = tls._authorities
+
+            async def ask() -> str:
+                reason = (await asked.ask()).reason
+                await until(lambda: not server.connections)
+                return reason
+
+            assert await ask() == ""
+            file.write_text("")
+            assert authorities.reread() == f"expected certificates in PEM form in {file}"
+            assert await ask() == ""
+            shutil.copy(office.ca, file)
+            assert authorities.reread() == ""
+            assert await ask() == ""
+            assert asked.connects() == {"full": 1, "resumed": 2}
+            file.write_bytes(office.ca.read_bytes() + Office(tmp_path / "two").ca.read_bytes())
+            assert authorities.reread() == ""
+            assert await ask() == ""
+            assert asked.connects() == {"full": 2, "resumed": 2}
+            shutil.copy(Office(tmp_path / "other").ca, file)
+            assert authorities.reread() == ""
+            assert await ask() == "certificate"
+        assert len(server.queries) == 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_session_of_before_is_not_kept(
+    office: Office, good: Certificate, tmp_path: Path
+) -> None:
+    """A connection that was accepted by the old authorities leaves no session for the new ones."""
+    file = tmp_path / "trusted.pem"
+    shutil.copy(office.ca, file)
+    async with serving(good) as server:
+        with desk(f"tls://{server.endpoint}#dns.example", ca=file) as asked:
+            assert (await asked.ask()).verdict == Verdict.POSITIVE
+            tls = asked.upstream._stream._tls
+            assert tls is not None
+            shutil.copy(Office(tmp_path / "other").ca, file)
+            assert tls._authorities.reread() == ""
+            server.close_after_answer = True
+            assert (await asked.ask()).verdict == Verdict.POSITIVE  # on the open connection
+            await until(lambda: not server.connections)
+            assert (await asked.ask()).reason == "certificate"
 
 
 @pytest_twisted.ensureDeferred
