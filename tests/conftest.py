@@ -37,13 +37,18 @@ _LIVE = [_HERE / name for name in ("conformance", "internet", "live", "packaging
 """The directories whose tests all start processes; elsewhere single tests are marked."""
 
 
+@cache
+def _is_live(path: Path) -> bool:
+    return any(path.is_relative_to(directory) for directory in _LIVE)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the live tests, and give one that fails a second look: machines are shared.
 
     A test of logic does the same on any machine, and is never run again.
     """
     for item in items:
-        if any(item.path.is_relative_to(directory) for directory in _LIVE):
+        if _is_live(item.path):
             item.add_marker(pytest.mark.live)
         if item.get_closest_marker("live"):
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=1))
