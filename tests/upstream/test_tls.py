@@ -98,16 +98,19 @@ class Answering(Protocol):
                 return
             query, self._buffer = self._buffer[2:end], self._buffer[end:]
             server.queries.append(query)
-            if server.silent:
-                continue
-            reply = dns.message.make_response(dns.message.from_wire(query))
-            reply.answer = list(
-                dns.message.from_text("id 0\n;ANSWER\nwww.example. 60 IN A 203.0.113.1\n").answer
-            )
-            wire = reply.to_wire()
-            self.transport.write(len(wire).to_bytes(2, "big") + wire)
-            if server.close_after_answer:
-                self.transport.loseConnection()
+            if not server.silent:
+                self.answer(query)
+
+    def answer(self, query: bytes) -> None:
+        """Answer one query."""
+        reply = dns.message.make_response(dns.message.from_wire(query))
+        reply.answer = list(
+            dns.message.from_text("id 0\n;ANSWER\nwww.example. 60 IN A 203.0.113.1\n").answer
+        )
+        wire = reply.to_wire()
+        self.transport.write(len(wire).to_bytes(2, "big") + wire)
+        if self.factory.server.close_after_answer:
+            self.transport.loseConnection()
 
 
 @contextlib.asynccontextmanager
@@ -292,14 +295,19 @@ async def test_a_session_of_before_is_not_kept(
     shutil.copy(office.ca, file)
     async with serving(good) as server:
         with desk(f"tls://{server.endpoint}#dns.example", ca=file) as asked:
-            assert (await asked.ask()).verdict == Verdict.POSITIVE
             tls = asked.upstream._stream._tls
             assert tls is not None
+            old = tls.context
+            server.silent = server.close_after_answer = True
+            exchange = asked.start()
+            await until(lambda: bool(server.queries))
             shutil.copy(Office(tmp_path / "other").ca, file)
             assert tls._authorities.reread() == ""
-            server.close_after_answer = True
-            assert (await asked.ask()).verdict == Verdict.POSITIVE  # on the open connection
+            assert tls.context is not old  # as another connection would have it
+            server.connections[0].answer(server.queries[0])
+            assert (await exchange).verdict == Verdict.POSITIVE
             await until(lambda: not server.connections)
+            server.silent = False
             assert (await asked.ask()).reason == "certificate"
 
 
