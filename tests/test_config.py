@@ -20,6 +20,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 import staggerdns
 from staggerdns import config as config_module
+from staggerdns import files as files_module
 from staggerdns import listeners as listeners_module
 from staggerdns import service as service_module
 from staggerdns.config import load_config, parse_config
@@ -1350,3 +1351,13 @@ def test_every_number_handed_on_is_used() -> None:
         for field in dataclasses.fields(kind)
     }
     assert handed <= loaded
+
+
+def test_a_pipe_without_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that never comes is waited for no longer than `PIPE_WAIT`."""
+    monkeypatch.setattr(files_module, "PIPE_WAIT", 0.05)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path))
+    assert str(caught.value) == f"{path}: cannot be read: the pipe did not end within 0.05 s"
