@@ -19,8 +19,8 @@ from twisted.internet.task import Clock
 from fuzz import reading
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.settings.addresses import parse_upstream
 from staggerdns.standstill import StandstillClock
-from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.edns import FULL, MEMORY
 from staggerdns.upstream.exchange import Exchange, mismatch

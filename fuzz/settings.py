@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from staggerdns.config import parse_config
-from staggerdns.document import ConfigError
-from staggerdns.upstream.address import parse_endpoint, parse_upstream
+from staggerdns.settings.addresses import parse_endpoint, parse_upstream
+from staggerdns.settings.document import ConfigError
 
 
 def check(data: bytes) -> None:

@@ -23,8 +23,8 @@ from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.resolver.ranked import RankedCache, RankingRules
-from staggerdns.settings import Config
-from staggerdns.settings import Ranking as RankingConfig
+from staggerdns.settings.addresses import UpstreamAddress
+from staggerdns.settings.sections import Config, RankingSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
 from staggerdns.strategy.alarms import Alarms
@@ -32,7 +32,6 @@ from staggerdns.strategy.parallel import Pace
 from staggerdns.strategy.statistics import Statistics
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import Tools
-from staggerdns.upstream.address import UpstreamAddress
 from staggerdns.upstream.bootstrap import Bootstrap
 from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.health import HealthRules
@@ -136,7 +135,7 @@ class Chain:
         )
         pace = Pace(
             active_tier_size=numbers.active_tier_size,
-            fallback_timeout=numbers.fallback_timeout or None,
+            fallback_timeout=numbers.fallback_timeout,
             batch_size=numbers.batch_size,
             stagger_delay=numbers.stagger_delay,
             total_collect_timeout=numbers.total_collect_timeout,
@@ -221,7 +220,7 @@ class Ranking:
 
     def __init__(
         self,
-        config: RankingConfig,
+        config: RankingSettings,
         reactor: Any,
         clock: IReactorTime,
         awake: StandstillClock,

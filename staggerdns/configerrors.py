@@ -12,12 +12,10 @@ from functools import cache
 
 import msgspec
 
-from staggerdns.document import one_line
-from staggerdns.settings import Config
+from staggerdns.settings.document import one_line
+from staggerdns.settings.sections import Config
+from staggerdns.settings.values import LIST, MAP, YAML_BOOLEAN
 
-LIST = "a list"
-MAP = "a map of keys and values"
-YAML_BOOLEAN = "(YAML reads on, off, yes and no so: put quotes around text)"
 _PATH = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 _KIND = re.compile(r"`(array|object|str|int|float|bool|null)(?: \| (null))?`")

@@ -9,9 +9,8 @@ import socket
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from staggerdns.server.listener import Listener
-from staggerdns.settings import Config
-from staggerdns.upstream.address import NO_INTERFACE, UpstreamAddress
+from staggerdns.settings.addresses import NO_INTERFACE, Listener, UpstreamAddress
+from staggerdns.settings.sections import Config
 
 
 def is_own_address(host: str) -> bool:
@@ -85,9 +84,10 @@ def _warn_of_batches(config: Config) -> str:
             f"{key}: after {total:g} s not all of {len(upstream.servers)} upstreams have been "
             f"asked, which takes {last:g} s: raise it or batch_size, or lower stagger_delay"
         )
-    if numbers.fallback_timeout >= total:
+    fallback = numbers.fallback_timeout
+    if fallback is not None and fallback >= total:
         return (
             f"{key}: after {total:g} s nobody has been asked beyond the active tier, if that is "
-            f"silent: lower fallback_timeout, which is {numbers.fallback_timeout:g} s"
+            f"silent: lower fallback_timeout, which is {fallback:g} s"
         )
     return ""

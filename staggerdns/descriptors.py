@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from staggerdns.server.admission import MAX_OUTSIDERS
 from staggerdns.server.status import LIMITS
 from staggerdns.server.stream import MAX_ACCEPTS
-from staggerdns.settings import Config
+from staggerdns.settings.sections import Config
 from staggerdns.upstream.datagram import SOCKETS
 
 RESERVE = 32

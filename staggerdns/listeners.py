@@ -18,11 +18,10 @@ from staggerdns.journal import Journal
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.https import PROTOCOLS, HttpsFactory
-from staggerdns.server.listener import Listener
 from staggerdns.server.status import StatusFactory, StatusPort
 from staggerdns.server.stream import StreamFactory, StreamPort
 from staggerdns.server.tls import Certificate, EncryptedFactory, Show
-from staggerdns.upstream.address import NO_INTERFACE, Endpoint
+from staggerdns.settings.addresses import NO_INTERFACE, Endpoint, Listener
 from staggerdns.upstream.tls import DOT
 
 _UNPRIVILEGED = 1024

@@ -15,7 +15,7 @@ from staggerdns.hangups import Hangups
 from staggerdns.journal import limit_log
 from staggerdns.logoutput import LogOutput
 from staggerdns.service import StaggerService
-from staggerdns.settings import Config
+from staggerdns.settings.sections import Config
 
 COLLECTOR_THRESHOLDS = (20_000, 20, 100)
 """For `gc.set_threshold`; Python's own cost a fifth of the time of a never-seen name."""

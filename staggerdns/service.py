@@ -37,8 +37,7 @@ from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.server.received import read_received
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.tls import Certificate
-from staggerdns.settings import Config
-from staggerdns.settings import Local as LocalConfig
+from staggerdns.settings.sections import Config, LocalSettings
 
 __all__ = ["DRAIN_TIME", "Chain", "StaggerService"]
 
@@ -234,7 +233,7 @@ class StaggerService(Service):
         return [self._metrics, ProcessMetrics(expiry)]
 
 
-def _local_rules(local: LocalConfig) -> LocalRules:
+def _local_rules(local: LocalSettings) -> LocalRules:
     return LocalRules(
         localhost=local.localhost,
         invalid=local.invalid,

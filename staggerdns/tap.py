@@ -16,7 +16,7 @@ from staggerdns.hangups import Hangups
 if TYPE_CHECKING:
     from twisted.application.service import IService
 
-    from staggerdns.settings import Config
+    from staggerdns.settings.sections import Config
 
 
 class Options(usage.Options):
@@ -45,7 +45,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Load the configuration; what is wrong with it ends the program in one line."""
         from staggerdns.config import load_config  # noqa: PLC0415 (takes long)
-        from staggerdns.document import ConfigError  # noqa: PLC0415
+        from staggerdns.settings.document import ConfigError  # noqa: PLC0415
 
         _fill_standard_streams()
         try:

@@ -24,7 +24,6 @@ from staggerdns import files as files_module
 from staggerdns import listeners as listeners_module
 from staggerdns import service as service_module
 from staggerdns.config import load_config, parse_config
-from staggerdns.document import ConfigError
 from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.ranked import RankingRules
@@ -33,7 +32,8 @@ from staggerdns.server.factory import StreamLimits
 from staggerdns.server.local import LocalRules
 from staggerdns.server.ratelimit import RateLimit
 from staggerdns.service import StaggerService
-from staggerdns.settings import PROFILES, Config
+from staggerdns.settings.document import ConfigError
+from staggerdns.settings.sections import PROFILES, Config
 from staggerdns.strategy.adaptive import RacingNumbers, SequentialNumbers
 from staggerdns.strategy.parallel import Pace
 from staggerdns.upstream.budget import BudgetRules
@@ -558,10 +558,10 @@ def test_case_randomization() -> None:
 
 
 def test_a_timeout_that_is_learnt() -> None:
-    """``fallback_timeout: auto`` is 0 here, which no duration is; no other key takes it."""
-    assert read("upstream.parallel.fallback_timeout", "auto") == 0
-    assert parallel("profile: latency, parallel: {fallback_timeout: auto}").fallback_timeout == 0
-    for wrong in ("Auto", "automatic", "''", "[auto]"):
+    """``fallback_timeout: auto`` is `None`; null is not, and no other key takes it."""
+    assert read("upstream.parallel.fallback_timeout", "auto") is None
+    assert parallel("profile: latency, parallel: {fallback_timeout: auto}").fallback_timeout is None
+    for wrong in ("Auto", "automatic", "''", "[auto]", "null"):
         assert "auto" in error("upstream.parallel.fallback_timeout", wrong).partition("got")[0]
     for path in DURATIONS:
         if path != "upstream.parallel.fallback_timeout":

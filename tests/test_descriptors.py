@@ -14,7 +14,7 @@ from staggerdns.descriptors import Fit, fit_descriptors, others
 from staggerdns.server.stream import MAX_ACCEPTS
 
 if TYPE_CHECKING:
-    from staggerdns.settings import Config
+    from staggerdns.settings.sections import Config
 
 INFINITE = resource.RLIM_INFINITY
 

@@ -6,13 +6,15 @@ import time
 
 import pytest
 
-from staggerdns.document import MAX_VALUES, ConfigError, read_document
+from staggerdns.settings.document import MAX_VALUES, ConfigError, read_document
 
 
 def test_values_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A document may have `MAX_VALUES` values, lists among them; one more is refused."""
     assert MAX_VALUES == 100_000
-    monkeypatch.setattr("staggerdns.document.MAX_VALUES", 1000)  # what there are takes seconds
+    monkeypatch.setattr(
+        "staggerdns.settings.document.MAX_VALUES", 1000
+    )  # what there are takes seconds
     items = 998
     document = read_document(f"a: [{'x,' * items}]")
     assert document == {"a": ["x"] * items}

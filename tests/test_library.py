@@ -19,10 +19,11 @@ from zope.interface.verify import verifyObject
 from staggerdns.journal import Journal
 from staggerdns.resolver.base import Records
 from staggerdns.resolver.chain import CachingResolver
-from staggerdns.server.access import Access, Network
+from staggerdns.server.access import Access
 from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.pending import PendingLimits
+from staggerdns.settings.addresses import Network
 from tests.harness.clients import parse, question
 from tests.strategy.fakes import (
     AAAA,

@@ -16,9 +16,8 @@ from staggerdns import listeners as listeners_module
 from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
 from staggerdns.listeners import CannotBind, Listeners
-from staggerdns.server.listener import parse_listener
 from staggerdns.server.status import StatusFactory
-from staggerdns.upstream.address import Endpoint
+from staggerdns.settings.addresses import Endpoint, parse_listener
 from tests.server.rooms import Room
 
 if TYPE_CHECKING:

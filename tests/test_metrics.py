@@ -19,12 +19,13 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.forwarder import MAX_QUEUED, STARTS_PER_TURN
-from staggerdns.server.access import Access, Network
+from staggerdns.server.access import Access
 from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
+from staggerdns.settings.addresses import Network
 from staggerdns.strategy.parallel import Pace
 from staggerdns.upstream.budget import BudgetRules
 from tests.harness import behaviours as b

@@ -17,7 +17,6 @@ ROOMS = (
     ("building", "listeners"),
     ("config", "configwarnings", "descriptors"),
     ("configerrors",),
-    ("settings", "document"),
     ("server",),
     ("resolver",),
     ("strategy",),
@@ -27,6 +26,7 @@ ROOMS = (
     ("outages",),
     ("metrics", "journal", "files", "logoutput", "hangups"),
     ("instruments", "standstill"),
+    ("settings",),
     ("wire",),
 )
 """From the top to the bottom; those in one line know nothing of each other."""

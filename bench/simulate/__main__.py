@@ -31,8 +31,8 @@ from bench.simulate.ordinary import (
     replay_traffic,
 )
 from bench.simulate.replay import Plan
-from staggerdns.document import ConfigError
-from staggerdns.settings import PROFILES
+from staggerdns.settings.document import ConfigError
+from staggerdns.settings.sections import PROFILES
 
 WARM = 100
 _NAMES = {False: 3000, True: 400}

@@ -15,7 +15,7 @@ from bench.simulate.wire import Wire, connect, record
 from staggerdns.config import parse_config
 from staggerdns.resolver.entry import Entry
 from staggerdns.service import Chain
-from staggerdns.settings import Config
+from staggerdns.settings.sections import Config
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.wire.answer import Pool

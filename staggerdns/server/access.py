@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_address
+
+from staggerdns.settings.addresses import Network
 
 MAX_REMEMBERED = 4096
 """Addresses whose permission is remembered; when full, the memory starts anew."""
-
-
-class Network:
-    """A range of client addresses, written ``192.168.0.0/16`` or as one address.
-
-    Raises `ValueError` for anything else.
-    """
-
-    __slots__ = ("_range",)
-
-    def __init__(self, text: str) -> None:
-        self._range = ip_network(text)
-
-    def __contains__(self, address: IPv4Address | IPv6Address) -> bool:
-        return address in self._range
-
-    def __str__(self) -> str:
-        return str(self._range)
 
 
 class Access:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from socket import AF_INET6, inet_aton, inet_pton
 
-from staggerdns.server.access import Network
+from staggerdns.settings.addresses import Network
 
 MAX_REMEMBERED = 16_384
 """Addresses whose client is remembered; when full, the memory starts anew."""

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import DatagramProtocol
 
 from staggerdns.server.factory import UDP, StaggerServerFactory
-from staggerdns.upstream.address import Endpoint
+from staggerdns.settings.addresses import Endpoint
 
 BATCH = 256
 """Datagrams read at one wake-up, so that timers and other sockets get their turn."""

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 from errno import EADDRINUSE, EMFILE, ENFILE
 
-from staggerdns.upstream.address import Endpoint
+from staggerdns.settings.addresses import Endpoint
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange, error_word, mismatch
 from staggerdns.upstream.readers import Readers

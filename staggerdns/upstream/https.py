@@ -30,7 +30,7 @@ from hpack import NeverIndexedHeaderTuple
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from staggerdns.upstream.address import Endpoint
+from staggerdns.settings.addresses import Endpoint
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.exchange import Exchange, mismatch
 from staggerdns.upstream.http2 import Connection

@@ -23,8 +23,8 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.standstill import StandstillClock
-from staggerdns.upstream.address import UpstreamAddress
 from staggerdns.upstream.dial import Dial
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import CLOSED, LOCAL, NO_LINE, Exchange

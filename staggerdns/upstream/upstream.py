@@ -14,8 +14,8 @@ from twisted.internet.interfaces import IReactorTCP
 from staggerdns.instruments import Distribution
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.standstill import StandstillClock
-from staggerdns.upstream.address import UpstreamAddress
 from staggerdns.upstream.blame import subject
 from staggerdns.upstream.budget import Budget, BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport

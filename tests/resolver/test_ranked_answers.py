@@ -6,10 +6,11 @@ import pytest
 
 from staggerdns.journal import Journal
 from staggerdns.resolver.collection import PoolRules
-from staggerdns.server.access import Access, Network
+from staggerdns.server.access import Access
 from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.pending import PendingLimits
+from staggerdns.settings.addresses import Network
 from staggerdns.wire.answer import Whole
 from tests.harness.clients import parse, question
 from tests.ranking.fakes import silent

@@ -14,13 +14,14 @@ from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache, CacheLimits
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
-from staggerdns.server.access import Access, Network
+from staggerdns.server.access import Access
 from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
+from staggerdns.settings.addresses import Network
 from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.question import Question
 from tests.harness.clients import parse

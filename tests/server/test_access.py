@@ -6,7 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from staggerdns.server.access import MAX_REMEMBERED, Access, Network
+from staggerdns.server.access import MAX_REMEMBERED, Access
+from staggerdns.settings.addresses import Network
 
 
 @pytest.mark.parametrize(

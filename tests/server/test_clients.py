@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.server.access import Network
 from staggerdns.server.clients import MAX_REMEMBERED, ClientRules, Clients
+from staggerdns.settings.addresses import Network
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from staggerdns.metrics import HitCell
 from staggerdns.resolver.entry import Entry
-from staggerdns.server.access import Access, Network
+from staggerdns.server.access import Access
 from staggerdns.server.ready import MAX_READY, OCTETS_EACH, READY_OCTETS, ReadyReplies
+from staggerdns.settings.addresses import Network
 from tests.server.rooms import FRIEND, STRANGER, Room, pool
 from tests.wire.messages import ask, client_query
 

@@ -22,13 +22,13 @@ from staggerdns.resolver.cache import AnswerCache, CacheLimits
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
+from staggerdns.settings.addresses import parse_upstream
 from staggerdns.standstill import StandstillClock
 from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
 from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.parallel import Pace, Parallel
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import Tools
-from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.edns import FULL

@@ -13,8 +13,8 @@ from twisted.internet.tcp import Client
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.settings.addresses import parse_upstream
 from staggerdns.standstill import StandstillClock
-from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.tls import Authorities

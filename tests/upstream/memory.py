@@ -10,8 +10,8 @@ from twisted.internet.testing import MemoryReactorClock
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.settings.addresses import parse_upstream
 from staggerdns.standstill import StandstillClock
-from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.question import make_question

@@ -10,8 +10,7 @@ import pytest_twisted
 
 from staggerdns.config import parse_config
 from staggerdns.configwarnings import config_warnings
-from staggerdns.server.listener import parse_listener
-from staggerdns.upstream.address import Endpoint, parse_endpoint, parse_upstream
+from staggerdns.settings.addresses import Endpoint, parse_endpoint, parse_listener, parse_upstream
 from staggerdns.upstream.exchange import LOCAL
 
 from .desk import desk

@@ -20,9 +20,9 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
+from staggerdns.settings.addresses import parse_upstream
 from staggerdns.standstill import LATE, LONG, StandstillClock
 from staggerdns.upstream import stream
-from staggerdns.upstream.address import parse_upstream
 from staggerdns.upstream.dial import ATTEMPT_DELAY
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.entropy import Entropy

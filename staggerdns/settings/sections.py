@@ -1,6 +1,7 @@
 """The settings: every key of the configuration with its default and its limits (SPEC section 7).
 
-They are here and nowhere else. `staggerdns.config` fills them from YAML.
+They are here and nowhere else: a class that goes by settings takes its section. `staggerdns.config`
+fills them from YAML. ``auto`` for a number is `None`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ from typing import Annotated
 
 import msgspec
 
-from staggerdns.server.access import Network
-from staggerdns.server.listener import Listener
-from staggerdns.upstream.address import Endpoint, UpstreamAddress, parse_upstream
+from staggerdns.settings.addresses import (
+    Endpoint,
+    Listener,
+    Network,
+    UpstreamAddress,
+    parse_upstream,
+)
+from staggerdns.settings.values import Domain, Octets, Seconds, SecondsOrAuto, Secret
 
 _ALLOWED_BY_DEFAULT = (
     "127.0.0.0/8",
@@ -25,26 +31,6 @@ _ALLOWED_BY_DEFAULT = (
 )
 
 
-class Seconds(float):
-    """A duration in seconds, written ``300ms``, ``3s``, ``5m``, ``1h`` or as a number."""
-
-
-class SecondsOrAuto(float):
-    """A duration like `Seconds`, or ``auto``, which is 0 here."""
-
-
-class Octets(int):
-    """An amount of memory in octets, written ``128MiB`` or as a number."""
-
-
-class Domain(bytes):
-    """A domain name in wire form, lower case, written ``lan.example``."""
-
-
-class Secret(bytes):
-    """16 octets, written as 32 hexadecimal digits."""
-
-
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 CacheSize = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
 Ttl = Annotated[int, msgspec.Meta(ge=0, le=604_800)]
@@ -54,7 +40,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
-class Client(_Section, frozen=True, kw_only=True):
+class ClientSettings(_Section, frozen=True, kw_only=True):
     """``server.client``: whose addresses count as one client, and who has no limits."""
 
     ipv4_prefix: Annotated[int, msgspec.Meta(ge=8, le=32)] = 32
@@ -62,7 +48,7 @@ class Client(_Section, frozen=True, kw_only=True):
     exempt: tuple[Network, ...] = (Network("127.0.0.0/8"), Network("::1/128"))
 
 
-class RateLimit(_Section, frozen=True, kw_only=True):
+class RateLimitSettings(_Section, frozen=True, kw_only=True):
     """``server.rate_limit``: of each client, over UDP; 0 queries per second: no limit."""
 
     queries_per_second: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
@@ -70,14 +56,14 @@ class RateLimit(_Section, frozen=True, kw_only=True):
     slip: Annotated[int, msgspec.Meta(ge=0, le=10)] = 1
 
 
-class Cookies(_Section, frozen=True, kw_only=True):
+class CookieSettings(_Section, frozen=True, kw_only=True):
     """``server.cookies``: DNS Cookies for clients; no secret: one of our own, which changes."""
 
     enabled: bool = True
     secret: Secret | None = None
 
 
-class Server(_Section, frozen=True, kw_only=True):
+class ServerSettings(_Section, frozen=True, kw_only=True):
     """``server``: where clients come in and who may."""
 
     listen: tuple[Listener, ...] = (Listener("127.0.0.1", 5300), Listener("::1", 5300))
@@ -90,16 +76,16 @@ class Server(_Section, frozen=True, kw_only=True):
     max_pending: Positive = 10_000
     max_pending_per_client: Positive = 1_000
     max_udp_size: Annotated[int, msgspec.Meta(ge=512, le=4096)] = 1232
-    client: Client = Client()
-    rate_limit: RateLimit = RateLimit()
-    cookies: Cookies = Cookies()
+    client: ClientSettings = ClientSettings()
+    rate_limit: RateLimitSettings = RateLimitSettings()
+    cookies: CookieSettings = CookieSettings()
 
 
-class Parallel(_Section, frozen=True, kw_only=True):
+class ParallelSettings(_Section, frozen=True, kw_only=True):
     """``upstream.parallel``: the numbers of the two tiers and of the pool."""
 
     active_tier_size: Positive = 2
-    fallback_timeout: SecondsOrAuto = SecondsOrAuto(0.3)
+    fallback_timeout: SecondsOrAuto | None = SecondsOrAuto(0.3)
     batch_size: Positive = 2
     stagger_delay: Seconds = Seconds(0.05)
     total_collect_timeout: Seconds = Seconds(3)
@@ -108,7 +94,7 @@ class Parallel(_Section, frozen=True, kw_only=True):
     merge_private: bool = False
 
 
-_FIVE = Parallel.__struct_fields__[:5]
+_FIVE = ParallelSettings.__struct_fields__[:5]
 PROFILES: dict[str, dict[str, object]] = {
     "balanced": {},
     "latency": dict(zip(_FIVE, (3, "200ms", 2, "30ms", "2s"), strict=True)),
@@ -117,7 +103,7 @@ PROFILES: dict[str, dict[str, object]] = {
 """Presets for the first five numbers of ``upstream.parallel``; what is given there wins."""
 
 
-class Racing(_Section, frozen=True, kw_only=True):
+class RacingSettings(_Section, frozen=True, kw_only=True):
     """``upstream.racing``: how long the first upstream has the field to itself."""
 
     delay: Seconds = Seconds(0.1)
@@ -126,7 +112,7 @@ class Racing(_Section, frozen=True, kw_only=True):
     max_concurrent: Positive = 4
 
 
-class Sequential(_Section, frozen=True, kw_only=True):
+class SequentialSettings(_Section, frozen=True, kw_only=True):
     """``upstream.sequential``: how long one try may take."""
 
     timeout: Seconds = Seconds(1)
@@ -134,7 +120,7 @@ class Sequential(_Section, frozen=True, kw_only=True):
     max_timeout: Seconds = Seconds(2)
 
 
-class Health(_Section, frozen=True, kw_only=True):
+class HealthSettings(_Section, frozen=True, kw_only=True):
     """``upstream.health``: when an upstream rests, and for how long."""
 
     degraded_after: Positive = 3
@@ -144,14 +130,14 @@ class Health(_Section, frozen=True, kw_only=True):
     heal_after: Positive = 2
 
 
-class Adaptive(_Section, frozen=True, kw_only=True):
+class AdaptiveSettings(_Section, frozen=True, kw_only=True):
     """``upstream.adaptive``: how fast the numbers follow what is measured."""
 
     ewma_alpha: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.2
     max_step: Seconds = Seconds(0.01)
 
 
-class Budget(_Section, frozen=True, kw_only=True):
+class BudgetSettings(_Section, frozen=True, kw_only=True):
     """``upstream.budget``: how much each upstream may be asked; 0 queries per second: no limit."""
 
     max_inflight: Positive = 1000
@@ -159,7 +145,7 @@ class Budget(_Section, frozen=True, kw_only=True):
     burst: Positive = 100
 
 
-class Upstream(_Section, frozen=True, kw_only=True):
+class UpstreamSettings(_Section, frozen=True, kw_only=True):
     """``upstream``: whom to ask and how."""
 
     servers: tuple[UpstreamAddress, ...]
@@ -170,15 +156,15 @@ class Upstream(_Section, frozen=True, kw_only=True):
     timeout: Seconds = Seconds(3)
     case_randomization: str = "auto"
     cookies: bool = True
-    parallel: Parallel = Parallel()
-    racing: Racing = Racing()
-    sequential: Sequential = Sequential()
-    health: Health = Health()
-    adaptive: Adaptive = Adaptive()
-    budget: Budget = Budget()
+    parallel: ParallelSettings = ParallelSettings()
+    racing: RacingSettings = RacingSettings()
+    sequential: SequentialSettings = SequentialSettings()
+    health: HealthSettings = HealthSettings()
+    adaptive: AdaptiveSettings = AdaptiveSettings()
+    budget: BudgetSettings = BudgetSettings()
 
 
-class Local(_Section, frozen=True, kw_only=True):
+class LocalSettings(_Section, frozen=True, kw_only=True):
     """``local``: names that are answered here; null for no hosts file."""
 
     hosts: str | None = "/etc/hosts"
@@ -192,14 +178,14 @@ class Local(_Section, frozen=True, kw_only=True):
     private_reverse: bool = True
 
 
-class Rebinding(_Section, frozen=True, kw_only=True):
+class RebindingSettings(_Section, frozen=True, kw_only=True):
     """``rebinding``: whether answers lose private addresses, and in which domains they do not."""
 
     strip: bool = False
     allow_domains: tuple[Domain, ...] = ()
 
 
-class Cache(_Section, frozen=True, kw_only=True):
+class CacheSettings(_Section, frozen=True, kw_only=True):
     """``cache``: how much is kept and for how long; TTLs in whole seconds, 0 turns one off."""
 
     max_entries: CacheSize = 50_000
@@ -212,7 +198,7 @@ class Cache(_Section, frozen=True, kw_only=True):
     max_stale: Ttl = 3_600
 
 
-class Ranking(_Section, frozen=True, kw_only=True):
+class RankingSettings(_Section, frozen=True, kw_only=True):
     """``ranking``: how the nearest address is found."""
 
     enabled: bool = True
@@ -226,13 +212,13 @@ class Ranking(_Section, frozen=True, kw_only=True):
     probe_private: bool = False
 
 
-class Metrics(_Section, frozen=True, kw_only=True):
+class MetricsSettings(_Section, frozen=True, kw_only=True):
     """``metrics``: where Prometheus comes; null for nowhere."""
 
     listen: Endpoint | None = Endpoint("127.0.0.1", 9153)
 
 
-class Log(_Section, frozen=True, kw_only=True):
+class LogSettings(_Section, frozen=True, kw_only=True):
     """``log``: how much is told."""
 
     level: str = "info"
@@ -241,11 +227,11 @@ class Log(_Section, frozen=True, kw_only=True):
 class Config(_Section, frozen=True, kw_only=True):
     """The whole configuration."""
 
-    upstream: Upstream
-    server: Server = Server()
-    local: Local = Local()
-    rebinding: Rebinding = Rebinding()
-    cache: Cache = Cache()
-    ranking: Ranking = Ranking()
-    metrics: Metrics = Metrics()
-    log: Log = Log()
+    upstream: UpstreamSettings
+    server: ServerSettings = ServerSettings()
+    local: LocalSettings = LocalSettings()
+    rebinding: RebindingSettings = RebindingSettings()
+    cache: CacheSettings = CacheSettings()
+    ranking: RankingSettings = RankingSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()

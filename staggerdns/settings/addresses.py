@@ -1,4 +1,6 @@
-"""How an upstream is written in the configuration, and what that means.
+"""How the addresses of the configuration are written, and what that means.
+
+Upstreams:
 
     192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53      UDP, and TCP for what UDP truncates
     fe80::1%eth0, [fe80::1%eth0]:53                  a link-local address behind an interface
@@ -14,6 +16,14 @@
 and no name, pins take the place of the certification authorities (RFC 7858 section 4.2);
 elsewhere both must agree.
 
+Listeners:
+
+    127.0.0.1:5300, [::1]:5300, [fe80::1%eth0]:53    UDP and TCP
+    tls://192.0.2.1, tls://[2001:db8::1]:8853        DNS over TLS (RFC 7858), port 853
+    https://192.0.2.1, https://192.0.2.1:8443/dns    DNS over HTTPS (RFC 8484), port 443, /dns-query
+
+Clients: a network like 192.168.0.0/16, or one address.
+
 A link-local address needs its interface, a name or a number (RFC 4007 section 11). In URLs ``%25``
 may stand for the percent sign, as RFC 6874 had it; RFC 9844 has people write it plainly. The
 interface may come and go: it is looked for whenever a socket is made.
@@ -26,18 +36,21 @@ import re
 import socket
 from base64 import b64decode
 from errno import ENODEV
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
 """The port of each transport where no other is given (RFC 7858 section 3.1, RFC 9110)."""
 GET_TEMPLATE = "{?dns}"
+DEFAULT_PATH = "/dns-query"
+"""The path of DNS over HTTPS where a listener names none."""
 NO_INTERFACE = "a link-local address needs its interface, as in fe80::1%eth0"
 _UPSTREAM = (
     "an address like 192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53, fe80::1%eth0 or "
     "tcp://192.0.2.1, or "
     "tls://192.0.2.1#dns.example, tls://dns.example or https://dns.example/dns-query"
 )
-_LISTENER = "an address and a port, as in 127.0.0.1:5300 or [::1]:5300"
+_ENDPOINT = "an address and a port, as in 127.0.0.1:5300 or [::1]:5300"
+_LISTENER = f"{_ENDPOINT}, or tls://ADDRESS or https://ADDRESS"
 _BRACKETED = re.compile(r"\[([^\]]*)\](?::([0-9]{1,5}))?")
 _WITH_PORT = re.compile(r"([^:]*):([0-9]{1,5})")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
@@ -46,6 +59,7 @@ _NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+$){_LABEL}")
 _ZONE = re.compile(r"[A-Za-z0-9._~+@=-]{1,15}")  # what Linux takes for an interface, in essence
 _ESCAPED_ZONE = re.compile(r"%25(?=[^\]])")  # behind it is the zone: %25 alone is number 25
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*")  # RFC 3986 section 3.3
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*")
 _PIN = ";pin-sha256="
 _PIN_VALUE = re.compile(r"[A-Za-z0-9+/]{43}=")  # SHA-256 makes 32 bytes
 
@@ -107,6 +121,21 @@ def _index(zone: str) -> int:
     return 0
 
 
+class Listener(Endpoint):
+    """A place where clients come in; ``scheme``: ``tls``, ``https``, or empty for UDP and TCP."""
+
+    __slots__ = ("scheme", "path")
+
+    def __init__(self, host: str, port: int, scheme: str = "", path: str = "") -> None:
+        super().__init__(host, port)
+        self.scheme = scheme
+        self.path = path
+
+    def __str__(self) -> str:
+        place = super().__str__()
+        return f"{self.scheme}://{place}{self.path}" if self.scheme else place
+
+
 class UpstreamAddress:
     """Where an upstream is.
 
@@ -147,6 +176,24 @@ class UpstreamAddress:
         return hash(self._text)
 
 
+class Network:
+    """A range of client addresses, written ``192.168.0.0/16`` or as one address.
+
+    Raises `ValueError` for anything else.
+    """
+
+    __slots__ = ("_range",)
+
+    def __init__(self, text: str) -> None:
+        self._range = ip_network(text)
+
+    def __contains__(self, address: IPv4Address | IPv6Address) -> bool:
+        return address in self._range
+
+    def __str__(self) -> str:
+        return str(self._range)
+
+
 def parse_endpoint(text: object) -> Endpoint:
     """Read the place of a listener: ``address:port`` or ``[IPv6]:port``.
 
@@ -154,7 +201,7 @@ def parse_endpoint(text: object) -> Endpoint:
     """
     endpoint = _parse(text) if isinstance(text, str) else None
     if endpoint is None or not endpoint.port:
-        raise ValueError(f"expected {_LISTENER}, got {text!r}")
+        raise ValueError(f"expected {_ENDPOINT}, got {text!r}")
     return endpoint
 
 
@@ -174,7 +221,7 @@ def _parse(text: str) -> Endpoint | None:
     return Endpoint(str(address), int(port or 0))
 
 
-def plain_zone(text: str) -> str:
+def _plain_zone(text: str) -> str:
     """Return a place in a URL with the percent sign of an address's interface as it is."""
     return _ESCAPED_ZONE.sub("%", text, count=1)
 
@@ -218,7 +265,7 @@ def _read(scheme: str, text: str) -> UpstreamAddress | None:
             return None
     if not all(map(_PIN_VALUE.fullmatch, pins)):
         return None
-    place = _parse(text if scheme == "udp" else plain_zone(text))
+    place = _parse(text if scheme == "udp" else _plain_zone(text))
     named = place is None and scheme != "udp"
     if named:
         place = _parse_name(text)
@@ -232,3 +279,47 @@ def _read(scheme: str, text: str) -> UpstreamAddress | None:
         path=path,
         pins=frozenset(map(b64decode, pins)),
     )
+
+
+def parse_listener(text: object) -> Listener:
+    """Read one item of ``server.listen``. Raises `ValueError` that says what was expected."""
+    if isinstance(text, str):
+        scheme, separator, rest = text.partition("://")
+        if not separator:
+            scheme, rest = "", text
+        if scheme:
+            rest = _plain_zone(rest)
+        place, slash, path = rest.partition("/") if scheme == "https" else (rest, "", "")
+        path = slash + path if slash else DEFAULT_PATH
+        try:
+            found = _parse_listener_place(place, scheme)
+        except ValueError:
+            found = None
+        if found is not None and scheme in ("", "tls"):
+            return Listener(found.host, found.port, scheme)
+        if found is not None and scheme == "https" and _PLAIN_PATH.fullmatch(path):
+            return Listener(found.host, found.port, scheme, path)
+    raise ValueError(f"expected {_LISTENER}, got {text!r}")
+
+
+def _parse_listener_place(text: str, scheme: str) -> Endpoint:
+    try:
+        return parse_endpoint(text)
+    except ValueError:
+        if scheme not in ("tls", "https"):
+            raise
+    bare = text if text.startswith("[") or ":" not in text else f"[{text}]"
+    return parse_endpoint(f"{bare}:{PORTS[scheme]}")
+
+
+def parse_network(text: str) -> Network:
+    """Read one item of ``server.allow``. Raises `ValueError` that says what was expected."""
+    try:
+        return Network(text)
+    except ValueError:
+        expected = f"expected a network like 192.168.0.0/16, got {text!r}"
+    try:
+        around = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(expected) from None
+    raise ValueError(f"{expected}: did you mean {around}?")

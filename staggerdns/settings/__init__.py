@@ -1,0 +1,1 @@
+"""The settings: addresses, values, sections with every default, and the YAML that holds them."""

@@ -1,0 +1,136 @@
+"""The values of the configuration that have a form of their own, and how they are read.
+
+At run time each is a class of its own, which tells the reader of a section what is written there.
+For type checkers they are the plain types below, so that a section can be made from plain values.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from staggerdns.settings.addresses import (
+    Endpoint,
+    Listener,
+    Network,
+    UpstreamAddress,
+    parse_endpoint,
+    parse_listener,
+    parse_network,
+    parse_upstream,
+)
+from staggerdns.wire.constants import MAX_NAME
+from staggerdns.wire.names import from_labels
+
+if TYPE_CHECKING:
+    Seconds = float
+    SecondsOrAuto = float
+    Octets = int
+    Domain = bytes
+    Secret = bytes
+else:
+
+    class Seconds(float):
+        """A duration in seconds, written ``300ms``, ``3s``, ``5m``, ``1h`` or as a number."""
+
+    class SecondsOrAuto(Seconds):
+        """A duration where ``auto`` may be written as well, which is `None`."""
+
+    class Octets(int):
+        """An amount of memory in octets, written ``128MiB`` or as a number."""
+
+    class Domain(bytes):
+        """A domain name in wire form, lower case, written ``lan.example``."""
+
+    class Secret(bytes):
+        """16 octets, written as 32 hexadecimal digits."""
+
+
+AUTO = "auto"
+"""What is written for a number that is found out; in a section that is `None`."""
+LIST = "a list"
+MAP = "a map of keys and values"
+YAML_BOOLEAN = "(YAML reads on, off, yes and no so: put quotes around text)"
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")
+_LONGEST = 86_400.0
+_SIZES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_SIZE = re.compile(r"([0-9]{1,15}) ?(|KiB|MiB|GiB|TiB)")
+_LABEL = re.compile("[0-9a-z_](?:[0-9a-z_-]{0,62})")
+_SECRET = re.compile("[0-9a-fA-F]{32}")
+
+
+def read_value(kind: type, value: object) -> object:
+    """Return what a plain ``value`` of YAML means where a ``kind`` of those above, or an address,
+    belongs. Raises `ValueError` that says what was expected.
+    """
+    if kind is Seconds:
+        return _read_seconds(value)
+    if kind is SecondsOrAuto:
+        return SecondsOrAuto(_read_seconds(value, "auto or a duration"))
+    if kind is Octets:
+        return _read_octets(value)
+    if kind is Listener:
+        return parse_listener(value)
+    if kind is Endpoint:
+        return parse_endpoint(value)
+    if not isinstance(value, str):
+        raise ValueError(f"expected text, got {_show(value)}")  # noqa: TRY004 (msgspec adds the path)
+    if kind is Domain:
+        return _read_domain(value)
+    if kind is Secret:
+        if _SECRET.fullmatch(value) is None:
+            raise ValueError("expected 32 hexadecimal digits")
+        return Secret(bytes.fromhex(value))
+    if kind is UpstreamAddress:
+        return parse_upstream(value)
+    assert kind is Network
+    return parse_network(value)
+
+
+def _read_domain(text: str) -> Domain:
+    name = text.removesuffix(".").lower()
+    labels = name.split(".")
+    if all(map(_LABEL.fullmatch, labels)) and len(name) <= MAX_NAME - 2:
+        return Domain(from_labels([label.encode() for label in labels]))
+    raise ValueError(f"expected a domain like lan.example, got {text!r}")
+
+
+def _read_seconds(value: object, what: str = "a duration") -> Seconds:
+    expected = f"expected {what} like 300ms, 3s or 5m, got {_show(value)}"
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if match is None:
+            raise ValueError(expected)
+        seconds = float(match[1]) * _UNITS[match[2]]
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        raise ValueError(expected)  # noqa: TRY004 (as above)
+    if not 0.001 <= seconds <= _LONGEST:
+        raise ValueError(f"expected a duration from 1ms to 24h, got {_show(value)}")
+    return Seconds(seconds)
+
+
+def _read_octets(value: object) -> Octets:
+    expected = f"expected a size like 128MiB or 1GiB, or a number of octets, got {_show(value)}"
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            raise ValueError(expected)
+        octets = int(match[1]) * _SIZES[match[2]]
+    elif isinstance(value, int) and not isinstance(value, bool):
+        octets = value
+    else:
+        raise ValueError(expected)  # noqa: TRY004 (as above)
+    if not _SIZES["MiB"] <= octets <= _SIZES["TiB"]:
+        raise ValueError(f"expected a size from 1MiB to 1TiB, got {_show(value)}")
+    return Octets(octets)
+
+
+def _show(value: object) -> str:
+    if isinstance(value, bool):
+        return f"{str(value).lower()} {YAML_BOOLEAN}"
+    if isinstance(value, list | dict):
+        return LIST if isinstance(value, list) else MAP
+    return "nothing" if value is None else repr(value)
