@@ -23,7 +23,7 @@ from staggerdns.settings.addresses import parse_upstream
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.edns import FULL, MEMORY
-from staggerdns.upstream.exchange import Exchange, mismatch
+from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.health import HealthRules
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Answer, Pool
@@ -33,7 +33,7 @@ from staggerdns.wire.query import Query, parse_query
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reading import read_pool
 from staggerdns.wire.render import render
-from staggerdns.wire.reply import index_reply
+from staggerdns.wire.reply import index_reply, mismatch
 from staggerdns.wire.scrub import scrub_answers
 from staggerdns.wire.verdict import Verdict, judge
 

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.http import datetimeToString
 
 from staggerdns.server.factory import HTTPS, StaggerServerFactory
-from staggerdns.wire.edns import least_ttl
+from staggerdns.wire.age import least_ttl
 
 _max_age = lru_cache(maxsize=1024)(least_ttl)  # ready replies come again and again
 _TYPE = b"application/dns-message"

@@ -18,9 +18,10 @@ from errno import EADDRINUSE, EMFILE, ENFILE
 
 from staggerdns.settings.addresses import Endpoint
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import Exchange, error_word, mismatch
+from staggerdns.upstream.exchange import Exchange, error_word
 from staggerdns.upstream.readers import Readers
 from staggerdns.wire.constants import MAX_MESSAGE
+from staggerdns.wire.reply import mismatch
 
 SOCKETS = 8
 QUERIES_PER_SOCKET = 128

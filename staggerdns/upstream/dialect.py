@@ -30,7 +30,7 @@ from typing import Protocol
 
 from staggerdns.upstream.case import Case
 from staggerdns.upstream.cookies import Cookies
-from staggerdns.upstream.edns import BARE, FULL, PLAIN, SOUND, Edns
+from staggerdns.upstream.edns import BARE, FULL, PLAIN, Edns
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.wire.constants import (
     AD,
@@ -40,6 +40,7 @@ from staggerdns.wire.constants import (
     HEADER_SIZE,
     RCODE,
     RD,
+    SOUND,
     TC,
     Rcode,
     Type,

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from math import inf
 
-from staggerdns.wire.constants import Rcode
+from staggerdns.wire.constants import SOUND, Rcode
 
 PLAIN, BARE, FULL = range(3)
 MEMORY = 900.0
@@ -33,7 +33,6 @@ DESCENTS = 3
 PATIENCE = 3
 FIRST_REST = 1.0
 """Seconds without descents after `PATIENCE` in vain; they double up to `MEMORY`."""
-SOUND = frozenset((int(Rcode.NOERROR), int(Rcode.NXDOMAIN)))
 _EXPLICIT = frozenset(
     (int(Rcode.FORMERR), int(Rcode.NOTIMP), int(Rcode.BADVERS), int(Rcode.BADCOOKIE))
 )

@@ -29,10 +29,10 @@ from twisted.internet.defer import Deferred
 
 from staggerdns.upstream.blame import MALFORMED, TRUNCATED, explained
 from staggerdns.upstream.dialect import NO_EDNS
-from staggerdns.upstream.edns import FULL, PLAIN, SOUND
+from staggerdns.upstream.edns import FULL, PLAIN
 from staggerdns.upstream.health import State
 from staggerdns.wire.answer import Answer
-from staggerdns.wire.constants import HEADER_SIZE, OPCODE, QR, TC, Rcode, WireError
+from staggerdns.wire.constants import SOUND, TC, Rcode, WireError
 from staggerdns.wire.edns import full_rcode
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict, judge
@@ -310,25 +310,3 @@ def _failure(message: bytes) -> str:
 def reason_label(reason: str) -> str:
     """Return the reason of an outcome as metrics show it: one of a fixed set."""
     return OTHER_RCODE if reason.startswith(_UNNAMED) else reason
-
-
-def mismatch(message: bytes, question: Question) -> str:
-    """Say in one word why ``message`` cannot be the reply to ``question``, or an empty string.
-
-    ID and source are the transport's to check. An error reply may lack the question, as
-    servers that could not parse a query send it.
-    """
-    if len(message) < HEADER_SIZE:
-        return "short"
-    flags = message[2] << 8 | message[3]
-    if not flags & QR or flags & OPCODE:
-        return "flags"
-    section = question.section
-    end = HEADER_SIZE + len(section)
-    if message[4:6] == b"\0\1":
-        name = message[HEADER_SIZE : end - 4]
-        if message[end - 4 : end] == section[-4:] and name.lower() == question.name:
-            return ""
-    elif message[4:8] == bytes(4) and full_rcode(message) not in SOUND:
-        return ""
-    return "question"

@@ -32,11 +32,13 @@ from zope.interface import implementer
 
 from staggerdns.settings.addresses import Endpoint
 from staggerdns.upstream.edns import FULL
-from staggerdns.upstream.exchange import Exchange, mismatch
+from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.http2 import Connection
 from staggerdns.upstream.line import Line
+from staggerdns.wire.age import aged
 from staggerdns.wire.constants import MAX_MESSAGE
-from staggerdns.wire.edns import aged, with_options
+from staggerdns.wire.edns import with_options
+from staggerdns.wire.reply import mismatch
 
 if TYPE_CHECKING:
     from staggerdns.upstream.stream import StreamTransport

@@ -22,8 +22,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from staggerdns.upstream.edns import FULL
-from staggerdns.upstream.exchange import CLOSED, Exchange, mismatch
+from staggerdns.upstream.exchange import CLOSED, Exchange
 from staggerdns.wire.edns import KEEPALIVE_WANTED, keepalive, with_options
+from staggerdns.wire.reply import mismatch
 
 if TYPE_CHECKING:
     from staggerdns.upstream.stream import StreamTransport

@@ -85,6 +85,10 @@ class Rcode(IntEnum):
     BADCOOKIE = 23
 
 
+SOUND: Final = frozenset((int(Rcode.NOERROR), int(Rcode.NXDOMAIN)))
+"""The codes that answer a question; with any other a server says that it does not."""
+
+
 class Ede(IntEnum):
     """Extended DNS Errors that we attach (RFC 8914 section 4)."""
 

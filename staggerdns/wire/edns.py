@@ -1,4 +1,4 @@
-"""EDNS options that go with transports, and the TTLs that HTTP counts with.
+"""EDNS options in queries and replies, and the upper bits of the response code.
 
 What goes upstream never holds a client subnet (RFC 7871): nothing about a client does.
 """
@@ -12,15 +12,11 @@ from contextlib import suppress
 from staggerdns.wire.constants import (
     HEADER_SIZE,
     MAX_MESSAGE,
-    MAX_TTL,
     RCODE,
-    RECORD_SIZE,
     Type,
     WireError,
 )
-from staggerdns.wire.names import skip_name
-from staggerdns.wire.question import Question
-from staggerdns.wire.reply import index_reply
+from staggerdns.wire.records import outlines
 
 PADDING_BLOCK = 128
 REPLY_BLOCK = 468
@@ -36,9 +32,6 @@ _PADDING = b"\0\x0c"  # RFC 7830
 _EXTENDED_ERROR = b"\0\x0f"  # RFC 8914 section 2
 
 _u16 = struct.Struct("!H")
-_u32 = struct.Struct("!I")
-_counts = struct.Struct("!4H").unpack_from
-_record = struct.Struct("!H2xIH").unpack_from
 
 
 def with_options(query: bytes, size: int, options: bytes, *, padded: bool) -> bytes:
@@ -62,19 +55,13 @@ def padded_reply(query: bytes, reply: bytes) -> bytes:
     if _PADDING not in query or _find_option(query, _PADDING) is None:
         return reply
     rtype, start = 0, 0
-    for rtype, _, start, _ in _records(reply):  # noqa: B007 (the last one counts)
+    for rtype, _, start, _ in outlines(reply):  # noqa: B007 (the last one counts)
         pass
     filling = -(len(reply) + _OPTION_HEADER) % REPLY_BLOCK
     if rtype != Type.OPT or len(reply) + _OPTION_HEADER + filling > MAX_MESSAGE:
         return reply
     options = reply[start:] + _PADDING + _u16.pack(filling) + bytes(filling)
     return reply[: start - 2] + _u16.pack(len(options)) + options
-
-
-def least_ttl(message: bytes) -> int:
-    """Return the least TTL of our reply ``message``, 0 when it has no record."""
-    ttls = [ttl for rtype, ttl, _, _ in _records(message) if rtype != Type.OPT]
-    return min(ttls, default=0)
 
 
 def keepalive(message: bytes) -> float | None:
@@ -105,7 +92,7 @@ def full_rcode(message: bytes) -> int:
     upper = 0
     if message[10:12] != b"\0\0":
         with suppress(WireError, struct.error, IndexError):
-            for rtype, ttl, _, _ in _records(message):
+            for rtype, ttl, _, _ in outlines(message):
                 if rtype == Type.OPT:
                     upper = ttl >> 24 << 4
                     break
@@ -120,7 +107,7 @@ def _find_option(message: bytes, code: bytes) -> bytes | None:
 def _options(message: bytes, code: bytes) -> Iterator[bytes]:
     """Yield the data of each EDNS option with this code, as far as the message can be read."""
     try:
-        for rtype, _, start, end in _records(message):
+        for rtype, _, start, end in outlines(message):
             position = start
             while rtype == Type.OPT and position < end:
                 data = position + _OPTION_HEADER
@@ -130,36 +117,3 @@ def _options(message: bytes, code: bytes) -> Iterator[bytes]:
                 position = following
     except (WireError, struct.error):
         pass
-
-
-def _records(message: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield type, TTL, start and end of the data of each record.
-
-    Raises `WireError` or `struct.error` for a message that is cut.
-    """
-    questions, *records = _counts(message, 4)
-    position = HEADER_SIZE
-    for _ in range(questions):
-        position = skip_name(message, position) + 4
-    for _ in range(sum(records)):
-        position = skip_name(message, position)
-        rtype, ttl, length = _record(message, position)
-        position += RECORD_SIZE
-        yield rtype, ttl, position, position + length
-        position += length
-
-
-def aged(message: bytes, question: Question, seconds: int) -> bytes:
-    """Return a reply that has lain in a cache for ``seconds``: with TTLs as much shorter.
-
-    (RFC 8484 section 5.1.) A message that cannot be read is returned as it is: others judge it.
-    """
-    try:
-        records = index_reply(message, question).records()
-    except WireError:
-        return message
-    older = bytearray(message)
-    for record in records:
-        ttl = max(0, record.ttl - min(seconds, MAX_TTL))
-        _u32.pack_into(older, record.header + 4, ttl)
-    return bytes(older)

@@ -17,13 +17,16 @@ import struct
 from staggerdns.wire.constants import (
     HEADER_SIZE,
     MAX_TTL,
+    OPCODE,
     POINTER,
+    QR,
     RCODE,
     RECORD_SIZE,
-    Rcode,
+    SOUND,
     Type,
     WireError,
 )
+from staggerdns.wire.edns import full_rcode
 from staggerdns.wire.nametable import NameTable
 from staggerdns.wire.question import Question
 
@@ -164,6 +167,28 @@ class Reply:
             self.strays[kind] = self.strays.get(kind, 0) + count
 
 
+def mismatch(message: bytes, question: Question) -> str:
+    """Return in one word why ``message`` cannot be the reply to ``question``, or an empty string.
+
+    ID and source are the transport's to check. An error reply may lack the question, as
+    servers that could not parse a query send it.
+    """
+    if len(message) < HEADER_SIZE:
+        return "short"
+    flags = message[2] << 8 | message[3]
+    if not flags & QR or flags & OPCODE:
+        return "flags"
+    section = question.section
+    end = HEADER_SIZE + len(section)
+    if message[4:6] == b"\0\1":
+        name = message[HEADER_SIZE : end - 4]
+        if message[end - 4 : end] == section[-4:] and name.lower() == question.name:
+            return ""
+    elif message[4:8] == bytes(4) and full_rcode(message) not in SOUND:
+        return ""
+    return "question"
+
+
 def index_reply(message: bytes, question: Question) -> Reply:
     """Index the reply to ``question``; its header and question section match already.
 
@@ -178,7 +203,7 @@ def index_reply(message: bytes, question: Question) -> Reply:
         sent = message[HEADER_SIZE : position - 4]
         message = message[:HEADER_SIZE] + question.section + message[position:]
     reply = Reply(message, flags, NameTable(message, question, sent))
-    strict = flags & RCODE in (Rcode.NOERROR, Rcode.NXDOMAIN)
+    strict = flags & RCODE in SOUND
     for count, section in (
         (ancount, reply.answers),
         (nscount, reply.authority),

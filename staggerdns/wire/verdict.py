@@ -9,7 +9,7 @@ import struct
 from enum import IntEnum
 
 from staggerdns.wire.answer import Answer, Whole
-from staggerdns.wire.constants import HEADER_SIZE, TC, Rcode, Type
+from staggerdns.wire.constants import HEADER_SIZE, SOUND, TC, Type
 from staggerdns.wire.pool import is_private
 from staggerdns.wire.question import Question
 from staggerdns.wire.reading import quick_pool, read_pool
@@ -18,7 +18,6 @@ from staggerdns.wire.reply import Record, Reply, index_reply
 from staggerdns.wire.scrub import scrub_answers, scrub_rest
 
 _u32 = struct.Struct("!I").unpack_from
-_GOOD = frozenset((int(Rcode.NOERROR), int(Rcode.NXDOMAIN)))
 _ADDRESSES = frozenset((int(Type.A), int(Type.AAAA)))
 
 
@@ -67,7 +66,7 @@ def _judge(message: bytes, question: Question) -> tuple[Verdict, Answer | None]:
 
 def _weigh(reply: Reply, question: Question) -> tuple[Verdict, Answer | None]:
     # What is missing in a reply that is cut even over TCP cannot be known.
-    if reply.flags & TC or reply.rcode not in _GOOD:
+    if reply.flags & TC or reply.rcode not in SOUND:
         return Verdict.FAILURE, None
     positive = not reply.rcode
     is_referral = positive and bool(reply.authority) and _is_referral(reply)

@@ -11,15 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from staggerdns.wire.age import aged, least_ttl
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import MAX_TTL, Ede
 from staggerdns.wire.edns import (
     KEEPALIVE_WANTED,
     PADDING_BLOCK,
     REPLY_BLOCK,
-    aged,
     keepalive,
-    least_ttl,
     padded_reply,
     with_options,
 )

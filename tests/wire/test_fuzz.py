@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from staggerdns.resolver.entry import Entry
-from staggerdns.upstream.exchange import mismatch
 from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.pool import cap, merge
 from staggerdns.wire.question import Question
 from staggerdns.wire.render import render
+from staggerdns.wire.reply import mismatch
 from staggerdns.wire.verdict import Verdict, judge
 from tests.harness.clients import parse
 from tests.server.rooms import ALL_SPECIAL, FRIEND, STRANGER, Room, pool
