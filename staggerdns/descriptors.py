@@ -9,9 +9,9 @@ from __future__ import annotations
 import resource
 from dataclasses import dataclass
 
-from staggerdns.server.admission import MAX_OUTSIDERS
+from staggerdns.server.connections import MAX_OUTSIDERS
+from staggerdns.server.ports import MAX_ACCEPTS
 from staggerdns.server.status import LIMITS
-from staggerdns.server.stream import MAX_ACCEPTS
 from staggerdns.settings.sections import Config
 from staggerdns.upstream.datagram import SOCKETS
 

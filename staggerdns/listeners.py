@@ -18,8 +18,9 @@ from staggerdns.journal import Journal
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.https import PROTOCOLS, HttpsFactory
-from staggerdns.server.status import StatusFactory, StatusPort
-from staggerdns.server.stream import StreamFactory, StreamPort
+from staggerdns.server.ports import StatusPort, StreamPort
+from staggerdns.server.status import StatusFactory
+from staggerdns.server.stream import StreamFactory
 from staggerdns.server.tls import Certificate, EncryptedFactory, Show
 from staggerdns.settings.addresses import NO_INTERFACE, Endpoint, Listener
 from staggerdns.upstream.tls import DOT

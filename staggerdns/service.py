@@ -126,8 +126,8 @@ class StaggerService(Service):
         fit = fit_descriptors(self._config)
         if fit.problem:
             self._journal.warn("{problem}", problem=fit.problem)
-        peers = self.factory.peers
-        peers.limits = replace(peers.limits, max_connections=fit.connections)
+        connections = self.factory.client_connections
+        connections.limits = replace(connections.limits, max_connections=fit.connections)
         self._chain.open()
         listen = self._config.metrics.listen
         page = None if listen is None else self._page()
@@ -171,21 +171,18 @@ class StaggerService(Service):
 
     def _sockets(self) -> set[Any]:
         """Return what reads queries from the network."""
-        connections = {connection.socket_side for connection in self.factory.connections}
-        return connections.union(self._listeners.ports)
+        return self.factory.client_connections.socket_sides().union(self._listeners.ports)
 
     def _drain(self, late: IDelayedCall) -> Deferred[None]:
         closed = self._listeners.stop_reading()
-        for connection in list(self.factory.connections):
-            connection.stop_reading()
+        self.factory.client_connections.stop_reading()
 
         def close(_: object) -> Deferred[list[Any]]:
             if late.active():
                 late.cancel()
             self._chain.close()
             globalLogPublisher.removeObserver(self._watch_log)
-            for connection in list(self.factory.connections):
-                connection.close()
+            self.factory.client_connections.close()
             return gatherResults([*closed, *self._listeners.close()])
 
         return self.factory.drain().addCallback(close).addCallback(lambda _: None)

@@ -11,7 +11,7 @@ import yaml
 from staggerdns import descriptors
 from staggerdns.config import parse_config
 from staggerdns.descriptors import Fit, fit_descriptors, others
-from staggerdns.server.stream import MAX_ACCEPTS
+from staggerdns.server.ports import MAX_ACCEPTS
 
 if TYPE_CHECKING:
     from staggerdns.settings.sections import Config

@@ -34,6 +34,8 @@ DOOR = ("process", "make_service")
 """Where alone the reactor comes in."""
 FLOOR = {room: floor for floor, rooms in enumerate(reversed(ROOMS)) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TYPES_POINT_BACK = ("upstream",)
+"""Rooms whose modules still import each other for types."""
 GLOBAL_REACTOR = "twisted.internet.reactor"
 
 
@@ -132,13 +134,15 @@ def test_modules_are_small(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
-def test_modules_of_a_room_have_no_cycles_at_run_time() -> None:
-    """Only what is imported for types alone may point back within a room."""
+def test_modules_of_a_room_have_no_cycles() -> None:
+    """No import leads back to where it started; those for types alone count as well."""
     graph: dict[str, set[str]] = {}
     for path in MODULES:
         dotted = ".".join(("staggerdns", *path.relative_to(PACKAGE).with_suffix("").parts))
         graph[dotted] = {
-            one.target.rpartition(".")[0] for one in imports(path) if not one.typing_only
+            one.target.rpartition(".")[0]
+            for one in imports(path)
+            if not (one.typing_only and home_of(path) in TYPES_POINT_BACK)
         }
 
     def reach(start: str, seen: set[str]) -> set[str]:

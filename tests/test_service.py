@@ -484,7 +484,7 @@ async def test_stop_at_rest_is_quick(server: ScriptedUpstream) -> None:
     async with running(server.endpoint) as house:
         await house.ask("www.example.")
         with socket.create_connection(house.endpoint, timeout=5) as idle:
-            await until(lambda: len(house.service.factory.connections) == 1)
+            await until(lambda: len(house.service.factory.client_connections.open) == 1)
             assert await house.stop() < 0.5
             assert idle.recv(1) == b""
         taken_udp(house.endpoint).close()

@@ -24,8 +24,8 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
-from staggerdns.server.admission import Connections, StreamLimits
 from staggerdns.server.clients import Clients
+from staggerdns.server.connections import Connections, StreamLimits
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.pending import Pending, PendingLimits, Waiter
@@ -81,7 +81,7 @@ class StaggerServerFactory(DNSServerFactory):
         self.clock = clock
         self.metrics = metrics
         self.journal = journal
-        self.peers = Connections(
+        self.client_connections = Connections(
             stream_limits,
             clock,
             identities,
@@ -103,9 +103,8 @@ class StaggerServerFactory(DNSServerFactory):
         }
         self._pending = Pending(pending_limits, metrics)
         self._drained: Deferred[None] | None = None
-        self.connections = self.peers.open
-        metrics.tcp_connections.read_from(lambda: len(self.connections))
-        metrics.unread_octets.read_from(lambda: self.peers.unread)
+        metrics.tcp_connections.read_from(lambda: len(self.client_connections.open))
+        metrics.unread_octets.read_from(lambda: self.client_connections.unread)
 
     def serve(self, message: bytes, host: str, transport: str) -> Deferred[bytes] | bytes | None:
         """Answer one message from the client at ``host`` over ``transport`` (UDP or TCP).

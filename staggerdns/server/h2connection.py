@@ -38,7 +38,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from staggerdns.server.connection import MAX_PENDING
+from staggerdns.server.clientconnection import MAX_PENDING
 
 MAX_UNASKED = 2_000
 """Frames that a client may send ahead of our answers, whatever they are."""

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from zope.interface import provider
 
-from staggerdns.server.connection import ClientConnection
+from staggerdns.server.clientconnection import ClientConnection
 
 
 @provider(ILogObserver)

@@ -7,8 +7,6 @@ and over is cut off: upstreams have been asked for each of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -24,12 +22,10 @@ from h2.exceptions import ProtocolError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from staggerdns.server.connection import ClientConnection
+from staggerdns.server.clientconnection import ClientConnection
+from staggerdns.server.doh import DnsAnswers, Response
 from staggerdns.server.h2connection import ServerConnection
 from staggerdns.wire.constants import MAX_MESSAGE
-
-if TYPE_CHECKING:
-    from staggerdns.server.doh import DnsAnswers, Response
 
 MAX_HELD = 4 * MAX_MESSAGE
 """Octets of bodies, of one connection, that wait for their rest."""

@@ -42,7 +42,7 @@ class HttpsConnection(HttpConnection):
     joins = False
 
     def __init__(self, factory: StaggerServerFactory, answers: DnsAnswers) -> None:
-        super().__init__(factory.peers)
+        super().__init__(factory.client_connections)
         self._factory = factory
         self._answers = answers
 

@@ -8,8 +8,8 @@ from typing import Protocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from staggerdns.server.admission import Connections
-from staggerdns.server.connection import ClientConnection
+from staggerdns.server.clientconnection import ClientConnection
+from staggerdns.server.connections import Connections
 
 
 class Session(Protocol):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -16,7 +15,6 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
-from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import ServerFactory, connectionDone
@@ -24,8 +22,8 @@ from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 
 from staggerdns.instruments import Cell
-from staggerdns.server.admission import Connections, StreamLimits
 from staggerdns.server.clients import ClientRules, Clients
+from staggerdns.server.connections import Connections, StreamLimits
 from staggerdns.server.http1 import Http1, Http1Request
 from staggerdns.server.sessions import HttpConnection
 
@@ -37,7 +35,6 @@ OTHER_COST = 1 / 64
 """The same of other pages, and of connections."""
 BURST = 4.0
 """Seconds' worth of pages that may be asked for at once: 32 of metrics."""
-_BACKLOG = 16  # connections that wait to be accepted
 _TEXT = b"text/plain; charset=utf-8"
 _Page = tuple[HTTPStatus, bytes, bytes]  # media type and content come behind
 _WELL: _Page = HTTPStatus.OK, _TEXT, b"ok\n"
@@ -85,7 +82,7 @@ class StatusFactory(ServerFactory):
         self.check = check
         self.clock = clock
         self.pages = Pace(clock)
-        self.peers = Connections(
+        self.client_connections = Connections(
             LIMITS, clock, Clients(ClientRules(exempt=())), refused=refused, dropped=dropped
         )
 
@@ -95,8 +92,7 @@ class StatusFactory(ServerFactory):
 
     def close(self) -> None:
         """Break all connections."""
-        for connection in list(self.peers.open):
-            connection.leave_now()
+        self.client_connections.leave_now()
 
     def page(self, path: bytes) -> _Page:
         """Return a page that is there at once, which ``/healthz`` may not be."""
@@ -111,7 +107,7 @@ class StatusConnection(HttpConnection):
     max_body = 0
 
     def __init__(self, factory: StatusFactory) -> None:
-        super().__init__(factory.peers)
+        super().__init__(factory.client_connections)
         self._factory = factory
         self._later: IDelayedCall | None = None
         self._checking: Deferred[bool] | None = None
@@ -172,38 +168,3 @@ class StatusConnection(HttpConnection):
 
 def _give_up(failure: Failure) -> None:
     failure.trap(CancelledError)  # whoever wanted to know has gone
-
-
-class StatusPort(tcp.Port):
-    """Listens for ``factory`` on one address, and accepts connections at its pace.
-
-    Raises `twisted.internet.error.CannotListenError` from ``startListening``.
-    """
-
-    factory: StatusFactory
-
-    def __init__(self, port: int, factory: StatusFactory, interface: str, reactor: Any) -> None:
-        super().__init__(port, factory, _BACKLOG, interface, reactor)
-        self._accepted = Pace(factory.clock)
-        self._rest: IDelayedCall | None = None
-
-    def doRead(self) -> None:
-        """Accept one connection; then rest if there were many."""
-        self.numberAccepts = 1
-        super().doRead()
-        wait = self._accepted.wait(OTHER_COST)
-        if wait:
-            self.stopReading()
-            self._rest = self.factory.clock.callLater(wait, self._go_on)
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Close the listener, and all connections."""
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
-        self.factory.close()
-        super().connectionLost(reason)
-
-    def _go_on(self) -> None:
-        self._rest = None
-        self.startReading()

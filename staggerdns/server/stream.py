@@ -11,41 +11,20 @@ those that may.
 
 from __future__ import annotations
 
-import socket
-from typing import TYPE_CHECKING, cast
-
-from twisted.internet import tcp
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHalfCloseableProtocol,
-    IProtocolFactory,
-    IReactorCore,
 )
 from twisted.internet.protocol import ServerFactory, connectionDone
-from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from staggerdns.server.connection import MAX_PENDING, ClientConnection
+from staggerdns.server.clientconnection import MAX_PENDING, ClientConnection
+from staggerdns.server.connections import StreamServer
 from staggerdns.wire.constants import HEADER_SIZE
 
-if TYPE_CHECKING:
-    from staggerdns.server.factory import StaggerServerFactory
-
-_BACKLOG = 128  # connections that wait to be accepted
-MAX_ACCEPTS = 8
-"""Connections that a listener accepts in one turn of the reactor: those that make room for them
-keep their descriptors for so long.
-"""
 _LEAST_FRAME = 2 + HEADER_SIZE
-QUIET = 60.0
-"""Seconds between two lines of the log that say that connections cannot be accepted."""
-REST = 1.0
-"""Seconds without accepting after one could not be, for lack of what others may give back."""
-_LASTING = frozenset(("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"))
-_CLOSED = "EMFILE recovery: Closed"
 OUTSIDER_TIMEOUT = 2.0
 """Seconds that a client which may not ask has to send the query that is refused."""
 
@@ -54,8 +33,8 @@ OUTSIDER_TIMEOUT = 2.0
 class StreamProtocol(ClientConnection):
     """One client connection of ``factory``."""
 
-    def __init__(self, factory: StaggerServerFactory, label: str = "tcp") -> None:
-        super().__init__(factory.peers)
+    def __init__(self, factory: StreamServer, label: str = "tcp") -> None:
+        super().__init__(factory.client_connections)
         self._factory = factory
         self._label = label  # the transport, as metrics call it: tcp or tls
         self._buffer = b""
@@ -166,76 +145,9 @@ class StreamFactory(ServerFactory):
 
     noisy = False
 
-    def __init__(self, factory: StaggerServerFactory) -> None:
+    def __init__(self, factory: StreamServer) -> None:
         self._factory = factory
 
     def buildProtocol(self, addr: IAddress | None) -> StreamProtocol:
         """Return the protocol of a new connection."""
         return StreamProtocol(self._factory, "tls")
-
-
-class StreamPort(tcp.Port):
-    """Listens for ``factory`` on one address; an IPv6 one leaves IPv4 to others, as UDP does.
-
-    ``protocols`` builds the protocols of its connections, where that is not ``factory``.
-    Raises `twisted.internet.error.CannotListenError` from ``startListening``.
-    """
-
-    def __init__(
-        self,
-        port: int,
-        factory: StaggerServerFactory,
-        interface: str,
-        reactor: IReactorCore,
-        protocols: IProtocolFactory | None = None,
-    ) -> None:
-        super().__init__(port, protocols or factory, _BACKLOG, interface, reactor)
-        # Twisted logs several lines for each connection that it cannot accept, with which
-        # whoever opens connections could fill a disk.
-        observer = cast("ILogObserver", self.unaccepted)
-        self._logger = Logger(namespace="staggerdns", observer=observer)
-        self._stagger = factory
-        self._quiet_until = float("-inf")
-        self._rest: IDelayedCall | None = None
-
-    def createInternetSocket(self) -> socket.socket:
-        """Return the socket to bind."""
-        created: socket.socket = super().createInternetSocket()
-        if self.addressFamily == socket.AF_INET6:
-            created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        return created
-
-    def doRead(self) -> None:
-        """Accept some connections, which Twisted would accept by the hundred."""
-        self.numberAccepts = min(self.numberAccepts, MAX_ACCEPTS)
-        super().doRead()
-
-    def unaccepted(self, event: LogEvent) -> None:
-        """Take what Twisted would log; count connections that could not be accepted, say so now
-        and then, and rest when one waits on: it would be tried again and again.
-        """
-        reason = event.get("acceptError")
-        if reason is None and not event.get("log_format", "").startswith(_CLOSED):
-            return
-        clock = self._stagger.clock
-        self._stagger.peers.refused.value += 1
-        now = clock.seconds()
-        if now >= self._quiet_until:
-            self._quiet_until = now + QUIET
-            self._stagger.journal.warn(
-                "TCP connections cannot be accepted: {reason}", reason=reason or "EMFILE"
-            )
-        if reason in _LASTING and self._rest is None:
-            self.stopReading()
-            self._rest = clock.callLater(REST, self._go_on)
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Close the listener."""
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
-        super().connectionLost(reason)
-
-    def _go_on(self) -> None:
-        self._rest = None
-        self.startReading()

@@ -14,7 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
-from staggerdns.server.stream import MAX_ACCEPTS, QUIET, REST, StreamPort
+from staggerdns.server.ports import MAX_ACCEPTS, QUIET, REST, StreamPort
 from tests.server.rooms import Room
 
 LASTING = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM]
@@ -139,9 +139,9 @@ def test_few_at_once() -> None:
     open_then = []
     for _ in range(2):
         port.doRead()
-        open_then.append(len(room.factory.connections))
+        open_then.append(len(room.factory.client_connections.open))
     assert open_then == [MAX_ACCEPTS, 2 * MAX_ACCEPTS]
-    for connection in list(room.factory.connections):
+    for connection in list(room.factory.client_connections.open):
         connection.socket_side.connectionLost(Failure(ConnectionDone()))
     for client in clients:
         client.close()

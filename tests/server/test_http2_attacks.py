@@ -24,8 +24,8 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from staggerdns.server.admission import MAX_UNREAD
-from staggerdns.server.connection import MAX_PENDING
+from staggerdns.server.clientconnection import MAX_PENDING
+from staggerdns.server.connections import MAX_UNREAD
 from staggerdns.server.h2connection import (
     FIELDS_PER_FRAME,
     FRAMES_PER_ANSWER,
@@ -237,7 +237,7 @@ def one_draw(seed: int) -> bool:
         session = client.line.session
         assert session.pending <= MAX_PENDING
         assert session.bodies <= MAX_HELD
-        assert 0 <= room.factory.peers.unread <= MAX_UNREAD
+        assert 0 <= room.factory.client_connections.unread <= MAX_UNREAD
         assert len(client.line.session._h2.remote_settings) < 10
         assert len(room.clock.getDelayedCalls()) <= 1, "the idle time is the only timer"
         client.read()
@@ -253,7 +253,7 @@ def one_draw(seed: int) -> bool:
         room.clock.advance(10.1)
         assert client.transport.over()
     client.lost()
-    assert room.factory.peers.unread == 0
+    assert room.factory.client_connections.unread == 0
     assert client.line.pending == 0
     assert not room.clock.getDelayedCalls()
     return going

@@ -212,13 +212,13 @@ def test_the_longest_idle_one_makes_room(kind: type[HttpClient]) -> None:
     held[1].body(stream, b"x", last=False)  # is no request
     newcomer = kind(room)
     assert [client.transport.aborted() for client in held] == [False, True, False]
-    assert room.factory.connections == [held[0].line, held[2].line, newcomer.line]
+    assert room.factory.client_connections.open == [held[0].line, held[2].line, newcomer.line]
     assert room.metrics.tcp_refused.cell().value == 0
     held[1].lost()
-    assert len(room.factory.connections) == 3, "its place is given once, not twice"
+    assert len(room.factory.client_connections.open) == 3, "its place is given once, not twice"
     for client in (held[0], held[2], newcomer):
         client.lost()
-    assert room.factory.connections == []
+    assert room.factory.client_connections.open == []
     assert not room.clock.getDelayedCalls()
 
 
@@ -242,7 +242,7 @@ def test_strangers(room: Room) -> None:
     """Whoever may not ask is turned away, and takes nobody's place."""
     stranger = Silent(room, STRANGER)
     assert stranger.transport.aborted()
-    assert room.factory.connections == []
+    assert room.factory.client_connections.open == []
     assert room.metrics.tcp_refused.cell().value == 1
     stranger.lost()
     assert not room.clock.getDelayedCalls()
@@ -413,9 +413,9 @@ def test_pipelined_requests_of_who_does_not_read(
     for number in range(1, 51):
         assert client.replies() == number
         assert len(room.forwarder.asked) == number
-        assert room.factory.peers.unread > 0
+        assert room.factory.client_connections.unread > 0
         client.take()
-    assert room.factory.peers.unread == 0
+    assert room.factory.client_connections.unread == 0
     client.lost()
 
 

@@ -104,7 +104,7 @@ def test_connections(place: Place) -> None:
     assert not any(visitor.transport.over() for visitor in visitors)
     visitors.append(Visitor(place, "192.0.2.200"))
     assert [visitor.transport.over() for visitor in visitors] == [True, *[False] * 16]
-    assert len(place.factory.peers.open) == LIMITS.max_connections
+    assert len(place.factory.client_connections.open) == LIMITS.max_connections
 
 
 def test_connections_of_one_client(place: Place) -> None:

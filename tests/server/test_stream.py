@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from staggerdns.server.admission import MAX_OUTSIDERS
-from staggerdns.server.connection import MAX_PENDING, TURN_SIZE
+from staggerdns.server.clientconnection import MAX_PENDING, TURN_SIZE
+from staggerdns.server.connections import MAX_OUTSIDERS
 from staggerdns.server.stream import OUTSIDER_TIMEOUT, StreamFactory
 from staggerdns.wire.answer import Failed
 from tests.harness.clients import addresses
@@ -236,7 +236,7 @@ def test_back_pressure(room: Room) -> None:
     assert len(room.forwarder.asked) == 1
     room.forwarder.waiting[0].callback(room.entry(pool()))
     assert connection.ids == [], "replies wait, and are counted"
-    assert room.factory.peers.unread > 0
+    assert room.factory.client_connections.unread > 0
     connection.take()
     assert connection.reading()
     assert len(room.forwarder.asked) == 3
@@ -310,7 +310,7 @@ def test_a_client_that_goes_away(room: Room) -> None:
     room.forwarder.waiting[2].callback(room.entry(pool()))
     assert connection.ids == []
     assert other.ids == [2]
-    assert room.factory.connections == [other.protocol]
+    assert room.factory.client_connections.open == [other.protocol]
     other.lost()
     assert not room.clock.getDelayedCalls()
 
@@ -324,7 +324,7 @@ def test_connection_limit(room: Room) -> None:
     assert refused.aborted()
     refused.lost()
     assert room.metrics.tcp_refused.cell().value == 1
-    assert [connection.protocol for connection in held] == room.factory.connections
+    assert [connection.protocol for connection in held] == room.factory.client_connections.open
     for number, connection in enumerate(held):
         room.forwarder.waiting[number].callback(room.entry(pool()))
         assert connection.ids == [number]
@@ -336,7 +336,7 @@ def test_connection_limit(room: Room) -> None:
     assert room.metrics.tcp_refused.cell().value == 1
     for connection in held:
         connection.lost()
-    assert not room.factory.connections
+    assert not room.factory.client_connections.open
     assert not room.clock.getDelayedCalls()
 
 
@@ -351,10 +351,14 @@ def test_the_longest_idle_connection_makes_room(room: Room) -> None:
     held[0].send(client_query(id=9))  # now the second one is the longest idle
     newcomer = Connection(room)
     assert [connection.aborted() for connection in held] == [False, True, False]
-    assert room.factory.connections == [held[0].protocol, held[2].protocol, newcomer.protocol]
+    assert room.factory.client_connections.open == [
+        held[0].protocol,
+        held[2].protocol,
+        newcomer.protocol,
+    ]
     assert room.metrics.tcp_refused.cell().value == 0
     held[1].lost()
-    assert len(room.factory.connections) == 3, "its place is given once, not twice"
+    assert len(room.factory.client_connections.open) == 3, "its place is given once, not twice"
     for connection in (held[0], held[2], newcomer):
         connection.send(client_query(id=5))
         assert connection.ids[-1] == 5
@@ -429,7 +433,7 @@ def test_a_stranger_gets_one_refusal(room: Room) -> None:
     assert stranger.ids == [0]
     stranger.lost()
     assert room.metrics.tcp_refused.cell().value == 0
-    assert not room.factory.connections
+    assert not room.factory.client_connections.open
     assert not room.clock.getDelayedCalls()
 
 
@@ -461,14 +465,14 @@ def test_strangers_take_no_place(room: Room) -> None:
         assert not friend.aborted()
     assert not any(stranger.aborted() for stranger in strangers), "nor do friends take theirs"
     assert Connection(room).aborted(), "strangers do not make room either"
-    assert len(room.factory.connections) == MAX_OUTSIDERS + 3
+    assert len(room.factory.client_connections.open) == MAX_OUTSIDERS + 3
     strangers.pop().lost()
     strangers.append(Connection(room, STRANGER))
     strangers[-1].send(client_query())
     assert strangers[-1].replies[0].rcode() == 5
     for connection in (*strangers, one_too_many, *friends):
         connection.lost()
-    assert not room.factory.connections
+    assert not room.factory.client_connections.open
     assert not room.clock.getDelayedCalls()
 
 

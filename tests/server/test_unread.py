@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.server import admission
-from staggerdns.server.connection import TURN_SIZE
+from staggerdns.server import connections as connections_module
+from staggerdns.server.clientconnection import TURN_SIZE
 from tests.server.peers import Connection, HttpClient, numbered
 from tests.server.rooms import Room, pool
 from tests.wire.messages import ask, client_query
@@ -40,11 +40,11 @@ def test_counted_until_read(room: Room) -> None:
     """What waits for a client is counted, with what the transport may hold, until it has read."""
     connection = Connection(room)
     fill(connection, 3)
-    assert TURN_SIZE + 3 * SIZE <= room.factory.peers.unread < TURN_SIZE + 4 * SIZE
+    assert TURN_SIZE + 3 * SIZE <= room.factory.client_connections.unread < TURN_SIZE + 4 * SIZE
     assert "staggerdns_unread_octets" in {family.name for family in room.metrics.collect()}
     connection.take()
     assert len(connection.ids) == 3
-    assert room.factory.peers.unread == 0
+    assert room.factory.client_connections.unread == 0
     connection.lost()
 
 
@@ -53,7 +53,7 @@ def test_of_a_connection_that_is_lost(room: Room) -> None:
     connection = Connection(room)
     fill(connection, 3)
     connection.lost()
-    assert room.factory.peers.unread == 0
+    assert room.factory.client_connections.unread == 0
     assert dropped(room) == 0
 
 
@@ -62,14 +62,14 @@ def test_of_one_connection(room: Room, monkeypatch: pytest.MonkeyPatch, beyond: 
     """A connection may leave `MAX_UNREAD` octets unread, and is broken for one more."""
     probe = Connection(room)
     fill(probe, 10)
-    size = room.factory.peers.unread
+    size = room.factory.client_connections.unread
     probe.lost()
-    monkeypatch.setattr(admission, "MAX_UNREAD", size - beyond)
+    monkeypatch.setattr(connections_module, "MAX_UNREAD", size - beyond)
     connection, other = Connection(room), Connection(room)
     fill(connection, 10)
     assert connection.aborted() == bool(beyond)
     assert dropped(room) == beyond
-    assert room.factory.peers.unread == (0 if beyond else size)
+    assert room.factory.client_connections.unread == (0 if beyond else size)
     other.send(client_query(id=1))
     assert other.ids == [1]
     connection.lost()
@@ -84,10 +84,10 @@ def test_of_all(room: Room, monkeypatch: pytest.MonkeyPatch, beyond: int) -> Non
     probes = [Connection(room) for _ in sizes]
     for probe, count in zip(probes, sizes, strict=True):
         fill(probe, count)
-    size = room.factory.peers.unread
+    size = room.factory.client_connections.unread
     for probe in probes:
         probe.lost()
-    monkeypatch.setattr(admission, "MAX_UNREAD_IN_ALL", size - beyond)
+    monkeypatch.setattr(connections_module, "MAX_UNREAD_IN_ALL", size - beyond)
     connections = [Connection(room) for _ in sizes]
     for connection, count in zip(connections, sizes, strict=True):
         fill(connection, count)
@@ -95,7 +95,7 @@ def test_of_all(room: Room, monkeypatch: pytest.MonkeyPatch, beyond: int) -> Non
     assert dropped(room) == beyond
     for connection in connections:
         connection.lost()
-    assert room.factory.peers.unread == 0
+    assert room.factory.client_connections.unread == 0
 
 
 def test_of_http(room: Room) -> None:
@@ -110,11 +110,11 @@ def test_of_http(room: Room) -> None:
         waiting.callback(room.entry(pool(100)))
     assert client.statuses() == [b"200"] * 3
     assert client.replies() == 0
-    assert 3 * SIZE <= room.factory.peers.unread < 4 * SIZE
+    assert 3 * SIZE <= room.factory.client_connections.unread < 4 * SIZE
     client.h2.update_settings({4: 65_535})
     client.flush()
     assert client.replies() == 3
-    assert room.factory.peers.unread == 0
+    assert room.factory.client_connections.unread == 0
     client.lost()
 
 
@@ -125,10 +125,10 @@ def test_of_a_stream_that_is_reset(room: Room) -> None:
     client.flush()
     client.ask()
     room.forwarder.waiting[0].callback(room.entry(pool(100)))
-    assert room.factory.peers.unread > 0
+    assert room.factory.client_connections.unread > 0
     client.h2.reset_stream(1)
     client.flush()
-    assert room.factory.peers.unread == 0
+    assert room.factory.client_connections.unread == 0
     client.lost()
 
 

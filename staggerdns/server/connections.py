@@ -1,25 +1,26 @@
-"""Which client connections may be open, and what they may leave unread.
+"""Where client connections meet whatever answers their queries.
 
-TCP, TLS and HTTPS share one `Connections`; the pages for machines have one of their own. When there
-are too many, in all or of one client, the one that has been idle for the longest makes room (RFC
-7766 section 6.2.3). What clients have been told and have not read is bounded in octets: the
-connection that holds the most goes first.
+TCP, TLS and HTTPS share one `Connections`; the pages for machines have one of their own. It lets
+connections in, and has all of them end when the server stops. When there are too many, in all or of
+one client, the one that has been idle for the longest makes room (RFC 7766 section 6.2.3). Replies
+that clients have not read yet are bounded in octets: the connection with most of them is broken
+first.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.instruments import Cell
-from staggerdns.server.clients import Clients
+from staggerdns.journal import Journal
+from staggerdns.server.access import Access
+from staggerdns.server.clients import Client, Clients
 from staggerdns.standstill import StandstillClock
-
-if TYPE_CHECKING:
-    from staggerdns.server.connection import ClientConnection
 
 MAX_OUTSIDERS = 16
 """Connections of clients that may not ask, each open for its one refusal."""
@@ -38,6 +39,45 @@ class StreamLimits:
     idle_timeout: float = 10.0
     max_connections: int = 256
     max_per_client: int = 64
+
+
+class OpenConnection(Protocol):
+    """What `Connections` knows of a connection."""
+
+    client: Client | None
+    """Who is at the other end; `None` has no limit of its own."""
+    outsider: bool
+    """Whether its client may not ask."""
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when nothing has been under way there, `None` when something is."""
+
+    @property
+    def socket_side(self) -> Any:
+        """The TCP connection, which may be below one of TLS."""
+
+    def leave_now(self) -> None:
+        """Break the connection."""
+
+    def stop_reading(self) -> None:
+        """Take no more queries, and close when those under way are answered."""
+
+    def close(self) -> None:
+        """Close the connection behind what is written already."""
+
+
+class StreamServer(Protocol):
+    """What a connection knows of the factory behind it."""
+
+    client_connections: Connections
+    access: Access
+    journal: Journal
+
+    def serve_stream(
+        self, message: bytes, host: str, transport: str
+    ) -> Deferred[bytes] | bytes | None:
+        """Return the reply to a message, a Deferred of it, or `None` when it deserves none."""
 
 
 class Connections:
@@ -62,8 +102,8 @@ class Connections:
         self.identities = identities
         self.refused = refused
         self.dropped = dropped
-        self.open: list[ClientConnection] = []
-        self._unread: dict[ClientConnection, int] = {}
+        self.open: list[OpenConnection] = []
+        self._unread: dict[OpenConnection, int] = {}
         self._unread_in_all = 0
 
     @property
@@ -71,7 +111,7 @@ class Connections:
         """Octets that all clients together have yet to read."""
         return self._unread_in_all
 
-    def admit(self, connection: ClientConnection) -> bool:
+    def admit(self, connection: OpenConnection) -> bool:
         """Let ``connection`` in, making room for it if need be; say whether there was any.
 
         A client that has too many has to leave one of its own, `None` is a client without limit.
@@ -82,13 +122,32 @@ class Connections:
         self.open.append(connection)
         return True
 
-    def remove(self, connection: ClientConnection) -> None:
+    def remove(self, connection: OpenConnection) -> None:
         """Give the place of ``connection`` to others."""
         self.note_unread(connection, 0)
         if connection in self.open:
             self.open.remove(connection)
 
-    def note_unread(self, connection: ClientConnection, octets: int) -> None:
+    def socket_sides(self) -> set[Any]:
+        """Return the TCP connections below those that are open."""
+        return {connection.socket_side for connection in self.open}
+
+    def stop_reading(self) -> None:
+        """Take no more queries on any of them: the server is going down."""
+        for connection in list(self.open):
+            connection.stop_reading()
+
+    def close(self) -> None:
+        """Close all of them behind what is written already."""
+        for connection in list(self.open):
+            connection.close()
+
+    def leave_now(self) -> None:
+        """Break all of them."""
+        for connection in list(self.open):
+            connection.leave_now()
+
+    def note_unread(self, connection: OpenConnection, octets: int) -> None:
         """Take note of how many octets the client of ``connection`` has yet to read.
 
         Breaks a connection with more than it may have, and those with most while there are more
@@ -106,12 +165,12 @@ class Connections:
         while self._unread_in_all > MAX_UNREAD_IN_ALL:
             self._drop(max(self._unread.items(), key=itemgetter(1))[0])
 
-    def _drop(self, connection: ClientConnection) -> None:
+    def _drop(self, connection: OpenConnection) -> None:
         self.dropped.value += 1
         self.note_unread(connection, 0)
         connection.leave_now()
 
-    def _has_room(self, newcomer: ClientConnection) -> bool:
+    def _has_room(self, newcomer: OpenConnection) -> bool:
         if newcomer.outsider:
             return sum(peer.outsider for peer in self.open) < MAX_OUTSIDERS
         peers = [peer for peer in self.open if not peer.outsider]
@@ -122,7 +181,7 @@ class Connections:
         return len(peers) < self.limits.max_connections or _make_room(peers)
 
 
-def _make_room(peers: list[ClientConnection]) -> bool:
+def _make_room(peers: list[OpenConnection]) -> bool:
     """Have the connection leave that has been idle for the longest, if there is one."""
     idle = [(peer.idle_since, peer) for peer in peers if peer.idle_since is not None]
     if not idle:

@@ -17,8 +17,8 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from staggerdns.server.admission import Connections
 from staggerdns.server.clients import Client
+from staggerdns.server.connections import Connections
 
 MAX_PENDING = 100
 """Queries of one connection under way at once."""

@@ -1,0 +1,133 @@
+"""TCP ports: how connections are accepted, however fast they come.
+
+Twisted accepts all that it can at once, tries again without a pause what cannot succeed, and logs
+every failure. Here the pace is bounded, and so is the log.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, cast
+
+from twisted.internet import tcp
+from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorCore
+from twisted.logger import ILogObserver, LogEvent, Logger
+from twisted.python.failure import Failure
+
+from staggerdns.server.factory import StaggerServerFactory
+from staggerdns.server.status import OTHER_COST, Pace, StatusFactory
+
+_BACKLOG = 128  # connections that wait to be accepted
+MAX_ACCEPTS = 8
+"""Connections that a listener accepts in one turn of the reactor: those that make room for them
+keep their descriptors for so long.
+"""
+QUIET = 60.0
+"""Seconds between two lines of the log that say that connections cannot be accepted."""
+REST = 1.0
+"""Seconds without accepting after one could not be, for lack of what others may give back."""
+_LASTING = frozenset(("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"))
+_CLOSED = "EMFILE recovery: Closed"
+_PAGES_BACKLOG = 16  # the same of the pages for machines
+
+
+class StreamPort(tcp.Port):
+    """Listens for ``factory`` on one address; an IPv6 one leaves IPv4 to others, as UDP does.
+
+    ``protocols`` builds the protocols of its connections, where that is not ``factory``.
+    Raises `twisted.internet.error.CannotListenError` from ``startListening``.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        factory: StaggerServerFactory,
+        interface: str,
+        reactor: IReactorCore,
+        protocols: IProtocolFactory | None = None,
+    ) -> None:
+        super().__init__(port, protocols or factory, _BACKLOG, interface, reactor)
+        # Twisted logs several lines for each connection that it cannot accept, with which
+        # whoever opens connections could fill a disk.
+        observer = cast("ILogObserver", self.unaccepted)
+        self._logger = Logger(namespace="staggerdns", observer=observer)
+        self._stagger = factory
+        self._quiet_until = float("-inf")
+        self._rest: IDelayedCall | None = None
+
+    def createInternetSocket(self) -> socket.socket:
+        """Return the socket to bind."""
+        created: socket.socket = super().createInternetSocket()
+        if self.addressFamily == socket.AF_INET6:
+            created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        return created
+
+    def doRead(self) -> None:
+        """Accept some connections, which Twisted would accept by the hundred."""
+        self.numberAccepts = min(self.numberAccepts, MAX_ACCEPTS)
+        super().doRead()
+
+    def unaccepted(self, event: LogEvent) -> None:
+        """Take what Twisted would log; count connections that could not be accepted, say so now
+        and then, and rest when one waits on: it would be tried again and again.
+        """
+        reason = event.get("acceptError")
+        if reason is None and not event.get("log_format", "").startswith(_CLOSED):
+            return
+        clock = self._stagger.clock
+        self._stagger.client_connections.refused.value += 1
+        now = clock.seconds()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            self._stagger.journal.warn(
+                "TCP connections cannot be accepted: {reason}", reason=reason or "EMFILE"
+            )
+        if reason in _LASTING and self._rest is None:
+            self.stopReading()
+            self._rest = clock.callLater(REST, self._go_on)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close the listener."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        super().connectionLost(reason)
+
+    def _go_on(self) -> None:
+        self._rest = None
+        self.startReading()
+
+
+class StatusPort(tcp.Port):
+    """Listens for ``factory`` on one address, and accepts connections at its pace.
+
+    Raises `twisted.internet.error.CannotListenError` from ``startListening``.
+    """
+
+    factory: StatusFactory
+
+    def __init__(self, port: int, factory: StatusFactory, interface: str, reactor: Any) -> None:
+        super().__init__(port, factory, _PAGES_BACKLOG, interface, reactor)
+        self._accepted = Pace(factory.clock)
+        self._rest: IDelayedCall | None = None
+
+    def doRead(self) -> None:
+        """Accept one connection; then rest if there were many."""
+        self.numberAccepts = 1
+        super().doRead()
+        wait = self._accepted.wait(OTHER_COST)
+        if wait:
+            self.stopReading()
+            self._rest = self.factory.clock.callLater(wait, self._go_on)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close the listener, and all connections."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        self.factory.close()
+        super().connectionLost(reason)
+
+    def _go_on(self) -> None:
+        self._rest = None
+        self.startReading()
