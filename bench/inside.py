@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from bench import programs
 from bench.daemons import StartError
-from tests.internet.places import near
-from tests.internet.world import NoInternet, World
+from tests.kit.internet.places import near
+from tests.kit.internet.world import NoInternet, World
 
 #: Milliseconds between one address of a pool and the next farther one.
 GAP = 8

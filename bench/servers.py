@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from bench import programs
 from bench.daemons import Daemon, Laboratory, free_port, wait_for
-from tests.internet.world import World
+from tests.kit.internet.world import World
 
 #: Where the one nsd listens: five upstreams.
 UPSTREAMS = tuple(f"127.0.0.{number}" for number in range(11, 16))

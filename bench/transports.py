@@ -9,7 +9,7 @@ from bench import load, programs, servers
 from bench.client import Pacer
 from bench.daemons import Daemon, Laboratory, free_port
 from bench.report import Section, Target
-from tests.harness.certificates import Certificate, Office
+from tests.kit.certificates import Certificate, Office
 
 RATE = 100
 _FORMS = {

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.client import failed, question, records
-from tests.internet.places import by_distance
+from tests.kit.internet.places import by_distance
 
 #: Seconds between a reply and the next question for the same name: how precise the times are.
 INTERVAL = 0.005

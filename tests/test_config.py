@@ -38,7 +38,7 @@ from staggerdns.strategy.adaptive import RacingNumbers, SequentialNumbers
 from staggerdns.strategy.parallel import Pace
 from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.health import HealthRules
-from tests.harness.certificates import Office, encrypted
+from tests.kit.certificates import Office, encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import pytest
 
 from staggerdns.config import load_config, parse_config
 from staggerdns.configwarnings import config_warnings, is_own_address
-from tests.harness.certificates import Office
+from tests.kit.certificates import Office
 from tests.test_config import ROOT
 
 if TYPE_CHECKING:

@@ -13,12 +13,11 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from staggerdns.wire.question import Question
-from tests.strategy.fakes import (
+from tests.kit.acts import (
     NOERROR,
     SILENT,
     TXT,
     Act,
-    Stage,
     fails,
     garbles,
     gives,
@@ -28,8 +27,9 @@ from tests.strategy.fakes import (
     says_own,
     unreachable,
 )
+from tests.kit.messages import client_query
+from tests.kit.simulated import Stage
 from tests.test_library import factory_of
-from tests.wire.messages import client_query
 
 NAMES = 8
 STRATEGIES = ("parallel", "racing", "sequential", "random", "auto")

@@ -24,14 +24,12 @@ from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.pending import PendingLimits
 from staggerdns.settings.addresses import Network
-from tests.harness.clients import parse, question
-from tests.strategy.fakes import (
+from tests.kit.acts import (
     AAAA,
     MX,
     SILENT,
     TXT,
     Act,
-    Stage,
     fails,
     gives,
     name,
@@ -42,6 +40,8 @@ from tests.strategy.fakes import (
     says,
     says_own,
 )
+from tests.kit.clients import parse, question
+from tests.kit.simulated import Stage
 
 
 class Library(Stage):

@@ -18,7 +18,7 @@ from staggerdns.journal import Journal
 from staggerdns.listeners import CannotBind, Listeners
 from staggerdns.server.status import StatusFactory
 from staggerdns.settings.addresses import Endpoint, parse_listener
-from tests.server.rooms import Room
+from tests.kit.factory import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable

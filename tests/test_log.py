@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from twisted.logger import capturedLogs, formatEvent
 
-from tests.strategy.fakes import (
-    AAAA,
-    MX,
-    NOERROR,
-    SILENT,
-    Act,
-    Stage,
-    fails,
-    negative,
-    own,
-    says,
-    says_own,
-)
+from tests.kit.acts import AAAA, MX, NOERROR, SILENT, Act, fails, negative, own, says, says_own
+from tests.kit.simulated import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -28,22 +28,13 @@ from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.settings.addresses import Network
 from staggerdns.strategy.parallel import Pace
 from staggerdns.upstream.budget import BudgetRules
-from tests.harness import behaviours as b
-from tests.harness.clients import question
-from tests.harness.scripted import ScriptedUpstream, Send
-from tests.resolver.ranks import RankedStage
-from tests.strategy.fakes import (
-    REFUSED,
-    SILENT,
-    Stage,
-    fails,
-    gives,
-    negative,
-    says,
-    says_own,
-    unreachable,
-)
-from tests.upstream.desk import desk, no_connections
+from tests.kit import behaviours as b
+from tests.kit.acts import REFUSED, SILENT, fails, gives, negative, says, says_own, unreachable
+from tests.kit.clients import question
+from tests.kit.loopback import desk, no_connections
+from tests.kit.ranked import RankedStage
+from tests.kit.scripted import ScriptedUpstream, Send
+from tests.kit.simulated import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

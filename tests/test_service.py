@@ -30,13 +30,13 @@ from staggerdns.config import parse_config
 from staggerdns.metrics import Metrics
 from staggerdns.service import DRAIN_TIME, Chain, StaggerService
 from staggerdns.tap import Options, makeService
-from tests.harness import behaviours as b
-from tests.harness import clients
-from tests.harness.certificates import Office
-from tests.harness.clients import UdpClient, question
-from tests.harness.ports import Endpoint, free_endpoint, free_port
-from tests.harness.scripted import ScriptedUpstream
-from tests.upstream.desk import reactor, until
+from tests.kit import behaviours as b
+from tests.kit import clients
+from tests.kit.certificates import Office
+from tests.kit.clients import UdpClient, question
+from tests.kit.loopback import reactor, until
+from tests.kit.ports import Endpoint, free_endpoint, free_port
+from tests.kit.scripted import ScriptedUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 20.0
 # Debian keeps `ip` where the PATH of ordinary users does not lead.
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-_ANSWERER = (sys.executable, "-m", "tests.internet.answerer")
+_ANSWERER = (sys.executable, "-m", "tests.kit.internet.answerer")
 
 
 class NoPlace(Exception):

@@ -21,8 +21,8 @@ import bench
 from bench.demo import chart, place, upstreams
 from bench.demo.program import settings
 from bench.demo.upstreams import CHARACTERS, Asked
-from tests.harness import clients
-from tests.harness.ports import Endpoint
+from tests.kit import clients
+from tests.kit.ports import Endpoint
 
 ROOT = Path(bench.__path__[0]).parent
 #: Seconds for anything, beside a busy neighbour.

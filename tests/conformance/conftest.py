@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conformance.wires import by_hash
-from tests.harness.house import House
+from tests.kit.octets import by_hash
+from tests.kit.testbed import House
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

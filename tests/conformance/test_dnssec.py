@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import behaviours, daemons
-from tests.harness.clients import eventually
-from tests.harness.house import own_answer
-from tests.harness.ports import Endpoint, free_endpoints
-from tests.harness.program import Program
-from tests.harness.scripted import ScriptedUpstream
-from tests.harness.signed import SignedZone, delv, sign
+from tests.kit import behaviours, daemons
+from tests.kit.clients import eventually
+from tests.kit.ports import Endpoint, free_endpoints
+from tests.kit.program import Program
+from tests.kit.scripted import ScriptedUpstream
+from tests.kit.signed import SignedZone, delv, sign
+from tests.kit.testbed import own_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from tests.harness.scripted import Action, Behaviour, Query
+    from tests.kit.scripted import Action, Behaviour, Query
 
 _TOP = """\
 @ 300 SOA ns host 7 3600 600 86400 60

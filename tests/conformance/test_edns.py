@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import dns.rcode
 import pytest
 
-from tests.conformance.wires import address_of, message, opt, option, record, sent
-from tests.harness import behaviours as b
-from tests.harness.scripted import Send
+from tests.kit import behaviours as b
+from tests.kit.octets import address_of, message, opt, option, record, sent
+from tests.kit.scripted import Send
 
 if TYPE_CHECKING:
-    from tests.harness.house import House
-    from tests.harness.scripted import Action, Query
+    from tests.kit.scripted import Action, Query
+    from tests.kit.testbed import House
 
 DO = 0x8000
 NSID, SUBNET, EXPIRE, KEEPALIVE, PADDING, CHAIN, KEY_TAG = 3, 8, 9, 11, 12, 13, 14

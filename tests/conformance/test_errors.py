@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import dns.edns
 import pytest
 
-from tests.conformance.wires import message, opt, sent
-from tests.harness import behaviours as b
-from tests.harness.clients import Reply, dig, eventually
-from tests.harness.house import House, own_answer
+from tests.kit import behaviours as b
+from tests.kit.clients import Reply, dig, eventually
+from tests.kit.octets import message, opt, sent
+from tests.kit.testbed import House, own_answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tests.harness.scripted import Behaviour
+    from tests.kit.scripted import Behaviour
 
 STALE_ANSWER, PROHIBITED, STALE_NXDOMAIN, NOT_SUPPORTED = 3, 18, 19, 21
 OTHER, NO_REACHABLE_AUTHORITY, NETWORK_ERROR = 0, 22, 23

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conformance.wires import ID, message, opt, option
-from tests.harness import behaviours as b
-from tests.harness.clients import NoReplyError, TcpClient
+from tests.kit import behaviours as b
+from tests.kit.clients import NoReplyError, TcpClient
+from tests.kit.octets import ID, message, opt, option
 
 if TYPE_CHECKING:
-    from tests.harness.house import House
+    from tests.kit.testbed import House
 
 EMPTY = b"\0\0"
 

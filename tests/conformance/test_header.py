@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import dns.rcode
 import pytest
 
-from tests.conformance.wires import RD, WWW, address_of, message, opt, record, sent
-from tests.harness import behaviours as b
-from tests.harness.clients import TcpClient, UdpClient, question
-from tests.harness.house import unique_name
+from tests.kit import behaviours as b
+from tests.kit.clients import TcpClient, UdpClient, question
+from tests.kit.octets import RD, WWW, address_of, message, opt, record, sent
+from tests.kit.testbed import unique_name
 
 if TYPE_CHECKING:
-    from tests.harness.house import House
+    from tests.kit.testbed import House
 
 QR, AA, TC, RA, Z, AD, CD = 0x8000, 0x0400, 0x0200, 0x0080, 0x0040, 0x0020, 0x0010
 TRANSPORTS = pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import dns.name
 import pytest
 
-from tests.conformance.wires import A_IN, WWW, address_of, label, message, opt, record, sent
-from tests.harness import behaviours as b
-from tests.harness.house import unique_name
-from tests.harness.scripted import Send
+from tests.kit import behaviours as b
+from tests.kit.octets import A_IN, WWW, address_of, label, message, opt, record, sent
+from tests.kit.scripted import Send
+from tests.kit.testbed import unique_name
 
 if TYPE_CHECKING:
-    from tests.harness.house import House
-    from tests.harness.scripted import Action, Query
+    from tests.kit.scripted import Action, Query
+    from tests.kit.testbed import House
 
 TRANSPORTS = pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 LONGEST = label(b"a" * 63) * 3 + label(b"b" * 61) + b"\0"

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conformance.wires import by_hash
-from tests.harness.clients import dig, eventually
-from tests.harness.house import House
+from tests.kit.clients import dig, eventually
+from tests.kit.octets import by_hash
+from tests.kit.testbed import House
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from tests.internet.town import Town
-from tests.internet.world import NoInternet, World
+from tests.kit.internet.testbed import Town
+from tests.kit.internet.world import NoInternet, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

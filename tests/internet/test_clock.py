@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.clients import eventually
-from tests.harness.clock import WallClock
-from tests.internet.places import by_distance, near
-from tests.internet.town import SHORT
+from tests.kit import behaviours as b
+from tests.kit.clients import eventually
+from tests.kit.clock import WallClock
+from tests.kit.internet.places import by_distance, near
+from tests.kit.internet.testbed import SHORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.internet.conftest import BuildTown
-    from tests.internet.town import Town
+    from tests.kit.internet.testbed import Town
 
 DAY = 86_400.0
 

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.certificates import Office
-from tests.harness.daemons import encrypted_unbound
-from tests.harness.ports import free_endpoint
-from tests.harness.program import Program
-from tests.harness.scripted import ScriptedUpstream
-from tests.internet.world import _PATH
+from tests.kit import behaviours as b
+from tests.kit.certificates import Office
+from tests.kit.daemons import encrypted_unbound
+from tests.kit.internet.world import _PATH
+from tests.kit.ports import free_endpoint
+from tests.kit.program import Program
+from tests.kit.scripted import ScriptedUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.harness.clients import Reply
+    from tests.kit.clients import Reply
 
 TIMEOUT = 2.0
 SETTINGS: dict[str, Any] = {

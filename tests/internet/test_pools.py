@@ -6,10 +6,9 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
-from tests.harness import behaviours as b
-from tests.harness.clients import dig, eventually, stays
-from tests.harness.house import SOON, all_sets, own_set
-from tests.internet.places import (
+from tests.kit import behaviours as b
+from tests.kit.clients import dig, eventually, stays
+from tests.kit.internet.places import (
     Kind,
     by_distance,
     milliseconds,
@@ -18,12 +17,13 @@ from tests.internet.places import (
     special,
     special6,
 )
-from tests.internet.town import SHORT, UPSTREAM_TTL, listed, owners
+from tests.kit.internet.testbed import SHORT, UPSTREAM_TTL, listed, owners
+from tests.kit.testbed import SOON, all_sets, own_set
 
 if TYPE_CHECKING:
-    from tests.harness.clients import Reply
-    from tests.internet.town import Town
-    from tests.internet.world import World
+    from tests.kit.clients import Reply
+    from tests.kit.internet.testbed import Town
+    from tests.kit.internet.world import World
 
 
 def _fifteen(host: int) -> list[str]:

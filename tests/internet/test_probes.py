@@ -6,17 +6,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.harness import behaviours as b
-from tests.harness.clients import eventually
-from tests.harness.house import most_in_window
-from tests.harness.program import CLEAN
-from tests.internet.places import Kind, by_distance, near, near6, special
-from tests.internet.town import SHORT, UPSTREAM_TTL, listed
+from tests.kit import behaviours as b
+from tests.kit.clients import eventually
+from tests.kit.internet.places import Kind, by_distance, near, near6, special
+from tests.kit.internet.testbed import SHORT, UPSTREAM_TTL, listed
+from tests.kit.program import CLEAN
+from tests.kit.testbed import most_in_window
 
 if TYPE_CHECKING:
     from tests.internet.conftest import BuildTown
-    from tests.internet.town import Town
-    from tests.internet.world import World
+    from tests.kit.internet.testbed import Town
+    from tests.kit.internet.world import World
 
 _PING_GROUPS = Path("/proc/sys/net/ipv4/ping_group_range")
 _NO_RAW_SOCKETS = ("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")

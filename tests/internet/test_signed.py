@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.harness import daemons
-from tests.harness.clients import eventually
-from tests.harness.ports import free_endpoints
-from tests.harness.program import Program
-from tests.harness.signed import delv, sign
-from tests.internet.places import by_distance, near
-from tests.internet.town import SHORT
+from tests.kit import daemons
+from tests.kit.clients import eventually
+from tests.kit.internet.places import by_distance, near
+from tests.kit.internet.testbed import SHORT
+from tests.kit.ports import free_endpoints
+from tests.kit.program import Program
+from tests.kit.signed import delv, sign
 
 if TYPE_CHECKING:
     from pathlib import Path

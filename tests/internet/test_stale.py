@@ -7,15 +7,15 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from tests.harness import behaviours as b
-from tests.harness.clients import eventually, stays
-from tests.internet.places import Kind, by_distance, near, special
-from tests.internet.town import SHORT
+from tests.kit import behaviours as b
+from tests.kit.clients import eventually, stays
+from tests.kit.internet.places import Kind, by_distance, near, special
+from tests.kit.internet.testbed import SHORT
 
 if TYPE_CHECKING:
     from tests.internet.conftest import BuildTown
-    from tests.internet.town import Town
-    from tests.internet.world import World
+    from tests.kit.internet.testbed import Town
+    from tests.kit.internet.world import World
 
 SLOW = 0.6
 """Seconds that a slow upstream takes: an answer quicker than that has not waited for it."""

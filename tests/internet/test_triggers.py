@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.clients import eventually
-from tests.internet.places import by_distance, near
-from tests.internet.town import SHORT, Town
+from tests.kit import behaviours as b
+from tests.kit.clients import eventually
+from tests.kit.internet.places import by_distance, near
+from tests.kit.internet.testbed import SHORT, Town
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.internet.world import World
+    from tests.kit.internet.world import World
 
 TRIGGERS = {
     "first_answer",

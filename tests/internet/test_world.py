@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.internet import packets
-from tests.internet.places import Kind, near, near6, special, special6
+from tests.kit.internet import packets
+from tests.kit.internet.places import Kind, near, near6, special, special6
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.internet.world import World
+    from tests.kit.internet.world import World
 
 _DATA = b"sixteen letters!"
 

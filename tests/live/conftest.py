@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from tests.harness.house import House, own_answer
-from tests.harness.program import merged
+from tests.kit.program import merged
+from tests.kit.testbed import House, own_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from tests.harness.scripted import Behaviour
+    from tests.kit.scripted import Behaviour
 
 
 class BuildHouse(Protocol):

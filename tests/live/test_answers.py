@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import dns.rdatatype
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.clients import Reply, ask, eventually, stays
-from tests.harness.house import House, all_sets, own_answer, own_set, unique_name
-from tests.harness.scripted import Behaviour, Send
+from tests.kit import behaviours as b
+from tests.kit.clients import Reply, ask, eventually, stays
+from tests.kit.scripted import Behaviour, Send
+from tests.kit.testbed import House, all_sets, own_answer, own_set, unique_name
 
 if TYPE_CHECKING:
     from .conftest import BuildHouse

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tests.harness import behaviours as b
-from tests.harness.clients import eventually, stays
-from tests.harness.house import House, all_sets, own_answer, unique_name
+from tests.kit import behaviours as b
+from tests.kit.clients import eventually, stays
+from tests.kit.testbed import House, all_sets, own_answer, unique_name
 
 if TYPE_CHECKING:
     from .conftest import BuildHouse

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.harness import behaviours as b
-from tests.harness.clients import ask, eventually
-from tests.harness.ports import Endpoint, free_endpoint
-from tests.harness.program import CLEAN, FOREGROUND, Program, command, environment, run_to_end
-from tests.harness.scripted import ScriptedUpstream
+from tests.kit import behaviours as b
+from tests.kit.clients import ask, eventually
+from tests.kit.ports import Endpoint, free_endpoint
+from tests.kit.program import CLEAN, FOREGROUND, Program, command, environment, run_to_end
+from tests.kit.scripted import ScriptedUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

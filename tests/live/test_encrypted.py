@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.certificates import Office
-from tests.harness.clients import ask_many, eventually
-from tests.harness.daemons import encrypted_unbound
-from tests.harness.house import PATIENT, SOON, own_answer, own_set, unique_name
-from tests.harness.ports import free_endpoint
-from tests.harness.program import Program
-from tests.harness.scripted import ScriptedUpstream
+from tests.kit import behaviours as b
+from tests.kit.certificates import Office
+from tests.kit.clients import ask_many, eventually
+from tests.kit.daemons import encrypted_unbound
+from tests.kit.ports import free_endpoint
+from tests.kit.program import Program
+from tests.kit.scripted import ScriptedUpstream
+from tests.kit.testbed import PATIENT, SOON, own_answer, own_set, unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import Any
 
-    from tests.harness.ports import Endpoint
+    from tests.kit.ports import Endpoint
 
 ANSWER = "203.0.113.53"
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.harness import behaviours as b
-from tests.harness.clients import NoReplyError, TcpClient, ask, eventually, question
-from tests.harness.clock import WallClock
-from tests.harness.house import SOON, own_answer, unique_name
-from tests.harness.ports import Endpoint, free_endpoints
-from tests.harness.program import Program, command, environment
-from tests.harness.scripted import ScriptedUpstream
+from tests.kit import behaviours as b
+from tests.kit.clients import NoReplyError, TcpClient, ask, eventually, question
+from tests.kit.clock import WallClock
+from tests.kit.ports import Endpoint, free_endpoints
+from tests.kit.program import Program, command, environment
+from tests.kit.scripted import ScriptedUpstream
+from tests.kit.testbed import SOON, own_answer, unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.clients import eventually
-from tests.harness.house import SOON, House, own_answer, own_set, unique_name
-from tests.harness.program import merged
-from tests.harness.scripted import Behaviour, Query, ScriptedUpstream
+from tests.kit import behaviours as b
+from tests.kit.clients import eventually
+from tests.kit.program import merged
+from tests.kit.scripted import Behaviour, Query, ScriptedUpstream
+from tests.kit.testbed import SOON, House, own_answer, own_set, unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.harness.scripted import Action
+    from tests.kit.scripted import Action
 
     from .conftest import BuildHouse
 

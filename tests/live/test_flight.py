@@ -5,16 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tests.harness import behaviours as b
-from tests.harness.clients import (
-    TcpClient,
-    UdpClient,
-    ask_many,
-    check_belongs,
-    eventually,
-    question,
-)
-from tests.harness.house import House, all_sets, own_answer, own_set
+from tests.kit import behaviours as b
+from tests.kit.clients import TcpClient, UdpClient, ask_many, check_belongs, eventually, question
+from tests.kit.testbed import House, all_sets, own_answer, own_set
 
 if TYPE_CHECKING:
     from .conftest import BuildHouse

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import dns.flags
 
-from tests.harness import behaviours as b
-from tests.harness.clients import NoReplyError, TcpClient, UdpClient, parse, question
-from tests.harness.house import House, own_answer, own_set, unique_name
-from tests.harness.scripted import Action, Query, Send
+from tests.kit import behaviours as b
+from tests.kit.clients import NoReplyError, TcpClient, UdpClient, parse, question
+from tests.kit.scripted import Action, Query, Send
+from tests.kit.testbed import House, own_answer, own_set, unique_name
 
 if TYPE_CHECKING:
     from .conftest import BuildHouse

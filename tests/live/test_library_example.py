@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import staggerdns
-from tests.harness import behaviours as b
-from tests.harness.program import environment
-from tests.harness.scripted import ScriptedUpstream
+from tests.kit import behaviours as b
+from tests.kit.program import environment
+from tests.kit.scripted import ScriptedUpstream
 
 ROOT = Path(staggerdns.__path__[0]).parent
 SERVERS = "servers: [1.1.1.1, 9.9.9.9]"

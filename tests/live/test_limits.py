@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.clients import UdpClient, ask, dig, question
-from tests.harness.house import own_answer
+from tests.kit import behaviours as b
+from tests.kit.clients import UdpClient, ask, dig, question
+from tests.kit.testbed import own_answer
 
 if TYPE_CHECKING:
-    from tests.harness.house import House
+    from tests.kit.testbed import House
 
     from .conftest import BuildHouse
 

@@ -17,20 +17,20 @@ import h2.config
 import h2.connection
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.certificates import Office, encrypted
-from tests.harness.clients import TcpClient, question
-from tests.harness.house import unique_name
-from tests.harness.ports import free_endpoint
-from tests.harness.program import Program
-from tests.harness.scripted import ScriptedUpstream
+from tests.kit import behaviours as b
+from tests.kit.certificates import Office, encrypted
+from tests.kit.clients import TcpClient, question
+from tests.kit.ports import free_endpoint
+from tests.kit.program import Program
+from tests.kit.scripted import ScriptedUpstream
+from tests.kit.testbed import unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.harness.certificates import Certificate
-    from tests.harness.ports import Endpoint
+    from tests.kit.certificates import Certificate
+    from tests.kit.ports import Endpoint
 
 ANSWER = "203.0.113.9"
 TYPE = "application/dns-message"

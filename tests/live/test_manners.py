@@ -12,8 +12,8 @@ import dns.message
 import dns.opcode
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.clients import (
+from tests.kit import behaviours as b
+from tests.kit.clients import (
     NoReplyError,
     TcpClient,
     UdpClient,
@@ -24,7 +24,7 @@ from tests.harness.clients import (
     question,
     raw_udp,
 )
-from tests.harness.house import House, unique_name
+from tests.kit.testbed import House, unique_name
 
 if TYPE_CHECKING:
     from .conftest import BuildHouse

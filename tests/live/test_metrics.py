@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tests.harness import behaviours as b
-from tests.harness.clients import UdpClient, ask_many, eventually, question
-from tests.harness.house import all_sets, own_answer, unique_name
+from tests.kit import behaviours as b
+from tests.kit.clients import UdpClient, ask_many, eventually, question
+from tests.kit.testbed import all_sets, own_answer, unique_name
 
 if TYPE_CHECKING:
-    from tests.harness.house import House
-    from tests.harness.program import Samples
+    from tests.kit.program import Samples
+    from tests.kit.testbed import House
 
     from .conftest import BuildHouse
 

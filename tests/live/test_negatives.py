@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.clients import eventually, stays
-from tests.harness.house import PATIENT, SOON, House, own_answer, own_set
-from tests.harness.program import merged
+from tests.kit import behaviours as b
+from tests.kit.clients import eventually, stays
+from tests.kit.program import merged
+from tests.kit.testbed import PATIENT, SOON, House, own_answer, own_set
 
 if TYPE_CHECKING:
     from .conftest import BuildHouse

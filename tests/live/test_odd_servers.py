@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.house import own_answer, own_set
-from tests.harness.scripted import Send
+from tests.kit import behaviours as b
+from tests.kit.scripted import Send
+from tests.kit.testbed import own_answer, own_set
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.harness.scripted import Action, Behaviour, Query
+    from tests.kit.scripted import Action, Behaviour, Query
 
     from .conftest import BuildHouse
 

@@ -13,11 +13,11 @@ import dns.message
 import dns.rrset
 import pytest
 
-from tests.harness import daemons
-from tests.harness.clients import UdpClient, question
-from tests.harness.crowd import Crowd, load
-from tests.harness.ports import Endpoint, free_endpoints
-from tests.harness.program import Program
+from tests.kit import daemons
+from tests.kit.clients import UdpClient, question
+from tests.kit.crowd import Crowd, load
+from tests.kit.ports import Endpoint, free_endpoints
+from tests.kit.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.harness import behaviours as b
-from tests.harness.clients import TcpClient, UdpClient, eventually, question
-from tests.harness.house import all_sets, own_answer
-from tests.harness.ports import free_endpoint
-from tests.harness.program import CLEAN, merged, run_to_end
+from tests.kit import behaviours as b
+from tests.kit.clients import TcpClient, UdpClient, eventually, question
+from tests.kit.ports import free_endpoint
+from tests.kit.program import CLEAN, merged, run_to_end
+from tests.kit.testbed import all_sets, own_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,7 +209,7 @@ def test_port_taken(tmp_path: Path, kind: socket.SocketKind, key: str) -> None:
 
 def test_defaults_need_upstreams_only(tmp_path: Path) -> None:
     """Durations may be numbers; null turns the metrics listener off; the rest is default."""
-    from tests.harness.program import Program  # noqa: PLC0415
+    from tests.kit.program import Program  # noqa: PLC0415
 
     settings = {"upstream": {"timeout": 1.5}, "metrics": {"listen": None}}
     with Program(tmp_path / "defaults", ["127.0.0.1:9"], settings) as program:
@@ -230,6 +230,6 @@ def test_log_tells_the_phases(build: BuildHouse) -> None:
 
 def test_environment_of_the_tests() -> None:
     """The tests find the program beside the interpreter that runs them."""
-    from tests.harness.program import command  # noqa: PLC0415
+    from tests.kit.program import command  # noqa: PLC0415
 
     assert os.access(command(Path("x"))[0], os.X_OK)

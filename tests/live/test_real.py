@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import daemons
-from tests.harness.clients import ask, dig, eventually, kdig
-from tests.harness.ports import Endpoint, free_endpoints
-from tests.harness.program import Program
+from tests.kit import daemons
+from tests.kit.clients import ask, dig, eventually, kdig
+from tests.kit.ports import Endpoint, free_endpoints
+from tests.kit.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness.clients import UdpClient, eventually, question
-from tests.harness.house import own_answer
+from tests.kit.clients import UdpClient, eventually, question
+from tests.kit.testbed import own_answer
 
 if TYPE_CHECKING:
     from .conftest import BuildHouse

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.clients import UdpClient, eventually, parse, question
-from tests.harness.house import (
+from tests.kit import behaviours as b
+from tests.kit.clients import UdpClient, eventually, parse, question
+from tests.kit.scripted import Close, ScriptedUpstream
+from tests.kit.testbed import (
     SOON,
     House,
     all_sets,
@@ -22,12 +23,11 @@ from tests.harness.house import (
     own_set,
     unique_name,
 )
-from tests.harness.scripted import Close, ScriptedUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.harness.ports import Endpoint
+    from tests.kit.ports import Endpoint
 
     from .conftest import BuildHouse
 

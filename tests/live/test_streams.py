@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import dns.message
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.clients import (
+from tests.kit import behaviours as b
+from tests.kit.clients import (
     NoReplyError,
     TcpClient,
     ask,
@@ -19,10 +19,10 @@ from tests.harness.clients import (
     question,
     stays,
 )
-from tests.harness.house import PATIENT, SOON, House, own_answer, own_set, unique_name
-from tests.harness.ports import Endpoint, free_endpoint, free_port
-from tests.harness.program import Program
-from tests.harness.scripted import ScriptedUpstream
+from tests.kit.ports import Endpoint, free_endpoint, free_port
+from tests.kit.program import Program
+from tests.kit.scripted import ScriptedUpstream
+from tests.kit.testbed import PATIENT, SOON, House, own_answer, own_set, unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

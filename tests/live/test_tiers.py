@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.clients import eventually, stays
-from tests.harness.house import (
+from tests.kit import behaviours as b
+from tests.kit.clients import eventually, stays
+from tests.kit.testbed import (
     PATIENT,
     SOON,
     all_sets,
@@ -19,7 +19,7 @@ from tests.harness.house import (
 )
 
 if TYPE_CHECKING:
-    from tests.harness.scripted import Behaviour
+    from tests.kit.scripted import Behaviour
 
     from .conftest import BuildHouse
 

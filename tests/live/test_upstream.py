@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import dns.flags
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.clients import UdpClient, eventually, question, stays
-from tests.harness.house import PATIENT, SOON, House, own_answer, own_set, unique_name
-from tests.harness.scripted import ScriptedUpstream
+from tests.kit import behaviours as b
+from tests.kit.clients import UdpClient, eventually, question, stays
+from tests.kit.scripted import ScriptedUpstream
+from tests.kit.testbed import PATIENT, SOON, House, own_answer, own_set, unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.harness.scripted import Behaviour
+    from tests.kit.scripted import Behaviour
 
     from .conftest import BuildHouse
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staggerdns.ranking.budget import BURST, Budget
-from tests.ranking.fakes import make_clock
+from tests.kit.probing import make_clock
 
 
 def test_burst_then_rate() -> None:

@@ -13,9 +13,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from staggerdns.ranking.connect import Connector
-from tests.harness.ports import free_endpoint
-from tests.ranking.fakes import established
-from tests.upstream.desk import DEADLINE, no_connections, pause, reactor, until
+from tests.kit.loopback import DEADLINE, no_connections, pause, reactor, until
+from tests.kit.ports import free_endpoint
+from tests.kit.probing import established
 
 FOUR = socket.inet_pton(socket.AF_INET, "127.0.0.1")
 SIX = socket.inet_pton(socket.AF_INET6, "::1")

@@ -23,8 +23,8 @@ from twisted.python.failure import Failure
 
 from staggerdns.ranking import icmp as icmp_module
 from staggerdns.ranking.icmp import IcmpUnavailable, Pinger
-from tests.ranking.fakes import make_clock
-from tests.upstream.desk import DEADLINE, reactor, until
+from tests.kit.loopback import DEADLINE, reactor, until
+from tests.kit.probing import make_clock
 
 ROOT = Path(__file__).parents[2]
 FAMILIES = [socket.AF_INET, socket.AF_INET6]

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from staggerdns.ranking.budget import BURST
 from staggerdns.ranking.measure import MAX_WAITING
-from tests.ranking.fakes import (
+from tests.kit.probing import (
     FakeProbe,
     Room,
     Script,

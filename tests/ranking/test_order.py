@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from staggerdns.ranking.order import LEAST_JITTER, order
 from staggerdns.ranking.rtt import RttTable
-from tests.ranking.fakes import LIFETIME, TIMEOUT, address, make_clock
+from tests.kit.probing import LIFETIME, TIMEOUT, address, make_clock
 
 A, B, C, D, E = map(address, range(5))
 Samples = list[float | None]

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 
 from staggerdns.ranking import rtt as rtt_module
 from staggerdns.ranking.rtt import MAX_ADDRESSES, SILENT_LIFETIME, RttTable
-from tests.ranking.fakes import LIFETIME, TIMEOUT, address, make_clock
+from tests.kit.probing import LIFETIME, TIMEOUT, address, make_clock
 
 ONE, OTHER = address(1), address(2)
 ROUND_TRIPS = st.floats(0.00001, TIMEOUT)

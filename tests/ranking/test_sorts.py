@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ranking.fakes import Room, address, silent, written
+from tests.kit.probing import Room, address, silent, written
 
 KEY, OTHER = b"a", b"b"
 ADDRESSES = (address(30), address(10), address(20))

@@ -14,9 +14,9 @@ from staggerdns.ranking.icmp import Pinger
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.ranked import RankedCache
 from staggerdns.service import Chain
-from tests.ranking.fakes import established
-from tests.resolver.ranks import asks, pool, shown
-from tests.upstream.desk import reactor
+from tests.kit.loopback import reactor
+from tests.kit.probing import established
+from tests.kit.ranked import asks, pool, shown
 
 WWW = asks()
 

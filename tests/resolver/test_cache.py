@@ -13,7 +13,7 @@ from staggerdns.wire.answer import Answer, Failed, Pool, Whole
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reply import index_reply
-from tests.strategy.fakes import A, name, negative, own
+from tests.kit.acts import A, name, negative, own
 
 START = 5000.25
 WWW = make_question(name("www.example"), A)

@@ -17,18 +17,9 @@ from staggerdns.resolver.collection import PoolRules
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import to_text
 from staggerdns.wire.question import Question, make_question
-from tests.resolver.ranks import RankedStage, Shelf, asks, near, pool, shown
-from tests.strategy.fakes import (
-    AAAA,
-    Act,
-    Client,
-    Stage,
-    addresses,
-    name,
-    own,
-    says,
-    says_own,
-)
+from tests.kit.acts import AAAA, Act, name, own, says, says_own
+from tests.kit.ranked import RankedStage, Shelf, asks, near, pool, shown
+from tests.kit.simulated import Client, Stage, addresses
 
 A, B, C = (asks(f"{letter}.example") for letter in "abc")
 CHAIN = ("b.example", "c.example")

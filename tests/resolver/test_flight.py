@@ -21,20 +21,19 @@ from staggerdns.resolver.forwarder import (
 from staggerdns.strategy.run import Run
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
-from tests.strategy.fakes import (
+from tests.kit.acts import (
     AAAA,
     NOERROR,
     NXDOMAIN,
     SERVFAIL,
     SILENT,
-    Client,
-    Stage,
     fails,
     negative,
     own,
     says,
     says_own,
 )
+from tests.kit.simulated import Client, Stage
 
 if TYPE_CHECKING:
     from staggerdns.strategy.listener import Listener

@@ -15,21 +15,10 @@ import pytest
 from staggerdns.resolver.cache import CacheLimits
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import Question
-from tests.resolver.ranks import WWW, RankedStage, Shelf, asks, near, packed, shown
+from tests.kit.acts import SILENT, Act, fails, name, negative, own, says, says_own
+from tests.kit.ranked import WWW, RankedStage, Shelf, asks, near, packed, shown
+from tests.kit.simulated import START, Stage, addresses
 from tests.resolver.test_cache import Larder
-from tests.strategy.fakes import (
-    SILENT,
-    START,
-    Act,
-    Stage,
-    addresses,
-    fails,
-    name,
-    negative,
-    own,
-    says,
-    says_own,
-)
 
 
 def lived(*lives: int, links: Sequence[str] = (), chain: int = 0) -> Pool:

@@ -9,13 +9,12 @@ from staggerdns.strategy.parallel import Pace
 from staggerdns.strategy.run import ACTIVE, STAGGERED
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import to_text
-from tests.strategy.fakes import (
+from tests.kit.acts import (
     AAAA,
     NOERROR,
     NXDOMAIN,
     SILENT,
     Act,
-    Stage,
     fails,
     negative,
     own,
@@ -23,6 +22,7 @@ from tests.strategy.fakes import (
     says_own,
     unreachable,
 )
+from tests.kit.simulated import Stage
 
 AD_FLAGS = 0x81A0
 

@@ -10,7 +10,8 @@ import pytest
 from staggerdns.resolver.cache import FAILURE_TTL, CacheLimits
 from staggerdns.upstream.health import State
 from staggerdns.wire.answer import Failed
-from tests.strategy.fakes import SILENT, Act, Client, Stage, fails, own, says_own, unreachable
+from tests.kit.acts import SILENT, Act, fails, own, says_own, unreachable
+from tests.kit.simulated import Client, Stage
 
 HOUR = 3_600_000.0
 STEP = 20_000.0

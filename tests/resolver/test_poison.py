@@ -20,15 +20,13 @@ from staggerdns.wire.names import from_labels
 from staggerdns.wire.question import Question
 from staggerdns.wire.rebinding import Rebinding
 from staggerdns.wire.reply import STRAYS
-from tests.strategy.fakes import (
+from tests.kit.acts import (
     AAAA,
     CNAME,
     NOERROR,
     NXDOMAIN,
     A,
     Act,
-    Client,
-    Stage,
     fails,
     gives,
     name,
@@ -39,6 +37,7 @@ from tests.strategy.fakes import (
     says,
     says_own,
 )
+from tests.kit.simulated import Client, Stage
 
 HONEST = (says_own(0, 10), says_own(1, 20))
 POOL = [own(0), own(1)]

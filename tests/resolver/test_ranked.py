@@ -7,19 +7,10 @@ import pytest
 from staggerdns.resolver.ranked import MAX_RANKED, QUEUE_FULL_RETRY, UNRANKED_RETRY
 from staggerdns.wire.answer import Failed, Pool, Whole
 from staggerdns.wire.constants import Ede
-from tests.ranking.fakes import silent, written
-from tests.resolver.ranks import (
-    RankedStage,
-    Shelf,
-    asks,
-    dead_below,
-    packed,
-    pool,
-    shown,
-    whole,
-)
+from tests.kit.acts import gives
+from tests.kit.probing import silent, written
+from tests.kit.ranked import RankedStage, Shelf, asks, dead_below, packed, pool, shown, whole
 from tests.resolver.test_cache import no_such_name
-from tests.strategy.fakes import gives
 
 WWW, OTHER, DO = asks(), asks("other.example"), asks(do=True)
 

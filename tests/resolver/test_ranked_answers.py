@@ -12,19 +12,10 @@ from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.pending import PendingLimits
 from staggerdns.settings.addresses import Network
 from staggerdns.wire.answer import Whole
-from tests.harness.clients import parse, question
-from tests.ranking.fakes import silent
-from tests.resolver.ranks import (
-    RankedStage,
-    Shelf,
-    asks,
-    near,
-    packed,
-    pool,
-    shown,
-    whole,
-)
-from tests.strategy.fakes import negative, says
+from tests.kit.acts import negative, says
+from tests.kit.clients import parse, question
+from tests.kit.probing import silent
+from tests.kit.ranked import RankedStage, Shelf, asks, near, packed, pool, shown, whole
 
 WWW, DO = asks(), asks(do=True)
 HOST = "127.0.0.1"

@@ -12,8 +12,8 @@ import pytest
 from staggerdns.resolver.cache import LARGEST_SHARE
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
-from tests.resolver.filling import KINDS, giant, single, tiny
-from tests.resolver.ranks import Shelf, asks, pool
+from tests.kit.filling import KINDS, giant, single, tiny
+from tests.kit.ranked import Shelf, asks, pool
 from tests.resolver.test_cache import Larder
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 def test_the_estimate_is_true(kind: str) -> None:
     """By what the resident memory of a process of its own really grows it is right within 20 %."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.resolver.filling", kind],
+        [sys.executable, "-m", "tests.kit.filling", kind],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -8,17 +8,9 @@ from hypothesis import strategies as st
 
 from staggerdns.wire.answer import Failed, Pool, Whole
 from staggerdns.wire.constants import Ede
-from tests.resolver.ranks import (
-    Shelf,
-    asks,
-    dead_below,
-    packed,
-    pool,
-    shown,
-    whole,
-)
+from tests.kit.acts import AAAA
+from tests.kit.ranked import Shelf, asks, dead_below, packed, pool, shown, whole
 from tests.resolver.test_cache import no_such_name
-from tests.strategy.fakes import AAAA
 
 WWW, OTHER, DO = asks(), asks("other.example"), asks(do=True)
 

@@ -13,8 +13,9 @@ from ipaddress import ip_address
 from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.entry import Entry
 from staggerdns.wire.question import Question
-from tests.resolver.ranks import RankedStage
-from tests.strategy.fakes import START, Act, Stage, says
+from tests.kit.acts import Act, says
+from tests.kit.ranked import RankedStage
+from tests.kit.simulated import START, Stage
 
 ATTACKS = 1_000
 SEED = 20261126

@@ -15,7 +15,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from staggerdns.server.ports import MAX_ACCEPTS, QUIET, REST, StreamPort
-from tests.server.rooms import Room
+from tests.kit.factory import Room
 
 LASTING = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM]
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.harness.clients import parse
-from tests.server.rooms import FRIEND, STRANGER, Room, pool
-from tests.wire.messages import NAME, ask, client_query, upstream_reply, whole_of
+from tests.kit.clients import parse
+from tests.kit.factory import FRIEND, STRANGER, Room, pool
+from tests.kit.messages import NAME, ask, client_query, upstream_reply, whole_of
 
 COOKIE = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"8 octets")
 HEADERS = 28

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from staggerdns.server.cookies import NEWEST, OLDEST, RENEWED, SECRET_LIFETIME, Cookies
-from tests.harness.clients import parse
-from tests.server.rooms import FRIEND, STRANGER, Room, pool
-from tests.wire.messages import ask, client_query
+from tests.kit.clients import parse
+from tests.kit.factory import FRIEND, STRANGER, Room, pool
+from tests.kit.messages import ask, client_query
 
 HOST = "198.51.100.100"
 CLIENT = b"8 octets"

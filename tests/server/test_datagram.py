@@ -10,9 +10,9 @@ from twisted.internet.testing import MemoryReactor
 
 from staggerdns.server.datagram import BATCH, DatagramPort
 from staggerdns.server.ratelimit import RateLimit
-from tests.harness.clients import parse
-from tests.server.rooms import FRIEND, Room, pool
-from tests.wire.messages import ask, client_query
+from tests.kit.clients import parse
+from tests.kit.factory import FRIEND, Room, pool
+from tests.kit.messages import ask, client_query
 
 OTHER = "192.0.2.78"
 

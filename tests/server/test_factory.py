@@ -17,17 +17,9 @@ from twisted.names.server import DNSServerFactory
 
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.question import make_question
-from tests.harness.clients import addresses, parse
-from tests.server.rooms import FRIEND, STRANGER, Room, pool
-from tests.wire.messages import (
-    NAME,
-    ask,
-    client_query,
-    texts,
-    upstream_reply,
-    whole_of,
-    wire_name,
-)
+from tests.kit.clients import addresses, parse
+from tests.kit.factory import FRIEND, STRANGER, Room, pool
+from tests.kit.messages import NAME, ask, client_query, texts, upstream_reply, whole_of, wire_name
 
 if TYPE_CHECKING:
     from tests.conftest import CriticalEvents

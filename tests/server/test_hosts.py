@@ -21,9 +21,9 @@ from staggerdns.wire.answer import Nothing
 from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import parse_query
 from staggerdns.wire.render import render
-from tests.harness.clients import parse, question
-from tests.server.rooms import Room
-from tests.wire.messages import texts
+from tests.kit.clients import parse, question
+from tests.kit.factory import Room
+from tests.kit.messages import texts
 
 if TYPE_CHECKING:
     from twisted.logger import ILogObserver, LogEvent

@@ -33,9 +33,9 @@ from staggerdns.server.h2connection import (
     MAX_UNASKED,
 )
 from staggerdns.server.http2 import MAX_HELD
-from tests.server.peers import TYPE, HttpClient
-from tests.server.rooms import ALL_SPECIAL, Room, pool
-from tests.wire.messages import ask, client_query
+from tests.kit.connections import TYPE, HttpClient
+from tests.kit.factory import ALL_SPECIAL, Room, pool
+from tests.kit.messages import ask, client_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,9 +13,9 @@ from twisted.logger import globalLogPublisher
 
 from staggerdns.server.http2 import MAX_GIVEN_UP, MAX_HELD
 from staggerdns.wire.constants import MAX_MESSAGE
-from tests.server.peers import Http1Client, HttpClient
-from tests.server.rooms import STRANGER, Room, pool
-from tests.wire.messages import client_query
+from tests.kit.connections import Http1Client, HttpClient
+from tests.kit.factory import STRANGER, Room, pool
+from tests.kit.messages import client_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.server.https import HttpsFactory
-from tests.server.rooms import FRIEND, Room, pool
-from tests.wire.messages import client_query
+from tests.kit.factory import FRIEND, Room, pool
+from tests.kit.messages import client_query
 
 if TYPE_CHECKING:
     from staggerdns.server.factory import StaggerServerFactory

@@ -12,9 +12,9 @@ import pytest
 from staggerdns import __version__
 from staggerdns.server.local import LOCAL_TTL, LocalNames, LocalRules
 from staggerdns.wire.query import parse_query
-from tests.harness.clients import question
-from tests.server.rooms import STRANGER, Room
-from tests.wire.messages import client_query, texts
+from tests.kit.clients import question
+from tests.kit.factory import STRANGER, Room
+from tests.kit.messages import client_query, texts
 
 
 @pytest.mark.parametrize("name", ["version.bind.", "VERSION.Bind.", "version.server."])

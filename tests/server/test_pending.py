@@ -6,10 +6,10 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from staggerdns.server.pending import PendingLimits
-from tests.harness.clients import parse
-from tests.server.rooms import FRIEND, Room, pool
+from tests.kit.clients import parse
+from tests.kit.factory import FRIEND, Room, pool
+from tests.kit.messages import client_query
 from tests.server.test_factory import edes
-from tests.wire.messages import client_query
 
 OTHER = "192.0.2.78"
 TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])

@@ -12,8 +12,8 @@ import pytest
 
 from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.ratelimit import MAX_CLIENTS, Datagram, RateLimit, RateLimiter
-from tests.server.rooms import FRIEND, STRANGER, Room, pool
-from tests.wire.messages import ask, client_query
+from tests.kit.factory import FRIEND, STRANGER, Room, pool
+from tests.kit.messages import ask, client_query
 
 OTHER = "192.0.2.78"
 CLIENT_COOKIE = b"8 octets"

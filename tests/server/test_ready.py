@@ -12,8 +12,8 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.server.access import Access
 from staggerdns.server.ready import MAX_READY, OCTETS_EACH, READY_OCTETS, ReadyReplies
 from staggerdns.settings.addresses import Network
-from tests.server.rooms import FRIEND, STRANGER, Room, pool
-from tests.wire.messages import ask, client_query
+from tests.kit.factory import FRIEND, STRANGER, Room, pool
+from tests.kit.messages import ask, client_query
 
 QUERY = b"\x12\x34rest of a query"
 REPLY = b"\x12\x34rest of a reply"

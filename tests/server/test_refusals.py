@@ -10,8 +10,8 @@ import pytest
 from twisted.internet.testing import MemoryReactor
 
 from staggerdns.server.datagram import BATCH, DatagramPort
-from tests.server.rooms import FRIEND, Room, pool
-from tests.wire.messages import ask, client_query
+from tests.kit.factory import FRIEND, Room, pool
+from tests.kit.messages import ask, client_query
 
 CLIENT = (FRIEND, 5353)
 FULL = [errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ENETUNREACH, errno.EPERM, errno.EMSGSIZE]

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from staggerdns.instruments import Cell
 from staggerdns.metrics import Metrics
 from staggerdns.server.status import BURST, LIMITS, METRICS_COST, OTHER_COST, StatusFactory
-from tests.server.peers import HttpTransport
+from tests.kit.connections import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,10 +10,10 @@ from staggerdns.server.clientconnection import MAX_PENDING, TURN_SIZE
 from staggerdns.server.connections import MAX_OUTSIDERS
 from staggerdns.server.stream import OUTSIDER_TIMEOUT, StreamFactory
 from staggerdns.wire.answer import Failed
-from tests.harness.clients import addresses
-from tests.server.peers import Connection, Transport, framed, numbered
-from tests.server.rooms import FRIEND, STRANGER, Room, pool
-from tests.wire.messages import ask, client_query
+from tests.kit.clients import addresses
+from tests.kit.connections import Connection, Transport, framed, numbered
+from tests.kit.factory import FRIEND, STRANGER, Room, pool
+from tests.kit.messages import ask, client_query
 
 IDLE = 10.0
 

@@ -12,7 +12,7 @@ from twisted.logger import Logger, LogLevel, formatEvent
 
 from staggerdns.journal import Journal
 from staggerdns.server.tls import SOON, WARN_EVERY, Certificate, CertificateProblem
-from tests.harness.certificates import Office
+from tests.kit.certificates import Office
 
 if TYPE_CHECKING:
     from pathlib import Path

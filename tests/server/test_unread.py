@@ -6,9 +6,9 @@ import pytest
 
 from staggerdns.server import connections as connections_module
 from staggerdns.server.clientconnection import TURN_SIZE
-from tests.server.peers import Connection, HttpClient, numbered
-from tests.server.rooms import Room, pool
-from tests.wire.messages import ask, client_query
+from tests.kit.connections import Connection, HttpClient, numbered
+from tests.kit.factory import Room, pool
+from tests.kit.messages import ask, client_query
 
 SIZE = 1600
 """Octets of a reply with a hundred addresses, at least."""

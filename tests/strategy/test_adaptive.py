@@ -17,8 +17,7 @@ from staggerdns.strategy.adaptive import (
     batch_numbers,
     try_timeout,
 )
-
-from .fakes import ALPHA, RACING, SEQUENTIAL
+from tests.kit.simulated import ALPHA, RACING, SEQUENTIAL
 
 reply_times = st.floats(0, 5)
 

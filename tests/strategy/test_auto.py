@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from staggerdns.strategy.strategies import NAMES
-
-from .fakes import SERVFAIL, SILENT, Act, Stage, fails, negative, own, says_own, unreachable
+from tests.kit.acts import SERVFAIL, SILENT, Act, fails, negative, own, says_own, unreachable
+from tests.kit.simulated import Stage
 
 if TYPE_CHECKING:
     from staggerdns.instruments import Gauge

@@ -10,11 +10,12 @@ import pytest
 from staggerdns.strategy.parallel import MAX_DELAYS, Pace
 from staggerdns.strategy.run import ACTIVE, STAGGERED
 from staggerdns.upstream.budget import BudgetRules
-
-from .fakes import NOERROR, SERVFAIL, SILENT, Stage, own, says_own
+from tests.kit.acts import NOERROR, SERVFAIL, SILENT, own, says_own
+from tests.kit.simulated import Stage
 
 if TYPE_CHECKING:
-    from .fakes import Act, Client
+    from tests.kit.acts import Act
+    from tests.kit.simulated import Client
 
 NONE = BudgetRules(max_inflight=1, queries_per_second=0, burst=1)
 

@@ -6,7 +6,8 @@ import pytest
 
 from staggerdns.strategy import run
 from staggerdns.strategy.parallel import Pace
-from tests.strategy.fakes import SILENT, Stage, says_own
+from tests.kit.acts import SILENT, says_own
+from tests.kit.simulated import Stage
 
 TIMEOUT = 3.0
 

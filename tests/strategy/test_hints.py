@@ -14,15 +14,8 @@ from staggerdns.upstream.health import State
 from staggerdns.upstream.refusals import REFUSED_WAIT
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
-from tests.strategy.fakes import (
-    HEALTH,
-    SILENT,
-    Stage,
-    negative,
-    own,
-    refuses,
-    says_own,
-)
+from tests.kit.acts import SILENT, negative, own, refuses, says_own
+from tests.kit.simulated import HEALTH, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

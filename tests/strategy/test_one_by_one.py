@@ -9,15 +9,13 @@ from random import Random as Generator
 import pytest
 
 from staggerdns.strategy.run import ACTIVE
-
-from .fakes import (
+from tests.kit.acts import (
     NOERROR,
     NXDOMAIN,
     REFUSED,
     SERVFAIL,
     SILENT,
     Act,
-    Stage,
     fails,
     garbles,
     negative,
@@ -25,6 +23,7 @@ from .fakes import (
     says_own,
     unreachable,
 )
+from tests.kit.simulated import Stage
 
 
 def line(*acts: Act, strategy: str = "sequential", seed: int = 1) -> Stage:

@@ -17,8 +17,7 @@ from staggerdns.resolver.collection import PoolRules
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.parallel import Pace
 from staggerdns.strategy.run import ACTIVE, AGAIN_AFTER, STAGGERED
-
-from .fakes import (
+from tests.kit.acts import (
     AAAA,
     NOERROR,
     NXDOMAIN,
@@ -26,7 +25,6 @@ from .fakes import (
     SERVFAIL,
     SILENT,
     Act,
-    Stage,
     fails,
     garbles,
     negative,
@@ -34,6 +32,7 @@ from .fakes import (
     says_own,
     unreachable,
 )
+from tests.kit.simulated import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

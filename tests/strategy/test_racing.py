@@ -11,16 +11,13 @@ from hypothesis import strategies as st
 from staggerdns.strategy.adaptive import RacingNumbers
 from staggerdns.strategy.run import ACTIVE, STAGGERED
 from staggerdns.wire.constants import Ede
-
-from .fakes import (
+from tests.kit.acts import (
     NOERROR,
     NXDOMAIN,
     REFUSED,
     SERVFAIL,
     SILENT,
     Act,
-    Stage,
-    addresses,
     fails,
     garbles,
     negative,
@@ -28,6 +25,7 @@ from .fakes import (
     says_own,
     unreachable,
 )
+from tests.kit.simulated import Stage, addresses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

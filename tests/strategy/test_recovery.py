@@ -6,20 +6,19 @@ import pytest
 
 from staggerdns.strategy.run import AGAIN_AFTER
 from staggerdns.upstream.health import State
-
-from .fakes import (
+from tests.kit.acts import (
     NOERROR,
     NXDOMAIN,
     SERVFAIL,
     SILENT,
     Act,
-    Stage,
     fails,
     negative,
     own,
     says_own,
     unreachable,
 )
+from tests.kit.simulated import Stage
 
 HEALTHY, DEGRADED, UNHEALTHY = State
 ALL = ("parallel", "racing", "sequential", "random", "auto")

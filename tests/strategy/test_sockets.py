@@ -15,10 +15,10 @@ from twisted.names import dns
 
 from staggerdns.config import parse_config
 from staggerdns.service import Chain
-from tests.harness import behaviours as b
-from tests.harness.ports import free_endpoint
-from tests.harness.scripted import ScriptedUpstream
-from tests.upstream.desk import no_connections, reactor
+from tests.kit import behaviours as b
+from tests.kit.loopback import no_connections, reactor
+from tests.kit.ports import free_endpoint
+from tests.kit.scripted import ScriptedUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from staggerdns.upstream.health import State
-from tests.strategy.fakes import (
-    HEALTH,
-    SILENT,
-    Act,
-    Stage,
-    negative,
-    own,
-    says_own,
-    unreachable,
-)
+from tests.kit.acts import SILENT, Act, negative, own, says_own, unreachable
+from tests.kit.simulated import HEALTH, Stage
 
 STRATEGIES = ("parallel", "racing", "sequential", "random")
 STILL = 9_000

@@ -11,9 +11,7 @@ from staggerdns.strategy.run import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import NO_LINE
 from staggerdns.wire.answer import Failed, Pool
 from staggerdns.wire.constants import Ede
-
-from .fakes import (
-    HEALTH,
+from tests.kit.acts import (
     MX,
     NOERROR,
     NXDOMAIN,
@@ -21,7 +19,6 @@ from .fakes import (
     SERVFAIL,
     SILENT,
     Act,
-    Stage,
     fails,
     garbles,
     gives,
@@ -32,6 +29,7 @@ from .fakes import (
     says_own,
     unreachable,
 )
+from tests.kit.simulated import HEALTH, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.strategy.fakes import SILENT, Stage, fails, says_own
+from tests.kit.acts import SILENT, fails, says_own
+from tests.kit.simulated import Stage
 
 REFUSED = 5
 

@@ -11,18 +11,16 @@ from staggerdns.upstream.blame import BLOCKED, DNSSEC, explained, subject
 from staggerdns.upstream.health import LONG_SERIES, State
 from staggerdns.wire.constants import HEADER_SIZE
 from staggerdns.wire.question import make_question
-from tests.strategy.fakes import (
+from tests.kit.acts import (
     AAAA,
     CNAME,
     FORMERR,
-    HEALTH,
     MX,
     REFUSED,
     SERVFAIL,
     TXT,
     A,
     Act,
-    Stage,
     fails,
     garbles,
     gives,
@@ -32,6 +30,7 @@ from tests.strategy.fakes import (
     reply,
     says_own,
 )
+from tests.kit.simulated import HEALTH, Stage
 
 if TYPE_CHECKING:
     from staggerdns.wire.question import Question

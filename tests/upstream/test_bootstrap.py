@@ -21,18 +21,8 @@ from staggerdns.upstream.bootstrap import (
     Bootstrap,
 )
 from staggerdns.upstream.refusals import REFUSED_WAIT
-from tests.strategy.fakes import (
-    AAAA,
-    SILENT,
-    START,
-    Act,
-    Launch,
-    ScriptedUpstream,
-    fails,
-    negative,
-    refuses,
-    says,
-)
+from tests.kit.acts import AAAA, SILENT, Act, fails, negative, refuses, says
+from tests.kit.simulated import START, Launch, ScriptedUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from staggerdns.metrics import Metrics
 from staggerdns.upstream.budget import LOAD, REFUSALS, REFUSED_SHARE, Budget, BudgetRules
-from tests.strategy.fakes import REFUSED, Stage, fails, says_own
+from tests.kit.acts import REFUSED, fails, says_own
+from tests.kit.simulated import Stage
 
 LEAST = 5.0
 

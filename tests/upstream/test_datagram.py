@@ -21,18 +21,18 @@ from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import HEADER_SIZE
 from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
-from tests.harness import behaviours as b
-from tests.harness.ports import Endpoint, free_endpoint
-from tests.harness.scripted import Query, ScriptedUpstream, Send
-from tests.strategy.fakes import HEALTH, TXT, A, name, record, says
-
-from .desk import Desk, desk, no_connections, pause, reactor, until
+from tests.kit import behaviours as b
+from tests.kit.acts import TXT, A, name, record, says
+from tests.kit.loopback import Desk, desk, no_connections, pause, reactor, until
+from tests.kit.ports import Endpoint, free_endpoint
+from tests.kit.scripted import Query, ScriptedUpstream, Send
+from tests.kit.simulated import HEALTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from staggerdns.upstream.exchange import Exchange, Outcome
-    from tests.harness.scripted import Behaviour
+    from tests.kit.scripted import Behaviour
 
 WWW = name("www.example")
 GOOD = b.answers("203.0.113.1")

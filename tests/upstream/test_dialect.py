@@ -24,11 +24,11 @@ from staggerdns.wire.constants import WireError
 from staggerdns.wire.names import from_labels
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.verdict import Verdict
-from tests.harness import behaviours as b
-from tests.harness import daemons
-from tests.harness.ports import free_endpoint
-from tests.harness.scripted import Action, Behaviour, Query, ScriptedUpstream, Send
-from tests.upstream.desk import desk, no_connections
+from tests.kit import behaviours as b
+from tests.kit import daemons
+from tests.kit.loopback import desk, no_connections
+from tests.kit.ports import free_endpoint
+from tests.kit.scripted import Action, Behaviour, Query, ScriptedUpstream, Send
 
 A = 1
 NOW = 1000.0

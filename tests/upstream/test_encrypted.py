@@ -11,19 +11,18 @@ from twisted.internet.defer import gatherResults
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
-from tests.harness.certificates import Certificate, Office
-from tests.harness.daemons import dnsdist, encrypted_unbound
-from tests.harness.ports import free_endpoint
-from tests.strategy.fakes import A, name
-
-from .desk import desk, no_connections
+from tests.kit.acts import A, name
+from tests.kit.certificates import Certificate, Office
+from tests.kit.daemons import dnsdist, encrypted_unbound
+from tests.kit.loopback import desk, no_connections
+from tests.kit.ports import free_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from staggerdns.upstream.exchange import Outcome
-    from tests.harness.ports import Endpoint
+    from tests.kit.ports import Endpoint
 
 BURST = 1000
 

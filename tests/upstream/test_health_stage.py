@@ -11,18 +11,8 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from staggerdns.upstream.exchange import LOCAL
 from staggerdns.upstream.health import State
 from staggerdns.upstream.upstreams import Upstreams
-from tests.strategy.fakes import (
-    HEALTH,
-    NOERROR,
-    SILENT,
-    Act,
-    Client,
-    Stage,
-    fails,
-    negative,
-    says_own,
-    unreachable,
-)
+from tests.kit.acts import NOERROR, SILENT, Act, fails, negative, says_own, unreachable
+from tests.kit.simulated import HEALTH, Client, Stage
 
 HEALTHY, DEGRADED, UNHEALTHY = State
 RACES = ("parallel", "racing", "sequential", "random", "auto")

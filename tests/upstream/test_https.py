@@ -23,8 +23,8 @@ from staggerdns.upstream.https import LAST_STREAM, MAX_ABANDONED, MAX_STREAMS, M
 from staggerdns.upstream.upstream import LONGEST_PAUSE
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.verdict import Verdict
-from tests.strategy.fakes import says
-from tests.upstream.memory import WWW, StreamUpstream
+from tests.kit.acts import says
+from tests.kit.memory import WWW, StreamUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

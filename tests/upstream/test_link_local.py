@@ -12,9 +12,8 @@ from staggerdns.config import parse_config
 from staggerdns.configwarnings import config_warnings
 from staggerdns.settings.addresses import Endpoint, parse_endpoint, parse_listener, parse_upstream
 from staggerdns.upstream.exchange import LOCAL
-
-from .desk import desk
-from .memory import StreamUpstream
+from tests.kit.loopback import desk
+from tests.kit.memory import StreamUpstream
 
 if TYPE_CHECKING:
     from staggerdns.upstream.exchange import Outcome

@@ -10,19 +10,18 @@ import pytest
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import LOCAL
 from staggerdns.wire.verdict import Verdict
-from tests.strategy.fakes import (
-    HEALTH,
+from tests.kit.acts import (
     NOERROR,
     REFUSED,
     SILENT,
     Act,
-    Stage,
     fails,
     garbles,
     negative,
     says_own,
     unreachable,
 )
+from tests.kit.simulated import HEALTH, Stage
 
 
 class Numbers:

@@ -11,9 +11,8 @@ from staggerdns.upstream.edns import BARE, DESCENTS, FULL, MEMORY, PLAIN
 from staggerdns.upstream.health import State
 from staggerdns.upstream.sidequeries import MAX_WATCHED, SILENCE, TCP_PATIENCE
 from staggerdns.wire.answer import Failed
-from tests.strategy.fakes import FORMERR, NXDOMAIN, REFUSED, SERVFAIL, A, Client
-
-from .odd import (
+from tests.kit.acts import FORMERR, NXDOMAIN, REFUSED, SERVFAIL, A
+from tests.kit.oddservers import (
     BADVERS,
     EXISTS,
     KINDS,
@@ -27,6 +26,7 @@ from .odd import (
     good,
     lowers,
 )
+from tests.kit.simulated import Client
 
 
 def assert_answered(town: Town, clients: list[Client]) -> None:

@@ -13,7 +13,7 @@ from twisted.internet import reactor as _reactor
 from staggerdns.journal import Journal
 from staggerdns.upstream.readers import BATCH, Readers
 from tests.conftest import CriticalEvents
-from tests.upstream.desk import until
+from tests.kit.loopback import until
 
 reactor: Any = _reactor
 

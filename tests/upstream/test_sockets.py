@@ -16,16 +16,16 @@ from staggerdns.upstream import datagram
 from staggerdns.upstream.datagram import LIFETIME, MAX_REJECTED
 from staggerdns.upstream.exchange import LOCAL
 from staggerdns.wire.verdict import Verdict
-from tests.harness import behaviours as b
-from tests.harness.scripted import ScriptedUpstream, Send
+from tests.kit import behaviours as b
+from tests.kit.loopback import desk, no_connections, until
+from tests.kit.scripted import ScriptedUpstream, Send
 
-from .desk import desk, no_connections, until
 from .test_datagram import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.harness.scripted import Action, Behaviour, Query
+    from tests.kit.scripted import Action, Behaviour, Query
 
 GOOD = b.answers("203.0.113.1")
 DEAD = [errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN]

@@ -33,19 +33,20 @@ from staggerdns.upstream.tls import DOT, Authorities, TlsClient
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.verdict import Verdict
-from tests.harness import behaviours as b
-from tests.harness.ports import free_endpoint
-from tests.harness.scripted import Close, ScriptedUpstream, Send
-from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, says
+from tests.kit import behaviours as b
+from tests.kit.acts import says
+from tests.kit.loopback import DEADLINE, desk, no_connections, pause, until
+from tests.kit.memory import WWW, StreamUpstream
+from tests.kit.ports import free_endpoint
+from tests.kit.scripted import Close, ScriptedUpstream, Send
+from tests.kit.simulated import ALPHA, BUDGET, HEALTH
 
-from .desk import DEADLINE, desk, no_connections, pause, until
-from .memory import WWW, StreamUpstream
 from .test_datagram import cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from tests.harness.scripted import Action, Behaviour, Query
+    from tests.kit.scripted import Action, Behaviour, Query
 
 REFUSED = error.getConnectError((errno.ECONNREFUSED, "refused"))
 GOOD = b.answers("203.0.113.1")

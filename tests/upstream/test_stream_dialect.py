@@ -16,7 +16,7 @@ from staggerdns.upstream.exchange import LOCAL, NO_LINE
 from staggerdns.upstream.sidequeries import STREAM_SILENCE
 from staggerdns.upstream.stream import FIRST_WAIT
 from staggerdns.wire.question import make_question
-from tests.strategy.fakes import A, name
+from tests.kit.acts import A, name
 
 from .test_https import Desk
 from .test_stream import Line

@@ -19,17 +19,16 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from staggerdns.wire.verdict import Verdict
-from tests.harness.certificates import Office
-from tests.harness.ports import Endpoint
-
-from .desk import desk, no_connections, pause, reactor, until
+from tests.kit.certificates import Office
+from tests.kit.loopback import desk, no_connections, pause, reactor, until
+from tests.kit.ports import Endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from twisted.python.failure import Failure
 
-    from tests.harness.certificates import Certificate
+    from tests.kit.certificates import Certificate
 
 
 @implementer(IOpenSSLServerConnectionCreator)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from staggerdns.upstream.health import DOUBTFUL, Credit
 from staggerdns.upstream.upstreams import ORDER_FOR, Upstreams
-from tests.strategy.fakes import NOERROR, NXDOMAIN, Stage, negative, says_own
+from tests.kit.acts import NOERROR, NXDOMAIN, negative, says_own
+from tests.kit.simulated import Stage
 
 
 def test_an_order_holds_for_a_moment() -> None:

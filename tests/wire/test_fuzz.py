@@ -26,9 +26,9 @@ from staggerdns.wire.question import Question
 from staggerdns.wire.render import render
 from staggerdns.wire.reply import mismatch
 from staggerdns.wire.verdict import Verdict, judge
-from tests.harness.clients import parse
-from tests.server.rooms import ALL_SPECIAL, FRIEND, STRANGER, Room, pool
-from tests.wire.messages import (
+from tests.kit.clients import parse
+from tests.kit.factory import ALL_SPECIAL, FRIEND, STRANGER, Room, pool
+from tests.kit.messages import (
     NAME,
     OPT,
     POINTER,

@@ -10,7 +10,7 @@ from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import Question
 from staggerdns.wire.render import render
 from staggerdns.wire.verdict import judge
-from tests.wire.messages import (
+from tests.kit.messages import (
     POINTER,
     ask,
     pool_of,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from staggerdns.wire.reply import mismatch
-from tests.wire.messages import ask, raw_reply, record
+from tests.kit.messages import ask, raw_reply, record
 
 ASKED = ask()
 ADDRESS = record(b"\xcb\0\x71\1", 1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.names import MAX_HOPS, from_labels, read_name, skip_name, to_text
 from staggerdns.wire.question import make_question
-from tests.wire.messages import wire_name
+from tests.kit.messages import wire_name
 
 HEADER = bytes(12)
 LONGEST = b"\x3f" + b"a" * 63, b"\x3d" + b"b" * 61

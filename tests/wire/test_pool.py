@@ -14,7 +14,7 @@ from staggerdns.wire.constants import WireError
 from staggerdns.wire.pool import bounded, cap, is_private, merge, without_private
 from staggerdns.wire.scrub import MAX_CHAIN
 from staggerdns.wire.verdict import Verdict
-from tests.wire.messages import (
+from tests.kit.messages import (
     NAME,
     OPT,
     POINTER,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.rebinding import Rebinding
 from staggerdns.wire.verdict import Verdict, judge
-from tests.harness.clients import addresses
-from tests.wire.messages import (
+from tests.kit.clients import addresses
+from tests.kit.messages import (
     NAME,
     ask,
     raw_reply,

@@ -16,8 +16,8 @@ from staggerdns.wire.answer import Answer, Failed, Local, Pool, Whole
 from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import Rejected, parse_query
 from staggerdns.wire.render import render, render_error
-from tests.harness.clients import addresses, parse
-from tests.wire.messages import (
+from tests.kit.clients import addresses, parse
+from tests.kit.messages import (
     NAME,
     OPT,
     POINTER,

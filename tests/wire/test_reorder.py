@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from staggerdns.wire.answer import Failed, Local, Pool, Whole
 from staggerdns.wire.constants import Ede
-from tests.wire.messages import (
+from tests.kit.messages import (
     NAME,
     OPT,
     POINTER,

@@ -10,7 +10,7 @@ from staggerdns.wire.constants import WireError
 from staggerdns.wire.names import MAX_HOPS
 from staggerdns.wire.reply import Record, Reply, index_reply
 from staggerdns.wire.rewrite import expand_data
-from tests.wire.messages import (
+from tests.kit.messages import (
     NAME,
     OPT,
     POINTER,

@@ -17,7 +17,7 @@ from staggerdns.wire.constants import WireError
 from staggerdns.wire.question import Question
 from staggerdns.wire.scrub import MAX_CHAIN
 from staggerdns.wire.verdict import Verdict, judge
-from tests.wire.messages import (
+from tests.kit.messages import (
     NAME,
     ask,
     judged,

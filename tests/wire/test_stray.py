@@ -11,7 +11,7 @@ import pytest
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.reply import STRAYS
 from staggerdns.wire.verdict import Verdict, judge
-from tests.wire.messages import (
+from tests.kit.messages import (
     NAME,
     OPT,
     POINTER,

@@ -7,7 +7,7 @@ import pytest
 from staggerdns.wire.answer import Pool, Whole
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.verdict import Verdict
-from tests.wire.messages import (
+from tests.kit.messages import (
     NAME,
     POINTER,
     ask,

@@ -20,7 +20,7 @@ import staggerdns
 from staggerdns.wire.constants import MAX_MESSAGE, WireError
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import judge
-from tests.wire.messages import POINTER, ask, raw_reply, record
+from tests.kit.messages import POINTER, ask, raw_reply, record
 
 LONG = b"\1a" * 127 + b"\0"
 """A name of as many labels as there can be: the dearest to read."""

@@ -27,8 +27,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import packets
-from .places import JITTER, UNREACHABLE, UNREACHABLE_6, Kind, Place, place
+from tests.kit.internet import packets
+from tests.kit.internet.places import JITTER, UNREACHABLE, UNREACHABLE_6, Kind, Place, place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,8 @@ from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.question import Question, make_question
-from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, A, name
+from tests.kit.acts import A, name
+from tests.kit.simulated import ALPHA, BUDGET, HEALTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from staggerdns.upstream.exchange import Exchange, Outcome
     from staggerdns.upstream.stream import Resolve
-    from tests.harness.ports import Endpoint
+    from tests.kit.ports import Endpoint
 
 reactor: Any = _reactor
 DEADLINE = 5.0

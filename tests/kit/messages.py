@@ -25,7 +25,7 @@ from staggerdns.wire.render import render
 from staggerdns.wire.reply import index_reply
 from staggerdns.wire.scrub import scrub_answers
 from staggerdns.wire.verdict import Verdict, judge
-from tests.harness.clients import parse, question
+from tests.kit.clients import parse, question
 
 NAME = "www.example.com."
 POINTER = b"\xc0\x0c"
@@ -49,7 +49,7 @@ def ask(name: str = NAME, rdtype: str = "A", *, do: bool = False, cd: bool = Fal
 
 
 def client_query(name: str = NAME, rdtype: str = "A", *, id: int = 0x1234, **more: object) -> bytes:
-    """Return a client's query; ``more`` as for `tests.harness.clients.question`."""
+    """Return a client's query; ``more`` as for `tests.kit.clients.question`."""
     message = question(name, rdtype, **more)  # type: ignore[arg-type]
     message.id = id
     return message.to_wire()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from .ports import Endpoint
+    from tests.kit.ports import Endpoint
 
 T = TypeVar("T")
 

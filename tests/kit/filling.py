@@ -1,5 +1,5 @@
 """Fills a cache with answers of one kind and writes by how much memory really grew, and what the
-cache thinks: run as a program of its own, ``python -m tests.resolver.filling KIND``.
+cache thinks: run as a program of its own, ``python -m tests.kit.filling KIND``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.pool import merge
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.verdict import judge
-from tests.strategy.fakes import A, name, negative, record, reply, says
+from tests.kit.acts import A, name, negative, record, reply, says
 
 Make = Callable[[random.Random, int], tuple[Question, Answer]]
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import dns.exception
 
-from .clients import parse, question, raw_udp
+from tests.kit.clients import parse, question, raw_udp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from .certificates import Certificate
-    from .ports import Endpoint
+    from tests.kit.certificates import Certificate
+    from tests.kit.ports import Endpoint
 
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 

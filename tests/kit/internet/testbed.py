@@ -11,22 +11,20 @@ from unittest import mock
 import dns.message
 import dns.rrset
 
-from tests.harness import behaviours as b
-from tests.harness import program
-from tests.harness.clients import Reply, check_belongs, eventually, parse, question
-from tests.harness.house import House
-from tests.harness.program import Samples, merged
-from tests.harness.scripted import Send
-
-from .places import by_distance
+from tests.kit import behaviours as b
+from tests.kit import program
+from tests.kit.clients import Reply, check_belongs, eventually, parse, question
+from tests.kit.internet.places import by_distance
+from tests.kit.program import Samples, merged
+from tests.kit.scripted import Send
+from tests.kit.testbed import House
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-    from tests.harness.scripted import Action, Behaviour, Query
-
-    from .world import World
+    from tests.kit.internet.world import World
+    from tests.kit.scripted import Action, Behaviour, Query
 
 SHORT = 5
 """Seconds: the most that a client gets of an answer that is not ranked yet."""

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .ports import Endpoint
+    from tests.kit.ports import Endpoint
 
 _DAY = 86_400
 

@@ -16,7 +16,7 @@ from staggerdns.ranking.budget import Budget
 from staggerdns.ranking.measure import Measurer, Probe
 from staggerdns.ranking.rtt import RttTable
 from staggerdns.ranking.sorts import TRIGGERS, Sorts
-from tests.strategy.fakes import START
+from tests.kit.simulated import START
 
 LIFETIME = 300.0
 TIMEOUT = 1.0

@@ -14,7 +14,8 @@ from twisted.internet.task import Clock
 
 from staggerdns.upstream.edns import BARE, FULL, PLAIN
 from staggerdns.upstream.exchange import Exchange
-from tests.strategy.fakes import FORMERR, NXDOMAIN, REFUSED, SERVFAIL, A, Client, Stage, own, says
+from tests.kit.acts import FORMERR, NXDOMAIN, REFUSED, SERVFAIL, A, own, says
+from tests.kit.simulated import Client, Stage
 
 NOTIMP, BADVERS = 4, 16
 RTT = 0.02

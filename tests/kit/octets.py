@@ -7,14 +7,14 @@ import hashlib
 import struct
 from typing import TYPE_CHECKING
 
-from tests.harness import behaviours as b
-from tests.harness.clients import NoReplyError, TcpClient, UdpClient, question
-from tests.harness.scripted import Send
+from tests.kit import behaviours as b
+from tests.kit.clients import NoReplyError, TcpClient, UdpClient, question
+from tests.kit.scripted import Send
 
 if TYPE_CHECKING:
-    from tests.harness.clients import Reply
-    from tests.harness.house import House
-    from tests.harness.scripted import Action, Query
+    from tests.kit.clients import Reply
+    from tests.kit.scripted import Action, Query
+    from tests.kit.testbed import House
 
 ID = 0x4D59
 RD = 0x0100

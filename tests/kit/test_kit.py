@@ -11,9 +11,9 @@ import dns.message
 import dns.rcode
 import pytest
 
-from . import behaviours as b
-from . import daemons
-from .clients import (
+from tests.kit import behaviours as b
+from tests.kit import daemons
+from tests.kit.clients import (
     NoReplyError,
     TcpClient,
     UdpClient,
@@ -27,9 +27,9 @@ from .clients import (
     question,
     raw_udp,
 )
-from .ports import Endpoint, free_endpoint, free_endpoints
-from .program import Samples, merged
-from .scripted import Action, Behaviour, Query, ScriptedUpstream
+from tests.kit.ports import Endpoint, free_endpoint, free_endpoints
+from tests.kit.program import Samples, merged
+from tests.kit.scripted import Action, Behaviour, Query, ScriptedUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable

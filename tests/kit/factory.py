@@ -24,7 +24,7 @@ from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.settings.addresses import Network
 from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.question import Question
-from tests.harness.clients import parse
+from tests.kit.clients import parse
 
 FRIEND = "192.0.2.77"
 """A client that may ask; the test rooms allow 192.0.2.0/24 and 2001:db8::/32."""

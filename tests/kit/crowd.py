@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .clients import question
+from tests.kit.clients import question
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .ports import Endpoint
+    from tests.kit.ports import Endpoint
 
 _TICK = 0.001
 _BUFFER = 4 << 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .program import environment
+from tests.kit.program import environment
 
 if TYPE_CHECKING:
     from pathlib import Path

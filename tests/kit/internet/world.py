@@ -19,14 +19,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from tests.harness.namespaces import OWN, enter
+from tests.kit.namespaces import OWN, enter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from types import TracebackType
 
 _TUN = Path("/dev/net/tun")
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 
 # Debian keeps `ip` where the PATH of ordinary users does not lead.
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -58,7 +58,7 @@ class World:
     def __enter__(self) -> Self:
         _check_machine()
         self._process = subprocess.Popen(
-            ["unshare", "--net", sys.executable, "-m", "tests.internet.answerer"],
+            ["unshare", "--net", sys.executable, "-m", "tests.kit.internet.answerer"],
             cwd=_ROOT,
             env={**os.environ, "PATH": _PATH},
             stdin=subprocess.PIPE,

@@ -18,7 +18,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from .scripted import Action, Behaviour, Close, Query, Send
+from tests.kit.scripted import Action, Behaviour, Close, Query, Send
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

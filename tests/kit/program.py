@@ -20,9 +20,9 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from . import clients
-from .forkserver import Forked, fork_server
-from .ports import Endpoint, free_endpoint
+from tests.kit import clients
+from tests.kit.forkserver import Forked, fork_server
+from tests.kit.ports import Endpoint, free_endpoint
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -15,15 +15,9 @@ from staggerdns.resolver.ranked import RankedCache, RankingRules
 from staggerdns.wire.answer import Pool, Whole
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reply import index_reply
-from tests.ranking.fakes import LIFETIME, FakeProbe, Room, Script, elapse, make_clock, written
-from tests.strategy.fakes import (
-    A,
-    Act,
-    Stage,
-    name,
-    record,
-    reply,
-)
+from tests.kit.acts import A, Act, name, record, reply
+from tests.kit.probing import LIFETIME, FakeProbe, Room, Script, elapse, make_clock, written
+from tests.kit.simulated import Stage
 
 
 def asks(text: str = "www.example", qtype: int = A, *, do: bool = False) -> Question:

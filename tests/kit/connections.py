@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 from staggerdns.server.https import HttpsFactory
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.upstream.http2 import Connection as ClientState
-from tests.harness.clients import parse
-from tests.server.rooms import FRIEND, Room
-from tests.wire.messages import client_query
+from tests.kit.clients import parse
+from tests.kit.factory import FRIEND, Room
+from tests.kit.messages import client_query
 
 if TYPE_CHECKING:
     import dns.message

@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .namespaces import OWN, enter
+from tests.kit.namespaces import OWN, enter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,7 +87,7 @@ class ForkServer:
         self._sock, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.harness.forkserver"],
+                [sys.executable, "-m", "tests.kit.forkserver"],
                 cwd=_ROOT,
                 env=environment,
                 stdin=other.fileno(),
@@ -129,7 +129,7 @@ class ForkServer:
 @functools.cache
 def fork_server() -> ForkServer:
     """The one fork server of this process."""
-    from .program import environment  # noqa: PLC0415 (that module uses this one)
+    from tests.kit.program import environment  # noqa: PLC0415 (that module uses this one)
 
     return ForkServer(environment())
 

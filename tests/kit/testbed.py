@@ -7,19 +7,19 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from . import behaviours as b
-from .clients import eventually
-from .ports import Endpoint, free_endpoints
-from .program import Program
-from .scripted import Behaviour, Query, ScriptedUpstream
+from tests.kit import behaviours as b
+from tests.kit.clients import eventually
+from tests.kit.ports import Endpoint, free_endpoints
+from tests.kit.program import Program
+from tests.kit.scripted import Behaviour, Query, ScriptedUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from .clients import Reply
-    from .scripted import Action
+    from tests.kit.clients import Reply
+    from tests.kit.scripted import Action
 
 _numbers = itertools.count(1)
 

@@ -25,7 +25,7 @@ import dns.exception
 import dns.message
 import dns.rdatatype
 
-from .ports import Endpoint, free_port
+from tests.kit.ports import Endpoint, free_port
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness import behaviours as b
-from tests.harness.clients import eventually
-from tests.harness.forkserver import Forked, ForkServer
-from tests.harness.program import CLEAN, Program, command, environment, run_to_end
-from tests.harness.scripted import ScriptedUpstream
+from tests.kit import behaviours as b
+from tests.kit.clients import eventually
+from tests.kit.forkserver import Forked, ForkServer
+from tests.kit.program import CLEAN, Program, command, environment, run_to_end
+from tests.kit.scripted import ScriptedUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,7 +15,8 @@ from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.question import make_question
-from tests.strategy.fakes import ALPHA, BUDGET, HEALTH, A, name
+from tests.kit.acts import A, name
+from tests.kit.simulated import ALPHA, BUDGET, HEALTH
 
 if TYPE_CHECKING:
     from staggerdns.upstream.exchange import Exchange, Outcome
