@@ -172,9 +172,9 @@ def server() -> Iterator[ScriptedUpstream]:
 @pytest_twisted.ensureDeferred
 async def test_answers_over_udp_and_tcp(server: ScriptedUpstream) -> None:
     """What is bound answers, over both transports, from one cache."""
-    async with running(server.endpoint) as house:
-        first = await house.ask("www.example.")
-        second = await house.ask("www.example.", tcp=True)
+    async with running(server.endpoint) as testbed:
+        first = await testbed.ask("www.example.")
+        second = await testbed.ask("www.example.", tcp=True)
     assert first.addresses == second.addresses == ["203.0.113.1"]
     assert len(server.queries) == 1
 
@@ -182,19 +182,19 @@ async def test_answers_over_udp_and_tcp(server: ScriptedUpstream) -> None:
 @pytest_twisted.ensureDeferred
 async def test_health_page(server: ScriptedUpstream) -> None:
     """200 while listeners are up and somebody answers, 503 when nobody does, 200 again."""
-    async with running(server.endpoint) as house:
-        assert await house.get("/healthz") == (200, "ok\n")
+    async with running(server.endpoint) as testbed:
+        assert await testbed.get("/healthz") == (200, "ok\n")
         assert server.queries == []
         server.stop()
         for number in range(3):
-            await house.ask(f"n{number}.example.")
-            status, text = await house.get("/healthz")
+            await testbed.ask(f"n{number}.example.")
+            status, text = await testbed.get("/healthz")
             assert status == 503
             assert text
         with ScriptedUpstream(GOOD, server.endpoint):
-            await house.ask("n5.example.")  # all are tried when none is usable
-            assert (await house.get("/healthz"))[0] == 200
-        status, text = await house.get("/metrics")
+            await testbed.ask("n5.example.")  # all are tried when none is usable
+            assert (await testbed.get("/healthz"))[0] == 200
+        status, text = await testbed.get("/metrics")
         assert status == 200
         assert "staggerdns_answer_seconds_bucket" in text
         assert f'staggerdns_build_info{{python="{python_version()}"' in text
@@ -212,9 +212,9 @@ async def test_health_page_without_clients(
     monkeypatch.setattr(liveness, "GRACE", 0.0)
     server.behaviour = GOOD if answers else b.silent
     more = ", parallel: {total_collect_timeout: 300ms}"
-    async with running(server.endpoint, more) as house:
-        assert (await house.get("/healthz"))[0] == (200 if answers else 503)
-        assert (await house.get("/healthz"))[0] == (200 if answers else 503)
+    async with running(server.endpoint, more) as testbed:
+        assert (await testbed.get("/healthz"))[0] == (200 if answers else 503)
+        assert (await testbed.get("/healthz"))[0] == (200 if answers else 503)
         questions = [query.parsed.question[0] for query in server.queries]
         (name,) = {(question.name.to_text(), question.rdtype.name) for question in questions}
         assert name == (".", "NS")
@@ -227,17 +227,17 @@ async def test_the_end_of_an_outage(
     """It is noticed without any client: the page and ``staggerdns_upstream_usable`` say so."""
     monkeypatch.setattr(liveness, "ASK_EVERY", 0.2)
     usable = f'staggerdns_upstream_usable{{upstream="{server.endpoint}"}}'
-    async with running(server.endpoint) as house:
+    async with running(server.endpoint) as testbed:
         server.stop()
         for number in range(6):
-            await house.ask(f"n{number}.example.")
-        assert (await house.get("/healthz"))[0] == 503
+            await testbed.ask(f"n{number}.example.")
+        assert (await testbed.get("/healthz"))[0] == 503
         for _ in range(10):
-            assert f"{usable} 0.0" in (await house.get("/metrics"))[1]
+            assert f"{usable} 0.0" in (await testbed.get("/metrics"))[1]
         with ScriptedUpstream(GOOD, server.endpoint):
-            await until(house.service.healthy)
-            assert (await house.get("/healthz"))[0] == 200
-            assert f"{usable} 1.0" in (await house.get("/metrics"))[1]
+            await until(testbed.service.healthy)
+            assert (await testbed.get("/healthz"))[0] == 200
+            assert f"{usable} 1.0" in (await testbed.get("/metrics"))[1]
 
 
 @pytest_twisted.ensureDeferred
@@ -247,10 +247,10 @@ async def test_stop_while_the_page_waits(
     """Whoever waits for the page when the service stops is told that it is not healthy."""
     monkeypatch.setattr(liveness, "GRACE", 0.0)
     server.behaviour = b.silent
-    async with running(server.endpoint) as house:
-        got = Deferred.fromCoroutine(house.get("/healthz"))
+    async with running(server.endpoint) as testbed:
+        got = Deferred.fromCoroutine(testbed.get("/healthz"))
         await until(lambda: len(server.queries) == 1)
-        assert await house.stop() < DRAIN_TIME
+        assert await testbed.stop() < DRAIN_TIME
         with contextlib.suppress(OSError, http.client.HTTPException):
             assert (await got)[0] == 503
 
@@ -259,14 +259,14 @@ async def test_stop_while_the_page_waits(
 async def test_thresholds_come_from_the_configuration(server: ScriptedUpstream) -> None:
     """With ``unhealthy_after: 2`` the second failure is the last, and each change is logged."""
     more = ", health: {degraded_after: 1, unhealthy_after: 2}"
-    async with running(server.endpoint, more) as house:
+    async with running(server.endpoint, more) as testbed:
         server.stop()
         with capturedLogs() as events:
-            await house.ask("n0.example.")
-            await house.ask("n1.example.")
+            await testbed.ask("n0.example.")
+            await testbed.ask("n1.example.")
             usable = f'staggerdns_upstream_usable{{upstream="{server.endpoint}"}} 0.0'
-            assert usable in (await house.get("/metrics"))[1]
-            await until(lambda: not house.service.healthy())
+            assert usable in (await testbed.get("/metrics"))[1]
+            await until(lambda: not testbed.service.healthy())
     told = [formatEvent(event) for event in events if event["log_level"] == LogLevel.warn]
     assert told.count("no upstream answers (connection refused)") == 1
     assert [line for line in told if line.startswith("upstream ")] == [
@@ -281,15 +281,15 @@ async def test_statistics_are_the_metrics(server: ScriptedUpstream) -> None:
     server.behaviour = b.answers("203.0.113.1", after=0.005)
     with ScriptedUpstream(GOOD) as other:
         more = f"', '{other.endpoint}"
-        async with running(f"{server.endpoint}{more}", ", strategy: racing") as house:
+        async with running(f"{server.endpoint}{more}", ", strategy: racing") as testbed:
             for number in range(12):
-                await house.ask(f"n{number}.example.")
+                await testbed.ask(f"n{number}.example.")
             server.stop()  # it was the first so far: its closed port starts the other
-            await house.ask("late.example.")
-            found = house.service._chain.statistics()
-            _, page = await house.get("/metrics")
+            await testbed.ask("late.example.")
+            found = testbed.service._chain.statistics()
+            _, page = await testbed.get("/metrics")
             with capturedLogs() as events:
-                await house.stop()
+                await testbed.stop()
     shown = {
         line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
         for line in page.splitlines()
@@ -370,36 +370,36 @@ def test_usable_is_what_the_state_says() -> None:
 async def test_a_broken_domain_is_no_illness(server: ScriptedUpstream) -> None:
     """What every upstream answers with SERVFAIL leaves the health page at 200."""
     server.behaviour = b.by_name({"well.example.": GOOD}, b.rcode("SERVFAIL"))
-    async with running(server.endpoint) as house:
+    async with running(server.endpoint) as testbed:
         for number in range(12):
-            assert (await house.ask(f"n{number}.example.")).rcode == "SERVFAIL"
-        assert (await house.get("/healthz"))[0] == 200
-        assert (await house.ask("well.example.")).addresses == ["203.0.113.1"]
+            assert (await testbed.ask(f"n{number}.example.")).rcode == "SERVFAIL"
+        assert (await testbed.get("/healthz"))[0] == 200
+        assert (await testbed.ask("well.example.")).addresses == ["203.0.113.1"]
 
 
 @pytest_twisted.ensureDeferred
 async def test_no_access_log(server: ScriptedUpstream) -> None:
     """Scrapes, health checks and what is not there leave no line in the log."""
-    async with running(server.endpoint) as house:
+    async with running(server.endpoint) as testbed:
         with capturedLogs() as events:
             for path in ("/metrics", "/healthz", "/nothing"):
-                await house.get(path)
+                await testbed.get(path)
     assert [formatEvent(event) for event in events] == []
 
 
 def test_not_healthy_before_the_start() -> None:
     """A service that has not started is not healthy."""
-    house = Running("192.0.2.1")
-    assert not house.service.healthy()
+    testbed = Running("192.0.2.1")
+    assert not testbed.service.healthy()
 
 
 @pytest_twisted.ensureDeferred
 async def test_not_healthy_after_the_stop(server: ScriptedUpstream) -> None:
     """Nor is one that has stopped; meanwhile it is."""
-    async with running(server.endpoint) as house:
-        assert house.service.healthy()
-        await house.stop()
-        assert not house.service.healthy()
+    async with running(server.endpoint) as testbed:
+        assert testbed.service.healthy()
+        await testbed.stop()
+        assert not testbed.service.healthy()
 
 
 def taken_udp(endpoint: Endpoint) -> socket.socket:
@@ -458,10 +458,10 @@ async def test_a_taken_port_ends_the_program(
 async def test_stop_answers_what_is_under_way(server: ScriptedUpstream, tcp: bool) -> None:
     """A query in flight at the stop gets its answer; the stop waits for it and no longer."""
     server.behaviour = b.answers("203.0.113.1", after=0.3)
-    async with running(server.endpoint) as house:
-        asked = Deferred.fromCoroutine(house.ask("www.example.", tcp=tcp))
+    async with running(server.endpoint) as testbed:
+        asked = Deferred.fromCoroutine(testbed.ask("www.example.", tcp=tcp))
         await until(lambda: len(server.queries) == 1)
-        took = await house.stop()
+        took = await testbed.stop()
         assert (await asked).addresses == ["203.0.113.1"]
     assert 0.1 < took < DRAIN_TIME
 
@@ -470,10 +470,10 @@ async def test_stop_answers_what_is_under_way(server: ScriptedUpstream, tcp: boo
 async def test_stop_gives_up_in_time(server: ScriptedUpstream) -> None:
     """What nobody answers gets SERVFAIL at the end of the drain, about a second at most."""
     server.behaviour = b.silent
-    async with running(server.endpoint) as house:
-        asked = Deferred.fromCoroutine(house.ask("www.example."))
+    async with running(server.endpoint) as testbed:
+        asked = Deferred.fromCoroutine(testbed.ask("www.example."))
         await until(lambda: len(server.queries) == 1)
-        took = await house.stop()
+        took = await testbed.stop()
         assert (await asked).rcode == "SERVFAIL"
     assert DRAIN_TIME - 0.1 < took < DRAIN_TIME + 1
 
@@ -481,13 +481,13 @@ async def test_stop_gives_up_in_time(server: ScriptedUpstream) -> None:
 @pytest_twisted.ensureDeferred
 async def test_stop_at_rest_is_quick(server: ScriptedUpstream) -> None:
     """With nobody waiting the stop waits for nothing, idle connections included."""
-    async with running(server.endpoint) as house:
-        await house.ask("www.example.")
-        with socket.create_connection(house.endpoint, timeout=5) as idle:
-            await until(lambda: len(house.service.factory.client_connections.open) == 1)
-            assert await house.stop() < 0.5
+    async with running(server.endpoint) as testbed:
+        await testbed.ask("www.example.")
+        with socket.create_connection(testbed.endpoint, timeout=5) as idle:
+            await until(lambda: len(testbed.service.factory.client_connections.open) == 1)
+            assert await testbed.stop() < 0.5
             assert idle.recv(1) == b""
-        taken_udp(house.endpoint).close()
+        taken_udp(testbed.endpoint).close()
 
 
 @pytest_twisted.ensureDeferred
@@ -497,21 +497,21 @@ async def test_stop_in_mid_collection() -> None:
         quick = stack.enter_context(ScriptedUpstream(GOOD))
         slow = stack.enter_context(ScriptedUpstream(b.silent))
         more = f"', '{slow.endpoint}"
-        async with running(f"{quick.endpoint}{more}") as house:
-            await house.ask("www.example.")
-            assert await house.stop() < 0.5
+        async with running(f"{quick.endpoint}{more}") as testbed:
+            await testbed.ask("www.example.")
+            assert await testbed.stop() < 0.5
 
 
 @pytest_twisted.ensureDeferred
 async def test_no_queries_are_taken_while_it_drains(server: ScriptedUpstream) -> None:
     """What comes during the drain is not answered any more."""
     server.behaviour = b.answers("203.0.113.1", after=0.3)
-    async with running(server.endpoint) as house:
-        asked = Deferred.fromCoroutine(house.ask("www.example."))
+    async with running(server.endpoint) as testbed:
+        asked = Deferred.fromCoroutine(testbed.ask("www.example."))
         await until(lambda: len(server.queries) == 1)
-        stopping = Deferred.fromCoroutine(house.stop())
-        with UdpClient(house.endpoint) as client:
-            await until(lambda: not house.reads())
+        stopping = Deferred.fromCoroutine(testbed.stop())
+        with UdpClient(testbed.endpoint) as client:
+            await until(lambda: not testbed.reads())
             client.send(question("other.example."))
             await stopping
         await asked
@@ -524,13 +524,13 @@ async def test_no_queries_are_read_from_connections_while_it_drains(
 ) -> None:
     """Nor is what comes over a connection that waits for an answer; that one it still gets."""
     server.behaviour = b.answers("203.0.113.1", after=0.3)
-    async with running(server.endpoint) as house:
-        client = await deferToThread(clients.TcpClient, house.endpoint)
+    async with running(server.endpoint) as testbed:
+        client = await deferToThread(clients.TcpClient, testbed.endpoint)
         with client:
             client.send(question("www.example."))
             await until(lambda: len(server.queries) == 1)
-            stopping = Deferred.fromCoroutine(house.stop())
-            await until(lambda: not house.reads())
+            stopping = Deferred.fromCoroutine(testbed.stop())
+            await until(lambda: not testbed.reads())
             client.send(question("other.example."))
             reply = await deferToThread(client.receive)
             await stopping
@@ -756,10 +756,10 @@ async def test_chain_as_a_library(server: ScriptedUpstream) -> None:
 @pytest_twisted.ensureDeferred
 async def test_doubts_are_in_the_log() -> None:
     """What a configuration hardly means is warned of when the service starts."""
-    house = Running("192.0.2.1", ", bootstrap: ['224.0.0.1', '192.0.2.1']")
+    testbed = Running("192.0.2.1", ", bootstrap: ['224.0.0.1', '192.0.2.1']")
     with capturedLogs() as events:
-        await house.start()
-    await house.stop()
+        await testbed.start()
+    await testbed.stop()
     (warning,) = [formatEvent(event) for event in events if event["log_level"] == LogLevel.warn]
     assert warning.startswith("upstream.bootstrap[0]: 224.0.0.1:53 is an address of many")
 
@@ -768,14 +768,14 @@ async def test_doubts_are_in_the_log() -> None:
 async def test_the_expiry_is_a_metric(tmp_path: Path) -> None:
     """With an encrypted listener the page says when its certificate expires."""
     files = Office(tmp_path).issue("127.0.0.1", lifetime=timedelta(hours=1))
-    house = Running("192.0.2.1")
+    testbed = Running("192.0.2.1")
     listen = f"tls://{free_endpoint()}"
-    text = configuration("192.0.2.1", [listen], house.page).replace(
+    text = configuration("192.0.2.1", [listen], testbed.page).replace(
         "server: {", f"server: {{tls_certificate: {files.chain}, tls_key: {files.key}, "
     )
-    house.service = StaggerService(parse_config(text), reactor, os.urandom)
-    await house.start()
-    _, page = await house.get("/metrics")
-    await house.stop()
+    testbed.service = StaggerService(parse_config(text), reactor, os.urandom)
+    await testbed.start()
+    _, page = await testbed.get("/metrics")
+    await testbed.stop()
     (line,) = re.findall(r"(?m)^staggerdns_certificate_expiry_timestamp_seconds (.*)$", page)
     assert time.time() < float(line) <= time.time() + 3600

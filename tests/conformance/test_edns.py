@@ -13,7 +13,7 @@ from tests.kit.scripted import Send
 
 if TYPE_CHECKING:
     from tests.kit.scripted import Action, Query
-    from tests.kit.testbed import House
+    from tests.kit.testbed import Testbed
 
 DO = 0x8000
 NSID, SUBNET, EXPIRE, KEEPALIVE, PADDING, CHAIN, KEY_TAG = 3, 8, 9, 11, 12, 13, 14
@@ -47,9 +47,9 @@ GOOD = {
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 @pytest.mark.parametrize("record", GOOD.values(), ids=GOOD)
-def test_what_is_ignored(house: House, record: bytes, tcp: bool) -> None:
+def test_what_is_ignored(testbed: Testbed, record: bytes, tcp: bool) -> None:
     """Options, flags and codes that we do not know change nothing and do not come back."""
-    reply = sent(house, message(record, counts=(1, 0, 0, 1)), tcp=tcp)
+    reply = sent(testbed, message(record, counts=(1, 0, 0, 1)), tcp=tcp)
     assert reply is not None
     assert reply.rcode == "NOERROR"
     assert reply.addresses == [address_of("www.example.")]
@@ -88,9 +88,9 @@ BAD = {
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 @pytest.mark.parametrize(("wire", "rcode"), BAD.values(), ids=BAD)
-def test_what_is_wrong(house: House, wire: bytes, rcode: str, tcp: bool) -> None:
+def test_what_is_wrong(testbed: Testbed, wire: bytes, rcode: str, tcp: bool) -> None:
     """A wrong OPT record is FORMERR, an unknown version BADVERS with version 0 in the reply."""
-    reply = sent(house, wire, tcp=tcp)
+    reply = sent(testbed, wire, tcp=tcp)
     assert reply is not None
     assert reply.rcode == rcode
     assert not reply.message.answer
@@ -102,10 +102,10 @@ def test_what_is_wrong(house: House, wire: bytes, rcode: str, tcp: bool) -> None
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 @pytest.mark.parametrize("place", ["before", "behind"])
-def test_other_additional_records(house: House, place: str, tcp: bool) -> None:
+def test_other_additional_records(testbed: Testbed, place: str, tcp: bool) -> None:
     """A record beside the OPT is ignored (RFC 6891 section 6.1.1 lets OPT stand anywhere)."""
     both = (BEHIND, opt()) if place == "before" else (opt(), BEHIND)
-    reply = sent(house, message(*both, counts=(1, 0, 0, 2)), tcp=tcp)
+    reply = sent(testbed, message(*both, counts=(1, 0, 0, 2)), tcp=tcp)
     assert reply is not None
     assert reply.rcode == "NOERROR"
     assert reply.message.edns == 0
@@ -113,20 +113,20 @@ def test_other_additional_records(house: House, place: str, tcp: bool) -> None:
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 @pytest.mark.parametrize("flags", [0, DO, 0x4000, 0xFFFF])
-def test_do_is_copied_and_nothing_else(house: House, flags: int, tcp: bool) -> None:
+def test_do_is_copied_and_nothing_else(testbed: Testbed, flags: int, tcp: bool) -> None:
     """Of the flags, DO comes back (RFC 3225 section 3), with an error as well."""
     for version, rcode in ((0, "NOERROR"), (1, "BADVERS")):
         wire = message(opt(version=version, flags=flags), counts=(1, 0, 0, 1))
-        reply = sent(house, wire, tcp=tcp)
+        reply = sent(testbed, wire, tcp=tcp)
         assert reply is not None
         assert reply.rcode == rcode
         assert reply.message.ednsflags & 0xFFFF == flags & DO
 
 
-def test_no_opt_without_opt(house: House) -> None:
+def test_no_opt_without_opt(testbed: Testbed) -> None:
     """Who sends no OPT gets none, whatever happens (RFC 6891 section 7)."""
     for wire in (message(), message(flags=0x1000), message(b"x"), message(tail=b"\0\xfb\0\1")):
-        reply = sent(house, wire, tcp=False)
+        reply = sent(testbed, wire, tcp=False)
         assert reply is not None
         assert reply.message.edns == -1
         assert dns.rcode.to_text(reply.message.rcode()) == reply.rcode
@@ -142,23 +142,23 @@ def _text(size: int) -> str:
 
 
 @pytest.mark.parametrize("payload", [None, 0, 1, 511, 512, 513, 1231, 1232, 1233, 4096, 65535])
-def test_payload_sizes(house: House, payload: int | None) -> None:
+def test_payload_sizes(testbed: Testbed, payload: int | None) -> None:
     """A reply of the client's size fits, one octet more is cut and has TC; over TCP it is whole.
 
     Less than 512 counts as 512 (RFC 6891 section 6.2.3), and more than 1232 is not used.
     """
     limit = 512 if payload is None else min(max(payload, 512), 1232)
     for excess in (0, 1):
-        name = house.route("payload", _silence)
+        name = testbed.route("payload", _silence)
         fixed = 12 + len(name) + 1 + 4 + 12 + (0 if payload is None else 11)
         data = _text(limit + excess - fixed)
-        house.route("payload", b.records((None, 300, "TXT", data)), name=name)
+        testbed.route("payload", b.records((None, 300, "TXT", data)), name=name)
         for _ in range(2):  # from upstream, then from the cache
-            reply = house.ask(name, "TXT", payload=payload)
+            reply = testbed.ask(name, "TXT", payload=payload)
             assert len(reply.wire) <= limit
             assert reply.flag("TC") == bool(excess)
             assert len(reply.message.answer) == (not excess)
-        whole = house.ask(name, "TXT", payload=payload, tcp=True)
+        whole = testbed.ask(name, "TXT", payload=payload, tcp=True)
         assert not whole.flag("TC")
         assert len(whole.wire) == limit + excess
 

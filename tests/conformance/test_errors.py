@@ -10,7 +10,7 @@ import pytest
 from tests.kit import behaviours as b
 from tests.kit.clients import Reply, dig, eventually
 from tests.kit.octets import message, opt, sent
-from tests.kit.testbed import House, own_answer
+from tests.kit.testbed import Testbed, own_answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,30 +62,30 @@ def test_servfail(
 ) -> None:
     """SERVFAIL says why: whether upstreams were not heard, the network failed, or they failed."""
     settings = {"upstream": {"parallel": {"total_collect_timeout": "400ms"}}}
-    with House(tmp_path / "house", behaviours, settings) as house:
+    with Testbed(tmp_path / "testbed", behaviours, settings) as testbed:
         for tcp in (False, True):
             for rdtype in ("A", "MX"):
                 for _ in range(2):  # from the collection, and from what is kept of it
-                    reply = house.ask("www.example.", rdtype, payload=1232, tcp=tcp)
+                    reply = testbed.ask("www.example.", rdtype, payload=1232, tcp=tcp)
                     assert reply.rcode == "SERVFAIL"
                     assert errors(reply) == [(code, text)]
-        plain = house.ask("www.example.")
+        plain = testbed.ask("www.example.")
         assert (plain.rcode, plain.message.edns) == ("SERVFAIL", -1)
-        assert f"EDE: {code} " in dig(house.program.endpoint, "www.example.")
+        assert f"EDE: {code} " in dig(testbed.program.endpoint, "www.example.")
 
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 def test_refusal(tmp_path: Path, tcp: bool) -> None:
     """A client that may not ask is told so (18), whatever it asks, and no secret else."""
-    with House(
-        tmp_path / "house", [own_answer(0)], {"server": {"allow": ["127.0.0.2/32"]}}
-    ) as house:
+    with Testbed(
+        tmp_path / "testbed", [own_answer(0)], {"server": {"allow": ["127.0.0.2/32"]}}
+    ) as testbed:
         for rdtype in ("A", "AXFR", "ANY"):
-            reply = house.ask("www.example.", rdtype, payload=1232, tcp=tcp)
+            reply = testbed.ask("www.example.", rdtype, payload=1232, tcp=tcp)
             assert reply.rcode == "REFUSED"
             assert errors(reply) == [(PROHIBITED, "")]
-        assert house.ask("www.example.", tcp=tcp).rcode == "REFUSED"
-        good = house.ask("www.example.", payload=1232, tcp=tcp, source="127.0.0.2")
+        assert testbed.ask("www.example.", tcp=tcp).rcode == "REFUSED"
+        good = testbed.ask("www.example.", payload=1232, tcp=tcp, source="127.0.0.2")
         assert (good.rcode, errors(good)) == ("NOERROR", [])
 
 
@@ -99,39 +99,39 @@ UNSUPPORTED = {
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 @pytest.mark.parametrize(("wire", "rcode"), UNSUPPORTED.values(), ids=UNSUPPORTED)
-def test_what_we_do_not_do(house: House, wire: bytes, rcode: str, tcp: bool) -> None:
+def test_what_we_do_not_do(testbed: Testbed, wire: bytes, rcode: str, tcp: bool) -> None:
     """What no client may ask is not supported (21); a malformed query needs no more words."""
-    reply = sent(house, wire, tcp=tcp)
+    reply = sent(testbed, wire, tcp=tcp)
     assert reply is not None
     assert reply.rcode == rcode
     assert errors(reply) == [(NOT_SUPPORTED, "")]
-    malformed = sent(house, message(opt(), opt(), counts=(1, 0, 0, 2)), tcp=tcp)
+    malformed = sent(testbed, message(opt(), opt(), counts=(1, 0, 0, 2)), tcp=tcp)
     assert malformed is not None
     assert errors(malformed) == []
 
 
 def test_stale_answers(tmp_path: Path) -> None:
     """When the upstreams have gone an expired answer is given, and called stale (3 and 19)."""
-    with House(tmp_path / "house", [b.silent] * 2) as house:
-        house.get_known()
-        gone = house.route("gone", b.in_turn(b.answers("203.0.113.1", ttl=1), b.silent))
-        never = house.route("never", b.in_turn(b.nxdomain(b.soa(1, 1)), b.silent))
+    with Testbed(tmp_path / "testbed", [b.silent] * 2) as testbed:
+        testbed.get_known()
+        gone = testbed.route("gone", b.in_turn(b.answers("203.0.113.1", ttl=1), b.silent))
+        never = testbed.route("never", b.in_turn(b.nxdomain(b.soa(1, 1)), b.silent))
         for name, rcode, code in ((gone, "NOERROR", 3), (never, "NXDOMAIN", 19)):
-            fresh = house.ask(name, payload=1232)
+            fresh = testbed.ask(name, payload=1232)
             assert (fresh.rcode, errors(fresh)) == (rcode, [])
-            house.complete(name)
+            testbed.complete(name)
             stale = eventually(
-                lambda: house.ask(name, payload=1232),  # noqa: B023
+                lambda: testbed.ask(name, payload=1232),  # noqa: B023
                 lambda reply: errors(reply) != [],
             )
             assert (stale.rcode, errors(stale)) == (rcode, [(code, "")])
             assert stale.message.answer == [] or stale.ttl == 5
-            over_tcp = house.ask(name, payload=1232, tcp=True)
+            over_tcp = testbed.ask(name, payload=1232, tcp=True)
             assert errors(over_tcp) == [(code, "")]
-            assert house.ask(name).message.edns == -1
+            assert testbed.ask(name).message.edns == -1
 
 
-def test_local_answers_are_no_errors(house: House) -> None:
+def test_local_answers_are_no_errors(testbed: Testbed) -> None:
     """Special names are answered without any excuse."""
     for name in ("localhost.", "www.invalid.", "nas.home.arpa."):
-        assert errors(house.ask(name, payload=1232)) == []
+        assert errors(testbed.ask(name, payload=1232)) == []

@@ -12,7 +12,7 @@ from tests.kit.clients import NoReplyError, TcpClient
 from tests.kit.octets import ID, message, opt, option
 
 if TYPE_CHECKING:
-    from tests.kit.testbed import House
+    from tests.kit.testbed import Testbed
 
 EMPTY = b"\0\0"
 
@@ -36,9 +36,9 @@ THREE = b"".join(frame(numbered(number)) for number in range(3))
 
 
 @pytest.mark.parametrize("cut", range(1, 2 * len(frame(message())) + 3))
-def test_frames_cut_anywhere(house: House, cut: int) -> None:
+def test_frames_cut_anywhere(testbed: Testbed, cut: int) -> None:
     """Three messages in two segments, wherever those meet, are three messages."""
-    with TcpClient(house.program.endpoint) as client:
+    with TcpClient(testbed.program.endpoint) as client:
         client.send_raw(THREE[:cut])
         whole = cut // (len(THREE) // 3)
         assert ids(client, whole) == list(range(whole))  # these do not wait for the rest
@@ -70,9 +70,9 @@ PIECES = {
 
 
 @pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
-def test_streams(house: House, pieces: list[bytes]) -> None:
+def test_streams(testbed: Testbed, pieces: list[bytes]) -> None:
     """However a stream is cut and padded, each query in it gets one reply, and nothing else."""
-    with TcpClient(house.program.endpoint) as client:
+    with TcpClient(testbed.program.endpoint) as client:
         for piece in pieces:
             client.send_raw(piece)
         assert ids(client, 3) == [0, 1, 2]
@@ -81,21 +81,21 @@ def test_streams(house: House, pieces: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("size", [4095, 4096, 4097, 65535])
-def test_large_frames(house: House, size: int) -> None:
+def test_large_frames(testbed: Testbed, size: int) -> None:
     """A frame may be as long as its length field can say."""
     padding = size - len(message(opt(options=option(65001)), counts=(1, 0, 0, 1)))
     wire = message(opt(options=option(65001, b"p" * padding)), counts=(1, 0, 0, 1))
     assert len(wire) == size
-    with TcpClient(house.program.endpoint) as client:
+    with TcpClient(testbed.program.endpoint) as client:
         client.send(wire, numbered(7))
         assert ids(client, 2) == [7, ID]
 
 
 @pytest.mark.parametrize("after", [0.0, 0.2])
-def test_half_close(house: House, after: float) -> None:
+def test_half_close(testbed: Testbed, after: float) -> None:
     """Who stops sending still gets every answer, soon or late, and then the end."""
-    name = house.route("half", b.answers("203.0.113.1", after=after))
-    with TcpClient(house.program.endpoint) as client:
+    name = testbed.route("half", b.answers("203.0.113.1", after=after))
+    with TcpClient(testbed.program.endpoint) as client:
         wire = message(name=b"".join(_labels(name)))
         client.send(numbered(1), wire, numbered(2))
         client.finish()
@@ -104,18 +104,18 @@ def test_half_close(house: House, after: float) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"\0", frame(message())[:2], frame(message())[:-1], EMPTY])
-def test_half_close_in_a_frame(house: House, rest: bytes) -> None:
+def test_half_close_in_a_frame(testbed: Testbed, rest: bytes) -> None:
     """Half a message at the end of a stream is dropped, what came before it is answered."""
-    with TcpClient(house.program.endpoint) as client:
+    with TcpClient(testbed.program.endpoint) as client:
         client.send_raw(frame(numbered(5)) + rest)
         client.finish()
         assert ids(client, 1) == [5]
         assert client.seconds_until_closed() is not None
 
 
-def test_nothing_at_all(house: House) -> None:
+def test_nothing_at_all(testbed: Testbed) -> None:
     """A connection that is half-closed before it has asked is closed."""
-    with TcpClient(house.program.endpoint) as client:
+    with TcpClient(testbed.program.endpoint) as client:
         client.finish()
         with pytest.raises(NoReplyError, match="closed"):
             client.receive()

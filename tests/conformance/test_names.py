@@ -16,7 +16,7 @@ from tests.kit.testbed import unique_name
 
 if TYPE_CHECKING:
     from tests.kit.scripted import Action, Query
-    from tests.kit.testbed import House
+    from tests.kit.testbed import Testbed
 
 TRANSPORTS = pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 LONGEST = label(b"a" * 63) * 3 + label(b"b" * 61) + b"\0"
@@ -38,10 +38,10 @@ LEGAL = {
 
 @TRANSPORTS
 @pytest.mark.parametrize("name", LEGAL.values(), ids=LEGAL)
-def test_legal_names(house: House, name: bytes, tcp: bool) -> None:
+def test_legal_names(testbed: Testbed, name: bytes, tcp: bool) -> None:
     """A name of any octets within the limits of RFC 1035 section 3.1 is asked and answered."""
     for _ in range(2):
-        reply = sent(house, message(name=name), tcp=tcp)
+        reply = sent(testbed, message(name=name), tcp=tcp)
         assert reply is not None
         text = dns.name.from_wire(name, 0)[0].to_text().lower()
         assert reply.addresses == [address_of(text)]
@@ -68,9 +68,9 @@ ILLEGAL = {
 
 @TRANSPORTS
 @pytest.mark.parametrize("name", ILLEGAL.values(), ids=ILLEGAL)
-def test_illegal_names(house: House, name: bytes, tcp: bool) -> None:
+def test_illegal_names(testbed: Testbed, name: bytes, tcp: bool) -> None:
     """A question whose name is none is FORMERR, at once."""
-    reply = sent(house, message(name=name), tcp=tcp)
+    reply = sent(testbed, message(name=name), tcp=tcp)
     assert reply is not None
     assert reply.rcode == "FORMERR"
     assert not reply.message.answer
@@ -93,12 +93,12 @@ ALIKE = [
 
 @TRANSPORTS
 @pytest.mark.parametrize("pair", ALIKE, ids=str)
-def test_names_that_look_alike(house: House, pair: tuple[bytes | str, ...], tcp: bool) -> None:
+def test_names_that_look_alike(testbed: Testbed, pair: tuple[bytes | str, ...], tcp: bool) -> None:
     """Names that differ in their octets are different questions with different answers."""
     seen = set()
     for _, text in itertools.product(range(2), pair):
         name = dns.name.from_text(text if isinstance(text, str) else text.decode())
-        reply = sent(house, message(name=name.to_wire() or b""), tcp=tcp)
+        reply = sent(testbed, message(name=name.to_wire() or b""), tcp=tcp)
         assert reply is not None
         assert reply.addresses == [address_of(name.to_text().lower())]
         seen.update(reply.addresses)
@@ -106,23 +106,23 @@ def test_names_that_look_alike(house: House, pair: tuple[bytes | str, ...], tcp:
 
 
 @TRANSPORTS
-def test_case(house: House, tcp: bool) -> None:
+def test_case(testbed: Testbed, tcp: bool) -> None:
     """Each client gets its own case back; all share one answer and one query upstream."""
     name = unique_name("mIxEd")
     forms = [name, name.upper(), name.swapcase(), name.title()]
     for form in forms * 2:
-        reply = house.ask(form, tcp=tcp)
+        reply = testbed.ask(form, tcp=tcp)
         assert reply.addresses == [address_of(name.lower())]
         assert reply.message.question[0].name.to_text() == form
         assert reply.message.answer[0].name.to_text() == form
-    assert house.complete(name) == [1, 1, 1]
+    assert testbed.complete(name) == [1, 1, 1]
 
 
-def test_case_of_negatives(house: House) -> None:
+def test_case_of_negatives(testbed: Testbed) -> None:
     """A negative answer is shared among all cases as well."""
-    name = house.route("negative", b.nxdomain())
-    assert [house.ask(form).rcode for form in (name, name.upper(), name)] == ["NXDOMAIN"] * 3
-    assert max(house.counts(name)) == 1
+    name = testbed.route("negative", b.nxdomain())
+    assert [testbed.ask(form).rcode for form in (name, name.upper(), name)] == ["NXDOMAIN"] * 3
+    assert max(testbed.counts(name)) == 1
 
 
 TRAILING = {
@@ -136,26 +136,26 @@ TRAILING = {
 
 @TRANSPORTS
 @pytest.mark.parametrize("wire", TRAILING.values(), ids=TRAILING)
-def test_trailing_bytes(house: House, wire: bytes, tcp: bool) -> None:
+def test_trailing_bytes(testbed: Testbed, wire: bytes, tcp: bool) -> None:
     """Octets behind the last record are FORMERR."""
-    reply = sent(house, wire, tcp=tcp)
+    reply = sent(testbed, wire, tcp=tcp)
     assert reply is not None
     assert reply.rcode == "FORMERR"
 
 
 @TRANSPORTS
 @pytest.mark.parametrize("size", range(12))
-def test_less_than_a_header(house: House, size: int, tcp: bool) -> None:
+def test_less_than_a_header(testbed: Testbed, size: int, tcp: bool) -> None:
     """Nothing that lacks a whole header can be answered."""
-    assert sent(house, message()[:size], tcp=tcp, answered=False) is None
+    assert sent(testbed, message()[:size], tcp=tcp, answered=False) is None
 
 
 @TRANSPORTS
-def test_every_cut(house: House, tcp: bool) -> None:
+def test_every_cut(testbed: Testbed, tcp: bool) -> None:
     """A query that ends early, wherever, is FORMERR."""
     whole = message(opt(options=b"\xfd\xe9\0\2ab"), counts=(1, 0, 0, 1))
     for end in range(12, len(whole)):
-        reply = sent(house, whole[:end], tcp=tcp)
+        reply = sent(testbed, whole[:end], tcp=tcp)
         assert reply is not None
         assert reply.rcode == "FORMERR"
 
@@ -177,10 +177,10 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("wire", BOMBS.values(), ids=BOMBS)
-def test_bombs_from_clients(house: House, wire: bytes) -> None:
+def test_bombs_from_clients(testbed: Testbed, wire: bytes) -> None:
     """A message full of pointers costs what its octets cost: no pointer is followed."""
     start = time.monotonic()
-    reply = sent(house, wire, tcp=True)
+    reply = sent(testbed, wire, tcp=True)
     assert time.monotonic() - start < 5
     assert reply is not None
 
@@ -225,7 +225,7 @@ UPSTREAM_BOMBS = {
 
 
 @pytest.mark.parametrize("kind", UPSTREAM_BOMBS)
-def test_bombs_from_upstreams(house: House, kind: str) -> None:
+def test_bombs_from_upstreams(testbed: Testbed, kind: str) -> None:
     """A reply that no name can be read of is no answer, and costs no time to speak of."""
 
     def bomb(query: Query) -> list[Action]:
@@ -234,6 +234,6 @@ def test_bombs_from_upstreams(house: House, kind: str) -> None:
         header = query.wire[:2] + b"\x81\x80\0\1" + count.to_bytes(2, "big") + b"\0\0\0\0"
         return [Send(header + query.wire[12:end] + body)]
 
-    reply = house.ask(house.route("bomb-with-a-name-that-is-long-enough", bomb))
+    reply = testbed.ask(testbed.route("bomb-with-a-name-that-is-long-enough", bomb))
     assert reply.rcode == "SERVFAIL"
     assert reply.seconds < 2.5

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from tests.kit.internet.testbed import Town
+from tests.kit.internet.testbed import InternetTestbed
 from tests.kit.internet.world import NoInternet, World
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def host() -> int:
     return next(_hosts)
 
 
-class BuildTown(Protocol):
+class BuildTestbed(Protocol):
     """What the fixture ``build`` gives: start a program of one's own."""
 
     def __call__(
@@ -56,50 +56,56 @@ class BuildTown(Protocol):
         upstreams: int = 5,
         prefix: Sequence[str] = (),
         options: Sequence[str] = (),
-    ) -> Town:
+    ) -> InternetTestbed:
         """Start upstreams and program; they end with the test."""
 
 
 @pytest.fixture
-def build(world: World, tmp_path: Path) -> Iterator[BuildTown]:
+def build(world: World, tmp_path: Path) -> Iterator[BuildTestbed]:
     """Start programs of one's own, for tests that need other settings."""
     with contextlib.ExitStack() as stack:
         numbers = itertools.count(1)
 
-        def start(settings: Mapping[str, Any] | None = None, **keywords: Any) -> Town:
-            town = Town(world, tmp_path / f"town{next(numbers)}", settings, **keywords)
-            return stack.enter_context(town)
+        def start(settings: Mapping[str, Any] | None = None, **keywords: Any) -> InternetTestbed:
+            testbed = InternetTestbed(
+                world, tmp_path / f"testbed{next(numbers)}", settings, **keywords
+            )
+            return stack.enter_context(testbed)
 
         yield start
 
 
 @pytest.fixture(scope="session")
-def shared_town(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+def shared_testbed(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[InternetTestbed]:
     """One program with five upstreams and the ordinary settings."""
-    with Town(world, tmp_path_factory.mktemp("town")) as town:
+    with InternetTestbed(world, tmp_path_factory.mktemp("testbed")) as testbed:
         with world.inside():
-            town.get_known()
-        yield town
+            testbed.get_known()
+        yield testbed
 
 
 @pytest.fixture
-def town(shared_town: Town) -> Iterator[Town]:
+def testbed(shared_testbed: InternetTestbed) -> Iterator[InternetTestbed]:
     """The shared program, at rest, for tests that bring names and addresses of their own."""
-    shared_town.idle()
-    yield shared_town
-    shared_town.program.check_log()
+    shared_testbed.idle()
+    yield shared_testbed
+    shared_testbed.program.check_log()
 
 
 @pytest.fixture(scope="session")
-def shared_restless(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+def shared_restless(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[InternetTestbed]:
     """One program whose orders are old after a second."""
     settings = {"ranking": {"rtt_cache_ttl": 1}}
-    with Town(world, tmp_path_factory.mktemp("restless"), settings) as town:
-        yield town
+    with InternetTestbed(world, tmp_path_factory.mktemp("restless"), settings) as testbed:
+        yield testbed
 
 
 @pytest.fixture
-def restless(shared_restless: Town) -> Iterator[Town]:
+def restless(shared_restless: InternetTestbed) -> Iterator[InternetTestbed]:
     """The shared program whose orders are old after a second."""
     shared_restless.idle()
     yield shared_restless

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.internet.conftest import BuildTown
-    from tests.kit.internet.testbed import Town
+    from tests.internet.conftest import BuildTestbed
+    from tests.kit.internet.testbed import InternetTestbed
 
 DAY = 86_400.0
 
@@ -32,24 +32,24 @@ def jump(request: pytest.FixtureRequest) -> float:
 class Jumping(NamedTuple):
     """A program with a wall clock of its own, a name in it, and the addresses of that."""
 
-    town: Town
+    testbed: InternetTestbed
     clock: WallClock
     name: str
     pool: list[str]
 
 
 @pytest.fixture
-def start(build: BuildTown, tmp_path: Path, host: int) -> Callable[[float], Jumping]:
+def start(build: BuildTestbed, tmp_path: Path, host: int) -> Callable[[float], Jumping]:
     """Start a program whose orders are good for so many seconds; its name is ranked."""
 
     def started(rtt_cache_ttl: float) -> Jumping:
         clock = WallClock(tmp_path / "clock")
         prefix = ["env", *(f"{name}={value}" for name, value in clock.environ.items())]
-        town = build({"ranking": {"rtt_cache_ttl": rtt_cache_ttl}}, prefix=prefix)
+        testbed = build({"ranking": {"rtt_cache_ttl": rtt_cache_ttl}}, prefix=prefix)
         pool = [near(60, host), near(20, host), near(40, host)]
-        town.ask(name := town.everywhere("old", b.answers(*pool)))
-        town.settled(name, pool)
-        return Jumping(town, clock, name, pool)
+        testbed.ask(name := testbed.everywhere("old", b.answers(*pool)))
+        testbed.settled(name, pool)
+        return Jumping(testbed, clock, name, pool)
 
     return started
 
@@ -58,31 +58,31 @@ def test_a_jump_makes_no_order_old(
     start: Callable[[float], Jumping], host: int, jump: float
 ) -> None:
     """What was sorted stays so, and new names are sorted by what their addresses are away."""
-    town, clock, old, pool = start(300)
+    testbed, clock, old, pool = start(300)
     clock.set_off(jump)
-    reply = town.ask(old)
+    reply = testbed.ask(old)
     assert reply.addresses == by_distance(pool)
     assert reply.ttl > SHORT
     other = [near(70, host), near(30, host), near(50, host)]
-    town.ask(new := town.everywhere("new", b.answers(*other)))
-    town.settled(new, other)
+    testbed.ask(new := testbed.everywhere("new", b.answers(*other)))
+    testbed.settled(new, other)
     clock.set_off(0)
     for name, addresses in ((old, pool), (new, other)):
-        assert town.ask(name).addresses == by_distance(addresses)
-    town.idle()
-    assert town.sorts("rtt_stale") == town.sorts("refresh") == 0
+        assert testbed.ask(name).addresses == by_distance(addresses)
+    testbed.idle()
+    assert testbed.sorts("rtt_stale") == testbed.sorts("refresh") == 0
 
 
 def test_orders_grow_old_after_a_jump(start: Callable[[float], Jumping], jump: float) -> None:
     """When its time has come a name is sorted again, whatever the wall clock says."""
-    town, clock, name, pool = start(1)
+    testbed, clock, name, pool = start(1)
     clock.set_off(jump)
-    before = town.sorts("rtt_stale") + town.sorts("refresh")
+    before = testbed.sorts("rtt_stale") + testbed.sorts("refresh")
 
     def again() -> float:
-        town.ask(name)
-        return town.sorts("rtt_stale") + town.sorts("refresh")
+        testbed.ask(name)
+        return testbed.sorts("rtt_stale") + testbed.sorts("refresh")
 
     eventually(again, lambda sorts: sorts > before)
-    town.settled(name, pool)
-    town.idle()
+    testbed.settled(name, pool)
+    testbed.idle()

@@ -11,7 +11,7 @@ import pytest
 from tests.kit import behaviours as b
 from tests.kit.clients import eventually
 from tests.kit.internet.places import by_distance, near
-from tests.kit.internet.testbed import SHORT, Town
+from tests.kit.internet.testbed import SHORT, InternetTestbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,12 +31,12 @@ TRIGGERS = {
 class Counted:
     """What the triggers have counted since it was made."""
 
-    def __init__(self, town: Town) -> None:
-        self._town = town
+    def __init__(self, testbed: InternetTestbed) -> None:
+        self._testbed = testbed
         self._before = self._read()
 
     def _read(self) -> dict[str, float]:
-        samples = self._town.program.metrics().find("staggerdns_sorts_total")
+        samples = self._testbed.program.metrics().find("staggerdns_sorts_total")
         return {sample.labels["trigger"]: sample.value for sample in samples}
 
     def since(self) -> dict[str, float]:
@@ -50,52 +50,52 @@ class Counted:
         }
 
 
-def test_first_answer(town: Town, host: int) -> None:
+def test_first_answer(testbed: InternetTestbed, host: int) -> None:
     """A new name whose first answer is all that there is: one sort, for its first answer."""
     pool = [near(40, host), near(20, host), near(60, host)]
-    counted = Counted(town)
-    town.ask(name := town.everywhere("first", b.answers(*pool)))
-    town.settled(name, pool)
-    town.idle()
-    town.ask(name)
+    counted = Counted(testbed)
+    testbed.ask(name := testbed.everywhere("first", b.answers(*pool)))
+    testbed.settled(name, pool)
+    testbed.idle()
+    testbed.ask(name)
     assert counted.since() == {"first_answer": 1}
 
 
-def test_more_addresses(town: Town, host: int) -> None:
+def test_more_addresses(testbed: InternetTestbed, host: int) -> None:
     """Each upstream that brings more addresses starts a sort anew, in place of the old one."""
     pool = [near(100 + 10 * index, host) for index in range(10)]
-    counted = Counted(town)
-    cancelled = town.program.metrics().value("staggerdns_sorts_cancelled_total")
-    town.ask(name := town.spread("more", pool))
-    town.settled(name, pool)
+    counted = Counted(testbed)
+    cancelled = testbed.program.metrics().value("staggerdns_sorts_cancelled_total")
+    testbed.ask(name := testbed.spread("more", pool))
+    testbed.settled(name, pool)
     assert counted.since() == {"first_answer": 1, "more_addresses": 4}
-    after = town.program.metrics().value("staggerdns_sorts_cancelled_total")
+    after = testbed.program.metrics().value("staggerdns_sorts_cancelled_total")
     assert after - cancelled == 4
 
 
-def test_chain(town: Town, host: int) -> None:
+def test_chain(testbed: InternetTestbed, host: int) -> None:
     """A chain of names is one pool and one sort; its names are sorted when they are asked for."""
     pool = [near(40, host), near(20, host)]
     links = [f"one{host}.example.", f"two{host}.example."]
-    counted = Counted(town)
-    town.ask(name := town.everywhere("chain", b.chain(links, *pool)))
-    town.settled(name, pool)
+    counted = Counted(testbed)
+    testbed.ask(name := testbed.everywhere("chain", b.chain(links, *pool)))
+    testbed.settled(name, pool)
     assert counted.since() == {"first_answer": 1}
 
 
-def test_refresh(town: Town, host: int) -> None:
+def test_refresh(testbed: InternetTestbed, host: int) -> None:
     """An entry that has run out is sorted again when its refresh lands."""
     pool = [near(40, host), near(20, host)]
-    counted = Counted(town)
-    town.ask(name := town.everywhere("again", b.answers(*pool, ttl=1)))
-    town.idle()
+    counted = Counted(testbed)
+    testbed.ask(name := testbed.everywhere("again", b.answers(*pool, ttl=1)))
+    testbed.idle()
     time.sleep(1.1)
-    assert town.ask(name).ttl <= SHORT
+    assert testbed.ask(name).ttl <= SHORT
     eventually(counted.since, lambda seen: seen == {"first_answer": 1, "refresh": 1})
-    assert town.complete(name, rounds=2) == [2] * 5
+    assert testbed.complete(name, rounds=2) == [2] * 5
 
 
-def test_rtt_stale(restless: Town, host: int) -> None:
+def test_rtt_stale(restless: InternetTestbed, host: int) -> None:
     """An order older than rtt_cache_ttl starts a sort and a refresh when it is asked for."""
     pool = [near(40, host), near(20, host)]
     counted = Counted(restless)
@@ -114,14 +114,16 @@ def test_rtt_stale(restless: Town, host: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def crowded(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+def crowded(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InternetTestbed]:
     """One program with a short queue, one sample for each address, and one upstream."""
     settings = {"ranking": {"queue": 8, "samples": 1, "max_probes_per_second": 100}}
-    with Town(world, tmp_path_factory.mktemp("crowded"), settings, upstreams=1) as town:
-        yield town
+    with InternetTestbed(
+        world, tmp_path_factory.mktemp("crowded"), settings, upstreams=1
+    ) as testbed:
+        yield testbed
 
 
-def test_queue_full_and_sorted_missing(crowded: Town) -> None:
+def test_queue_full_and_sorted_missing(crowded: InternetTestbed) -> None:
     """200 names at once and room for 8 sorts: nobody waits, and later hits are sorted.
 
     ``queue_full`` counts the sorts that found no room; ``sorted_missing`` those that a later hit
@@ -161,7 +163,7 @@ def test_queue_full_and_sorted_missing(crowded: Town) -> None:
     assert took > 3.4  # 400 probes: 50 at once, 100 each second
 
 
-def test_full_queue_ranks_by_what_is_known(crowded: Town, host: int) -> None:
+def test_full_queue_ranks_by_what_is_known(crowded: InternetTestbed, host: int) -> None:
     """Names of known addresses need no place in the queue: they are ranked at once."""
     known = [near(90, host), near(30, host), near(60, host)]
     crowded.ask(name := crowded.everywhere("known", b.answers(*known)))
@@ -180,7 +182,7 @@ def test_full_queue_ranks_by_what_is_known(crowded: Town, host: int) -> None:
         assert crowded.ask(name).ttl > SHORT
 
 
-def test_partly_known_names_in_a_full_queue(crowded: Town, host: int) -> None:
+def test_partly_known_names_in_a_full_queue(crowded: InternetTestbed, host: int) -> None:
     """A name that finds no place is in the order of what is known; strangers come behind."""
     known, stranger = near(90, host), near(70, host)
     crowded.ask(name := crowded.everywhere("known", b.answers(known, near(200, host))))

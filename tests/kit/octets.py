@@ -14,7 +14,7 @@ from tests.kit.scripted import Send
 if TYPE_CHECKING:
     from tests.kit.clients import Reply
     from tests.kit.scripted import Action, Query
-    from tests.kit.testbed import House
+    from tests.kit.testbed import Testbed
 
 ID = 0x4D59
 RD = 0x0100
@@ -62,7 +62,7 @@ def message(
     return struct.pack("!HHHHHH", ID, flags, *counts) + name + tail + b"".join(sections)
 
 
-def sent(house: House, wire: bytes, *, tcp: bool, answered: bool = True) -> Reply | None:
+def sent(testbed: Testbed, wire: bytes, *, tcp: bool, answered: bool = True) -> Reply | None:
     """Send one message and then a sane query; return the reply to the first, strictly parsed.
 
     `None` when there is none. The sane query must be answered. ``answered``: whether a
@@ -71,7 +71,7 @@ def sent(house: House, wire: bytes, *, tcp: bool, answered: bool = True) -> Repl
     probe = question("www.example.")
     probe.id = ID ^ 1
     found: dict[int, Reply] = {}
-    with (TcpClient if tcp else UdpClient)(house.program.endpoint) as client:
+    with (TcpClient if tcp else UdpClient)(testbed.program.endpoint) as client:
         client.send(wire)
         client.send(probe)
         with contextlib.suppress(NoReplyError):

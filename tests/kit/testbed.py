@@ -57,7 +57,7 @@ def most_in_window(times: Iterable[float], width: float) -> int:
     )
 
 
-class House:
+class Testbed:
     """Scripted upstreams and one program that asks them: a context manager.
 
     ``behaviours``: one for each upstream; None stands for a closed port, where nobody listens.

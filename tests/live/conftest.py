@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from tests.kit.program import merged
-from tests.kit.testbed import House, own_answer
+from tests.kit.testbed import Testbed, own_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.kit.scripted import Behaviour
 
 
-class BuildHouse(Protocol):
+class BuildTestbed(Protocol):
     """What the fixture ``build`` gives: start a program of one's own."""
 
     def __call__(
@@ -27,15 +27,15 @@ class BuildHouse(Protocol):
         *,
         scheme: str = "",
         known: bool = False,
-    ) -> House:
+    ) -> Testbed:
         """Start the upstreams and the program; they end with the test.
 
-        ``known``: each upstream has answered well before: see `House.get_known`.
+        ``known``: each upstream has answered well before: see `Testbed.get_known`.
         """
 
 
 @pytest.fixture
-def build(tmp_path: Path) -> Iterator[BuildHouse]:
+def build(tmp_path: Path) -> Iterator[BuildTestbed]:
     """Start programs of one's own, for tests that need fresh upstreams or settings."""
     with contextlib.ExitStack() as stack:
         count = 0
@@ -46,33 +46,33 @@ def build(tmp_path: Path) -> Iterator[BuildHouse]:
             *,
             scheme: str = "",
             known: bool = False,
-        ) -> House:
+        ) -> Testbed:
             nonlocal count
             count += 1
             # Every line of the log is written, so that a broken one is seen.
             loud = merged({"log": {"level": "debug"}}, settings or {})
-            house = stack.enter_context(
-                House(tmp_path / f"house{count}", behaviours, loud, scheme=scheme)
+            testbed = stack.enter_context(
+                Testbed(tmp_path / f"testbed{count}", behaviours, loud, scheme=scheme)
             )
             if known:
-                house.get_known()
-            return house
+                testbed.get_known()
+            return testbed
 
         yield start
 
 
 @pytest.fixture(scope="session")
-def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def shared_testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
     """One program with five healthy upstreams, for the whole run."""
     directory = tmp_path_factory.mktemp("shared")
     behaviours = [own_answer(index, after=0.002) for index in range(5)]
-    with House(directory, behaviours, {"log": {"level": "debug"}}) as house:
-        house.get_known()
-        yield house
+    with Testbed(directory, behaviours, {"log": {"level": "debug"}}) as testbed:
+        testbed.get_known()
+        yield testbed
 
 
 @pytest.fixture
-def house(shared_house: House) -> Iterator[House]:
+def testbed(shared_testbed: Testbed) -> Iterator[Testbed]:
     """The shared program, for tests that leave it as healthy as it was: new names each time."""
-    yield shared_house
-    shared_house.program.check_log()
+    yield shared_testbed
+    shared_testbed.program.check_log()

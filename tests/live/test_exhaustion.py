@@ -27,7 +27,7 @@ from tests.kit.testbed import SOON, own_answer, unique_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .conftest import BuildHouse
+    from .conftest import BuildTestbed
 
 DAY = 86_400.0
 
@@ -73,43 +73,43 @@ def marks(program: Program) -> float:
     return program.metrics().value("staggerdns_upstream_state")
 
 
-def test_no_descriptors(build: BuildHouse) -> None:
+def test_no_descriptors(build: BuildTestbed) -> None:
     """Without a free descriptor UDP is served as ever, from the cache and from upstreams; TCP
     connections are closed at once; with descriptors all is as before, and nobody is blamed.
     """
-    house = build([own_answer(0), own_answer(1)])
+    testbed = build([own_answer(0), own_answer(1)])
     known = unique_name("known")
-    house.ask(known)
-    with limited(house.program, resource.RLIMIT_NOFILE, open_descriptors(house.program)):
+    testbed.ask(known)
+    with limited(testbed.program, resource.RLIMIT_NOFILE, open_descriptors(testbed.program)):
         for _ in range(30):
-            assert house.ask(known).rcode == "NOERROR"
-            assert house.ask(unique_name("new")).rcode == "NOERROR"
-        used = processor_seconds(house.program)
+            assert testbed.ask(known).rcode == "NOERROR"
+            assert testbed.ask(unique_name("new")).rcode == "NOERROR"
+        used = processor_seconds(testbed.program)
         for _ in range(5):
             with pytest.raises(NoReplyError):
-                house.ask(known, tcp=True, timeout=2)
+                testbed.ask(known, tcp=True, timeout=2)
         time.sleep(0.5)
-        assert processor_seconds(house.program) - used < 0.3, "it accepts in a loop"
-    assert house.program.log.count("EMFILE") == 1
-    assert house.program.metrics().value("staggerdns_tcp_refused_connections_total") == 5
-    assert house.ask(known, tcp=True).rcode == "NOERROR"
-    assert house.program.health() == 200
-    assert marks(house.program) == 0
+        assert processor_seconds(testbed.program) - used < 0.3, "it accepts in a loop"
+    assert testbed.program.log.count("EMFILE") == 1
+    assert testbed.program.metrics().value("staggerdns_tcp_refused_connections_total") == 5
+    assert testbed.ask(known, tcp=True).rcode == "NOERROR"
+    assert testbed.program.health() == 200
+    assert marks(testbed.program) == 0
 
 
 @pytest.mark.parametrize("scheme", ["", "tcp://"])
-def test_no_descriptor_for_any_upstream(build: BuildHouse, scheme: str) -> None:
+def test_no_descriptor_for_any_upstream(build: BuildTestbed, scheme: str) -> None:
     """Where not even one upstream socket can be had: SERVFAIL, counted as our own error; with
     descriptors the next name is answered at once.
     """
-    house = build([own_answer(0), own_answer(1)], scheme=scheme)
+    testbed = build([own_answer(0), own_answer(1)], scheme=scheme)
     names = [unique_name("nobody") for _ in range(8)]
-    with limited(house.program, resource.RLIMIT_NOFILE, open_descriptors(house.program)):
-        assert {house.ask(name).rcode for name in names} == {"SERVFAIL"}
-    assert house.ask(unique_name("again")).rcode == "NOERROR"
-    samples = house.program.metrics()
+    with limited(testbed.program, resource.RLIMIT_NOFILE, open_descriptors(testbed.program)):
+        assert {testbed.ask(name).rcode for name in names} == {"SERVFAIL"}
+    assert testbed.ask(unique_name("again")).rcode == "NOERROR"
+    samples = testbed.program.metrics()
     assert samples.value("staggerdns_upstream_local_errors_total") >= len(names)
-    assert marks(house.program) == 0
+    assert marks(testbed.program) == 0
 
 
 def test_too_few_descriptors_to_start(tmp_path: Path) -> None:
@@ -185,28 +185,28 @@ def test_descriptors_at_the_start(tmp_path: Path, hard: int, connections: int | 
         assert "server.tcp_max_connections" not in text
 
 
-def test_full_disk(build: BuildHouse) -> None:
+def test_full_disk(build: BuildTestbed) -> None:
     """While the log cannot be written queries are answered as ever; what is lost is counted, and
     the log goes on when there is room again.
     """
-    house = build([own_answer(0), own_answer(1)])
-    log = house.program.directory / "program.log"
-    house.ask(unique_name("before"))
-    at_rest(house.program)
+    testbed = build([own_answer(0), own_answer(1)])
+    log = testbed.program.directory / "program.log"
+    testbed.ask(unique_name("before"))
+    at_rest(testbed.program)
     size = log.stat().st_size
     lost = "staggerdns_log_lost_total"
-    assert house.program.metrics().value(lost) == 0
-    with limited(house.program, resource.RLIMIT_FSIZE, size):
+    assert testbed.program.metrics().value(lost) == 0
+    with limited(testbed.program, resource.RLIMIT_FSIZE, size):
         for _ in range(20):
-            assert house.ask(unique_name("full")).rcode == "NOERROR"
+            assert testbed.ask(unique_name("full")).rcode == "NOERROR"
         assert log.stat().st_size <= size
-        counted = eventually(lambda: house.program.metrics().value(lost))
+        counted = eventually(lambda: testbed.program.metrics().value(lost))
         assert counted >= 20
-        assert house.program.health() == 200
+        assert testbed.program.health() == 200
     after = unique_name("after")
-    house.ask(after)
-    eventually(lambda: after in house.program.log)
-    assert house.program.metrics().value(lost) >= counted
+    testbed.ask(after)
+    eventually(lambda: after in testbed.program.log)
+    assert testbed.program.metrics().value(lost) >= counted
 
 
 def test_no_room_for_the_log_from_the_start(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import dns.flags
 from tests.kit import behaviours as b
 from tests.kit.clients import NoReplyError, TcpClient, UdpClient, parse, question
 from tests.kit.scripted import Action, Query, Send
-from tests.kit.testbed import House, own_answer, own_set, unique_name
+from tests.kit.testbed import Testbed, own_answer, own_set, unique_name
 
 if TYPE_CHECKING:
-    from .conftest import BuildHouse
+    from .conftest import BuildTestbed
 
 SEED = 20_26
 
@@ -52,10 +52,10 @@ def _queries(count: int) -> list[bytes]:
     return made
 
 
-def test_any_datagram_from_a_client(house: House) -> None:
+def test_any_datagram_from_a_client(testbed: Testbed) -> None:
     """Thousands of broken queries: each reply is a DNS message that answers its query."""
     by_id: dict[bytes, set[int]] = {}
-    with UdpClient(house.program.endpoint) as client:
+    with UdpClient(testbed.program.endpoint) as client:
         for wire in _queries(3000):
             if wire:
                 client.send(wire)
@@ -67,15 +67,15 @@ def test_any_datagram_from_a_client(house: House) -> None:
                 assert 0 in by_id[answer[:2]], "a reply to what was itself a response"
                 assert len(answer) <= 1232
                 answer = client.receive_raw(0.0005)
-    name = house.route("alive", b.answers("203.0.113.1"))
-    assert house.ask(name).addresses == ["203.0.113.1"]
-    assert house.program.health() == 200
+    name = testbed.route("alive", b.answers("203.0.113.1"))
+    assert testbed.ask(name).addresses == ["203.0.113.1"]
+    assert testbed.program.health() == 200
 
 
-def test_any_stream_from_a_client(house: House) -> None:
+def test_any_stream_from_a_client(testbed: Testbed) -> None:
     """Broken messages over TCP: replies parse, the program lives."""
     for wire in _queries(400):
-        with TcpClient(house.program.endpoint) as client:
+        with TcpClient(testbed.program.endpoint) as client:
             client.send_raw(len(wire).to_bytes(2, "big") + wire)
             client.finish()
             try:
@@ -83,11 +83,11 @@ def test_any_stream_from_a_client(house: House) -> None:
                     assert client.receive(1).message.flags & dns.flags.QR
             except NoReplyError:
                 pass
-    name = house.route("alive", b.answers("203.0.113.1"))
-    assert house.ask(name, tcp=True).addresses == ["203.0.113.1"]
+    name = testbed.route("alive", b.answers("203.0.113.1"))
+    assert testbed.ask(name, tcp=True).addresses == ["203.0.113.1"]
 
 
-def test_any_bytes_from_an_upstream(build: BuildHouse) -> None:
+def test_any_bytes_from_an_upstream(build: BuildTestbed) -> None:
     """Upstreams that send mutated replies: clients get whole messages, the rest of the pool."""
     rng = random.Random(SEED)
     honest = b.chain(["x.example.", "y.example."], *own_set(0))
@@ -97,12 +97,12 @@ def test_any_bytes_from_an_upstream(build: BuildHouse) -> None:
         assert isinstance(action, Send)
         return [Send(action.data[:2] + _mutated(rng, action.data)[2:])]
 
-    house = build([broken, broken, own_answer(2, 0.005)], {"upstream": {"timeout": "500ms"}})
+    testbed = build([broken, broken, own_answer(2, 0.005)], {"upstream": {"timeout": "500ms"}})
     start = time.monotonic()
     for number in range(80):
         rdtype = "TXT" if number % 10 == 0 else "A"
-        reply = house.ask(unique_name("fuzz"), rdtype, payload=1232)
+        reply = testbed.ask(unique_name("fuzz"), rdtype, payload=1232)
         assert reply.rcode in ("NOERROR", "NXDOMAIN")
     assert time.monotonic() - start < 60
-    assert house.program.health() == 200
-    assert house.ask(unique_name("whole")).rcode == "NOERROR"
+    assert testbed.program.health() == 200
+    assert testbed.ask(unique_name("whole")).rcode == "NOERROR"

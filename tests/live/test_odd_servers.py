@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.kit.scripted import Action, Behaviour, Query
 
-    from .conftest import BuildHouse
+    from .conftest import BuildTestbed
 
 NAMES = 8
 
@@ -54,27 +54,27 @@ KINDS = [echoes_formerr, drops_edns, compares_octets, lowers]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_alone(build: BuildHouse, kind: Behaviour) -> None:
+def test_alone(build: BuildTestbed, kind: Behaviour) -> None:
     """The only upstream is odd: each name is answered, from the first on."""
-    house = build([kind])
+    testbed = build([kind])
     for number in range(NAMES):
-        assert set(house.ask(f"name{number}.example.").addresses) == set(own_set(0))
+        assert set(testbed.ask(f"name{number}.example.").addresses) == set(own_set(0))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_of_five(build: BuildHouse, kind: Behaviour) -> None:
+def test_two_of_five(build: BuildTestbed, kind: Behaviour) -> None:
     """Each name is answered, and no upstream is worse than healthy."""
-    house = build([kind, kind, *(own_answer(index) for index in (2, 3, 4))])
+    testbed = build([kind, kind, *(own_answer(index) for index in (2, 3, 4))])
     for number in range(NAMES):
-        assert house.ask(f"name{number}.example.").addresses
-    states = house.program.metrics().text.split("\n")
+        assert testbed.ask(f"name{number}.example.").addresses
+    states = testbed.program.metrics().text.split("\n")
     shown = [line for line in states if line.startswith("staggerdns_upstream_state{")]
     assert len(shown) == 5
     assert all(line.endswith(" 0.0") for line in shown)
 
 
-def test_keepalive(build: BuildHouse) -> None:
+def test_keepalive(build: BuildTestbed) -> None:
     """The same over TCP alone, where the first query of a connection has an option."""
-    house = build([echoes_formerr], scheme="tcp://")
+    testbed = build([echoes_formerr], scheme="tcp://")
     for number in range(NAMES):
-        assert set(house.ask(f"name{number}.example.").addresses) == set(own_set(0))
+        assert set(testbed.ask(f"name{number}.example.").addresses) == set(own_set(0))

@@ -21,72 +21,72 @@ from tests.kit.testbed import all_sets, own_answer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .conftest import BuildHouse
+    from .conftest import BuildTestbed
 
 SOON_OVER = 5.0
 """Seconds in which a program ends that gives queries one more second, on a busy machine too."""
 
 
 @pytest.mark.parametrize("tcp", [False, True])
-def test_sigterm_answers_what_is_in_flight(build: BuildHouse, tcp: bool) -> None:
+def test_sigterm_answers_what_is_in_flight(build: BuildTestbed, tcp: bool) -> None:
     """On SIGTERM the questions in flight are still answered, then the program ends with 0."""
-    house = build([own_answer(index, 0.4) for index in range(5)])
-    with (TcpClient if tcp else UdpClient)(house.program.endpoint) as client:
+    testbed = build([own_answer(index, 0.4) for index in range(5)])
+    with (TcpClient if tcp else UdpClient)(testbed.program.endpoint) as client:
         client.send(question("www.example."))
-        eventually(lambda: sum(house.counts("www.example.")) >= 2)
-        status, seconds = house.program.terminate()
+        eventually(lambda: sum(testbed.counts("www.example.")) >= 2)
+        status, seconds = testbed.program.terminate()
         assert client.receive(1).rcode == "NOERROR"
     assert status in CLEAN
     assert seconds < SOON_OVER
 
 
-def test_sigterm_while_upstreams_are_silent(build: BuildHouse) -> None:
+def test_sigterm_while_upstreams_are_silent(build: BuildTestbed) -> None:
     """On SIGTERM a question that nobody answers ends in SERVFAIL within about a second."""
-    house = build([b.silent] * 5, {"upstream": {"parallel": {"total_collect_timeout": "9s"}}})
-    with UdpClient(house.program.endpoint) as client:
+    testbed = build([b.silent] * 5, {"upstream": {"parallel": {"total_collect_timeout": "9s"}}})
+    with UdpClient(testbed.program.endpoint) as client:
         client.send(question("www.example."))
-        eventually(lambda: sum(house.counts("www.example.")) >= 2)
-        status, seconds = house.program.terminate()
+        eventually(lambda: sum(testbed.counts("www.example.")) >= 2)
+        status, seconds = testbed.program.terminate()
         assert client.receive(1).rcode == "SERVFAIL"
     assert status in CLEAN
     assert seconds < SOON_OVER
 
 
-def test_sigterm_in_mid_collection(build: BuildHouse) -> None:
+def test_sigterm_in_mid_collection(build: BuildTestbed) -> None:
     """On SIGTERM nobody waits for the rest of a collection whose client has its answer."""
     slow = {"upstream": {"parallel": {"stagger_delay": "3s", "total_collect_timeout": "9s"}}}
-    house = build([own_answer(0), own_answer(1), *[b.silent] * 3], slow)
-    assert set(house.ask("www.example.").addresses) <= all_sets([0, 1])
-    status, seconds = house.program.terminate()
+    testbed = build([own_answer(0), own_answer(1), *[b.silent] * 3], slow)
+    assert set(testbed.ask("www.example.").addresses) <= all_sets([0, 1])
+    status, seconds = testbed.program.terminate()
     assert status in CLEAN
     assert seconds < SOON_OVER
 
 
-def test_nothing_is_left_behind(build: BuildHouse) -> None:
+def test_nothing_is_left_behind(build: BuildTestbed) -> None:
     """After the end there is no file but ours, and the ports are free for the next one."""
-    house = build([own_answer(0)])
-    program = house.program
+    testbed = build([own_answer(0)])
+    program = testbed.program
     with TcpClient(program.endpoint):
-        house.ask("www.example.")
+        testbed.ask("www.example.")
         assert program.terminate()[0] in CLEAN
     assert sorted(path.name for path in program.directory.iterdir()) == [
         "program.log",
         "staggerdns.yaml",
     ]
     program.start()
-    assert set(house.ask("www.example.").addresses) == all_sets([0])
+    assert set(testbed.ask("www.example.").addresses) == all_sets([0])
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_status_of_an_orderly_end(build: BuildHouse, sent: signal.Signals) -> None:
+def test_status_of_an_orderly_end(build: BuildTestbed, sent: signal.Signals) -> None:
     """SIGTERM and Control-C end the program in order.
 
     As every twistd, it shuts down and then dies by the signal, for whoever looks at its status.
     """
-    house = build([own_answer(0)])
-    house.program.process.send_signal(sent)
-    assert house.program.process.wait(5) in (0, -sent)
-    assert "Server Shut Down" in house.program.log
+    testbed = build([own_answer(0)])
+    testbed.program.process.send_signal(sent)
+    assert testbed.program.process.wait(5) in (0, -sent)
+    assert "Server Shut Down" in testbed.program.log
 
 
 def _write(directory: Path, settings: dict[str, Any] | str) -> Path:
@@ -218,12 +218,12 @@ def test_defaults_need_upstreams_only(tmp_path: Path) -> None:
             program.health()
 
 
-def test_log_tells_the_phases(build: BuildHouse) -> None:
+def test_log_tells_the_phases(build: BuildTestbed) -> None:
     """At level debug the phases of a collection are in the log."""
-    house = build([own_answer(index) for index in range(5)])
-    house.ask("spoken-name.example.")
-    house.complete("spoken-name.example.")
-    log = eventually(lambda: house.program.log, lambda text: "complete" in text).lower()
+    testbed = build([own_answer(index) for index in range(5)])
+    testbed.ask("spoken-name.example.")
+    testbed.complete("spoken-name.example.")
+    log = eventually(lambda: testbed.program.log, lambda text: "complete" in text).lower()
     assert "spoken-name.example" in log
     assert "batch" in log
 

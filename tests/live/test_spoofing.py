@@ -21,7 +21,7 @@ from tests.kit.testbed import own_answer, own_set
 if TYPE_CHECKING:
     from tests.kit.scripted import Action, Behaviour, Query
 
-    from .conftest import BuildHouse
+    from .conftest import BuildTestbed
 
 POISON = "203.0.113.66"
 THINKS = 0.4
@@ -86,53 +86,53 @@ def rejections(text: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("kind", ["flags", "question", "short", "port", "host"])
-def test_a_flood_of_one_kind(build: BuildHouse, kind: str) -> None:
+def test_a_flood_of_one_kind(build: BuildTestbed, kind: str) -> None:
     """Nothing is believed, each packet that arrives is counted, and the honest reply is taken."""
     target = "www.example-bank.example."
     spoofed = flood({kind: PER_KIND}, own_answer(0, after=THINKS))
-    house = build([b.by_name({target: spoofed}, own_answer(0))])
-    house.ask("known.example.")  # of one that has answered before, silence is not about EDNS
-    reply = house.ask(target)
+    testbed = build([b.by_name({target: spoofed}, own_answer(0))])
+    testbed.ask("known.example.")  # of one that has answered before, silence is not about EDNS
+    reply = testbed.ask(target)
     assert set(reply.addresses) == set(own_set(0))
     assert reply.seconds >= THINKS - 0.05
     arrives = kind not in ("port", "host")
-    counted = rejections(house.program.metrics().text)
+    counted = rejections(testbed.program.metrics().text)
     assert counted.get(kind, 0) == (PER_KIND if arrives else 0)
     assert sum(counted.values()) == counted.get(kind, 0)
-    assert [query.transport for query in house.upstreams[0].asked(target)] == ["udp"]
+    assert [query.transport for query in testbed.upstreams[0].asked(target)] == ["udp"]
 
 
 @pytest.mark.parametrize(
     ("kind", "reason"), [("id", "flood"), ("case", "case")], ids=["guessed IDs", "known IDs"]
 )
-def test_whoever_comes_close_drives_us_to_tcp(build: BuildHouse, kind: str, reason: str) -> None:
+def test_whoever_comes_close_drives_us_to_tcp(build: BuildTestbed, kind: str, reason: str) -> None:
     """Guesses at the ID on the right port, or the right ID without our case: TCP has the answer."""
-    house = build([flood({kind: PER_KIND}, own_answer(0, after=0.05))])
-    reply = house.ask("www.example-bank.example.")
+    testbed = build([flood({kind: PER_KIND}, own_answer(0, after=0.05))])
+    reply = testbed.ask("www.example-bank.example.")
     assert set(reply.addresses) == set(own_set(0))
-    assert [query.transport for query in house.upstreams[0].queries] == ["udp", "tcp"]
-    samples = house.program.metrics()
+    assert [query.transport for query in testbed.upstreams[0].queries] == ["udp", "tcp"]
+    samples = testbed.program.metrics()
     assert samples.value("staggerdns_upstream_repeated_total", reason=reason) == 1
 
 
-def test_all_at_once_for_many_names(build: BuildHouse) -> None:
+def test_all_at_once_for_many_names(build: BuildTestbed) -> None:
     """Thirty names, five upstreams that all are spoofed in every way: no client sees the poison."""
     kinds = dict.fromkeys(("id", "flags", "question", "short", "case", "port", "host"), 6)
-    house = build([flood(kinds, own_answer(index, after=0.05)) for index in range(5)])
+    testbed = build([flood(kinds, own_answer(index, after=0.05)) for index in range(5)])
     every = {address for index in range(5) for address in own_set(index)}
     for number in range(30):
-        reply = house.ask(f"name{number}.example-bank.example.")
+        reply = testbed.ask(f"name{number}.example-bank.example.")
         assert reply.addresses
         assert set(reply.addresses) <= every
-    house.program.check_log()
+    testbed.program.check_log()
 
 
-def test_entropy_of_queries(build: BuildHouse) -> None:
+def test_entropy_of_queries(build: BuildTestbed) -> None:
     """What forgers must guess is really there: IDs, ports, case and cookies differ."""
-    house = build([own_answer(0)])
+    testbed = build([own_answer(0)])
     for number in range(400):
-        house.ask(f"n{number}.entropy.example.")
-    queries = house.upstreams[0].queries
+        testbed.ask(f"n{number}.entropy.example.")
+    queries = testbed.upstreams[0].queries
     ids = {query.wire[:2] for query in queries}
     ports = {query.source.port for query in queries}
     cased = [query.wire[12:].split(b"\0")[0] for query in queries]
@@ -161,7 +161,7 @@ def test_the_odds_in_the_documentation() -> None:
 
 
 @pytest.mark.parametrize("code", ["FORMERR", "NOTIMP"])
-def test_errors_without_a_question(build: BuildHouse, code: str) -> None:
+def test_errors_without_a_question(build: BuildTestbed, code: str) -> None:
     """Twelve octets with the right ID cost nothing: TCP is asked, and the right reply awaited."""
 
     def behave(query: Query) -> list[Action]:
@@ -169,16 +169,16 @@ def test_errors_without_a_question(build: BuildHouse, code: str) -> None:
         first = query.parsed.edns >= 0 and query.name.startswith("attacked")
         return [*([Send(bare)] if first else []), *own_answer(0)(query)]
 
-    house = build([behave])
+    testbed = build([behave])
     for number in range(5):
         for label in ("attacked", "quiet"):
-            assert house.ask(f"{label}{number}.example.").addresses
-    assert all(query.parsed.edns == 0 for query in house.upstreams[0].queries)
+            assert testbed.ask(f"{label}{number}.example.").addresses
+    assert all(query.parsed.edns == 0 for query in testbed.upstreams[0].queries)
 
 
-def test_replies_that_come_twice(build: BuildHouse) -> None:
+def test_replies_that_come_twice(build: BuildTestbed) -> None:
     """An upstream that says everything twice is no attacker: nothing goes over TCP."""
-    house = build([b.twice(own_answer(0))])
+    testbed = build([b.twice(own_answer(0))])
     for number in range(100):
-        assert house.ask(f"n{number}.twice.example.").addresses
-    assert {query.transport for query in house.upstreams[0].queries} == {"udp"}
+        assert testbed.ask(f"n{number}.twice.example.").addresses
+    assert {query.transport for query in testbed.upstreams[0].queries} == {"udp"}

@@ -17,7 +17,7 @@ from tests.kit.clients import Reply, check_belongs, eventually, parse, question
 from tests.kit.internet.places import by_distance
 from tests.kit.program import Samples, merged
 from tests.kit.scripted import Send
-from tests.kit.testbed import House
+from tests.kit.testbed import Testbed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -32,7 +32,7 @@ UPSTREAM_TTL = 300
 """Seconds: what the upstreams say unless a test wants something else."""
 
 
-class Town(House):
+class InternetTestbed(Testbed):
     """Upstreams and a program with ranking on, all in ``world``.
 
     ``prefix``: a command that starts the program. ``options``: of twistd itself.
