@@ -65,6 +65,7 @@ class Chain:
     ) -> None:
         clock = clock if clock is not None else reactor
         # TTLs run on while the program stands still; upstreams are not measured by that.
+        self._clock = clock
         self._awake = awake = StandstillClock(clock)
         metrics = metrics if metrics is not None else Metrics()
         self._journal = journal = journal if journal is not None else Journal(config.log.level)
@@ -179,7 +180,7 @@ class Chain:
             self._strategies.chosen, self.cache, rules, clock, metrics, journal, rebinding
         )
         self.cache.refresh = self.forwarder.refresh
-        self.resolver = CachingResolver(self.cache, self.forwarder)
+        self.resolver = CachingResolver(self.cache, self.forwarder, clock)
 
     def statistics(self) -> Statistics:
         """Return the adaptive numbers as they stand."""
@@ -189,13 +190,14 @@ class Chain:
         """Return what knows from now on whether upstreams answer; its owner closes it."""
 
         def ask() -> Deferred[str]:
-            return self.forwarder.find(make_question(b"\0", Type.NS)).addCallback(problem)
+            found = self.forwarder.find(make_question(b"\0", Type.NS), clock.seconds())
+            return found.addCallback(problem)
 
         def problem(entry: Entry) -> str:
             answer = entry.answer
             return (answer.text.decode() or "no reason known") if isinstance(answer, Failed) else ""
 
-        upstreams = self.upstreams
+        clock, upstreams = self._clock, self.upstreams
         liveness = Liveness(ask, lambda: upstreams.last_worked, self._awake, self._journal)
         self.forwarder.tell_failures(lambda heard: liveness.failed(heard=heard))
         return liveness
@@ -228,13 +230,14 @@ class Ranking:
         metrics: Metrics,
         journal: Journal,
     ) -> None:
-        table = RttTable(clock, config.rtt_cache_ttl, config.timeout)
+        table = RttTable(config.rtt_cache_ttl, config.timeout)
         self.probes = Probes(config.probes, reactor, awake, rng, config.timeout, journal)
         self._measurer = Measurer(
             self.probes.all,
             table,
             Budget(config.max_probes_per_second, awake),
             awake,
+            clock,
             metrics,
             samples=config.samples,
             timeout=config.timeout,

@@ -49,7 +49,7 @@ class Library(Stage):
 
     def __init__(self, *acts: Act) -> None:
         super().__init__(*acts)
-        self.resolver = CachingResolver(self.cache, self.forwarder)
+        self.resolver = CachingResolver(self.cache, self.forwarder, self.clock)
 
 
 def data(header: dns.RRHeader) -> Any:

@@ -137,10 +137,10 @@ def replay_traffic(plan: Plan, traffic: Traffic, *, seed: int, seconds: float) -
     for when, number in queries:
         jump(when)
         question = make_question(from_labels([b"%d" % number, b"example"]), 1)
-        if chain.cache.find(question) is not None:
+        if chain.cache.lookup(question.key, clock.seconds()) is not None:
             hits += 1
         else:
-            chain.forwarder.find(question).addCallback(note)
+            chain.forwarder.find(question, clock.seconds()).addCallback(note)
     jump(clock.seconds() + 4)
     chain.close()
     count = len(queries)

@@ -144,7 +144,8 @@ class _World:
             self.clock.callLater(self.draws.gaps[number + 1], self._ask_next)
         name = Name(self.clock.seconds())
         self.names.append(name)
-        self._chain.forwarder.find(_question(number)).addCallback(self._note, name)
+        found = self._chain.forwarder.find(_question(number), name.started)
+        found.addCallback(self._note, name)
 
     def _note(self, entry: Entry, name: Name) -> None:
         name.first = self.clock.seconds() - name.started
@@ -153,7 +154,7 @@ class _World:
     def _missing(self, number: int) -> int:
         """Return how many addresses the pool lacks of those that asking all would have found."""
         could = sum(kind == Kind.GOOD for kind, _ in self.draws.samples[number])
-        entry = self._chain.cache.lookup(_question(number).key)
+        entry = self._chain.cache.lookup(_question(number).key, self.clock.seconds())
         pool = entry.answer if entry is not None else None
         return could - (len(pool.addresses) if isinstance(pool, Pool) else 0)
 

@@ -42,7 +42,8 @@ class Probe(Protocol):
 class Measurer:
     """Measures addresses for whoever asks and puts what comes out into ``table``.
 
-    ``samples``: per address. ``timeout``: seconds that a sample may take.
+    ``samples``: per address. ``timeout``: seconds that a sample may take. Samples are timed by
+    ``clock``, and what is in the table ages by ``table_clock``.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Measurer:
         table: RttTable,
         budget: Budget,
         clock: IReactorTime,
+        table_clock: IReactorTime,
         metrics: Metrics,
         *,
         samples: int,
@@ -61,6 +63,7 @@ class Measurer:
         self.table = table
         self.budget = budget
         self.clock = clock
+        self.table_clock = table_clock
         self.samples = samples
         self.timeout = timeout
         self.sent = {probe.name: metrics.probes.cell(probe.name) for probe in probes}
@@ -84,10 +87,10 @@ class Measurer:
         """Say whether there is a way of probing the address."""
         return any(probe.usable(address) for probe in self.probes)
 
-    def measure(self, address: bytes) -> Deferred[None]:
+    def measure(self, address: bytes) -> Deferred[float]:
         """Return a Deferred that fires when the address has been measured, whatever came out.
 
-        Cancelling it only takes this asker out.
+        Its result is the time then, of ``table_clock``. Cancelling it only takes this asker out.
         """
         measurement = self._by_address.get(address)
         if measurement is None:
@@ -135,15 +138,15 @@ class _Measurement:
     def __init__(self, measurer: Measurer, address: bytes) -> None:
         self._measurer = measurer
         self._address = address
-        self._askers: list[Deferred[None]] = []
+        self._askers: list[Deferred[float]] = []
         self._probes = [probe for probe in measurer.probes if probe.usable(address)]
         self._trials: list[_Trial] = []
         self._winner: _Trial | None = None
         self._timer: IDelayedCall | None = None
         self._over = False
 
-    def join(self) -> Deferred[None]:
-        asker: Deferred[None] = Deferred(self._leave)
+    def join(self) -> Deferred[float]:
+        asker: Deferred[float] = Deferred(self._leave)
         self._askers.append(asker)
         return asker
 
@@ -156,7 +159,7 @@ class _Measurement:
         for asker in askers:
             asker.cancel()
 
-    def _leave(self, asker: Deferred[None]) -> None:
+    def _leave(self, asker: Deferred[float]) -> None:
         if asker in self._askers:
             self._askers.remove(asker)
             if not self._askers:
@@ -205,12 +208,13 @@ class _Measurement:
             return
         self._stop()
         measurer = self._measurer
+        now = measurer.table_clock.seconds()
         if results is not None:
-            measurer.table.add(self._address, results)
+            measurer.table.add(self._address, results, now)
         measurer.finished(self._address)
         askers, self._askers = self._askers, []
         for asker in askers:
-            asker.callback(None)
+            asker.callback(now)
 
     def _stop(self) -> None:
         self._over = True

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from twisted.internet.interfaces import IReactorTime
-
 MAX_ADDRESSES = 65_536
 SILENT_LIFETIME = 60.0
 _ALPHA = 0.3
@@ -39,11 +37,10 @@ class RttTable:
     """Round-trip times by address (4 or 16 bytes).
 
     ``lifetime``: seconds for which a measurement counts as fresh. ``timeout``: the longest
-    round trip that is waited for, in seconds.
+    round trip that is waited for, in seconds. Times are seconds of the caller's clock.
     """
 
-    def __init__(self, clock: IReactorTime, lifetime: float, timeout: float) -> None:
-        self._clock = clock
+    def __init__(self, lifetime: float, timeout: float) -> None:
         self._lifetime = lifetime
         self._timeout = timeout
         self._known: OrderedDict[bytes, Rtt] = OrderedDict()
@@ -51,13 +48,13 @@ class RttTable:
     def __len__(self) -> int:
         return len(self._known)
 
-    def fresh(self, address: bytes) -> bool:
-        """Say whether the address needs no new measurement."""
+    def fresh(self, address: bytes, now: float) -> bool:
+        """Return whether the address needs no new measurement at ``now``."""
         rtt = self._known.get(address)
         if rtt is None:
             return False
         lifetime = self._lifetime if rtt.seconds is not None else SILENT_LIFETIME
-        return self._clock.seconds() < rtt.measured + min(lifetime, self._lifetime)
+        return now < rtt.measured + min(lifetime, self._lifetime)
 
     def answers(self, address: bytes) -> bool:
         """Say whether anything has come back from the address when it was last measured."""
@@ -84,15 +81,18 @@ class RttTable:
         rtt = self._known.get(address)
         return rtt.deviation if rtt is not None else 0.0
 
-    def add(self, address: bytes, samples: Sequence[float | None]) -> None:
-        """Take in the samples of one measurement: seconds each, `None` for a lost one."""
+    def add(self, address: bytes, samples: Sequence[float | None], now: float) -> None:
+        """Add the samples of one measurement: seconds each, `None` for a lost one.
+
+        ``now``: when it ended.
+        """
         rtt = self._known.get(address)
         if rtt is None:
             rtt = self._known[address] = Rtt()
             if len(self._known) > MAX_ADDRESSES:
                 self._known.popitem(last=False)
         self._known.move_to_end(address)
-        rtt.measured = self._clock.seconds()
+        rtt.measured = now
         answered = [sample for sample in samples if sample is not None]
         loss = 1 - len(answered) / len(samples)
         if not answered:

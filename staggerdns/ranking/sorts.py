@@ -28,8 +28,8 @@ TRIGGERS = (
 )
 """What makes a sort start, as the metrics call it (SPEC section 3)."""
 
-Report = Callable[[tuple[bytes, ...] | None], None]
-"""Takes the order, or `None` when no address answered and nothing is known."""
+Report = Callable[[tuple[bytes, ...] | None, float], None]
+"""Takes the order, or `None` when no address answered and nothing is known, and the time then."""
 
 
 class Sorts:
@@ -56,26 +56,28 @@ class Sorts:
         addresses: Sequence[bytes],
         ranked: Sequence[bytes],
         trigger: str,
+        now: float,
         report: Report,
     ) -> bool:
         """Join the sort under ``key`` or start one (GetOrStartSort).
 
         ``probed``: the addresses to measure. ``addresses``: all that are put in order.
-        ``ranked``: their order at an earlier sort. ``report`` may be called before this
-        returns. False: the queue is full and nothing was started.
+        ``ranked``: their order at an earlier sort. ``now``: seconds of the table's clock.
+        ``report`` may be called before this returns. False: the queue is full and nothing was
+        started.
         """
         if key in self._sorts:
             return True
         if self._closed:
             return False
-        missing = [address for address in probed if not self.table.fresh(address)]
+        missing = [address for address in probed if not self.table.fresh(address, now)]
         if missing and (len(self._sorts) >= self._queue or self.measurer.full):
             self._triggers["queue_full"].value += 1
             return False
         self._triggers[trigger].value += 1
         sort = _Sort(self, key, probed, addresses, ranked, report)
         self._sorts[key] = sort
-        sort.begin(missing)
+        sort.begin(missing, now)
         return True
 
     def cancel(self, key: bytes) -> None:
@@ -115,35 +117,35 @@ class _Sort:
         self._addresses = addresses
         self._ranked = ranked
         self._report = report
-        self._measuring: set[Deferred[None]] = set()
+        self._measuring: set[Deferred[float]] = set()
 
-    def begin(self, missing: Sequence[bytes]) -> None:
+    def begin(self, missing: Sequence[bytes], now: float) -> None:
         waits = [self._sorts.measurer.measure(address) for address in missing]
         self._measuring.update(waits)
         for measured in waits:
             measured.addCallbacks(self._measured, _swallow_cancellation, callbackArgs=(measured,))
         if not waits:
-            self._finish()
+            self._finish(now)
 
     def cancel(self) -> None:
         measuring, self._measuring = self._measuring, set()
         for measured in measuring:
             measured.cancel()
 
-    def _measured(self, _: None, measured: Deferred[None]) -> None:
+    def _measured(self, now: float, measured: Deferred[float]) -> None:
         if measured in self._measuring:
             self._measuring.remove(measured)
             if not self._measuring:
-                self._finish()
+                self._finish(now)
 
-    def _finish(self) -> None:
+    def _finish(self, now: float) -> None:
         if not self._sorts.finished(self._key, self):
             return
         table = self._sorts.table
         if any(table.answers(address) for address in self._probed):
-            self._report(order(self._addresses, table, self._ranked))
+            self._report(order(self._addresses, table, self._ranked), now)
             return
-        self._report(None)
+        self._report(None, now)
 
 
 def _swallow_cancellation(failure: Failure) -> None:

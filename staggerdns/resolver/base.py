@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import DNSLookupError
-from twisted.internet.interfaces import IResolver
+from twisted.internet.interfaces import IReactorTime, IResolver
 from twisted.names import common, dns, error
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -65,17 +65,21 @@ class WireResolver(common.ResolverBase, ABC):
         lookupText: _Lookup
         lookupWellKnownServices: _Lookup
 
-    @abstractmethod
-    def find(self, question: Question) -> Deferred[Entry] | Entry | None:
-        """Return the entry for ``question``, now or later, or `None` when there is none."""
+    def __init__(self, clock: IReactorTime) -> None:
+        super().__init__()
+        self._clock = clock
 
     @abstractmethod
-    def living(self, entry: Entry) -> Answer:
-        """Return what of an entry a client may be given now."""
+    def find(self, question: Question, now: float) -> Deferred[Entry] | Entry | None:
+        """Return the entry for ``question``, at once or later, or `None` when there is none."""
 
     @abstractmethod
-    def reply_ttl(self, entry: Entry) -> int:
-        """Return the TTL in seconds that a client may be given now."""
+    def living(self, entry: Entry, now: float) -> Answer:
+        """Return what of an entry a client may be given at ``now``."""
+
+    @abstractmethod
+    def reply_ttl(self, entry: Entry, now: float) -> int:
+        """Return the TTL in seconds that a client may be given at ``now``."""
 
     def query(  # type: ignore[override]  # the interface says tuples of records where it means lists
         self, query: dns.Query, timeout: Sequence[int] | None = None
@@ -114,7 +118,7 @@ class WireResolver(common.ResolverBase, ABC):
             question = make_question(from_labels(labels), type, cls)
         except WireError as problem:
             return fail(error.DNSFormatError(str(problem)))
-        found = self.find(question)
+        found = self.find(question, self._clock.seconds())
         entry = found if isinstance(found, Deferred) else succeed(found)
         return entry.addCallback(self._records, question)
 
@@ -125,6 +129,8 @@ class WireResolver(common.ResolverBase, ABC):
             raise self.exceptionForCode(entry.answer.rcode)(question.name)
         query = parse_query(b"\0\0" + question.upstream_query())
         message = dns.Message()
-        message.fromStr(render(query, self.living(entry), self.reply_ttl(entry), MAX_MESSAGE))
+        now = self._clock.seconds()
+        answer, ttl = self.living(entry, now), self.reply_ttl(entry, now)
+        message.fromStr(render(query, answer, ttl, MAX_MESSAGE))
         additional = [record for record in message.additional if record.type != dns.OPT]
         return message.answers, message.authority, additional

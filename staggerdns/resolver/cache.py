@@ -55,22 +55,21 @@ class CacheLimits:
     max_stale: int = 3_600
 
 
-def _no_refresh(_: Question) -> None:
+def _no_refresh(_: Question, now: float) -> None:
     """Refresh nothing: the cache is not in a chain yet."""
 
 
 class AnswerCache(WireResolver):
     """Answers by question key, bounded by ``limits``.
 
-    ``refresh`` is called with the question of a stale entry that has been asked for; whoever
-    builds the chain sets it.
+    ``refresh`` is called with the question of a stale entry that has been asked for, and the time;
+    whoever builds the chain sets it. All times are seconds of one clock, the caller's.
     """
 
     def __init__(self, limits: CacheLimits, clock: IReactorTime, metrics: Metrics) -> None:
-        super().__init__()
-        self.refresh: Callable[[Question], None] = _no_refresh
+        super().__init__(clock)
+        self.refresh: Callable[[Question, float], None] = _no_refresh
         self._limits = limits
-        self._clock = clock
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._octets = 0
         self._evicted = {
@@ -87,27 +86,26 @@ class AnswerCache(WireResolver):
         """About how much memory the entries take."""
         return self._octets
 
-    def find(self, question: Question) -> Entry | None:
+    def find(self, question: Question, now: float) -> Entry | None:
         """Return the entry for ``question``, fresh or stale, or `None`."""
-        return self.lookup(question.key)
+        return self.lookup(question.key, now)
 
     def exceptionForCode(self, responseCode: int) -> type[Exception]:
         """Return the error of a cached failure: one with which a Twisted chain ends."""
         return AuthoritativeDomainError
 
-    def lookup(self, key: bytes) -> Entry | None:
+    def lookup(self, key: bytes, now: float) -> Entry | None:
         """Return the entry under ``key``, fresh or stale; one that is due gets its refresh."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        now = self._clock.seconds()
         if now >= entry.due:
             if not self._servable(entry, now):
                 self._remove(key)
                 return None
             if now >= entry.retry_at:
                 entry.retry_at = now + self._limits.fast_response_ttl
-                self.refresh(Question(key))
+                self.refresh(Question(key), now)
                 entry = self._entries.get(key, entry)
         self._entries.move_to_end(key)
         return entry
@@ -131,8 +129,8 @@ class AnswerCache(WireResolver):
             answer.ttl = ttl
         return answer
 
-    def stands(self, key: bytes, generation: int) -> bool:
-        """Say whether an unexpired answer of an earlier collection is given now.
+    def stands(self, key: bytes, generation: int, now: float) -> bool:
+        """Return whether an unexpired answer of an earlier collection is given at ``now``.
 
         It has no need to make room before the later collection has ended.
         """
@@ -140,20 +138,19 @@ class AnswerCache(WireResolver):
         return (
             entry is not None
             and entry.generation < generation
-            and self._clock.seconds() < entry.expires
+            and now < entry.expires
             and not isinstance(entry.answer, Failed)
         )
 
     def commit(
-        self, key: bytes, generation: int, answer: Answer, since: float | None = None
+        self, key: bytes, generation: int, answer: Answer, now: float, since: float | None = None
     ) -> Entry:
         """Store an admitted answer unless a later collection has stored one; return what now holds.
 
-        ``since``: when the first of it came, if that is not now. An answer without a TTL is
+        ``since``: when the first of it came, if that is not ``now``. An answer without a TTL is
         returned as an entry but not kept. A failure never takes the place of an answer that can
         still be given.
         """
-        now = self._clock.seconds()
         existing = self._entries.get(key)
         if existing is not None:
             if existing.generation > generation:
@@ -210,29 +207,27 @@ class AnswerCache(WireResolver):
                 entry.refresh_age = _refresh_age(entry.answer, first, allowed)
                 self._set_due(entry)
 
-    def is_stale(self, entry: Entry) -> bool:
-        """Say whether the entry outlived its TTL."""
-        return bool(entry.lifetime) and self._clock.seconds() >= entry.expires
+    def is_stale(self, entry: Entry, now: float) -> bool:
+        """Return whether the entry has outlived its TTL at ``now``."""
+        return bool(entry.lifetime) and now >= entry.expires
 
-    def living(self, entry: Entry) -> Answer:
-        """Return what of the entry a client may be given now."""
+    def living(self, entry: Entry, now: float) -> Answer:
+        """Return what of the entry a client may be given at ``now``."""
         answer = entry.answer
         if not isinstance(answer, Pool) or not answer.packed_lives or not entry.lifetime:
             return answer
-        now = self._clock.seconds()
         age = int(now - entry.stored)
         if now < entry.expires:
             return answer.living(age, self._limits.fast_response_ttl)
         return answer.living(age - self._limits.max_stale, 1)
 
-    def reply_ttl(self, entry: Entry) -> int:
-        """Return the TTL in seconds that a client may be given now (SPEC section 3)."""
-        now = self._clock.seconds()
+    def reply_ttl(self, entry: Entry, now: float) -> int:
+        """Return the TTL in seconds that a client may be given at ``now`` (SPEC section 3)."""
         short = self._limits.fast_response_ttl
         if now >= entry.expires:
             return short if entry.lifetime and self._servable(entry, now) else 0
         age = int(now - entry.stored)
-        answer = self.living(entry)
+        answer = self.living(entry, now)
         ttl = answer.ttl - age
         if isinstance(answer, Pool):
             ttl = answer.least - age
@@ -241,12 +236,11 @@ class AnswerCache(WireResolver):
         period = self._limits.user_return_ttl
         return max(1, min(ttl, period - age % period) if period else ttl)
 
-    def true_until(self, entry: Entry) -> float:
-        """Return the time at which a reply made now stops being true.
+    def true_until(self, entry: Entry, now: float) -> float:
+        """Return the time at which a reply made at ``now`` stops being true.
 
         Lives are whole seconds: with each of them the TTL is another one, and so may be what lives.
         """
-        now = self._clock.seconds()
         if now >= entry.expires:
             return now + 1
         end = entry.due if now < entry.due else entry.expires

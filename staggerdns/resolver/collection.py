@@ -68,7 +68,12 @@ class Collection:
     """
 
     def __init__(
-        self, question: Question, generation: int, books: Books, over: Callable[[bytes], None]
+        self,
+        question: Question,
+        generation: int,
+        books: Books,
+        over: Callable[[bytes], None],
+        now: float,
     ) -> None:
         self.question = question
         self.followers: list[Deferred[Entry]] = []
@@ -85,7 +90,7 @@ class Collection:
         self._entry: Entry | None = None
         self._committed: Answer | None = None  # what the cache holds of this collection
         self.abandoned = False
-        self.started = books.clock.seconds()
+        self.started = now
 
     def begin(self, run: Run) -> None:
         """Start asking."""
@@ -93,14 +98,14 @@ class Collection:
         self._strategy = run.strategy
         run.start()
 
-    def join(self) -> Deferred[Entry]:
-        """Return a Deferred of the first answer, fired already when that has come.
+    def join(self, now: float) -> Deferred[Entry]:
+        """Return a Deferred of the first answer, fired already when that has come before ``now``.
 
         Cancelling it takes this follower out and disturbs nobody else.
         """
         follower: Deferred[Entry] = Deferred(self.followers_remove)
         if self._entry is None and self._answer is not None:  # the cache cannot answer any more
-            self._commit()
+            self._commit(now)
         if self._entry is not None:
             follower.callback(self._entry)
         else:
@@ -132,7 +137,7 @@ class Collection:
             self._run.cancel()
         if self._entry is None:
             self._answer = Failed(Ede.NOT_READY, 0)
-            self._commit()
+            self._commit(self._books.clock.seconds())
 
     def first(self, outcome: Outcome, tier: str) -> None:
         """Take the answer for the clients."""
@@ -144,7 +149,8 @@ class Collection:
                 upstream=outcome.upstream.name,
                 seconds=outcome.seconds,
             )
-        self._settle_anew(self._books.cache.admit(answer), tier)
+        now = self._books.clock.seconds()
+        self._settle_anew(self._books.cache.admit(answer), tier, now, now)
 
     def more(self, outcome: Outcome, tier: str) -> None:
         """Take a later positive answer into the pool."""
@@ -159,24 +165,27 @@ class Collection:
         if held.negative:  # it answered the clients, but data is worth more
             public = answer if rules.merge_private else without_private(answer)
             if public is not None and (public.ttl or not held.ttl):
-                self._settle_anew(public, tier)
+                now = books.clock.seconds()
+                self._settle_anew(public, tier, now, now)
         elif isinstance(held, Pool) and isinstance(answer, Pool):
-            if answer.ttl and not held.ttl and self._overrules(answer, tier):
+            now = books.clock.seconds()
+            if answer.ttl and not held.ttl and self._overrules(answer, tier, now):
                 return
-            age = int(books.clock.seconds() - self._since)
+            age = int(now - self._since)
             merged = merge(held, answer, rules.max_pool_size, private=rules.merge_private, age=age)
             self._vouch(answer.ttl + age)
             gain = len(merged.addresses) - len(held.addresses)
             self._answer = merged
             if gain:
                 books.joined[tier].value += gain
-                self._settle()
+                self._settle(now)
 
     def ended(self, asked: int, answered: int, reasons: list[str]) -> None:
         """Take the end of the run."""
         books = self._books
+        now = books.clock.seconds()
         if self._answer is None:
-            self._since = books.clock.seconds()
+            self._since = now
             ede = _ede(reasons)
             self._answer = books.cache.admit(
                 Failed(ede, FAILURE_TTL, ", ".join(sorted(set(reasons))))
@@ -184,7 +193,7 @@ class Collection:
             if reasons:
                 books.failed(ede == Ede.OTHER)
         if self._entry is None:
-            self._commit()
+            self._commit(now)
         elif isinstance(self._answer, Pool) and self._answer is not self._committed:
             books.cache.prolong(self.question.key, self._generation, self._answer)
         books.cache.complete(
@@ -197,7 +206,7 @@ class Collection:
         for kind, count in self.question.strays.items():
             books.strays[kind].value += count
         books.outcomes.cell(self._strategy, outcome).value += 1
-        books.seconds.observe(books.clock.seconds() - self.started)
+        books.seconds.observe(now - self.started)
         if books.journal.verbose:
             pool = self._answer
             self._log(
@@ -211,32 +220,32 @@ class Collection:
         if not self.abandoned:
             self._over(self.question.key)
 
-    def _settle_anew(self, answer: Answer, tier: str, since: float | None = None) -> None:
-        self._since = self._books.clock.seconds() if since is None else since
+    def _settle_anew(self, answer: Answer, tier: str, since: float, now: float) -> None:
+        self._since = since
         self._first_ttl = self._longest = answer.ttl
         self._vouched = 0
         if isinstance(answer, Pool):
             answer = cap(answer, self._books.rules.max_pool_size)
             self._books.joined[tier].value += len(answer.addresses)
         self._answer = answer
-        self._settle()
+        self._settle(now)
 
-    def _overrules(self, answer: Pool, tier: str) -> bool:
-        """Say whether this is the second upstream that allows its answer to be kept, after a first
-        answer that may not be (TTL 0): then what those two say takes its place. One alone against
-        another is not believed.
+    def _overrules(self, answer: Pool, tier: str, now: float) -> bool:
+        """Return whether this is the second upstream that allows its answer to be kept, after a
+        first answer that may not be (TTL 0): then what those two say takes its place. One alone
+        against another is not believed.
         """
         rules = self._books.rules
         public = answer if rules.merge_private else without_private(answer)
         if not isinstance(public, Pool):
             return False
         if self._keepable is None:
-            self._keepable = public, self._books.clock.seconds()
+            self._keepable = public, now
             return False
         first, since = self._keepable
-        age = int(self._books.clock.seconds() - since)
+        age = int(now - since)
         self._settle_anew(
-            merge(first, public, rules.max_pool_size, private=True, age=age), tier, since
+            merge(first, public, rules.max_pool_size, private=True, age=age), tier, since, now
         )
         self._first_ttl = self._longest = first.ttl
         self._vouch(public.ttl + age)
@@ -247,18 +256,19 @@ class Collection:
         self._vouched = max(self._vouched, min(self._longest, ttl))
         self._longest = max(self._longest, ttl)
 
-    def _settle(self) -> None:
+    def _settle(self, now: float) -> None:
         """Commit what there is, but while a refresh runs behind an answer that holds, at its end.
 
         So a name that is asked for often never shrinks to what one upstream says.
         """
-        if self.followers or not self._books.cache.stands(self.question.key, self._generation):
-            self._commit()
+        cache = self._books.cache
+        if self.followers or not cache.stands(self.question.key, self._generation, now):
+            self._commit(now)
 
-    def _commit(self) -> None:
+    def _commit(self, now: float) -> None:
         assert self._answer is not None
         self._entry = entry = self._books.cache.commit(
-            self.question.key, self._generation, self._answer, self._since
+            self.question.key, self._generation, self._answer, now, self._since
         )
         self._committed = self._answer
         followers, self.followers = self.followers, []

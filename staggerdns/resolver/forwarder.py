@@ -60,12 +60,11 @@ class Forwarder(WireResolver):
         journal: Journal,
         rebinding: Rebinding | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(clock)
         self._strategy = strategy
         self._cache = cache
         self._rebinding = rebinding
         self._books = Books(cache, rules, clock, metrics, journal)
-        self._clock = clock
         self._journal = journal
         self._collections: dict[bytes, Collection] = {}
         self._generations = count(1)
@@ -81,34 +80,37 @@ class Forwarder(WireResolver):
         metrics.collections_queued.read_from(lambda: len(self._queue))
         metrics.collections.read_from(lambda: len(self._collections))
 
-    def find(self, question: Question) -> Deferred[Entry]:
-        """Return a Deferred of the entry for ``question``; it does not fail, but for `cancel`."""
+    def find(self, question: Question, now: float) -> Deferred[Entry]:
+        """Return a Deferred of the entry for ``question``; it does not fail, but for `cancel`.
+
+        ``now``: seconds of the clock.
+        """
         collection = self._collections.get(question.key)
         if collection is not None:
             self._followers.value += 1
         else:
-            collection = self._start(question)
+            collection = self._start(question, now)
             if collection is None:
-                return succeed(self._failure())
-        follower = collection.join()
+                return succeed(_failure(now))
+        follower = collection.join(now)
         if len(collection.followers) > MAX_FOLLOWERS:
             self._doom([collection.followers.pop(0)], "followers")
         self._make_room()
         return follower
 
-    def refresh(self, question: Question) -> None:
+    def refresh(self, question: Question, now: float) -> None:
         """Collect anew behind an answer that was given, unless that is under way."""
-        if question.key not in self._collections and self._start(question) is not None:
+        if question.key not in self._collections and self._start(question, now) is not None:
             self._refreshes.value += 1
             self._make_room()
 
-    def living(self, entry: Entry) -> Answer:
-        """Return what of an entry a client may be given now: the cache knows."""
-        return self._cache.living(entry)
+    def living(self, entry: Entry, now: float) -> Answer:
+        """Return what of an entry a client may be given at ``now``: the cache knows."""
+        return self._cache.living(entry, now)
 
-    def reply_ttl(self, entry: Entry) -> int:
-        """Return the TTL in seconds that a client may be given now: the cache knows."""
-        return self._cache.reply_ttl(entry)
+    def reply_ttl(self, entry: Entry, now: float) -> int:
+        """Return the TTL in seconds that a client may be given at ``now``: the cache knows."""
+        return self._cache.reply_ttl(entry, now)
 
     def tell_failures(self, listener: Callable[[bool], None]) -> None:
         """Call ``listener`` when a collection has failed, with whether there were replies."""
@@ -125,21 +127,20 @@ class Forwarder(WireResolver):
         while self._collections:
             self._collections.popitem()[1].cancel()
 
-    def _start(self, question: Question) -> Collection | None:
+    def _start(self, question: Question, now: float) -> Collection | None:
         if self._closed:
             return None
         if self._rebinding is not None:
             question.screened = self._rebinding.screens(question.name)
-        collection = Collection(question, next(self._generations), self._books, self._ended)
+        collection = Collection(question, next(self._generations), self._books, self._ended, now)
         self._collections[question.key] = collection
         if self._queue or (
-            self._starts
-            and (self._starts >= STARTS_PER_TURN or collection.started >= self._turn_end)
+            self._starts and (self._starts >= STARTS_PER_TURN or now >= self._turn_end)
         ):
             self._queue.append(collection)
             return collection
         if not self._starts:
-            self._turn_end = collection.started + TURN
+            self._turn_end = now + TURN
             self._want_turn()
         self._begin(collection)
         return None if collection.abandoned else collection
@@ -200,7 +201,7 @@ class Forwarder(WireResolver):
     def _let_down(self) -> None:
         """Give SERVFAIL to those who shall wait no longer."""
         doomed, self._doomed = self._doomed, []
-        failure = self._failure()
+        failure = _failure(self._clock.seconds())
         for follower, limit in doomed:
             if not follower.called:  # it may have gone away meanwhile
                 if limit:
@@ -210,6 +211,7 @@ class Forwarder(WireResolver):
     def _ended(self, key: bytes) -> None:
         self._collections.pop(key, None)
 
-    def _failure(self) -> Entry:
-        """Return a failure that the cache does not keep."""
-        return Entry(Failed(Ede.OTHER, 0), 0, self._clock.seconds(), 0)
+
+def _failure(now: float) -> Entry:
+    """Return a failure that the cache does not keep."""
+    return Entry(Failed(Ede.OTHER, 0), 0, now, 0)

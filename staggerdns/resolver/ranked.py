@@ -61,25 +61,24 @@ class RankedCache(AnswerCache):
         self._rules = rules
         self._journal = journal
 
-    def lookup(self, key: bytes) -> Entry | None:
+    def lookup(self, key: bytes, now: float) -> Entry | None:
         """Return the entry under ``key``; one that is not or no longer sorted gets its sort."""
-        entry = super().lookup(key)
+        entry = super().lookup(key, now)
         if entry is None or not entry.rankable:
             return entry
-        now = self._clock.seconds()
         if now >= entry.expires or key in self._sorts or now < entry.sort_after:
             return entry
         if entry.sorted_at is None:
-            self._sort(key, entry, "sorted_missing", entry.rank)
+            self._sort(key, entry, "sorted_missing", entry.rank, now)
         elif self._order_is_old(entry, now):
-            self._sort(key, entry, "rtt_stale", entry.answer.addresses)
+            self._sort(key, entry, "rtt_stale", entry.answer.addresses, now)
             if now >= entry.retry_at:
                 entry.retry_at = now + self._limits.fast_response_ttl
-                self.refresh(Question(key))
+                self.refresh(Question(key), now)
         return self._entries.get(key, entry)
 
     def commit(
-        self, key: bytes, generation: int, answer: Answer, since: float | None = None
+        self, key: bytes, generation: int, answer: Answer, now: float, since: float | None = None
     ) -> Entry:
         """Store ``answer`` unless a later collection has; cancel the old sort, start a new one."""
         previous = self._entries.get(key)
@@ -90,21 +89,20 @@ class RankedCache(AnswerCache):
         ranked = _ranked(previous)
         if 1 < len(answer.addresses) <= MAX_RANKED:
             answer = answer.reordered(order(answer.addresses, self._sorts.table, ranked))
-        entry = super().commit(key, generation, answer, since)
+        entry = super().commit(key, generation, answer, now, since)
         if entry.answer is not answer:
             return entry
         entry.rank = ranked
         entry.rankable = self._rankable(answer)
         self._sorts.cancel(key)
         if entry.rankable and self._entries.get(key) is entry:
-            self._sort(key, entry, trigger, ranked)
+            self._sort(key, entry, trigger, ranked, now)
         return self._entries.get(key, entry)
 
-    def reply_ttl(self, entry: Entry) -> int:
-        """Return the TTL in seconds that a client may be given now (SPEC section 3)."""
-        ttl = super().reply_ttl(entry)
+    def reply_ttl(self, entry: Entry, now: float) -> int:
+        """Return the TTL in seconds that a client may be given at ``now`` (SPEC section 3)."""
+        ttl = super().reply_ttl(entry, now)
         answer = entry.answer
-        now = self._clock.seconds()
         if isinstance(answer, Pool) and not entry.complete:
             return min(ttl, self._limits.fast_response_ttl)
         if entry.rankable and self._order_is_old(entry, now):
@@ -112,7 +110,9 @@ class RankedCache(AnswerCache):
             return min(ttl, max(next_sort, self._limits.fast_response_ttl))
         return ttl
 
-    def _sort(self, key: bytes, entry: Entry, trigger: str, ranked: tuple[bytes, ...]) -> None:
+    def _sort(
+        self, key: bytes, entry: Entry, trigger: str, ranked: tuple[bytes, ...], now: float
+    ) -> None:
         addresses = entry.answer.addresses
         started = self._sorts.start(
             key,
@@ -120,19 +120,21 @@ class RankedCache(AnswerCache):
             addresses,
             ranked,
             trigger,
+            now,
             partial(self._sorted, key, entry),
         )
         if not started:  # the order of what is known has to do until a later hit
             known = order(addresses, self._sorts.table, ranked)
             if known != addresses and self._entries.get(key) is entry:
                 entry = self._entries[key] = entry.reordered(known)
-            entry.sort_after = self._clock.seconds() + QUEUE_FULL_RETRY
+            entry.sort_after = now + QUEUE_FULL_RETRY
 
-    def _sorted(self, key: bytes, entry: Entry, addresses: tuple[bytes, ...] | None) -> None:
+    def _sorted(
+        self, key: bytes, entry: Entry, addresses: tuple[bytes, ...] | None, now: float
+    ) -> None:
         """Take the order in, if the entry that it was made for still stands."""
         if self._entries.get(key) is not entry:
             return
-        now = self._clock.seconds()
         if addresses is None:
             entry.sort_after = now + UNRANKED_RETRY
             return
@@ -147,15 +149,14 @@ class RankedCache(AnswerCache):
                 count=len(addresses),
             )
 
-    def true_until(self, entry: Entry) -> float:
-        """Return the time at which a reply made now stops being true.
+    def true_until(self, entry: Entry, now: float) -> float:
+        """Return the time at which a reply made at ``now`` stops being true.
 
         One that still has to be sorted is not kept at all: its next hit shall start the sort.
         """
-        now = self._clock.seconds()
         if entry.sorted_at is None and now >= entry.sort_after and entry.rankable:
             return now
-        return super().true_until(entry)
+        return super().true_until(entry, now)
 
     def _rankable(self, answer: Answer) -> bool:
         addresses = answer.addresses

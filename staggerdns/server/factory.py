@@ -137,10 +137,11 @@ class StaggerServerFactory(DNSServerFactory):
             return self._count(_padded(query, reply, transport), transport)
         if not query.flags & RD:  # what the cache holds is nobody else's business (RFC 8914 4.21)
             return self._refuse(query, transport, Rcode.REFUSED, Ede.NOT_AUTHORITATIVE)
-        entry = self._cache.lookup(query.key)
+        now = self.clock.seconds()
+        entry = self._cache.lookup(query.key, now)
         if entry is not None:
-            return self._reply_from_cache(query, entry, transport)
-        return self._ask(query, host, transport)
+            return self._reply_from_cache(query, entry, transport, now)
+        return self._ask(query, host, transport, now)
 
     def serve_stream(
         self, message: bytes, host: str, transport: str
@@ -223,27 +224,25 @@ class StaggerServerFactory(DNSServerFactory):
         if self._cookies is not None:
             query.options = cookie_option(self._cookies.answer(query.cookie, host))
 
-    def _reply_from_cache(self, query: Query, entry: Entry, transport: str) -> bytes:
-        started = self.clock.seconds()
-        stale = self._cache.is_stale(entry)
-        reply = self._render(query, entry, transport)
+    def _reply_from_cache(self, query: Query, entry: Entry, transport: str, now: float) -> bytes:
+        stale = self._cache.is_stale(entry, now)
+        reply = self._render(query, entry, transport, now)
         rcode = reply[3] & RCODE
         if query.plain and not stale and rcode != Rcode.SERVFAIL:
             self._ready[transport].keep(
                 query.message,
                 reply,
-                self._cache.true_until(entry),
+                self._cache.true_until(entry, now),
                 entry,
                 self.metrics.hit(transport, query.qtype, rcode),
             )
         source = "stale" if stale else "cache"
-        self._answered[source].observe(self.clock.seconds() - started)
+        self._answered[source].observe(self.clock.seconds() - now)
         return self._count(reply, transport)
 
-    def _ask(self, query: Query, host: str, transport: str) -> Deferred[bytes]:
-        started = self.clock.seconds()
-        found = self._forwarder.find(query.question())
-        waiter = Waiter(query, transport, started, found, self.identities.find(host))
+    def _ask(self, query: Query, host: str, transport: str, now: float) -> Deferred[bytes]:
+        found = self._forwarder.find(query.question(), now)
+        waiter = Waiter(query, transport, now, found, self.identities.find(host))
         if not found.called:
             self._pending.add(waiter)
         return found.addCallbacks(
@@ -252,9 +251,10 @@ class StaggerServerFactory(DNSServerFactory):
 
     def _got_entry(self, entry: Entry, waiter: Waiter) -> bytes:
         self._one_answered(waiter)
-        reply = self._render(waiter.query, entry, waiter.transport)
-        source = "stale" if self._cache.is_stale(entry) else "upstream"
-        self._answered[source].observe(self.clock.seconds() - waiter.started)
+        now = self.clock.seconds()
+        reply = self._render(waiter.query, entry, waiter.transport, now)
+        source = "stale" if self._cache.is_stale(entry, now) else "upstream"
+        self._answered[source].observe(now - waiter.started)
         return self._count(reply, waiter.transport)
 
     def _got_failure(self, failure: Failure, waiter: Waiter) -> bytes:
@@ -271,15 +271,15 @@ class StaggerServerFactory(DNSServerFactory):
             drained, self._drained = self._drained, None
             self.clock.callLater(0, drained.callback, None)  # behind the reply itself
 
-    def _render(self, query: Query, entry: Entry, transport: str) -> bytes:
-        answer = self._cache.living(entry)
+    def _render(self, query: Query, entry: Entry, transport: str, now: float) -> bytes:
+        answer = self._cache.living(entry, now)
         ede: int | None = None
         text = b""
         if isinstance(answer, Failed):
             ede, text = answer.ede, answer.text
-        elif self._cache.is_stale(entry):
+        elif self._cache.is_stale(entry, now):
             ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
-        ttl = self._cache.reply_ttl(entry)
+        ttl = self._cache.reply_ttl(entry, now)
         reply = render(query, answer, ttl, self._limit(query, transport), ede, text)
         if answer.rcode == Rcode.NXDOMAIN and self._local.exists(query):
             reply = _deny_data_only(reply)

@@ -51,7 +51,7 @@ class FakeForwarder:
         self.refreshed: list[Question] = []
         self.instant: Entry | None = None
 
-    def find(self, question: Question) -> Deferred[Entry]:
+    def find(self, question: Question, now: float) -> Deferred[Entry]:
         """Stand in for `Forwarder.find`."""
         self.asked.append(question)
         if self.instant is not None:
@@ -60,7 +60,7 @@ class FakeForwarder:
         self.waiting.append(found)
         return found
 
-    def refresh(self, question: Question) -> None:
+    def refresh(self, question: Question, now: float) -> None:
         """Stand in for `Forwarder.refresh`."""
         self.refreshed.append(question)
 
@@ -115,7 +115,7 @@ class Room:
     def commit(self, question: Question, answer: Answer) -> Entry:
         """Store an answer as a new collection would."""
         self._generation += 1
-        return self.cache.commit(question.key, self._generation, answer)
+        return self.cache.commit(question.key, self._generation, answer, self.clock.seconds())
 
     def entry(self, answer: Answer, lifetime: int = 300) -> Entry:
         """Return an entry that is not in the cache."""

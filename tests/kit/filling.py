@@ -121,7 +121,7 @@ def main(kind: str) -> None:
     before = resident()
     for number in range(count):
         question, answer = make(rng, number)
-        cache.commit(question.key, number, answer, clock.seconds() + number / 7)
+        cache.commit(question.key, number, answer, clock.seconds(), clock.seconds() + number / 7)
         cache.complete(question.key, number)
     gc.collect()
     sys.stdout.write(f"{resident() - before} {cache.octets}\n")

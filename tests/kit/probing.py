@@ -145,12 +145,13 @@ class Room:
             for name, script in zip(names, scripts or (written,), strict=False)
         ]
         ways: list[Probe] = [*self.probes]
-        self.table = RttTable(self.clock, lifetime, timeout)
+        self.table = RttTable(lifetime, timeout)
         self.budget = Budget(rate, self.clock)
         self.measurer = Measurer(
             ways,
             self.table,
             self.budget,
+            self.clock,
             self.clock,
             self.metrics,
             samples=samples,

@@ -98,7 +98,7 @@ class Shelf:
             Journal("debug"),
         )
         self.refreshed: list[Question] = []
-        self.cache.refresh = self.refreshed.append
+        self.cache.refresh = lambda question, now: self.refreshed.append(question)
 
     @property
     def probe(self) -> FakeProbe:
@@ -116,19 +116,21 @@ class Shelf:
 
     def put(self, *addresses: int | str, generation: int = 1, ttl: int = 3600) -> Entry:
         """Commit a pool for WWW."""
-        return self.cache.commit(WWW.key, generation, pool(*addresses, ttl=ttl))
+        return self.cache.commit(
+            WWW.key, generation, pool(*addresses, ttl=ttl), self.clock.seconds()
+        )
 
     def store(self, answer: Pool | Whole, question: Question = WWW, generation: int = 1) -> Entry:
         """Commit an answer whose collection ends at once."""
-        entry = self.cache.commit(question.key, generation, answer)
+        entry = self.cache.commit(question.key, generation, answer, self.clock.seconds())
         self.cache.complete(question.key, generation)
         return entry
 
     def hit(self, question: Question = WWW) -> tuple[list[int | str], int]:
         """What a client gets now: addresses and TTL."""
-        entry = self.cache.lookup(question.key)
+        entry = self.cache.lookup(question.key, self.clock.seconds())
         assert entry is not None
-        return shown(entry), self.cache.reply_ttl(entry)
+        return shown(entry), self.cache.reply_ttl(entry, self.clock.seconds())
 
     def peek(self, question: Question = WWW) -> Entry | None:
         """The entry as it is, without the effects of asking for it."""
@@ -166,6 +168,6 @@ class RankedStage(Stage):
 
     def ttl(self, question: Question | None = None) -> int:
         """The TTL that a client gets now."""
-        entry = self.cache.lookup((question or self.question()).key)
+        entry = self.cache.lookup((question or self.question()).key, self.clock.seconds())
         assert entry is not None
-        return self.cache.reply_ttl(entry)
+        return self.cache.reply_ttl(entry, self.clock.seconds())

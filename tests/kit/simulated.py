@@ -321,8 +321,10 @@ class Stage:
     def ask(self, question: Question | None = None) -> Client:
         """Ask as the server does: the cache, and the forwarder behind it."""
         question = question or self.question()
-        entry = self.cache.lookup(question.key)
-        return Client(self.clock, entry if entry is not None else self.forwarder.find(question))
+        now = self.clock.seconds()
+        entry = self.cache.lookup(question.key, now)
+        found = self.forwarder.find(question, now) if entry is None else entry
+        return Client(self.clock, found)
 
     def pool(self, question: Question | None = None) -> list[str]:
         """The addresses in the cache now."""

@@ -37,10 +37,11 @@ class Asker:
         self.room = room
         self.at: float | None = None
         self.failure: Failure | None = None
-        self.deferred: Deferred[None] = room.measurer.measure(address)
+        self.deferred: Deferred[float] = room.measurer.measure(address)
         self.deferred.addCallbacks(self._measured, self._failed)
 
-    def _measured(self, _: None) -> None:
+    def _measured(self, now: float) -> None:
+        assert now == self.room.clock.seconds()
         self.at = self.room.now
 
     def _failed(self, failure: Failure) -> None:
@@ -265,7 +266,7 @@ def test_all_leave_while_it_runs() -> None:
     room.at(0.005)
     asker.deferred.cancel()
     room.at(30)
-    assert room.table.fresh(ONE)
+    assert room.table.fresh(ONE, room.clock.seconds())
     room.assert_nothing_left()
 
 

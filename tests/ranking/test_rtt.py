@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 
 from staggerdns.ranking import rtt as rtt_module
 from staggerdns.ranking.rtt import MAX_ADDRESSES, SILENT_LIFETIME, RttTable
-from tests.kit.probing import LIFETIME, TIMEOUT, address, make_clock
+from tests.kit.probing import LIFETIME, TIMEOUT, address
+from tests.kit.simulated import START
 
 ONE, OTHER = address(1), address(2)
 ROUND_TRIPS = st.floats(0.00001, TIMEOUT)
@@ -23,32 +23,26 @@ def cost(table: RttTable, address: bytes) -> float:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """The clock of ``table``."""
-    return make_clock()
-
-
-@pytest.fixture
-def table(clock: Clock) -> RttTable:
+def table() -> RttTable:
     """An empty table."""
-    return RttTable(clock, LIFETIME, TIMEOUT)
+    return RttTable(LIFETIME, TIMEOUT)
 
 
 def new_table() -> RttTable:
     """An empty table for one example of a property."""
-    return RttTable(make_clock(), LIFETIME, TIMEOUT)
+    return RttTable(LIFETIME, TIMEOUT)
 
 
 def test_nothing_known(table: RttTable) -> None:
     """An address that was never measured has no cost and needs a measurement."""
     assert table.cost(ONE) is None
-    assert (table.fresh(ONE), table.answers(ONE), table.jitter(ONE)) == (False, False, 0)
+    assert (table.fresh(ONE, START), table.answers(ONE), table.jitter(ONE)) == (False, False, 0)
     assert len(table) == 0
 
 
 def test_best_sample_is_the_path(table: RttTable) -> None:
     """Of one measurement the least round trip counts, the rest says how much it deviates."""
-    table.add(ONE, [0.030, 0.010, 0.020])
+    table.add(ONE, [0.030, 0.010, 0.020], START)
     assert cost(table, ONE) == pytest.approx(0.010)
     assert table.jitter(ONE) == pytest.approx(0.010)
     assert table.answers(ONE)
@@ -56,10 +50,10 @@ def test_best_sample_is_the_path(table: RttTable) -> None:
 
 def test_moving_average(table: RttTable) -> None:
     """A later measurement moves the average by three tenths of the difference."""
-    table.add(ONE, [0.010])
-    table.add(ONE, [0.020])
+    table.add(ONE, [0.010], START)
+    table.add(ONE, [0.020], START)
     assert cost(table, ONE) == pytest.approx(0.013)
-    table.add(ONE, [0.020])
+    table.add(ONE, [0.020], START)
     assert cost(table, ONE) == pytest.approx(0.0151)
 
 
@@ -68,29 +62,29 @@ def test_average_stays_between(trips: list[float]) -> None:
     """Without losses the cost is between the least and the greatest that was measured."""
     table = new_table()
     for trip in trips:
-        table.add(ONE, [trip])
+        table.add(ONE, [trip], START)
     assert min(trips) * 0.999 <= cost(table, ONE) <= max(trips) * 1.001
     assert 0 <= table.jitter(ONE) <= max(trips)
 
 
 def test_average_follows_a_change(table: RttTable) -> None:
     """What an address has become outweighs what it was within a dozen measurements."""
-    table.add(ONE, [0.5])
+    table.add(ONE, [0.5], START)
     for _ in range(12):
-        table.add(ONE, [0.010])
+        table.add(ONE, [0.010], START)
     assert cost(table, ONE) < 0.02
 
 
 def test_jitter_is_what_varies_within_a_measurement(table: RttTable) -> None:
     """Samples that differ widen the deviation; a new level, or equal samples, do not."""
-    table.add(ONE, [0.010, 0.010])
-    table.add(ONE, [0.200, 0.200])
+    table.add(ONE, [0.010, 0.010], START)
+    table.add(ONE, [0.200, 0.200], START)
     assert table.jitter(ONE) == 0
-    table.add(ONE, [0.010, 0.050])
+    table.add(ONE, [0.010, 0.050], START)
     wide = table.jitter(ONE)
     assert wide == pytest.approx(0.006)
     for _ in range(20):
-        table.add(ONE, [0.010, 0.010])
+        table.add(ONE, [0.010, 0.010], START)
     assert table.jitter(ONE) < wide / 100
 
 
@@ -108,8 +102,8 @@ def test_a_loss_costs_more_than_any_round_trip(
     if samples > 10:  # the most that the configuration allows
         return
     table = new_table()
-    table.add(ONE, [trip] * answered + [None] * lost)
-    table.add(OTHER, [far] * samples)
+    table.add(ONE, [trip] * answered + [None] * lost, START)
+    table.add(OTHER, [far] * samples, START)
     assert cost(table, ONE) > cost(table, OTHER)
 
 
@@ -117,24 +111,24 @@ def test_a_loss_costs_more_than_any_round_trip(
 def test_more_losses_cost_more(lost: int) -> None:
     """Of two lossy addresses the one that loses less is better, and silence is worse than both."""
     table = new_table()
-    table.add(ONE, [0.010] * (10 - lost) + [None] * lost)
-    table.add(OTHER, [0.010] * (9 - lost) + [None] * (lost + 1))
-    table.add(address(3), [None] * 10)
+    table.add(ONE, [0.010] * (10 - lost) + [None] * lost, START)
+    table.add(OTHER, [0.010] * (9 - lost) + [None] * (lost + 1), START)
+    table.add(address(3), [None] * 10, START)
     assert cost(table, ONE) < cost(table, OTHER) < cost(table, address(3))
 
 
 def test_losses_are_forgiven(table: RttTable) -> None:
     """Clean measurements bring a once lossy address back."""
-    table.add(ONE, [0.010, None, None])
+    table.add(ONE, [0.010, None, None], START)
     for _ in range(25):
-        table.add(ONE, [0.010] * 3)
+        table.add(ONE, [0.010] * 3, START)
     assert cost(table, ONE) == pytest.approx(0.010, abs=0.001)
 
 
 def test_silent(table: RttTable) -> None:
     """A silent address costs more than the worst that answers, and is in the table."""
-    table.add(ONE, [None] * 3)
-    table.add(OTHER, [None, None, TIMEOUT])
+    table.add(ONE, [None] * 3, START)
+    table.add(OTHER, [None, None, TIMEOUT], START)
     assert cost(table, ONE) == float("inf")
     assert cost(table, OTHER) < float("inf")
     assert (table.answers(ONE), table.answers(OTHER), len(table)) == (False, True, 2)
@@ -142,10 +136,10 @@ def test_silent(table: RttTable) -> None:
 
 def test_silence_and_back(table: RttTable) -> None:
     """Silence wipes out what was known; the first answer after it counts alone."""
-    table.add(ONE, [0.010])
-    table.add(ONE, [None, None])
+    table.add(ONE, [0.010], START)
+    table.add(ONE, [None, None], START)
     assert cost(table, ONE) == float("inf")
-    table.add(ONE, [0.040])
+    table.add(ONE, [0.040], START)
     assert cost(table, ONE) == pytest.approx(0.040)
 
 
@@ -159,29 +153,26 @@ def test_silence_and_back(table: RttTable) -> None:
         ([0.010], 20, 20),
     ],
 )
-def test_freshness(
-    clock: Clock, samples: list[float | None], lifetime: float, fresh_for: float
-) -> None:
+def test_freshness(samples: list[float | None], lifetime: float, fresh_for: float) -> None:
     """A measurement is fresh until just before its lifetime; a silent one's is short."""
-    table = RttTable(clock, lifetime, TIMEOUT)
-    table.add(ONE, samples)
-    clock.rightNow += fresh_for - 0.001
-    assert table.fresh(ONE)
-    clock.rightNow += 0.001
-    assert not table.fresh(ONE)
+    table = RttTable(lifetime, TIMEOUT)
+    table.add(ONE, samples, START)
+    assert table.fresh(ONE, START + fresh_for - 0.001)
+    end = START + fresh_for
+    assert not table.fresh(ONE, end)
     assert table.cost(ONE) is not None
-    table.add(ONE, samples)
-    assert table.fresh(ONE)
+    table.add(ONE, samples, end)
+    assert table.fresh(ONE, end)
 
 
 def test_bound(table: RttTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table takes exactly its number; one more pushes out the longest untouched."""
     monkeypatch.setattr(rtt_module, "MAX_ADDRESSES", 3)
     for number in range(3):
-        table.add(address(number), [0.001])
-    table.add(address(0), [0.001])
+        table.add(address(number), [0.001], START)
+    table.add(address(0), [0.001], START)
     assert len(table) == 3
-    table.add(address(3), [0.001])
+    table.add(address(3), [0.001], START)
     assert len(table) == 3
     assert table.cost(address(1)) is None
     assert None not in [table.cost(address(number)) for number in (0, 2, 3)]
@@ -190,11 +181,11 @@ def test_bound(table: RttTable, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bound_is_real(table: RttTable) -> None:
     """The number that the program has holds, too."""
     for number in range(MAX_ADDRESSES + 10):
-        table.add(number.to_bytes(4, "big"), [0.001])
+        table.add(number.to_bytes(4, "big"), [0.001], START)
     assert len(table) == MAX_ADDRESSES
 
 
 def test_families_do_not_meet(table: RttTable) -> None:
     """An IPv4 and an IPv6 address with the same bytes in front are two."""
-    table.add(ONE, [0.010])
+    table.add(ONE, [0.010], START)
     assert table.cost(ONE + b"\0" * 12) is None

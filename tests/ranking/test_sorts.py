@@ -27,8 +27,9 @@ class Reports:
         """The orders alone."""
         return [found for _, found in self.all]
 
-    def __call__(self, found: tuple[bytes, ...] | None) -> None:
+    def __call__(self, found: tuple[bytes, ...] | None, now: float) -> None:
         """Take a report."""
+        assert now == self.room.clock.seconds()
         self.all.append((round(self.room.now, 6), found))
 
     def start(
@@ -42,7 +43,8 @@ class Reports:
     ) -> bool:
         """Start a sort that reports here."""
         probed = addresses if probed is None else probed
-        return self.room.sorts.start(key, probed, addresses, ranked, trigger, self)
+        now = self.room.clock.seconds()
+        return self.room.sorts.start(key, probed, addresses, ranked, trigger, now, self)
 
 
 @pytest.fixture
@@ -129,7 +131,7 @@ def test_cancel(room: Room, reports: Reports) -> None:
     assert room.cancelled() == 1
     room.at(30)
     assert reports.all == []
-    assert all(room.table.fresh(one) for one in ADDRESSES)
+    assert all(room.table.fresh(one, room.clock.seconds()) for one in ADDRESSES)
     room.assert_nothing_left()
 
 
@@ -232,8 +234,8 @@ def test_a_full_queue_joins_and_ranks_what_is_known() -> None:
     """Joining, and sorting what needs no probe, is possible with a full queue."""
     room = Room(queue=1)
     reports = Reports(room)
-    room.table.add(address(1), [0.001])
-    room.table.add(address(2), [0.002])
+    room.table.add(address(1), [0.001], room.clock.seconds())
+    room.table.add(address(2), [0.002], room.clock.seconds())
     reports.start()
     assert reports.start()
     assert reports.start(OTHER, [address(2), address(1)])
@@ -359,6 +361,7 @@ def test_tokens(steps: list[tuple[int, bool, float, list[bytes]]], queue: int) -
 
         def report(
             found: tuple[bytes, ...] | None,
+            now: float,
             key: bytes = key,
             token: object = token,
             addresses: list[bytes] = addresses,
@@ -369,7 +372,8 @@ def test_tokens(steps: list[tuple[int, bool, float, list[bytes]]], queue: int) -
 
         if key not in room.sorts:
             standing[key] = token
-            if not room.sorts.start(key, addresses, addresses, (), "refresh", report):
+            now = room.clock.seconds()
+            if not room.sorts.start(key, addresses, addresses, (), "refresh", now, report):
                 del standing[key]
         assert running(room) <= queue
     room.at(room.now + 30)

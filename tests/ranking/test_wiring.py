@@ -44,7 +44,7 @@ def test_numbers_arrive() -> None:
         "{probes: ['tcp:8443'], samples: 2, timeout: 700ms, concurrency: 2, rtt_cache_ttl: 50}", on
     )
     answer = pool(30, 10, 20)
-    made.cache.commit(WWW.key, 1, answer)
+    made.cache.commit(WWW.key, 1, answer, on.seconds())
     made.cache.complete(WWW.key, 1)
     on.advance(0)
     assert [client[:2] for client in on.tcpClients] == [
@@ -58,15 +58,15 @@ def test_numbers_arrive() -> None:
         connect(on, before)
         on.advance(0)
     assert len(on.tcpClients) == 6
-    entry = made.cache.lookup(WWW.key)
+    entry = made.cache.lookup(WWW.key, on.seconds())
     assert entry is not None
     assert entry.sorted_at is not None
     sorted_at = entry.sorted_at
-    assert made.cache.reply_ttl(entry) == 600
+    assert made.cache.reply_ttl(entry, on.seconds()) == 600
     on.rightNow = sorted_at + 49.9
-    assert made.cache.reply_ttl(entry) > 5
+    assert made.cache.reply_ttl(entry, on.seconds()) > 5
     on.rightNow = sorted_at + 50
-    assert made.cache.reply_ttl(entry) == 5
+    assert made.cache.reply_ttl(entry, on.seconds()) == 5
     made.close()
 
 
@@ -76,7 +76,12 @@ def test_queue_arrives() -> None:
     made = chain("{probes: ['tcp:443'], queue: 1}", on)
     assert isinstance(made.cache, RankedCache)
     for number in range(3):
-        made.cache.commit(asks(f"n{number}.example").key, 1, pool(number * 2 + 1, number * 2 + 2))
+        made.cache.commit(
+            asks(f"n{number}.example").key,
+            1,
+            pool(number * 2 + 1, number * 2 + 2),
+            on.seconds(),
+        )
     assert [asks(f"n{number}.example").key in made.cache._sorts for number in range(3)] == [
         True,
         False,
@@ -90,7 +95,7 @@ def test_private_addresses(allowed: str, probed: int) -> None:
     """`probe_private` is what allows private addresses."""
     on = MemoryReactorClock()
     made = chain(f"{{probes: ['tcp:443'], probe_private: {allowed}}}", on)
-    made.cache.commit(WWW.key, 1, pool("10.0.0.1", "10.0.0.2"))
+    made.cache.commit(WWW.key, 1, pool("10.0.0.1", "10.0.0.2"), on.seconds())
     on.advance(0)
     assert len(on.tcpClients) == probed
     made.close()
@@ -100,7 +105,7 @@ def test_rate_arrives() -> None:
     """The budget is that of the configuration."""
     on = MemoryReactorClock()
     made = chain("{probes: ['tcp:443'], max_probes_per_second: 4}", on)
-    made.cache.commit(WWW.key, 1, pool(*range(1, 9)))
+    made.cache.commit(WWW.key, 1, pool(*range(1, 9)), on.seconds())
     on.advance(0)
     assert len(on.tcpClients) == 2
     on.advance(0.5)
@@ -114,9 +119,9 @@ def test_off() -> None:
     made = chain("{enabled: false}", on)
     made.open()
     assert type(made.cache) is AnswerCache
-    entry = made.cache.commit(WWW.key, 1, pool(30, 10))
+    entry = made.cache.commit(WWW.key, 1, pool(30, 10), on.seconds())
     on.advance(400)
-    assert (shown(entry), made.cache.reply_ttl(entry)) == ([30, 10], 200)
+    assert (shown(entry), made.cache.reply_ttl(entry, on.seconds())) == ([30, 10], 200)
     assert on.tcpClients == []
     assert on.getReaders() == []
     assert on.getDelayedCalls() == []
@@ -127,7 +132,7 @@ def test_close() -> None:
     """The end of the chain ends sorts and probes and leaves no timer."""
     on = MemoryReactorClock()
     made = chain("{probes: ['tcp:443', 'tcp:80'], max_probes_per_second: 2}", on)
-    made.cache.commit(WWW.key, 1, pool(30, 10, 20))
+    made.cache.commit(WWW.key, 1, pool(30, 10, 20), on.seconds())
     on.advance(0.3)
     made.close()
     assert on.getDelayedCalls() == []

@@ -30,7 +30,7 @@ class Larder:
         self.metrics = Metrics()
         self.cache = AnswerCache(CacheLimits(**limits), self.clock, self.metrics)
         self.refreshed: list[bytes] = []
-        self.cache.refresh = lambda question: self.refreshed.append(question.key)
+        self.cache.refresh = lambda question, now: self.refreshed.append(question.key)
 
     def at(self, age: float) -> None:
         """Go to ``age`` seconds after the start."""
@@ -38,9 +38,9 @@ class Larder:
 
     def ttl(self) -> int:
         """The TTL that a client gets for WWW now."""
-        entry = self.cache.lookup(WWW.key)
+        entry = self.cache.lookup(WWW.key, self.clock.seconds())
         assert entry is not None
-        return self.cache.reply_ttl(entry)
+        return self.cache.reply_ttl(entry, self.clock.seconds())
 
 
 def pool(*indexes: int, ttl: int = 300) -> Pool:
@@ -65,37 +65,38 @@ def test_bound(limit: int) -> None:
     """The cache takes exactly ``max_entries``; one more pushes one out, and that is counted."""
     larder = Larder(max_entries=limit)
     entries = [
-        larder.cache.commit(question(number).key, number, pool(0)) for number in range(limit)
+        larder.cache.commit(question(number).key, number, pool(0), larder.clock.seconds())
+        for number in range(limit)
     ]
     assert len(larder.cache) == limit
     assert larder.metrics.cache_evictions.cell("max_entries").value == 0
-    larder.cache.commit(WWW.key, limit, pool(0))
+    larder.cache.commit(WWW.key, limit, pool(0), larder.clock.seconds())
     assert len(larder.cache) == limit
     assert larder.metrics.cache_evictions.cell("max_entries").value == 1
     assert [entry.alive for entry in entries] == [False] + [True] * (limit - 1)
-    assert larder.cache.lookup(question(0).key) is None
-    assert larder.cache.lookup(WWW.key) is not None
+    assert larder.cache.lookup(question(0).key, larder.clock.seconds()) is None
+    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is not None
 
 
 def test_least_recently_used_goes() -> None:
     """A look-up and a commit both count as use."""
     larder = Larder(max_entries=3)
     for number in range(3):
-        larder.cache.commit(question(number).key, 1, pool(0))
-    larder.cache.lookup(question(0).key)
-    larder.cache.commit(question(1).key, 1, pool(0, 1))
-    larder.cache.commit(WWW.key, 2, pool(0))
-    assert larder.cache.lookup(question(2).key) is None
-    larder.cache.commit(OTHER.key, 2, pool(0))
-    assert larder.cache.lookup(question(0).key) is None
-    assert larder.cache.lookup(question(1).key) is not None
+        larder.cache.commit(question(number).key, 1, pool(0), larder.clock.seconds())
+    larder.cache.lookup(question(0).key, larder.clock.seconds())
+    larder.cache.commit(question(1).key, 1, pool(0, 1), larder.clock.seconds())
+    larder.cache.commit(WWW.key, 2, pool(0), larder.clock.seconds())
+    assert larder.cache.lookup(question(2).key, larder.clock.seconds()) is None
+    larder.cache.commit(OTHER.key, 2, pool(0), larder.clock.seconds())
+    assert larder.cache.lookup(question(0).key, larder.clock.seconds()) is None
+    assert larder.cache.lookup(question(1).key, larder.clock.seconds()) is not None
 
 
 def test_no_timers() -> None:
     """Entries cost no timers, however many there are."""
     larder = Larder()
     for number in range(100):
-        larder.cache.commit(question(number).key, 1, pool(0, ttl=number))
+        larder.cache.commit(question(number).key, 1, pool(0, ttl=number), larder.clock.seconds())
     assert larder.clock.getDelayedCalls() == []
 
 
@@ -105,7 +106,7 @@ def test_no_timers() -> None:
 def test_ttl_ages(age: float, ttl: int) -> None:
     """The TTL given goes down with every second and never below one before the end."""
     larder = Larder()
-    larder.cache.commit(WWW.key, 1, pool(0, ttl=300))
+    larder.cache.commit(WWW.key, 1, pool(0, ttl=300), larder.clock.seconds())
     larder.at(age)
     assert larder.ttl() == ttl
 
@@ -117,7 +118,7 @@ def test_ttl_ages(age: float, ttl: int) -> None:
 def test_user_return_ttl_steps(age: float, ttl: int) -> None:
     """A long TTL is given in steps: 600 s minus the age modulo 600."""
     larder = Larder()
-    larder.cache.commit(WWW.key, 1, pool(0, ttl=3600))
+    larder.cache.commit(WWW.key, 1, pool(0, ttl=3600), larder.clock.seconds())
     larder.at(age)
     assert larder.ttl() == ttl
 
@@ -125,7 +126,7 @@ def test_user_return_ttl_steps(age: float, ttl: int) -> None:
 def test_user_return_ttl_off() -> None:
     """0 turns the steps off: the client gets what remains."""
     larder = Larder(user_return_ttl=0)
-    larder.cache.commit(WWW.key, 1, pool(0, ttl=3600))
+    larder.cache.commit(WWW.key, 1, pool(0, ttl=3600), larder.clock.seconds())
     larder.at(601)
     assert larder.ttl() == 2999
 
@@ -136,41 +137,41 @@ def test_full_ttl_whatever_the_clock_says(stored: float) -> None:
     for number in range(300):
         larder = Larder()
         larder.clock.rightNow = stored + number * 0.0123
-        larder.cache.commit(WWW.key, 1, pool(0, ttl=300))
+        larder.cache.commit(WWW.key, 1, pool(0, ttl=300), larder.clock.seconds())
         assert larder.ttl() == 300
 
 
 def test_true_until_the_ttl_changes() -> None:
     """A ready reply is good exactly as long as the TTL in it is."""
     larder = Larder()
-    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=3))
+    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=3), larder.clock.seconds())
     for age in (0, 0.5, 1.0, 1.75, 2.5):
         larder.at(age)
-        until = larder.cache.true_until(entry)
+        until = larder.cache.true_until(entry, larder.clock.seconds())
         ttl = larder.ttl()
         larder.at(until - START - 0.001)
         assert larder.ttl() == ttl
         larder.at(until - START + 0.001)
         # At the end the entry turns stale, which is another TTL again.
-        assert larder.ttl() == ttl - 1 or larder.cache.is_stale(entry)
-    assert larder.cache.true_until(entry) > larder.clock.seconds()
+        assert larder.ttl() == ttl - 1 or larder.cache.is_stale(entry, larder.clock.seconds())
+    assert larder.cache.true_until(entry, larder.clock.seconds()) > larder.clock.seconds()
 
 
 def test_stale_phase() -> None:
     """An expired entry is given for ``max_stale`` with the short TTL, then never again."""
     larder = Larder(max_stale=100, fast_response_ttl=7)
-    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=10))
+    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=10), larder.clock.seconds())
     larder.at(9.999)
-    assert not larder.cache.is_stale(entry)
+    assert not larder.cache.is_stale(entry, larder.clock.seconds())
     assert larder.refreshed == []
     larder.at(10)
-    assert larder.cache.is_stale(entry)
+    assert larder.cache.is_stale(entry, larder.clock.seconds())
     assert larder.ttl() == 7
     assert larder.refreshed == [WWW.key]
     larder.at(109.999)
     assert larder.ttl() == 7
     larder.at(110)
-    assert larder.cache.lookup(WWW.key) is None
+    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is None
     assert not entry.alive
     assert len(larder.cache) == 0
 
@@ -178,45 +179,45 @@ def test_stale_phase() -> None:
 def test_stale_off() -> None:
     """``max_stale`` 0: what has expired is gone."""
     larder = Larder(max_stale=0)
-    larder.cache.commit(WWW.key, 1, pool(0, ttl=10))
+    larder.cache.commit(WWW.key, 1, pool(0, ttl=10), larder.clock.seconds())
     larder.at(10)
-    assert larder.cache.lookup(WWW.key) is None
+    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is None
     assert larder.refreshed == []
 
 
 def test_one_refresh_and_its_retry() -> None:
     """A stale entry is refreshed once, and again only after ``fast_response_ttl``."""
     larder = Larder(fast_response_ttl=5)
-    larder.cache.commit(WWW.key, 1, pool(0, ttl=10))
+    larder.cache.commit(WWW.key, 1, pool(0, ttl=10), larder.clock.seconds())
     for age, refreshes in [(10, 1), (10.1, 1), (14.9, 1), (15, 2), (19.9, 2), (20, 3)]:
         larder.at(age)
-        larder.cache.lookup(WWW.key)
+        larder.cache.lookup(WWW.key, larder.clock.seconds())
         assert len(larder.refreshed) == refreshes
 
 
 def test_failed_refresh_keeps_the_entry() -> None:
     """A failure takes nothing away, and the next try waits for ``fast_response_ttl``."""
     larder = Larder(fast_response_ttl=5)
-    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=10))
+    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=10), larder.clock.seconds())
     larder.at(10)
-    larder.cache.lookup(WWW.key)
+    larder.cache.lookup(WWW.key, larder.clock.seconds())
     larder.at(13)
-    assert larder.cache.commit(WWW.key, 2, FAILURE) is entry
+    assert larder.cache.commit(WWW.key, 2, FAILURE, larder.clock.seconds()) is entry
     assert entry.alive
     larder.at(17.9)
-    assert larder.cache.lookup(WWW.key) is entry
+    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is entry
     assert len(larder.refreshed) == 1
     larder.at(18)
-    assert larder.cache.lookup(WWW.key) is entry
+    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is entry
     assert len(larder.refreshed) == 2
 
 
 def test_failure_after_the_stale_phase() -> None:
     """What may no longer be given does not come back because a refresh failed."""
     larder = Larder(max_stale=5)
-    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=10))
+    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=10), larder.clock.seconds())
     larder.at(16)
-    failed = larder.cache.commit(WWW.key, 2, FAILURE)
+    failed = larder.cache.commit(WWW.key, 2, FAILURE, larder.clock.seconds())
     assert failed.answer is FAILURE
     assert not entry.alive
 
@@ -224,11 +225,11 @@ def test_failure_after_the_stale_phase() -> None:
 def test_failure_is_remembered_briefly_and_never_stale() -> None:
     """SERVFAIL is kept for a second and not a moment longer (RFC 9520)."""
     larder = Larder()
-    entry = larder.cache.commit(WWW.key, 1, FAILURE)
+    entry = larder.cache.commit(WWW.key, 1, FAILURE, larder.clock.seconds())
     larder.at(0.999)
-    assert larder.cache.lookup(WWW.key) is entry
+    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is entry
     larder.at(1)
-    assert larder.cache.lookup(WWW.key) is None
+    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is None
     assert larder.refreshed == []
     assert not entry.alive
 
@@ -236,9 +237,9 @@ def test_failure_is_remembered_briefly_and_never_stale() -> None:
 def test_answer_replaces_a_failure() -> None:
     """A remembered failure gives way to whatever is better."""
     larder = Larder()
-    failed = larder.cache.commit(WWW.key, 1, FAILURE)
-    entry = larder.cache.commit(WWW.key, 2, pool(0))
-    assert larder.cache.lookup(WWW.key) is entry
+    failed = larder.cache.commit(WWW.key, 1, FAILURE, larder.clock.seconds())
+    entry = larder.cache.commit(WWW.key, 2, pool(0), larder.clock.seconds())
+    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is entry
     assert not failed.alive
 
 
@@ -259,7 +260,7 @@ def test_answer_replaces_a_failure() -> None:
 def test_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
     """``min_ttl`` and ``max_ttl`` clamp what enters; 0 turns them off."""
     larder = Larder(**limits, user_return_ttl=0)
-    larder.cache.commit(WWW.key, 1, larder.cache.admit(pool(0, ttl=ttl)))
+    larder.cache.commit(WWW.key, 1, larder.cache.admit(pool(0, ttl=ttl)), larder.clock.seconds())
     assert larder.ttl() == kept
 
 
@@ -276,25 +277,25 @@ def test_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
 def test_negative_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
     """Negatives are kept as their SOA says, at most ``max_negative_ttl``."""
     larder = Larder(**limits, user_return_ttl=0)
-    larder.cache.commit(WWW.key, 1, larder.cache.admit(no_such_name(ttl)))
+    larder.cache.commit(WWW.key, 1, larder.cache.admit(no_such_name(ttl)), larder.clock.seconds())
     assert larder.ttl() == kept
 
 
 def test_negative_without_a_lifetime() -> None:
     """A negative without an SOA is not kept (RFC 2308 section 5)."""
     larder = Larder(min_ttl=60)
-    larder.cache.commit(WWW.key, 1, no_such_name(0))
+    larder.cache.commit(WWW.key, 1, no_such_name(0), larder.clock.seconds())
     assert len(larder.cache) == 0
 
 
 def test_zero_ttl_is_given_but_not_kept() -> None:
     """TTL 0 goes to whoever asked, as 0, and takes the place of what was there."""
     larder = Larder()
-    old = larder.cache.commit(WWW.key, 1, pool(0))
-    entry = larder.cache.commit(WWW.key, 2, pool(1, ttl=0))
-    assert larder.cache.reply_ttl(entry) == 0
-    assert not larder.cache.is_stale(entry)
-    assert larder.cache.lookup(WWW.key) is None
+    old = larder.cache.commit(WWW.key, 1, pool(0), larder.clock.seconds())
+    entry = larder.cache.commit(WWW.key, 2, pool(1, ttl=0), larder.clock.seconds())
+    assert larder.cache.reply_ttl(entry, larder.clock.seconds()) == 0
+    assert not larder.cache.is_stale(entry, larder.clock.seconds())
+    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is None
     assert not old.alive
 
 
@@ -307,10 +308,10 @@ def answers() -> list[Answer]:
 def test_an_older_generation_changes_nothing(answer: Answer) -> None:
     """A collection that ends after a newer one neither replaces nor removes its answer."""
     larder = Larder()
-    new = larder.cache.commit(WWW.key, 7, pool(0))
+    new = larder.cache.commit(WWW.key, 7, pool(0), larder.clock.seconds())
     larder.at(100)
-    assert larder.cache.commit(WWW.key, 6, answer) is new
-    assert larder.cache.lookup(WWW.key) is new
+    assert larder.cache.commit(WWW.key, 6, answer, larder.clock.seconds()) is new
+    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is new
     assert new.alive
     assert larder.ttl() == 200
 
@@ -318,9 +319,9 @@ def test_an_older_generation_changes_nothing(answer: Answer) -> None:
 def test_the_same_generation_goes_on() -> None:
     """A collection may commit as often as its pool grows; each commit voids the last entry."""
     larder = Larder()
-    first = larder.cache.commit(WWW.key, 7, pool(0))
-    second = larder.cache.commit(WWW.key, 7, pool(0, 1))
-    assert larder.cache.lookup(WWW.key) is second
+    first = larder.cache.commit(WWW.key, 7, pool(0), larder.clock.seconds())
+    second = larder.cache.commit(WWW.key, 7, pool(0, 1), larder.clock.seconds())
+    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is second
     assert (first.alive, second.alive) == (False, True)
     assert len(larder.cache) == 1
 
@@ -336,6 +337,13 @@ def test_keys_do_not_meet() -> None:
         make_question(name("www.example"), A, cd=True),
         make_question(name("www.example"), A, do=True, cd=True),
     ]
-    entries = [larder.cache.commit(asked.key, 1, pool(0)) for asked in questions]
-    assert [larder.cache.lookup(asked.key) for asked in questions] == entries
-    assert larder.cache.lookup(make_question(name("WWW.eXample"), A).key) is entries[0]
+    entries = [
+        larder.cache.commit(asked.key, 1, pool(0), larder.clock.seconds()) for asked in questions
+    ]
+    assert [
+        larder.cache.lookup(asked.key, larder.clock.seconds()) for asked in questions
+    ] == entries
+    assert (
+        larder.cache.lookup(make_question(name("WWW.eXample"), A).key, larder.clock.seconds())
+        is entries[0]
+    )

@@ -35,9 +35,9 @@ def test_only_the_name_itself_has_an_entry() -> None:
     shelf = Shelf()
     shelf.store(pool(30, 10, links=CHAIN), A)
     assert len(shelf.cache) == 1
-    assert shelf.cache.lookup(A.key) is not None
-    assert shelf.cache.lookup(B.key) is None
-    assert shelf.cache.lookup(C.key) is None
+    assert shelf.cache.lookup(A.key, shelf.clock.seconds()) is not None
+    assert shelf.cache.lookup(B.key, shelf.clock.seconds()) is None
+    assert shelf.cache.lookup(C.key, shelf.clock.seconds()) is None
     assert shelf.room.counts() == {"first_answer": 1}
 
 

@@ -112,7 +112,7 @@ def test_joiners_where_the_cache_cannot_answer() -> None:
     stage.run_to(80)
     joiner = stage.ask()
     assert (joiner.at, joiner.addresses) == (80, [own(0), own(1)])
-    assert stage.cache.reply_ttl(joiner.entry) == 0
+    assert stage.cache.reply_ttl(joiner.entry, stage.clock.seconds()) == 0
     assert len(stage.launches) == 3
     stage.run()
     assert first.addresses == [own(0)]
@@ -207,18 +207,19 @@ def test_an_old_collection_ends_after_a_new_one() -> None:
     books = stage.forwarder._books
     over: list[bytes] = []
     question = stage.question()
-    old = Collection(question, 1, books, over.append)
-    new = Collection(question, 2, books, over.append)
+    now = stage.clock.seconds()
+    old = Collection(question, 1, books, over.append, now)
+    new = Collection(question, 2, books, over.append, now)
     stage.script(says_own(7, 100))
     old.begin(stage.strategy.ask(question, old))
-    late = Client(stage.clock, old.join())
+    late = Client(stage.clock, old.join(now))
     stage.script(says_own(8, 20))
     new.begin(stage.strategy.ask(question, new))
     stage.run_to(50)
-    entry = stage.cache.lookup(question.key)
+    entry = stage.cache.lookup(question.key, stage.clock.seconds())
     assert stage.pool() == [own(8)]
     stage.run()
-    assert stage.cache.lookup(question.key) is entry
+    assert stage.cache.lookup(question.key, stage.clock.seconds()) is entry
     assert entry is not None
     assert entry.alive
     assert (late.at, late.addresses) == (100, [own(8)])
@@ -247,7 +248,7 @@ def test_refresh_behind_a_stale_answer() -> None:
     stage.run_to(61_000)
     stale = stage.ask()
     assert (stale.at, stale.addresses) == (61_000, [own(0), own(1)])
-    assert stage.cache.is_stale(stale.entry)
+    assert stage.cache.is_stale(stale.entry, stage.clock.seconds())
     stage.run_to(61_005)
     stage.ask()
     assert len(stage.launches) == 4
@@ -289,7 +290,7 @@ def test_refresh_is_no_second_flight() -> None:
     stage = Stage(says_own(0, 10, 1), says_own(1, 1500, 300))
     stage.ask()
     stage.run_to(1100)
-    assert stage.cache.is_stale(stage.ask().entry)
+    assert stage.cache.is_stale(stage.ask().entry, stage.clock.seconds())
     assert len(stage.launches) == 2
     assert stage.metrics.refreshes.cell().value == 0
     stage.run()
@@ -557,13 +558,15 @@ def test_who_is_let_down_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
         deepest = max(deepest, depth)
         if isinstance(entry.answer, Failed) and asked < 3000:
             asked += 1
-            found = stage.forwarder.find(stage.question(f"again{asked}.example"))
+            found = stage.forwarder.find(
+                stage.question(f"again{asked}.example"), stage.clock.seconds()
+            )
             found.addCallback(ask_again)
         depth -= 1
 
     for index in range(STARTS_PER_TURN + 100):
         question = stage.question(f"x{index}.example")
-        stage.forwarder.find(question).addCallback(ask_again)
+        stage.forwarder.find(question, stage.clock.seconds()).addCallback(ask_again)
     stage.run()
     assert shed(stage, "queued") >= 95
     assert (deepest, depth) == (1, 0)

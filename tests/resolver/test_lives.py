@@ -30,16 +30,18 @@ def lived(*lives: int, links: Sequence[str] = (), chain: int = 0) -> Pool:
 
 def given(larder: Larder | Shelf) -> tuple[list[int | str], int]:
     """What a client gets now: addresses by their places, and the TTL."""
-    entry = larder.cache.lookup(WWW.key)
+    entry = larder.cache.lookup(WWW.key, larder.clock.seconds())
     assert entry is not None
-    answer = larder.cache.living(entry)
-    return [address[-1] for address in answer.addresses], larder.cache.reply_ttl(entry)
+    answer = larder.cache.living(entry, larder.clock.seconds())
+    return [address[-1] for address in answer.addresses], larder.cache.reply_ttl(
+        entry, larder.clock.seconds()
+    )
 
 
 def stored(*lives: int, first: int = 0, vouched: int | None = None, **limits: int) -> Larder:
     """A cache with the pool of a collection that has ended."""
     larder = Larder(**limits)
-    larder.cache.commit(WWW.key, 1, lived(*lives))
+    larder.cache.commit(WWW.key, 1, lived(*lives), larder.clock.seconds())
     larder.cache.complete(WWW.key, 1, first, vouched)
     return larder
 
@@ -72,7 +74,7 @@ def test_stale_from_the_last_death() -> None:
     larder.at(159.9)
     assert given(larder) == ([1], 5)
     larder.at(160)
-    assert larder.cache.lookup(WWW.key) is None
+    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is None
 
 
 @pytest.mark.parametrize(
@@ -88,16 +90,16 @@ def test_due_when_half_has_died(lives: tuple[int, ...], due: int) -> None:
     given(larder)
     assert larder.refreshed == []
     larder.at(due)
-    entry = larder.cache.lookup(WWW.key)
+    entry = larder.cache.lookup(WWW.key, larder.clock.seconds())
     assert larder.refreshed == [WWW.key]
     if len(lives) > 1:
         assert entry is not None
-        assert not larder.cache.is_stale(entry)
+        assert not larder.cache.is_stale(entry, larder.clock.seconds())
     larder.at(due + 4.9)
-    larder.cache.lookup(WWW.key)
+    larder.cache.lookup(WWW.key, larder.clock.seconds())
     assert len(larder.refreshed) == 1
     larder.at(due + 5)
-    larder.cache.lookup(WWW.key)
+    larder.cache.lookup(WWW.key, larder.clock.seconds())
     assert len(larder.refreshed) == 2
 
 
@@ -134,7 +136,9 @@ def test_no_sooner_than_the_first_answer_alone(first: int, vouched: int, due: in
 def test_due_with_its_chain(chain: int, due: int, ttl: int) -> None:
     """The TTL of a chain bounds the reply's, and its end makes a refresh due."""
     larder = Larder()
-    larder.cache.commit(WWW.key, 1, lived(60, links=["a.example"], chain=chain))
+    larder.cache.commit(
+        WWW.key, 1, lived(60, links=["a.example"], chain=chain), larder.clock.seconds()
+    )
     larder.cache.complete(WWW.key, 1)
     assert given(larder) == ([1], ttl)
     larder.at(due - 0.01)
@@ -169,9 +173,9 @@ def test_ready_replies_know() -> None:
         larder.at(eighth / 8)
         now = given(larder)
         if larder.clock.seconds() >= until:
-            entry = larder.cache.lookup(WWW.key)
+            entry = larder.cache.lookup(WWW.key, larder.clock.seconds())
             assert entry is not None
-            until = larder.cache.true_until(entry)
+            until = larder.cache.true_until(entry, larder.clock.seconds())
             assert larder.clock.seconds() < until <= larder.clock.seconds() + 1
         else:
             assert now == before
@@ -181,10 +185,10 @@ def test_ready_replies_know() -> None:
 def test_a_due_entry_is_not_kept_ready_beyond_its_time() -> None:
     """A ready reply ends when a refresh is due, so that hits start it."""
     larder = stored(60, 20, 40)
-    entry = larder.cache.lookup(WWW.key)
+    entry = larder.cache.lookup(WWW.key, larder.clock.seconds())
     assert entry is not None
     larder.at(39.5)
-    assert larder.cache.true_until(entry) == entry.due == entry.stored + 40
+    assert larder.cache.true_until(entry, larder.clock.seconds()) == entry.due == entry.stored + 40
 
 
 # Collections.
@@ -210,7 +214,7 @@ def test_a_longer_life_starts_no_sort() -> None:
     assert stage.room.counts() == {"first_answer": 1}
     assert stage.room.cancelled() == 0
     assert lives(stage) == {near(10): 90, near(30): 50}
-    entry = stage.cache.lookup(stage.question().key)
+    entry = stage.cache.lookup(stage.question().key, stage.clock.seconds())
     assert entry is not None
     assert (shown(entry), entry.complete) == ([10, 30], True)
     assert entry.sorted_at is not None
@@ -234,7 +238,7 @@ def test_due_by_whose_answer_came_first(first: int, due: int) -> None:
     stage = Stage(says_own(0, 5, ttl=first), says_own(1, 6, ttl=30), says_own(2, 7, ttl=30))
     stage.ask()
     stage.run()
-    entry = stage.cache.lookup(stage.question().key)
+    entry = stage.cache.lookup(stage.question().key, stage.clock.seconds())
     assert entry is not None
     assert entry.due == entry.stored + due
 
@@ -257,7 +261,10 @@ def test_a_due_refresh_commits_when_it_ends() -> None:
     for at in (0, 20, 100, 700):
         stage.run_to(70_000 + at)
         assert stage.ask().addresses == [own(0), own(1), own(2)]
-        assert addresses(stage.cache.lookup(stage.question().key)) == stage.pool()
+        assert (
+            addresses(stage.cache.lookup(stage.question().key, stage.clock.seconds()))
+            == stage.pool()
+        )
     stage.run()
     assert stage.pool() == [own(3), own(4), own(5), own(6)]
     assert stage.metrics.refreshes.cell().value == 1

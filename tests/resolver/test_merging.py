@@ -32,7 +32,7 @@ def collect(*acts: Act, rules: PoolRules | None = None) -> tuple[Stage, Pool]:
     stage = Stage(*acts, rules=rules)
     stage.ask()
     stage.run()
-    entry = stage.cache.lookup(stage.question().key)
+    entry = stage.cache.lookup(stage.question().key, stage.clock.seconds())
     assert entry is not None
     assert isinstance(entry.answer, Pool)
     return stage, entry.answer

@@ -63,11 +63,11 @@ def test_nothing_to_rank(answer: Pool | Whole) -> None:
     """One address, a negative, private addresses: the real TTL at once, no sort, no probe."""
     shelf = Shelf()
     shelf.store(answer)
-    entry = shelf.cache.lookup(WWW.key)
+    entry = shelf.cache.lookup(WWW.key, shelf.clock.seconds())
     assert entry is not None
-    assert shelf.cache.reply_ttl(entry) == min(600, answer.ttl)
+    assert shelf.cache.reply_ttl(entry, shelf.clock.seconds()) == min(600, answer.ttl)
     shelf.at(60)
-    shelf.cache.lookup(WWW.key)
+    shelf.cache.lookup(WWW.key, shelf.clock.seconds())
     assert shelf.room.counts() == {}
     assert shelf.room.sent == []
 
@@ -78,7 +78,7 @@ def test_other_types_have_their_ttl() -> None:
     text = stage.question(qtype=16)
     client = stage.ask(text)
     stage.run()
-    assert stage.cache.reply_ttl(client.entry) == 600
+    assert stage.cache.reply_ttl(client.entry, stage.clock.seconds()) == 600
     assert stage.room.counts() == {}
 
 
@@ -189,7 +189,7 @@ def test_first_answer_when_all_is_known() -> None:
 def test_first_answer_behind_a_failure(before: Failed | Whole) -> None:
     """A name that had no addresses until now is a new one."""
     shelf = Shelf()
-    shelf.cache.commit(WWW.key, 1, before)
+    shelf.cache.commit(WWW.key, 1, before, shelf.clock.seconds())
     shelf.put(30, 10, generation=2)
     assert shelf.room.counts() == {"first_answer": 1}
 
@@ -268,7 +268,7 @@ def test_rtt_stale_and_a_refresh_that_fails() -> None:
     shelf.probe.script = silent
     shelf.at(500)
     shelf.hit()
-    shelf.cache.commit(WWW.key, 2, Failed(Ede.OTHER, 1))
+    shelf.cache.commit(WWW.key, 2, Failed(Ede.OTHER, 1), shelf.clock.seconds())
     shelf.at(501)
     assert shelf.hit() == ([10, 30], 5)
     shelf.at(502)
@@ -331,7 +331,7 @@ def test_two_hundred_names_at_once() -> None:
     for second in range(1, 200):
         shelf.at(second)
         for one in names:
-            shelf.cache.lookup(one.key)
+            shelf.cache.lookup(one.key, shelf.clock.seconds())
     entries = [shelf.peek(one) for one in names]
     assert all(entry is not None and entry.sorted_at is not None for entry in entries)
 

@@ -71,7 +71,7 @@ def test_do_is_ranked_and_not_merged() -> None:
     client = stage.ask(asked)
     assert isinstance(client.entry.answer, Whole)
     assert shown(client.entry) == [10, 20, 30]
-    assert stage.cache.reply_ttl(client.entry) == 300
+    assert stage.cache.reply_ttl(client.entry, stage.clock.seconds()) == 300
     assert stage.room.counts() == {"first_answer": 1}
 
 

@@ -14,7 +14,7 @@ from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
 from tests.kit.filling import KINDS, giant, single, tiny
 from tests.kit.ranked import Shelf, asks, pool
-from tests.resolver.test_cache import Larder
+from tests.resolver.test_cache import START, Larder
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 0.2
@@ -43,7 +43,7 @@ def fill(larder: Larder, count: int, first: int = 0) -> None:
     rng = random.Random(1)
     for number in range(first, first + count):
         question, answer = single(rng, number)
-        larder.cache.commit(question.key, number + 1, answer)
+        larder.cache.commit(question.key, number + 1, answer, larder.clock.seconds())
 
 
 def total(larder: Larder | Shelf) -> int:
@@ -86,7 +86,7 @@ def test_a_giant_answer_pushes_out_what_it_weighs() -> None:
     fill(larder, 8_000)
     before = len(larder.cache)
     question, answer = giant(random.Random(1), 1)
-    entry = larder.cache.commit(question.key, 9_000, answer)
+    entry = larder.cache.commit(question.key, 9_000, answer, larder.clock.seconds())
     assert 60_000 < entry.octets < 70_000
     lost = before + 1 - len(larder.cache)
     small = total(larder) // len(larder.cache)
@@ -100,13 +100,13 @@ def test_the_largest_share(spare: int, kept: bool) -> None:
     under its own name goes, since it is older.
     """
     question, answer = giant(random.Random(1), 1)
-    octets = Larder().cache.commit(question.key, 1, answer).octets
+    octets = Larder().cache.commit(question.key, 1, answer, START).octets
     larder = Larder(max_size=octets * LARGEST_SHARE + spare)
     fill(larder, 10)
-    larder.cache.commit(question.key, 100, tiny(random.Random(1), 1)[1])
-    entry = larder.cache.commit(question.key, 101, answer)
+    larder.cache.commit(question.key, 100, tiny(random.Random(1), 1)[1], larder.clock.seconds())
+    entry = larder.cache.commit(question.key, 101, answer, larder.clock.seconds())
     assert entry.answer is answer
-    assert larder.cache.reply_ttl(entry) == 300
+    assert larder.cache.reply_ttl(entry, larder.clock.seconds()) == 300
     assert (question.key in larder.cache._entries) is kept
     assert len(larder.cache) == 10 + kept
     assert evicted(larder)["max_size"] == 0
@@ -122,17 +122,21 @@ def test_whatever_happens_the_sum_is_right() -> None:
         if what < 0.6:
             size = rng.randint(1, 9)
             answer = pool(*rng.sample(range(1, 250), size), ttl=rng.choice([0, 1, 30]))
-            shelf.cache.commit(question.key, generation, answer)
-            shelf.cache.commit(question.key, generation, pool(*range(1, size + 3), ttl=30))
+            shelf.cache.commit(question.key, generation, answer, shelf.clock.seconds())
+            shelf.cache.commit(
+                question.key, generation, pool(*range(1, size + 3), ttl=30), shelf.clock.seconds()
+            )
             shelf.cache.prolong(question.key, generation, pool(*range(1, size + 3), ttl=40))
             shelf.cache.complete(question.key, generation)
         elif what < 0.7:
-            shelf.cache.commit(question.key, generation, Failed(Ede.OTHER, 1, "no"))
+            shelf.cache.commit(
+                question.key, generation, Failed(Ede.OTHER, 1, "no"), shelf.clock.seconds()
+            )
         else:
-            shelf.cache.lookup(question.key)
+            shelf.cache.lookup(question.key, shelf.clock.seconds())
         shelf.at(generation * 0.7)
         assert shelf.cache.octets == total(shelf) <= 40_000
     shelf.at(10_000)
     for number in range(40):
-        shelf.cache.lookup(asks(f"n{number}.example").key)
+        shelf.cache.lookup(asks(f"n{number}.example").key, shelf.clock.seconds())
     assert (len(shelf.cache), shelf.cache.octets) == (0, 0)

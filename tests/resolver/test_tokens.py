@@ -38,7 +38,9 @@ def test_a_sort_that_ends_late_changes_nothing() -> None:
     assert shelf.hit()[0] == [6, 7]
     before = shelf.peek()
     shelf.at(30)
-    assert shelf.room.table.fresh(packed(90)[0])  # the old measurement has ended by now
+    assert shelf.room.table.fresh(
+        packed(90)[0], shelf.clock.seconds()
+    )  # the old measurement has ended by now
     assert shelf.peek() is before
     assert shelf.hit()[0] == [6, 7]
     shelf.room.assert_nothing_left()
@@ -89,7 +91,7 @@ def test_an_entry_that_died_does_not_come_back() -> None:
     shelf = Shelf(lambda address, _: 0.9, max_stale=1)
     shelf.put(30, 10, ttl=1)
     shelf.at(2.5)
-    assert shelf.cache.lookup(WWW.key) is None
+    assert shelf.cache.lookup(WWW.key, shelf.clock.seconds()) is None
     shelf.at(5)
     assert shelf.peek() is None
 
@@ -99,7 +101,7 @@ def test_a_failed_refresh_does_not_end_the_sort() -> None:
     shelf = Shelf()
     shelf.put(30, 10)
     shelf.at(0.020)
-    shelf.cache.commit(WWW.key, 2, Failed(Ede.OTHER, 1))
+    shelf.cache.commit(WWW.key, 2, Failed(Ede.OTHER, 1), shelf.clock.seconds())
     assert shelf.room.cancelled() == 0
     shelf.at(1)
     assert shelf.hit()[0] == [10, 30]
@@ -126,7 +128,7 @@ def test_what_is_not_kept_is_not_sorted() -> None:
     shelf.at(1)
     entry = shelf.put(30, 99, 10, ttl=0)
     assert shown(entry) == [10, 30, 99]
-    assert shelf.cache.reply_ttl(entry) == 0
+    assert shelf.cache.reply_ttl(entry, shelf.clock.seconds()) == 0
     shelf.at(2)
     assert shelf.probed == set(packed(10, 30))
 
@@ -177,18 +179,20 @@ def test_any_order_of_events(steps: list[tuple[str, int, list[int], float]], que
         key = names[number].key
         generation, known = held.get(number, (0, []))
         if what == "hit" and generation:
-            entry = shelf.cache.lookup(key)
+            entry = shelf.cache.lookup(key, shelf.clock.seconds())
             assert entry is not None
             assert entry.alive
-            assert 0 < shelf.cache.reply_ttl(entry) <= 600
+            assert 0 < shelf.cache.reply_ttl(entry, shelf.clock.seconds()) <= 600
         elif what == "fails" and generation:
-            shelf.cache.commit(key, newest, Failed(Ede.OTHER, 1))
+            shelf.cache.commit(key, newest, Failed(Ede.OTHER, 1), shelf.clock.seconds())
         elif what == "old" and generation:
-            shelf.cache.commit(key, generation - 1, pool(*numbers, ttl=86_400))
+            shelf.cache.commit(
+                key, generation - 1, pool(*numbers, ttl=86_400), shelf.clock.seconds()
+            )
         elif what in ("new", "more"):
             its = generation if what == "more" and generation else newest
             now = list(dict.fromkeys([*(known if its == generation else []), *numbers]))
-            shelf.cache.commit(key, its, pool(*now, ttl=86_400))
+            shelf.cache.commit(key, its, pool(*now, ttl=86_400), shelf.clock.seconds())
             held[number] = (its, now)
         shelf.at(shelf.room.now + pause)
         assert len(shelf.room.sorts._sorts) <= queue

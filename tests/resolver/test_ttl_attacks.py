@@ -75,11 +75,12 @@ class World:
     def look(self, entry: Entry) -> None:
         """Check what a client would get of an entry now."""
         cache = self.stage.cache
-        ttl = cache.reply_ttl(entry)
-        shown = [str(ip_address(address)) for address in cache.living(entry).addresses]
+        now = self.stage.clock.seconds()
+        ttl = cache.reply_ttl(entry, now)
+        shown = [str(ip_address(address)) for address in cache.living(entry, now).addresses]
         assert shown
         ends = [self.until[address] for address in shown]
-        if cache.is_stale(entry):
+        if cache.is_stale(entry, now):
             assert ttl <= SHORT
             assert self.now < min(ends) + self.limits.max_stale + SECOND
             self.stale += 1

@@ -127,10 +127,10 @@ def test_answers_at_once_in_the_same_segment(room: Room) -> None:
     connection = Connection(room)
     held = room.forwarder.find
 
-    def find(question: Any) -> Any:
+    def find(question: Any, now: float) -> Any:
         if len(room.forwarder.asked) >= MAX_PENDING - 1:
             room.forwarder.instant = room.entry(Failed(0, 0), 0)
-        return held(question)
+        return held(question, now)
 
     room.forwarder.find = find  # type: ignore[method-assign]
     connection.send(*numbered(0, MAX_PENDING + 50))

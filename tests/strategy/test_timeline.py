@@ -359,7 +359,7 @@ def test_unmergeable_positive_ends_the_asking(do: bool) -> None:
     assert client.at == 20
     assert not isinstance(client.entry.answer, Pool)
     assert stage.launches == [(0, 0), (0, 1)]
-    assert stage.cache.lookup(question.key) is client.entry
+    assert stage.cache.lookup(question.key, stage.clock.seconds()) is client.entry
     stage.assert_nothing_left()
 
 
