@@ -20,11 +20,10 @@ from fuzz import reading
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.settings.addresses import parse_upstream
+from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.standstill import StandstillClock
-from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.edns import FULL, MEMORY
 from staggerdns.upstream.exchange import Exchange
-from staggerdns.upstream.health import HealthRules
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MIN_UDP_SIZE, Type, WireError
@@ -58,10 +57,7 @@ MOST_SENT = 7
 where that was refused.
 """
 _COOKIE = bytes((0, 0, 0x29, 4, 0xD0, 0, 0, 0, 0, 0, 20, 0, 10, 0, 16)) + b"!!!!!!!!severals"
-_HEALTH = HealthRules(
-    degraded_after=3, unhealthy_after=5, open_for=30, max_open_for=600, heal_after=2
-)
-_BUDGET = BudgetRules(max_inflight=1000, queries_per_second=0, burst=1)
+_SETTINGS = UpstreamSettings(servers=())
 _OUR_LABELS = frozenset((b"wWw", b"eXAMplE", b"cOM"))
 _ALIASES = (5, 39)
 _SIGNATURE = 46
@@ -125,16 +121,11 @@ def _check_asked(asked: Question, message: bytes, ways: int) -> None:
     udp, tcp = _Wires(sent, stream=False), _Wires(sent, stream=True)
     upstream = Upstream(
         parse_upstream("192.0.2.1"),
+        _SETTINGS,
         reactor=None,  # type: ignore[arg-type]
         readers=None,  # type: ignore[arg-type]
         clock=StandstillClock(clock),
         rng=lambda count: b"!" * count,  # all letters are capitals, and so is the cookie
-        timeout=1,
-        alpha=1,
-        case=True,
-        cookies=True,
-        health=_HEALTH,
-        budget=_BUDGET,
         metrics=Metrics(),
         journal=Journal("error"),
     )

@@ -33,8 +33,6 @@ from staggerdns.strategy.statistics import Statistics
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.bootstrap import Bootstrap
-from staggerdns.upstream.budget import BudgetRules
-from staggerdns.upstream.health import HealthRules
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.stream import Resolve
 from staggerdns.upstream.tls import Authorities
@@ -70,7 +68,7 @@ class Chain:
         metrics = metrics if metrics is not None else Metrics()
         self._journal = journal = journal if journal is not None else Journal(config.log.level)
         upstream, cache = config.upstream, config.cache
-        numbers, health, budget = upstream.parallel, upstream.health, upstream.budget
+        numbers = upstream.parallel
         self._readers = Readers(reactor, journal)
         self.authorities = Authorities(upstream.tls_ca)
 
@@ -79,26 +77,11 @@ class Chain:
         ) -> Upstream:
             return Upstream(
                 address,
+                upstream,
                 reactor=reactor,
                 readers=self._readers,
                 clock=awake,
                 rng=rng,
-                timeout=upstream.timeout,
-                alpha=upstream.adaptive.ewma_alpha,
-                case=upstream.case_randomization == "auto",
-                cookies=upstream.cookies,
-                health=HealthRules(
-                    degraded_after=health.degraded_after,
-                    unhealthy_after=health.unhealthy_after,
-                    open_for=health.open_for,
-                    max_open_for=health.max_open_for,
-                    heal_after=health.heal_after,
-                ),
-                budget=BudgetRules(
-                    max_inflight=budget.max_inflight,
-                    queries_per_second=budget.queries_per_second,
-                    burst=budget.burst,
-                ),
                 metrics=metrics,
                 journal=journal,
                 resolve=resolve,

@@ -23,7 +23,7 @@ from staggerdns.settings.values import AUTO, SecondsOrAuto, read_value
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.tls import Authorities
 
-CASE = ("auto", "never")
+CASE = (AUTO, "never")
 """Values of ``upstream.case_randomization``."""
 
 

@@ -9,19 +9,17 @@ import os
 import re
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.testing import MemoryReactorClock
 
 import staggerdns
 from staggerdns import config as config_module
 from staggerdns import files as files_module
-from staggerdns import listeners as listeners_module
 from staggerdns import service as service_module
 from staggerdns.config import load_config, parse_config
 from staggerdns.resolver.cache import CacheLimits
@@ -31,13 +29,10 @@ from staggerdns.server.clients import ClientRules
 from staggerdns.server.factory import StreamLimits
 from staggerdns.server.local import LocalRules
 from staggerdns.server.ratelimit import RateLimit
-from staggerdns.service import StaggerService
 from staggerdns.settings.document import ConfigError
 from staggerdns.settings.sections import PROFILES, Config
 from staggerdns.strategy.adaptive import RacingNumbers, SequentialNumbers
 from staggerdns.strategy.parallel import Pace
-from staggerdns.upstream.budget import BudgetRules
-from staggerdns.upstream.health import HealthRules
 from tests.kit.certificates import Office, encrypted
 
 if TYPE_CHECKING:
@@ -1270,55 +1265,6 @@ def test_a_configuration_is_frozen() -> None:
             section.log = None  # type: ignore[union-attr, misc]
 
 
-class Reading:
-    """A section of a configuration that notes the path of every key read from it."""
-
-    def __init__(self, section: msgspec.Struct, path: str, seen: set[str]) -> None:
-        self._section = section
-        self._path = path
-        self._seen = seen
-
-    def __getattr__(self, name: str) -> Any:
-        """Note the key; a section is wrapped in turn."""
-        path = f"{self._path}.{name}".lstrip(".")
-        value = getattr(self._section, name)
-        if isinstance(value, msgspec.Struct):
-            return Reading(value, path, self._seen)
-        self._seen.add(path)
-        return value
-
-
-class QuietPort:
-    """Stands in for a listener."""
-
-    def __init__(self, *args: object) -> None:
-        pass
-
-    def startListening(self) -> None:
-        """Open no socket."""
-
-
-def test_every_key_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A program that is built and bound has read every key of its configuration.
-
-    But the profile: that has done its work when the configuration is there.
-    """
-    for kind in ("DatagramPort", "StreamPort", "StatusPort"):
-        monkeypatch.setattr(listeners_module, kind, QuietPort)
-    seen: set[str] = set()
-    # Without ICMP no socket is opened for probing.
-    files = Office(tmp_path).issue("dns.example")
-    config = parse_config(
-        "upstream: {servers: [192.0.2.1]}\nranking: {probes: [tcp:443]}\n"
-        "server: {listen: ['127.0.0.1:53', 'tls://127.0.0.1', 'https://127.0.0.1'], "
-        f"tls_certificate: {files.chain}, tls_key: {files.key}}}"
-    )
-    reading = cast("Config", Reading(config, "", seen))
-    service = StaggerService(reading, MemoryReactorClock(), bytes)
-    service.privilegedStartService()
-    assert seen == {path for path, _ in keys()} - {"upstream.profile"}
-
-
 def test_every_number_handed_on_is_used() -> None:
     """What the service hands on, the rooms look at: every field is read outside config and service.
 
@@ -1335,10 +1281,8 @@ def test_every_number_handed_on_is_used() -> None:
     handed = {
         field.name
         for kind in (
-            BudgetRules,
             CacheLimits,
             ClientRules,
-            HealthRules,
             LocalRules,
             Pace,
             PoolRules,

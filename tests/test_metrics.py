@@ -26,8 +26,8 @@ from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.settings.addresses import Network
+from staggerdns.settings.sections import BudgetSettings
 from staggerdns.strategy.parallel import Pace
-from staggerdns.upstream.budget import BudgetRules
 from tests.kit import behaviours as b
 from tests.kit.acts import REFUSED, SILENT, fails, gives, negative, says, says_own, unreachable
 from tests.kit.clients import question
@@ -331,7 +331,7 @@ def test_the_fallback_timeout_moves() -> None:
 
 def test_families_of_the_budget_move() -> None:
     """The rate shows the limit, and less after refusals; who is left out is counted by name."""
-    rules = BudgetRules(max_inflight=1000, queries_per_second=100, burst=40)
+    rules = BudgetSettings(max_inflight=1000, queries_per_second=100, burst=40)
     stage = Stage(fails(5, REFUSED), *[says_own(1, 5)] * 4, budget=rules)
     first, second = (upstream.name for upstream in stage.upstreams[:2])
     assert value(stage.metrics, "staggerdns_upstream_rate_limit", upstream=first) == 100

@@ -8,7 +8,7 @@ of what it was asked in the last second and recovers slowly (as TCP does with lo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from staggerdns.settings.sections import BudgetSettings
 
 LOAD = 20
 """Queries within a second above which a refusal counts as a sign to slow down."""
@@ -20,20 +20,11 @@ _RISE = 1.1
 _LEAST_RATE = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetRules:
-    """The cap on queries in flight; queries per second and at once, 0 for no limit."""
-
-    max_inflight: int
-    queries_per_second: int
-    burst: int
-
-
 class Budget:
-    """The budget of one upstream; times are seconds of the caller's clock."""
+    """One upstream's budget, as ``settings`` allow; times are seconds of the caller's clock."""
 
     __slots__ = (
-        "_rules",
+        "_settings",
         "rate",
         "_tokens",
         "_filled",
@@ -45,23 +36,23 @@ class Budget:
         "spare_places",
     )
 
-    def __init__(self, rules: BudgetRules) -> None:
-        self._rules = rules
-        self.rate = float(rules.queries_per_second)
+    def __init__(self, settings: BudgetSettings) -> None:
+        self._settings = settings
+        self.rate = float(settings.queries_per_second)
         """Queries per second allowed now, 0 for no limit."""
-        self._tokens = float(rules.burst)
+        self._tokens = float(settings.burst)
         self._filled = 0.0
         self._second = 0.0  # when the one that is counted began
         self._asked = 0  # in this second
         self._asked_before = 0  # in the one before
         self._refused = 0  # in this second
         self._slowed = float("-inf")
-        self.spare_places = (rules.max_inflight + 1) // 2
+        self.spare_places = (settings.max_inflight + 1) // 2
         """Queries in flight below which others than first answers may go."""
 
     def has_room(self, now: float, inflight: int, *, first: bool) -> bool:
         """Say whether one more query may go; ``first``: a client waits for its answer."""
-        if inflight >= (self._rules.max_inflight if first else self.spare_places):
+        if inflight >= (self._settings.max_inflight if first else self.spare_places):
             return False
         if not self.rate:
             return True
@@ -113,13 +104,13 @@ class Budget:
 
     @property
     def _burst(self) -> float:
-        burst = float(self._rules.burst)
-        if self.rate == self._rules.queries_per_second:
+        burst = float(self._settings.burst)
+        if self.rate == self._settings.queries_per_second:
             return burst
         return min(burst, max(2.0, self.rate))  # slowed down
 
     def _recover(self) -> None:
-        limit = self._rules.queries_per_second
+        limit = self._settings.queries_per_second
         if not self.rate:
             return
         self.rate *= _RISE

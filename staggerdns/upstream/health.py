@@ -29,9 +29,10 @@ of the caller's monotonic clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from math import inf
+
+from staggerdns.settings.sections import HealthSettings
 
 OUTAGE_RETRY = 0.5
 """Seconds between two trials of an upstream while no upstream answers."""
@@ -52,24 +53,13 @@ class State(IntEnum):
     UNHEALTHY = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthRules:
-    """Thresholds in replies in a row; ``open_for`` and ``max_open_for`` in seconds."""
-
-    degraded_after: int
-    unhealthy_after: int
-    open_for: float
-    max_open_for: float
-    heal_after: int
-
-
 class Health:
     """The health of one upstream. The methods that note something return the new state if it
     has just changed, else `None`.
     """
 
     __slots__ = (
-        "_rules",
+        "_settings",
         "state",
         "_failures",
         "_successes",
@@ -84,12 +74,12 @@ class Health:
         "last_failed",
     )
 
-    def __init__(self, rules: HealthRules) -> None:
-        self._rules = rules
+    def __init__(self, settings: HealthSettings) -> None:
+        self._settings = settings
         self.state = State.HEALTHY
         self._failures = 0
         self._successes = 0
-        self._open_for = rules.open_for
+        self._open_for = settings.open_for
         self._open_until = 0.0
         self._trial_until = 0.0  # no other trial before then
         self._visit_at = 0.0
@@ -118,7 +108,7 @@ class Health:
 
     def asked(self, now: float) -> None:
         """Note that a query is on its way: the trial, if the time for one has come."""
-        self._visit_at = now + self._rules.open_for
+        self._visit_at = now + self._settings.open_for
         if self.state == State.UNHEALTHY and now >= self._open_until:
             self._trial_until = inf if self._alone else now + OUTAGE_RETRY
 
@@ -160,8 +150,8 @@ class Health:
         self._visit_at = now + HEALING
         self._open_until = min(self._open_until, now)
         self._successes += 1
-        if self._successes >= self._rules.heal_after:
-            self._open_for = self._rules.open_for
+        if self._successes >= self._settings.heal_after:
+            self._open_for = self._settings.open_for
             return self._become(State.HEALTHY)
         return self._become(State.DEGRADED)
 
@@ -173,18 +163,18 @@ class Health:
         if asked < self._open_until or asked < self._good_since:
             return None  # what came since says more
         self.last_failed = asked
-        self._visit_at = now + self._rules.open_for
+        self._visit_at = now + self._settings.open_for
         self._failures += 1
         self._successes = 0
         if self.state == State.UNHEALTHY:
             if alone and self._alone:
-                self._open_for = min(2 * self._open_for, self._rules.max_open_for)
+                self._open_for = min(2 * self._open_for, self._settings.max_open_for)
             self._rest(now, alone=alone)
             return None
-        if self._failures >= self._rules.unhealthy_after:
+        if self._failures >= self._settings.unhealthy_after:
             self._rest(now, alone=alone)
             return self._become(State.UNHEALTHY)
-        if self._failures >= self._rules.degraded_after:
+        if self._failures >= self._settings.degraded_after:
             return self._become(State.DEGRADED)
         return None
 

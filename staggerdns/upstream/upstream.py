@@ -15,15 +15,17 @@ from staggerdns.instruments import Distribution
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.settings.addresses import UpstreamAddress
+from staggerdns.settings.sections import UpstreamSettings
+from staggerdns.settings.values import AUTO
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.blame import subject
-from staggerdns.upstream.budget import Budget, BudgetRules
+from staggerdns.upstream.budget import Budget
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.dialect import DOUBTS, NO_EDNS, Dialect, is_positive, sent_level
 from staggerdns.upstream.edns import BARE, FULL, PLAIN
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import LOCAL, UNMARKED, Exchange, Outcome, reason_label
-from staggerdns.upstream.health import Credit, Health, HealthRules, State, Uplink
+from staggerdns.upstream.health import Credit, Health, State, Uplink
 from staggerdns.upstream.latency import Latency
 from staggerdns.upstream.probe import Probe
 from staggerdns.upstream.readers import Readers
@@ -48,36 +50,30 @@ _HEALTHY, _, _UNHEALTHY = State
 class Upstream:
     """A resolver that we forward to.
 
-    ``address``: where it is. ``readers`` watch its UDP sockets. ``timeout``: seconds for opening a
-    connection. ``case`` and ``cookies``: whether queries over UDP carry random case and DNS
-    Cookies. ``rng``: returns that many random bytes, unpredictable in production. ``resolve``
-    finds the addresses of a host name, ``authorities`` may certify the upstream.
+    ``address``: where it is. ``readers`` watch its UDP sockets. ``rng``: returns that many random
+    bytes, unpredictable in production. ``resolve`` finds the addresses of a host name,
+    ``authorities`` may certify the upstream.
     """
 
     def __init__(
         self,
         address: UpstreamAddress,
+        settings: UpstreamSettings,
         *,
         reactor: IReactorTCP,
         readers: Readers,
         clock: StandstillClock,
         rng: Callable[[int], bytes],
-        timeout: float,
-        alpha: float,
-        case: bool,
-        cookies: bool,
-        health: HealthRules,
-        budget: BudgetRules,
         metrics: Metrics,
         journal: Journal,
         resolve: Resolve | None = None,
         authorities: Authorities | None = None,
     ) -> None:
         self.name = str(address)
-        self.latency = Latency(alpha)
-        self.health = Health(health)
+        self.latency = Latency(settings.adaptive.ewma_alpha)
+        self.health = Health(settings.health)
         self.credit = Credit()
-        self._budget = Budget(budget)
+        self._budget = Budget(settings.budget)
         self.uplink = Uplink()
         self._clock = clock
         self._journal = journal
@@ -89,14 +85,18 @@ class Upstream:
         entropy = Entropy(rng)
         # Over a connection nobody can forge a reply (RFC 7873 section 5.3): no tricks are needed.
         self._over_udp = over_udp = address.transport == "udp"
-        self.dialect = Dialect(entropy, case=case and over_udp, cookies=cookies and over_udp)
+        self.dialect = Dialect(
+            entropy,
+            case=over_udp and settings.case_randomization == AUTO,
+            cookies=over_udp and settings.cookies,
+        )
         self._stream = StreamTransport(
             reactor,
             clock,
             address,
             entropy,
             StreamReport(self.name, metrics, journal, self._reject, self._wait),
-            timeout=timeout,
+            timeout=settings.timeout,
             resolve=resolve,
             authorities=authorities,
         )
@@ -105,7 +105,7 @@ class Upstream:
             self._transport = DatagramTransport(
                 readers, address.endpoint, entropy, self._reject, self.dialect.moved
             )
-        self._probe = Probe(self, clock, timeout)
+        self._probe = Probe(self, clock, settings.timeout)
         self.watched = 0
         """Exchanges that are tried in other ways while nothing comes: see `SideQueries.watch`."""
         metrics.upstream_inflight.read_from(lambda: self._inflight, self.name)

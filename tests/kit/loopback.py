@@ -14,6 +14,7 @@ from twisted.internet.tcp import Client
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.settings.addresses import parse_upstream
+from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.readers import Readers
@@ -21,7 +22,6 @@ from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import A, name
-from tests.kit.simulated import ALPHA, BUDGET, HEALTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,16 +59,16 @@ class Desk:
         self._readers = Readers(reactor, Journal())
         self.upstream = Upstream(
             parse_upstream(scheme + str(endpoint)),
+            UpstreamSettings(
+                servers=(),
+                timeout=timeout,
+                case_randomization="auto" if case else "never",
+                cookies=cookies,
+            ),
             reactor=reactor,
             readers=self._readers,
             clock=self.clock,
             rng=rng,
-            timeout=timeout,
-            alpha=ALPHA,
-            case=case,
-            cookies=cookies,
-            health=HEALTH,
-            budget=BUDGET,
             metrics=self.metrics,
             journal=Journal(),
             resolve=resolve,

@@ -11,12 +11,12 @@ from twisted.internet.testing import MemoryReactorClock
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.settings.addresses import parse_upstream
+from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.question import make_question
 from tests.kit.acts import A, name
-from tests.kit.simulated import ALPHA, BUDGET, HEALTH
 
 if TYPE_CHECKING:
     from staggerdns.upstream.exchange import Exchange, Outcome
@@ -45,16 +45,11 @@ class StreamUpstream:
         self.clock = StandstillClock(self.reactor)
         self.upstream = Upstream(
             parse_upstream(where),
+            UpstreamSettings(servers=(), timeout=timeout),
             reactor=self.reactor,
             readers=cast("Any", None),
             clock=self.clock,
             rng=os.urandom,
-            timeout=timeout,
-            alpha=ALPHA,
-            case=True,
-            cookies=True,
-            health=HEALTH,
-            budget=BUDGET,
             metrics=self.metrics,
             journal=Journal(),
         )

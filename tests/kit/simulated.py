@@ -21,17 +21,16 @@ from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.settings.addresses import parse_upstream
+from staggerdns.settings.sections import BudgetSettings, HealthSettings, UpstreamSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
 from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.parallel import Pace, Parallel
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import Tools
-from staggerdns.upstream.budget import BudgetRules
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.exchange import Exchange
-from staggerdns.upstream.health import HealthRules
 from staggerdns.upstream.sidequeries import SideQuery
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
@@ -44,10 +43,8 @@ START = 1000.0
 
 ALPHA = 0.2
 """The weight of a new measurement, as the configuration has it."""
-HEALTH = HealthRules(
-    degraded_after=3, unhealthy_after=5, open_for=30.0, max_open_for=600.0, heal_after=2
-)
-BUDGET = BudgetRules(max_inflight=1000, queries_per_second=0, burst=100)
+HEALTH = HealthSettings()
+BUDGET = BudgetSettings()
 RACING = RacingNumbers(delay=0.1, min_delay=0.02, max_delay=0.2, max_step=0.01)
 SEQUENTIAL = SequentialNumbers(timeout=1.0, min_timeout=0.5, max_timeout=2.0)
 
@@ -127,21 +124,18 @@ class ScriptedUpstream(Upstream):
         metrics: Metrics,
         *,
         awake: StandstillClock | None = None,
-        health: HealthRules = HEALTH,
-        budget: BudgetRules = BUDGET,
+        health: HealthSettings = HEALTH,
+        budget: BudgetSettings = BUDGET,
     ) -> None:
         super().__init__(
             parse_upstream(f"192.0.2.{index + 1}"),
+            UpstreamSettings(
+                servers=(), case_randomization="never", cookies=False, health=health, budget=budget
+            ),
             reactor=cast("Any", None),
             readers=cast("Any", None),
             clock=awake or StandstillClock(clock),
             rng=bytes,
-            case=False,
-            cookies=False,
-            timeout=3.0,
-            alpha=ALPHA,
-            health=health,
-            budget=budget,
             metrics=metrics,
             journal=Journal(),
         )
@@ -233,8 +227,8 @@ class Stage:
         rules: PoolRules | None = None,
         level: str = "info",
         strategy: str = "parallel",
-        health: HealthRules = HEALTH,
-        budget: BudgetRules = BUDGET,
+        health: HealthSettings = HEALTH,
+        budget: BudgetSettings = BUDGET,
         racing: RacingNumbers = RACING,
         max_concurrent: int = 4,
         rng: Callable[[int], bytes] = bytes,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from staggerdns.settings.sections import BudgetSettings
 from staggerdns.strategy.parallel import MAX_DELAYS, Pace
 from staggerdns.strategy.run import ACTIVE, STAGGERED
-from staggerdns.upstream.budget import BudgetRules
 from tests.kit.acts import NOERROR, SERVFAIL, SILENT, own, says_own
 from tests.kit.simulated import Stage
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from tests.kit.acts import Act
     from tests.kit.simulated import Client
 
-NONE = BudgetRules(max_inflight=1, queries_per_second=0, burst=1)
+NONE = BudgetSettings(max_inflight=1, queries_per_second=0, burst=1)
 
 
 def fill(stage: Stage, *indices: int) -> None:
     """Use up the places in flight of these upstreams."""
     for index in indices:
-        stage.upstreams[index]._inflight += stage.upstreams[index]._budget._rules.max_inflight
+        stage.upstreams[index]._inflight += stage.upstreams[index]._budget._settings.max_inflight
 
 
 def drain(stage: Stage, *indices: int) -> None:
     """Give the places back."""
     for index in indices:
-        stage.upstreams[index]._inflight -= stage.upstreams[index]._budget._rules.max_inflight
+        stage.upstreams[index]._inflight -= stage.upstreams[index]._budget._settings.max_inflight
 
 
 def skipped(stage: Stage) -> list[int]:
@@ -191,7 +191,7 @@ def test_staggered_tier_that_the_client_waits_for_is_not_skipped() -> None:
 
 def test_completeness_needs_half_of_the_bucket() -> None:
     """A query that only completes a pool is left out while one for a client still goes."""
-    rules = BudgetRules(max_inflight=100, queries_per_second=1, burst=10)
+    rules = BudgetSettings(max_inflight=100, queries_per_second=1, burst=10)
     stage = Stage(*[says_own(index, 10) for index in range(4)], budget=rules)
     for index in (2, 3):
         for _ in range(6):
@@ -228,7 +228,7 @@ def test_race_goes_on_without_those_that_have_no_room() -> None:
     stage.assert_nothing_left()
 
 
-def assert_within(times: list[float], rules: BudgetRules) -> None:
+def assert_within(times: list[float], rules: BudgetSettings) -> None:
     """Assert that no stretch of time saw more queries than the bucket and its filling allow."""
     recent: deque[float] = deque()
     tokens, before = float(rules.burst), times[0] if times else 0.0
@@ -253,8 +253,8 @@ def test_staggered_tier_that_the_time_leaves_out() -> None:
 LATENCIES = (18, 25, 40, 80, 140)
 
 
-BUCKET = BudgetRules(max_inflight=100, queries_per_second=300, burst=50)
-PLACES = BudgetRules(max_inflight=20, queries_per_second=0, burst=100)
+BUCKET = BudgetSettings(max_inflight=100, queries_per_second=300, burst=50)
+PLACES = BudgetSettings(max_inflight=20, queries_per_second=0, burst=100)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ PLACES = BudgetRules(max_inflight=20, queries_per_second=0, burst=100)
         pytest.param("sequential", PLACES, 1, id="sequential, in flight, at once"),
     ],
 )
-def test_two_thousand_names(strategy: str, rules: BudgetRules, window: int) -> None:
+def test_two_thousand_names(strategy: str, rules: BudgetSettings, window: int) -> None:
     """2,000 names within a second: nobody gets more than the budget, each client its answer."""
     acts: list[Act] = [says_own(index, after) for index, after in enumerate(LATENCIES)]
     stage = Stage(*acts, strategy=strategy, budget=rules, level="info")

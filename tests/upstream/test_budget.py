@@ -10,16 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staggerdns.metrics import Metrics
-from staggerdns.upstream.budget import LOAD, REFUSALS, REFUSED_SHARE, Budget, BudgetRules
+from staggerdns.settings.sections import BudgetSettings
+from staggerdns.upstream.budget import LOAD, REFUSALS, REFUSED_SHARE, Budget
 from tests.kit.acts import REFUSED, fails, says_own
 from tests.kit.simulated import Stage
 
 LEAST = 5.0
 
 
-def rules(rate: int = 0, burst: int = 100, inflight: int = 1000) -> BudgetRules:
+def rules(rate: int = 0, burst: int = 100, inflight: int = 1000) -> BudgetSettings:
     """A budget of so many queries per second, at once, and in flight."""
-    return BudgetRules(max_inflight=inflight, queries_per_second=rate, burst=burst)
+    return BudgetSettings(max_inflight=inflight, queries_per_second=rate, burst=burst)
 
 
 def spend_all(budget: Budget, now: float, *, first: bool = True, most: int = 10_000) -> int:

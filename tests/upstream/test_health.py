@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from staggerdns.upstream.health import OUTAGE_RETRY, Health, HealthRules, State
+from staggerdns.settings.sections import HealthSettings
+from staggerdns.upstream.health import OUTAGE_RETRY, Health, State
 
 HEALTHY, DEGRADED, UNHEALTHY = State
-RULES = HealthRules(
-    degraded_after=3, unhealthy_after=5, open_for=30.0, max_open_for=600.0, heal_after=2
-)
+SETTINGS = HealthSettings()
 
 
-def opened(now: float = 100.0, rules: HealthRules = RULES) -> Health:
+def opened(now: float = 100.0, settings: HealthSettings = SETTINGS) -> Health:
     """A health whose circuit has just opened."""
-    health = Health(rules)
-    for _ in range(rules.unhealthy_after):
+    health = Health(settings)
+    for _ in range(settings.unhealthy_after):
         assert health.usable(now)
         health.failed(now, now, alone=True)
     assert health.state == UNHEALTHY
@@ -37,8 +36,8 @@ def trial_fails(health: Health, now: float, *, alone: bool = True) -> State | No
 def test_the_states() -> None:
     """The values are those that the metrics promise, and order upstreams best first."""
     assert (HEALTHY, DEGRADED, UNHEALTHY) == (0, 1, 2)
-    assert Health(RULES).state == HEALTHY
-    assert Health(RULES).usable(0.0)
+    assert Health(SETTINGS).state == HEALTHY
+    assert Health(SETTINGS).usable(0.0)
 
 
 @pytest.mark.parametrize(
@@ -46,10 +45,8 @@ def test_the_states() -> None:
 )
 def test_thresholds(degraded_after: int, unhealthy_after: int) -> None:
     """Each state comes with exactly its number of failures, and is told once."""
-    rules = dataclasses.replace(
-        RULES, degraded_after=degraded_after, unhealthy_after=unhealthy_after
-    )
-    health = Health(rules)
+    settings = replace(SETTINGS, degraded_after=degraded_after, unhealthy_after=unhealthy_after)
+    health = Health(settings)
     told = [health.failed(1.0, 1.0, alone=True) for _ in range(unhealthy_after + 3)]
     expected: list[State | None] = [None] * (unhealthy_after + 3)
     expected[degraded_after - 1] = DEGRADED
@@ -59,7 +56,7 @@ def test_thresholds(degraded_after: int, unhealthy_after: int) -> None:
 
 def test_a_success_in_between_starts_the_count_anew() -> None:
     """Only failures in a row count: two of three, as often as one likes, change nothing."""
-    health = Health(RULES)
+    health = Health(SETTINGS)
     for _ in range(10):
         assert [health.failed(1.0, 1.0, alone=True) for _ in range(2)] == [None, None]
         assert health.succeeded(1.0, 1.0) is None
@@ -69,7 +66,7 @@ def test_a_success_in_between_starts_the_count_anew() -> None:
 @pytest.mark.parametrize("heal_after", [1, 2, 3, 7])
 def test_successes_heal(heal_after: int) -> None:
     """A degraded upstream is healthy after exactly so many successes in a row."""
-    health = Health(dataclasses.replace(RULES, heal_after=heal_after))
+    health = Health(replace(SETTINGS, heal_after=heal_after))
     for _ in range(3):
         health.failed(1.0, 1.0, alone=True)
     for _ in range(heal_after - 1):
@@ -84,7 +81,7 @@ def test_successes_heal(heal_after: int) -> None:
 @pytest.mark.parametrize("heal_after", [1, 2, 3])
 def test_the_trial_is_the_first_success(heal_after: int) -> None:
     """A good trial closes the circuit, and counts among the successes that heal."""
-    health = opened(100.0, dataclasses.replace(RULES, heal_after=heal_after))
+    health = opened(100.0, replace(SETTINGS, heal_after=heal_after))
     health.asked(130.0)
     told = [health.succeeded(130.1, 130.1) for _ in range(heal_after)]
     assert told[-1] == HEALTHY
@@ -123,7 +120,7 @@ def test_a_failed_trial_opens_it_again_for_twice_as_long() -> None:
 def test_the_cap_may_be_no_multiple() -> None:
     """A cap between two doublings is kept exactly; one of ``open_for`` means no doubling."""
     for cap, rests in ((100.0, (30, 60, 100, 100)), (30.0, (30, 30, 30))):
-        health, now = opened(0.0, dataclasses.replace(RULES, max_open_for=cap)), 0.0
+        health, now = opened(0.0, replace(SETTINGS, max_open_for=cap)), 0.0
         for rest in rests:
             assert not health.usable(now + rest - 0.001)
             now += rest
@@ -245,7 +242,7 @@ def test_whatever_happens(events: list[tuple[str, float, bool]]) -> None:
     """In any course of events: told are changes only, an upstream never rests for longer than the
     cap once its queries are over, and no two trials run at once, but in an outage.
     """
-    health, now, under_way = Health(RULES), 0.0, list[float]()
+    health, now, under_way = Health(SETTINGS), 0.0, list[float]()
     state, trials, outage = health.state, 0, False
     for what, wait, alone in events:
         now += wait
@@ -274,13 +271,13 @@ def test_whatever_happens(events: list[tuple[str, float, bool]]) -> None:
             trials = 0
     for asked in under_way:
         health.abandoned(asked)
-    assert health.usable(now + RULES.max_open_for)
+    assert health.usable(now + SETTINGS.max_open_for)
 
 
 def test_every_way_through_the_states() -> None:
     """All the courses of eight good and bad replies keep the thresholds, by a count of our own."""
     for course in itertools.product("gb", repeat=8):
-        health = Health(RULES)
+        health = Health(SETTINGS)
         bad_in_a_row = good_in_a_row = 0
         expected = HEALTHY
         for step in course:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
@@ -82,7 +82,7 @@ def test_every_transition_is_told() -> None:
 @pytest.mark.parametrize("unhealthy_after", [4, 5, 7])
 def test_thresholds_come_from_the_rules(degraded_after: int, unhealthy_after: int) -> None:
     """One question below a threshold nothing has changed, at it everything has."""
-    rules = dataclasses.replace(
+    rules = msgspec.structs.replace(
         HEALTH, degraded_after=degraded_after, unhealthy_after=unhealthy_after
     )
     stage = Stage(fails(5), says_own(1, 20), health=rules)

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
 from staggerdns.settings.addresses import parse_upstream
+from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.standstill import LATE, LONG, StandstillClock
 from staggerdns.upstream import stream
 from staggerdns.upstream.dial import ATTEMPT_DELAY
@@ -39,7 +40,6 @@ from tests.kit.loopback import DEADLINE, desk, no_connections, pause, until
 from tests.kit.memory import WWW, StreamUpstream
 from tests.kit.ports import free_endpoint
 from tests.kit.scripted import Close, ScriptedUpstream, Send
-from tests.kit.simulated import ALPHA, BUDGET, HEALTH
 
 from .test_datagram import cancelled
 
@@ -797,16 +797,11 @@ class NamedLine(Line):
         self.upstream.close()
         self.upstream = Upstream(
             parse_upstream("tcp://dns.example"),
+            UpstreamSettings(servers=()),
             reactor=self.reactor,
             readers=cast("Any", None),
             clock=StandstillClock(self.reactor),
             rng=os.urandom,
-            timeout=3.0,
-            alpha=ALPHA,
-            case=True,
-            cookies=True,
-            health=HEALTH,
-            budget=BUDGET,
             metrics=self.metrics,
             journal=Journal(),
             resolve=lambda name: succeed(self.addresses),
