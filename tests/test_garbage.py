@@ -28,7 +28,7 @@ from tests.kit.acts import (
     unreachable,
 )
 from tests.kit.messages import client_query
-from tests.kit.simulated import Stage
+from tests.kit.simulated import SimulatedResolver
 from tests.test_library import factory_of
 
 NAMES = 8
@@ -50,9 +50,9 @@ UPSTREAMS: dict[str, Sequence[Act]] = {
 }
 
 
-def left_by(stage: Stage, wires: Sequence[bytes], transport: str) -> Counter[str]:
+def left_by(resolver: SimulatedResolver, wires: Sequence[bytes], transport: str) -> Counter[str]:
     """Ask all this at once, and again when it is known: what the collector finds, by type."""
-    factory = factory_of(stage)
+    factory = factory_of(resolver)
     replies: list[bytes | None] = []
 
     def serve() -> None:
@@ -62,7 +62,7 @@ def left_by(stage: Stage, wires: Sequence[bytes], transport: str) -> Counter[str
                 found.addCallback(replies.append)
             else:
                 replies.append(found)
-        stage.run()
+        resolver.run()
 
     gc.collect()
     gc.disable()
@@ -95,9 +95,9 @@ def queries(label: str) -> list[bytes]:
 @pytest.mark.parametrize("acts", UPSTREAMS.values(), ids=UPSTREAMS)
 def test_nothing_is_left(acts: Sequence[Act], strategy: str, transport: str) -> None:
     """Names that are found, or are not, and those that are known leave nothing behind."""
-    stage = Stage(*acts, strategy=strategy)
-    left_by(stage, queries("warm"), transport)  # what is made once may stay
-    assert left_by(stage, queries("n"), transport) == {}
+    resolver = SimulatedResolver(*acts, strategy=strategy)
+    left_by(resolver, queries("warm"), transport)  # what is made once may stay
+    assert left_by(resolver, queries("n"), transport) == {}
 
 
 class Knot:
@@ -114,4 +114,4 @@ def test_what_is_left_is_seen() -> None:
         Knot()
         return reply(asked)
 
-    assert left_by(Stage(Act(20, ties)), queries("n"), "udp")["Knot"] >= NAMES
+    assert left_by(SimulatedResolver(Act(20, ties)), queries("n"), "udp")["Knot"] >= NAMES

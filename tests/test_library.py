@@ -41,11 +41,11 @@ from tests.kit.acts import (
     says_own,
 )
 from tests.kit.clients import parse, question
-from tests.kit.simulated import Stage
+from tests.kit.simulated import SimulatedResolver
 
 
-class Library(Stage):
-    """A stage whose whole chain is one resolver."""
+class Library(SimulatedResolver):
+    """A resolver that asks its cache and its forwarder as one `CachingResolver`."""
 
     def __init__(self, *acts: Act) -> None:
         super().__init__(*acts)
@@ -293,14 +293,14 @@ class DatagramTransport:
 CLIENT = ("127.0.0.1", 4242)
 
 
-def factory_of(stage: Stage) -> StaggerServerFactory:
-    """A server in front of a stage."""
+def factory_of(resolver: SimulatedResolver) -> StaggerServerFactory:
+    """A server in front of a resolver."""
     return StaggerServerFactory(
-        caches=[stage.cache],
-        clients=[stage.forwarder],
+        caches=[resolver.cache],
+        clients=[resolver.forwarder],
         access=Access([Network("127.0.0.0/8")]),
-        clock=stage.clock,
-        metrics=stage.metrics,
+        clock=resolver.clock,
+        metrics=resolver.metrics,
         journal=Journal(),
         identities=Clients(ClientRules()),
         pending_limits=PendingLimits(),
@@ -310,14 +310,14 @@ def factory_of(stage: Stage) -> StaggerServerFactory:
 
 def test_stock_datagram_protocol() -> None:
     """Twisted's own DNSDatagramProtocol may stand in front of our factory."""
-    stage = Stage(says_own(0, 5))
-    protocol: Any = dns.DNSDatagramProtocol(factory_of(stage))
+    resolver = SimulatedResolver(says_own(0, 5))
+    protocol: Any = dns.DNSDatagramProtocol(factory_of(resolver))
     transport = DatagramTransport()
     protocol.makeConnection(transport)
     asked = question("www.example.", payload=1232)
     protocol.datagramReceived(asked.to_wire(), CLIENT)
     assert transport.written == []
-    stage.run()
+    resolver.run()
     ((wire, address),) = transport.written
     answer = parse(wire)
     assert address == CLIENT
@@ -335,13 +335,13 @@ def test_stock_datagram_protocol() -> None:
 
 def test_stock_stream_protocol() -> None:
     """And so may its DNSProtocol over TCP."""
-    stage = Stage(says(5, *[own(index) for index in range(32)]))
-    protocol: Any = dns.DNSProtocol(factory_of(stage))
+    resolver = SimulatedResolver(says(5, *[own(index) for index in range(32)]))
+    protocol: Any = dns.DNSProtocol(factory_of(resolver))
     transport = StringTransport(peerAddress=IPv4Address("TCP", *CLIENT))
     protocol.makeConnection(transport)
     wire = question("www.example.").to_wire()
     protocol.dataReceived(len(wire).to_bytes(2, "big") + wire)
-    stage.run()
+    resolver.run()
     sent = transport.value()
     assert int.from_bytes(sent[:2], "big") == len(sent) - 2
     assert len(parse(sent[2:]).answer[0]) == 32

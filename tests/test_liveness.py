@@ -15,7 +15,7 @@ from staggerdns.liveness import ASK_EVERY, CONFIRM_EVERY, GRACE, PATIENCE, Liven
 from staggerdns.outages import LOOK_EVERY, STEADY
 
 
-class Stage:
+class SimulatedLiveness:
     """A `Liveness`, what it asks, and what is known of upstreams."""
 
     def __init__(self, now: float = 1000.0) -> None:
@@ -72,293 +72,293 @@ class Stage:
 
 
 @pytest.fixture
-def stage() -> Stage:
-    """A stage that stands at 1000 s."""
-    return Stage()
+def simulated() -> SimulatedLiveness:
+    """One whose clock stands at 1000 s."""
+    return SimulatedLiveness()
 
 
-def test_the_first_moments(stage: Stage) -> None:
+def test_the_first_moments(simulated: SimulatedLiveness) -> None:
     """A program that has just started is well, and asks nothing for that."""
-    assert stage.page() is True
-    stage.clock.advance(GRACE - 0.001)
-    assert stage.page() is True
-    assert stage.asked == []
-    stage.clock.advance(0.001)
-    assert stage.page() is None
-    assert len(stage.asked) == 1
-    stage.settled()
+    assert simulated.page() is True
+    simulated.clock.advance(GRACE - 0.001)
+    assert simulated.page() is True
+    assert simulated.asked == []
+    simulated.clock.advance(0.001)
+    assert simulated.page() is None
+    assert len(simulated.asked) == 1
+    simulated.settled()
 
 
-def test_clients_are_enough(stage: Stage) -> None:
+def test_clients_are_enough(simulated: SimulatedLiveness) -> None:
     """While clients get answers nothing is asked, however often the page is."""
     for _ in range(20):
-        stage.clock.advance(ASK_EVERY / 2)
-        stage.good()
-        stage.clock.advance(ASK_EVERY / 2 - 0.001)
-        assert stage.page() is True
-    assert stage.asked == []
-    stage.settled()
+        simulated.clock.advance(ASK_EVERY / 2)
+        simulated.good()
+        simulated.clock.advance(ASK_EVERY / 2 - 0.001)
+        assert simulated.page() is True
+    assert simulated.asked == []
+    simulated.settled()
 
 
-def test_idle_times(stage: Stage) -> None:
+def test_idle_times(simulated: SimulatedLiveness) -> None:
     """When idle the page asks, at most once in `ASK_EVERY`; without the page nobody does."""
-    stage.says = True
-    stage.clock.advance(3600)
-    assert stage.asked == []
+    simulated.says = True
+    simulated.clock.advance(3600)
+    assert simulated.asked == []
     for _ in range(100):
-        assert stage.page() is True
-        stage.clock.advance(1)
-    assert len(stage.asked) == 100 / ASK_EVERY
-    differences = {b - a for a, b in zip(stage.asked, stage.asked[1:], strict=False)}
+        assert simulated.page() is True
+        simulated.clock.advance(1)
+    assert len(simulated.asked) == 100 / ASK_EVERY
+    differences = {b - a for a, b in zip(simulated.asked, simulated.asked[1:], strict=False)}
     assert differences == {ASK_EVERY}
-    stage.settled()
+    simulated.settled()
 
 
 @pytest.mark.parametrize("good", [True, False])
-def test_the_page_waits_for_the_answer(stage: Stage, good: bool) -> None:
+def test_the_page_waits_for_the_answer(simulated: SimulatedLiveness, good: bool) -> None:
     """All who ask meanwhile get what comes of the one question; who goes is forgotten."""
-    stage.clock.advance(60)
+    simulated.clock.advance(60)
     found: list[bool] = []
     for _ in range(3):
-        stage.liveness.check().addCallback(found.append)
-    gone = stage.liveness.check()
+        simulated.liveness.check().addCallback(found.append)
+    gone = simulated.liveness.check()
     gone.addErrback(lambda _: None)
     gone.cancel()
-    assert (len(stage.asked), found) == (1, [])
-    stage.reply(good)
+    assert (len(simulated.asked), found) == (1, [])
+    simulated.reply(good)
     assert found == [good] * 3
-    assert stage.page() is good
-    stage.settled()
+    assert simulated.page() is good
+    simulated.settled()
 
 
-def test_patience(stage: Stage) -> None:
+def test_patience(simulated: SimulatedLiveness) -> None:
     """A question that takes too long counts as not answered."""
-    stage.clock.advance(60)
+    simulated.clock.advance(60)
     found: list[bool] = []
-    stage.liveness.check().addCallback(found.append)
-    stage.clock.advance(PATIENCE - 0.001)
+    simulated.liveness.check().addCallback(found.append)
+    simulated.clock.advance(PATIENCE - 0.001)
     assert found == []
-    stage.clock.advance(0.001)
+    simulated.clock.advance(0.001)
     assert found == [False]
-    stage.settled()
+    simulated.settled()
 
 
-def test_an_outage(stage: Stage) -> None:
+def test_an_outage(simulated: SimulatedLiveness) -> None:
     """It is noticed by the first failure, lasts while nobody answers whoever asks, is probed every
     `ASK_EVERY` by itself, and ends with the first good answer to that.
     """
-    stage.says = False
-    stage.good()
-    assert stage.page() is True
-    stage.clock.advance(1)
-    stage.fail()
-    assert stage.page() is False
+    simulated.says = False
+    simulated.good()
+    assert simulated.page() is True
+    simulated.clock.advance(1)
+    simulated.fail()
+    assert simulated.page() is False
     for _ in range(800):
-        stage.clock.advance(0.125)
-        stage.fail()
-        assert stage.page() is False
-        assert not stage.liveness.answering
-    assert len(stage.asked) == 1 + 100 / ASK_EVERY
-    stage.says = True
-    stage.clock.advance(ASK_EVERY)
-    assert stage.liveness.answering
-    assert stage.page() is True
-    stage.settled()
+        simulated.clock.advance(0.125)
+        simulated.fail()
+        assert simulated.page() is False
+        assert not simulated.liveness.answering
+    assert len(simulated.asked) == 1 + 100 / ASK_EVERY
+    simulated.says = True
+    simulated.clock.advance(ASK_EVERY)
+    assert simulated.liveness.answering
+    assert simulated.page() is True
+    simulated.settled()
 
 
-def test_a_client_notices_the_end(stage: Stage) -> None:
+def test_a_client_notices_the_end(simulated: SimulatedLiveness) -> None:
     """A good answer to a client ends an outage at once, and a new one is noticed at once."""
     for _ in range(3):
-        stage.says = False
-        stage.clock.advance(CONFIRM_EVERY)
-        stage.fail()
-        assert stage.page() is False
-        stage.clock.advance(1)
-        stage.good()
-        assert stage.page() is True
-        stage.clock.advance(0.1)
-    stage.clock.advance(ASK_EVERY)  # the question that was due has become needless
-    assert len(stage.asked) == 3
-    stage.settled()
+        simulated.says = False
+        simulated.clock.advance(CONFIRM_EVERY)
+        simulated.fail()
+        assert simulated.page() is False
+        simulated.clock.advance(1)
+        simulated.good()
+        assert simulated.page() is True
+        simulated.clock.advance(0.1)
+    simulated.clock.advance(ASK_EVERY)  # the question that was due has become needless
+    assert len(simulated.asked) == 3
+    simulated.settled()
 
 
-def test_a_dead_name(stage: Stage) -> None:
+def test_a_dead_name(simulated: SimulatedLiveness) -> None:
     """A name that nobody answers for is no outage: each failure is checked, once a second."""
-    stage.says = True
+    simulated.says = True
     for _ in range(100):
-        stage.clock.advance(0.1)
-        stage.fail()
-        assert stage.page() is True
-    assert len(stage.asked) == pytest.approx(10, abs=1)
-    differences = {b - a for a, b in zip(stage.asked, stage.asked[1:], strict=False)}
+        simulated.clock.advance(0.1)
+        simulated.fail()
+        assert simulated.page() is True
+    assert len(simulated.asked) == pytest.approx(10, abs=1)
+    differences = {b - a for a, b in zip(simulated.asked, simulated.asked[1:], strict=False)}
     assert min(differences) >= CONFIRM_EVERY - 1e-6
-    stage.settled()
+    simulated.settled()
 
 
-def test_a_failure_soon_after_the_last_question(stage: Stage) -> None:
+def test_a_failure_soon_after_the_last_question(simulated: SimulatedLiveness) -> None:
     """It is checked as soon as that may be; not if a good answer comes before."""
-    stage.says = True
-    stage.fail()
-    stage.clock.advance(0.1)
-    stage.says = False
-    stage.fail()
-    assert stage.page() is True
-    stage.clock.advance(CONFIRM_EVERY - 0.1)
-    assert stage.page() is False
-    stage.says = True
-    stage.clock.advance(ASK_EVERY)
-    stage.clock.advance(0.1)
-    stage.fail()
-    stage.clock.advance(0.1)
-    stage.good()
-    stage.clock.advance(CONFIRM_EVERY)
-    assert len(stage.asked) == 3
-    stage.settled()
+    simulated.says = True
+    simulated.fail()
+    simulated.clock.advance(0.1)
+    simulated.says = False
+    simulated.fail()
+    assert simulated.page() is True
+    simulated.clock.advance(CONFIRM_EVERY - 0.1)
+    assert simulated.page() is False
+    simulated.says = True
+    simulated.clock.advance(ASK_EVERY)
+    simulated.clock.advance(0.1)
+    simulated.fail()
+    simulated.clock.advance(0.1)
+    simulated.good()
+    simulated.clock.advance(CONFIRM_EVERY)
+    assert len(simulated.asked) == 3
+    simulated.settled()
 
 
-def test_the_page_before_the_next_turn(stage: Stage) -> None:
+def test_the_page_before_the_next_turn(simulated: SimulatedLiveness) -> None:
     """A failure that has not been checked yet, because the reactor has not turned, is checked."""
-    stage.says = False
-    stage.liveness.failed(heard=False)
-    assert stage.page() is False
-    assert len(stage.asked) == 1
-    stage.settled()
+    simulated.says = False
+    simulated.liveness.failed(heard=False)
+    assert simulated.page() is False
+    assert len(simulated.asked) == 1
+    simulated.settled()
 
 
-def test_replies_that_fail(stage: Stage) -> None:
+def test_replies_that_fail(simulated: SimulatedLiveness) -> None:
     """SERVFAIL is no silence: nothing is asked for `ASK_EVERY`, then ``. NS`` decides, whether
     anybody looks at the page or not.
     """
-    stage.clock.advance(60)
-    stage.says = False
+    simulated.clock.advance(60)
+    simulated.says = False
     for _ in range(100):
-        stage.fail(heard=True)
-        assert stage.page() is True
-        stage.clock.advance(ASK_EVERY / 101)
-    assert stage.asked == []
-    stage.fail(heard=True)
-    assert stage.asked == []
-    stage.clock.advance(ASK_EVERY / 101 + 1e-6)
-    stage.fail(heard=True)
-    assert len(stage.asked) == 1
-    assert [line for _, line in stage.log] == ["no upstream answers (timeout)"]
-    assert stage.page() is False
-    stage.clock.advance(0.001)
-    stage.good()
-    stage.clock.advance(ASK_EVERY - 0.001)
-    stage.fail(heard=True)
-    stage.clock.advance(0.001)
-    assert stage.page() is True
-    stage.settled()
+        simulated.fail(heard=True)
+        assert simulated.page() is True
+        simulated.clock.advance(ASK_EVERY / 101)
+    assert simulated.asked == []
+    simulated.fail(heard=True)
+    assert simulated.asked == []
+    simulated.clock.advance(ASK_EVERY / 101 + 1e-6)
+    simulated.fail(heard=True)
+    assert len(simulated.asked) == 1
+    assert [line for _, line in simulated.log] == ["no upstream answers (timeout)"]
+    assert simulated.page() is False
+    simulated.clock.advance(0.001)
+    simulated.good()
+    simulated.clock.advance(ASK_EVERY - 0.001)
+    simulated.fail(heard=True)
+    simulated.clock.advance(0.001)
+    assert simulated.page() is True
+    simulated.settled()
 
 
-def test_a_good_answer_while_it_asks(stage: Stage) -> None:
+def test_a_good_answer_while_it_asks(simulated: SimulatedLiveness) -> None:
     """A client's answer, asked after ``. NS`` was, counts for more than the failure of that."""
-    stage.clock.advance(60)
-    assert stage.page() is None
-    stage.clock.advance(1)
-    stage.good()
-    stage.reply(good=False)
-    assert stage.page() is True
-    stage.settled()
+    simulated.clock.advance(60)
+    assert simulated.page() is None
+    simulated.clock.advance(1)
+    simulated.good()
+    simulated.reply(good=False)
+    assert simulated.page() is True
+    simulated.settled()
 
 
-def test_the_end(stage: Stage) -> None:
+def test_the_end(simulated: SimulatedLiveness) -> None:
     """When it is closed while it asks, whoever waits is told no, and nothing is left."""
-    stage.clock.advance(60)
+    simulated.clock.advance(60)
     found: list[bool] = []
-    stage.liveness.check().addCallback(found.append)
-    stage.settled()
+    simulated.liveness.check().addCallback(found.append)
+    simulated.settled()
     assert found == [False]
 
 
-def test_an_outage_is_told(stage: Stage) -> None:
+def test_an_outage_is_told(simulated: SimulatedLiveness) -> None:
     """One line when it begins, with why, and one when it is over, with how long it was; none for a
     question.
     """
-    stage.says = False
-    stage.fail()
-    began = stage.clock.seconds()
+    simulated.says = False
+    simulated.fail()
+    began = simulated.clock.seconds()
     for _ in range(600):
-        stage.clock.advance(0.1)
-        stage.fail()
-    assert stage.log == [(began, "no upstream answers (timeout)")]
-    stage.good()
-    over = stage.clock.seconds()
-    stage.log.clear()
+        simulated.clock.advance(0.1)
+        simulated.fail()
+    assert simulated.log == [(began, "no upstream answers (timeout)")]
+    simulated.good()
+    over = simulated.clock.seconds()
+    simulated.log.clear()
     for _ in range(600):
-        stage.good()
-        stage.clock.advance(0.1)
-    ((at, line),) = stage.log
+        simulated.good()
+        simulated.clock.advance(0.1)
+    ((at, line),) = simulated.log
     assert line in [f"upstreams answer again: none did for {seconds} s" for seconds in (60, 61)]
     assert over + STEADY <= at <= over + STEADY + 2 * LOOK_EVERY + 0.1
-    stage.settled()
+    simulated.settled()
 
 
-def test_an_outage_without_clients_is_told(stage: Stage) -> None:
+def test_an_outage_without_clients_is_told(simulated: SimulatedLiveness) -> None:
     """Its end, too, though only the page has asked, once."""
-    stage.says = False
-    stage.clock.advance(60)
-    assert stage.page() is False
-    stage.clock.advance(ASK_EVERY)
-    stage.says = True
-    stage.clock.pump([LOOK_EVERY / 2] * 100)
-    assert [line for _, line in stage.log] == [
+    simulated.says = False
+    simulated.clock.advance(60)
+    assert simulated.page() is False
+    simulated.clock.advance(ASK_EVERY)
+    simulated.says = True
+    simulated.clock.pump([LOOK_EVERY / 2] * 100)
+    assert [line for _, line in simulated.log] == [
         "no upstream answers (timeout)",
         "upstreams answer again: none did for 20 s",
     ]
-    stage.settled()
+    simulated.settled()
 
 
 @pytest.mark.parametrize("well", [0.1, 3.0, STEADY - 2 * LOOK_EVERY])
-def test_an_outage_with_gaps_is_one(stage: Stage, well: float) -> None:
+def test_an_outage_with_gaps_is_one(simulated: SimulatedLiveness, well: float) -> None:
     """An answer now and then, for less than `STEADY` in a row, is no end; the end comes once."""
     for _ in range(20):
-        stage.says = False
-        stage.clock.pump([0.1] * int(CONFIRM_EVERY * 10))
-        stage.fail()
-        assert not stage.liveness.answering
-        stage.says = True
-        stage.clock.advance(0.1)
-        stage.good()
-        assert stage.page() is True
-        stage.clock.pump([0.1] * int(well * 10))
-        stage.good()
-    lasted = stage.clock.seconds()
-    stage.clock.pump([0.1] * 200)
-    lines = [line for _, line in stage.log]
+        simulated.says = False
+        simulated.clock.pump([0.1] * int(CONFIRM_EVERY * 10))
+        simulated.fail()
+        assert not simulated.liveness.answering
+        simulated.says = True
+        simulated.clock.advance(0.1)
+        simulated.good()
+        assert simulated.page() is True
+        simulated.clock.pump([0.1] * int(well * 10))
+        simulated.good()
+    lasted = simulated.clock.seconds()
+    simulated.clock.pump([0.1] * 200)
+    lines = [line for _, line in simulated.log]
     assert lines[0] == "no upstream answers (timeout)"
     assert len(lines) == 2
-    assert int(lines[1].split()[-2]) == pytest.approx(lasted - stage.asked[0], abs=well + 2)
-    stage.settled()
+    assert int(lines[1].split()[-2]) == pytest.approx(lasted - simulated.asked[0], abs=well + 2)
+    simulated.settled()
 
 
-def test_each_outage_is_told(stage: Stage) -> None:
+def test_each_outage_is_told(simulated: SimulatedLiveness) -> None:
     """The next one after an end has its own lines."""
     for _ in range(3):
-        stage.says = False
-        stage.fail()
-        stage.says = True
-        stage.clock.advance(0.1)
-        stage.good()
-        stage.clock.pump([0.5] * 40)
-    assert len(stage.log) == 6
-    stage.settled()
+        simulated.says = False
+        simulated.fail()
+        simulated.says = True
+        simulated.clock.advance(0.1)
+        simulated.good()
+        simulated.clock.pump([0.5] * 40)
+    assert len(simulated.log) == 6
+    simulated.settled()
 
 
-def test_why_nothing_came_in_time(stage: Stage) -> None:
+def test_why_nothing_came_in_time(simulated: SimulatedLiveness) -> None:
     """A question that takes too long says so."""
-    stage.fail()
-    stage.clock.advance(PATIENCE)
-    assert [line for _, line in stage.log] == [
+    simulated.fail()
+    simulated.clock.advance(PATIENCE)
+    assert [line for _, line in simulated.log] == [
         f"no upstream answers (nothing within {PATIENCE:g} s)"
     ]
-    stage.settled()
+    simulated.settled()
 
 
-def test_an_end_while_it_asks_is_no_outage(stage: Stage) -> None:
+def test_an_end_while_it_asks_is_no_outage(simulated: SimulatedLiveness) -> None:
     """Whoever stops the program while ``. NS`` is under way reads of no outage."""
-    stage.fail()
-    assert len(stage.asked) == 1
-    stage.settled()
-    assert stage.log == []
+    simulated.fail()
+    assert len(simulated.asked) == 1
+    simulated.settled()
+    assert simulated.log == []

@@ -8,7 +8,7 @@ import pytest
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.kit.acts import AAAA, MX, NOERROR, SILENT, Act, fails, negative, own, says, says_own
-from tests.kit.simulated import Stage
+from tests.kit.simulated import SimulatedResolver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,10 +18,10 @@ HTTPS = 65
 
 def lines(acts: Sequence[Act], qtype: int = 1, level: str = "debug") -> list[str]:
     """What one question leaves in the log."""
-    stage = Stage(*acts, level=level)
+    resolver = SimulatedResolver(*acts, level=level)
     with capturedLogs() as events:
-        stage.ask(stage.question("www.example.com", qtype))
-        stage.run()
+        resolver.ask(resolver.question("www.example.com", qtype))
+        resolver.run()
     return [formatEvent(event) for event in events]
 
 

@@ -32,9 +32,9 @@ from tests.kit import behaviours as b
 from tests.kit.acts import REFUSED, SILENT, fails, gives, negative, says, says_own, unreachable
 from tests.kit.clients import question
 from tests.kit.loopback import desk, no_connections
-from tests.kit.ranked import RankedStage
+from tests.kit.ranked import RankedResolver
 from tests.kit.scripted import ScriptedUpstream, Send
-from tests.kit.simulated import Stage
+from tests.kit.simulated import SimulatedResolver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,7 +99,7 @@ def test_histogram(seconds: float, bucket: str) -> None:
 def test_nothing_yet() -> None:
     """A scrape before the first query parses and shows nothing that moved."""
     assert set(scrape(Metrics()).values()) <= {0}
-    samples = scrape(Stage(SILENT).metrics)
+    samples = scrape(SimulatedResolver(SILENT).metrics)
     resting = {name for name, number in samples.items() if number}
     assert {name for name, _ in resting} == {
         "staggerdns_upstream_usable",
@@ -128,16 +128,16 @@ def test_types_share_a_label() -> None:
 
 
 class Front:
-    """A server in front of a stage, with clients that wait for nothing."""
+    """A server in front of a resolver, with clients that wait for nothing."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, resolver: SimulatedResolver) -> None:
+        self.resolver = resolver
         self.factory = StaggerServerFactory(
-            caches=[stage.cache],
-            clients=[stage.forwarder],
+            caches=[resolver.cache],
+            clients=[resolver.forwarder],
             access=Access([Network("127.0.0.0/8")]),
-            clock=stage.clock,
-            metrics=stage.metrics,
+            clock=resolver.clock,
+            metrics=resolver.metrics,
             journal=Journal(),
             identities=Clients(ClientRules()),
             pending_limits=PendingLimits(),
@@ -208,9 +208,9 @@ OF_CONNECTIONS = {
 def test_every_family_moves() -> None:
     """Each counter, gauge and histogram is moved by some behaviour (trap 15)."""
     acts = [says_own(index, 5, 60) for index in range(4)]
-    stage = Stage(*acts, limits=CacheLimits(max_entries=2))
-    front = Front(stage)
-    metrics = stage.metrics
+    resolver = SimulatedResolver(*acts, limits=CacheLimits(max_entries=2))
+    front = Front(resolver)
+    metrics = resolver.metrics
     moved: set[str] = set()
     before = scrape(metrics)
 
@@ -225,19 +225,19 @@ def test_every_family_moves() -> None:
     front.ask()
     front.ask()
     look()  # while it runs: inflight, collections, followers
-    stage.run()
+    resolver.run()
     look()
     front.ask()
-    stage.run_to(70_000)
+    resolver.run_to(70_000)
     front.ask()  # stale: a refresh
-    stage.run()
+    resolver.run()
     front.ask("one.example.")
     front.ask("two.example.")
-    stage.run()  # an eviction
-    stage.script(*[unreachable(5)] * 4)
+    resolver.run()  # an eviction
+    resolver.script(*[unreachable(5)] * 4)
     for number in range(6):
         front.ask(f"n{number}.example.")
-        stage.run()  # everybody rests
+        resolver.run()  # everybody rests
     connection = front.connect()
     connection.dataReceived(in_a_frame("busy.example."))
     front.connect()
@@ -253,7 +253,7 @@ def test_every_family_moves() -> None:
     for number in range(MAX_QUEUED + 2 * STARTS_PER_TURN):
         front.ask(f"crowd{number}.example.")
     look()
-    stage.forwarder.close()
+    resolver.forwarder.close()
     front.ask("late.example.")
     look()
     # These need a real upstream, another strategy or a small budget: see the tests below.
@@ -276,16 +276,18 @@ def test_every_family_moves() -> None:
 
 def test_families_of_races_move() -> None:
     """Delay, deviation, batch and early triggers show what races do."""
-    stage = Stage(says_own(0, 10), says_own(1, 30), says_own(2, 30), strategy="racing")
-    assert value(stage.metrics, "staggerdns_racing_delay_seconds") == 0.1
-    stage.ask()
-    stage.run()
-    assert value(stage.metrics, "staggerdns_racing_delay_seconds") == pytest.approx(0.09)
-    assert value(stage.metrics, "staggerdns_racing_batch_size") == 0
-    stage.script(unreachable(5), says_own(1, 30), says_own(2, 30))
-    stage.ask(stage.question("other.example"))
-    stage.run()
-    samples = scrape(stage.metrics)
+    resolver = SimulatedResolver(
+        says_own(0, 10), says_own(1, 30), says_own(2, 30), strategy="racing"
+    )
+    assert value(resolver.metrics, "staggerdns_racing_delay_seconds") == 0.1
+    resolver.ask()
+    resolver.run()
+    assert value(resolver.metrics, "staggerdns_racing_delay_seconds") == pytest.approx(0.09)
+    assert value(resolver.metrics, "staggerdns_racing_batch_size") == 0
+    resolver.script(unreachable(5), says_own(1, 30), says_own(2, 30))
+    resolver.ask(resolver.question("other.example"))
+    resolver.run()
+    samples = scrape(resolver.metrics)
     assert samples["staggerdns_early_triggers_total", ()] == 1
     assert samples["staggerdns_racing_batch_size", ()] == 2
     deviation = samples["staggerdns_latency_deviation_seconds", ()]
@@ -297,52 +299,52 @@ def test_families_of_races_move() -> None:
 @pytest.mark.parametrize("strategy", ["parallel", "racing", "sequential", "random", "auto"])
 def test_collections_by_strategy(strategy: str) -> None:
     """A collection counts under the strategy that asked, which ``auto`` chooses."""
-    stage = Stage(says_own(0, 5), says_own(1, 5), strategy=strategy)
-    stage.ask()
-    stage.run()
+    resolver = SimulatedResolver(says_own(0, 5), says_own(1, 5), strategy=strategy)
+    resolver.ask()
+    resolver.run()
     name = strategy if strategy != "auto" else "racing"
     labels = {"strategy": name, "outcome": "positive"}
-    assert value(stage.metrics, "staggerdns_collections_total", **labels) == 1
+    assert value(resolver.metrics, "staggerdns_collections_total", **labels) == 1
 
 
 def test_the_sequential_timeout_moves() -> None:
     """Each upstream has its own: 1 s unmeasured, then 1.5 times its average within the bounds."""
-    stage = Stage(says_own(0, 800), says_own(1, 5), strategy="sequential")
-    name, other = (upstream.name for upstream in stage.upstreams)
+    resolver = SimulatedResolver(says_own(0, 800), says_own(1, 5), strategy="sequential")
+    name, other = (upstream.name for upstream in resolver.upstreams)
     family = "staggerdns_sequential_timeout_seconds"
-    assert value(stage.metrics, family, upstream=name) == 1.0
-    stage.ask()
-    stage.run()
-    assert value(stage.metrics, family, upstream=name) == pytest.approx(1.2)
-    assert value(stage.metrics, family, upstream=other) == 1.0
+    assert value(resolver.metrics, family, upstream=name) == 1.0
+    resolver.ask()
+    resolver.run()
+    assert value(resolver.metrics, family, upstream=name) == pytest.approx(1.2)
+    assert value(resolver.metrics, family, upstream=other) == 1.0
 
 
 def test_the_fallback_timeout_moves() -> None:
     """What is learnt from the active tier shows; a configured one stays."""
     for pace, expected in ((Pace(fallback_timeout=None), 0.105), (Pace(), 0.3)):
-        stage = Stage(says_own(0, 80), pace=pace)
-        assert value(stage.metrics, "staggerdns_fallback_timeout_seconds") == 0.3
+        resolver = SimulatedResolver(says_own(0, 80), pace=pace)
+        assert value(resolver.metrics, "staggerdns_fallback_timeout_seconds") == 0.3
         for number in range(20):
-            stage.ask(stage.question(f"n{number}.example"))
-            stage.run()
-        shown = value(stage.metrics, "staggerdns_fallback_timeout_seconds")
+            resolver.ask(resolver.question(f"n{number}.example"))
+            resolver.run()
+        shown = value(resolver.metrics, "staggerdns_fallback_timeout_seconds")
         assert shown == pytest.approx(expected)
 
 
 def test_families_of_the_budget_move() -> None:
     """The rate shows the limit, and less after refusals; who is left out is counted by name."""
     rules = BudgetSettings(max_inflight=1000, queries_per_second=100, burst=40)
-    stage = Stage(fails(5, REFUSED), *[says_own(1, 5)] * 4, budget=rules)
-    first, second = (upstream.name for upstream in stage.upstreams[:2])
-    assert value(stage.metrics, "staggerdns_upstream_rate_limit", upstream=first) == 100
+    resolver = SimulatedResolver(fails(5, REFUSED), *[says_own(1, 5)] * 4, budget=rules)
+    first, second = (upstream.name for upstream in resolver.upstreams[:2])
+    assert value(resolver.metrics, "staggerdns_upstream_rate_limit", upstream=first) == 100
     for number in range(100):
-        stage.ask(stage.question(f"n{number}.example"))
-    stage.run()
-    assert value(stage.metrics, "staggerdns_upstream_rate_limit", upstream=first) <= 50
-    assert value(stage.metrics, "staggerdns_upstream_rate_limit", upstream=second) == 100
+        resolver.ask(resolver.question(f"n{number}.example"))
+    resolver.run()
+    assert value(resolver.metrics, "staggerdns_upstream_rate_limit", upstream=first) <= 50
+    assert value(resolver.metrics, "staggerdns_upstream_rate_limit", upstream=second) == 100
     left_out = [
         number
-        for (name, _), number in scrape(stage.metrics).items()
+        for (name, _), number in scrape(resolver.metrics).items()
         if name == "staggerdns_staggered_skipped_total"
     ]
     assert len(left_out) == 5
@@ -351,22 +353,24 @@ def test_families_of_the_budget_move() -> None:
 
 def test_families_of_health_move() -> None:
     """State and changes by the new state, which are all there from the start."""
-    stage = Stage(unreachable(5), says_own(1, 20))
-    name = stage.upstreams[0].name
+    resolver = SimulatedResolver(unreachable(5), says_own(1, 20))
+    name = resolver.upstreams[0].name
 
     def now() -> tuple[float, ...]:
         return (
-            value(stage.metrics, "staggerdns_upstream_state", upstream=name),
+            value(resolver.metrics, "staggerdns_upstream_state", upstream=name),
             *(
-                value(stage.metrics, "staggerdns_upstream_changes_total", upstream=name, state=to)
+                value(
+                    resolver.metrics, "staggerdns_upstream_changes_total", upstream=name, state=to
+                )
                 for to in ("healthy", "degraded", "unhealthy")
             ),
         )
 
     seen = [now()]
     for number in range(6):
-        stage.ask(stage.question(f"n{number}.example"))
-        stage.run()
+        resolver.ask(resolver.question(f"n{number}.example"))
+        resolver.run()
         seen.append(now())
     assert seen == [(0, 0, 0, 0)] * 3 + [(1, 0, 1, 0)] * 2 + [(2, 0, 1, 1)] * 2
 
@@ -377,21 +381,21 @@ def _is_of_ranking(name: str) -> bool:
 
 def test_families_of_ranking_move() -> None:
     """Sorts, probes and the table of round-trip times show, each number as it is."""
-    stage = RankedStage(
+    resolver = RankedResolver(
         says(5, "203.0.113.30", "203.0.113.10"),
         says(20, "203.0.113.20", "203.0.113.1"),
         script=lambda address, _: None if address[-1] == 1 else address[-1] / 1000,
     )
-    ranking = {name for name in families(stage.metrics) if _is_of_ranking(name)}
+    ranking = {name for name in families(resolver.metrics) if _is_of_ranking(name)}
     assert len(ranking) == 8
-    stage.ask()
-    stage.run_to(30)
-    now = scrape(stage.metrics)
+    resolver.ask()
+    resolver.run_to(30)
+    now = scrape(resolver.metrics)
     assert now["staggerdns_sorts_running", ()] == 1
     assert now["staggerdns_addresses_measuring", ()] == 4
     assert now["staggerdns_sorts_cancelled_total", ()] == 1
-    stage.run()
-    now = scrape(stage.metrics)
+    resolver.run()
+    now = scrape(resolver.metrics)
     assert now["staggerdns_sorts_running", ()] == 0
     assert now["staggerdns_addresses_measuring", ()] == 0
     assert now["staggerdns_rtt_addresses", ()] == 4
@@ -404,10 +408,10 @@ def test_families_of_ranking_move() -> None:
 
 def test_sorts_by_trigger() -> None:
     """The six triggers are there from the start, and each sort counts under one."""
-    stage = RankedStage(says(5, "203.0.113.30", "203.0.113.10"), queue=1)
+    resolver = RankedResolver(says(5, "203.0.113.30", "203.0.113.10"), queue=1)
     triggers = {
         dict(labels)["trigger"]
-        for name, labels in scrape(stage.metrics)
+        for name, labels in scrape(resolver.metrics)
         if name == "staggerdns_sorts_total"
     }
     assert triggers == {
@@ -418,12 +422,12 @@ def test_sorts_by_trigger() -> None:
         "sorted_missing",
         "queue_full",
     }
-    stage.ask()
-    stage.ask(stage.question("other.example"))
-    stage.run_to(6)
-    assert value(stage.metrics, "staggerdns_sorts_total", trigger="first_answer") == 1
-    assert value(stage.metrics, "staggerdns_sorts_total", trigger="queue_full") == 1
-    stage.run()
+    resolver.ask()
+    resolver.ask(resolver.question("other.example"))
+    resolver.run_to(6)
+    assert value(resolver.metrics, "staggerdns_sorts_total", trigger="first_answer") == 1
+    assert value(resolver.metrics, "staggerdns_sorts_total", trigger="queue_full") == 1
+    resolver.run()
 
 
 @pytest_twisted.ensureDeferred
@@ -461,11 +465,11 @@ async def test_families_of_the_wire_move() -> None:
 )
 def test_collections_by_outcome(acts: Iterable[Any], expected: dict[str, float]) -> None:
     """A collection counts once, by what is in the cache at its end."""
-    stage = Stage(*acts)
-    stage.ask()
-    assert value(stage.metrics, "staggerdns_collections_running") == 1
-    stage.run()
-    samples = scrape(stage.metrics)
+    resolver = SimulatedResolver(*acts)
+    resolver.ask()
+    assert value(resolver.metrics, "staggerdns_collections_running") == 1
+    resolver.run()
+    samples = scrape(resolver.metrics)
     found = {
         dict(labels)["outcome"]: number
         for (name, labels), number in samples.items()
@@ -478,20 +482,20 @@ def test_collections_by_outcome(acts: Iterable[Any], expected: dict[str, float])
 
 def test_gauges_follow() -> None:
     """Gauges show the moment: in flight, usable, latency, entries, connections."""
-    stage = Stage(says_own(0, 40), SILENT)
-    front = Front(stage)
-    first = stage.upstreams[0].name
+    resolver = SimulatedResolver(says_own(0, 40), SILENT)
+    front = Front(resolver)
+    first = resolver.upstreams[0].name
     front.ask()
     connection = front.connect()
-    now = scrape(stage.metrics)
+    now = scrape(resolver.metrics)
     assert now["staggerdns_upstream_inflight", (("upstream", first),)] == 1
     assert now["staggerdns_upstream_latency_seconds", (("upstream", first),)] == 0.2
     assert now["staggerdns_upstream_usable", (("upstream", first),)] == 1
     assert now["staggerdns_cache_entries", ()] == 0
     assert now["staggerdns_tcp_connections", ()] == 1
     front.hang_up(connection)
-    stage.run()
-    now = scrape(stage.metrics)
+    resolver.run()
+    now = scrape(resolver.metrics)
     assert now["staggerdns_upstream_inflight", (("upstream", first),)] == 0
     latency = now["staggerdns_upstream_latency_seconds", (("upstream", first),)]
     assert latency == pytest.approx(0.04, abs=0.003), "it decays a little within three seconds"
@@ -501,15 +505,15 @@ def test_gauges_follow() -> None:
 
 def test_answers_by_source() -> None:
     """A first answer counts as upstream with its wait, a hit as cache, an expired one as stale."""
-    stage = Stage(says_own(0, 40, 60))
-    front = Front(stage)
+    resolver = SimulatedResolver(says_own(0, 40, 60))
+    front = Front(resolver)
     front.ask()
-    stage.run()
+    resolver.run()
     front.ask()
-    stage.run_to(61_000)
+    resolver.run_to(61_000)
     front.ask()
-    stage.run()
-    samples = scrape(stage.metrics)
+    resolver.run()
+    samples = scrape(resolver.metrics)
     for source in ("upstream", "cache", "stale"):
         assert samples["staggerdns_answer_seconds_count", (("source", source),)] == 1
     waited = samples["staggerdns_answer_seconds_sum", (("source", "upstream"),)]
@@ -518,13 +522,13 @@ def test_answers_by_source() -> None:
 
 def test_queries_and_responses_agree() -> None:
     """Every query that deserves a reply has its response, whatever its fate."""
-    stage = Stage(says_own(0, 5))
-    front = Front(stage)
+    resolver = SimulatedResolver(says_own(0, 5))
+    front = Front(resolver)
     for rdtype in ("A", "AAAA", "ANY", "AXFR", "TYPE65280"):
         front.ask(rdtype=rdtype)
     front.ask(host="192.0.2.1")
-    stage.run()
-    samples = scrape(stage.metrics)
+    resolver.run()
+    samples = scrape(resolver.metrics)
     totals = {
         family: sum(number for (name, _), number in samples.items() if name == family)
         for family in ("staggerdns_queries_total", "staggerdns_responses_total")
@@ -534,13 +538,13 @@ def test_queries_and_responses_agree() -> None:
 
 def test_labels_are_bounded() -> None:
     """Hundreds of names, types and clients add not one label value that is theirs."""
-    stage = Stage(gives(1, 65280, b"x"), says_own(1, 2))
-    front = Front(stage)
+    resolver = SimulatedResolver(gives(1, 65280, b"x"), says_own(1, 2))
+    front = Front(resolver)
     for number in range(300):
         front.ask(f"secret{number}.example.", f"TYPE{60000 + number}", f"127.0.1.{number % 200}")
         front.ask(f"secret{number}.example.", "A", f"198.51.100.{number % 200}")
-    stage.run()
-    samples = scrape(stage.metrics)
+    resolver.run()
+    samples = scrape(resolver.metrics)
     assert len(samples) < 300
     values = {text for _, labels in samples for _, text in labels}
     assert not [text for text in values if "secret" in text or "127.0.1" in text or "198." in text]

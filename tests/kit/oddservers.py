@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from staggerdns.upstream.edns import BARE, FULL, PLAIN
 from staggerdns.upstream.exchange import Exchange
 from tests.kit.acts import FORMERR, NXDOMAIN, REFUSED, SERVFAIL, A, own, says
-from tests.kit.simulated import Client, Stage
+from tests.kit.simulated import Client, SimulatedResolver
 
 NOTIMP, BADVERS = 4, 16
 RTT = 0.02
@@ -198,7 +198,7 @@ class Wire:
             exchange.forget = lambda exchange, *, timed_out: None
 
 
-class Town(Stage):
+class OddServersResolver(SimulatedResolver):
     """Upstreams over UDP with ``servers``, whose TCP is as ``tcp`` says."""
 
     def __init__(self, *servers: Server, tcp: str = "works", strategy: str = "parallel") -> None:

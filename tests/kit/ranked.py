@@ -17,7 +17,7 @@ from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reply import index_reply
 from tests.kit.acts import A, Act, name, record, reply
 from tests.kit.probing import LIFETIME, FakeProbe, Room, Script, elapse, make_clock, written
-from tests.kit.simulated import Stage
+from tests.kit.simulated import SimulatedResolver
 
 
 def asks(text: str = "www.example", qtype: int = A, *, do: bool = False) -> Question:
@@ -137,8 +137,8 @@ class Shelf:
         return self.cache._entries.get(question.key)
 
 
-class RankedStage(Stage):
-    """A `Stage` whose cache is a ranked one."""
+class RankedResolver(SimulatedResolver):
+    """A `SimulatedResolver` whose cache is a ranked one."""
 
     def __init__(
         self,

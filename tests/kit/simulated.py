@@ -1,6 +1,6 @@
 """Upstreams that follow a script on a `task.Clock`, and a whole forwarder in front of them.
 
-A `ScriptedUpstream` is a real `Upstream`, health and metrics included, whose transport sends
+A `SimulatedUpstream` is a real `Upstream`, health and metrics included, whose transport sends
 nothing: it does what its `Act` says, at the time that it says. Times are milliseconds here.
 """
 
@@ -59,7 +59,7 @@ class Launch(NamedTuple):
     tier: str
 
 
-class ScriptedTransport(DatagramTransport):
+class SimulatedTransport(DatagramTransport):
     """Does what ``act`` says instead of sending."""
 
     def __init__(self, clock: Clock, index: int, act: Act, launches: list[Launch]) -> None:
@@ -112,7 +112,7 @@ class ScriptedTransport(DatagramTransport):
         exchange.reply(act.reply(exchange.question), final=True)
 
 
-class ScriptedUpstream(Upstream):
+class SimulatedUpstream(Upstream):
     """A real upstream but for its transport."""
 
     def __init__(
@@ -139,7 +139,7 @@ class ScriptedUpstream(Upstream):
             metrics=metrics,
             journal=Journal(),
         )
-        self.script = self._transport = ScriptedTransport(clock, index, act, launches)
+        self.script = self._transport = SimulatedTransport(clock, index, act, launches)
         self._stream = cast("Any", self.script)
         self.dialect.edns.proven = FULL  # it has answered before: its errors mean what they say
 
@@ -215,7 +215,7 @@ def milliseconds(seconds: float) -> float:
     return round((seconds - START) * 1000, 3)
 
 
-class Stage:
+class SimulatedResolver:
     """A clock, scripted upstreams, and cache and forwarder in front of them."""
 
     def __init__(
@@ -239,7 +239,7 @@ class Stage:
         self.metrics = Metrics()
         self.launched: list[Launch] = []
         members = [
-            ScriptedUpstream(
+            SimulatedUpstream(
                 index,
                 act,
                 self.clock,

@@ -18,8 +18,8 @@ from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import to_text
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import AAAA, Act, name, own, says, says_own
-from tests.kit.ranked import RankedStage, Shelf, asks, near, pool, shown
-from tests.kit.simulated import Client, Stage, addresses
+from tests.kit.ranked import RankedResolver, Shelf, asks, near, pool, shown
+from tests.kit.simulated import Client, SimulatedResolver, addresses
 
 A, B, C = (asks(f"{letter}.example") for letter in "abc")
 CHAIN = ("b.example", "c.example")
@@ -47,29 +47,29 @@ def test_sixteen_banks(after: float) -> None:
     bank is asked for like any new name, and nobody but its own answers is believed.
     """
     attack = says(after, EVIL, chain=BANKS)
-    stage = Stage(*[says_own(index, 20) for index in range(4)], attack)
-    stage.ask(stage.question("x.attacker.example"))
-    stage.run()
-    stage.script(*[says_own(index, 20) for index in range(4)], Act())
+    resolver = SimulatedResolver(*[says_own(index, 20) for index in range(4)], attack)
+    resolver.ask(resolver.question("x.attacker.example"))
+    resolver.run()
+    resolver.script(*[says_own(index, 20) for index in range(4)], Act())
     for bank in BANKS:
-        asked = len(stage.launches)
-        client = stage.ask(stage.question(bank))
-        assert len(stage.launches) > asked
-        stage.run()
+        asked = len(resolver.launches)
+        client = resolver.ask(resolver.question(bank))
+        assert len(resolver.launches) > asked
+        resolver.run()
         assert set(client.addresses) <= {own(index) for index in range(4)}
-        assert EVIL not in stage.pool(stage.question(bank))
+        assert EVIL not in resolver.pool(resolver.question(bank))
 
 
 def test_what_a_chain_is_good_for() -> None:
     """Times that the chain's addresses cost order the first answer to the chain's names."""
-    stage = RankedStage(says(5, near(30), near(10), chain=CHAIN))
-    stage.ask(A)
-    stage.run()
-    probes = len(stage.room.sent)
-    client = stage.ask(C)
-    stage.run()
+    resolver = RankedResolver(says(5, near(30), near(10), chain=CHAIN))
+    resolver.ask(A)
+    resolver.run()
+    probes = len(resolver.room.sent)
+    client = resolver.ask(C)
+    resolver.run()
     assert shown(client.entry) == [10, 30]
-    assert len(stage.room.sent) == probes
+    assert len(resolver.room.sent) == probes
 
 
 def test_an_own_answer_is_untouched_by_a_later_chain() -> None:
@@ -135,7 +135,7 @@ def test_chains_at_random() -> None:
     clients = 0
     for _ in range(ATTACKS):
         model = Model(rng)
-        stage = Stage(
+        resolver = SimulatedResolver(
             *[model.act(index, rng) for index in range(5)],
             rules=PoolRules(max_pool_size=rng.choice([4, 32])),
             level="warn",
@@ -143,16 +143,16 @@ def test_chains_at_random() -> None:
         asked: list[tuple[Question, Client]] = []
         for _ in range(rng.randint(3, 8)):
             question = make_question(name(rng.choice(model.names)), rng.choice([1, 1, AAAA]))
-            asked.append((question, stage.ask(question)))
-            stage.run_to(stage.now + rng.choice([0, 2, 30, 500, 4_000, 40_000]))
-        stage.run()
+            asked.append((question, resolver.ask(question)))
+            resolver.run_to(resolver.now + rng.choice([0, 2, 30, 500, 4_000, 40_000]))
+        resolver.run()
         for question, client in asked:
             assert client.addresses
             assert set(client.addresses) <= model.allowed(question)
             clients += 1
-        for key, entry in stage.cache._entries.items():
+        for key, entry in resolver.cache._entries.items():
             assert set(addresses(entry)) <= model.allowed(Question(key))
             assert isinstance(entry.answer, Pool)
             assert Question(key).key in {question.key for question, _ in asked}
-        stage.clock = Clock()
+        resolver.clock = Clock()
     assert clients >= 3 * ATTACKS

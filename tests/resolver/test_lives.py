@@ -16,8 +16,8 @@ from staggerdns.resolver.cache import CacheLimits
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import Question
 from tests.kit.acts import SILENT, Act, fails, name, negative, own, says, says_own
-from tests.kit.ranked import WWW, RankedStage, Shelf, asks, near, packed, shown
-from tests.kit.simulated import START, Stage, addresses
+from tests.kit.ranked import WWW, RankedResolver, Shelf, asks, near, packed, shown
+from tests.kit.simulated import START, SimulatedResolver, addresses
 from tests.resolver.test_cache import Larder
 
 
@@ -194,9 +194,9 @@ def test_a_due_entry_is_not_kept_ready_beyond_its_time() -> None:
 # Collections.
 
 
-def lives(stage: Stage, question: Question | None = None) -> dict[str, int]:
+def lives(resolver: SimulatedResolver, question: Question | None = None) -> dict[str, int]:
     """The addresses of the pool in the cache, with the seconds that they live."""
-    answer = stage.cache._entries[(question or stage.question()).key].answer
+    answer = resolver.cache._entries[(question or resolver.question()).key].answer
     assert isinstance(answer, Pool)
     texts = [str(ip_address(address)) for address in answer.addresses]
     return dict(zip(texts, answer.lives, strict=True))
@@ -204,17 +204,17 @@ def lives(stage: Stage, question: Question | None = None) -> dict[str, int]:
 
 def test_a_longer_life_starts_no_sort() -> None:
     """An answer that brings nothing but a longer life changes that, in the order that stands."""
-    stage = RankedStage(
+    resolver = RankedResolver(
         says(5, near(30), near(10), ttl=20),
         says(400, near(10), ttl=90),
         says(900, near(30), near(10), ttl=50),
     )
-    stage.ask()
-    stage.run()
-    assert stage.room.counts() == {"first_answer": 1}
-    assert stage.room.cancelled() == 0
-    assert lives(stage) == {near(10): 90, near(30): 50}
-    entry = stage.cache.lookup(stage.question().key, stage.clock.seconds())
+    resolver.ask()
+    resolver.run()
+    assert resolver.room.counts() == {"first_answer": 1}
+    assert resolver.room.cancelled() == 0
+    assert lives(resolver) == {near(10): 90, near(30): 50}
+    entry = resolver.cache.lookup(resolver.question().key, resolver.clock.seconds())
     assert entry is not None
     assert (shown(entry), entry.complete) == ([10, 30], True)
     assert entry.sorted_at is not None
@@ -224,21 +224,23 @@ def test_a_longer_life_starts_no_sort() -> None:
 
 def test_lives_count_from_when_they_came() -> None:
     """An address that comes late lives as long after that as its bringer allowed, rounded down."""
-    stage = Stage(says_own(0, 5, ttl=60), says_own(1, 2_500, ttl=60))
-    stage.ask()
-    stage.run()
-    assert lives(stage) == {own(0): 60, own(1): 62}
-    stage.run_to(5 + 59_990)
-    assert stage.ask().rcode == 0
+    resolver = SimulatedResolver(says_own(0, 5, ttl=60), says_own(1, 2_500, ttl=60))
+    resolver.ask()
+    resolver.run()
+    assert lives(resolver) == {own(0): 60, own(1): 62}
+    resolver.run_to(5 + 59_990)
+    assert resolver.ask().rcode == 0
 
 
 @pytest.mark.parametrize(("first", "due"), [(20, 30), (35, 35), (60, 60), (90, 60)])
 def test_due_by_whose_answer_came_first(first: int, due: int) -> None:
     """How long the first upstream allowed its answer counts, whatever joins it."""
-    stage = Stage(says_own(0, 5, ttl=first), says_own(1, 6, ttl=30), says_own(2, 7, ttl=30))
-    stage.ask()
-    stage.run()
-    entry = stage.cache.lookup(stage.question().key, stage.clock.seconds())
+    resolver = SimulatedResolver(
+        says_own(0, 5, ttl=first), says_own(1, 6, ttl=30), says_own(2, 7, ttl=30)
+    )
+    resolver.ask()
+    resolver.run()
+    entry = resolver.cache.lookup(resolver.question().key, resolver.clock.seconds())
     assert entry is not None
     assert entry.due == entry.stored + due
 
@@ -246,128 +248,132 @@ def test_due_by_whose_answer_came_first(first: int, due: int) -> None:
 REFRESHED = [says(10, own(3), own(4)), says(60, own(5)), says(800, own(6))]
 
 
-def expired_or_due(age: float) -> Stage:
+def expired_or_due(age: float) -> SimulatedResolver:
     """A name asked for once more at ``age``: due at 60 s, expired at 90, with others' answers."""
-    stage = Stage(says_own(0, 5, ttl=60), says_own(1, 6, ttl=60), says_own(2, 7, ttl=90))
-    stage.ask()
-    stage.run_to(age * 1000)
-    stage.script(*REFRESHED)
-    return stage
+    resolver = SimulatedResolver(
+        says_own(0, 5, ttl=60), says_own(1, 6, ttl=60), says_own(2, 7, ttl=90)
+    )
+    resolver.ask()
+    resolver.run_to(age * 1000)
+    resolver.script(*REFRESHED)
+    return resolver
 
 
 def test_a_due_refresh_commits_when_it_ends() -> None:
     """As long as the old pool lives it is given; then the new one, whole, takes its place."""
-    stage = expired_or_due(70)
+    resolver = expired_or_due(70)
     for at in (0, 20, 100, 700):
-        stage.run_to(70_000 + at)
-        assert stage.ask().addresses == [own(0), own(1), own(2)]
+        resolver.run_to(70_000 + at)
+        assert resolver.ask().addresses == [own(0), own(1), own(2)]
         assert (
-            addresses(stage.cache.lookup(stage.question().key, stage.clock.seconds()))
-            == stage.pool()
+            addresses(resolver.cache.lookup(resolver.question().key, resolver.clock.seconds()))
+            == resolver.pool()
         )
-    stage.run()
-    assert stage.pool() == [own(3), own(4), own(5), own(6)]
-    assert stage.metrics.refreshes.cell().value == 1
-    assert len(stage.launches) == 6
+    resolver.run()
+    assert resolver.pool() == [own(3), own(4), own(5), own(6)]
+    assert resolver.metrics.refreshes.cell().value == 1
+    assert len(resolver.launches) == 6
 
 
 def test_a_refresh_of_what_expired_commits_at_once() -> None:
     """What has expired gives way to the first answer."""
-    stage = expired_or_due(91)
-    assert stage.ask().addresses == [own(0), own(1), own(2)]
-    stage.run_to(91_020)
-    assert stage.pool() == [own(3), own(4)]
-    stage.run()
-    assert stage.pool() == [own(3), own(4), own(5), own(6)]
+    resolver = expired_or_due(91)
+    assert resolver.ask().addresses == [own(0), own(1), own(2)]
+    resolver.run_to(91_020)
+    assert resolver.pool() == [own(3), own(4)]
+    resolver.run()
+    assert resolver.pool() == [own(3), own(4), own(5), own(6)]
 
 
 def test_a_refresh_whose_entry_expires_meanwhile() -> None:
     """From then on it commits what it has with each answer."""
-    stage = expired_or_due(89.5)
-    stage.ask()
-    stage.run_to(89_900)
-    assert stage.pool() == [own(0), own(1), own(2)]
-    stage.run_to(90_400)
-    assert stage.pool() == [own(3), own(4), own(5), own(6)]
+    resolver = expired_or_due(89.5)
+    resolver.ask()
+    resolver.run_to(89_900)
+    assert resolver.pool() == [own(0), own(1), own(2)]
+    resolver.run_to(90_400)
+    assert resolver.pool() == [own(3), own(4), own(5), own(6)]
 
 
 def test_a_refresh_whose_entry_goes_meanwhile() -> None:
     """Who asks then gets what the refresh has found so far."""
-    stage = expired_or_due(70)
-    stage.ask()
-    stage.run_to(70_100)
-    del stage.cache._entries[stage.question().key]
-    assert stage.ask().addresses == [own(3), own(4), own(5)]
-    stage.run()
-    assert stage.pool() == [own(3), own(4), own(5), own(6)]
+    resolver = expired_or_due(70)
+    resolver.ask()
+    resolver.run_to(70_100)
+    del resolver.cache._entries[resolver.question().key]
+    assert resolver.ask().addresses == [own(3), own(4), own(5)]
+    resolver.run()
+    assert resolver.pool() == [own(3), own(4), own(5), own(6)]
 
 
 @pytest.mark.parametrize("acts", [[fails(5)] * 3, [SILENT] * 3], ids=["failures", "silence"])
 def test_a_failed_due_refresh_keeps_the_entry(acts: list[Act]) -> None:
     """Nothing is lost by it, and the next try waits."""
-    stage = expired_or_due(70)
-    stage.script(*acts)
-    stage.ask()
-    stage.run_to(75_000)
-    assert stage.pool() == [own(0), own(1), own(2)]
-    assert stage.ask().rcode == 0
+    resolver = expired_or_due(70)
+    resolver.script(*acts)
+    resolver.ask()
+    resolver.run_to(75_000)
+    assert resolver.pool() == [own(0), own(1), own(2)]
+    assert resolver.ask().rcode == 0
 
 
 def test_a_due_refresh_that_denies() -> None:
     """A name that is gone is gone when the refresh has ended."""
-    stage = expired_or_due(70)
-    stage.script(*[negative(5)] * 3)
-    stage.ask()
-    stage.run_to(70_000)
-    stage.run()
-    assert stage.ask().rcode == 3
+    resolver = expired_or_due(70)
+    resolver.script(*[negative(5)] * 3)
+    resolver.ask()
+    resolver.run_to(70_000)
+    resolver.run()
+    assert resolver.ask().rcode == 3
 
 
 def test_a_new_pool_replaces_the_old_one() -> None:
     """What an address of the old pool had left to live is not carried over: who planted it has to
     bring it again, and what is gone from all upstreams is gone.
     """
-    stage = Stage(says_own(0, 5, ttl=60), says_own(1, 6, ttl=60), says(7, own(9), ttl=86_400))
-    stage.ask()
-    stage.run_to(61_000)
-    stage.script(says_own(0, 5, ttl=60), says_own(1, 6, ttl=60), SILENT)
-    stage.ask()
-    stage.run()
-    assert lives(stage) == {own(0): 60, own(1): 60}
+    resolver = SimulatedResolver(
+        says_own(0, 5, ttl=60), says_own(1, 6, ttl=60), says(7, own(9), ttl=86_400)
+    )
+    resolver.ask()
+    resolver.run_to(61_000)
+    resolver.script(says_own(0, 5, ttl=60), says_own(1, 6, ttl=60), SILENT)
+    resolver.ask()
+    resolver.run()
+    assert lives(resolver) == {own(0): 60, own(1): 60}
 
 
 # Liars.
 
 
-def queries_of(stage: Stage, seconds: int) -> int:
+def queries_of(resolver: SimulatedResolver, seconds: int) -> int:
     """Upstream queries while a client asks ten times a second."""
-    asked = len(stage.launches)
-    start = stage.now
+    asked = len(resolver.launches)
+    start = resolver.now
     for tick in range(seconds * 10):
-        stage.run_to(start + tick * 100)
-        stage.ask()
-    return len(stage.launches) - asked
+        resolver.run_to(start + tick * 100)
+        resolver.ask()
+    return len(resolver.launches) - asked
 
 
 @pytest.mark.parametrize("liar", range(5))
 def test_a_ttl_of_one_empties_no_pool(liar: int) -> None:
     """One of five who says 1 s costs his own addresses, and nobody a query."""
-    stage = Stage(
+    resolver = SimulatedResolver(
         *[says_own(index, 5 + index, ttl=1 if index == liar else 300) for index in range(5)]
     )
-    stage.ask()
-    stage.run()
-    assert queries_of(stage, 8) == 0
-    assert set(stage.ask().addresses) >= {own(index) for index in range(5) if index != liar}
+    resolver.ask()
+    resolver.run()
+    assert queries_of(resolver, 8) == 0
+    assert set(resolver.ask().addresses) >= {own(index) for index in range(5) if index != liar}
 
 
 def test_a_liar_who_is_the_nearest() -> None:
     """His address dies at once and is the nearest: that is worth a refresh each 5 s, no more."""
     acts = [says(5 + index, near(50 + index), ttl=300) for index in range(4)]
-    stage = RankedStage(*acts, says(9, near(2), ttl=1))
-    stage.ask()
-    stage.run()
-    assert queries_of(stage, 8) <= 10
+    resolver = RankedResolver(*acts, says(9, near(2), ttl=1))
+    resolver.ask()
+    resolver.run()
+    assert queries_of(resolver, 8) <= 10
 
 
 @pytest.mark.parametrize("liar", range(5))
@@ -376,14 +382,14 @@ def test_a_ttl_of_a_day_freezes_no_name(liar: int) -> None:
     soon as the others' time is over, or twice that time if the liar was the first to answer.
     """
     acts = [says(5 + i, own(0), ttl=86_400 if i == liar else 60) for i in range(5)]
-    stage = Stage(*acts)
-    stage.ask()
-    stage.run()
-    stage.script(*[acts[i] if i == liar else says(5 + i, own(1), ttl=60) for i in range(5)])
-    stage.run_to(61_000 if liar else 121_000)
-    stage.ask()
-    stage.run()
-    assert own(1) in stage.ask().addresses
+    resolver = SimulatedResolver(*acts)
+    resolver.ask()
+    resolver.run()
+    resolver.script(*[acts[i] if i == liar else says(5 + i, own(1), ttl=60) for i in range(5)])
+    resolver.run_to(61_000 if liar else 121_000)
+    resolver.ask()
+    resolver.run()
+    assert own(1) in resolver.ask().addresses
 
 
 # Ordinary traffic.
@@ -419,17 +425,19 @@ def test_ordinary_traffic(shared: bool) -> None:
     def act(index: int) -> Act:
         def answer(question: Question) -> bytes:
             number = numbers[question.key]
-            ttl = life - int((stage.clock.seconds() - START + left[index][number]) % life)
+            ttl = life - int((resolver.clock.seconds() - START + left[index][number]) % life)
             made = says(0, f"203.0.{0 if shared else index}.{number % 250}", ttl=ttl).reply
             assert made is not None
             return made(question)
 
         return Act(5 + 5 * index, answer)
 
-    stage = Stage(*[act(index) for index in range(5)], level="warn", limits=CacheLimits())
+    resolver = SimulatedResolver(
+        *[act(index) for index in range(5)], level="warn", limits=CacheLimits()
+    )
     for at, number in asked:
-        stage.run_to(at * 1000)
-        stage.ask(questions[number])
+        resolver.run_to(at * 1000)
+        resolver.ask(questions[number])
     # The draw decides a few queries in a hundred; with the least TTL for all it was 160, with no
     # regard to what the first answer allows 101 where addresses differ.
-    assert len(stage.launches) <= dnsmasq(asked, left, life) * 0.95
+    assert len(resolver.launches) <= dnsmasq(asked, left, life) * 0.95

@@ -22,20 +22,20 @@ from tests.kit.acts import (
     says_own,
     unreachable,
 )
-from tests.kit.simulated import Stage
+from tests.kit.simulated import SimulatedResolver
 
 AD_FLAGS = 0x81A0
 
 
-def collect(*acts: Act, rules: PoolRules | None = None) -> tuple[Stage, Pool]:
-    """Run one collection to its end; the stage and the pool in the cache."""
-    stage = Stage(*acts, rules=rules)
-    stage.ask()
-    stage.run()
-    entry = stage.cache.lookup(stage.question().key, stage.clock.seconds())
+def collect(*acts: Act, rules: PoolRules | None = None) -> tuple[SimulatedResolver, Pool]:
+    """Run one collection to its end; the resolver and the pool in the cache."""
+    resolver = SimulatedResolver(*acts, rules=rules)
+    resolver.ask()
+    resolver.run()
+    entry = resolver.cache.lookup(resolver.question().key, resolver.clock.seconds())
     assert entry is not None
     assert isinstance(entry.answer, Pool)
-    return stage, entry.answer
+    return resolver, entry.answer
 
 
 @pytest.mark.parametrize(
@@ -51,31 +51,31 @@ def collect(*acts: Act, rules: PoolRules | None = None) -> tuple[Stage, Pool]:
 def test_five_sets_one_pool(dead: tuple[Act, ...]) -> None:
     """All sets are in the pool, the client's first, whatever the active tier does."""
     acts = [says_own(index, 20 + 9 * index) for index in range(5)]
-    stage, _ = collect(*dead, *acts)
-    assert stage.pool() == [own(index) for index in range(5)]
-    assert sorted(upstream for _, upstream in stage.launches) == list(range(5 + len(dead)))
+    resolver, _ = collect(*dead, *acts)
+    assert resolver.pool() == [own(index) for index in range(5)]
+    assert sorted(upstream for _, upstream in resolver.launches) == list(range(5 + len(dead)))
 
 
 def test_later_answers_join_behind() -> None:
     """Order: the winner's addresses as they came, then those of the others as these came."""
-    stage, _ = collect(
+    resolver, _ = collect(
         says(20, own(3), own(1)), says(10, own(2), own(0)), says(5, own(1), own(7), own(2))
     )
-    assert stage.pool() == [own(index) for index in (2, 0, 3, 1, 7)]
+    assert resolver.pool() == [own(index) for index in (2, 0, 3, 1, 7)]
 
 
 def test_duplicates_go() -> None:
     """An address is in the pool once, within one answer and between answers."""
-    stage, _ = collect(says(5, own(0), own(0)), says(6, own(0), own(1)), says_own(1, 7))
-    assert stage.pool() == [own(0), own(1)]
-    joined = stage.metrics.pool_addresses
+    resolver, _ = collect(says(5, own(0), own(0)), says(6, own(0), own(1)), says_own(1, 7))
+    assert resolver.pool() == [own(0), own(1)]
+    joined = resolver.metrics.pool_addresses
     assert (joined.cell(ACTIVE).value, joined.cell(STAGGERED).value) == (2, 0)
 
 
 def test_joined_addresses_are_counted_by_tier() -> None:
     """The gain of the background is what the staggered tier added."""
-    stage, _ = collect(says_own(0, 5), says_own(1, 6), says(7, own(2), own(3)), says_own(0, 7))
-    joined = stage.metrics.pool_addresses
+    resolver, _ = collect(says_own(0, 5), says_own(1, 6), says(7, own(2), own(3)), says_own(0, 7))
+    joined = resolver.metrics.pool_addresses
     assert (joined.cell(ACTIVE).value, joined.cell(STAGGERED).value) == (2, 2)
 
 
@@ -87,11 +87,13 @@ def test_each_address_has_its_ttl() -> None:
 
 def test_pool_of_ipv6() -> None:
     """AAAA is merged as A is."""
-    stage = Stage(says(5, "2001:db8::1"), says(6, "2001:db8::2"), says(7, "2001:db8::3"))
-    question = stage.question(qtype=AAAA)
-    stage.ask(question)
-    stage.run()
-    assert stage.pool(question) == ["2001:db8::1", "2001:db8::2", "2001:db8::3"]
+    resolver = SimulatedResolver(
+        says(5, "2001:db8::1"), says(6, "2001:db8::2"), says(7, "2001:db8::3")
+    )
+    question = resolver.question(qtype=AAAA)
+    resolver.ask(question)
+    resolver.run()
+    assert resolver.pool(question) == ["2001:db8::1", "2001:db8::2", "2001:db8::3"]
 
 
 def test_the_first_chain_stays() -> None:
@@ -127,37 +129,37 @@ def test_ad_needs_every_contributor(flags: tuple[int, ...], ad: bool) -> None:
 def test_a_liar_does_not_spoil_the_pool(bad: str) -> None:
     """Private addresses join only from the winner, unless ``merge_private`` says otherwise."""
     acts = [says_own(0, 5), says(6, bad, own(1))]
-    stage, _ = collect(*acts)
-    assert stage.pool() == [own(0), own(1)]
-    stage, _ = collect(*acts, rules=PoolRules(merge_private=True))
-    assert stage.pool() == [own(0), bad, own(1)]
-    stage, _ = collect(*reversed(acts[1:]), says_own(0, 8))
-    assert stage.pool() == [bad, own(1), own(0)]
+    resolver, _ = collect(*acts)
+    assert resolver.pool() == [own(0), own(1)]
+    resolver, _ = collect(*acts, rules=PoolRules(merge_private=True))
+    assert resolver.pool() == [own(0), bad, own(1)]
+    resolver, _ = collect(*reversed(acts[1:]), says_own(0, 8))
+    assert resolver.pool() == [bad, own(1), own(0)]
 
 
 @pytest.mark.parametrize("bad", ["::", "::1", "fe80::1", "fd00::1", "ff02::1", "::ffff:127.0.0.1"])
 def test_an_ipv6_liar(bad: str) -> None:
     """The same holds for IPv6, mapped IPv4 included."""
-    stage = Stage(says(5, "2001:db8::1"), says(6, bad))
-    question = stage.question(qtype=AAAA)
-    stage.ask(question)
-    stage.run()
-    assert stage.pool(question) == ["2001:db8::1"]
+    resolver = SimulatedResolver(says(5, "2001:db8::1"), says(6, bad))
+    question = resolver.question(qtype=AAAA)
+    resolver.ask(question)
+    resolver.run()
+    assert resolver.pool(question) == ["2001:db8::1"]
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(1, 1), (3, 3), (4, 4), (5, 4)])
 def test_pool_is_capped(limit: int, kept: int) -> None:
     """``max_pool_size`` bounds the first answer and what joins."""
-    stage, _ = collect(
+    resolver, _ = collect(
         says(5, own(0), own(1), own(2)), says_own(3, 6), rules=PoolRules(max_pool_size=limit)
     )
-    assert stage.pool() == [own(index) for index in range(kept)]
+    assert resolver.pool() == [own(index) for index in range(kept)]
 
 
 def test_hundred_addresses() -> None:
     """The cap holds for the winner's own answer too."""
-    stage, _ = collect(says(5, *[own(index) for index in range(100)]))
-    assert len(stage.pool()) == 32
+    resolver, _ = collect(says(5, *[own(index) for index in range(100)]))
+    assert len(resolver.pool()) == 32
 
 
 # The client gets NXDOMAIN from these active tiers, in which not both have said so by then.
@@ -172,11 +174,11 @@ DISAGREEING = [
 @pytest.mark.parametrize("active", DISAGREEING)
 def test_positive_behind_a_negative(active: tuple[Act, Act]) -> None:
     """Addresses that come after a negative went out are kept: the next client gets them."""
-    stage = Stage(*active, says_own(2, 7), says_own(3, 9))
-    client = stage.ask()
-    stage.run()
+    resolver = SimulatedResolver(*active, says_own(2, 7), says_own(3, 9))
+    client = resolver.ask()
+    resolver.run()
     assert client.rcode == NXDOMAIN
-    again = stage.ask()
+    again = resolver.ask()
     assert again.rcode == NOERROR
     assert set(again.addresses) >= {own(2), own(3)}
 
@@ -185,93 +187,95 @@ def test_positive_behind_a_negative(active: tuple[Act, Act]) -> None:
 @pytest.mark.parametrize("rcode", [NXDOMAIN, NOERROR])
 def test_a_negative_of_the_whole_active_tier_stands(rcode: int, merge_private: bool) -> None:
     """Where all of the first tier say no, one liar behind them does not make it a yes."""
-    stage = Stage(
+    resolver = SimulatedResolver(
         negative(5, rcode),
         negative(6, NXDOMAIN),
         says_own(2, 7),
         says(8, "192.168.1.1"),
         rules=PoolRules(merge_private=merge_private),
     )
-    client = stage.ask()
-    stage.run()
-    again = stage.ask()
+    client = resolver.ask()
+    resolver.run()
+    again = resolver.ask()
     assert again.entry.answer is client.entry.answer
     assert (again.rcode, again.addresses) == (rcode, [])
-    assert len(stage.launches) == 4, "all were asked, and once"
+    assert len(resolver.launches) == 4, "all were asked, and once"
 
 
 def test_a_late_agreement_stands() -> None:
     """The slower half of the active tier may say no after the grace: then both have said it."""
-    stage = Stage(negative(5), negative(60), says_own(2, 30), says_own(3, 30))
-    client = stage.ask()
-    stage.run()
+    resolver = SimulatedResolver(negative(5), negative(60), says_own(2, 30), says_own(3, 30))
+    client = resolver.ask()
+    resolver.run()
     assert (client.at, client.rcode) == (35, NXDOMAIN)
-    assert stage.ask().rcode == NXDOMAIN
+    assert resolver.ask().rcode == NXDOMAIN
 
 
 def test_a_positive_before_the_agreement_stays() -> None:
     """What came before the slower active upstream said no is not taken back, and still grows."""
-    stage = Stage(negative(5), negative(60), says_own(2, 5), says_own(3, 40))
-    stage.ask()
-    stage.run()
-    assert stage.pool() == [own(2), own(3)]
+    resolver = SimulatedResolver(negative(5), negative(60), says_own(2, 5), says_own(3, 40))
+    resolver.ask()
+    resolver.run()
+    assert resolver.pool() == [own(2), own(3)]
 
 
 def test_a_pool_grows_whatever_the_active_tier_says_later() -> None:
     """Where a positive won, two late negatives do not keep other addresses out."""
-    stage = Stage(negative(340), negative(345), says_own(2, 5), says_own(3, 60), says_own(4, 60))
-    client = stage.ask()
-    stage.run()
+    resolver = SimulatedResolver(
+        negative(340), negative(345), says_own(2, 5), says_own(3, 60), says_own(4, 60)
+    )
+    client = resolver.ask()
+    resolver.run()
     assert (client.at, client.rcode) == (305, NOERROR)
-    assert stage.pool() == [own(2), own(3), own(4)]
+    assert resolver.pool() == [own(2), own(3), own(4)]
 
 
 @pytest.mark.parametrize("liar", [says(5, "192.168.1.1"), says(5, own(2), "127.0.0.1")])
 def test_private_addresses_with_do_behind_a_negative(liar: Act) -> None:
     """A whole answer that holds private addresses does not take a negative's place."""
-    stage = Stage(negative(5), fails(6), liar)
-    question = stage.question(do=True)
-    client = stage.ask(question)
-    stage.run()
+    resolver = SimulatedResolver(negative(5), fails(6), liar)
+    question = resolver.question(do=True)
+    client = resolver.ask(question)
+    resolver.run()
     assert client.rcode == NXDOMAIN
-    assert stage.ask(question).rcode == NXDOMAIN
+    assert resolver.ask(question).rcode == NXDOMAIN
 
 
 def test_public_addresses_with_do_behind_a_negative() -> None:
     """A whole answer without such addresses does."""
-    stage = Stage(negative(5), fails(6), says_own(2, 5))
-    question = stage.question(do=True)
-    stage.ask(question)
-    stage.run()
-    assert stage.ask(question).rcode == NOERROR
+    resolver = SimulatedResolver(negative(5), fails(6), says_own(2, 5))
+    question = resolver.question(do=True)
+    resolver.ask(question)
+    resolver.run()
+    assert resolver.ask(question).rcode == NOERROR
 
 
 def test_ttl_0_behind_a_negative() -> None:
     """What may not be kept does not throw a negative that may out of the cache."""
-    stage = Stage(negative(5), fails(6), says_own(2, 5, 0))
-    stage.ask()
-    stage.run()
-    asked = len(stage.launches)
-    assert stage.ask().rcode == NXDOMAIN
-    stage.run()
-    assert len(stage.launches) == asked
+    resolver = SimulatedResolver(negative(5), fails(6), says_own(2, 5, 0))
+    resolver.ask()
+    resolver.run()
+    asked = len(resolver.launches)
+    assert resolver.ask().rcode == NXDOMAIN
+    resolver.run()
+    assert len(resolver.launches) == asked
 
 
 def test_a_lone_upstream_agrees_with_itself() -> None:
     """A first tier of one is a whole one."""
-    stage = Stage(negative(5), says_own(1, 7), pace=Pace(active_tier_size=1))
-    stage.ask()
-    stage.run()
-    assert stage.ask().rcode == NXDOMAIN
+    resolver = SimulatedResolver(negative(5), says_own(1, 7), pace=Pace(active_tier_size=1))
+    resolver.ask()
+    resolver.run()
+    assert resolver.ask().rcode == NXDOMAIN
 
 
 def test_a_failed_active_tier_has_agreed_in_nothing() -> None:
     """A negative of the staggered tier alone gives way to data."""
-    stage = Stage(fails(5), fails(5), negative(5), negative(5), says_own(4, 5))
-    client = stage.ask()
-    stage.run()
+    resolver = SimulatedResolver(fails(5), fails(5), negative(5), negative(5), says_own(4, 5))
+    client = resolver.ask()
+    resolver.run()
     assert client.rcode == NXDOMAIN
-    assert stage.ask().addresses == [own(4)]
+    assert resolver.ask().addresses == [own(4)]
 
 
 @pytest.mark.parametrize("active", DISAGREEING[:3])
@@ -281,42 +285,44 @@ def test_a_failed_active_tier_has_agreed_in_nothing() -> None:
 )
 def test_private_addresses_behind_a_negative(active: tuple[Act, Act], bad: str) -> None:
     """A late answer's private addresses do not turn a negative over; public ones alone do."""
-    stage = Stage(*active, says(7, bad))
-    client = stage.ask()
-    stage.run()
+    resolver = SimulatedResolver(*active, says(7, bad))
+    client = resolver.ask()
+    resolver.run()
     assert client.rcode == NXDOMAIN
-    again = stage.ask()
+    again = resolver.ask()
     assert again.entry.answer is client.entry.answer
-    assert [cell.value for cell in stage.metrics.pool_addresses._cells.values()] == [0, 0]
+    assert [cell.value for cell in resolver.metrics.pool_addresses._cells.values()] == [0, 0]
 
-    stage = Stage(*active, says(7, bad, own(2)), says(8, bad, own(3)))
-    stage.ask()
-    stage.run()
-    assert stage.pool() == [own(2), own(3)]
-    assert stage.metrics.pool_addresses.cell(STAGGERED).value == 2
+    resolver = SimulatedResolver(*active, says(7, bad, own(2)), says(8, bad, own(3)))
+    resolver.ask()
+    resolver.run()
+    assert resolver.pool() == [own(2), own(3)]
+    assert resolver.metrics.pool_addresses.cell(STAGGERED).value == 2
 
-    stage = Stage(*active, says(7, bad, own(2)), rules=PoolRules(merge_private=True))
-    stage.ask()
-    stage.run()
-    assert stage.pool() == [bad, own(2)]
+    resolver = SimulatedResolver(*active, says(7, bad, own(2)), rules=PoolRules(merge_private=True))
+    resolver.ask()
+    resolver.run()
+    assert resolver.pool() == [bad, own(2)]
 
 
 def test_private_ipv6_behind_a_negative() -> None:
     """The same holds for AAAA."""
-    stage = Stage(negative(5), fails(6), says(7, "::1", "fd00::1"), says(9, "2001:db8::1", "::1"))
-    question = stage.question(qtype=AAAA)
-    stage.ask(question)
-    stage.run()
-    assert stage.pool(question) == ["2001:db8::1"]
+    resolver = SimulatedResolver(
+        negative(5), fails(6), says(7, "::1", "fd00::1"), says(9, "2001:db8::1", "::1")
+    )
+    question = resolver.question(qtype=AAAA)
+    resolver.ask(question)
+    resolver.run()
+    assert resolver.pool(question) == ["2001:db8::1"]
 
 
 def test_a_private_answer_within_the_grace_wins() -> None:
     """The client's own answer may be private: split horizon is no lie."""
-    stage = Stage(negative(5), says(20, "192.168.1.1"))
-    client = stage.ask()
-    stage.run()
+    resolver = SimulatedResolver(negative(5), says(20, "192.168.1.1"))
+    client = resolver.ask()
+    resolver.run()
     assert client.addresses == ["192.168.1.1"]
-    assert stage.pool() == ["192.168.1.1"]
+    assert resolver.pool() == ["192.168.1.1"]
 
 
 @pytest.mark.parametrize("liar", [0, 1, 3])
@@ -325,34 +331,36 @@ def test_ttl_0_of_one_does_not_cost_the_pool(liar: int) -> None:
     ttls = [300] * 4
     ttls[liar] = 0
     acts = [says_own(index, 5 + index, ttls[index]) for index in range(4)]
-    stage = Stage(*acts)
-    client = stage.ask()
-    stage.run()
+    resolver = SimulatedResolver(*acts)
+    client = resolver.ask()
+    resolver.run()
     assert client.addresses == [own(0)]
-    assert stage.pool() == [own(index) for index in range(4) if index != liar]
-    launched = len(stage.launches)
-    stage.run_to(1_000)
-    assert len(stage.ask().addresses) == 3
-    assert len(stage.launches) == launched
+    assert resolver.pool() == [own(index) for index in range(4) if index != liar]
+    launched = len(resolver.launches)
+    resolver.run_to(1_000)
+    assert len(resolver.ask().addresses) == 3
+    assert len(resolver.launches) == launched
 
 
 @pytest.mark.parametrize("ttls", [(0, 300), (0, 0, 0, 300), (0, 300, 0, 0)])
 def test_what_may_not_be_kept_is_not_kept_by_the_word_of_one(ttls: tuple[int, ...]) -> None:
     """When the first answer has TTL 0, it takes two others who allow theirs to be kept."""
-    stage = Stage(*[says_own(index, 5 + 70 * index, ttl) for index, ttl in enumerate(ttls)])
-    stage.ask()
-    stage.run()
-    assert stage.pool() == []
+    resolver = SimulatedResolver(
+        *[says_own(index, 5 + 70 * index, ttl) for index, ttl in enumerate(ttls)]
+    )
+    resolver.ask()
+    resolver.run()
+    assert resolver.pool() == []
 
 
 def test_private_addresses_do_not_overrule_ttl_0() -> None:
     """What may not join a pool does not begin one either."""
     acts = [says_own(0, 5, 0), says(60, "10.0.0.1", own(1)), says(90, "10.0.0.2")]
-    stage = Stage(*acts, says(120, "10.0.0.3", own(3), ttl=90))
-    stage.ask()
-    stage.run()
-    assert stage.pool() == [own(1), own(3)]
-    entry = stage.cache._entries[stage.question().key]
+    resolver = SimulatedResolver(*acts, says(120, "10.0.0.3", own(3), ttl=90))
+    resolver.ask()
+    resolver.run()
+    assert resolver.pool() == [own(1), own(3)]
+    entry = resolver.cache._entries[resolver.question().key]
     assert entry.due == pytest.approx(entry.stored + 180)  # twice what the second one allowed
 
 
@@ -364,16 +372,16 @@ def test_the_smallest_ttl_joins() -> None:
 
 def test_negative_behind_a_positive() -> None:
     """A negative, or any failure, takes nothing out of a pool."""
-    stage, _ = collect(says_own(0, 5), negative(6), negative(7, NOERROR), fails(8))
-    assert stage.pool() == [own(0)]
+    resolver, _ = collect(says_own(0, 5), negative(6), negative(7, NOERROR), fails(8))
+    assert resolver.pool() == [own(0)]
 
 
 def test_do_is_answered_whole() -> None:
     """With DO the answer of one upstream is kept as it came, and nobody's is added."""
-    stage = Stage(says(5, own(0), own(1)), says_own(2, 6))
-    question = stage.question(do=True)
-    client = stage.ask(question)
-    stage.run()
-    again = stage.ask(question)
+    resolver = SimulatedResolver(says(5, own(0), own(1)), says_own(2, 6))
+    question = resolver.question(do=True)
+    client = resolver.ask(question)
+    resolver.run()
+    again = resolver.ask(question)
     assert again.entry is client.entry
     assert not isinstance(client.entry.answer, Pool)

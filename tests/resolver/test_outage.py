@@ -11,7 +11,7 @@ from staggerdns.resolver.cache import FAILURE_TTL, CacheLimits
 from staggerdns.upstream.health import State
 from staggerdns.wire.answer import Failed
 from tests.kit.acts import SILENT, Act, fails, own, says_own, unreachable
-from tests.kit.simulated import Client, Stage
+from tests.kit.simulated import Client, SimulatedResolver
 
 HOUR = 3_600_000.0
 STEP = 20_000.0
@@ -30,17 +30,19 @@ STRATEGIES = ("parallel", "racing", "sequential", "random", "auto")
 GOOD = [says_own(index, 20 + index) for index in range(5)]
 
 
-def outage(stage: Stage, deaths: Sequence[Act], length: float = HOUR) -> list[Client]:
+def outage(
+    resolver: SimulatedResolver, deaths: Sequence[Act], length: float = HOUR
+) -> list[Client]:
     """Let the upstreams die for an hour, in which clients go on asking; those who asked for
     names that nobody knows.
     """
-    stage.script(*deaths)
-    end = stage.now + length
+    resolver.script(*deaths)
+    end = resolver.now + length
     strangers: list[Client] = []
-    while stage.now < end:
-        stage.ask()
-        strangers.append(stage.ask(stage.question(f"n{len(strangers)}.example")))
-        stage.run_to(min(stage.now + STEP, end))
+    while resolver.now < end:
+        resolver.ask()
+        strangers.append(resolver.ask(resolver.question(f"n{len(strangers)}.example")))
+        resolver.run_to(min(resolver.now + STEP, end))
     return strangers
 
 
@@ -54,36 +56,36 @@ def test_stale_answers_for_an_hour(death: Act) -> None:
     """What was known is answered at once all the hour, as stale from its TTL on; what was not
     gets SERVFAIL.
     """
-    stage = Stage(*GOOD)
-    stage.ask()
-    stage.run()
-    began = stage.now
-    stage.script(*[death] * 5)
-    while stage.now < began + HOUR:
-        client = stage.ask()
-        assert client.at == stage.now
+    resolver = SimulatedResolver(*GOOD)
+    resolver.ask()
+    resolver.run()
+    began = resolver.now
+    resolver.script(*[death] * 5)
+    while resolver.now < began + HOUR:
+        client = resolver.ask()
+        assert client.at == resolver.now
         assert sorted(client.addresses) == sorted(map(own, range(5)))
-        age = stage.now - began
+        age = resolver.now - began
         if age < 290_000:
-            assert not stage.cache.is_stale(client.entry, stage.clock.seconds())
+            assert not resolver.cache.is_stale(client.entry, resolver.clock.seconds())
         elif age > 300_000:
-            assert stage.cache.is_stale(client.entry, stage.clock.seconds())
-            assert stage.cache.reply_ttl(client.entry, stage.clock.seconds()) == 5
-        stranger = stage.ask(stage.question(f"n{stage.now}.example"))
-        stage.run_to(stage.now + STEP)
+            assert resolver.cache.is_stale(client.entry, resolver.clock.seconds())
+            assert resolver.cache.reply_ttl(client.entry, resolver.clock.seconds()) == 5
+        stranger = resolver.ask(resolver.question(f"n{resolver.now}.example"))
+        resolver.run_to(resolver.now + STEP)
         assert isinstance(stranger.entry.answer, Failed)
-    stage.run()
-    stage.assert_nothing_left()
+    resolver.run()
+    resolver.assert_nothing_left()
 
 
 def test_the_end_of_stale() -> None:
     """When the outage outlasts `max_stale` there is nothing more to give."""
-    stage = Stage(*GOOD, limits=CacheLimits(max_stale=1800))
-    stage.ask()
-    stage.run()
-    outage(stage, [SILENT] * 5)
-    client = stage.ask()
-    stage.run()
+    resolver = SimulatedResolver(*GOOD, limits=CacheLimits(max_stale=1800))
+    resolver.ask()
+    resolver.run()
+    outage(resolver, [SILENT] * 5)
+    client = resolver.ask()
+    resolver.run()
     assert isinstance(client.entry.answer, Failed)
 
 
@@ -94,38 +96,38 @@ def test_recovery(death: Act, strategy: str, returning: int) -> None:
     """Within `RECOVERY` of their return, or of one of them, a name never asked before is
     answered, and so is another after all that; who answers is found healthy.
     """
-    stage = Stage(*GOOD, strategy=strategy, rng=random.Random(1).randbytes)
-    stage.ask()
-    stage.run()
-    outage(stage, [death] * 5)
-    stage.script(*[death] * (5 - returning), *GOOD[5 - returning :])
-    back = stage.now
+    resolver = SimulatedResolver(*GOOD, strategy=strategy, rng=random.Random(1).randbytes)
+    resolver.ask()
+    resolver.run()
+    outage(resolver, [death] * 5)
+    resolver.script(*[death] * (5 - returning), *GOOD[5 - returning :])
+    back = resolver.now
     clients: list[Client] = []
-    while stage.now < back + 2 * RECOVERY:
-        clients.append(stage.ask(stage.question(f"back{len(clients)}.example")))
-        stage.run_to(stage.now + 100)
-    stage.run()
+    while resolver.now < back + 2 * RECOVERY:
+        clients.append(resolver.ask(resolver.question(f"back{len(clients)}.example")))
+        resolver.run_to(resolver.now + 100)
+    resolver.run()
     in_time = [client for client in clients if is_good(client) and client.at <= back + RECOVERY]
     assert in_time
-    late = stage.ask(stage.question("late.example"))
-    stage.run()
+    late = resolver.ask(resolver.question("late.example"))
+    resolver.run()
     assert is_good(late)
-    assert State.HEALTHY in {upstream.health.state for upstream in stage.upstreams}
+    assert State.HEALTHY in {upstream.health.state for upstream in resolver.upstreams}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS)
 def test_what_was_known_is_fresh_again(death: Act, strategy: str) -> None:
     """Who asks for a name that is known has a fresh answer within `RECOVERY`, too."""
-    stage = Stage(*GOOD, strategy=strategy)
-    stage.ask()
-    stage.run()
-    outage(stage, [death] * 5)
-    stage.script(*GOOD)
-    assert stage.cache.is_stale(stage.ask().entry, stage.clock.seconds())
-    stage.run_to(stage.now + RECOVERY)
-    assert not stage.cache.is_stale(stage.ask().entry, stage.clock.seconds())
-    stage.run()
+    resolver = SimulatedResolver(*GOOD, strategy=strategy)
+    resolver.ask()
+    resolver.run()
+    outage(resolver, [death] * 5)
+    resolver.script(*GOOD)
+    assert resolver.cache.is_stale(resolver.ask().entry, resolver.clock.seconds())
+    resolver.run_to(resolver.now + RECOVERY)
+    assert not resolver.cache.is_stale(resolver.ask().entry, resolver.clock.seconds())
+    resolver.run()
 
 
 @pytest.mark.parametrize("strategy", ["parallel", "auto"])
@@ -134,19 +136,19 @@ def test_a_name_under_way_at_the_return(strategy: str, before: float) -> None:
     """Who goes on asking for a name that went to all of them in vain just before they returned
     is answered within `RECOVERY`, too.
     """
-    stage = Stage(*GOOD, strategy=strategy)
-    outage(stage, [SILENT] * 5, TO_THE_LONGEST_REST)
-    lost = stage.question("lost.example")
-    stage.ask(lost)
-    stage.run_to(stage.now + before)
-    stage.script(*GOOD)
-    back = stage.now
+    resolver = SimulatedResolver(*GOOD, strategy=strategy)
+    outage(resolver, [SILENT] * 5, TO_THE_LONGEST_REST)
+    lost = resolver.question("lost.example")
+    resolver.ask(lost)
+    resolver.run_to(resolver.now + before)
+    resolver.script(*GOOD)
+    back = resolver.now
     clients: list[Client] = []
-    while stage.now < back + RECOVERY:
-        clients.append(stage.ask(lost))
-        stage.run_to(stage.now + 100)
+    while resolver.now < back + RECOVERY:
+        clients.append(resolver.ask(lost))
+        resolver.run_to(resolver.now + 100)
     assert any(is_good(client) and client.at <= back + RECOVERY for client in clients)
-    stage.run()
+    resolver.run()
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -155,13 +157,13 @@ def test_a_name_under_way_at_the_end(strategy: str, before: float) -> None:
     """With any strategy such a question ends with its collection at the latest; whoever asks
     again then is answered.
     """
-    stage = Stage(*GOOD, strategy=strategy)
-    outage(stage, [SILENT] * 5, TO_THE_LONGEST_REST)
-    lost = stage.question("lost.example")
-    stage.ask(lost)
-    stage.run_to(stage.now + before)
-    stage.script(*GOOD)
-    stage.run_to(stage.now + 6000 - before + 1000 * FAILURE_TTL)
-    client = stage.ask(lost)
-    stage.run()
+    resolver = SimulatedResolver(*GOOD, strategy=strategy)
+    outage(resolver, [SILENT] * 5, TO_THE_LONGEST_REST)
+    lost = resolver.question("lost.example")
+    resolver.ask(lost)
+    resolver.run_to(resolver.now + before)
+    resolver.script(*GOOD)
+    resolver.run_to(resolver.now + 6000 - before + 1000 * FAILURE_TTL)
+    client = resolver.ask(lost)
+    resolver.run()
     assert is_good(client)

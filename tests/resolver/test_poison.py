@@ -37,7 +37,7 @@ from tests.kit.acts import (
     says,
     says_own,
 )
-from tests.kit.simulated import Client, Stage
+from tests.kit.simulated import Client, SimulatedResolver
 
 HONEST = (says_own(0, 10), says_own(1, 20))
 POOL = [own(0), own(1)]
@@ -47,14 +47,14 @@ EVIL = [f"198.51.100.{number}" for number in range(100)]
 
 def attacked(
     attack: Act, honest: Sequence[Act] = HONEST, rebinding: Rebinding | None = None
-) -> tuple[Stage, Client]:
+) -> tuple[SimulatedResolver, Client]:
     """Collect once from the honest ones and the attacker."""
-    stage = Stage(*honest, attack)
-    stage.forwarder._rebinding = rebinding
-    client = stage.ask()
-    stage.run()
-    stage.assert_nothing_left()
-    return stage, client
+    resolver = SimulatedResolver(*honest, attack)
+    resolver.forwarder._rebinding = rebinding
+    client = resolver.ask()
+    resolver.run()
+    resolver.assert_nothing_left()
+    return resolver, client
 
 
 @pytest.mark.parametrize(
@@ -73,40 +73,40 @@ def attacked(
 )
 def test_a_late_attacker_changes_nothing(attack: Act) -> None:
     """Denials, failures, private addresses, other names' records and nonsense leave the pool."""
-    stage, client = attacked(attack)
+    resolver, client = attacked(attack)
     assert (client.rcode, client.addresses) == (NOERROR, [own(0)])
-    assert stage.pool() == POOL
+    assert resolver.pool() == POOL
 
 
 def test_he_can_add_public_addresses_up_to_the_cap() -> None:
     """Public addresses join, behind those of the others, and no more than ``max_pool_size``."""
-    stage, client = attacked(says(30, *EVIL))
+    resolver, client = attacked(says(30, *EVIL))
     assert client.addresses == [own(0)]
-    assert stage.pool() == POOL + EVIL[: PoolRules().max_pool_size - 2]
+    assert resolver.pool() == POOL + EVIL[: PoolRules().max_pool_size - 2]
 
 
 @pytest.mark.parametrize("ttl", [1, 86_400])
 def test_his_ttl_is_his_own(ttl: int) -> None:
     """What he adds lives as he says, the others' addresses as they say."""
-    stage, _ = attacked(says(30, EVIL[0], ttl=ttl))
-    answer = stage.cache._entries[stage.question().key].answer
+    resolver, _ = attacked(says(30, EVIL[0], ttl=ttl))
+    answer = resolver.cache._entries[resolver.question().key].answer
     assert isinstance(answer, Pool)
     assert list(answer.lives) == [300, 300, ttl]
 
 
 def test_he_cannot_claim_validation() -> None:
     """AD of his is worth nothing where another one did not validate."""
-    stage, _ = attacked(says(30, EVIL[0], flags=0x81A0))
-    assert not stage.cache._entries[stage.question().key].answer.ad
+    resolver, _ = attacked(says(30, EVIL[0], flags=0x81A0))
+    assert not resolver.cache._entries[resolver.question().key].answer.ad
 
 
 def test_he_cannot_change_the_chain() -> None:
     """His chain is not followed: only his addresses join the chain that was there first."""
     honest = [says(10, own(0), chain=["www.cdn.example"]), says(20, own(1))]
-    stage, _ = attacked(says(30, EVIL[0], chain=["evil.example"]), honest)
-    answer = stage.cache._entries[stage.question().key].answer
+    resolver, _ = attacked(says(30, EVIL[0], chain=["evil.example"]), honest)
+    answer = resolver.cache._entries[resolver.question().key].answer
     assert getattr(answer, "links", None) == (from_labels([b"www", b"cdn", b"example"]),)
-    assert stage.pool() == [*POOL, EVIL[0]]
+    assert resolver.pool() == [*POOL, EVIL[0]]
 
 
 def test_he_cannot_bring_other_names() -> None:
@@ -117,25 +117,25 @@ def test_he_cannot_bring_other_names() -> None:
         mine = record(b"\xc0\x0c", A, 300, b"\xc6\x33\x64\1")
         return reply(question, [stranger, mine, stranger]) + b"more"
 
-    stage, _ = attacked(Act(30, answer))
-    assert stage.pool() == [*POOL, "198.51.100.1"]
+    resolver, _ = attacked(Act(30, answer))
+    assert resolver.pool() == [*POOL, "198.51.100.1"]
     for kind in STRAYS:
         counted = {"unrelated": 2, "octets": 1}.get(kind, 0)
-        assert stage.metrics.stray_records.cell(kind).value == counted
+        assert resolver.metrics.stray_records.cell(kind).value == counted
 
 
 def test_he_cannot_overturn_a_denial() -> None:
     """Where the whole active tier says that there is no such name, there is none."""
-    stage, client = attacked(says(12, *EVIL), [negative(10), negative(11)])
+    resolver, client = attacked(says(12, *EVIL), [negative(10), negative(11)])
     assert client.rcode == NXDOMAIN
-    assert stage.pool() == []
+    assert resolver.pool() == []
 
 
 def test_who_is_first_gives_the_first_answer() -> None:
     """He can: be faster than all others. Their addresses join his all the same."""
-    stage, client = attacked(says(5, "192.168.1.1", EVIL[0]), (says_own(0, 10),))
+    resolver, client = attacked(says(5, "192.168.1.1", EVIL[0]), (says_own(0, 10),))
     assert client.addresses == ["192.168.1.1", EVIL[0]]
-    assert stage.pool() == ["192.168.1.1", EVIL[0], own(0)]
+    assert resolver.pool() == ["192.168.1.1", EVIL[0], own(0)]
 
 
 @pytest.mark.parametrize("address", PRIVATE)
@@ -144,39 +144,39 @@ def test_protected_from_rebinding(address: str, after: int) -> None:
     """With ``rebinding.strip`` private addresses come in from nobody, first or not: the client
     gets what the others say.
     """
-    stage, client = attacked(says(after, address), rebinding=Rebinding([]))
+    resolver, client = attacked(says(after, address), rebinding=Rebinding([]))
     assert set(client.addresses) <= set(POOL)
-    assert stage.pool() == POOL
-    assert stage.metrics.rebinding_stripped.cell().value == 1
+    assert resolver.pool() == POOL
+    assert resolver.metrics.rebinding_stripped.cell().value == 1
 
 
 def test_protected_while_all_lie() -> None:
     """With private addresses from everybody there is no data, which is kept."""
-    stage, client = attacked(says(5, "10.0.0.1"), [says(5, "10.0.0.2")], Rebinding([]))
+    resolver, client = attacked(says(5, "10.0.0.1"), [says(5, "10.0.0.2")], Rebinding([]))
     assert (client.rcode, client.addresses) == (NOERROR, [])
-    assert stage.ask().rcode == NOERROR
-    assert len(stage.launches) == 2
-    assert stage.metrics.rebinding_stripped.cell().value == 2
+    assert resolver.ask().rcode == NOERROR
+    assert len(resolver.launches) == 2
+    assert resolver.metrics.rebinding_stripped.cell().value == 2
 
 
 def test_protected_in_part() -> None:
     """What is public of an answer stays an answer."""
-    stage, client = attacked(says(5, "10.0.0.1", EVIL[0]), [says_own(0, 10)], Rebinding([]))
+    resolver, client = attacked(says(5, "10.0.0.1", EVIL[0]), [says_own(0, 10)], Rebinding([]))
     assert client.addresses == [EVIL[0]]
-    assert stage.pool() == [EVIL[0], own(0)]
+    assert resolver.pool() == [EVIL[0], own(0)]
 
 
 def test_domains_of_our_own() -> None:
     """Names in an excepted domain have the addresses that they have."""
-    stage, client = attacked(says(5, "10.0.0.1"), (), Rebinding([name("example")]))
+    resolver, client = attacked(says(5, "10.0.0.1"), (), Rebinding([name("example")]))
     assert client.addresses == ["10.0.0.1"]
-    assert stage.metrics.rebinding_stripped.cell().value == 0
+    assert resolver.metrics.rebinding_stripped.cell().value == 0
 
 
 def test_an_ipv6_name_is_protected() -> None:
     """Private IPv4 in the clothes of IPv6 is found."""
-    stage = Stage(says(5, "64:ff9b::10.0.0.1", "::ffff:127.0.0.1", "2001:db8:9::1"))
-    stage.forwarder._rebinding = Rebinding([])
-    client = stage.ask(stage.question(qtype=AAAA))
-    stage.run()
+    resolver = SimulatedResolver(says(5, "64:ff9b::10.0.0.1", "::ffff:127.0.0.1", "2001:db8:9::1"))
+    resolver.forwarder._rebinding = Rebinding([])
+    client = resolver.ask(resolver.question(qtype=AAAA))
+    resolver.run()
     assert client.addresses == ["2001:db8:9::1"]

@@ -9,7 +9,7 @@ from staggerdns.wire.answer import Failed, Pool, Whole
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import gives
 from tests.kit.probing import silent, written
-from tests.kit.ranked import RankedStage, Shelf, asks, dead_below, packed, pool, shown, whole
+from tests.kit.ranked import RankedResolver, Shelf, asks, dead_below, packed, pool, shown, whole
 from tests.resolver.test_cache import no_such_name
 
 WWW, OTHER, DO = asks(), asks("other.example"), asks(do=True)
@@ -74,12 +74,12 @@ def test_nothing_to_rank(answer: Pool | Whole) -> None:
 
 def test_other_types_have_their_ttl() -> None:
     """What is no address keeps the TTL that the upstream gave."""
-    stage = RankedStage(gives(5, 16, b"\3abc", 3000))
-    text = stage.question(qtype=16)
-    client = stage.ask(text)
-    stage.run()
-    assert stage.cache.reply_ttl(client.entry, stage.clock.seconds()) == 600
-    assert stage.room.counts() == {}
+    resolver = RankedResolver(gives(5, 16, b"\3abc", 3000))
+    text = resolver.question(qtype=16)
+    client = resolver.ask(text)
+    resolver.run()
+    assert resolver.cache.reply_ttl(client.entry, resolver.clock.seconds()) == 600
+    assert resolver.room.counts() == {}
 
 
 @pytest.mark.parametrize("numbers", [(7,), (7, 3)])

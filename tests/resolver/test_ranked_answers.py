@@ -15,7 +15,7 @@ from staggerdns.wire.answer import Whole
 from tests.kit.acts import negative, says
 from tests.kit.clients import parse, question
 from tests.kit.probing import silent
-from tests.kit.ranked import RankedStage, Shelf, asks, near, packed, pool, shown, whole
+from tests.kit.ranked import RankedResolver, Shelf, asks, near, packed, pool, shown, whole
 
 WWW, DO = asks(), asks(do=True)
 HOST = "127.0.0.1"
@@ -64,15 +64,15 @@ def test_a_polluted_answer_does_not_win() -> None:
 
 def test_do_is_ranked_and_not_merged() -> None:
     """With DO one upstream's records stay whole, only the order of the addresses changes."""
-    stage = RankedStage(says(5, near(30), near(10), near(20)), says(9, near(1)))
-    asked = stage.question(do=True)
-    stage.ask(asked)
-    stage.run()
-    client = stage.ask(asked)
+    resolver = RankedResolver(says(5, near(30), near(10), near(20)), says(9, near(1)))
+    asked = resolver.question(do=True)
+    resolver.ask(asked)
+    resolver.run()
+    client = resolver.ask(asked)
     assert isinstance(client.entry.answer, Whole)
     assert shown(client.entry) == [10, 20, 30]
-    assert stage.cache.reply_ttl(client.entry, stage.clock.seconds()) == 300
-    assert stage.room.counts() == {"first_answer": 1}
+    assert resolver.cache.reply_ttl(client.entry, resolver.clock.seconds()) == 300
+    assert resolver.room.counts() == {"first_answer": 1}
 
 
 def test_duplicates_in_a_do_answer() -> None:
@@ -90,91 +90,91 @@ def test_duplicates_in_a_do_answer() -> None:
 
 def test_a_whole_collection() -> None:
     """First the nearest of the winner, then the pool as it grows, then all in order."""
-    stage = RankedStage(
+    resolver = RankedResolver(
         says(10, near(90), near(80)), says(30, near(70)), says(20, near(60)), says(20, near(5))
     )
-    first = stage.ask()
-    stage.run_to(11)
+    first = resolver.ask()
+    resolver.run_to(11)
     assert shown(first.entry) == [90, 80]
-    assert stage.ttl() == 5
-    stage.run()
-    assert stage.pool() == [near(number) for number in (5, 60, 70, 80, 90)]
-    assert stage.ttl() == 300
-    assert stage.room.counts()["first_answer"] == 1
-    assert stage.room.counts()["more_addresses"] >= 2
-    assert len(stage.room.sent) == 15
-    stage.assert_nothing_left()
-    stage.room.assert_nothing_left()
+    assert resolver.ttl() == 5
+    resolver.run()
+    assert resolver.pool() == [near(number) for number in (5, 60, 70, 80, 90)]
+    assert resolver.ttl() == 300
+    assert resolver.room.counts()["first_answer"] == 1
+    assert resolver.room.counts()["more_addresses"] >= 2
+    assert len(resolver.room.sent) == 15
+    resolver.assert_nothing_left()
+    resolver.room.assert_nothing_left()
 
 
 def test_followers_get_the_sorted_entry() -> None:
     """Where all times are known, whoever waits gets the nearest first."""
-    stage = RankedStage(says(10, near(30), near(10)))
-    stage.ask(stage.question("a.example"))
-    stage.run()
-    clients = [stage.ask(stage.question("b.example")) for _ in range(3)]
-    stage.run()
+    resolver = RankedResolver(says(10, near(30), near(10)))
+    resolver.ask(resolver.question("a.example"))
+    resolver.run()
+    clients = [resolver.ask(resolver.question("b.example")) for _ in range(3)]
+    resolver.run()
     assert [client.addresses for client in clients] == [[near(10), near(30)]] * 3
 
 
 def test_the_cap_holds() -> None:
     """Ranking sees the pool that is kept, no more."""
-    stage = RankedStage(
+    resolver = RankedResolver(
         says(5, near(9), near(8)), says(9, near(7)), rules=PoolRules(max_pool_size=2)
     )
-    stage.ask()
-    stage.run()
-    assert stage.pool() == [near(8), near(9)]
+    resolver.ask()
+    resolver.run()
+    assert resolver.pool() == [near(8), near(9)]
 
 
 def test_refresh_behind_an_old_order() -> None:
     """The refresh of an old order goes upstream once, and what it brings is ranked."""
-    stage = RankedStage(says(5, near(30), near(10), ttl=86_400))
-    stage.ask()
-    stage.run()
-    stage.run_to(301_000)
-    stage.script(says(5, near(30), near(10), near(2), ttl=86_400))
+    resolver = RankedResolver(says(5, near(30), near(10), ttl=86_400))
+    resolver.ask()
+    resolver.run()
+    resolver.run_to(301_000)
+    resolver.script(says(5, near(30), near(10), near(2), ttl=86_400))
     for _ in range(5):
-        assert stage.ask().addresses == [near(10), near(30)]
-    stage.run()
-    assert len(stage.launches) == 2
-    assert stage.metrics.refreshes.cell().value == 1
-    assert stage.pool() == [near(2), near(10), near(30)]
-    counts = stage.room.counts()
+        assert resolver.ask().addresses == [near(10), near(30)]
+    resolver.run()
+    assert len(resolver.launches) == 2
+    assert resolver.metrics.refreshes.cell().value == 1
+    assert resolver.pool() == [near(2), near(10), near(30)]
+    counts = resolver.room.counts()
     assert (counts["rtt_stale"], counts["refresh"]) == (1, 1)
 
 
 def test_negative_then_positive() -> None:
     """Addresses behind a negative are a first answer, and sorted."""
-    stage = RankedStage(negative(5), says(50, near(30), near(10)))
-    stage.ask()
-    stage.run()
-    assert stage.pool() == [near(10), near(30)]
-    assert stage.room.counts() == {"first_answer": 1}
+    resolver = RankedResolver(negative(5), says(50, near(30), near(10)))
+    resolver.ask()
+    resolver.run()
+    assert resolver.pool() == [near(10), near(30)]
+    assert resolver.room.counts() == {"first_answer": 1}
 
 
 def test_shutdown() -> None:
     """Closing forwarder, sorts and measurer in the middle leaves nothing."""
-    stage = RankedStage(says(5, near(30), near(10)), says(60, near(9)), script=silent)
-    stage.ask()
-    stage.run_to(20)
-    stage.forwarder.close()
-    stage.room.sorts.close()
-    stage.room.measurer.close()
-    assert stage.clock.getDelayedCalls() == []
+    resolver = RankedResolver(says(5, near(30), near(10)), says(60, near(9)), script=silent)
+    resolver.ask()
+    resolver.run_to(20)
+    resolver.forwarder.close()
+    resolver.room.sorts.close()
+    resolver.room.measurer.close()
+    assert resolver.clock.getDelayedCalls() == []
 
 
 class Front:
-    """The server in front of a stage."""
+    """The server in front of a resolver."""
 
-    def __init__(self, stage: RankedStage) -> None:
-        self.stage = stage
+    def __init__(self, resolver: RankedResolver) -> None:
+        self.resolver = resolver
         self.factory = StaggerServerFactory(
-            caches=[stage.cache],
-            clients=[stage.forwarder],
+            caches=[resolver.cache],
+            clients=[resolver.forwarder],
             access=Access([Network("127.0.0.0/8")]),
-            clock=stage.clock,
-            metrics=stage.metrics,
+            clock=resolver.clock,
+            metrics=resolver.metrics,
             journal=Journal(),
             identities=Clients(ClientRules()),
             pending_limits=PendingLimits(),
@@ -184,7 +184,7 @@ class Front:
 
     def ready(self) -> bytes | None:
         """The reply that is ready, if there is one."""
-        return self.factory.ready.reply(self.query, HOST, self.stage.clock.seconds())
+        return self.factory.ready.reply(self.query, HOST, self.resolver.clock.seconds())
 
     def ask(self) -> tuple[list[str], int]:
         """Ask the long way; addresses and TTL of the answer."""
@@ -196,41 +196,41 @@ class Front:
 
 def test_no_ready_reply_before_the_sort() -> None:
     """What is not sorted yet is not kept ready, so that each hit can start what is missing."""
-    stage = RankedStage(says(5, near(30), near(10)))
-    stage.ask()
-    stage.run_to(6)
-    front = Front(stage)
+    resolver = RankedResolver(says(5, near(30), near(10)))
+    resolver.ask()
+    resolver.run_to(6)
+    front = Front(resolver)
     assert front.ask() == ([near(30), near(10)], 5)
     assert front.ready() is None
-    stage.run_to(100)
+    resolver.run_to(100)
     assert front.ask() == ([near(10), near(30)], 300)
     assert front.ready() is not None
 
 
 def test_a_sort_voids_ready_replies() -> None:
     """A reply made ready from the old order is not given once there is a new one."""
-    stage = RankedStage(says(5, near(30), near(10), ttl=86_400))
-    stage.ask()
-    stage.run()
-    stage.run_to(301_000)
-    front = Front(stage)
+    resolver = RankedResolver(says(5, near(30), near(10), ttl=86_400))
+    resolver.ask()
+    resolver.run()
+    resolver.run_to(301_000)
+    front = Front(resolver)
     assert front.ask() == ([near(10), near(30)], 5)
     assert front.ready() is not None
-    stage.run_to(301_200)
+    resolver.run_to(301_200)
     assert front.ready() is None
     assert front.ask()[1] == 600
 
 
 def test_a_ready_reply_of_a_sorted_entry() -> None:
     """A hit on a sorted entry is bytes: no sort, no look at the table, no new entry."""
-    stage = RankedStage(says(5, near(30), near(10)))
-    stage.ask()
-    stage.run()
-    front = Front(stage)
+    resolver = RankedResolver(says(5, near(30), near(10)))
+    resolver.ask()
+    resolver.run()
+    front = Front(resolver)
     front.ask()
-    entry = stage.cache._entries[stage.question().key]
+    entry = resolver.cache._entries[resolver.question().key]
     reply = front.ready()
     assert reply is not None
     assert [rdata.to_text() for rdata in parse(reply).answer[0]] == [near(10), near(30)]
     front.ask()
-    assert stage.cache._entries[stage.question().key] is entry
+    assert resolver.cache._entries[resolver.question().key] is entry

@@ -14,8 +14,8 @@ from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.entry import Entry
 from staggerdns.wire.question import Question
 from tests.kit.acts import Act, says
-from tests.kit.ranked import RankedStage
-from tests.kit.simulated import START, Stage
+from tests.kit.ranked import RankedResolver
+from tests.kit.simulated import START, SimulatedResolver
 
 ATTACKS = 1_000
 SEED = 20261126
@@ -38,17 +38,17 @@ class World:
         self.until: dict[str, float] = {}  # by address: the end of the longest allowance
         self.last: dict[int, float] = {}  # the same of each upstream's last answer
         acts = [Act(rng.choice([3, 15, 40, 300]), self._speaker(i)) for i in range(UPSTREAMS)]
-        self.stage: Stage
+        self.resolver: SimulatedResolver
         if rng.random() < 0.2:
-            self.stage = RankedStage(*acts, limits=self.limits)
+            self.resolver = RankedResolver(*acts, limits=self.limits)
         else:
-            self.stage = Stage(*acts, limits=self.limits, level="warn")
+            self.resolver = SimulatedResolver(*acts, limits=self.limits, level="warn")
         self.fresh = self.stale = 0
 
     @property
     def now(self) -> float:
         """Seconds since the start."""
-        return self.stage.clock.seconds() - START
+        return self.resolver.clock.seconds() - START
 
     def own(self, index: int) -> str:
         """The address that an honest upstream gives."""
@@ -74,8 +74,8 @@ class World:
 
     def look(self, entry: Entry) -> None:
         """Check what a client would get of an entry now."""
-        cache = self.stage.cache
-        now = self.stage.clock.seconds()
+        cache = self.resolver.cache
+        now = self.resolver.clock.seconds()
         ttl = cache.reply_ttl(entry, now)
         shown = [str(ip_address(address)) for address in cache.living(entry, now).addresses]
         assert shown
@@ -87,24 +87,26 @@ class World:
             return
         assert self.now + ttl <= min(ends) + SECOND
         self.fresh += 1
-        if entry.complete and not self.stage.running:
+        if entry.complete and not self.resolver.running:
             for index in range(LIAR):
                 if self.last[index] - self.now >= SHORT + SECOND:
                     assert self.own(index) in shown
 
     def ask(self) -> None:
         """Ask, look at the answer and, a little later, at what is cached."""
-        client = self.stage.ask()
+        client = self.resolver.ask()
         if not client.answers:
-            self.stage.run_to(self.stage.now + 1)
+            self.resolver.run_to(self.resolver.now + 1)
             while not client.answers:
-                self.stage.run_to(self.stage.now + 1)
+                self.resolver.run_to(self.resolver.now + 1)
         self.look(client.entry)
-        self.stage.run_to(self.stage.now + self._rng.choice([0, 10, 50, 500]))
-        entry = self.stage.cache._entries.get(self.stage.question().key)
-        if not self.stage.running:
+        self.resolver.run_to(self.resolver.now + self._rng.choice([0, 10, 50, 500]))
+        entry = self.resolver.cache._entries.get(self.resolver.question().key)
+        if not self.resolver.running:
             assert entry is not None, "the honest ones allow it"
-        if entry is not None and self.stage.cache._servable(entry, self.stage.clock.seconds()):
+        if entry is not None and self.resolver.cache._servable(
+            entry, self.resolver.clock.seconds()
+        ):
             self.look(entry)
 
 
@@ -120,7 +122,7 @@ def test_ttl_attacks() -> None:
         for _ in range(rng.randint(3, 12)):
             world.ask()
             pause = rng.choice([0, 100, 1_000, 5_000, 20_000, 59_000, 100_000, 3_000_000])
-            world.stage.run_to(world.stage.now + pause)
+            world.resolver.run_to(world.resolver.now + pause)
         fresh += world.fresh
         stale += world.stale
     assert fresh > 5 * ATTACKS

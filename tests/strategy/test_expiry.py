@@ -7,7 +7,7 @@ import pytest
 from staggerdns.strategy import run
 from staggerdns.strategy.parallel import Pace
 from tests.kit.acts import SILENT, says_own
-from tests.kit.simulated import Stage
+from tests.kit.simulated import SimulatedResolver
 
 TIMEOUT = 3.0
 
@@ -18,15 +18,15 @@ def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "AGAIN_AFTER", 10 * TIMEOUT)
 
 
-def stage_with(fallback: float) -> Stage:
+def resolver_with(fallback: float) -> SimulatedResolver:
     """Two active upstreams that say nothing; the others are asked after ``fallback`` seconds."""
     pace = Pace(fallback_timeout=fallback, total_collect_timeout=TIMEOUT, active_tier_size=2)
-    return Stage(SILENT, SILENT, SILENT, pace=pace, timeout=TIMEOUT)
+    return SimulatedResolver(SILENT, SILENT, SILENT, pace=pace, timeout=TIMEOUT)
 
 
-def failures(stage: Stage) -> list[int]:
+def failures(resolver: SimulatedResolver) -> list[int]:
     """The marks against each upstream."""
-    return [upstream.health._failures for upstream in stage.upstreams]
+    return [upstream.health._failures for upstream in resolver.upstreams]
 
 
 @pytest.mark.parametrize(
@@ -35,28 +35,28 @@ def failures(stage: Stage) -> list[int]:
 )
 def test_half_its_time(fallback: float, marks: list[int]) -> None:
     """Who had half of its time or more when the run ended has failed; who had less has not."""
-    stage = stage_with(fallback)
-    stage.ask()
-    stage.run_to(1000 * TIMEOUT - 1)
-    assert failures(stage) == [0, 0, 0]
-    stage.run()
-    assert failures(stage) == marks, "three seconds are enough for the first two in any case"
-    assert stage.now == 1000 * TIMEOUT
-    stage.assert_nothing_left()
+    resolver = resolver_with(fallback)
+    resolver.ask()
+    resolver.run_to(1000 * TIMEOUT - 1)
+    assert failures(resolver) == [0, 0, 0]
+    resolver.run()
+    assert failures(resolver) == marks, "three seconds are enough for the first two in any case"
+    assert resolver.now == 1000 * TIMEOUT
+    resolver.assert_nothing_left()
 
 
 def test_the_end_of_the_run_is_a_timeout_for_all() -> None:
     """Marked or not, nobody is left waiting, and each counts as one that did not answer."""
-    stage = Stage(
+    resolver = SimulatedResolver(
         SILENT,
         says_own(1, 10),
         SILENT,
         pace=Pace(fallback_timeout=0.3, total_collect_timeout=2.0),
         timeout=TIMEOUT,
     )
-    client = stage.ask()
-    stage.run()
+    client = resolver.ask()
+    resolver.run()
     assert client.at == 10
-    assert stage.now == 2000
-    assert failures(stage) == [1, 0, 1]
-    stage.assert_nothing_left()
+    assert resolver.now == 2000
+    assert failures(resolver) == [1, 0, 1]
+    resolver.assert_nothing_left()

@@ -32,7 +32,7 @@ from tests.kit.acts import (
     says_own,
     unreachable,
 )
-from tests.kit.simulated import Stage
+from tests.kit.simulated import SimulatedResolver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +135,9 @@ def settings_of_a_user(draw: st.DrawFn) -> Numbers:
 class Expected:
     """What the client must get and when, told from who was asked when and what they do."""
 
-    def __init__(self, stage: Stage, upstreams: Sequence[Script], numbers: Numbers) -> None:
+    def __init__(
+        self, resolver: SimulatedResolver, upstreams: Sequence[Script], numbers: Numbers
+    ) -> None:
         total = numbers.total
         self.positive: list[float] = []
         self.sure: set[int] = set()  # whose answers came in time
@@ -144,8 +146,8 @@ class Expected:
         self.failed_tier = True
         denied, active_negative = True, False
         # While somebody is still to be asked, nothing is lost.
-        self.last = 0.0 if len(stage.launched) >= len(upstreams) else float(total)
-        for at, index, tier in stage.launched:
+        self.last = 0.0 if len(resolver.launched) >= len(upstreams) else float(total)
+        for at, index, tier in resolver.launched:
             script = upstreams[index]
             end, worth = total + 1, FAILURE
             if script.after is not None:
@@ -174,7 +176,7 @@ class Expected:
             self.negative = min(first + numbers.grace, total)
             if active_negative:
                 self.negative = min(self.negative, max(first, self.active_end))
-            elif len(stage.launched) >= len(upstreams):  # nobody is left who could know better
+            elif len(resolver.launched) >= len(upstreams):  # nobody is left who could know better
                 self.negative = min(self.negative, self.last)
         # By how much the whole active tier's "no" came before any "yes"; less than 0: it came
         # too late, or not at all.
@@ -199,28 +201,28 @@ class Expected:
 @example([Script(NEGATIVE, 10, negative(10))] * 2 + [Script(POSITIVE, 9, says_own(2, 9))], DEFAULTS)
 def test_promises(upstreams: list[Script], numbers: Numbers) -> None:
     """Pacing, completeness, one timely answer, and nothing left: whatever happens."""
-    stage = Stage(
+    resolver = SimulatedResolver(
         *[script.act for script in upstreams],
         pace=numbers.pace,
         timeout=numbers.timeout / 1000,
         rules=PoolRules(max_pool_size=50),
         level="info",
     )
-    client = stage.ask()
-    stage.run()
-    stage.assert_nothing_left()
-    expected = Expected(stage, upstreams, numbers)
+    client = resolver.ask()
+    resolver.run()
+    resolver.assert_nothing_left()
+    expected = Expected(resolver, upstreams, numbers)
     _check_answer(client.at, client.rcode, expected)
-    _check_pacing(stage, expected, numbers)
-    _check_everybody_is_asked(stage, expected, len(upstreams), numbers)
-    assert stage.now <= numbers.total + TOLERANCE
+    _check_pacing(resolver, expected, numbers)
+    _check_everybody_is_asked(resolver, expected, len(upstreams), numbers)
+    assert resolver.now <= numbers.total + TOLERANCE
     if expected.agreed_by > TOLERANCE:
-        assert stage.pool() == [], "somebody overturned what the active tier agreed on"
+        assert resolver.pool() == [], "somebody overturned what the active tier agreed on"
         return
     if expected.agreed_by >= -TOLERANCE:  # a tie may go either way
         return
     # Whatever came in time is in the pool, and nothing else.
-    assert len(expected.sure) <= len(stage.pool()) <= len(expected.positive)
+    assert len(expected.sure) <= len(resolver.pool()) <= len(expected.positive)
 
 
 def _check_answer(at: float, rcode: int, expected: Expected) -> None:
@@ -234,9 +236,9 @@ def _check_answer(at: float, rcode: int, expected: Expected) -> None:
     assert rcode in (allowed or {SERVFAIL})
 
 
-def _check_pacing(stage: Stage, expected: Expected, numbers: Numbers) -> None:
+def _check_pacing(resolver: SimulatedResolver, expected: Expected, numbers: Numbers) -> None:
     times = {
-        tier: [launch.at for launch in stage.launched if launch.tier == tier]
+        tier: [launch.at for launch in resolver.launched if launch.tier == tier]
         for tier in (ACTIVE, STAGGERED)
     }
     assert times[ACTIVE] == [0] * len(times[ACTIVE])
@@ -250,12 +252,12 @@ def _check_pacing(stage: Stage, expected: Expected, numbers: Numbers) -> None:
 
 
 def _check_everybody_is_asked(
-    stage: Stage, expected: Expected, count: int, numbers: Numbers
+    resolver: SimulatedResolver, expected: Expected, count: int, numbers: Numbers
 ) -> None:
-    asked = [upstream for _, upstream in stage.launches][:count]
+    asked = [upstream for _, upstream in resolver.launches][:count]
     assert len(asked) == len(set(asked)), "somebody was asked twice before all were asked"
     pause = max(1000 * AGAIN_AFTER, numbers.stagger) - TOLERANCE
-    for (before, _), (at, _) in itertools.pairwise(stage.launches[count - 1 :]):
+    for (before, _), (at, _) in itertools.pairwise(resolver.launches[count - 1 :]):
         assert at == before or at >= before + pause, "asked again too soon"
         assert at < expected.at + TOLERANCE, "asked again after the answer"
     batches = -(-(count - numbers.active) // numbers.batch)
@@ -264,7 +266,7 @@ def _check_everybody_is_asked(
         begins = max(min(numbers.fallback, expected.at), numbers.stagger)
         if expected.failed_tier:
             begins = min(numbers.fallback, expected.active_end)
-        staggered = [launch.at for launch in stage.launched if launch.tier == STAGGERED]
+        staggered = [launch.at for launch in resolver.launched if launch.tier == STAGGERED]
         due = [begins + numbers.stagger * (index // numbers.batch) for index in range(count)]
         due = due[: count - numbers.active]
         in_time = [time for time in due if time < numbers.total - 1]
@@ -281,30 +283,30 @@ def test_cancelled_at_any_time(
     upstreams: list[Script], numbers: Numbers, at: int, qtype: int
 ) -> None:
     """Cancelled whenever: nothing is left, nobody is asked any more, the client has one answer."""
-    stage = Stage(
+    resolver = SimulatedResolver(
         *[script.act for script in upstreams],
         pace=numbers.pace,
         timeout=numbers.timeout / 1000,
         level="info",
     )
-    client = stage.ask(stage.question(qtype=qtype))
-    stage.run_to(at)
-    marks = [upstream.marks for upstream in stage.upstreams]
-    asked = len(stage.launches)
-    stage.forwarder.close()
-    stage.assert_nothing_left()
+    client = resolver.ask(resolver.question(qtype=qtype))
+    resolver.run_to(at)
+    marks = [upstream.marks for upstream in resolver.upstreams]
+    asked = len(resolver.launches)
+    resolver.forwarder.close()
+    resolver.assert_nothing_left()
     assert len(client.answers) == 1
-    stage.run()
-    assert len(stage.launches) == asked
-    assert [upstream.marks for upstream in stage.upstreams] == marks
+    resolver.run()
+    assert len(resolver.launches) == asked
+    assert [upstream.marks for upstream in resolver.upstreams] == marks
 
 
 @given(st.permutations(range(5)), st.lists(st.integers(0, 2500), min_size=5, max_size=5))
 def test_any_order_of_answers_gives_the_whole_pool(order: list[int], after: list[int]) -> None:
     """Five different sets end in one pool, whoever is first and whoever last."""
-    stage = Stage(*[says_own(index, after[index]) for index in order])
-    client = stage.ask()
-    stage.run()
+    resolver = SimulatedResolver(*[says_own(index, after[index]) for index in order])
+    client = resolver.ask()
+    resolver.run()
     assert len(client.addresses) == 1
-    assert stage.pool()[0] == client.addresses[0]
-    assert sorted(stage.pool()) == [own(index) for index in range(5)]
+    assert resolver.pool()[0] == client.addresses[0]
+    assert sorted(resolver.pool()) == [own(index) for index in range(5)]

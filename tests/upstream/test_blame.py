@@ -30,7 +30,7 @@ from tests.kit.acts import (
     reply,
     says_own,
 )
-from tests.kit.simulated import HEALTH, Stage
+from tests.kit.simulated import HEALTH, SimulatedResolver
 
 if TYPE_CHECKING:
     from staggerdns.wire.question import Question
@@ -67,11 +67,11 @@ def cut(after: float) -> Act:
     return Act(after, lambda question: reply(question, flags=0x8380))
 
 
-def ask_all(stage: Stage, *questions: Question) -> None:
+def ask_all(resolver: SimulatedResolver, *questions: Question) -> None:
     """Ask one question after the other and let everything happen."""
     for question in questions:
-        stage.ask(question)
-        stage.run()
+        resolver.ask(question)
+        resolver.run()
 
 
 def names(count: int, domain: str, qtype: int = A) -> list[Question]:
@@ -96,32 +96,32 @@ ZONE_IDS = ["malformed", "loop", "truncated", "bogus", "two codes", "blocked"]
 @pytest.mark.parametrize("act", ZONE, ids=ZONE_IDS)
 def test_what_says_that_the_zone_is_at_fault(act: Act, strategy: str, better: Act) -> None:
     """It marks nobody, in however many zones, and slows nobody down."""
-    stage = Stage(act, better, strategy=strategy)
-    ask_all(stage, *names(LONG_SERIES, "www.n{}.example"))
-    assert [upstream.marks for upstream in stage.upstreams] == [0, 0]
-    assert stage.upstreams[0].health.state == HEALTHY
-    stage.assert_nothing_left()
+    resolver = SimulatedResolver(act, better, strategy=strategy)
+    ask_all(resolver, *names(LONG_SERIES, "www.n{}.example"))
+    assert [upstream.marks for upstream in resolver.upstreams] == [0, 0]
+    assert resolver.upstreams[0].health.state == HEALTHY
+    resolver.assert_nothing_left()
 
 
 @pytest.mark.parametrize("act", ZONE, ids=ZONE_IDS)
 def test_nothing_but_such_replies(act: Act) -> None:
     """Behind a long series each counts: an upstream that fails everything is found out."""
-    stage = Stage(act, says_own(1, 15))
-    ask_all(stage, *names(LONG_SERIES + HEALTH.unhealthy_after - 1, "example.com"))
-    assert stage.upstreams[0].health.state == DEGRADED
-    ask_all(stage, stage.question("last.example.com"))
-    assert stage.upstreams[0].health.state == UNHEALTHY
+    resolver = SimulatedResolver(act, says_own(1, 15))
+    ask_all(resolver, *names(LONG_SERIES + HEALTH.unhealthy_after - 1, "example.com"))
+    assert resolver.upstreams[0].health.state == DEGRADED
+    ask_all(resolver, resolver.question("last.example.com"))
+    assert resolver.upstreams[0].health.state == UNHEALTHY
 
 
 def test_one_good_reply_ends_the_series() -> None:
     """A series is one in a row."""
-    stage = Stage(garbles(5), says_own(1, 15))
-    ask_all(stage, *names(LONG_SERIES, "example.com"))
-    stage.script(says_own(0, 5), says_own(1, 15))
-    ask_all(stage, stage.question("good.example.com"))
-    stage.script(garbles(5), says_own(1, 15))
-    ask_all(stage, *names(LONG_SERIES, "example.org"))
-    assert stage.upstreams[0].marks == 0
+    resolver = SimulatedResolver(garbles(5), says_own(1, 15))
+    ask_all(resolver, *names(LONG_SERIES, "example.com"))
+    resolver.script(says_own(0, 5), says_own(1, 15))
+    ask_all(resolver, resolver.question("good.example.com"))
+    resolver.script(garbles(5), says_own(1, 15))
+    ask_all(resolver, *names(LONG_SERIES, "example.org"))
+    assert resolver.upstreams[0].marks == 0
 
 
 ERRORS = [fails(5), fails(5, FORMERR), fails(5, NOTIMP), fails(5, REFUSED), explains(5, 22)]
@@ -137,48 +137,48 @@ ERROR_IDS = ["SERVFAIL", "FORMERR", "NOTIMP", "REFUSED", "no authority"]
 def test_one_zone_or_one_type(act: Act, strategy: str, domain: str, qtype: int) -> None:
     """An error for all names of a zone, or for a type in all zones, is one mark in a row."""
     data = {A: bytes(4), AAAA: bytes(16), TXT: b"\0", HTTPS: b"\0\1\0"}[qtype]
-    stage = Stage(act, gives(15, qtype, data), strategy=strategy)
-    ask_all(stage, *names(20, domain, qtype))
-    assert stage.upstreams[0].marks == 1
-    assert stage.upstreams[0].health.state == HEALTHY
+    resolver = SimulatedResolver(act, gives(15, qtype, data), strategy=strategy)
+    ask_all(resolver, *names(20, domain, qtype))
+    assert resolver.upstreams[0].marks == 1
+    assert resolver.upstreams[0].health.state == HEALTHY
 
 
 @pytest.mark.parametrize("act", ERRORS, ids=ERROR_IDS)
 def test_several_zones(act: Act) -> None:
     """An error for several zones in a row, which others answer, opens the circuit."""
-    stage = Stage(act, says_own(1, 15))
-    ask_all(stage, *names(HEALTH.unhealthy_after - 1, "www.n{}.example"))
-    assert stage.upstreams[0].health.state == DEGRADED
-    ask_all(stage, stage.question("www.last.example"))
-    assert stage.upstreams[0].health.state == UNHEALTHY
+    resolver = SimulatedResolver(act, says_own(1, 15))
+    ask_all(resolver, *names(HEALTH.unhealthy_after - 1, "www.n{}.example"))
+    assert resolver.upstreams[0].health.state == DEGRADED
+    ask_all(resolver, resolver.question("www.last.example"))
+    assert resolver.upstreams[0].health.state == UNHEALTHY
 
 
 def test_a_trial_that_fails_in_a_known_zone() -> None:
     """An upstream on trial has to answer: an error opens its circuit again."""
-    stage = Stage(fails(5), says_own(1, 15))
-    ask_all(stage, *names(HEALTH.unhealthy_after, "n{}.example"))
-    stage.run_to(stage.now + 30_000)
-    ask_all(stage, stage.question("again.n0.example"))
-    assert not stage.upstreams[0].usable(stage.clock.seconds() + 31)
+    resolver = SimulatedResolver(fails(5), says_own(1, 15))
+    ask_all(resolver, *names(HEALTH.unhealthy_after, "n{}.example"))
+    resolver.run_to(resolver.now + 30_000)
+    ask_all(resolver, resolver.question("again.n0.example"))
+    assert not resolver.upstreams[0].usable(resolver.clock.seconds() + 31)
 
 
 def test_a_trial_that_meets_a_broken_zone() -> None:
     """It says nothing: the next question is the trial."""
-    stage = Stage(fails(5), says_own(1, 15))
-    ask_all(stage, *names(HEALTH.unhealthy_after, "n{}.example"))
-    stage.script(explains(5, 6), says_own(1, 15))
-    stage.run_to(stage.now + 30_000)
-    ask_all(stage, stage.question("bogus.example"))
-    assert stage.upstreams[0].usable(stage.clock.seconds())
+    resolver = SimulatedResolver(fails(5), says_own(1, 15))
+    ask_all(resolver, *names(HEALTH.unhealthy_after, "n{}.example"))
+    resolver.script(explains(5, 6), says_own(1, 15))
+    resolver.run_to(resolver.now + 30_000)
+    ask_all(resolver, resolver.question("bogus.example"))
+    assert resolver.upstreams[0].usable(resolver.clock.seconds())
 
 
 def test_blocked_names_are_no_refusals() -> None:
     """An upstream that filters is not slowed down, however many of its names are asked for."""
-    stage = Stage(explains(5, 15, rcode=REFUSED), says_own(1, 15))
+    resolver = SimulatedResolver(explains(5, 15, rcode=REFUSED), says_own(1, 15))
     for question in names(100, "example.com"):
-        stage.ask(question)
-    stage.run()
-    assert stage.upstreams[0]._budget.rate == 0
+        resolver.ask(question)
+    resolver.run()
+    assert resolver.upstreams[0]._budget.rate == 0
 
 
 @pytest.mark.parametrize(
@@ -223,6 +223,6 @@ def test_subjects(text: str, qtype: int, expected: bytes) -> None:
 
 def test_the_zones_of_a_series_are_bounded() -> None:
     """However many zones fail, no more are remembered than open a circuit."""
-    stage = Stage(fails(5), says_own(1, 15))
-    ask_all(stage, *names(3 * HEALTH.unhealthy_after, "n{}.example"))
-    assert len(stage.upstreams[0].health._subjects) == HEALTH.unhealthy_after
+    resolver = SimulatedResolver(fails(5), says_own(1, 15))
+    ask_all(resolver, *names(3 * HEALTH.unhealthy_after, "n{}.example"))
+    assert len(resolver.upstreams[0].health._subjects) == HEALTH.unhealthy_after

@@ -22,7 +22,7 @@ from staggerdns.upstream.bootstrap import (
 )
 from staggerdns.upstream.refusals import REFUSED_WAIT
 from tests.kit.acts import AAAA, SILENT, Act, fails, negative, refuses, says
-from tests.kit.simulated import START, Launch, ScriptedUpstream
+from tests.kit.simulated import START, Launch, SimulatedUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +53,7 @@ class Office:
         self.metrics = Metrics()
         self.launches: list[Launch] = []
         self.resolvers = [
-            ScriptedUpstream(index, act, self.clock, self.launches, Metrics())
+            SimulatedUpstream(index, act, self.clock, self.launches, Metrics())
             for index, act in enumerate(acts)
         ]
         self.bootstrap = Bootstrap(self.resolvers, self.clock, self.metrics, Journal())

@@ -13,7 +13,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.settings.sections import BudgetSettings
 from staggerdns.upstream.budget import LOAD, REFUSALS, REFUSED_SHARE, Budget
 from tests.kit.acts import REFUSED, fails, says_own
-from tests.kit.simulated import Stage
+from tests.kit.simulated import SimulatedResolver
 
 LEAST = 5.0
 
@@ -236,10 +236,12 @@ def test_slowed_down_it_bursts_less() -> None:
     assert spend_all(budget, 1000.0) <= 55
 
 
-def many(stage: Stage, count: int, label: str = "n") -> list[float]:
+def many(resolver: SimulatedResolver, count: int, label: str = "n") -> list[float]:
     """Ask so many names at once and run; when each client had its answer, in milliseconds."""
-    clients = [stage.ask(stage.question(f"{label}{number}.example")) for number in range(count)]
-    stage.run(60_000)
+    clients = [
+        resolver.ask(resolver.question(f"{label}{number}.example")) for number in range(count)
+    ]
+    resolver.run(60_000)
     assert [client.rcode for client in clients] == [0] * count
     return [client.at for client in clients]
 
@@ -248,10 +250,10 @@ def test_a_burst_of_names_on_the_clock() -> None:
     """400 names at once, five upstreams, 60 a second and 20 at once: nobody gets more, and every
     client is answered, those at once whose active tier the bursts hold.
     """
-    stage = Stage(*[says_own(index, 5) for index in range(5)], budget=rules(60, 20))
-    answered = sorted(many(stage, 400))
+    resolver = SimulatedResolver(*[says_own(index, 5) for index in range(5)], budget=rules(60, 20))
+    answered = sorted(many(resolver, 400))
     for upstream in range(5):
-        sent = [at for at, index in stage.launches if index == upstream]
+        sent = [at for at, index in resolver.launches if index == upstream]
         for place, start in enumerate(sent):
             within = bisect.bisect_left(sent, start + 1000) - place
             assert within <= 80
@@ -261,64 +263,66 @@ def test_a_burst_of_names_on_the_clock() -> None:
 
 def test_the_staggered_tier_yields() -> None:
     """When first answers take all there is, pools stay incomplete, are counted, and end."""
-    stage = Stage(*[says_own(index, 5) for index in range(5)], budget=rules(60, 20))
-    many(stage, 300)
-    tiers = [launch.tier for launch in stage.launched]
+    resolver = SimulatedResolver(*[says_own(index, 5) for index in range(5)], budget=rules(60, 20))
+    many(resolver, 300)
+    tiers = [launch.tier for launch in resolver.launched]
     assert tiers.count("active") >= 300
-    skipped = sum(cell.value for cell in stage.metrics.staggered_skipped._cells.values())
+    skipped = sum(cell.value for cell in resolver.metrics.staggered_skipped._cells.values())
     assert skipped > 0
     assert tiers.count("staggered") + skipped <= 4 * 300
-    stage.assert_nothing_left()
+    resolver.assert_nothing_left()
 
 
 def test_at_rest_nobody_is_left_out() -> None:
     """A budget that suffices skips nobody."""
-    stage = Stage(*[says_own(index, 5) for index in range(5)], budget=rules(300, 100))
+    resolver = SimulatedResolver(
+        *[says_own(index, 5) for index in range(5)], budget=rules(300, 100)
+    )
     for number in range(20):
-        many(stage, 1, f"x{number}-")
-    assert len(stage.launched) == 100
-    assert sum(cell.value for cell in stage.metrics.staggered_skipped._cells.values()) == 0
+        many(resolver, 1, f"x{number}-")
+    assert len(resolver.launched) == 100
+    assert sum(cell.value for cell in resolver.metrics.staggered_skipped._cells.values()) == 0
 
 
 def test_in_flight_on_the_clock() -> None:
     """With a cap on queries in flight nobody has more, and all are answered in turn."""
-    stage = Stage(says_own(0, 50), says_own(1, 50), budget=rules(0, 100, 3))
-    clients = [stage.ask(stage.question(f"n{number}.example")) for number in range(12)]
+    resolver = SimulatedResolver(says_own(0, 50), says_own(1, 50), budget=rules(0, 100, 3))
+    clients = [resolver.ask(resolver.question(f"n{number}.example")) for number in range(12)]
     most = 0
     for at in range(0, 1000, 5):
-        stage.run_to(at)
-        most = max(most, *(upstream.inflight for upstream in stage.upstreams))
-    stage.run()
+        resolver.run_to(at)
+        most = max(most, *(upstream.inflight for upstream in resolver.upstreams))
+    resolver.run()
     assert most == 3
     assert [client.rcode for client in clients] == [0] * 12
 
 
 def test_refused_under_load_slows_down() -> None:
     """REFUSED to a hundred names at once lowers the rate of that upstream, and of no other."""
-    stage = Stage(fails(5, REFUSED), says_own(1, 5), says_own(2, 5))
-    many(stage, 100)
-    first, *others = rates(stage)
+    resolver = SimulatedResolver(fails(5, REFUSED), says_own(1, 5), says_own(2, 5))
+    many(resolver, 100)
+    first, *others = rates(resolver)
     assert 0 < first <= 50
     assert others == [0, 0]
-    shown = {labels[0]: read() for labels, read in stage.metrics.upstream_rate._readers.items()}
-    assert shown[stage.upstreams[0].name] == first
+    shown = {labels[0]: read() for labels, read in resolver.metrics.upstream_rate._readers.items()}
+    assert shown[resolver.upstreams[0].name] == first
 
 
 def test_servfail_under_load_does_not() -> None:
     """SERVFAIL says something about names, not about rates."""
-    stage = Stage(fails(5), says_own(1, 5))
-    many(stage, 100)
-    assert rates(stage) == [0, 0]
+    resolver = SimulatedResolver(fails(5), says_own(1, 5))
+    many(resolver, 100)
+    assert rates(resolver) == [0, 0]
 
 
-def rates(stage: Stage) -> list[float]:
+def rates(resolver: SimulatedResolver) -> list[float]:
     """Queries per second to each upstream, 0 for no limit."""
-    return [upstream._budget.rate for upstream in stage.upstreams]
+    return [upstream._budget.rate for upstream in resolver.upstreams]
 
 
 def test_the_metric_is_there_from_the_start() -> None:
     """Every upstream shows a rate and a count of what it was left out of."""
-    stage = Stage(says_own(0, 5))
-    metrics: Metrics = stage.metrics
-    assert list(metrics.upstream_rate._readers) == [(stage.upstreams[0].name,)]
-    assert list(metrics.staggered_skipped._cells) == [(stage.upstreams[0].name,)]
+    resolver = SimulatedResolver(says_own(0, 5))
+    metrics: Metrics = resolver.metrics
+    assert list(metrics.upstream_rate._readers) == [(resolver.upstreams[0].name,)]
+    assert list(metrics.staggered_skipped._cells) == [(resolver.upstreams[0].name,)]

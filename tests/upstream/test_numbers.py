@@ -21,7 +21,7 @@ from tests.kit.acts import (
     says_own,
     unreachable,
 )
-from tests.kit.simulated import HEALTH, Stage
+from tests.kit.simulated import HEALTH, SimulatedResolver
 
 
 class Numbers:
@@ -84,13 +84,13 @@ def test_what_is_a_mark(act: Act, marks: int, verdict: Verdict) -> None:
 
     Its failing replies do not (they may be the name's fault), nor do errors of our own machine.
     """
-    stage = Stage(act)
-    stage.ask()
-    stage.run()
-    (upstream,) = stage.upstreams
+    resolver = SimulatedResolver(act)
+    resolver.ask()
+    resolver.run()
+    (upstream,) = resolver.upstreams
     assert upstream.marks == marks
     assert upstream.latency.measured == (act.error == "timeout" or verdict <= Verdict.NEGATIVE)
-    ((labels, distribution),) = stage.metrics.upstream_seconds._distributions.items()
+    ((labels, distribution),) = resolver.metrics.upstream_seconds._distributions.items()
     assert labels == (upstream.name, "active", verdict.name.lower())
     assert sum(distribution._counts) == 1
 
@@ -101,61 +101,61 @@ FAILING = [fails(5), fails(5, REFUSED)]
 @pytest.mark.parametrize("bad", [*FAILING, garbles(5)])
 def test_failing_replies_of_all_are_no_marks(bad: Act) -> None:
     """What no upstream can answer is the name's fault, however often it is asked."""
-    stage = Stage(bad, bad, bad, bad)
+    resolver = SimulatedResolver(bad, bad, bad, bad)
     for index in range(2 * HEALTH.unhealthy_after):
-        stage.ask(stage.question(f"n{index}.example"))
-        stage.run()
-    assert [upstream.marks for upstream in stage.upstreams] == [0] * 4
-    assert all(upstream.usable(stage.clock.seconds()) for upstream in stage.upstreams)
+        resolver.ask(resolver.question(f"n{index}.example"))
+        resolver.run()
+    assert [upstream.marks for upstream in resolver.upstreams] == [0] * 4
+    assert all(upstream.usable(resolver.clock.seconds()) for upstream in resolver.upstreams)
 
 
 @pytest.mark.parametrize("bad", FAILING)
 @pytest.mark.parametrize("good", [says_own(1, 60), negative(60), negative(60, NOERROR)])
 def test_a_failing_reply_where_others_answer_is_a_mark(bad: Act, good: Act) -> None:
     """One bad reply where another upstream answered well, before or after it: one mark."""
-    stage = Stage(bad, good, good, bad)
-    stage.ask()
-    stage.run_to(40)
-    assert stage.upstreams[0].marks == 0, "nobody has answered well so far"
-    stage.run()
-    assert [upstream.marks for upstream in stage.upstreams] == [1, 0, 0, 1]
+    resolver = SimulatedResolver(bad, good, good, bad)
+    resolver.ask()
+    resolver.run_to(40)
+    assert resolver.upstreams[0].marks == 0, "nobody has answered well so far"
+    resolver.run()
+    assert [upstream.marks for upstream in resolver.upstreams] == [1, 0, 0, 1]
 
 
 @pytest.mark.parametrize("bad", FAILING)
 def test_a_failing_upstream_rests(bad: Act) -> None:
     """An upstream that fails five questions in a row which others answer is not asked any more."""
-    stage = Stage(bad, says_own(1, 20))
+    resolver = SimulatedResolver(bad, says_own(1, 20))
     for index in range(HEALTH.unhealthy_after):
-        assert stage.upstreams[0].usable(stage.clock.seconds())
-        stage.ask(stage.question(f"n{index}.example"))
-        stage.run()
-    assert not stage.upstreams[0].usable(stage.clock.seconds())
+        assert resolver.upstreams[0].usable(resolver.clock.seconds())
+        resolver.ask(resolver.question(f"n{index}.example"))
+        resolver.run()
+    assert not resolver.upstreams[0].usable(resolver.clock.seconds())
 
 
 def test_network_errors_of_all_are_marks() -> None:
     """A dead network counts against every upstream, whoever else answers or does not."""
-    stage = Stage(*[unreachable(5)] * 3)
-    stage.ask()
-    stage.run_to(60)
-    assert [upstream.marks for upstream in stage.upstreams] == [1, 1, 1]
-    stage.run()
-    assert [upstream.marks for upstream in stage.upstreams] == [1, 1, 1], "and once only"
+    resolver = SimulatedResolver(*[unreachable(5)] * 3)
+    resolver.ask()
+    resolver.run_to(60)
+    assert [upstream.marks for upstream in resolver.upstreams] == [1, 1, 1]
+    resolver.run()
+    assert [upstream.marks for upstream in resolver.upstreams] == [1, 1, 1], "and once only"
 
 
 def test_errors_of_our_own_machine_are_no_marks() -> None:
     """What our own machine would not send says nothing, even where others answered."""
-    stage = Stage(unreachable(None, LOCAL), says_own(1, 5))
+    resolver = SimulatedResolver(unreachable(None, LOCAL), says_own(1, 5))
     for index in range(2 * HEALTH.unhealthy_after):
-        stage.ask(stage.question(f"n{index}.example"))
-        stage.run()
-    assert [upstream.marks for upstream in stage.upstreams] == [0, 0]
+        resolver.ask(resolver.question(f"n{index}.example"))
+        resolver.run()
+    assert [upstream.marks for upstream in resolver.upstreams] == [0, 0]
 
 
 def test_a_cancelled_run_blames_nobody() -> None:
     """A collection that was given up says nothing about who failed in it."""
-    stage = Stage(fails(5), says_own(1, 10), SILENT)
-    stage.ask()
-    stage.run_to(100)
-    stage.forwarder.close()
-    stage.run()
-    assert [upstream.marks for upstream in stage.upstreams] == [0, 0, 0]
+    resolver = SimulatedResolver(fails(5), says_own(1, 10), SILENT)
+    resolver.ask()
+    resolver.run_to(100)
+    resolver.forwarder.close()
+    resolver.run()
+    assert [upstream.marks for upstream in resolver.upstreams] == [0, 0, 0]

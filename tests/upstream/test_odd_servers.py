@@ -18,8 +18,8 @@ from tests.kit.oddservers import (
     KINDS,
     OPT,
     RTT,
+    OddServersResolver,
     Seen,
-    Town,
     both,
     complains,
     drops,
@@ -29,11 +29,11 @@ from tests.kit.oddservers import (
 from tests.kit.simulated import Client
 
 
-def assert_answered(town: Town, clients: list[Client]) -> None:
+def assert_answered(resolver: OddServersResolver, clients: list[Client]) -> None:
     """Every client got the address, nobody is worse than healthy, nothing is left."""
     assert [client.addresses for client in clients] == [["203.0.113.7"]] * len(clients)
-    assert {upstream.health.state for upstream in town.upstreams} == {State.HEALTHY}
-    town.assert_nothing_left()
+    assert {upstream.health.state for upstream in resolver.upstreams} == {State.HEALTHY}
+    resolver.assert_nothing_left()
 
 
 @pytest.mark.parametrize(
@@ -50,26 +50,28 @@ def assert_answered(town: Town, clients: list[Client]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_of_five(kind: str, strategy: str, tcp: str) -> None:
     """Twenty names, one after the other and then twenty at once: all are answered."""
-    town = Town(KINDS[kind], KINDS[kind], good, good, good, tcp=tcp, strategy=strategy)
-    clients = town.ask_all(20, "one")
-    clients += [town.ask(town.question(f"many{number}.example")) for number in range(20)]
-    town.run()
-    assert_answered(town, clients)
+    resolver = OddServersResolver(
+        KINDS[kind], KINDS[kind], good, good, good, tcp=tcp, strategy=strategy
+    )
+    clients = resolver.ask_all(20, "one")
+    clients += [resolver.ask(resolver.question(f"many{number}.example")) for number in range(20)]
+    resolver.run()
+    assert_answered(resolver, clients)
 
 
 @pytest.mark.parametrize("tcp", ["works", "refused", "silent"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_nobody_else(kind: str, tcp: str) -> None:
     """One odd upstream alone answers every name within a second, and soon without a detour."""
-    town = Town(KINDS[kind], tcp=tcp)
-    clients = [town.ask(town.question("first0.example"))]
-    town.run()
-    clients += town.ask_all(30, "next")
-    assert_answered(town, clients)
-    before = len(town.sent(0))
-    clients = town.ask_all(10, "later")
-    assert_answered(town, clients)
-    assert len(town.sent(0)) - before == 10
+    resolver = OddServersResolver(KINDS[kind], tcp=tcp)
+    clients = [resolver.ask(resolver.question("first0.example"))]
+    resolver.run()
+    clients += resolver.ask_all(30, "next")
+    assert_answered(resolver, clients)
+    before = len(resolver.sent(0))
+    clients = resolver.ask_all(10, "later")
+    assert_answered(resolver, clients)
+    assert len(resolver.sent(0)) - before == 10
 
 
 # Doubted replies.
@@ -79,19 +81,19 @@ class Forger:
     """A server in lower case whose TCP is as it is, and what else comes for a query."""
 
     def __init__(self, tcp: str, server: object = lowers) -> None:
-        self.town = Town(server, tcp=tcp)  # type: ignore[arg-type]
-        self.upstream = self.town.upstreams[0]
+        self.resolver = OddServersResolver(server, tcp=tcp)  # type: ignore[arg-type]
+        self.upstream = self.resolver.upstreams[0]
 
     def ask(self, text: str = "www.example") -> Client:
         """Ask a name that the server has never heard of."""
-        return self.town.ask(self.town.question(text))
+        return self.resolver.ask(self.resolver.question(text))
 
     def forge(self, address: bytes, after: float) -> None:
         """Have a reply in lower case come for the query under way, after so many seconds."""
-        (exchange,) = [wait for wait in self.town.wires[0][0].waiting if not wait.called]
-        seen = self.town.wires[0][0].seen[-1]
+        (exchange,) = [wait for wait in self.resolver.wires[0][0].waiting if not wait.called]
+        seen = self.resolver.wires[0][0].seen[-1]
         reply = seen.reply(address, section=seen.question.section)
-        self.town.clock.callLater(after, exchange.reply, reply, final=False)
+        self.resolver.clock.callLater(after, exchange.reply, reply, final=False)
 
 
 def silent(_seen: Seen) -> None:
@@ -102,19 +104,19 @@ def test_a_doubted_reply_waits_for_tcp() -> None:
     """For 300 ms, and not a moment less; then it is the answer."""
     forger = Forger("silent")
     client = forger.ask()
-    forger.town.run_to(1000 * (RTT + TCP_PATIENCE) - 0.1)
+    forger.resolver.run_to(1000 * (RTT + TCP_PATIENCE) - 0.1)
     assert client.answers == []
-    forger.town.run_to(1000 * (RTT + TCP_PATIENCE) + 0.1)
+    forger.resolver.run_to(1000 * (RTT + TCP_PATIENCE) + 0.1)
     assert client.addresses == ["203.0.113.7"]
-    forger.town.run()
-    forger.town.assert_nothing_left()
+    forger.resolver.run()
+    forger.resolver.assert_nothing_left()
 
 
 def test_a_doubted_reply_is_used_at_once_without_tcp() -> None:
     """Nobody waits for a port that is closed."""
     forger = Forger("refused")
     client = forger.ask()
-    forger.town.run()
+    forger.resolver.run()
     assert client.at == 1000 * RTT
 
 
@@ -124,10 +126,10 @@ def test_two_doubted_replies_that_differ() -> None:
     client = slow.ask()
     slow.forge(b"\x06\x06\x06\x06", 0.01)
     slow.forge(b"\x07\x07\x07\x07", 0.02)
-    slow.town.clock.callLater(0.45, slow.town.wires[0][0].answer_all, good)
-    slow.town.run()
+    slow.resolver.clock.callLater(0.45, slow.resolver.wires[0][0].answer_all, good)
+    slow.resolver.run()
     assert client.addresses == ["203.0.113.7"]
-    cell = slow.town.metrics.upstream_rejected.cell(slow.upstream.name, "doubted")
+    cell = slow.resolver.metrics.upstream_rejected.cell(slow.upstream.name, "doubted")
     assert cell.value == 1
 
 
@@ -137,7 +139,7 @@ def test_the_same_doubted_reply_twice() -> None:
     client = slow.ask()
     for after in (0.01, 0.02):
         slow.forge(EXISTS, after)
-    slow.town.run_to(400)
+    slow.resolver.run_to(400)
     assert client.addresses == ["203.0.113.7"]
 
 
@@ -151,8 +153,8 @@ def test_whoever_can_do_better_is_held_to_it(proof: str) -> None:
         slow.upstream.dialect.stream_works = True
     client = slow.ask()
     slow.forge(b"\x06\x06\x06\x06", 0.01)
-    slow.town.clock.callLater(0.7, slow.town.wires[0][0].answer_all, good)
-    slow.town.run()
+    slow.resolver.clock.callLater(0.7, slow.resolver.wires[0][0].answer_all, good)
+    slow.resolver.run()
     assert client.addresses == ["203.0.113.7"]
 
 
@@ -161,8 +163,8 @@ def test_the_right_reply_comes_behind_the_doubted_one() -> None:
     slow = Forger("silent", lambda seen: None)
     client = slow.ask()
     slow.forge(b"\x06\x06\x06\x06", 0.01)
-    slow.town.clock.callLater(0.1, slow.town.wires[0][0].answer_all, good)
-    slow.town.run()
+    slow.resolver.clock.callLater(0.1, slow.resolver.wires[0][0].answer_all, good)
+    slow.resolver.run()
     assert client.addresses == ["203.0.113.7"]
     assert client.at == 100
 
@@ -174,11 +176,11 @@ def test_a_forged_error_without_a_question(rcode: int, tcp: str) -> None:
     slow = Forger(tcp, lambda seen: good(seen) if seen.tcp else None)
     slow.upstream.dialect.cookies._keep(b"severals")
     client = slow.ask()
-    (exchange,) = slow.town.wires[0][0].waiting
+    (exchange,) = slow.resolver.wires[0][0].waiting
     bare = b"\0\0\x81" + bytes((0x80 | rcode,)) + bytes(8)
-    slow.town.clock.callLater(0.01, exchange.reply, bare, final=False)
-    slow.town.clock.callLater(0.5, slow.town.wires[0][0].answer_all, cookie_reply)
-    slow.town.run()
+    slow.resolver.clock.callLater(0.01, exchange.reply, bare, final=False)
+    slow.resolver.clock.callLater(0.5, slow.resolver.wires[0][0].answer_all, cookie_reply)
+    slow.resolver.run()
     assert client.addresses == ["203.0.113.7"]
 
 
@@ -194,51 +196,51 @@ def cookie_reply(seen: Seen) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 def test_probes_cost_no_client_anything(kind: str, tcp: str) -> None:
     """In two hours of a name every 100 s all are answered, by one query each and some probes."""
-    town = Town(KINDS[kind], tcp=tcp)
-    clients = town.ask_all(30, "first")
-    before = len(town.sent(0))
+    resolver = OddServersResolver(KINDS[kind], tcp=tcp)
+    clients = resolver.ask_all(30, "first")
+    before = len(resolver.sent(0))
     hours = 72
     for number in range(hours):
-        town.run_to(town.now + 100_000)
-        clients.append(town.ask(town.question(f"later{number}.example")))
-        town.run()
-    assert_answered(town, clients)
-    probes = len(town.sent(0)) - before - hours
+        resolver.run_to(resolver.now + 100_000)
+        clients.append(resolver.ask(resolver.question(f"later{number}.example")))
+        resolver.run()
+    assert_answered(resolver, clients)
+    probes = len(resolver.sent(0)) - before - hours
     assert probes <= 2 * hours * 100 / MEMORY
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_upstream_that_was_mended(kind: str) -> None:
     """It is asked with all that we have again, EDNS step by step."""
-    town = Town(KINDS[kind])
-    town.ask_all(30, "first")
-    for wire in town.wires[0]:
+    resolver = OddServersResolver(KINDS[kind])
+    resolver.ask_all(30, "first")
+    for wire in resolver.wires[0]:
         wire.server = good
     for number in range(3):
-        town.run_to(town.now + 1000 * MEMORY)
-        town.ask_all(2, f"later{number}x")
-    town.ask_all(1, "last")
-    assert town.sent(0)[-1].level == FULL or town.wires[0][0].seen[-1].level == FULL
-    assert town.upstreams[0].dialect.case.is_mixed
+        resolver.run_to(resolver.now + 1000 * MEMORY)
+        resolver.ask_all(2, f"later{number}x")
+    resolver.ask_all(1, "last")
+    assert resolver.sent(0)[-1].level == FULL or resolver.wires[0][0].seen[-1].level == FULL
+    assert resolver.upstreams[0].dialect.case.is_mixed
 
 
 def test_probes_keep_to_the_budget() -> None:
     """One at a time, and none where there is no room."""
-    town = Town(complains(FORMERR, PLAIN))
-    town.ask_all(5, "first")
-    upstream = town.upstreams[0]
-    town.run_to(town.now + 1000 * MEMORY)
+    resolver = OddServersResolver(complains(FORMERR, PLAIN))
+    resolver.ask_all(5, "first")
+    upstream = resolver.upstreams[0]
+    resolver.run_to(resolver.now + 1000 * MEMORY)
     upstream._inflight += 1000
-    town.ask_all(0, "none")
-    upstream._probe.consider(town.question("full.example"), town.clock.seconds())
+    resolver.ask_all(0, "none")
+    upstream._probe.consider(resolver.question("full.example"), resolver.clock.seconds())
     assert upstream._probe._query is None
     upstream._inflight -= 1000
-    before = len(town.sent(0))
+    before = len(resolver.sent(0))
     for _ in range(3):
-        upstream._probe.consider(town.question("room.example"), town.clock.seconds())
-    assert len(town.sent(0)) - before == 1
+        upstream._probe.consider(resolver.question("room.example"), resolver.clock.seconds())
+    assert len(resolver.sent(0)) - before == 1
     upstream.close()
-    town.assert_nothing_left()
+    resolver.assert_nothing_left()
 
 
 # What must not be learnt.
@@ -247,22 +249,22 @@ def test_probes_keep_to_the_budget() -> None:
 @pytest.mark.parametrize("beyond", [0, 1])
 def test_a_crowd_without_replies_is_tried_in_other_ways_up_to_a_number(beyond: int) -> None:
     """Of one upstream, so many queries go out once more at each lower level."""
-    town = Town(lambda seen: None)
+    resolver = OddServersResolver(lambda seen: None)
     for number in range(MAX_WATCHED + beyond):
-        town.ask(town.question(f"crowd{number}.example"))
-    town.run_to(town.now + 2500 * SILENCE)
-    assert len(town.sent(0)) == MAX_WATCHED + beyond + 2 * MAX_WATCHED
-    town.run()
-    assert town.upstreams[0].watched == 0
-    town.assert_nothing_left()
+        resolver.ask(resolver.question(f"crowd{number}.example"))
+    resolver.run_to(resolver.now + 2500 * SILENCE)
+    assert len(resolver.sent(0)) == MAX_WATCHED + beyond + 2 * MAX_WATCHED
+    resolver.run()
+    assert resolver.upstreams[0].watched == 0
+    resolver.assert_nothing_left()
 
 
 def test_a_crowd_beyond_that_number_is_answered() -> None:
     """Those for whom there is no place are asked again when it is known what the server drops."""
-    town = Town(drops(PLAIN))
-    clients = [town.ask(town.question(f"crowd{number}.example")) for number in range(300)]
-    town.run()
-    assert_answered(town, clients)
+    resolver = OddServersResolver(drops(PLAIN))
+    clients = [resolver.ask(resolver.question(f"crowd{number}.example")) for number in range(300)]
+    resolver.run()
+    assert_answered(resolver, clients)
 
 
 def test_a_broken_zone_takes_nothing_away() -> None:
@@ -271,14 +273,14 @@ def test_a_broken_zone_takes_nothing_away() -> None:
     def half(seen: Seen) -> bytes:
         return seen.reply(rcode=SERVFAIL) if b"broken" in seen.section.lower() else good(seen)
 
-    town = Town(half)
+    resolver = OddServersResolver(half)
     for number in range(20):
-        town.ask(town.question(f"broken{number}.example"))
-        town.run()
-        client = town.ask(town.question(f"good{number}.example"))
-        town.run()
+        resolver.ask(resolver.question(f"broken{number}.example"))
+        resolver.run()
+        client = resolver.ask(resolver.question(f"good{number}.example"))
+        resolver.run()
         assert client.addresses == ["203.0.113.7"]
-    seen = town.sent(0)
+    seen = resolver.sent(0)
     assert seen[-1].level == FULL
     assert len(seen) <= 40 + 3, "only the first was tried lower down"
 
@@ -286,15 +288,15 @@ def test_a_broken_zone_takes_nothing_away() -> None:
 @pytest.mark.parametrize("rcode", [REFUSED, SERVFAIL, NXDOMAIN, FORMERR])
 def test_whoever_refuses_everything_is_soon_asked_once(rcode: int) -> None:
     """A hundred names, a second apart, cost little more than a hundred queries."""
-    town = Town(lambda seen: seen.reply(rcode=rcode))
+    resolver = OddServersResolver(lambda seen: seen.reply(rcode=rcode))
     for number in range(100):
-        town.ask(town.question(f"n{number}.example"))
-        town.run_to(town.now + 1000)
-    town.run()
-    assert len(town.sent(0)) <= 140
-    before = len(town.sent(0))
-    town.ask_all(5, "later")
-    assert len(town.sent(0)) - before <= 8
+        resolver.ask(resolver.question(f"n{number}.example"))
+        resolver.run_to(resolver.now + 1000)
+    resolver.run()
+    assert len(resolver.sent(0)) <= 140
+    before = len(resolver.sent(0))
+    resolver.ask_all(5, "later")
+    assert len(resolver.sent(0)) - before <= 8
 
 
 # Questions with DO.
@@ -303,13 +305,13 @@ def test_whoever_refuses_everything_is_soon_asked_once(rcode: int) -> None:
 @pytest.mark.parametrize("rcode", [FORMERR, SERVFAIL, BADVERS])
 def test_signatures_with_bare_opt(rcode: int) -> None:
     """A server that copes with an OPT record alone is asked with one, DO set, first and later."""
-    town = Town(complains(rcode, BARE))
-    clients = [town.ask(town.question(f"n{n}.example", A, do=True)) for n in range(1)]
-    town.run()
-    clients += town.ask_all(DESCENTS + 2, "next", do=True)
+    resolver = OddServersResolver(complains(rcode, BARE))
+    clients = [resolver.ask(resolver.question(f"n{n}.example", A, do=True)) for n in range(1)]
+    resolver.run()
+    clients += resolver.ask_all(DESCENTS + 2, "next", do=True)
     assert all(len(client.entry.answer.addresses) == 1 for client in clients)
-    assert all(seen.do for seen in town.sent(0))
-    assert town.sent(0)[-1].level == BARE
+    assert all(seen.do for seen in resolver.sent(0))
+    assert resolver.sent(0)[-1].level == BARE
 
 
 @pytest.mark.parametrize(
@@ -321,10 +323,10 @@ def test_no_signatures_are_better_than_no_answer(
     server: object, strategy: str, known: bool
 ) -> None:
     """When no upstream copes with EDNS, questions with DO are asked without it."""
-    town = Town(server, server, strategy=strategy)  # type: ignore[arg-type]
+    resolver = OddServersResolver(server, server, strategy=strategy)  # type: ignore[arg-type]
     if known:
-        town.ask_all(DESCENTS + 1, "first")
-    clients = town.ask_all(4, "signed", do=True)
+        resolver.ask_all(DESCENTS + 1, "first")
+    clients = resolver.ask_all(4, "signed", do=True)
     assert all(len(client.entry.answer.addresses) == 1 for client in clients)
 
 
@@ -336,22 +338,22 @@ def test_no_signatures_while_others_have_them(strategy: str, known: bool) -> Non
     def other(seen: Seen) -> bytes:
         return seen.reply(b"\x09\x09\x09\x09")
 
-    town = Town(both(complains(FORMERR, PLAIN), good), other, strategy=strategy)
+    resolver = OddServersResolver(both(complains(FORMERR, PLAIN), good), other, strategy=strategy)
     if known:
-        town.ask_all(DESCENTS + 1, "first")
-    for client in town.ask_all(4, "signed", do=True):
+        resolver.ask_all(DESCENTS + 1, "first")
+    for client in resolver.ask_all(4, "signed", do=True):
         assert client.entry.answer.addresses == (b"\x09\x09\x09\x09",)
 
 
 def test_no_signatures_when_those_who_have_them_are_silent() -> None:
     """After a second of silence, as long as it takes to ask again, the others are asked."""
-    town = Town(complains(FORMERR, PLAIN), silent)
+    resolver = OddServersResolver(complains(FORMERR, PLAIN), silent)
     for number in range(DESCENTS + 1):
-        town.ask(town.question(f"first{number}.example"))
-        town.run_to(town.now + 500)
-    client = town.ask(town.question("signed.example", A, do=True))
-    asked = town.now
-    town.run()
+        resolver.ask(resolver.question(f"first{number}.example"))
+        resolver.run_to(resolver.now + 500)
+    client = resolver.ask(resolver.question("signed.example", A, do=True))
+    asked = resolver.now
+    resolver.run()
     assert len(client.entry.answer.addresses) == 1
     assert AGAIN_AFTER * 1000 <= client.at - asked < AGAIN_AFTER * 1000 + 500
 
@@ -363,14 +365,14 @@ def test_no_signatures_when_those_who_have_them_are_silent() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_bootstrap(kind: str, tcp: str) -> None:
     """An odd resolver finds the addresses of upstreams within its time, at the first try."""
-    town = Town(KINDS[kind], tcp=tcp)
-    clock: Clock = town.clock
+    resolver = OddServersResolver(KINDS[kind], tcp=tcp)
+    clock: Clock = resolver.clock
     bootstrap = Bootstrap(
-        town.upstreams, clock, town.metrics, town.strategies._parallel.tools.journal
+        resolver.upstreams, clock, resolver.metrics, resolver.strategies._parallel.tools.journal
     )
     found: list[object] = []
     bootstrap.resolve("dns.example").addCallback(found.append)
-    town.run()
+    resolver.run()
     assert found == [["203.0.113.7"]]
     bootstrap.close()
 
@@ -382,13 +384,13 @@ def test_bootstrap(kind: str, tcp: str) -> None:
 )  # fmt: skip
 def test_codes_are_told_in_full(rcode: int, word: str) -> None:
     """The upper bits are in the OPT record; labels of metrics stay few."""
-    town = Town(lambda seen: seen.reply(rcode=rcode))
-    town.upstreams[0].dialect.edns._rest_until = town.clock.seconds() + 60
-    client = town.ask()
-    town.run()
+    resolver = OddServersResolver(lambda seen: seen.reply(rcode=rcode))
+    resolver.upstreams[0].dialect.edns._rest_until = resolver.clock.seconds() + 60
+    client = resolver.ask()
+    resolver.run()
     answer = client.entry.answer
     assert isinstance(answer, Failed)
     assert answer.text == word.encode()
     label = "other rcode" if word.startswith("rcode") else word
-    name = town.upstreams[0].name
-    assert town.metrics.upstream_failures.cell(name, label).value == 1
+    name = resolver.upstreams[0].name
+    assert resolver.metrics.upstream_failures.cell(name, label).value == 1

@@ -5,14 +5,14 @@ from __future__ import annotations
 from staggerdns.upstream.health import DOUBTFUL, Credit
 from staggerdns.upstream.upstreams import ORDER_FOR, Upstreams
 from tests.kit.acts import NOERROR, NXDOMAIN, negative, says_own
-from tests.kit.simulated import Stage
+from tests.kit.simulated import SimulatedResolver
 
 
 def test_an_order_holds_for_a_moment() -> None:
     """A new measurement changes the order when `ORDER_FOR` is over, not before."""
-    stage = Stage(says_own(0, 5), says_own(1, 5))
-    first, second = stage.upstreams
-    upstreams = Upstreams(stage.upstreams)
+    resolver = SimulatedResolver(says_own(0, 5), says_own(1, 5))
+    first, second = resolver.upstreams
+    upstreams = Upstreams(resolver.upstreams)
     assert upstreams.arranged(1000.0) == [first, second]
     second.latency.add(0.01, 1000.0)
     assert upstreams.arranged(1000.0 + ORDER_FOR / 2) == [first, second]
@@ -21,8 +21,8 @@ def test_an_order_holds_for_a_moment() -> None:
 
 def test_an_order_may_be_changed_by_whoever_gets_it() -> None:
     """Runs take upstreams off their list; the next run has them all the same."""
-    stage = Stage(says_own(0, 5), says_own(1, 5))
-    upstreams = Upstreams(stage.upstreams)
+    resolver = SimulatedResolver(says_own(0, 5), says_own(1, 5))
+    upstreams = Upstreams(resolver.upstreams)
     upstreams.arranged(1000.0).clear()
     assert len(upstreams.arranged(1000.0)) == len(upstreams) == 2
 
@@ -44,40 +44,40 @@ def test_the_quick_liar_leaves_the_active_tier() -> None:
     """One that denies everything at once is asked behind the others after a few names, and their
     answers are what clients get.
     """
-    stage = Stage(negative(1), says_own(1, 20), says_own(2, 30))
+    resolver = SimulatedResolver(negative(1), says_own(1, 20), says_own(2, 30))
     for number in range(8):
-        client = stage.ask(stage.question(f"n{number}.example"))
-        stage.run()
+        client = resolver.ask(resolver.question(f"n{number}.example"))
+        resolver.run()
         assert client.rcode == NOERROR
-    *_, (_, one), (_, two), (_, last) = stage.launches
+    *_, (_, one), (_, two), (_, last) = resolver.launches
     assert [one, two, last] == [1, 2, 0]
 
 
 def test_names_that_do_not_exist_cost_no_credit() -> None:
     """Denials that all agree on leave the quickest first."""
-    stage = Stage(negative(1), negative(20), negative(30))
+    resolver = SimulatedResolver(negative(1), negative(20), negative(30))
     for number in range(12):
-        client = stage.ask(stage.question(f"n{number}.example"))
-        stage.run()
+        client = resolver.ask(resolver.question(f"n{number}.example"))
+        resolver.run()
         assert client.rcode == NXDOMAIN
-    assert not any(upstream.credit.doubtful for upstream in stage.upstreams)
+    assert not any(upstream.credit.doubtful for upstream in resolver.upstreams)
 
 
 def test_whoever_invents_names_casts_no_doubt_on_those_who_know_better() -> None:
     """One that answers for names that do not exist does not get ahead of the others by that: more
     of them deny than say so.
     """
-    stage = Stage(says_own(0, 1), negative(20), negative(30), negative(40))
+    resolver = SimulatedResolver(says_own(0, 1), negative(20), negative(30), negative(40))
     for number in range(12):
-        stage.ask(stage.question(f"n{number}.example"))
-        stage.run()
-    assert not any(upstream.credit.doubtful for upstream in stage.upstreams)
+        resolver.ask(resolver.question(f"n{number}.example"))
+        resolver.run()
+    assert not any(upstream.credit.doubtful for upstream in resolver.upstreams)
 
 
 def test_one_against_one_the_denial_is_doubted() -> None:
     """Of two that contradict each other the one that has an answer is believed."""
-    stage = Stage(negative(1), says_own(1, 20))
+    resolver = SimulatedResolver(negative(1), says_own(1, 20))
     for number in range(12):
-        stage.ask(stage.question(f"n{number}.example"))
-        stage.run()
-    assert [upstream.credit.doubtful for upstream in stage.upstreams] == [True, False]
+        resolver.ask(resolver.question(f"n{number}.example"))
+        resolver.run()
+    assert [upstream.credit.doubtful for upstream in resolver.upstreams] == [True, False]
