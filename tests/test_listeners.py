@@ -18,7 +18,7 @@ from staggerdns.journal import Journal
 from staggerdns.listeners import CannotBind, Listeners
 from staggerdns.server.status import StatusFactory
 from staggerdns.settings.addresses import Endpoint, parse_listener
-from tests.kit.factory import Room
+from tests.kit.factory import MemoryServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,11 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
 def complaint(listen: list[str], page: str = "127.0.0.1:9153") -> str:
     """What is said when these are to be bound."""
     found = Listeners(
-        tuple(map(parse_listener, listen)), None, Room().factory, MemoryReactorClock(), Journal()
+        tuple(map(parse_listener, listen)),
+        None,
+        MemoryServer().factory,
+        MemoryReactorClock(),
+        Journal(),
     )
     host, _, port = page.rpartition(":")
     pages = StatusFactory([], lambda: succeed(True), Clock(), refused=Cell(), dropped=Cell())
@@ -141,7 +145,7 @@ def test_in_our_own_way(refuse: Refuse, first: str, second: str) -> None:
     """Where an earlier item has the port, nobody else is blamed."""
     if first == second:
         found = Listeners(
-            (parse_listener(first),), None, Room().factory, MemoryReactorClock(), Journal()
+            (parse_listener(first),), None, MemoryServer().factory, MemoryReactorClock(), Journal()
         )
         found._taken.append(("server.listen[0]", parse_listener(first)))
         assert (

@@ -14,7 +14,7 @@ from staggerdns.server.https import HttpsFactory
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.upstream.http2 import Connection as ClientState
 from tests.kit.clients import parse
-from tests.kit.factory import FRIEND, Room
+from tests.kit.factory import FRIEND, MemoryServer
 from tests.kit.messages import client_query
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ class Transport(StringTransport):
 
 
 class Connection:
-    """A client's end of one connection to a room."""
+    """A client's end of one connection to a server."""
 
-    def __init__(self, room: Room, host: str = FRIEND) -> None:
-        self.room = room
+    def __init__(self, server: MemoryServer, host: str = FRIEND) -> None:
+        self.server = server
         self.transport = Transport(host)
-        protocol = room.factory.buildProtocol(self.transport.getPeer())
+        protocol = server.factory.buildProtocol(self.transport.getPeer())
         assert isinstance(protocol, StreamProtocol)
         self.protocol = protocol
         protocol.makeConnection(self.transport)
@@ -132,14 +132,14 @@ class HttpTransport(StringTransport):
 
 
 class HttpClient:
-    """A connection to the site of ``room`` with HTTP/2, or with HTTP/1.1 in `Http1Client`."""
+    """A connection to the site of ``server`` with HTTP/2, or with HTTP/1.1 in `Http1Client`."""
 
     protocol = b"h2"
 
-    def __init__(self, room: Room, host: str = FRIEND) -> None:
-        self._room = room
+    def __init__(self, server: MemoryServer, host: str = FRIEND) -> None:
+        self._server = server
         self.transport = HttpTransport(host, self.protocol)
-        self.line: Any = HttpsFactory(room.factory, "/dns-query").buildProtocol(
+        self.line: Any = HttpsFactory(server.factory, "/dns-query").buildProtocol(
             IPv4Address("TCP", host, 4711)
         )
         self.line.makeConnection(self.transport)
@@ -160,7 +160,7 @@ class HttpClient:
     def read(self) -> None:
         """Take what the server says."""
         for _ in range(4):  # turns in which it writes
-            self._room.clock.advance(0)
+            self._server.clock.advance(0)
         data = self.transport.value()
         self.transport.clear()
         if data:

@@ -27,12 +27,12 @@ from staggerdns.wire.question import Question
 from tests.kit.clients import parse
 
 FRIEND = "192.0.2.77"
-"""A client that may ask; the test rooms allow 192.0.2.0/24 and 2001:db8::/32."""
+"""A client that may ask; the test servers allow 192.0.2.0/24 and 2001:db8::/32."""
 STRANGER = "198.51.100.7"
 EPOCH = 1_800_000_000
-"""Seconds since 1970 when a room's clock stands at 0."""
+"""Seconds since 1970 when a server's clock stands at 0."""
 ALL_SPECIAL = LocalNames(LocalRules(), None)
-"""What a factory has if nothing is said of local names; for those who make many rooms."""
+"""What a factory has if nothing is said of local names; for those who make many servers."""
 
 
 def pool(count: int = 1, *, ttl: int = 300, ad: bool = False) -> Pool:
@@ -65,7 +65,7 @@ class FakeForwarder:
         self.refreshed.append(question)
 
 
-class Room:
+class MemoryServer:
     """A factory and all that it stands on."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Messages for the tests of the wire room, made by dnspython or octet by octet.
+"""Messages for tests, made by dnspython or octet by octet.
 
 What a test expects is said in presentation form and encoded by dnspython, or written by hand;
 nothing here is computed by the code under test.

@@ -1,4 +1,4 @@
-"""Ways of probing that follow a script on a `task.Clock`, and a whole ranking room around them."""
+"""Ways of probing that follow a script on a `task.Clock`, and a whole ranking around them."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def elapse(clock: Clock, until: float) -> None:
     clock.rightNow = end
 
 
-class Room:
+class SimulatedRanking:
     """Table, budget, measurer and sorts, the numbers as small as a test wants them."""
 
     def __init__(

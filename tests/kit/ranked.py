@@ -16,7 +16,15 @@ from staggerdns.wire.answer import Pool, Whole
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reply import index_reply
 from tests.kit.acts import A, Act, name, record, reply
-from tests.kit.probing import LIFETIME, FakeProbe, Room, Script, elapse, make_clock, written
+from tests.kit.probing import (
+    LIFETIME,
+    FakeProbe,
+    Script,
+    SimulatedRanking,
+    elapse,
+    make_clock,
+    written,
+)
 from tests.kit.simulated import SimulatedResolver
 
 
@@ -81,7 +89,7 @@ class Shelf:
     ) -> None:
         self.clock = make_clock()
         self.metrics = Metrics()
-        self.room = Room(
+        self.ranking = SimulatedRanking(
             script,
             names=names,
             queue=queue,
@@ -93,7 +101,7 @@ class Shelf:
             CacheLimits(**limits),
             self.clock,
             self.metrics,
-            self.room.sorts,
+            self.ranking.sorts,
             RankingRules(rtt_cache_ttl=rtt_cache_ttl, probe_private=probe_private),
             Journal("debug"),
         )
@@ -103,12 +111,12 @@ class Shelf:
     @property
     def probe(self) -> FakeProbe:
         """The way of probing."""
-        return self.room.probes[0]
+        return self.ranking.probes[0]
 
     @property
     def probed(self) -> set[bytes]:
         """Every address to which a probe went."""
-        return {sample.address for sample in self.room.sent}
+        return {sample.address for sample in self.ranking.sent}
 
     def at(self, seconds: float) -> None:
         """Let time pass until so many seconds after the start."""
@@ -149,7 +157,7 @@ class RankedResolver(SimulatedResolver):
         limits: CacheLimits | None = None,
     ) -> None:
         super().__init__(*acts, rules=rules, limits=limits)
-        self.room = Room(
+        self.ranking = SimulatedRanking(
             script, names=["icmp"], queue=queue, clock=self.clock, metrics=self.metrics
         )
         journal = Journal("debug")
@@ -157,7 +165,7 @@ class RankedResolver(SimulatedResolver):
             limits or CacheLimits(),
             self.clock,
             self.metrics,
-            self.room.sorts,
+            self.ranking.sorts,
             RankingRules(rtt_cache_ttl=LIFETIME, probe_private=False),
             journal,
         )

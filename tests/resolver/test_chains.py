@@ -38,7 +38,7 @@ def test_only_the_name_itself_has_an_entry() -> None:
     assert shelf.cache.lookup(A.key, shelf.clock.seconds()) is not None
     assert shelf.cache.lookup(B.key, shelf.clock.seconds()) is None
     assert shelf.cache.lookup(C.key, shelf.clock.seconds()) is None
-    assert shelf.room.counts() == {"first_answer": 1}
+    assert shelf.ranking.counts() == {"first_answer": 1}
 
 
 @pytest.mark.parametrize("after", [1, 30, 400])
@@ -65,11 +65,11 @@ def test_what_a_chain_is_good_for() -> None:
     resolver = RankedResolver(says(5, near(30), near(10), chain=CHAIN))
     resolver.ask(A)
     resolver.run()
-    probes = len(resolver.room.sent)
+    probes = len(resolver.ranking.sent)
     client = resolver.ask(C)
     resolver.run()
     assert shown(client.entry) == [10, 30]
-    assert len(resolver.room.sent) == probes
+    assert len(resolver.ranking.sent) == probes
 
 
 def test_an_own_answer_is_untouched_by_a_later_chain() -> None:

@@ -211,8 +211,8 @@ def test_a_longer_life_starts_no_sort() -> None:
     )
     resolver.ask()
     resolver.run()
-    assert resolver.room.counts() == {"first_answer": 1}
-    assert resolver.room.cancelled() == 0
+    assert resolver.ranking.counts() == {"first_answer": 1}
+    assert resolver.ranking.cancelled() == 0
     assert lives(resolver) == {near(10): 90, near(30): 50}
     entry = resolver.cache.lookup(resolver.question().key, resolver.clock.seconds())
     assert entry is not None

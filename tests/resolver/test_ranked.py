@@ -68,8 +68,8 @@ def test_nothing_to_rank(answer: Pool | Whole) -> None:
     assert shelf.cache.reply_ttl(entry, shelf.clock.seconds()) == min(600, answer.ttl)
     shelf.at(60)
     shelf.cache.lookup(WWW.key, shelf.clock.seconds())
-    assert shelf.room.counts() == {}
-    assert shelf.room.sent == []
+    assert shelf.ranking.counts() == {}
+    assert shelf.ranking.sent == []
 
 
 def test_other_types_have_their_ttl() -> None:
@@ -79,7 +79,7 @@ def test_other_types_have_their_ttl() -> None:
     client = resolver.ask(text)
     resolver.run()
     assert resolver.cache.reply_ttl(client.entry, resolver.clock.seconds()) == 600
-    assert resolver.room.counts() == {}
+    assert resolver.ranking.counts() == {}
 
 
 @pytest.mark.parametrize("numbers", [(7,), (7, 3)])
@@ -110,7 +110,7 @@ def test_expired() -> None:
     shelf.at(60)
     assert shelf.hit() == ([10, 30], 7)
     assert [asked.key for asked in shelf.refreshed] == [WWW.key]
-    assert shelf.room.counts() == {"first_answer": 1}
+    assert shelf.ranking.counts() == {"first_answer": 1}
 
 
 def test_nobody_answers() -> None:
@@ -121,16 +121,16 @@ def test_nobody_answers() -> None:
     assert shelf.hit()[1] == 5
     shelf.at(1.6)  # the last of three samples was given up at 1.5
     assert shelf.hit() == ([30, 10, 20], int(UNRANKED_RETRY) - 1)
-    sent = len(shelf.room.sent)
+    sent = len(shelf.ranking.sent)
     shelf.at(1.5 + UNRANKED_RETRY - 0.01)
     assert shelf.hit()[1] == 5
-    assert len(shelf.room.sent) == sent
+    assert len(shelf.ranking.sent) == sent
     shelf.probe.script = written
     shelf.at(1.5 + UNRANKED_RETRY + 0.01)
     shelf.hit()
     shelf.at(70)
     assert shelf.hit() == ([10, 20, 30], 530)
-    assert shelf.room.counts() == {"first_answer": 1, "sorted_missing": 1}
+    assert shelf.ranking.counts() == {"first_answer": 1, "sorted_missing": 1}
 
 
 def test_silent_ones_go_last() -> None:
@@ -146,7 +146,7 @@ def test_no_way_of_probing() -> None:
     shelf = Shelf(names=[])
     shelf.store(pool(30, 10))
     assert shelf.hit() == ([30, 10], 600)
-    assert shelf.room.counts() == {}
+    assert shelf.ranking.counts() == {}
 
 
 # The triggers.
@@ -156,8 +156,8 @@ def test_first_answer() -> None:
     """A new name is sorted as soon as its first answer is stored."""
     shelf = Shelf()
     shelf.put(30, 10)
-    assert shelf.room.counts() == {"first_answer": 1}
-    assert WWW.key in shelf.room.sorts
+    assert shelf.ranking.counts() == {"first_answer": 1}
+    assert WWW.key in shelf.ranking.sorts
 
 
 def test_first_answer_is_ordered_by_what_is_known() -> None:
@@ -170,7 +170,7 @@ def test_first_answer_is_ordered_by_what_is_known() -> None:
     assert entry.sorted_at is None
     shelf.at(2)
     assert shelf.probed == set(packed(10, 30, 99))
-    assert len(shelf.room.sent) == 9
+    assert len(shelf.ranking.sent) == 9
 
 
 def test_first_answer_when_all_is_known() -> None:
@@ -181,8 +181,8 @@ def test_first_answer_when_all_is_known() -> None:
     entry = shelf.put(30, 10)
     assert (shown(entry), entry.sorted_at) == ([10, 30], shelf.clock.seconds())
     assert shelf.peek() is entry
-    assert shelf.room.counts() == {"first_answer": 2}
-    assert len(shelf.room.sent) == 6
+    assert shelf.ranking.counts() == {"first_answer": 2}
+    assert len(shelf.ranking.sent) == 6
 
 
 @pytest.mark.parametrize("before", [Failed(Ede.OTHER, 1), no_such_name()])
@@ -191,7 +191,7 @@ def test_first_answer_behind_a_failure(before: Failed | Whole) -> None:
     shelf = Shelf()
     shelf.cache.commit(WWW.key, 1, before, shelf.clock.seconds())
     shelf.put(30, 10, generation=2)
-    assert shelf.room.counts() == {"first_answer": 1}
+    assert shelf.ranking.counts() == {"first_answer": 1}
 
 
 def test_refresh() -> None:
@@ -202,9 +202,9 @@ def test_refresh() -> None:
     shelf.hit()
     entry = shelf.put(20, 30, 10, generation=2, ttl=400)
     assert shown(entry) == [10, 20, 30]
-    assert shelf.room.counts() == {"first_answer": 1, "refresh": 1}
+    assert shelf.ranking.counts() == {"first_answer": 1, "refresh": 1}
     shelf.at(405)
-    assert len(shelf.room.sent) == 18
+    assert len(shelf.ranking.sent) == 18
 
 
 def test_more_addresses() -> None:
@@ -213,14 +213,14 @@ def test_more_addresses() -> None:
     shelf.put(30, 10)
     shelf.at(0.040)
     shelf.put(30, 10, 5)
-    assert shelf.room.cancelled() == 1
-    assert shelf.room.counts() == {"first_answer": 1, "more_addresses": 1}
+    assert shelf.ranking.cancelled() == 1
+    assert shelf.ranking.counts() == {"first_answer": 1, "more_addresses": 1}
     shelf.at(0.089)
     assert shelf.hit()[0] == [10, 30, 5]  # 10 is known by now
     shelf.at(1)
     assert shelf.hit()[0] == [5, 10, 30]
-    assert len(shelf.room.sent) == 9  # who was being measured was not measured twice
-    assert shelf.room.cancelled() == 1
+    assert len(shelf.ranking.sent) == 9  # who was being measured was not measured twice
+    assert shelf.ranking.cancelled() == 1
 
 
 def test_rtt_stale() -> None:
@@ -234,11 +234,11 @@ def test_rtt_stale() -> None:
     assert shelf.refreshed == []
     shelf.at(sorted_at + 300)
     assert shelf.hit() == ([10, 30], 5)
-    assert shelf.room.counts() == {"first_answer": 1, "rtt_stale": 1}
+    assert shelf.ranking.counts() == {"first_answer": 1, "rtt_stale": 1}
     for _ in range(10):
         assert shelf.hit() == ([10, 30], 5)
     assert len(shelf.refreshed) == 1
-    assert shelf.room.counts() == {"first_answer": 1, "rtt_stale": 1}
+    assert shelf.ranking.counts() == {"first_answer": 1, "rtt_stale": 1}
     shelf.at(302)
     assert shelf.hit()[1] == 298
     assert len(shelf.refreshed) == 1
@@ -274,7 +274,7 @@ def test_rtt_stale_and_a_refresh_that_fails() -> None:
     shelf.at(502)
     assert shelf.hit()[1] > 5  # nobody answered: no new sort for a while
     assert len(shelf.refreshed) == 1
-    assert shelf.room.counts()["rtt_stale"] == 1
+    assert shelf.ranking.counts()["rtt_stale"] == 1
 
 
 def test_rtt_stale_with_a_full_queue() -> None:
@@ -288,7 +288,7 @@ def test_rtt_stale_with_a_full_queue() -> None:
         shelf.at(at)
         assert shelf.hit() == ([10, 30], 5)
         assert len(shelf.refreshed) == refreshes
-    assert "rtt_stale" not in shelf.room.counts()
+    assert "rtt_stale" not in shelf.ranking.counts()
 
 
 def test_sorted_missing() -> None:
@@ -296,11 +296,11 @@ def test_sorted_missing() -> None:
     shelf = Shelf(queue=1)
     shelf.store(pool(8, 9), OTHER)
     shelf.store(pool(30, 10))
-    assert shelf.room.counts() == {"first_answer": 1, "queue_full": 1}
+    assert shelf.ranking.counts() == {"first_answer": 1, "queue_full": 1}
     shelf.at(1)
     for _ in range(3):
         assert shelf.hit() == ([30, 10], 5)
-    assert shelf.room.counts() == {"first_answer": 1, "queue_full": 1, "sorted_missing": 1}
+    assert shelf.ranking.counts() == {"first_answer": 1, "queue_full": 1, "sorted_missing": 1}
     shelf.at(2)
     assert shelf.hit() == ([10, 30], 598)
 
@@ -313,7 +313,7 @@ def test_queue_full() -> None:
     shelf.store(pool(8, 9), OTHER)
     shelf.store(pool(50, 99, 20, 10))
     assert shelf.hit() == ([10, 20, 99, 50], 5)
-    assert shelf.room.counts() == {"first_answer": 2, "queue_full": 1}
+    assert shelf.ranking.counts() == {"first_answer": 2, "queue_full": 1}
     shelf.at(2)
     assert set(packed(50)) & shelf.probed == set()
     shelf.hit()
@@ -327,7 +327,7 @@ def test_two_hundred_names_at_once() -> None:
     names = [asks(f"n{number}.example") for number in range(200)]
     for number, one in enumerate(names):
         shelf.store(pool(f"198.51.100.{number}", f"192.0.2.{number}"), one)
-    assert shelf.room.counts() == {"first_answer": 8, "queue_full": 192}
+    assert shelf.ranking.counts() == {"first_answer": 8, "queue_full": 192}
     for second in range(1, 200):
         shelf.at(second)
         for one in names:
@@ -344,7 +344,7 @@ def test_the_same_addresses_under_fifty_names() -> None:
         shelf.store(pool(*numbers), asks(f"n{number}.example"))
         shelf.at(number / 100)
     shelf.at(60)
-    assert len(shelf.room.sent) == 15 * 3
+    assert len(shelf.ranking.sent) == 15 * 3
     for number in range(50):
         assert shelf.hit(asks(f"n{number}.example"))[0] == [*numbers]
 
@@ -387,9 +387,9 @@ def test_a_hit_beyond_the_queue() -> None:
     shelf.store(pool(50, 20), third)
     for _ in range(5):
         assert shelf.hit(third)[0] == [50, 20]
-    assert shelf.room.counts()["queue_full"] == 2  # OTHER and third, once each
+    assert shelf.ranking.counts()["queue_full"] == 2  # OTHER and third, once each
     shelf.at(QUEUE_FULL_RETRY + 0.001)
     shelf.hit(third)
-    assert shelf.room.counts()["queue_full"] == 3
+    assert shelf.ranking.counts()["queue_full"] == 3
     shelf.at(5)
     assert shelf.hit(third)[0] == [20, 50]

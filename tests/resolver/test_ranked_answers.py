@@ -72,7 +72,7 @@ def test_do_is_ranked_and_not_merged() -> None:
     assert isinstance(client.entry.answer, Whole)
     assert shown(client.entry) == [10, 20, 30]
     assert resolver.cache.reply_ttl(client.entry, resolver.clock.seconds()) == 300
-    assert resolver.room.counts() == {"first_answer": 1}
+    assert resolver.ranking.counts() == {"first_answer": 1}
 
 
 def test_duplicates_in_a_do_answer() -> None:
@@ -100,11 +100,11 @@ def test_a_whole_collection() -> None:
     resolver.run()
     assert resolver.pool() == [near(number) for number in (5, 60, 70, 80, 90)]
     assert resolver.ttl() == 300
-    assert resolver.room.counts()["first_answer"] == 1
-    assert resolver.room.counts()["more_addresses"] >= 2
-    assert len(resolver.room.sent) == 15
+    assert resolver.ranking.counts()["first_answer"] == 1
+    assert resolver.ranking.counts()["more_addresses"] >= 2
+    assert len(resolver.ranking.sent) == 15
     resolver.assert_nothing_left()
-    resolver.room.assert_nothing_left()
+    resolver.ranking.assert_nothing_left()
 
 
 def test_followers_get_the_sorted_entry() -> None:
@@ -140,7 +140,7 @@ def test_refresh_behind_an_old_order() -> None:
     assert len(resolver.launches) == 2
     assert resolver.metrics.refreshes.cell().value == 1
     assert resolver.pool() == [near(2), near(10), near(30)]
-    counts = resolver.room.counts()
+    counts = resolver.ranking.counts()
     assert (counts["rtt_stale"], counts["refresh"]) == (1, 1)
 
 
@@ -150,7 +150,7 @@ def test_negative_then_positive() -> None:
     resolver.ask()
     resolver.run()
     assert resolver.pool() == [near(10), near(30)]
-    assert resolver.room.counts() == {"first_answer": 1}
+    assert resolver.ranking.counts() == {"first_answer": 1}
 
 
 def test_shutdown() -> None:
@@ -159,8 +159,8 @@ def test_shutdown() -> None:
     resolver.ask()
     resolver.run_to(20)
     resolver.forwarder.close()
-    resolver.room.sorts.close()
-    resolver.room.measurer.close()
+    resolver.ranking.sorts.close()
+    resolver.ranking.measurer.close()
     assert resolver.clock.getDelayedCalls() == []
 
 

@@ -23,7 +23,7 @@ def test_an_older_collection_changes_nothing(at: float) -> None:
     shelf.at(at)
     entry = shelf.put(8, 7, generation=1)
     assert entry.generation == 2
-    assert shelf.room.cancelled() == 0
+    assert shelf.ranking.cancelled() == 0
     shelf.at(1)
     assert shelf.hit()[0] == [10, 30]
 
@@ -38,12 +38,12 @@ def test_a_sort_that_ends_late_changes_nothing() -> None:
     assert shelf.hit()[0] == [6, 7]
     before = shelf.peek()
     shelf.at(30)
-    assert shelf.room.table.fresh(
+    assert shelf.ranking.table.fresh(
         packed(90)[0], shelf.clock.seconds()
     )  # the old measurement has ended by now
     assert shelf.peek() is before
     assert shelf.hit()[0] == [6, 7]
-    shelf.room.assert_nothing_left()
+    shelf.ranking.assert_nothing_left()
 
 
 def test_a_late_sort_of_the_same_addresses() -> None:
@@ -102,7 +102,7 @@ def test_a_failed_refresh_does_not_end_the_sort() -> None:
     shelf.put(30, 10)
     shelf.at(0.020)
     shelf.cache.commit(WWW.key, 2, Failed(Ede.OTHER, 1), shelf.clock.seconds())
-    assert shelf.room.cancelled() == 0
+    assert shelf.ranking.cancelled() == 0
     shelf.at(1)
     assert shelf.hit()[0] == [10, 30]
 
@@ -114,8 +114,8 @@ def test_what_replaces_an_answer_ends_its_sort(answer: Pool | Whole) -> None:
     shelf.put(30, 10)
     shelf.at(0.020)
     shelf.store(answer, generation=2)
-    assert shelf.room.cancelled() == 1
-    assert WWW.key not in shelf.room.sorts
+    assert shelf.ranking.cancelled() == 1
+    assert WWW.key not in shelf.ranking.sorts
     shelf.at(1)
     entry = shelf.peek()
     assert entry is None or entry.answer is answer
@@ -154,7 +154,7 @@ def test_keys_do_not_meet() -> None:
     shelf.store(pool(30, 10))
     shelf.store(pool("2001:db8::30", "2001:db8::10"), six)
     shelf.store(whole(DO, 99, 98), DO)
-    assert shelf.room.counts() == {"first_answer": 3}
+    assert shelf.ranking.counts() == {"first_answer": 3}
     shelf.at(1)
     assert shelf.hit()[0] == [10, 30]
     assert shelf.hit(six)[0] == ["2001:db8::10", "2001:db8::30"]
@@ -194,13 +194,13 @@ def test_any_order_of_events(steps: list[tuple[str, int, list[int], float]], que
             now = list(dict.fromkeys([*(known if its == generation else []), *numbers]))
             shelf.cache.commit(key, its, pool(*now, ttl=86_400), shelf.clock.seconds())
             held[number] = (its, now)
-        shelf.at(shelf.room.now + pause)
-        assert len(shelf.room.sorts._sorts) <= queue
+        shelf.at(shelf.ranking.now + pause)
+        assert len(shelf.ranking.sorts._sorts) <= queue
         for one, (its, now) in held.items():
             found = shelf.peek(names[one])
             assert found is not None
             assert (found.generation, sorted(shown(found), key=int)) == (its, sorted(now))
-    shelf.at(shelf.room.now + 10)
+    shelf.at(shelf.ranking.now + 10)
     for one in held:
         found = shelf.peek(names[one])
         assert found is not None
@@ -208,4 +208,4 @@ def test_any_order_of_events(steps: list[tuple[str, int, list[int], float]], que
             order = [int(number) for number in shown(found)]
             answering = [number for number in order if number >= 4]
             assert order[: len(answering)] == sorted(answering)
-    shelf.room.assert_nothing_left()
+    shelf.ranking.assert_nothing_left()

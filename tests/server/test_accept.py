@@ -15,7 +15,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from staggerdns.server.ports import MAX_ACCEPTS, QUIET, REST, StreamPort
-from tests.kit.factory import Room
+from tests.kit.factory import MemoryServer
 
 LASTING = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM]
 
@@ -35,10 +35,10 @@ class Gate:
     """A listener and what it has to do with."""
 
     def __init__(self) -> None:
-        self.room = Room()
+        self.server = MemoryServer()
         self.reactor = cast("Any", MemoryReactorClock())
-        self.room.factory.clock = self.reactor
-        self.port = StreamPort(0, self.room.factory, "127.0.0.1", self.reactor)
+        self.server.factory.clock = self.reactor
+        self.port = StreamPort(0, self.server.factory, "127.0.0.1", self.reactor)
         self.port.startListening()
         real = self.port.socket
         self.socket = Listener(fileno=os.dup(real.fileno()))
@@ -60,7 +60,7 @@ class Gate:
     @property
     def refused(self) -> int:
         """The connections that were counted."""
-        return self.room.metrics.tcp_refused.cell().value
+        return self.server.metrics.tcp_refused.cell().value
 
 
 @pytest.fixture
@@ -130,18 +130,18 @@ def test_few_at_once() -> None:
     """However many come, few are accepted in one turn of the reactor: what makes room for them is
     closed behind it, and until then both have their descriptors.
     """
-    room = Room()
+    server = MemoryServer()
     reactor = cast("Any", MemoryReactorClock())
-    port = StreamPort(0, room.factory, "127.0.0.1", reactor)
+    port = StreamPort(0, server.factory, "127.0.0.1", reactor)
     port.startListening()
     address = port.socket.getsockname()
     clients = [socket.create_connection(address, 5) for _ in range(2 * MAX_ACCEPTS)]
     open_then = []
     for _ in range(2):
         port.doRead()
-        open_then.append(len(room.factory.client_connections.open))
+        open_then.append(len(server.factory.client_connections.open))
     assert open_then == [MAX_ACCEPTS, 2 * MAX_ACCEPTS]
-    for connection in list(room.factory.client_connections.open):
+    for connection in list(server.factory.client_connections.open):
         connection.socket_side.connectionLost(Failure(ConnectionDone()))
     for client in clients:
         client.close()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kit.clients import parse
-from tests.kit.factory import FRIEND, STRANGER, Room, pool
+from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import NAME, ask, client_query, upstream_reply, whole_of
 
 COOKIE = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"8 octets")
@@ -18,9 +18,9 @@ HEADERS = 28
 """Octets of IP and UDP in front of a message."""
 
 
-def reply_to(room: Room, query: bytes, host: str = FRIEND) -> bytes:
+def reply_to(server: MemoryServer, query: bytes, host: str = FRIEND) -> bytes:
     """The octets of a reply that is given at once over UDP."""
-    reply = room.factory.serve(query, host, "udp")
+    reply = server.factory.serve(query, host, "udp")
     assert isinstance(reply, bytes)
     return reply
 
@@ -29,13 +29,13 @@ def reply_to(room: Room, query: bytes, host: str = FRIEND) -> bytes:
 @pytest.mark.parametrize("payload", [None, 0, 511, 512, 513, 1232, 4096, 65535])
 def test_no_reply_is_larger_than_the_limit(size: int, payload: int | None) -> None:
     """A reply over UDP fits the client's size and ours, whichever is smaller; over TCP neither."""
-    room = Room(max_udp_size=size)
-    room.commit(ask(), pool(500))
+    server = MemoryServer(max_udp_size=size)
+    server.commit(ask(), pool(500))
     query = client_query(payload=payload)
     most = min(size, max(payload or 512, 512))
-    reply = reply_to(room, query)
+    reply = reply_to(server, query)
     assert most - 16 < len(reply) <= most
-    over_tcp = room.factory.serve(query, FRIEND, "tcp")
+    over_tcp = server.factory.serve(query, FRIEND, "tcp")
     assert isinstance(over_tcp, bytes)
     assert len(over_tcp) > 8000
 
@@ -44,15 +44,15 @@ def test_no_reply_is_larger_than_the_limit(size: int, payload: int | None) -> No
 @pytest.mark.parametrize("rdtype", ["TXT", "DNSKEY"])
 def test_what_cannot_be_cut(rdtype: str, length: int) -> None:
     """An answer that is too large becomes an empty one with TC, no larger than its query."""
-    room = Room()
+    server = MemoryServer()
     asked = ask(rdtype=rdtype)
     data = {
         "TXT": " ".join(f'"{"x" * 99}"' for _ in range(length // 100)),
         "DNSKEY": f"257 3 8 {'A' * (length // 4 * 4)}",
     }[rdtype]
-    room.commit(asked, whole_of(upstream_reply(asked, [f"{NAME} 60 {rdtype} {data}"]), asked))
+    server.commit(asked, whole_of(upstream_reply(asked, [f"{NAME} 60 {rdtype} {data}"]), asked))
     query = client_query(rdtype=rdtype, payload=4096)
-    reply = reply_to(room, query)
+    reply = reply_to(server, query)
     assert len(reply) <= 1232
     if parse(reply).flags & dns.flags.TC:
         assert len(reply) <= len(query)
@@ -62,19 +62,19 @@ def test_what_cannot_be_cut(rdtype: str, length: int) -> None:
 @pytest.mark.parametrize("payload", [None, 4096])
 def test_any(name: str, payload: int | None) -> None:
     """ANY brings one small record (RFC 8482), never what the cache holds for the name."""
-    room = Room()
+    server = MemoryServer()
     query = client_query(name, "ANY", payload=payload)
-    assert len(reply_to(room, query)) <= len(query) + 21
+    assert len(reply_to(server, query)) <= len(query) + 21
 
 
 @pytest.mark.parametrize("cookie", [False, True])
 @pytest.mark.parametrize("rdtype", ["A", "TXT", "ANY", "AXFR", "DNSKEY"])
 def test_strangers(rdtype: str, cookie: bool) -> None:
     """Who may not ask gets hardly more than was sent: an extended error, and the cookie's rest."""
-    room = Room()
-    room.commit(ask(), pool(500))
+    server = MemoryServer()
+    server.commit(ask(), pool(500))
     query = client_query(rdtype=rdtype, payload=4096, options=[COOKIE] if cookie else None)
-    reply = reply_to(room, query, STRANGER)
+    reply = reply_to(server, query, STRANGER)
     assert parse(reply).rcode() == dns.rcode.REFUSED
     more = len(reply) - len(query)
     assert more == 6 + 16 * cookie
@@ -84,5 +84,5 @@ def test_strangers(rdtype: str, cookie: bool) -> None:
 @given(st.binary(max_size=600))
 def test_whatever_is_sent(message: bytes) -> None:
     """No octets at all bring a stranger more than 22 octets beyond what they are."""
-    reply = Room().factory.serve(message, STRANGER, "udp")
+    reply = MemoryServer().factory.serve(message, STRANGER, "udp")
     assert reply is None or (isinstance(reply, bytes) and len(reply) <= len(message) + 22)

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 
 from staggerdns.server.cookies import NEWEST, OLDEST, RENEWED, SECRET_LIFETIME, Cookies
 from tests.kit.clients import parse
-from tests.kit.factory import FRIEND, STRANGER, Room, pool
+from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import ask, client_query
 
 HOST = "198.51.100.100"
@@ -208,46 +208,46 @@ def cookies_of(reply: dns.message.Message) -> list[bytes]:
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_a_client_gets_its_cookie(transport: str) -> None:
     """A reply has a cookie when the query has one, from the cache or not, over any transport."""
-    room = Room()
-    assert room.cookies is not None
-    replies = room.later(asked(CLIENT), transport=transport)
-    room.forwarder.waiting[0].callback(room.entry(pool()))
+    server = MemoryServer()
+    assert server.cookies is not None
+    replies = server.later(asked(CLIENT), transport=transport)
+    server.forwarder.waiting[0].callback(server.entry(pool()))
     (cookie,) = cookies_of(parse(replies[0]))
-    assert room.cookies.proves(cookie, FRIEND)
-    room.commit(ask(), pool())
-    assert cookies_of(room.reply(asked(cookie), transport=transport)) == [cookie]
-    assert cookies_of(room.reply(client_query(payload=1232), transport=transport)) == []
+    assert server.cookies.proves(cookie, FRIEND)
+    server.commit(ask(), pool())
+    assert cookies_of(server.reply(asked(cookie), transport=transport)) == [cookie]
+    assert cookies_of(server.reply(client_query(payload=1232), transport=transport)) == []
 
 
 def test_errors_have_cookies() -> None:
     """Refusals, errors and answers of our own have them as well."""
-    room = Room()
-    assert room.reply(asked(CLIENT), STRANGER).rcode() == dns.rcode.REFUSED
-    assert cookies_of(room.reply(asked(CLIENT), STRANGER))
+    server = MemoryServer()
+    assert server.reply(asked(CLIENT), STRANGER).rcode() == dns.rcode.REFUSED
+    assert cookies_of(server.reply(asked(CLIENT), STRANGER))
     for rdtype in ("ANY", "AXFR"):
-        assert cookies_of(room.reply(asked(CLIENT, rdtype=rdtype)))
+        assert cookies_of(server.reply(asked(CLIENT, rdtype=rdtype)))
 
 
 def test_a_reply_with_a_cookie_is_not_kept_ready() -> None:
     """Nobody gets another's cookie by sending the same octets."""
-    room = Room()
-    room.commit(ask(), pool())
+    server = MemoryServer()
+    server.commit(ask(), pool())
     query = asked(CLIENT)
-    first = room.reply(query)
-    assert len(room.factory.ready) == 0
-    assert room.factory.ready.reply(query, "192.0.2.78", 0.0) is None
-    assert cookies_of(room.reply(query, "192.0.2.78")) != cookies_of(first)
+    first = server.reply(query)
+    assert len(server.factory.ready) == 0
+    assert server.factory.ready.reply(query, "192.0.2.78", 0.0) is None
+    assert cookies_of(server.reply(query, "192.0.2.78")) != cookies_of(first)
 
 
 @pytest.mark.parametrize("size", range(66))
 def test_lengths(size: int) -> None:
     """A client's cookie has 8 octets, a server's 8 to 32: any other length is FORMERR."""
-    reply = Room().now(asked(bytes(size)), STRANGER)
+    reply = MemoryServer().now(asked(bytes(size)), STRANGER)
     assert reply is not None
     well_formed = size == 8 or 16 <= size <= 40
-    room = Room()
-    room.commit(ask(), pool())
-    reply = room.reply(asked(bytes(size)))
+    server = MemoryServer()
+    server.commit(ask(), pool())
+    reply = server.reply(asked(bytes(size)))
     assert (reply.rcode() == dns.rcode.NOERROR) is well_formed
     assert bool(cookies_of(reply)) is well_formed
     if not well_formed:
@@ -256,10 +256,10 @@ def test_lengths(size: int) -> None:
 
 def test_two_cookies() -> None:
     """Of several options the first counts (RFC 7873 section 5.2)."""
-    room = Room()
-    room.commit(ask(), pool())
+    server = MemoryServer()
+    server.commit(ask(), pool())
     options = [option(CLIENT), option(b"!")]
-    reply = room.reply(client_query(options=options))
+    reply = server.reply(client_query(options=options))
     assert reply.rcode() == dns.rcode.NOERROR
     assert [cookie[:8] for cookie in cookies_of(reply)] == [CLIENT]
 
@@ -268,18 +268,18 @@ def test_a_query_for_a_cookie_alone() -> None:
     """Without a question there is a cookie and no error (RFC 7873 section 5.4)."""
     query = dns.message.QueryMessage(id=7)
     query.use_edns(0, options=[option(CLIENT)])
-    reply = Room().reply(query.to_wire())
+    reply = MemoryServer().reply(query.to_wire())
     assert reply.rcode() == dns.rcode.NOERROR
     assert not reply.question
     assert cookies_of(reply)
     query.use_edns(0, options=[])
-    assert Room().reply(query.to_wire()).rcode() == dns.rcode.FORMERR
+    assert MemoryServer().reply(query.to_wire()).rcode() == dns.rcode.FORMERR
 
 
 def test_switched_off() -> None:
     """Without cookies the option is ignored as unknown ones are."""
-    room = Room(cookies=False)
-    room.commit(ask(), pool())
-    reply = room.reply(asked(CLIENT))
+    server = MemoryServer(cookies=False)
+    server.commit(ask(), pool())
+    reply = server.reply(asked(CLIENT))
     assert reply.rcode() == dns.rcode.NOERROR
     assert reply.options == ()

@@ -11,7 +11,7 @@ from twisted.internet.testing import MemoryReactor
 from staggerdns.server.datagram import BATCH, DatagramPort
 from staggerdns.server.ratelimit import RateLimit
 from tests.kit.clients import parse
-from tests.kit.factory import FRIEND, Room, pool
+from tests.kit.factory import FRIEND, MemoryServer, pool
 from tests.kit.messages import ask, client_query
 
 OTHER = "192.0.2.78"
@@ -44,11 +44,11 @@ class Wire:
 
 
 class Listener:
-    """A port of a room; ``reads`` is one wake-up."""
+    """A port of a server; ``reads`` is one wake-up."""
 
-    def __init__(self, room: Room) -> None:
-        self.room = room
-        self.port = DatagramPort(0, "127.0.0.1", cast("Any", MemoryReactor()), room.factory)
+    def __init__(self, server: MemoryServer) -> None:
+        self.server = server
+        self.port = DatagramPort(0, "127.0.0.1", cast("Any", MemoryReactor()), server.factory)
 
     def reads(self, *datagrams: tuple[bytes, str]) -> Wire:
         """Read these datagrams at one wake-up; what has come of it."""
@@ -61,16 +61,16 @@ class Listener:
 @pytest.fixture
 def listener() -> Listener:
     """A listener whose first answer is ready."""
-    made = Listener(Room())
-    made.room.commit(ask(), pool())
+    made = Listener(MemoryServer())
+    made.server.commit(ask(), pool())
     made.reads((client_query(id=1), FRIEND))
-    assert len(made.room.factory.ready) == 1
+    assert len(made.server.factory.ready) == 1
     return made
 
 
 def test_ready_replies_leave_first(listener: Listener) -> None:
     """What is ready waits for nothing that came before it; the others keep their order."""
-    listener.room.commit(ask("new.example."), pool())
+    listener.server.commit(ask("new.example."), pool())
     new = client_query("new.example.", id=2), FRIEND
     known = client_query(id=3), FRIEND
     broken = client_query(id=4)[:-1], FRIEND
@@ -89,7 +89,7 @@ def test_the_long_way(listener: Listener) -> None:
     """What has no answer yet is sent to who asked for it when it has."""
     wire = listener.reads((client_query("later.example.", id=6), OTHER))
     assert wire.sent == []
-    listener.room.forwarder.waiting[0].callback(listener.room.entry(pool()))
+    listener.server.forwarder.waiting[0].callback(listener.server.entry(pool()))
     ((message, address),) = wire.sent
     assert parse(message).id == 6
     assert address == (OTHER, 53)
@@ -101,19 +101,19 @@ def test_nobody_takes_the_reply(listener: Listener) -> None:
     wire.error = OSError("no buffers")
     listener.port.socket = cast("Any", wire)
     listener.port.doRead()
-    assert listener.room.metrics.send_errors.cell("udp").value == 2
+    assert listener.server.metrics.send_errors.cell("udp").value == 2
     assert listener.reads((client_query(id=8), FRIEND)).ids == [8]
 
 
 def test_beyond_the_limit() -> None:
     """Of a client's queries in one batch those beyond its limit are sent to TCP, ready or not."""
-    made = Listener(Room(rate=RateLimit(queries_per_second=1, burst=3)))
-    made.room.commit(ask(), pool())
+    made = Listener(MemoryServer(rate=RateLimit(queries_per_second=1, burst=3)))
+    made.server.commit(ask(), pool())
     queries = [(client_query(id=number), FRIEND) for number in range(5)]
     wire = made.reads(*queries, (client_query(id=9), OTHER))
     answers = {parse(message).id: len(parse(message).answer) for message, _ in wire.sent}
     assert answers == {0: 1, 1: 1, 2: 1, 3: 0, 4: 0, 9: 1}
-    made.room.clock.advance(10)
+    made.server.clock.advance(10)
     assert [len(parse(message).answer) for message, _ in made.reads(*queries[:3]).sent] == [1] * 3
 
 
@@ -122,13 +122,13 @@ def test_what_a_victim_gets(slip: int) -> None:
     """A flood in somebody's name, for the largest reply, brings upon him no more octets than it
     costs, a burst and the rate aside.
     """
-    made = Listener(Room(rate=RateLimit(queries_per_second=10, burst=10, slip=slip)))
-    made.room.commit(ask(), pool(500))
+    made = Listener(MemoryServer(rate=RateLimit(queries_per_second=10, burst=10, slip=slip)))
+    made.server.commit(ask(), pool(500))
     query = client_query(payload=4096)
     sent = received = 0
     for _ in range(100):
         wire = made.reads(*[(query, OTHER)] * 100)
         sent += 100 * len(query)
         received += sum(len(message) for message, _ in wire.sent)
-        made.room.clock.advance(0.1)
+        made.server.clock.advance(0.1)
     assert received <= sent * (1 / slip if slip else 0) + (10 + 100) * 1232

@@ -18,7 +18,7 @@ from twisted.names.server import DNSServerFactory
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.question import make_question
 from tests.kit.clients import addresses, parse
-from tests.kit.factory import FRIEND, STRANGER, Room, pool
+from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import NAME, ask, client_query, texts, upstream_reply, whole_of, wire_name
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
 
 
 @pytest.fixture
-def room() -> Room:
-    """A room with an empty cache."""
-    return Room()
+def server() -> MemoryServer:
+    """A server with an empty cache."""
+    return MemoryServer()
 
 
 def negative(rcode: int = 3, ttl: int = 60) -> Any:
@@ -44,72 +44,72 @@ def edes(reply: dns.message.Message) -> list[int]:
     return [option.code for option in reply.options if isinstance(option, dns.edns.EDEOption)]
 
 
-def responses(room: Room, transport: str, rcode: int) -> int:
+def responses(server: MemoryServer, transport: str, rcode: int) -> int:
     """Return how many responses with this code were counted on the long way."""
-    return room.metrics.response(transport, rcode).value
+    return server.metrics.response(transport, rcode).value
 
 
 @TRANSPORTS
-def test_a_question_goes_to_the_forwarder(room: Room, transport: str) -> None:
+def test_a_question_goes_to_the_forwarder(server: MemoryServer, transport: str) -> None:
     """What no cache has the forwarder is asked, once, and its answer is the reply."""
     query = client_query("wWw.Example.COM.", cd=True, do=True)
-    replies = room.later(query, transport=transport)
-    (asked,) = room.forwarder.asked
+    replies = server.later(query, transport=transport)
+    (asked,) = server.forwarder.asked
     assert asked.name == wire_name("www.example.com.")
     assert (asked.qtype, asked.qclass, asked.do, asked.cd) == (1, 1, True, True)
     assert not replies
-    room.forwarder.waiting[0].callback(room.entry(pool()))
+    server.forwarder.waiting[0].callback(server.entry(pool()))
     reply = parse(replies[0])
     assert str(reply.question[0].name) == "wWw.Example.COM."
     assert addresses(reply) == ["198.18.0.0"]
-    assert responses(room, transport, 0) == 1
-    assert room.metrics.query(transport, 1).value == 1
+    assert responses(server, transport, 0) == 1
+    assert server.metrics.query(transport, 1).value == 1
 
 
 @TRANSPORTS
-def test_a_cached_answer(room: Room, transport: str) -> None:
+def test_a_cached_answer(server: MemoryServer, transport: str) -> None:
     """What the cache has nobody is asked; the TTL is what is left of it."""
-    room.commit(ask(), pool(ttl=100))
+    server.commit(ask(), pool(ttl=100))
     for seconds, ttl in ((0, 100), (1, 99), (98, 1)):
-        room.clock.advance(seconds)
-        reply = room.reply(client_query("WWW.example.COM."), transport=transport)
+        server.clock.advance(seconds)
+        reply = server.reply(client_query("WWW.example.COM."), transport=transport)
         assert texts(reply.answer) == [f"WWW.example.COM. {ttl} A 198.18.0.0"]
-    assert not room.forwarder.asked
-    assert room.metrics.query(transport, 1).value == 3
-    assert responses(room, transport, 0) == 3
+    assert not server.forwarder.asked
+    assert server.metrics.query(transport, 1).value == 3
+    assert responses(server, transport, 0) == 3
 
 
 @pytest.mark.parametrize("change", [{"do": True}, {"cd": True}, {"rdtype": "AAAA"}])
-def test_a_cached_answer_to_another_question(room: Room, change: dict[str, Any]) -> None:
+def test_a_cached_answer_to_another_question(server: MemoryServer, change: dict[str, Any]) -> None:
     """DO, CD and the type make another question."""
-    room.commit(ask(), pool())
-    replies = room.later(client_query(**change))
-    assert len(room.forwarder.asked) == 1
+    server.commit(ask(), pool())
+    replies = server.later(client_query(**change))
+    assert len(server.forwarder.asked) == 1
     assert not replies
-    room.forwarder.waiting[0].callback(room.entry(pool()))
+    server.forwarder.waiting[0].callback(server.entry(pool()))
     assert len(replies) == 1
 
 
-def test_names_that_look_alike(room: Room) -> None:
+def test_names_that_look_alike(server: MemoryServer) -> None:
     """A dot within a label does not make it the cached name of two labels."""
-    room.commit(make_question(wire_name("a.b.example."), 1), pool())
-    assert addresses(room.reply(client_query("a.b.example."))) == ["198.18.0.0"]
+    server.commit(make_question(wire_name("a.b.example."), 1), pool())
+    assert addresses(server.reply(client_query("a.b.example."))) == ["198.18.0.0"]
     for other in (r"a\.b.example.", r"a\000b.example."):
-        room.later(client_query(other))
-    assert [asked.name for asked in room.forwarder.asked] == [
+        server.later(client_query(other))
+    assert [asked.name for asked in server.forwarder.asked] == [
         wire_name(r"a\.b.example."),
         wire_name(r"a\000b.example."),
     ]
-    for waiting in room.forwarder.waiting:
-        waiting.callback(room.entry(pool()))
+    for waiting in server.forwarder.waiting:
+        waiting.callback(server.entry(pool()))
 
 
 @TRANSPORTS
 @pytest.mark.parametrize("payload", [None, 512, 1232, 4096])
-def test_size_limits(room: Room, transport: str, payload: int | None) -> None:
+def test_size_limits(server: MemoryServer, transport: str, payload: int | None) -> None:
     """Over UDP a reply fits the client and 1232 bytes, over TCP nothing is cut."""
-    room.commit(ask(), pool(100))
-    reply = room.factory.serve(client_query(payload=payload), FRIEND, transport)
+    server.commit(ask(), pool(100))
+    reply = server.factory.serve(client_query(payload=payload), FRIEND, transport)
     assert isinstance(reply, bytes)
     count = len(addresses(parse(reply)))
     assert not parse(reply).flags & dns.flags.TC
@@ -122,72 +122,72 @@ def test_size_limits(room: Room, transport: str, payload: int | None) -> None:
 
 
 @TRANSPORTS
-def test_truncation(room: Room, transport: str) -> None:
+def test_truncation(server: MemoryServer, transport: str) -> None:
     """A TXT answer of 2000 bytes is an empty reply with TC over UDP, and whole over TCP."""
     asked = ask(rdtype="TXT")
     text = " ".join('"' + "x" * 200 + '"' for _ in range(10))
-    room.commit(asked, whole_of(upstream_reply(asked, [f"{NAME} 60 TXT {text}"]), asked))
-    reply = room.reply(client_query(rdtype="TXT", payload=4096), transport=transport)
+    server.commit(asked, whole_of(upstream_reply(asked, [f"{NAME} 60 TXT {text}"]), asked))
+    reply = server.reply(client_query(rdtype="TXT", payload=4096), transport=transport)
     assert bool(reply.flags & dns.flags.TC) == (transport == "udp")
     assert len(reply.answer) == (transport == "tcp")
 
 
 @TRANSPORTS
 @pytest.mark.parametrize("payload", [None, 1232])
-def test_strangers_are_refused(room: Room, transport: str, payload: int | None) -> None:
+def test_strangers_are_refused(server: MemoryServer, transport: str, payload: int | None) -> None:
     """Clients outside the allowed ranges get REFUSED with EDE 18, and nothing from the cache."""
-    room.commit(ask(), pool())
-    room.reply(client_query(payload=payload))
+    server.commit(ask(), pool())
+    server.reply(client_query(payload=payload))
     for query in (client_query(payload=payload), client_query(rdtype="ANY", payload=payload)):
-        reply = room.reply(query, STRANGER, transport)
+        reply = server.reply(query, STRANGER, transport)
         assert reply.rcode() == dns.rcode.REFUSED
         assert not reply.answer
         assert edes(reply) == ([] if payload is None else [18])
-        assert room.factory.ready.reply(query, STRANGER, 0.0) is None
-    assert responses(room, transport, 5) == 2
-    assert not room.forwarder.asked
+        assert server.factory.ready.reply(query, STRANGER, 0.0) is None
+    assert responses(server, transport, 5) == 2
+    assert not server.forwarder.asked
 
 
 @TRANSPORTS
-def test_strangers_learn_nothing_from_broken_queries(room: Room, transport: str) -> None:
+def test_strangers_learn_nothing_from_broken_queries(server: MemoryServer, transport: str) -> None:
     """A malformed query from outside is REFUSED like any other, a response gets nothing."""
     broken = client_query() + b"junk"
-    assert room.reply(broken, STRANGER, transport).rcode() == dns.rcode.REFUSED
-    assert room.reply(broken, FRIEND, transport).rcode() == dns.rcode.FORMERR
+    assert server.reply(broken, STRANGER, transport).rcode() == dns.rcode.REFUSED
+    assert server.reply(broken, FRIEND, transport).rcode() == dns.rcode.FORMERR
     notify = bytearray(client_query())
     notify[2] |= 4 << 3
-    assert room.reply(bytes(notify), STRANGER, transport).rcode() == dns.rcode.REFUSED
-    assert room.reply(bytes(notify), FRIEND, transport).rcode() == dns.rcode.NOTIMP
-    assert [responses(room, transport, code) for code in (1, 4, 5)] == [1, 1, 2]
+    assert server.reply(bytes(notify), STRANGER, transport).rcode() == dns.rcode.REFUSED
+    assert server.reply(bytes(notify), FRIEND, transport).rcode() == dns.rcode.NOTIMP
+    assert [responses(server, transport, code) for code in (1, 4, 5)] == [1, 1, 2]
 
 
 @TRANSPORTS
-def test_what_gets_no_reply(room: Room, transport: str) -> None:
+def test_what_gets_no_reply(server: MemoryServer, transport: str) -> None:
     """Responses and messages shorter than a header are dropped and counted."""
     response = bytearray(client_query())
     response[2] |= 0x80
     for message in (b"", b"\0" * 11, bytes(response)):
         for host in (FRIEND, STRANGER):
-            assert room.now(message, host, transport) is None
-    assert room.metrics.dropped.cell(transport, "unanswerable").value == 6
-    assert not room.forwarder.asked
+            assert server.now(message, host, transport) is None
+    assert server.metrics.dropped.cell(transport, "unanswerable").value == 6
+    assert not server.forwarder.asked
 
 
-def test_badvers(room: Room) -> None:
+def test_badvers(server: MemoryServer) -> None:
     """An unknown EDNS version gets BADVERS and is counted as that."""
     query = bytearray(client_query(payload=1232))
     query[-5] = 1  # the version octet of the OPT record at the end
-    reply = room.reply(bytes(query))
+    reply = server.reply(bytes(query))
     assert reply.rcode() == dns.rcode.BADVERS
-    assert responses(room, "udp", 16) == 1
+    assert responses(server, "udp", 16) == 1
 
 
 @pytest.mark.parametrize("rcode", [0, 3])
-def test_negative_answers(room: Room, rcode: int) -> None:
+def test_negative_answers(server: MemoryServer, rcode: int) -> None:
     """A cached negative comes with the upstream's code and SOA, its TTL counting down."""
-    room.commit(ask(), negative(rcode))
-    room.clock.advance(20)
-    reply = room.reply(client_query(payload=1232))
+    server.commit(ask(), negative(rcode))
+    server.clock.advance(20)
+    reply = server.reply(client_query(payload=1232))
     assert reply.rcode() == rcode
     assert texts(reply.authority) == [
         "example.com. 40 SOA ns.example.com. host.example.com. 1 2 3 4 60"
@@ -196,133 +196,133 @@ def test_negative_answers(room: Room, rcode: int) -> None:
 
 
 @pytest.mark.parametrize(("rcode", "code"), [(0, 3), (3, 19)])
-def test_stale_answers(room: Room, rcode: int, code: int) -> None:
+def test_stale_answers(server: MemoryServer, rcode: int, code: int) -> None:
     """An expired answer is given with a TTL of 5 s and an EDE, and refreshed once behind."""
-    room.commit(ask(), negative(rcode) if rcode else pool(ttl=60))
-    room.clock.advance(60)
+    server.commit(ask(), negative(rcode) if rcode else pool(ttl=60))
+    server.clock.advance(60)
     for payload in (1232, None):
-        reply = room.reply(client_query(payload=payload))
+        reply = server.reply(client_query(payload=payload))
         (ttl,) = {rrset.ttl for rrset in [*reply.answer, *reply.authority]}
         assert ttl == 5
         assert reply.rcode() == rcode
         assert edes(reply) == ([code] if payload else [])
-    assert [question.key for question in room.forwarder.refreshed] == [ask().key]
-    assert not room.forwarder.asked
+    assert [question.key for question in server.forwarder.refreshed] == [ask().key]
+    assert not server.forwarder.asked
 
 
 @TRANSPORTS
 @pytest.mark.parametrize("payload", [None, 1232])
-def test_failures(room: Room, transport: str, payload: int | None) -> None:
+def test_failures(server: MemoryServer, transport: str, payload: int | None) -> None:
     """When nobody answered well the client gets SERVFAIL, and the reason in an EDE."""
-    replies = room.later(client_query(payload=payload), transport=transport)
-    room.forwarder.waiting[0].callback(room.entry(Failed(23, 1), 1))
+    replies = server.later(client_query(payload=payload), transport=transport)
+    server.forwarder.waiting[0].callback(server.entry(Failed(23, 1), 1))
     reply = parse(replies[0])
     assert reply.rcode() == dns.rcode.SERVFAIL
     assert edes(reply) == ([23] if payload else [])
-    assert responses(room, transport, 2) == 1
+    assert responses(server, transport, 2) == 1
 
 
-def test_a_remembered_failure(room: Room) -> None:
+def test_a_remembered_failure(server: MemoryServer) -> None:
     """A failure in the cache is given for a second, and never ready as bytes."""
-    room.commit(ask(), Failed(22, 1))
-    reply = room.reply(client_query(payload=1232))
+    server.commit(ask(), Failed(22, 1))
+    reply = server.reply(client_query(payload=1232))
     assert reply.rcode() == dns.rcode.SERVFAIL
     assert edes(reply) == [22]
-    assert len(room.factory.ready) == 0
-    room.clock.advance(1)
-    room.later(client_query())
-    assert len(room.forwarder.asked) == 1
-    room.forwarder.waiting[0].callback(room.entry(pool()))
+    assert len(server.factory.ready) == 0
+    server.clock.advance(1)
+    server.later(client_query())
+    assert len(server.forwarder.asked) == 1
+    server.forwarder.waiting[0].callback(server.entry(pool()))
 
 
 @TRANSPORTS
 def test_a_defect_behind_is_a_servfail(
-    room: Room, transport: str, critical_events: CriticalEvents
+    server: MemoryServer, transport: str, critical_events: CriticalEvents
 ) -> None:
     """An unexpected error costs one SERVFAIL and is logged with its traceback."""
-    replies = room.later(client_query(payload=1232), transport=transport)
-    room.forwarder.waiting[0].errback(ZeroDivisionError("a defect"))
+    replies = server.later(client_query(payload=1232), transport=transport)
+    server.forwarder.waiting[0].errback(ZeroDivisionError("a defect"))
     reply = parse(replies[0])
     assert reply.rcode() == dns.rcode.SERVFAIL
     assert edes(reply) == [0]
     (event,) = critical_events.flush()
     assert event["log_failure"].check(ZeroDivisionError)
     drained: list[None] = []
-    room.factory.drain().addCallback(drained.append)
+    server.factory.drain().addCallback(drained.append)
     assert drained == [None]
 
 
-def test_a_client_that_goes_away(room: Room) -> None:
+def test_a_client_that_goes_away(server: MemoryServer) -> None:
     """Cancelling a reply cancels the wait behind it, as itself, and nobody waits for it."""
-    reply = room.factory.serve(client_query(), FRIEND, "tcp")
+    reply = server.factory.serve(client_query(), FRIEND, "tcp")
     assert isinstance(reply, Deferred)
     failures: list[Any] = []
     reply.addErrback(failures.append)
     reply.cancel()
-    assert room.forwarder.cancelled == room.forwarder.waiting
+    assert server.forwarder.cancelled == server.forwarder.waiting
     assert failures[0].check(CancelledError)
     drained: list[None] = []
-    room.factory.drain().addCallback(drained.append)
+    server.factory.drain().addCallback(drained.append)
     assert drained == [None]
 
 
-def test_drain(room: Room) -> None:
+def test_drain(server: MemoryServer) -> None:
     """Draining ends when the last of those who wait has been answered, and behind that reply."""
     drained: list[str] = []
-    replies = [room.later(client_query()), room.later(client_query("other.example."))]
-    room.factory.drain().addCallback(lambda _: drained.append("drained"))
-    room.forwarder.waiting[1].callback(room.entry(pool()))
-    room.clock.advance(0)
+    replies = [server.later(client_query()), server.later(client_query("other.example."))]
+    server.factory.drain().addCallback(lambda _: drained.append("drained"))
+    server.forwarder.waiting[1].callback(server.entry(pool()))
+    server.clock.advance(0)
     assert not drained
-    room.forwarder.waiting[0].callback(room.entry(pool()))
-    room.clock.advance(0)
+    server.forwarder.waiting[0].callback(server.entry(pool()))
+    server.clock.advance(0)
     assert drained == ["drained"]
     assert [len(found) for found in replies] == [1, 1]
-    assert not room.clock.getDelayedCalls()
+    assert not server.clock.getDelayedCalls()
 
 
-def test_a_cached_reply_is_ready_for_a_second(room: Room) -> None:
+def test_a_cached_reply_is_ready_for_a_second(server: MemoryServer) -> None:
     """The reply that the long way gives is what the short way gives, until its TTL would lie."""
-    room.commit(ask(), pool(3, ttl=100))
-    room.clock.advance(0.25)
+    server.commit(ask(), pool(3, ttl=100))
+    server.clock.advance(0.25)
     query = client_query("WWW.example.com.", id=1, payload=1232)
     same = client_query("WWW.example.com.", id=2, payload=1232)
-    assert room.factory.ready.reply(query, FRIEND, 0.25) is None
-    long_way = room.factory.serve(query, FRIEND, "udp")
+    assert server.factory.ready.reply(query, FRIEND, 0.25) is None
+    long_way = server.factory.serve(query, FRIEND, "udp")
     assert isinstance(long_way, bytes)
     for now in (0.25, 0.999):
-        ready = room.factory.ready.reply(same, FRIEND, now)
+        ready = server.factory.ready.reply(same, FRIEND, now)
         assert ready == b"\0\2" + long_way[2:]
-    assert room.factory.ready.reply(same, FRIEND, 1.0) is None
-    hits = room.metrics.hit("udp", 1, 0).value
+    assert server.factory.ready.reply(same, FRIEND, 1.0) is None
+    hits = server.metrics.hit("udp", 1, 0).value
     assert hits == 2
-    room.clock.advance(0.75)
-    assert {rrset.ttl for rrset in room.reply(same).answer} == {99}
+    server.clock.advance(0.75)
+    assert {rrset.ttl for rrset in server.reply(same).answer} == {99}
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-def test_without_recursion_desired(room: Room, transport: str) -> None:
+def test_without_recursion_desired(server: MemoryServer, transport: str) -> None:
     """RD=0 is refused with EDE 20 (RFC 8914 section 4.21), whether the answer is cached or not: it
     asks no upstream, shows nothing of what others asked for, and does not refresh anything.
     """
     query = client_query(rd=False, payload=1232)
-    replies = [room.reply(query, transport=transport)]
-    room.commit(ask(), pool(ttl=60))
-    replies.append(room.reply(query, transport=transport))
-    room.clock.advance(61)
-    replies.append(room.reply(query, transport=transport))
+    replies = [server.reply(query, transport=transport)]
+    server.commit(ask(), pool(ttl=60))
+    replies.append(server.reply(query, transport=transport))
+    server.clock.advance(61)
+    replies.append(server.reply(query, transport=transport))
     for reply in replies:
         assert reply.rcode() == dns.rcode.REFUSED
         assert not reply.flags & dns.flags.RD
         assert [option.code for option in reply.options] == [20]
         assert (reply.answer, reply.authority) == ([], [])
-    assert (room.forwarder.asked, room.forwarder.refreshed) == ([], [])
-    assert room.factory.ready.reply(query, FRIEND, 0.0) is None
+    assert (server.forwarder.asked, server.forwarder.refreshed) == ([], [])
+    assert server.factory.ready.reply(query, FRIEND, 0.0) is None
 
 
-def test_local_names_without_recursion_desired(room: Room) -> None:
+def test_local_names_without_recursion_desired(server: MemoryServer) -> None:
     """What is answered here is answered, recursion or not."""
-    reply = room.reply(client_query("localhost.", rd=False))
+    reply = server.reply(client_query("localhost.", rd=False))
     assert addresses(reply) == ["127.0.0.1"]
 
 
@@ -338,52 +338,54 @@ def test_local_names_without_recursion_desired(room: Room) -> None:
         {"rdtype": "AAAA"},
     ],
 )
-def test_a_ready_reply_is_for_the_very_same_query(room: Room, change: dict[str, Any]) -> None:
+def test_a_ready_reply_is_for_the_very_same_query(
+    server: MemoryServer, change: dict[str, Any]
+) -> None:
     """Any difference behind the ID takes the long way."""
-    room.commit(ask(), pool())
-    room.reply(client_query(payload=1232))
-    assert room.factory.ready.reply(client_query(payload=1232), FRIEND, 0.0) is not None
+    server.commit(ask(), pool())
+    server.reply(client_query(payload=1232))
+    assert server.factory.ready.reply(client_query(payload=1232), FRIEND, 0.0) is not None
     other = client_query(**{"payload": 1232, **change})
-    assert room.factory.ready.reply(other, FRIEND, 0.0) is None
+    assert server.factory.ready.reply(other, FRIEND, 0.0) is None
 
 
-def test_a_new_answer_voids_ready_replies(room: Room) -> None:
+def test_a_new_answer_voids_ready_replies(server: MemoryServer) -> None:
     """As soon as the pool has grown the old reply is gone."""
-    room.commit(ask(), pool(1))
+    server.commit(ask(), pool(1))
     query = client_query()
-    assert addresses(room.reply(query)) == ["198.18.0.0"]
-    room.commit(ask(), pool(2))
-    assert room.factory.ready.reply(query, FRIEND, 0.0) is None
-    assert addresses(room.reply(query)) == ["198.18.0.0", "198.18.0.1"]
+    assert addresses(server.reply(query)) == ["198.18.0.0"]
+    server.commit(ask(), pool(2))
+    assert server.factory.ready.reply(query, FRIEND, 0.0) is None
+    assert addresses(server.reply(query)) == ["198.18.0.0", "198.18.0.1"]
 
 
-def test_what_is_never_ready(room: Room) -> None:
+def test_what_is_never_ready(server: MemoryServer) -> None:
     """Stale replies, replies over TCP and to queries with options take the long way each time."""
-    room.commit(ask(), pool(ttl=60))
-    room.reply(client_query(), transport="tcp")
+    server.commit(ask(), pool(ttl=60))
+    server.reply(client_query(), transport="tcp")
     cookie = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")
-    room.reply(client_query(options=[cookie]))
-    room.clock.advance(60)
-    room.reply(client_query())
-    assert len(room.factory.ready) == 0
+    server.reply(client_query(options=[cookie]))
+    server.clock.advance(60)
+    server.reply(client_query())
+    assert len(server.factory.ready) == 0
 
 
-def test_a_ready_reply_ends_with_its_entry(room: Room) -> None:
+def test_a_ready_reply_ends_with_its_entry(server: MemoryServer) -> None:
     """A reply made in the last second of an entry is void at its end, not a second later."""
-    room.commit(ask(), pool(ttl=1))
-    room.clock.advance(0.5)
+    server.commit(ask(), pool(ttl=1))
+    server.clock.advance(0.5)
     query = client_query()
-    assert {rrset.ttl for rrset in room.reply(query).answer} == {1}
-    assert room.factory.ready.reply(query, FRIEND, 0.999) is not None
-    assert room.factory.ready.reply(query, FRIEND, 1.0) is None
+    assert {rrset.ttl for rrset in server.reply(query).answer} == {1}
+    assert server.factory.ready.reply(query, FRIEND, 0.999) is not None
+    assert server.factory.ready.reply(query, FRIEND, 1.0) is None
 
 
-def test_it_is_the_factory_that_twisted_knows(room: Room) -> None:
+def test_it_is_the_factory_that_twisted_knows(server: MemoryServer) -> None:
     """The factory is a `DNSServerFactory` whose chain is first the cache, then the forwarder."""
-    assert isinstance(room.factory, DNSServerFactory)
-    chain = room.factory.resolver
+    assert isinstance(server.factory, DNSServerFactory)
+    chain = server.factory.resolver
     assert isinstance(chain, ResolverChain)
-    assert chain.resolvers == [room.cache, room.forwarder]
+    assert chain.resolvers == [server.cache, server.forwarder]
 
 
 class Wire:
@@ -404,17 +406,19 @@ class Wire:
 
 @pytest.mark.parametrize("waiting", [False, True])
 @pytest.mark.parametrize("address", [None, (FRIEND, 5353)])
-def test_decoded_messages(room: Room, address: tuple[str, int] | None, waiting: bool) -> None:
+def test_decoded_messages(
+    server: MemoryServer, address: tuple[str, int] | None, waiting: bool
+) -> None:
     """Twisted's own protocols may stand in front: the reply goes back the way of the message."""
     if not waiting:
-        room.commit(ask(), pool())
+        server.commit(ask(), pool())
     message = names_dns.Message(id=77, recDes=1)
     message.addQuery(NAME.encode().rstrip(b"."), names_dns.A)
     wire = Wire()
-    room.factory.messageReceived(message, wire, address)  # type: ignore[arg-type]
+    server.factory.messageReceived(message, wire, address)  # type: ignore[arg-type]
     if waiting:
         assert not wire.written
-        room.forwarder.waiting[0].callback(room.entry(pool()))
+        server.forwarder.waiting[0].callback(server.entry(pool()))
     ((data, to),) = wire.written
     assert to == address
     if address is None:
@@ -425,9 +429,9 @@ def test_decoded_messages(room: Room, address: tuple[str, int] | None, waiting: 
     assert addresses(reply) == ["198.18.0.0"]
 
 
-def test_decoded_responses_get_no_reply(room: Room) -> None:
+def test_decoded_responses_get_no_reply(server: MemoryServer) -> None:
     """Not even decoded by Twisted is a response answered."""
     wire = Wire()
     response = names_dns.Message(id=77, answer=1)
-    room.factory.messageReceived(response, wire, (FRIEND, 53))  # type: ignore[arg-type]
+    server.factory.messageReceived(response, wire, (FRIEND, 53))  # type: ignore[arg-type]
     assert not wire.written

@@ -22,7 +22,7 @@ from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import parse_query
 from staggerdns.wire.render import render
 from tests.kit.clients import parse, question
-from tests.kit.factory import Room
+from tests.kit.factory import MemoryServer
 from tests.kit.messages import texts
 
 if TYPE_CHECKING:
@@ -175,21 +175,21 @@ def test_a_name_of_the_file_exists(
     """Upstreams that know no such name cannot deny it: it has no such data (RFC 8020), from the
     cache and from the ready replies as well. The SOA is theirs.
     """
-    room = Room(local=desk.names)
+    server = MemoryServer(local=desk.names)
     query = question(name, rdtype)
     answer = Nothing(Rcode.NXDOMAIN, len(b"\0"), 300)
     answer.ad = True
-    room.forwarder.instant = room.commit(parse_query(query.to_wire()).question(), answer)
+    server.forwarder.instant = server.commit(parse_query(query.to_wire()).question(), answer)
     query.flags |= dns.flags.AD
     for _ in range(3):
-        reply = room.reply(query.to_wire(), transport=transport)
+        reply = server.reply(query.to_wire(), transport=transport)
         assert reply.rcode().name == rcode
         assert bool(reply.flags & dns.flags.AD) == (rcode == "NXDOMAIN")
         assert not reply.answer
         assert reply.authority[0].rdtype.name == "SOA"
     counted = {
         sample.labels["rcode"]: sample.value
-        for family in room.metrics.collect()
+        for family in server.metrics.collect()
         for sample in family.samples
         if sample.name == "staggerdns_responses_total"
     }

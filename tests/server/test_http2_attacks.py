@@ -34,7 +34,7 @@ from staggerdns.server.h2connection import (
 )
 from staggerdns.server.http2 import MAX_HELD
 from tests.kit.connections import TYPE, HttpClient
-from tests.kit.factory import ALL_SPECIAL, Room, pool
+from tests.kit.factory import ALL_SPECIAL, MemoryServer, pool
 from tests.kit.messages import ask, client_query
 
 if TYPE_CHECKING:
@@ -157,9 +157,9 @@ class Raw(HttpClient):
 
 
 @pytest.fixture
-def room() -> Room:
-    """A room with an answer in its cache."""
-    made = Room()
+def server() -> MemoryServer:
+    """A server with an answer in its cache."""
+    made = MemoryServer()
     made.commit(ask(), pool(3))
     return made
 
@@ -222,24 +222,24 @@ def draw(rng: random.Random, client: Raw) -> Callable[[], None]:
 def one_draw(seed: int) -> bool:
     """Do things at random to one connection; whether it went on to the end."""
     rng = random.Random(seed)
-    room = Room(local=ALL_SPECIAL)
-    room.commit(ask(), pool(rng.choice((1, 3, 100))))
-    client = Raw(room)
+    server = MemoryServer(local=ALL_SPECIAL)
+    server.commit(ask(), pool(rng.choice((1, 3, 100))))
+    client = Raw(server)
     client.send(client.headers(), client.data(query_for()))
     for _ in range(rng.randrange(5, 80)):
         if client.transport.over():
             break
         draw(rng, client)()
-        if rng.random() < 0.3 and room.forwarder.waiting:
-            found = room.forwarder.waiting.pop(rng.randrange(len(room.forwarder.waiting)))
+        if rng.random() < 0.3 and server.forwarder.waiting:
+            found = server.forwarder.waiting.pop(rng.randrange(len(server.forwarder.waiting)))
             if not found.called:
-                found.callback(room.entry(pool(rng.choice((1, 20, 100)))))
+                found.callback(server.entry(pool(rng.choice((1, 20, 100)))))
         session = client.line.session
         assert session.pending <= MAX_PENDING
         assert session.bodies <= MAX_HELD
-        assert 0 <= room.factory.client_connections.unread <= MAX_UNREAD
+        assert 0 <= server.factory.client_connections.unread <= MAX_UNREAD
         assert len(client.line.session._h2.remote_settings) < 10
-        assert len(room.clock.getDelayedCalls()) <= 1, "the idle time is the only timer"
+        assert len(server.clock.getDelayedCalls()) <= 1, "the idle time is the only timer"
         client.read()
     assert not client.transport.aborted(), "it ends in order"
     if not client.transport.over() and client.of(GoAwayFrame) == []:
@@ -250,12 +250,12 @@ def one_draw(seed: int) -> bool:
     going = client.ended(client.stream) and not client.transport.over()
     if not going and not client.of(GoAwayFrame):
         assert client.garbled, "the server waits for the rest of a frame"
-        room.clock.advance(10.1)
+        server.clock.advance(10.1)
         assert client.transport.over()
     client.lost()
-    assert room.factory.client_connections.unread == 0
+    assert server.factory.client_connections.unread == 0
     assert client.line.pending == 0
-    assert not room.clock.getDelayedCalls()
+    assert not server.clock.getDelayedCalls()
     return going
 
 
@@ -281,11 +281,11 @@ FLOODS: dict[str, Callable[[Raw], Frame]] = {
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-def test_frames_that_ask_nothing(room: Room, kind: str) -> None:
+def test_frames_that_ask_nothing(server: MemoryServer, kind: str) -> None:
     """A client may send `MAX_UNASKED` of them; for one more the connection ends in order."""
-    client = Raw(room)
+    client = Raw(server)
     client.send(client.headers())
-    room.clock.advance(1)
+    server.clock.advance(1)
     while client.sent < MAX_UNASKED:
         client.send(FLOODS[kind](client))
         assert not client.transport.over()
@@ -294,12 +294,12 @@ def test_frames_that_ask_nothing(room: Room, kind: str) -> None:
     assert not client.transport.aborted()
     assert client.goodbye() == CALM
     client.lost()
-    assert not room.clock.getDelayedCalls()
+    assert not server.clock.getDelayedCalls()
 
 
-def test_answers_pay_for_frames(room: Room) -> None:
+def test_answers_pay_for_frames(server: MemoryServer) -> None:
     """Each answer lets the client send `FRAMES_PER_ANSWER` more."""
-    client = Raw(room)
+    client = Raw(server)
     while client.sent < MAX_UNASKED:
         client.send(PingFrame(0, bytes(8)))
         if client.sent == MAX_UNASKED - 2:
@@ -331,9 +331,9 @@ def calls(function: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("kind", [*FLOODS, "settings with streams"])
-def test_no_frame_costs_more_than_a_request(room: Room, kind: str) -> None:
+def test_no_frame_costs_more_than_a_request(server: MemoryServer, kind: str) -> None:
     """A flood of any frames costs the server less than one of plain requests from the cache."""
-    client = Raw(room)
+    client = Raw(server)
     for _ in range(3):  # the header fields are known, the reply is ready
         client.send(client.headers(), client.data(client_query()))
     request = client.headers().serialize() + client.data(client_query()).serialize()
@@ -353,11 +353,11 @@ def test_no_frame_costs_more_than_a_request(room: Room, kind: str) -> None:
     client.lost()
 
 
-def test_fields_without_end(room: Room) -> None:
+def test_fields_without_end(server: MemoryServer) -> None:
     """Each `FIELDS_PER_FRAME` header fields count as a frame: many in each of many requests are too
     many, and the first of them are served.
     """
-    client = Raw(room)
+    client = Raw(server)
     fields = [*QUERY, *(("x", "") for _ in range(400))]
     cost = 2 + 400 // FIELDS_PER_FRAME - FRAMES_PER_ANSWER
     served = 0
@@ -369,10 +369,10 @@ def test_fields_without_end(room: Room) -> None:
     client.lost()
 
 
-def test_header_blocks(room: Room) -> None:
+def test_header_blocks(server: MemoryServer) -> None:
     """A header block may have `MAX_HEADER_BLOCK` octets in all its frames, and not one more."""
     for size, over in ((MAX_HEADER_BLOCK, False), (MAX_HEADER_BLOCK + 1, True)):
-        client = Raw(room)
+        client = Raw(server)
         first = client.headers(end=True)
         first.flags.discard("END_HEADERS")
         left = size - len(first.data)
@@ -383,10 +383,10 @@ def test_header_blocks(room: Room) -> None:
         client.lost()
 
 
-def test_frames_that_are_too_long(room: Room) -> None:
+def test_frames_that_are_too_long(server: MemoryServer) -> None:
     """A frame of 16 KiB is taken; a longer one ends the connection before its octets come."""
     for size, code in ((16_384, None), (16_385, 6), (2**24 - 1, 6)):
-        client = Raw(room)
+        client = Raw(server)
         client.send(client.headers())
         client.send_raw(size.to_bytes(3, "big") + b"\x00\x00\x00\x00\x00\x01")
         assert client.goodbye() == code
@@ -394,9 +394,9 @@ def test_frames_that_are_too_long(room: Room) -> None:
         client.lost()
 
 
-def test_settings_that_nobody_knows(room: Room) -> None:
+def test_settings_that_nobody_knows(server: MemoryServer) -> None:
     """Thousands of settings that do not exist are not kept."""
-    client = Raw(room)
+    client = Raw(server)
     for start in range(10, 60_000, 2_000):
         client.settings(dict.fromkeys(range(start, start + 2_000), 1))
     assert len(client.line.session._h2.remote_settings) < 10
@@ -405,10 +405,10 @@ def test_settings_that_nobody_knows(room: Room) -> None:
     client.lost()
 
 
-def test_shrinking_windows(room: Room) -> None:
+def test_shrinking_windows(server: MemoryServer) -> None:
     """A window below zero (RFC 9113 section 6.9.2) stops what is sent, until it opens."""
-    room.commit(ask(), pool(100))
-    client = Raw(room)
+    server.commit(ask(), pool(100))
+    client = Raw(server)
     client.settings({4: 1_000})
     client.send(client.headers(), client.data(client_query()))
     client.settings({4: 0})
@@ -419,9 +419,9 @@ def test_shrinking_windows(room: Room) -> None:
     client.lost()
 
 
-def test_window_without_end(room: Room) -> None:
+def test_window_without_end(server: MemoryServer) -> None:
     """One octet at a time is sent as one octet at a time."""
-    client = Raw(room)
+    client = Raw(server)
     client.settings({4: 0})
     client.send(client.headers(), client.data(client_query()))
     size = 0
@@ -432,27 +432,27 @@ def test_window_without_end(room: Room) -> None:
     client.lost()
 
 
-def test_a_client_that_says_goodbye(room: Room) -> None:
+def test_a_client_that_says_goodbye(server: MemoryServer) -> None:
     """Behind a client's GOAWAY its requests are answered; then the connection ends in order."""
-    client = Raw(room)
+    client = Raw(server)
     client.send(client.headers(), client.data(client_query("later.example")))
     client.send(GoAwayFrame(0))
     assert not client.transport.over()
-    room.forwarder.waiting[0].callback(room.entry(pool()))
+    server.forwarder.waiting[0].callback(server.entry(pool()))
     client.read()
     assert client.ended(1)
     assert client.transport.disconnecting
     client.lost()
-    idle = Raw(room)
+    idle = Raw(server)
     idle.send(GoAwayFrame(0))
     assert idle.transport.disconnecting
     assert idle.goodbye() == 0
     idle.lost()
 
 
-def test_our_goodbye(room: Room) -> None:
+def test_our_goodbye(server: MemoryServer) -> None:
     """Behind our GOAWAY what was asked is answered, what comes later refused, and then it ends."""
-    client = Raw(room)
+    client = Raw(server)
     client.send(client.headers(), client.data(client_query("later.example")))
     client.line.stop_reading()
     client.read()
@@ -460,7 +460,7 @@ def test_our_goodbye(room: Room) -> None:
     assert not client.transport.over()
     client.send(client.headers(), client.data(client_query()))
     assert client.of(RstStreamFrame, 3)[0].error_code == 7  # REFUSED_STREAM
-    room.forwarder.waiting[0].callback(room.entry(pool()))
+    server.forwarder.waiting[0].callback(server.entry(pool()))
     client.read()
     assert client.ended(1)
     assert client.transport.disconnecting

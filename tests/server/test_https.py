@@ -11,7 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.server.https import HttpsFactory
-from tests.kit.factory import FRIEND, Room, pool
+from tests.kit.factory import FRIEND, MemoryServer, pool
 from tests.kit.messages import client_query
 
 if TYPE_CHECKING:
@@ -54,24 +54,24 @@ class Client:
 
 def test_answered_later() -> None:
     """A reply that needs the forwarder comes when that has an answer, whatever comes meanwhile."""
-    room = Room()
-    client = Client(room.factory)
+    server = MemoryServer()
+    client = Client(server.factory)
     client.post(client_query("www.example"))
     assert client.reply() is None
-    room.forwarder.waiting[0].callback(room.entry(pool()))
+    server.forwarder.waiting[0].callback(server.entry(pool()))
     reply = client.reply()
     assert reply is not None
     assert len(reply.answer) == 1
     client.leave()
-    assert room.clock.getDelayedCalls() == []
+    assert server.clock.getDelayedCalls() == []
 
 
 def test_a_client_that_goes_away() -> None:
     """Nobody waits for an answer any more whose client has gone."""
-    room = Room()
-    client = Client(room.factory)
+    server = MemoryServer()
+    client = Client(server.factory)
     client.post(client_query("www.example"))
     client.leave()
-    assert room.forwarder.cancelled == room.forwarder.waiting
-    assert len(room.forwarder.waiting) == 1
-    assert room.clock.getDelayedCalls() == []
+    assert server.forwarder.cancelled == server.forwarder.waiting
+    assert len(server.forwarder.waiting) == 1
+    assert server.clock.getDelayedCalls() == []

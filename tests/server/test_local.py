@@ -13,7 +13,7 @@ from staggerdns import __version__
 from staggerdns.server.local import LOCAL_TTL, LocalNames, LocalRules
 from staggerdns.wire.query import parse_query
 from tests.kit.clients import question
-from tests.kit.factory import STRANGER, Room
+from tests.kit.factory import STRANGER, MemoryServer
 from tests.kit.messages import client_query, texts
 
 
@@ -22,14 +22,14 @@ from tests.kit.messages import client_query, texts
 @pytest.mark.parametrize("payload", [None, 1232])
 def test_version(name: str, rdtype: str, payload: int | None) -> None:
     """Name and version of the program are told in class CH, to those who may ask."""
-    room = Room()
-    reply = room.reply(client_query(name, rdtype, rdclass="CH", payload=payload))
+    server = MemoryServer()
+    reply = server.reply(client_query(name, rdtype, rdclass="CH", payload=payload))
     (rrset,) = reply.answer
     assert str(rrset) == f'{name} 0 CH TXT "staggerdns {__version__}"'
     assert reply.rcode() == dns.rcode.NOERROR
     assert reply.edns == (-1 if payload is None else 0)
-    assert not room.forwarder.asked
-    stranger = room.reply(client_query(name, rdtype, rdclass="CH"), host=STRANGER)
+    assert not server.forwarder.asked
+    stranger = server.reply(client_query(name, rdtype, rdclass="CH"), host=STRANGER)
     assert stranger.rcode() == dns.rcode.REFUSED
 
 
@@ -49,21 +49,21 @@ def test_version(name: str, rdtype: str, payload: int | None) -> None:
 )
 def test_other_classes(name: str, rdtype: str, rdclass: str) -> None:
     """Everything else of another class is REFUSED, and never sent on as class IN."""
-    room = Room()
-    reply = room.reply(client_query(name, rdtype, rdclass=rdclass))
+    server = MemoryServer()
+    reply = server.reply(client_query(name, rdtype, rdclass=rdclass))
     assert reply.rcode() == dns.rcode.REFUSED
     assert len(reply.question) == 1
-    assert not room.forwarder.asked
+    assert not server.forwarder.asked
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 @pytest.mark.parametrize("do", [False, True])
 def test_any(transport: str, do: bool) -> None:
     """ANY is answered with one small record, over TCP as well (RFC 8482 section 4.2)."""
-    room = Room()
-    reply = room.reply(client_query("wWw.Example.", "ANY", do=do), transport=transport)
+    server = MemoryServer()
+    reply = server.reply(client_query("wWw.Example.", "ANY", do=do), transport=transport)
     assert texts(reply.answer) == ['wWw.Example. 3600 HINFO "RFC8482" ""']
-    assert not room.forwarder.asked
+    assert not server.forwarder.asked
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_any(transport: str, do: bool) -> None:
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_types_that_are_no_data(rdtype: str, rcode: str, transport: str) -> None:
     """Transfers, TKEY and types that no question may have never go upstream."""
-    room = Room()
-    reply = room.reply(client_query(rdtype=rdtype), transport=transport)
+    server = MemoryServer()
+    reply = server.reply(client_query(rdtype=rdtype), transport=transport)
     assert dns.rcode.to_text(reply.rcode()) == rcode
     assert not reply.answer
     assert len(reply.question) == 1
-    assert not room.forwarder.asked
+    assert not server.forwarder.asked
 
 
 def reverse(addresses: str) -> list[str]:
@@ -185,12 +185,12 @@ RECORDS = [
 @pytest.mark.parametrize(("name", "rdtype", "data"), RECORDS)
 def test_records_of_our_own(name: str, rdtype: str, data: str) -> None:
     """``localhost`` is this machine, and the zones that nobody administers have an apex."""
-    room = Room()
+    server = MemoryServer()
     for form in (name, name.upper()):
-        reply = room.reply(client_query(form, rdtype))
+        reply = server.reply(client_query(form, rdtype))
         assert texts(reply.answer) == [f"{form} {LOCAL_TTL} {rdtype} {data}"]
         assert not reply.authority
-    assert not room.forwarder.asked
+    assert not server.forwarder.asked
 
 
 NEGATIVES = [
@@ -226,12 +226,12 @@ def test_negatives_can_be_kept(
     name: str, rdtype: str, rcode: str, zone: str, payload: int | None
 ) -> None:
     """What is not there is denied with the SOA of its zone (RFC 2308 section 3, RFC 6303)."""
-    room = Room()
-    reply = room.reply(client_query(name, rdtype, payload=payload))
+    server = MemoryServer()
+    reply = server.reply(client_query(name, rdtype, payload=payload))
     assert dns.rcode.to_text(reply.rcode()) == rcode
     assert not reply.answer
     assert texts(reply.authority) == [f"{zone} {LOCAL_TTL} SOA {zone} {NOBODY}"]
-    assert not room.forwarder.asked
+    assert not server.forwarder.asked
 
 
 @pytest.mark.parametrize("name", ["home.arpa.", "resolver.arpa.", "10.in-addr.arpa.", LOOPBACK_6])
@@ -243,7 +243,7 @@ def test_the_parent_has_the_ds(name: str) -> None:
 def test_the_longest_name() -> None:
     """A negative answer to the longest name there is fits the smallest reply."""
     name = ".".join(["a" * 63] * 3 + ["b" * 50, "home.arpa."])
-    room = Room()
-    reply = room.reply(client_query(name))
+    server = MemoryServer()
+    reply = server.reply(client_query(name))
     assert reply.rcode() == dns.rcode.NXDOMAIN
     assert reply.authority[0].rdtype == dns.rdatatype.SOA

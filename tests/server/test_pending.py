@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 
 from staggerdns.server.pending import PendingLimits
 from tests.kit.clients import parse
-from tests.kit.factory import FRIEND, Room, pool
+from tests.kit.factory import FRIEND, MemoryServer, pool
 from tests.kit.messages import client_query
 from tests.server.test_factory import edes
 
@@ -16,10 +16,10 @@ TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
 
 
 class Queue:
-    """A room, and the replies to queries that were sent one after the other."""
+    """A server, and the replies to queries that were sent one after the other."""
 
     def __init__(self, **limits: int) -> None:
-        self.room = Room(pending=PendingLimits(**limits))
+        self.server = MemoryServer(pending=PendingLimits(**limits))
         self.replies: list[list[bytes]] = []
 
     def ask(self, count: int, host: str = FRIEND, transport: str = "udp") -> None:
@@ -27,7 +27,7 @@ class Queue:
         for _ in range(count):
             name = f"n{len(self.replies)}.example."
             query = client_query(name, payload=1232)
-            self.replies.append(self.room.later(query, host, transport))
+            self.replies.append(self.server.later(query, host, transport))
 
     @property
     def shed(self) -> list[int]:
@@ -39,7 +39,7 @@ class Queue:
 
     def counted(self, limit: str) -> int:
         """How many were let down because of a limit."""
-        return self.room.metrics.shed.cell(limit).value
+        return self.server.metrics.shed.cell(limit).value
 
 
 @TRANSPORTS
@@ -53,7 +53,7 @@ def test_in_all(transport: str) -> None:
     queue.ask(2, transport=transport)
     assert queue.shed == [0, 1, 2]
     assert queue.counted("pending") == 3
-    assert len(queue.room.factory._pending) == 5
+    assert len(queue.server.factory._pending) == 5
 
 
 @TRANSPORTS
@@ -81,7 +81,7 @@ def test_one(limit: str) -> None:
 def test_who_has_no_limit() -> None:
     """An exempt client counts in all only."""
     queue = Queue(max_pending=5, max_per_client=1)
-    queue.room.access.remembered.add("127.0.0.1")
+    queue.server.access.remembered.add("127.0.0.1")
     queue.ask(5, "127.0.0.1")
     assert queue.shed == []
     queue.ask(1, "127.0.0.1")
@@ -92,19 +92,19 @@ def test_places_become_free() -> None:
     """An answer, or a client that goes away, leaves its place to others."""
     queue = Queue(max_pending=3, max_per_client=2)
     queue.ask(2)
-    queue.room.forwarder.waiting[0].callback(queue.room.entry(pool()))
+    queue.server.forwarder.waiting[0].callback(queue.server.entry(pool()))
     queue.ask(1)
     assert [len(replies) for replies in queue.replies] == [1, 0, 0]
-    gone = queue.room.factory.serve(client_query("x.example."), OTHER, "tcp")
+    gone = queue.server.factory.serve(client_query("x.example."), OTHER, "tcp")
     assert isinstance(gone, Deferred)
     gone.addErrback(lambda _: None)
     gone.cancel()
     queue.ask(1, OTHER)
     assert [len(replies) for replies in queue.replies] == [1, 0, 0, 0]
-    for waiting in queue.room.forwarder.waiting:
+    for waiting in queue.server.forwarder.waiting:
         if not waiting.called:
-            waiting.callback(queue.room.entry(pool()))
-    factory = queue.room.factory
+            waiting.callback(queue.server.entry(pool()))
+    factory = queue.server.factory
     assert len(factory._pending) == 0
     assert factory._pending._of_client == {}
     assert factory.drain().called
@@ -114,7 +114,7 @@ def test_answers_that_are_there_at_once_take_no_place() -> None:
     """What the forwarder has at once waits for nothing."""
     queue = Queue(max_pending=1)
     queue.ask(1)
-    queue.room.forwarder.instant = queue.room.entry(pool())
-    assert queue.room.factory.serve(client_query(), FRIEND, "udp")
+    queue.server.forwarder.instant = queue.server.entry(pool())
+    assert queue.server.factory.serve(client_query(), FRIEND, "udp")
     assert queue.shed == []
-    assert len(queue.room.factory._pending) == 1
+    assert len(queue.server.factory._pending) == 1

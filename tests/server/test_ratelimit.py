@@ -12,7 +12,7 @@ import pytest
 
 from staggerdns.server.clients import ClientRules, Clients
 from staggerdns.server.ratelimit import MAX_CLIENTS, Datagram, RateLimit, RateLimiter
-from tests.kit.factory import FRIEND, STRANGER, Room, pool
+from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import ask, client_query
 
 OTHER = "192.0.2.78"
@@ -118,31 +118,31 @@ def test_what_is_forgotten() -> None:
     assert buckets.passed(9, 1) == 5
 
 
-def actions(room: Room) -> dict[str, int]:
+def actions(server: MemoryServer) -> dict[str, int]:
     """What became of the queries beyond the limit."""
-    return {values[0]: cell.value for values, cell in room.metrics.rate_limited._cells.items()}
+    return {values[0]: cell.value for values, cell in server.metrics.rate_limited._cells.items()}
 
 
-def beyond(room: Room, message: bytes, host: str = FRIEND) -> bytes | None:
+def beyond(server: MemoryServer, message: bytes, host: str = FRIEND) -> bytes | None:
     """The reply to a query that is beyond the limit, given at once."""
-    reply = room.factory.serve_beyond_limit(message, host, "udp")
+    reply = server.factory.serve_beyond_limit(message, host, "udp")
     assert reply is None or isinstance(reply, bytes)
     return reply
 
 
-def limited(slip: int = 1, *, cookies: bool = True) -> Room:
-    """A room with a rate limit and an answer in its cache."""
-    room = Room(rate=RateLimit(queries_per_second=1, burst=1, slip=slip), cookies=cookies)
-    room.commit(ask(), pool())
-    return room
+def limited(slip: int = 1, *, cookies: bool = True) -> MemoryServer:
+    """A server with a rate limit and an answer in its cache."""
+    server = MemoryServer(rate=RateLimit(queries_per_second=1, burst=1, slip=slip), cookies=cookies)
+    server.commit(ask(), pool())
+    return server
 
 
 @pytest.mark.parametrize("payload", [None, 1232])
 def test_sent_to_tcp(payload: int | None) -> None:
     """A query beyond the limit gets an empty reply with TC, no larger than itself."""
-    room = limited()
+    server = limited()
     query = client_query("wWw.example.com.", payload=payload)
-    reply = beyond(room, query)
+    reply = beyond(server, query)
     assert reply is not None
     assert len(reply) <= len(query)
     message = dns.message.from_wire(reply)
@@ -151,19 +151,19 @@ def test_sent_to_tcp(payload: int | None) -> None:
     assert str(message.question[0].name) == "wWw.example.com."
     assert not message.answer
     assert message.edns == (-1 if payload is None else 0)
-    assert actions(room) == {"truncated": 1}
-    assert room.metrics.response("udp", 0).value == room.metrics.query("udp", 1).value == 1
+    assert actions(server) == {"truncated": 1}
+    assert server.metrics.response("udp", 0).value == server.metrics.query("udp", 1).value == 1
 
 
 @pytest.mark.parametrize(("slip", "answered"), [(0, 0), (1, 12), (2, 6), (3, 4), (10, 1)])
 def test_slip(slip: int, answered: int) -> None:
     """Every so manieth query is answered, the others are dropped and counted."""
-    room = limited(slip)
-    replies = [beyond(room, client_query()) for _ in range(12)]
+    server = limited(slip)
+    replies = [beyond(server, client_query()) for _ in range(12)]
     assert sum(reply is not None for reply in replies) == answered
-    counted = actions(room)
+    counted = actions(server)
     assert (counted.get("truncated", 0), counted.get("dropped", 0)) == (answered, 12 - answered)
-    assert room.metrics.dropped.cell("udp", "rate_limited").value == 12 - answered
+    assert server.metrics.dropped.cell("udp", "rate_limited").value == 12 - answered
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_slip(slip: int, answered: int) -> None:
 )
 def test_what_is_no_query_gets_nothing(message: bytes) -> None:
     """Beyond the limit nothing malformed is answered, and no response ever."""
-    room = limited()
-    assert beyond(room, message) is None
-    assert actions(room) == {"dropped": 1}
+    server = limited()
+    assert beyond(server, message) is None
+    assert actions(server) == {"dropped": 1}
 
 
 def cookie_of(reply: bytes | None) -> bytes:
@@ -192,38 +192,38 @@ def with_cookie(cookie: bytes) -> bytes:
 
 def test_cookies_excuse() -> None:
     """BADCOOKIE brings a cookie, and with it the answer comes over UDP, limit or not."""
-    room = limited()
+    server = limited()
     query = with_cookie(CLIENT_COOKIE)
-    first = beyond(room, query)
+    first = beyond(server, query)
     assert first is not None
     assert len(first) <= len(query) + 16
     assert dns.message.from_wire(first).rcode() == dns.rcode.BADCOOKIE
-    assert room.metrics.response("udp", 23).value == 1
+    assert server.metrics.response("udp", 23).value == 1
     cookie = cookie_of(first)
-    second = beyond(room, with_cookie(cookie))
+    second = beyond(server, with_cookie(cookie))
     assert second is not None
     assert dns.message.from_wire(second).rcode() == dns.rcode.NOERROR
     assert dns.message.from_wire(second).answer
-    assert actions(room) == {"bad_cookie": 1, "excused": 1}
+    assert actions(server) == {"bad_cookie": 1, "excused": 1}
 
 
 def test_a_cookie_of_somebody_else_does_not_excuse() -> None:
     """A cookie proves one address only, and not one that may not ask at all."""
-    room = limited()
-    cookie = cookie_of(beyond(room, with_cookie(CLIENT_COOKIE)))
-    other = beyond(room, with_cookie(cookie), OTHER)
+    server = limited()
+    cookie = cookie_of(beyond(server, with_cookie(CLIENT_COOKIE)))
+    other = beyond(server, with_cookie(cookie), OTHER)
     assert dns.message.from_wire(other or b"").rcode() == dns.rcode.BADCOOKIE
-    stranger = cookie_of(beyond(room, with_cookie(CLIENT_COOKIE), STRANGER))
-    refused = beyond(room, with_cookie(stranger), STRANGER)
+    stranger = cookie_of(beyond(server, with_cookie(CLIENT_COOKIE), STRANGER))
+    refused = beyond(server, with_cookie(stranger), STRANGER)
     assert dns.message.from_wire(refused or b"").rcode() == dns.rcode.REFUSED
 
 
 def test_slip_and_cookies() -> None:
     """BADCOOKIE is answered as seldom as TC, a good cookie always; without cookies there is TC."""
-    room = limited(slip=2)
-    replies = [beyond(room, with_cookie(CLIENT_COOKIE)) for _ in range(4)]
+    server = limited(slip=2)
+    replies = [beyond(server, with_cookie(CLIENT_COOKIE)) for _ in range(4)]
     assert [reply is None for reply in replies] == [True, False, True, False]
     good = with_cookie(cookie_of(replies[1]))
-    assert all(beyond(room, good) for _ in range(4))
+    assert all(beyond(server, good) for _ in range(4))
     reply = beyond(limited(cookies=False), good)
     assert dns.message.from_wire(reply or b"").flags & dns.flags.TC

@@ -12,7 +12,7 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.server.access import Access
 from staggerdns.server.ready import MAX_READY, OCTETS_EACH, READY_OCTETS, ReadyReplies
 from staggerdns.settings.addresses import Network
-from tests.kit.factory import FRIEND, STRANGER, Room, pool
+from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import ask, client_query
 
 QUERY = b"\x12\x34rest of a query"
@@ -116,23 +116,23 @@ def test_table_limit() -> None:
 @pytest.mark.parametrize("transport", ["tcp", "tls", "https"])
 def test_over_streams(transport: str) -> None:
     """Replies over each transport are ready on their own, padded where it is encrypted."""
-    room = Room()
-    room.commit(ask(), pool(3))
+    server = MemoryServer()
+    server.commit(ask(), pool(3))
     message = dns.message.from_wire(client_query())
     message.use_edns(0, payload=1232, pad=128)
     query = message.to_wire()
-    first = room.factory.serve_stream(query, FRIEND, transport)
+    first = server.factory.serve_stream(query, FRIEND, transport)
     assert isinstance(first, bytes)
     assert (len(first) == 468) == (transport != "tcp")
-    assert [len(table) for table in room.factory._ready.values()] == [
-        name == transport for name in room.factory._ready
+    assert [len(table) for table in server.factory._ready.values()] == [
+        name == transport for name in server.factory._ready
     ]
-    again = room.factory.serve_stream(b"\x77\x77" + query[2:], FRIEND, transport)
+    again = server.factory.serve_stream(b"\x77\x77" + query[2:], FRIEND, transport)
     assert again == b"\x77\x77" + first[2:]
-    assert room.metrics.hit(transport, 1, 0).value == 1
-    room.clock.advance(1)
-    later = room.factory.serve_stream(query, FRIEND, transport)
+    assert server.metrics.hit(transport, 1, 0).value == 1
+    server.clock.advance(1)
+    later = server.factory.serve_stream(query, FRIEND, transport)
     assert later != first, "the TTL has become less"
-    refused = room.factory.serve_stream(query, STRANGER, transport)
+    refused = server.factory.serve_stream(query, STRANGER, transport)
     assert isinstance(refused, bytes)
     assert refused[3] & 15 == 5

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.testing import MemoryReactor
 
 from staggerdns.server.datagram import BATCH, DatagramPort
-from tests.kit.factory import FRIEND, Room, pool
+from tests.kit.factory import FRIEND, MemoryServer, pool
 from tests.kit.messages import ask, client_query
 
 CLIENT = (FRIEND, 5353)
@@ -49,12 +49,12 @@ class Socket:
 
 
 class Door:
-    """A listener of a room, and its socket."""
+    """A listener of a server, and its socket."""
 
     def __init__(self) -> None:
-        self.room = Room()
+        self.server = MemoryServer()
         self.socket = Socket()
-        self.port = DatagramPort(0, "192.0.2.1", MemoryReactor(), self.room.factory)
+        self.port = DatagramPort(0, "192.0.2.1", MemoryReactor(), self.server.factory)
         self.port.socket = cast("object", self.socket)  # type: ignore[assignment]
 
     def comes(self, *datagrams: bytes | OSError) -> list[int]:
@@ -67,14 +67,14 @@ class Door:
     @property
     def errors(self) -> int:
         """The replies that could not be sent."""
-        return self.room.metrics.send_errors.cell("udp").value
+        return self.server.metrics.send_errors.cell("udp").value
 
 
 @pytest.fixture
 def door() -> Door:
     """A listener with an answer in its cache."""
     made = Door()
-    made.room.commit(ask(), pool())
+    made.server.commit(ask(), pool())
     return made
 
 
@@ -94,8 +94,8 @@ def test_a_late_reply_that_cannot_be_sent(door: Door, number: int) -> None:
     """The same for what had to be asked first."""
     assert door.comes(client_query("a.example.", id=1), client_query("b.example.", id=2)) == []
     door.socket.due = [problem(number)]
-    for found in door.room.forwarder.waiting:
-        found.callback(door.room.entry(pool()))
+    for found in door.server.forwarder.waiting:
+        found.callback(door.server.entry(pool()))
     assert [reply[:2] for reply in door.socket.sent] == [b"\0\2"]
     assert door.errors == 1
 

@@ -27,7 +27,7 @@ from staggerdns.wire.render import render
 from staggerdns.wire.reply import mismatch
 from staggerdns.wire.verdict import Verdict, judge
 from tests.kit.clients import parse
-from tests.kit.factory import ALL_SPECIAL, FRIEND, STRANGER, Room, pool
+from tests.kit.factory import ALL_SPECIAL, FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import (
     NAME,
     OPT,
@@ -182,12 +182,12 @@ def test_any_message_from_a_client(
     What was a response itself is never answered, and the table of ready replies gives
     the same bytes as the long way or nothing.
     """
-    room = Room(local=ALL_SPECIAL)
-    room.forwarder.instant = entry
+    server = MemoryServer(local=ALL_SPECIAL)
+    server.forwarder.instant = entry
     if cached:
-        room.commit(ask(), entry.answer)
-    assert room.factory.ready.reply(message, host, 0.0) is None
-    found = room.factory.serve(message, host, transport)
+        server.commit(ask(), entry.answer)
+    assert server.factory.ready.reply(message, host, 0.0) is None
+    found = server.factory.serve(message, host, transport)
     replies: list[bytes | None] = []
     if isinstance(found, Deferred):
         found.addCallback(replies.append)
@@ -213,10 +213,10 @@ def test_any_message_from_a_client(
             assert parsed.ednsflags & 0x8000 == original.ednsflags & 0x8000
             if transport == "udp":
                 assert len(reply) <= max(512, min(1232, original.payload or 0))
-    ready = room.factory.ready.reply(message, host, 0.0)
+    ready = server.factory.ready.reply(message, host, 0.0)
     assert ready in (None, reply)
     if ready is not None:
-        other = room.factory.ready.reply(b"\xff\xff" + message[2:], host, 0.0)
+        other = server.factory.ready.reply(b"\xff\xff" + message[2:], host, 0.0)
         assert other == b"\xff\xff" + reply[2:]
 
 
