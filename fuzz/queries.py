@@ -43,7 +43,7 @@ def check(data: bytes) -> None:
     if turn == len(ANSWERS):
         _check_question(query)
         return
-    answer: Answer | Rcode | None = _LOCAL.answer(query)
+    answer: Answer | Rcode | None = _LOCAL.answer(query, 0.0)
     if isinstance(answer, Rcode) or turn == len(ANSWERS) + 1:
         _check_error(query, answer if isinstance(answer, Rcode) else Rcode.REFUSED)
         return

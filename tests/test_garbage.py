@@ -57,7 +57,7 @@ def left_by(resolver: SimulatedResolver, wires: Sequence[bytes], transport: str)
 
     def serve() -> None:
         for wire in wires:
-            found = factory.serve(wire, "127.0.0.1", transport)
+            found = factory.serve(wire, "127.0.0.1", transport, 0.0)
             if isinstance(found, Deferred):
                 found.addCallback(replies.append)
             else:

@@ -146,7 +146,9 @@ class Front:
 
     def ask(self, text: str = "www.example.", rdtype: str = "A", host: str = CLIENT[0]) -> None:
         """Ask one question over UDP."""
-        self.factory.serve(question(text, rdtype).to_wire(), host, "udp")
+        self.factory.serve(
+            question(text, rdtype).to_wire(), host, "udp", self.resolver.clock.seconds()
+        )
 
     def connect(self) -> Any:
         """Open a client's TCP connection."""
@@ -243,9 +245,9 @@ def test_every_family_moves() -> None:
     front.connect()
     look()
     front.hang_up(connection)
-    front.factory.serve(b"\0" * 3, *("127.0.0.1", "udp"))
+    front.factory.serve(b"\0" * 3, "127.0.0.1", "udp", 0.0)
     front.factory.limiter = RateLimiter(RateLimit(queries_per_second=1), Clients(ClientRules()))
-    front.factory.serve_beyond_limit(b"\0" * 3, *("127.0.0.1", "udp"))
+    front.factory.serve_beyond_limit(b"\0" * 3, "127.0.0.1", "udp", 0.0)
     port = DatagramPort(0, "127.0.0.1", MemoryReactor(), front.factory)
     with Refusing(socket.AF_INET, socket.SOCK_DGRAM) as refusing:
         port.socket = refusing

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
 from staggerdns.server.access import Access
 from staggerdns.server.clients import Client, Clients
+from staggerdns.server.request import Reply
 from staggerdns.standstill import StandstillClock
 
 MAX_OUTSIDERS = 16
@@ -74,9 +74,7 @@ class StreamServer(Protocol):
     access: Access
     journal: Journal
 
-    def serve_stream(
-        self, message: bytes, host: str, transport: str
-    ) -> Deferred[bytes] | bytes | None:
+    def serve_stream(self, message: bytes, host: str, transport: str) -> Reply:
         """Return the reply to a message, a Deferred of it, or `None` when it deserves none."""
 
 

@@ -55,21 +55,21 @@ class Cookies:
         self._secret = self._former = secret if secret is not None else rng(SECRET_SIZE)
         self._since = clock.seconds()
 
-    def proves(self, cookie: bytes, host: str) -> bool:
+    def proves(self, cookie: bytes, host: str, now: float) -> bool:
         """Say whether ``cookie``, what a COOKIE option holds, shows that ``host`` is real."""
-        return self._secret_of(cookie, _packed(host)) is not None
+        return self._secret_of(cookie, _packed(host), now) is not None
 
-    def answer(self, cookie: bytes, host: str) -> bytes:
+    def answer(self, cookie: bytes, host: str, now: float) -> bytes:
         """Return what the COOKIE option of the reply holds: a good server cookie, old or new."""
         address = _packed(host)
-        if self._secret_of(cookie, address) is self._secret and self._age(cookie) <= RENEWED:
+        if self._secret_of(cookie, address, now) is self._secret and self._age(cookie) <= RENEWED:
             return cookie
         made = cookie[:CLIENT_COOKIE] + _SERVER_COOKIE.pack(_VERSION, int(self._wall()) % 2**32)
         return made + _hash(made, address, self._secret)
 
-    def _secret_of(self, cookie: bytes, address: bytes) -> bytes | None:
+    def _secret_of(self, cookie: bytes, address: bytes, now: float) -> bytes | None:
         """Return the secret that ``cookie`` was made with, `None` if it proves nothing."""
-        self._roll_over()
+        self._roll_over(now)
         if len(cookie) != _COOKIE_SIZE or cookie[CLIENT_COOKIE] != _VERSION:
             return None
         if not NEWEST <= self._age(cookie) <= OLDEST:
@@ -84,8 +84,7 @@ class Cookies:
         made: int = _SERVER_COOKIE.unpack_from(cookie, CLIENT_COOKIE)[1]
         return (int(self._wall()) - made + 2**31) % 2**32 - 2**31
 
-    def _roll_over(self) -> None:
-        now = self._clock.seconds()
+    def _roll_over(self, now: float) -> None:
         if not self._fixed and now - self._since >= SECRET_LIFETIME:
             self._former, self._secret = self._secret, self._rng(SECRET_SIZE)
             self._since = now

@@ -16,14 +16,15 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import DatagramProtocol
 
-from staggerdns.server.factory import UDP, StaggerServerFactory
+from staggerdns.server.factory import StaggerServerFactory
+from staggerdns.server.request import UDP, Reply
 from staggerdns.settings.addresses import Endpoint
 
 BATCH = 256
 """Datagrams read at one wake-up, so that timers and other sockets get their turn."""
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes asked of the kernel for a burst; it may grant less (net.core.rmem_max)."""
-_Serve = Callable[[bytes, str, str], Deferred[bytes] | bytes | None]
+_Serve = Callable[[bytes, str, str, float], Reply]
 _SO_RCVBUFFORCE = 33  # Linux; the socket module does not name it
 _MAX_QUERY = 4096  # bytes read of a datagram; a longer one is no query and fails to parse
 
@@ -80,7 +81,7 @@ class DatagramPort(udp.Port):
         except OSError:  # an ICMP error of an earlier reply: nobody here waits for it
             pass
         factory = self._factory
-        ready = factory.ready.reply
+        ready = factory.ready[UDP].reply
         send = self.socket.sendto
         seconds = factory.clock.seconds
         started = seconds()
@@ -108,7 +109,7 @@ class DatagramPort(udp.Port):
 
     def _take_the_long_way(self, message: bytes, address: tuple[str, int], serve: _Serve) -> None:
         try:
-            reply = serve(message, address[0], UDP)
+            reply = serve(message, address[0], UDP, self._factory.clock.seconds())
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the listener)
             self._factory.journal.failure("a datagram could not be answered")
             return

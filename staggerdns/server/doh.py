@@ -17,7 +17,8 @@ from urllib.parse import unquote_to_bytes
 from twisted.internet.defer import Deferred
 from twisted.web.http import datetimeToString
 
-from staggerdns.server.factory import HTTPS, StaggerServerFactory
+from staggerdns.server.connections import StreamServer
+from staggerdns.server.request import HTTPS
 from staggerdns.wire.age import least_ttl
 
 _max_age = lru_cache(maxsize=1024)(least_ttl)  # ready replies come again and again
@@ -54,7 +55,7 @@ class Response:
 class DnsAnswers:
     """Answers the queries that come to ``path`` from ``factory``."""
 
-    def __init__(self, factory: StaggerServerFactory, path: str) -> None:
+    def __init__(self, factory: StreamServer, path: str) -> None:
         self._factory = factory
         self._path = path.encode("ascii")
 

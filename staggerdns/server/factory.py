@@ -10,6 +10,7 @@ Twisted knows it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -28,9 +29,10 @@ from staggerdns.server.clients import Clients
 from staggerdns.server.connections import Connections, StreamLimits
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.local import LocalNames, LocalRules
-from staggerdns.server.pending import Pending, PendingLimits, Waiter
+from staggerdns.server.pending import Pending, PendingLimits
 from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies
+from staggerdns.server.request import ENCRYPTED, STREAMS, TCP, UDP, Reply, Request
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import AD, EDNS_UDP_SIZE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
@@ -38,14 +40,7 @@ from staggerdns.wire.edns import padded_reply
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import cookie_option, render, render_error
 
-__all__ = ["HTTPS", "TCP", "TLS", "UDP", "StaggerServerFactory", "StreamLimits"]
-
-UDP = "udp"
-TCP = "tcp"
-TLS = "tls"
-HTTPS = "https"
-_STREAMS = (TCP, TLS, HTTPS)
-_ENCRYPTED = frozenset((TLS, HTTPS))
+__all__ = ["StaggerServerFactory", "StreamLimits"]
 
 
 class StaggerServerFactory(DNSServerFactory):
@@ -92,9 +87,8 @@ class StaggerServerFactory(DNSServerFactory):
         self.identities = identities
         self._max_udp_size = max_udp_size
         self._cookies = cookies
-        self.ready = ReadyReplies(access)
-        self._ready = {UDP: self.ready}
-        self._ready |= {name: ReadyReplies(access, MAX_READY_OF_STREAMS) for name in _STREAMS}
+        self.ready = {UDP: ReadyReplies(access)}
+        self.ready |= {name: ReadyReplies(access, MAX_READY_OF_STREAMS) for name in STREAMS}
         self.access = access
         self._local = local if local is not None else LocalNames(LocalRules(), None)
         self._answered = {
@@ -106,8 +100,8 @@ class StaggerServerFactory(DNSServerFactory):
         metrics.tcp_connections.read_from(lambda: len(self.client_connections.open))
         metrics.unread_octets.read_from(lambda: self.client_connections.unread)
 
-    def serve(self, message: bytes, host: str, transport: str) -> Deferred[bytes] | bytes | None:
-        """Answer one message from the client at ``host`` over ``transport`` (UDP or TCP).
+    def serve(self, message: bytes, host: str, transport: str, now: float) -> Reply:
+        """Answer one message from the client at ``host``, which came over ``transport`` at ``now``.
 
         Returns the reply, a Deferred of it, or `None` when the message deserves none.
         """
@@ -117,46 +111,20 @@ class StaggerServerFactory(DNSServerFactory):
             self.metrics.dropped.cell(transport, "unanswerable").value += 1
             return None
         except Rejected as rejected:
-            if rejected.query.cookie:
-                self._attach_cookie(rejected.query, host)
-            if not self.access.allows(host):
-                return self._refuse(rejected.query, transport, Rcode.REFUSED, Ede.PROHIBITED)
-            ede = Ede.NOT_SUPPORTED if rejected.rcode == Rcode.NOTIMP else None
-            return self._refuse(rejected.query, transport, rejected.rcode, ede)
-        self.metrics.query(transport, query.qtype).value += 1
-        if query.cookie:
-            self._attach_cookie(query, host)
-        if not self.access.allows(host):
-            return self._refuse(query, transport, Rcode.REFUSED, Ede.PROHIBITED)
-        local = self._local.answer(query)
-        if local is not None:
-            if isinstance(local, Rcode):
-                ede = Ede.NOT_SUPPORTED if local == Rcode.REFUSED else None
-                return self._refuse(query, transport, local, ede)
-            reply = render(query, local, local.ttl, self._limit(query, transport))
-            return self._count(_padded(query, reply, transport), transport)
-        if not query.flags & RD:  # what the cache holds is nobody else's business (RFC 8914 4.21)
-            return self._refuse(query, transport, Rcode.REFUSED, Ede.NOT_AUTHORITATIVE)
-        now = self.clock.seconds()
-        entry = self._cache.lookup(query.key, now)
-        if entry is not None:
-            return self._reply_from_cache(query, entry, transport, now)
-        return self._ask(query, host, transport, now)
+            request = self._request(rejected.query, host, transport, now)
+            return self._reject(request, rejected.rcode)
+        return self._answer(self._request(query, host, transport, now))
 
-    def serve_stream(
-        self, message: bytes, host: str, transport: str
-    ) -> Deferred[bytes] | bytes | None:
+    def serve_stream(self, message: bytes, host: str, transport: str) -> Reply:
         """Answer one message as `serve` does, over TCP, TLS or HTTPS: ready replies come first."""
-        started = self.clock.seconds()
-        reply = self._ready[transport].reply(message, host, started)
+        now = self.clock.seconds()
+        reply = self.ready[transport].reply(message, host, now)
         if reply is None:
-            return self.serve(message, host, transport)
-        self.observe_ready(self.clock.seconds() - started, 1)
+            return self.serve(message, host, transport, now)
+        self.observe_ready(self.clock.seconds() - now, 1)
         return reply
 
-    def serve_beyond_limit(
-        self, message: bytes, host: str, transport: str
-    ) -> Deferred[bytes] | bytes | None:
+    def serve_beyond_limit(self, message: bytes, host: str, transport: str, now: float) -> Reply:
         """Answer one message from a client that is beyond its rate limit.
 
         A good cookie excuses it. Of the others some get a small reply by which a real client
@@ -164,23 +132,23 @@ class StaggerServerFactory(DNSServerFactory):
         """
         assert self.limiter is not None
         actions = self.metrics.rate_limited
-        try:
-            query: Query | None = parse_query(message)
-        except (Unanswerable, Rejected):
-            query = None
-        if query is not None and query.cookie and self._cookies is not None:
-            if self._cookies.proves(query.cookie, host):
+        request: Request | None = None
+        with suppress(Unanswerable, Rejected):
+            request = self._request(parse_query(message), host, transport, now)
+        if request is not None and request.query.cookie and self._cookies is not None:
+            if self._cookies.proves(request.query.cookie, host, now):
                 actions.cell("excused").value += 1
-                return self.serve(message, host, transport)
-            self._attach_cookie(query, host)
-        if query is None or not self.limiter.slips():
+                return self._answer(request)
+            self._attach_cookie(request)
+        if request is None or not self.limiter.slips():
             actions.cell("dropped").value += 1
             self.metrics.dropped.cell(transport, "rate_limited").value += 1
             return None
+        query = request.query
         self.metrics.query(transport, query.qtype).value += 1
         if query.options:  # RFC 7873 section 5.2.3
             actions.cell("bad_cookie").value += 1
-            return self._refuse(query, transport, Rcode.BADCOOKIE)
+            return self._refuse(request, Rcode.BADCOOKIE)
         actions.cell("truncated").value += 1
         self.metrics.response(transport, Rcode.NOERROR).value += 1
         return render_error(query, Rcode.NOERROR, truncated=True)
@@ -214,88 +182,128 @@ class StaggerServerFactory(DNSServerFactory):
                 transport.write(len(reply).to_bytes(2, "big") + reply)
 
         host = address[0] if address is not None else transport.getPeer().host
-        reply = self.serve(message.toStr(), host, UDP if address is not None else TCP)
+        transport_name = UDP if address is not None else TCP
+        reply = self.serve(message.toStr(), host, transport_name, self.clock.seconds())
         if isinstance(reply, Deferred):
             reply.addCallback(send)
         else:
             send(reply)
 
-    def _attach_cookie(self, query: Query, host: str) -> None:
-        if self._cookies is not None:
-            query.options = cookie_option(self._cookies.answer(query.cookie, host))
+    # From a query to its reply.
 
-    def _reply_from_cache(self, query: Query, entry: Entry, transport: str, now: float) -> bytes:
+    def _request(self, query: Query, host: str, transport: str, now: float) -> Request:
+        return Request(query, host, transport, now, self.identities.find(host))
+
+    def _answer(self, request: Request) -> Deferred[bytes] | bytes:
+        """Answer a query: here, from the cache, or with what the forwarder finds."""
+        query = request.query
+        self.metrics.query(request.transport, query.qtype).value += 1
+        if query.cookie:
+            self._attach_cookie(request)
+        if not self.access.allows(request.host):
+            return self._refuse(request, Rcode.REFUSED, Ede.PROHIBITED)
+        local = self._local.answer(query, request.started)
+        if local is not None:
+            if isinstance(local, Rcode):
+                ede = Ede.NOT_SUPPORTED if local == Rcode.REFUSED else None
+                return self._refuse(request, local, ede)
+            reply = render(query, local, local.ttl, self._limit(request))
+            return self._count(request, _padded(request, reply))
+        if not query.flags & RD:  # what the cache holds is nobody else's business (RFC 8914 4.21)
+            return self._refuse(request, Rcode.REFUSED, Ede.NOT_AUTHORITATIVE)
+        entry = self._cache.lookup(query.key, request.started)
+        if entry is not None:
+            return self._answer_from_cache(request, entry)
+        return self._forward(request)
+
+    def _reject(self, request: Request, rcode: Rcode) -> bytes:
+        """Refuse what is no good query."""
+        if request.query.cookie:
+            self._attach_cookie(request)
+        if not self.access.allows(request.host):
+            return self._refuse(request, Rcode.REFUSED, Ede.PROHIBITED)
+        return self._refuse(request, rcode, Ede.NOT_SUPPORTED if rcode == Rcode.NOTIMP else None)
+
+    def _attach_cookie(self, request: Request) -> None:
+        if self._cookies is not None:
+            query = request.query
+            made = self._cookies.answer(query.cookie, request.host, request.started)
+            query.options = cookie_option(made)
+
+    def _answer_from_cache(self, request: Request, entry: Entry) -> bytes:
+        query, transport, now = request.query, request.transport, request.started
         stale = self._cache.is_stale(entry, now)
-        reply = self._render(query, entry, transport, now)
+        reply = self._render(request, entry, now, stale=stale)
         rcode = reply[3] & RCODE
         if query.plain and not stale and rcode != Rcode.SERVFAIL:
-            self._ready[transport].keep(
+            self.ready[transport].keep(
                 query.message,
                 reply,
                 self._cache.true_until(entry, now),
                 entry,
                 self.metrics.hit(transport, query.qtype, rcode),
             )
-        source = "stale" if stale else "cache"
-        self._answered[source].observe(self.clock.seconds() - now)
-        return self._count(reply, transport)
+        self._answered["stale" if stale else "cache"].observe(self.clock.seconds() - now)
+        return self._count(request, reply)
 
-    def _ask(self, query: Query, host: str, transport: str, now: float) -> Deferred[bytes]:
-        found = self._forwarder.find(query.question(), now)
-        waiter = Waiter(query, transport, now, found, self.identities.find(host))
+    def _forward(self, request: Request) -> Deferred[bytes]:
+        found = self._forwarder.find(request.query.question(), request.started)
         if not found.called:
-            self._pending.add(waiter)
+            self._pending.add(request, found)
         return found.addCallbacks(
-            self._got_entry, self._got_failure, callbackArgs=(waiter,), errbackArgs=(waiter,)
+            self._got_entry, self._got_failure, callbackArgs=(request,), errbackArgs=(request,)
         )
 
-    def _got_entry(self, entry: Entry, waiter: Waiter) -> bytes:
-        self._one_answered(waiter)
+    def _got_entry(self, entry: Entry, request: Request) -> bytes:
+        self._one_answered(request)
         now = self.clock.seconds()
-        reply = self._render(waiter.query, entry, waiter.transport, now)
-        source = "stale" if self._cache.is_stale(entry, now) else "upstream"
-        self._answered[source].observe(now - waiter.started)
-        return self._count(reply, waiter.transport)
+        stale = self._cache.is_stale(entry, now)
+        reply = self._render(request, entry, now, stale=stale)
+        self._answered["stale" if stale else "upstream"].observe(now - request.started)
+        return self._count(request, reply)
 
-    def _got_failure(self, failure: Failure, waiter: Waiter) -> bytes:
-        self._one_answered(waiter)
-        if not waiter.shed:
+    def _got_failure(self, failure: Failure, request: Request) -> bytes:
+        self._one_answered(request)
+        if not request.shed:
             if failure.check(CancelledError):
                 failure.raiseException()
             self.journal.failure("a query could not be answered", failure)
-        return self._refuse(waiter.query, waiter.transport, Rcode.SERVFAIL, Ede.OTHER)
+        return self._refuse(request, Rcode.SERVFAIL, Ede.OTHER)
 
-    def _one_answered(self, waiter: Waiter) -> None:
-        self._pending.remove(waiter)
+    def _one_answered(self, request: Request) -> None:
+        self._pending.remove(request)
         if not self._pending and self._drained is not None:
             drained, self._drained = self._drained, None
             self.clock.callLater(0, drained.callback, None)  # behind the reply itself
 
-    def _render(self, query: Query, entry: Entry, transport: str, now: float) -> bytes:
+    def _render(self, request: Request, entry: Entry, now: float, *, stale: bool) -> bytes:
+        query = request.query
         answer = self._cache.living(entry, now)
         ede: int | None = None
         text = b""
         if isinstance(answer, Failed):
             ede, text = answer.ede, answer.text
-        elif self._cache.is_stale(entry, now):
+        elif stale:
             ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
         ttl = self._cache.reply_ttl(entry, now)
-        reply = render(query, answer, ttl, self._limit(query, transport), ede, text)
+        reply = render(query, answer, ttl, self._limit(request), ede, text)
         if answer.rcode == Rcode.NXDOMAIN and self._local.exists(query):
             reply = _deny_data_only(reply)
-        return _padded(query, reply, transport)
+        return _padded(request, reply)
 
-    def _refuse(self, query: Query, transport: str, rcode: Rcode, ede: Ede | None = None) -> bytes:
-        self.metrics.response(transport, rcode).value += 1
-        return _padded(query, render_error(query, rcode, ede), transport)
+    def _refuse(self, request: Request, rcode: Rcode, ede: Ede | None = None) -> bytes:
+        self.metrics.response(request.transport, rcode).value += 1
+        return _padded(request, render_error(request.query, rcode, ede))
 
-    def _count(self, reply: bytes, transport: str) -> bytes:
-        self.metrics.response(transport, reply[3] & RCODE).value += 1
+    def _count(self, request: Request, reply: bytes) -> bytes:
+        self.metrics.response(request.transport, reply[3] & RCODE).value += 1
         return reply
 
-    def _limit(self, query: Query, transport: str) -> int:
-        """Return the bytes that a reply may have."""
-        return min(query.payload, self._max_udp_size) if transport == UDP else MAX_MESSAGE
+    def _limit(self, request: Request) -> int:
+        """Return the octets that a reply may have."""
+        if request.transport == UDP:
+            return min(request.query.payload, self._max_udp_size)
+        return MAX_MESSAGE
 
 
 def _deny_data_only(reply: bytes) -> bytes:
@@ -303,6 +311,8 @@ def _deny_data_only(reply: bytes) -> bytes:
     return reply[:3] + bytes((reply[3] & ~(RCODE | AD),)) + reply[4:]
 
 
-def _padded(query: Query, reply: bytes, transport: str) -> bytes:
-    """Pad ``reply`` as ``query`` is, where that hides something (RFC 7830 section 6)."""
-    return padded_reply(query.message, reply) if transport in _ENCRYPTED else reply
+def _padded(request: Request, reply: bytes) -> bytes:
+    """Pad ``reply`` as its query is, where that hides something (RFC 7830 section 6)."""
+    if request.transport in ENCRYPTED:
+        return padded_reply(request.query.message, reply)
+    return reply

@@ -54,12 +54,11 @@ class Hosts:
         self._looked = self._seconds()
         self._look()
 
-    def find(self, name: bytes, qtype: int, *, alone: bool) -> Answer | None:
-        """Return the answer for a name in lower case, `None` when others are to be asked.
+    def find(self, name: bytes, qtype: int, now: float, *, alone: bool) -> Answer | None:
+        """Return the answer at ``now`` for a name in lower case, `None` when others are asked.
 
         ``alone``: nobody else may know the name; what the file does not have is not there.
         """
-        now = self._seconds()
         if not 0 <= now - self._looked < LOOK_EVERY:  # a clock that was set back: look, too
             self._looked = now
             self._look()

@@ -117,8 +117,8 @@ class LocalNames:
             {_ARPA if name.endswith(_ARPA) else name for name in self._special},
         )
 
-    def answer(self, query: Query) -> Answer | Rcode | None:
-        """Return our own answer, the code of a refusal, or `None` for what the chain answers."""
+    def answer(self, query: Query, now: float) -> Answer | Rcode | None:
+        """Return our own answer at ``now``, the code of a refusal, or `None`: the chain answers."""
         key, qtype = query.key, query.qtype
         if query.qclass != CLASS_IN:
             if query.qclass == CLASS_CH and key[:-5] in _VERSION_NAMES and qtype in _TEXT_TYPES:
@@ -128,9 +128,9 @@ class LocalNames:
             return _META_TYPES[qtype]
         found: Answer | None = None
         if key.endswith(self._endings, 0, -5):
-            found = self._find(key[:-5], qtype)
+            found = self._find(key[:-5], qtype, now)
         elif self._hosts is not None:
-            found = self._hosts.find(key[:-5], qtype, alone=False)
+            found = self._hosts.find(key[:-5], qtype, now, alone=False)
         if qtype == Type.ANY and (found is None or found.rcode != Rcode.NXDOMAIN):
             return _ANY_ANSWER
         return found
@@ -139,12 +139,12 @@ class LocalNames:
         """Say whether there is the name of ``query`` here, even if upstreams know of none."""
         return self._hosts is not None and self._hosts.implies(query.key[:-5])
 
-    def _find(self, name: bytes, qtype: int) -> Answer | None:
+    def _find(self, name: bytes, qtype: int, now: float) -> Answer | None:
         found = self._find_special(name, qtype)
         hosts = self._hosts
         if hosts is None or (found is not None and name.endswith(_LOCALHOST)):
             return found
-        known = hosts.find(name, qtype, alone=found is not None)
+        known = hosts.find(name, qtype, now, alone=found is not None)
         if known is not None:
             return known
         if found is not None and found.rcode == Rcode.NXDOMAIN and hosts.has_below(name):

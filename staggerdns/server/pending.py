@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.entry import Entry
 from staggerdns.server.clients import Client
-from staggerdns.wire.query import Query
+from staggerdns.server.request import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,36 +26,15 @@ class PendingLimits:
     max_per_client: int = 1_000
 
 
-class Waiter:
-    """A query that waits for ``found``; ``shed``: it was told to wait no longer."""
-
-    __slots__ = ("query", "transport", "started", "found", "client", "shed")
-
-    def __init__(
-        self,
-        query: Query,
-        transport: str,
-        started: float,
-        found: Deferred[Entry],
-        client: Client | None,
-    ) -> None:
-        self.query = query
-        self.transport = transport
-        self.started = started
-        self.found = found
-        self.client = client
-        self.shed = False
-
-
 class Pending:
-    """Who waits; a client that is `None` has no limit of its own."""
+    """The requests that wait; a client that is `None` has no limit of its own."""
 
     def __init__(self, limits: PendingLimits, metrics: Metrics) -> None:
         self._limits = limits
-        self._all: dict[Waiter, None] = {}
-        self._of_client: dict[Client, dict[Waiter, None]] = {}
-        self._doomed: deque[Waiter] = deque()
-        self._letting_down = False
+        self._all: dict[Request, Deferred[Entry]] = {}
+        self._of_client: dict[Client, dict[Request, None]] = {}
+        self._evicted: deque[Deferred[Entry]] = deque()
+        self._evicting = False
         self._shed_in_all = metrics.shed.cell("pending")
         self._shed_of_client = metrics.shed.cell("pending_per_client")
         metrics.queries_waiting.read_from(lambda: len(self._all))
@@ -63,41 +42,42 @@ class Pending:
     def __len__(self) -> int:
         return len(self._all)
 
-    def add(self, waiter: Waiter) -> None:
-        """Let ``waiter`` wait, and another one no longer if there are too many."""
-        self._all[waiter] = None
-        if waiter.client is not None:
-            own = self._of_client.setdefault(waiter.client, {})
-            own[waiter] = None
+    def add(self, request: Request, found: Deferred[Entry]) -> None:
+        """Let ``request`` wait for ``found``, and another one no longer if there are too many."""
+        self._all[request] = found
+        if request.client is not None:
+            own = self._of_client.setdefault(request.client, {})
+            own[request] = None
             if len(own) > self._limits.max_per_client:
                 self._shed_of_client.value += 1
-                self._let_down(next(iter(own)))
+                self._evict(next(iter(own)))
         if len(self._all) > self._limits.max_pending:
             self._shed_in_all.value += 1
-            self._let_down(next(iter(self._all)))
+            self._evict(next(iter(self._all)))
 
-    def remove(self, waiter: Waiter) -> None:
-        """Forget ``waiter`` if it waits."""
-        if waiter not in self._all:
+    def remove(self, request: Request) -> None:
+        """Forget ``request`` if it waits."""
+        if request not in self._all:
             return
-        del self._all[waiter]
-        if waiter.client is not None:
-            own = self._of_client[waiter.client]
-            del own[waiter]
+        del self._all[request]
+        if request.client is not None:
+            own = self._of_client[request.client]
+            del own[request]
             if not own:
-                del self._of_client[waiter.client]
+                del self._of_client[request.client]
 
-    def _let_down(self, waiter: Waiter) -> None:
-        """Have ``waiter`` answered without an answer.
+    def _evict(self, request: Request) -> None:
+        """Have ``request`` refused now.
 
-        Its client may ask something else at once, and so end up here again: that must not nest.
+        Its client may ask something else at once, which may call this again before it has
+        returned: the inner call leaves what it evicts to the loop of the outer one.
         """
-        self.remove(waiter)
-        waiter.shed = True
-        self._doomed.append(waiter)
-        if self._letting_down:
+        self._evicted.append(self._all[request])
+        self.remove(request)
+        request.shed = True
+        if self._evicting:
             return
-        self._letting_down = True
-        while self._doomed:
-            self._doomed.popleft().found.cancel()
-        self._letting_down = False
+        self._evicting = True
+        while self._evicted:
+            self._evicted.popleft().cancel()
+        self._evicting = False

@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from staggerdns.server.clientconnection import MAX_PENDING, ClientConnection
 from staggerdns.server.connections import StreamServer
+from staggerdns.server.request import TCP, TLS
 from staggerdns.wire.constants import HEADER_SIZE
 
 _LEAST_FRAME = 2 + HEADER_SIZE
@@ -33,10 +34,10 @@ OUTSIDER_TIMEOUT = 2.0
 class StreamProtocol(ClientConnection):
     """One client connection of ``factory``."""
 
-    def __init__(self, factory: StreamServer, label: str = "tcp") -> None:
+    def __init__(self, factory: StreamServer, label: str = TCP) -> None:
         super().__init__(factory.client_connections)
         self._factory = factory
-        self._label = label  # the transport, as metrics call it: tcp or tls
+        self._label = label  # TCP or TLS
         self._buffer = b""
         self._pending: dict[Deferred[bytes], None] = {}
         self._client_done = False
@@ -150,4 +151,4 @@ class StreamFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> StreamProtocol:
         """Return the protocol of a new connection."""
-        return StreamProtocol(self._factory, "tls")
+        return StreamProtocol(self._factory, TLS)

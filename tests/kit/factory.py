@@ -125,7 +125,7 @@ class MemoryServer:
         self, message: bytes, host: str = FRIEND, transport: str = "udp"
     ) -> dns.message.Message | None:
         """Return the reply that is given at once, as dnspython reads it."""
-        reply = self.factory.serve(message, host, transport)
+        reply = self.factory.serve(message, host, transport, self.clock.seconds())
         assert not isinstance(reply, Deferred)
         return None if reply is None else parse(reply)
 
@@ -140,7 +140,7 @@ class MemoryServer:
     def later(self, message: bytes, host: str = FRIEND, transport: str = "udp") -> list[bytes]:
         """Return a list that the reply will be put into when it comes."""
         replies: list[bytes] = []
-        reply = self.factory.serve(message, host, transport)
+        reply = self.factory.serve(message, host, transport, self.clock.seconds())
         assert isinstance(reply, Deferred)
         reply.addCallback(replies.append)
         return replies

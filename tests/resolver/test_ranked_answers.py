@@ -184,11 +184,11 @@ class Front:
 
     def ready(self) -> bytes | None:
         """The reply that is ready, if there is one."""
-        return self.factory.ready.reply(self.query, HOST, self.resolver.clock.seconds())
+        return self.factory.ready["udp"].reply(self.query, HOST, self.resolver.clock.seconds())
 
     def ask(self) -> tuple[list[str], int]:
         """Ask the long way; addresses and TTL of the answer."""
-        reply = self.factory.serve(self.query, HOST, "udp")
+        reply = self.factory.serve(self.query, HOST, "udp", self.resolver.clock.seconds())
         assert isinstance(reply, bytes)
         answer = parse(reply).answer[0]
         return [rdata.to_text() for rdata in answer], answer.ttl

@@ -20,7 +20,7 @@ HEADERS = 28
 
 def reply_to(server: MemoryServer, query: bytes, host: str = FRIEND) -> bytes:
     """The octets of a reply that is given at once over UDP."""
-    reply = server.factory.serve(query, host, "udp")
+    reply = server.factory.serve(query, host, "udp", 0.0)
     assert isinstance(reply, bytes)
     return reply
 
@@ -35,7 +35,7 @@ def test_no_reply_is_larger_than_the_limit(size: int, payload: int | None) -> No
     most = min(size, max(payload or 512, 512))
     reply = reply_to(server, query)
     assert most - 16 < len(reply) <= most
-    over_tcp = server.factory.serve(query, FRIEND, "tcp")
+    over_tcp = server.factory.serve(query, FRIEND, "tcp", 0.0)
     assert isinstance(over_tcp, bytes)
     assert len(over_tcp) > 8000
 
@@ -84,5 +84,5 @@ def test_strangers(rdtype: str, cookie: bool) -> None:
 @given(st.binary(max_size=600))
 def test_whatever_is_sent(message: bytes) -> None:
     """No octets at all bring a stranger more than 22 octets beyond what they are."""
-    reply = MemoryServer().factory.serve(message, STRANGER, "udp")
+    reply = MemoryServer().factory.serve(message, STRANGER, "udp", 0.0)
     assert reply is None or (isinstance(reply, bytes) and len(reply) <= len(message) + 22)

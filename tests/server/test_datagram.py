@@ -64,7 +64,7 @@ def listener() -> Listener:
     made = Listener(MemoryServer())
     made.server.commit(ask(), pool())
     made.reads((client_query(id=1), FRIEND))
-    assert len(made.server.factory.ready) == 1
+    assert len(made.server.factory.ready["udp"]) == 1
     return made
 
 

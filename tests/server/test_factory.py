@@ -109,7 +109,7 @@ def test_names_that_look_alike(server: MemoryServer) -> None:
 def test_size_limits(server: MemoryServer, transport: str, payload: int | None) -> None:
     """Over UDP a reply fits the client and 1232 bytes, over TCP nothing is cut."""
     server.commit(ask(), pool(100))
-    reply = server.factory.serve(client_query(payload=payload), FRIEND, transport)
+    reply = server.factory.serve(client_query(payload=payload), FRIEND, transport, 0.0)
     assert isinstance(reply, bytes)
     count = len(addresses(parse(reply)))
     assert not parse(reply).flags & dns.flags.TC
@@ -143,7 +143,7 @@ def test_strangers_are_refused(server: MemoryServer, transport: str, payload: in
         assert reply.rcode() == dns.rcode.REFUSED
         assert not reply.answer
         assert edes(reply) == ([] if payload is None else [18])
-        assert server.factory.ready.reply(query, STRANGER, 0.0) is None
+        assert server.factory.ready["udp"].reply(query, STRANGER, 0.0) is None
     assert responses(server, transport, 5) == 2
     assert not server.forwarder.asked
 
@@ -228,7 +228,7 @@ def test_a_remembered_failure(server: MemoryServer) -> None:
     reply = server.reply(client_query(payload=1232))
     assert reply.rcode() == dns.rcode.SERVFAIL
     assert edes(reply) == [22]
-    assert len(server.factory.ready) == 0
+    assert len(server.factory.ready["udp"]) == 0
     server.clock.advance(1)
     server.later(client_query())
     assert len(server.forwarder.asked) == 1
@@ -254,7 +254,7 @@ def test_a_defect_behind_is_a_servfail(
 
 def test_a_client_that_goes_away(server: MemoryServer) -> None:
     """Cancelling a reply cancels the wait behind it, as itself, and nobody waits for it."""
-    reply = server.factory.serve(client_query(), FRIEND, "tcp")
+    reply = server.factory.serve(client_query(), FRIEND, "tcp", server.clock.seconds())
     assert isinstance(reply, Deferred)
     failures: list[Any] = []
     reply.addErrback(failures.append)
@@ -287,13 +287,13 @@ def test_a_cached_reply_is_ready_for_a_second(server: MemoryServer) -> None:
     server.clock.advance(0.25)
     query = client_query("WWW.example.com.", id=1, payload=1232)
     same = client_query("WWW.example.com.", id=2, payload=1232)
-    assert server.factory.ready.reply(query, FRIEND, 0.25) is None
-    long_way = server.factory.serve(query, FRIEND, "udp")
+    assert server.factory.ready["udp"].reply(query, FRIEND, 0.25) is None
+    long_way = server.factory.serve(query, FRIEND, "udp", server.clock.seconds())
     assert isinstance(long_way, bytes)
     for now in (0.25, 0.999):
-        ready = server.factory.ready.reply(same, FRIEND, now)
+        ready = server.factory.ready["udp"].reply(same, FRIEND, now)
         assert ready == b"\0\2" + long_way[2:]
-    assert server.factory.ready.reply(same, FRIEND, 1.0) is None
+    assert server.factory.ready["udp"].reply(same, FRIEND, 1.0) is None
     hits = server.metrics.hit("udp", 1, 0).value
     assert hits == 2
     server.clock.advance(0.75)
@@ -317,7 +317,7 @@ def test_without_recursion_desired(server: MemoryServer, transport: str) -> None
         assert [option.code for option in reply.options] == [20]
         assert (reply.answer, reply.authority) == ([], [])
     assert (server.forwarder.asked, server.forwarder.refreshed) == ([], [])
-    assert server.factory.ready.reply(query, FRIEND, 0.0) is None
+    assert server.factory.ready["udp"].reply(query, FRIEND, 0.0) is None
 
 
 def test_local_names_without_recursion_desired(server: MemoryServer) -> None:
@@ -344,9 +344,9 @@ def test_a_ready_reply_is_for_the_very_same_query(
     """Any difference behind the ID takes the long way."""
     server.commit(ask(), pool())
     server.reply(client_query(payload=1232))
-    assert server.factory.ready.reply(client_query(payload=1232), FRIEND, 0.0) is not None
+    assert server.factory.ready["udp"].reply(client_query(payload=1232), FRIEND, 0.0) is not None
     other = client_query(**{"payload": 1232, **change})
-    assert server.factory.ready.reply(other, FRIEND, 0.0) is None
+    assert server.factory.ready["udp"].reply(other, FRIEND, 0.0) is None
 
 
 def test_a_new_answer_voids_ready_replies(server: MemoryServer) -> None:
@@ -355,7 +355,7 @@ def test_a_new_answer_voids_ready_replies(server: MemoryServer) -> None:
     query = client_query()
     assert addresses(server.reply(query)) == ["198.18.0.0"]
     server.commit(ask(), pool(2))
-    assert server.factory.ready.reply(query, FRIEND, 0.0) is None
+    assert server.factory.ready["udp"].reply(query, FRIEND, 0.0) is None
     assert addresses(server.reply(query)) == ["198.18.0.0", "198.18.0.1"]
 
 
@@ -367,7 +367,7 @@ def test_what_is_never_ready(server: MemoryServer) -> None:
     server.reply(client_query(options=[cookie]))
     server.clock.advance(60)
     server.reply(client_query())
-    assert len(server.factory.ready) == 0
+    assert len(server.factory.ready["udp"]) == 0
 
 
 def test_a_ready_reply_ends_with_its_entry(server: MemoryServer) -> None:
@@ -376,8 +376,8 @@ def test_a_ready_reply_ends_with_its_entry(server: MemoryServer) -> None:
     server.clock.advance(0.5)
     query = client_query()
     assert {rrset.ttl for rrset in server.reply(query).answer} == {1}
-    assert server.factory.ready.reply(query, FRIEND, 0.999) is not None
-    assert server.factory.ready.reply(query, FRIEND, 1.0) is None
+    assert server.factory.ready["udp"].reply(query, FRIEND, 0.999) is not None
+    assert server.factory.ready["udp"].reply(query, FRIEND, 1.0) is None
 
 
 def test_it_is_the_factory_that_twisted_knows(server: MemoryServer) -> None:
@@ -435,3 +435,28 @@ def test_decoded_responses_get_no_reply(server: MemoryServer) -> None:
     response = names_dns.Message(id=77, answer=1)
     server.factory.messageReceived(response, wire, (FRIEND, 53))  # type: ignore[arg-type]
     assert not wire.written
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls", "https"])
+def test_one_reading_of_the_clock(
+    server: MemoryServer, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    """A message has one time, when it came; how long its reply took needs one more reading."""
+    real, readings = server.clock.seconds, []
+
+    def seconds() -> float:
+        readings.append(real())
+        return real()
+
+    monkeypatch.setattr(server.clock, "seconds", seconds)
+    later = server.factory.serve_stream(client_query(), FRIEND, transport)
+    assert isinstance(later, Deferred)
+    assert len(readings) == 1
+    found = server.entry(pool())
+    readings.clear()
+    server.forwarder.waiting[0].callback(found)
+    assert len(readings) == 1
+    server.commit(ask(), pool())
+    readings.clear()
+    assert isinstance(server.factory.serve_stream(client_query(), FRIEND, transport), bytes)
+    assert len(readings) == 2

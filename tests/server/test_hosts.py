@@ -70,7 +70,7 @@ class Desk:
     def ask(self, name: str, rdtype: str = "A", payload: int | None = None) -> str | None:
         """Return the answer's records or its RCODE and SOA, in a line; `None` for upstream."""
         query = parse_query(question(name, rdtype, payload=payload).to_wire())
-        answer = self.names.answer(query)
+        answer = self.names.answer(query, self.clock.seconds())
         if answer is None:
             return None
         assert not isinstance(answer, int)

@@ -141,7 +141,7 @@ ORDINARY = [
 
 def answered(names: LocalNames, name: str, rdtype: str = "A") -> object:
     """Return what the special names say to a question."""
-    return names.answer(parse_query(question(name, rdtype).to_wire()))
+    return names.answer(parse_query(question(name, rdtype).to_wire()), 0.0)
 
 
 @pytest.mark.parametrize("name", ORDINARY)

@@ -95,7 +95,7 @@ def test_places_become_free() -> None:
     queue.server.forwarder.waiting[0].callback(queue.server.entry(pool()))
     queue.ask(1)
     assert [len(replies) for replies in queue.replies] == [1, 0, 0]
-    gone = queue.server.factory.serve(client_query("x.example."), OTHER, "tcp")
+    gone = queue.server.factory.serve(client_query("x.example."), OTHER, "tcp", 0.0)
     assert isinstance(gone, Deferred)
     gone.addErrback(lambda _: None)
     gone.cancel()
@@ -115,6 +115,6 @@ def test_answers_that_are_there_at_once_take_no_place() -> None:
     queue = Queue(max_pending=1)
     queue.ask(1)
     queue.server.forwarder.instant = queue.server.entry(pool())
-    assert queue.server.factory.serve(client_query(), FRIEND, "udp")
+    assert queue.server.factory.serve(client_query(), FRIEND, "udp", 0.0)
     assert queue.shed == []
     assert len(queue.server.factory._pending) == 1

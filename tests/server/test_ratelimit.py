@@ -125,7 +125,7 @@ def actions(server: MemoryServer) -> dict[str, int]:
 
 def beyond(server: MemoryServer, message: bytes, host: str = FRIEND) -> bytes | None:
     """The reply to a query that is beyond the limit, given at once."""
-    reply = server.factory.serve_beyond_limit(message, host, "udp")
+    reply = server.factory.serve_beyond_limit(message, host, "udp", server.clock.seconds())
     assert reply is None or isinstance(reply, bytes)
     return reply
 

@@ -124,8 +124,8 @@ def test_over_streams(transport: str) -> None:
     first = server.factory.serve_stream(query, FRIEND, transport)
     assert isinstance(first, bytes)
     assert (len(first) == 468) == (transport != "tcp")
-    assert [len(table) for table in server.factory._ready.values()] == [
-        name == transport for name in server.factory._ready
+    assert [len(table) for table in server.factory.ready.values()] == [
+        name == transport for name in server.factory.ready
     ]
     again = server.factory.serve_stream(b"\x77\x77" + query[2:], FRIEND, transport)
     assert again == b"\x77\x77" + first[2:]

@@ -186,8 +186,8 @@ def test_any_message_from_a_client(
     server.forwarder.instant = entry
     if cached:
         server.commit(ask(), entry.answer)
-    assert server.factory.ready.reply(message, host, 0.0) is None
-    found = server.factory.serve(message, host, transport)
+    assert server.factory.ready["udp"].reply(message, host, 0.0) is None
+    found = server.factory.serve(message, host, transport, 0.0)
     replies: list[bytes | None] = []
     if isinstance(found, Deferred):
         found.addCallback(replies.append)
@@ -213,10 +213,10 @@ def test_any_message_from_a_client(
             assert parsed.ednsflags & 0x8000 == original.ednsflags & 0x8000
             if transport == "udp":
                 assert len(reply) <= max(512, min(1232, original.payload or 0))
-    ready = server.factory.ready.reply(message, host, 0.0)
+    ready = server.factory.ready["udp"].reply(message, host, 0.0)
     assert ready in (None, reply)
     if ready is not None:
-        other = server.factory.ready.reply(b"\xff\xff" + message[2:], host, 0.0)
+        other = server.factory.ready["udp"].reply(b"\xff\xff" + message[2:], host, 0.0)
         assert other == b"\xff\xff" + reply[2:]
 
 
