@@ -9,7 +9,7 @@ from bench import load, programs, servers
 from bench.client import Pacer
 from bench.daemons import Daemon, Laboratory, free_port
 from bench.report import Section, Target
-from tests.kit.certificates import Certificate, Office
+from tests.kit.certificates import Certificate, CertificateAuthority
 
 RATE = 100
 _FORMS = {
@@ -27,11 +27,11 @@ def measure(laboratory: Laboratory, *, rounds: int, count: int, seconds: float) 
         f"One unbound over four transports ({count:,} never-seen names a round, {rounds} rounds, "
         f"200 outstanding; latency at {RATE} names/s for {seconds:g} s)"
     )
-    office = Office(laboratory.path("office"))
+    authority = CertificateAuthority(laboratory.path("authority"))
     ports = {name: free_port("127.0.0.1") for name in ("plain", "tls", "https")}
-    _unbound(laboratory, ports, office.issue("127.0.0.1"))
+    _unbound(laboratory, ports, authority.issue("127.0.0.1"))
     daemons = {
-        name: _staggerdns(laboratory, name, form.format(**ports), office.ca)
+        name: _staggerdns(laboratory, name, form.format(**ports), authority.ca)
         for name, form in _FORMS.items()
     }
     speed: dict[str, list[float]] = {name: [] for name in daemons}

@@ -33,7 +33,7 @@ from staggerdns.settings.document import ConfigError
 from staggerdns.settings.sections import PROFILES, Config
 from staggerdns.strategy.adaptive import RacingNumbers, SequentialNumbers
 from staggerdns.strategy.parallel import Pace
-from tests.kit.certificates import Office, encrypted
+from tests.kit.certificates import CertificateAuthority, encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -686,7 +686,7 @@ def test_bootstrap() -> None:
 
 def test_authorities(tmp_path: Path) -> None:
     """``tls_ca`` names a PEM file; one that is missing, or holds no certificate, is an error."""
-    ca = Office(tmp_path).ca
+    ca = CertificateAuthority(tmp_path).ca
     assert read("upstream.tls_ca", str(ca)) == str(ca)
     assert "cannot be read" in error("upstream.tls_ca", str(tmp_path / "none.pem"))
     (tmp_path / "empty.pem").write_text("nothing\n")
@@ -866,7 +866,7 @@ def test_encrypted_listeners(
     tmp_path: Path, text: str, shown: str, scheme: str, port: int, path: str
 ) -> None:
     """Every form of an encrypted listener; it needs a certificate and a key."""
-    files = Office(tmp_path).issue("dns.example")
+    files = CertificateAuthority(tmp_path).issue("dns.example")
     lines = f"listen: ['{text}'], tls_certificate: {files.chain}, tls_key: {files.key}"
     config = parse_config(f"upstream: {{servers: [192.0.2.1]}}\nserver: {{{lines}}}")
     (listener,) = config.server.listen
@@ -896,8 +896,8 @@ def test_what_is_no_encrypted_listener(text: str) -> None:
 
 def test_certificates_of_listeners(tmp_path: Path) -> None:
     """Encrypted listeners need both files, one file needs the other, and they must fit."""
-    office = Office(tmp_path)
-    files, others = office.issue("dns.example"), office.issue("other.example")
+    authority = CertificateAuthority(tmp_path)
+    files, others = authority.issue("dns.example"), authority.issue("other.example")
 
     def complaint(lines: str) -> str:
         return error_of(f"upstream: {{servers: [192.0.2.1]}}\nserver: {{{lines}}}")
@@ -913,7 +913,7 @@ def test_certificates_of_listeners(tmp_path: Path) -> None:
     der.write_bytes(ssl.PEM_cert_to_DER_cert(files.chain.read_text().split("-\n\n")[0]))
     os.mkfifo(pipe)
     turned = tmp_path / "turned.pem"
-    turned.write_text(office.ca.read_text() + files.chain.read_text())
+    turned.write_text(authority.ca.read_text() + files.chain.read_text())
     locked = encrypted(files)
     no_chain, no_key = (
         "expected certificates in PEM form in",
@@ -947,9 +947,9 @@ def test_certificates_of_listeners(tmp_path: Path) -> None:
 
 def test_authorities_of_upstreams(tmp_path: Path) -> None:
     """A file with authorities that cannot be used is told of by its key and its name."""
-    office = Office(tmp_path)
-    files = office.issue("dns.example")
-    assert read("upstream.tls_ca", str(office.ca)) == str(office.ca)
+    authority = CertificateAuthority(tmp_path)
+    files = authority.issue("dns.example")
+    assert read("upstream.tls_ca", str(authority.ca)) == str(authority.ca)
     pipe, empty = tmp_path / "pipe.pem", tmp_path / "empty.pem"
     os.mkfifo(pipe)
     empty.write_text("")

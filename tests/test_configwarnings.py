@@ -8,7 +8,7 @@ import pytest
 
 from staggerdns.config import load_config, parse_config
 from staggerdns.configwarnings import config_warnings, is_own_address
-from tests.kit.certificates import Office
+from tests.kit.certificates import CertificateAuthority
 from tests.test_config import ROOT
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_a_loop(server: str, listen: str) -> None:
 @pytest.mark.parametrize("scheme", ["tls", "https"])
 def test_an_encrypted_loop(tmp_path: Path, scheme: str) -> None:
     """The same between encrypted ones, of the same kind only."""
-    files = Office(tmp_path).issue("127.0.0.1")
+    files = CertificateAuthority(tmp_path).issue("127.0.0.1")
     text = (
         f"server: {{listen: ['{scheme}://127.0.0.1:5300'], tls_certificate: {files.chain}, "
         f"tls_key: {files.key}}}\nupstream: {{servers: ['127.0.0.1:5300', 'tls://127.0.0.1:5300',"

@@ -31,7 +31,7 @@ from staggerdns.strategy.parallel import Pace
 from tests.kit import behaviours as b
 from tests.kit.acts import REFUSED, SILENT, fails, gives, negative, says, says_own, unreachable
 from tests.kit.clients import question
-from tests.kit.loopback import desk, no_connections
+from tests.kit.loopback import loopback_upstream, no_connections
 from tests.kit.ranked import RankedResolver
 from tests.kit.scripted import ScriptedUpstream, Send
 from tests.kit.simulated import SimulatedResolver
@@ -437,7 +437,10 @@ async def test_families_of_the_wire_move() -> None:
     """Rejected and truncated replies of upstreams are counted under the upstream's name."""
     good = b.answers("203.0.113.1")
     udp = b.preceded_by(b.wrong_id(good), lambda query: [Send(b.truncated(query))])
-    with ScriptedUpstream(b.by_transport(udp, good)) as server, desk(server.endpoint) as asked:
+    with (
+        ScriptedUpstream(b.by_transport(udp, good)) as server,
+        loopback_upstream(server.endpoint) as asked,
+    ):
         await asked.ask()
         asked.upstream.close()
         await no_connections()
@@ -446,7 +449,7 @@ async def test_families_of_the_wire_move() -> None:
         labels = {"upstream": name, "reason": "id"}
         assert value(asked.metrics, "staggerdns_upstream_rejected_total", **labels) == 1
     old = b.rcode_without_edns("FORMERR")
-    with ScriptedUpstream(old) as server, desk(server.endpoint) as asked:
+    with ScriptedUpstream(old) as server, loopback_upstream(server.endpoint) as asked:
         await asked.ask()
         labels = {"upstream": asked.upstream.name, "reason": "edns"}
         assert value(asked.metrics, "staggerdns_upstream_repeated_total", **labels) == 2

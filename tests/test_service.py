@@ -32,7 +32,7 @@ from staggerdns.service import DRAIN_TIME, Chain, StaggerService
 from staggerdns.tap import Options, makeService
 from tests.kit import behaviours as b
 from tests.kit import clients
-from tests.kit.certificates import Office
+from tests.kit.certificates import CertificateAuthority
 from tests.kit.clients import UdpClient, question
 from tests.kit.loopback import reactor, until
 from tests.kit.ports import Endpoint, free_endpoint, free_port
@@ -115,14 +115,14 @@ def _nothing_open() -> bool:
 
 def test_what_is_read_again(tmp_path: Path) -> None:
     """The log says which files were read again and, whatever its level, which could not be used."""
-    office = Office(tmp_path)
-    files = office.issue("dns.example")
+    authority = CertificateAuthority(tmp_path)
+    files = authority.issue("dns.example")
     hosts = tmp_path / "hosts"
     hosts.write_text("192.0.2.1 one.example\n")
     text = (
         "server: {listen: ['tls://127.0.0.1:5300'], "
         f"tls_certificate: {files.chain}, tls_key: {files.key}}}\n"
-        f"upstream: {{servers: [192.0.2.53], tls_ca: {office.ca}}}\n"
+        f"upstream: {{servers: [192.0.2.53], tls_ca: {authority.ca}}}\n"
         f"local: {{hosts: {hosts}}}\nlog: {{level: error}}"
     )
     service = StaggerService(parse_config(text), reactor, os.urandom)
@@ -130,13 +130,13 @@ def test_what_is_read_again(tmp_path: Path) -> None:
     without = StaggerService(parse_config(none), reactor, os.urandom)
     rest = "; other settings count from the next start"
     unusable = "the certificate (cannot be used)"
-    gone = f"{office.ca} cannot be read: No such file or directory"
+    gone = f"{authority.ca} cannot be read: No such file or directory"
     with capturedLogs() as events:
         service.reread()
         files.key.write_text("")
         service.reread()
         hosts.unlink()
-        office.ca.unlink()
+        authority.ca.unlink()
         service.reread()
         without.reread()
     assert [formatEvent(event) for event in events] == [
@@ -767,7 +767,7 @@ async def test_doubts_are_in_the_log() -> None:
 @pytest_twisted.ensureDeferred
 async def test_the_expiry_is_a_metric(tmp_path: Path) -> None:
     """With an encrypted listener the page says when its certificate expires."""
-    files = Office(tmp_path).issue("127.0.0.1", lifetime=timedelta(hours=1))
+    files = CertificateAuthority(tmp_path).issue("127.0.0.1", lifetime=timedelta(hours=1))
     testbed = Running("192.0.2.1")
     listen = f"tls://{free_endpoint()}"
     text = configuration("192.0.2.1", [listen], testbed.page).replace(

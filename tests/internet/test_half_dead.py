@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.kit import behaviours as b
-from tests.kit.certificates import Office
+from tests.kit.certificates import CertificateAuthority
 from tests.kit.daemons import encrypted_unbound
 from tests.kit.internet.world import _PATH
 from tests.kit.ports import free_endpoint
@@ -128,11 +128,11 @@ def test_noticed_and_replaced(server: ScriptedUpstream, tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", ["tls", "https"])
 def test_encrypted_connections(tmp_path: Path, scheme: str) -> None:
     """The same over TLS and HTTPS: the next query after the timeout is answered at once."""
-    office = Office(tmp_path / "office")
-    certificate = office.issue("127.0.0.1")
+    authority = CertificateAuthority(tmp_path / "authority")
+    certificate = authority.issue("127.0.0.1")
     plain, tls, https = free_endpoint(), free_endpoint(), free_endpoint()
     where = f"tls://{tls}" if scheme == "tls" else f"https://{https}/dns-query"
-    settings = {**SETTINGS, "upstream": {**SETTINGS["upstream"], "tls_ca": str(office.ca)}}
+    settings = {**SETTINGS, "upstream": {**SETTINGS["upstream"], "tls_ca": str(authority.ca)}}
     with (
         encrypted_unbound(tmp_path / "unbound", plain, certificate, tls, https),
         Program(tmp_path / "program", [where], settings) as program,

@@ -48,7 +48,7 @@ def encrypted(files: Certificate) -> Path:
     return locked
 
 
-class Office:
+class CertificateAuthority:
     """An authority that writes what it issues into ``directory``; ``ca``: its own certificate."""
 
     def __init__(self, directory: Path) -> None:

@@ -38,7 +38,7 @@ DEADLINE = 5.0
 """Seconds that anything may take before its test fails."""
 
 
-class Desk:
+class LoopbackUpstream:
     """An `Upstream` at ``endpoint``, and the questions put to it."""
 
     def __init__(
@@ -128,15 +128,15 @@ class Desk:
 
 
 @contextlib.contextmanager
-def desk(
+def loopback_upstream(
     endpoint: Endpoint | str,
     scheme: str = "",
     rng: Callable[[int], bytes] = os.urandom,
     clock: IReactorTime = reactor,
     **more: Any,
-) -> Iterator[Desk]:
-    """Make a desk and close its upstream; nothing may be left of it then."""
-    made = Desk(endpoint, scheme, rng, clock, **more)
+) -> Iterator[LoopbackUpstream]:
+    """Make one and close its upstream; nothing may be left of it then."""
+    made = LoopbackUpstream(endpoint, scheme, rng, clock, **more)
     try:
         yield made
     finally:

@@ -74,7 +74,7 @@ def dead_below(limit: int) -> Script:
     return lambda address, _: None if address[-1] < limit else address[-1] / 1000
 
 
-class Shelf:
+class SimulatedRankedCache:
     """A ranked cache alone; its forwarder is a list of the questions that it was to refresh."""
 
     def __init__(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.kit import behaviours as b
-from tests.kit.certificates import Office
+from tests.kit.certificates import CertificateAuthority
 from tests.kit.clients import ask_many, eventually
 from tests.kit.daemons import encrypted_unbound
 from tests.kit.ports import free_endpoint
@@ -42,11 +42,11 @@ class Encrypted(NamedTuple):
 def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
     """The server."""
     directory = tmp_path_factory.mktemp("encrypted")
-    office = Office(directory / "office")
-    certificate = office.issue("dns.example", "127.0.0.1")
+    authority = CertificateAuthority(directory / "authority")
+    certificate = authority.issue("dns.example", "127.0.0.1")
     plain, tls, https = free_endpoint(), free_endpoint(), free_endpoint()
     with encrypted_unbound(directory, plain, certificate, tls, https):
-        yield Encrypted(tls, https, office.ca)
+        yield Encrypted(tls, https, authority.ca)
 
 
 def test_by_address(encrypted: Encrypted, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import h2.connection
 import pytest
 
 from tests.kit import behaviours as b
-from tests.kit.certificates import Office, encrypted
+from tests.kit.certificates import CertificateAuthority, encrypted
 from tests.kit.clients import TcpClient, question
 from tests.kit.ports import free_endpoint
 from tests.kit.program import Program
@@ -43,7 +43,7 @@ class Door(NamedTuple):
     tls: Endpoint
     https: Endpoint
     files: Certificate
-    office: Office
+    authority: CertificateAuthority
 
     def url(self, rest: str = "") -> str:
         """A URL of the DoH listener."""
@@ -53,7 +53,7 @@ class Door(NamedTuple):
         """Ask with kdig; what it prints."""
         how = "https" if any(text.startswith("+https") for text in arguments) else "tls"
         port = self.https.port if how == "https" else self.tls.port
-        trust = [f"+tls-ca={self.office.ca}", "+tls-hostname=dns.example"]
+        trust = [f"+tls-ca={self.authority.ca}", "+tls-hostname=dns.example"]
         done = subprocess.run(
             [
                 "kdig",
@@ -74,7 +74,7 @@ class Door(NamedTuple):
 
     def curl(self, url: str, *arguments: str, data: bytes | None = None) -> tuple[int, str, bytes]:
         """Fetch with curl: status, head and body."""
-        command = ["curl", "-s", "-i", "--cacert", str(self.office.ca), url, *arguments]
+        command = ["curl", "-s", "-i", "--cacert", str(self.authority.ca), url, *arguments]
         if data is not None:
             command += ["--data-binary", "@-"]
         done = subprocess.run(command, input=data, capture_output=True, timeout=20, check=False)
@@ -85,7 +85,7 @@ class Door(NamedTuple):
 
     def connect(self, where: Endpoint, **more: Any) -> ssl.SSLSocket:
         """Connect, with TLS."""
-        context = ssl.create_default_context(cafile=str(self.office.ca))
+        context = ssl.create_default_context(cafile=str(self.authority.ca))
         return context.wrap_socket(
             socket.create_connection(where, timeout=5), server_hostname="dns.example", **more
         )
@@ -107,15 +107,15 @@ def program_settings(files: Certificate, *listen: object, **server: Any) -> dict
 @contextlib.contextmanager
 def opened(directory: Path, behaviour: Any = None, **server: Any) -> Iterator[Door]:
     """Run a program with one listener of each kind."""
-    office = Office(directory / "office")
-    files = office.issue("dns.example", "127.0.0.1")
+    authority = CertificateAuthority(directory / "authority")
+    files = authority.issue("dns.example", "127.0.0.1")
     plain, tls, https = free_endpoint(), free_endpoint(), free_endpoint()
     settings = program_settings(files, plain, f"tls://{tls}", f"https://{https}", **server)
     with (
         ScriptedUpstream(behaviour or b.answers(ANSWER)) as upstream,
         Program(directory / "program", [upstream.endpoint], settings, listen=plain) as program,
     ):
-        yield Door(program, tls, https, files, office)
+        yield Door(program, tls, https, files, authority)
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +256,7 @@ def test_metrics_tell_transports_apart(door: Door) -> None:
 
 def test_sessions_are_resumed(door: Door) -> None:
     """A client's second handshake is a short one."""
-    context = ssl.create_default_context(cafile=str(door.office.ca))
+    context = ssl.create_default_context(cafile=str(door.authority.ca))
     session: ssl.SSLSession | None = None
     for resumed in (False, True):
         plain = socket.create_connection(door.tls, timeout=5)
@@ -277,7 +277,7 @@ def test_only_what_both_speak(door: Door) -> None:
         (door.https, ["http/1.1", "h2"], "h2"),
         (door.https, ["http/1.1"], "http/1.1"),
     ):
-        context = ssl.create_default_context(cafile=str(door.office.ca))
+        context = ssl.create_default_context(cafile=str(door.authority.ca))
         context.set_alpn_protocols(offered)
         plain = socket.create_connection(where, timeout=5)
         with context.wrap_socket(plain, server_hostname="dns.example") as connection:
@@ -312,7 +312,7 @@ def test_certificates_are_read_anew(tmp_path: Path) -> None:
         first = {served(door, where) for where in places}
         assert len(first) == 1
         with door.connect(door.tls) as old:
-            renewed = door.office.issue("dns.example", "127.0.0.1")
+            renewed = door.authority.issue("dns.example", "127.0.0.1")
             shutil.copy(renewed.chain, door.files.chain)  # the key does not fit yet
             assert {served(door, where) for where in places} == first
             shutil.copy(renewed.key, door.files.key)
@@ -406,7 +406,7 @@ def test_clients_that_go_away(tmp_path: Path, version: str) -> None:
         wire = question("slow.example.").to_wire()
         if version == "h2":
             arguments = ["-H", f"content-type: {TYPE}", "--data-binary", "@-", "--max-time", "0.4"]
-            command = ["curl", "-s", "--cacert", str(door.office.ca), door.url(), *arguments]
+            command = ["curl", "-s", "--cacert", str(door.authority.ca), door.url(), *arguments]
             done = subprocess.run(command, input=wire, timeout=20, check=False)
             assert done.returncode == 28  # out of time
         else:
@@ -515,7 +515,7 @@ def test_many_at_once_from_a_real_client(door: Door, tmp_path: Path, method: str
 def test_rapid_resets(tmp_path: Path) -> None:
     """A client that asks and resets 600 times in one go is cut off, and the others are served."""
     with opened(tmp_path, b.answers(ANSWER, after=0.5)) as door:
-        context = ssl.create_default_context(cafile=str(door.office.ca))
+        context = ssl.create_default_context(cafile=str(door.authority.ca))
         context.set_alpn_protocols(["h2"])
         plain = socket.create_connection(door.https, timeout=5)
         with context.wrap_socket(plain, server_hostname="dns.example") as client:

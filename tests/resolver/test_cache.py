@@ -21,7 +21,7 @@ OTHER = make_question(name("other.example"), A)
 FAILURE = Failed(Ede.OTHER, FAILURE_TTL)
 
 
-class Larder:
+class SimulatedCache:
     """A cache, its clock, and the refreshes that it asked for."""
 
     def __init__(self, **limits: int) -> None:
@@ -63,41 +63,43 @@ def question(number: int) -> Question:
 @pytest.mark.parametrize("limit", [1, 2, 10])
 def test_bound(limit: int) -> None:
     """The cache takes exactly ``max_entries``; one more pushes one out, and that is counted."""
-    larder = Larder(max_entries=limit)
+    simulated = SimulatedCache(max_entries=limit)
     entries = [
-        larder.cache.commit(question(number).key, number, pool(0), larder.clock.seconds())
+        simulated.cache.commit(question(number).key, number, pool(0), simulated.clock.seconds())
         for number in range(limit)
     ]
-    assert len(larder.cache) == limit
-    assert larder.metrics.cache_evictions.cell("max_entries").value == 0
-    larder.cache.commit(WWW.key, limit, pool(0), larder.clock.seconds())
-    assert len(larder.cache) == limit
-    assert larder.metrics.cache_evictions.cell("max_entries").value == 1
+    assert len(simulated.cache) == limit
+    assert simulated.metrics.cache_evictions.cell("max_entries").value == 0
+    simulated.cache.commit(WWW.key, limit, pool(0), simulated.clock.seconds())
+    assert len(simulated.cache) == limit
+    assert simulated.metrics.cache_evictions.cell("max_entries").value == 1
     assert [entry.alive for entry in entries] == [False] + [True] * (limit - 1)
-    assert larder.cache.lookup(question(0).key, larder.clock.seconds()) is None
-    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is not None
+    assert simulated.cache.lookup(question(0).key, simulated.clock.seconds()) is None
+    assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is not None
 
 
 def test_least_recently_used_goes() -> None:
     """A look-up and a commit both count as use."""
-    larder = Larder(max_entries=3)
+    simulated = SimulatedCache(max_entries=3)
     for number in range(3):
-        larder.cache.commit(question(number).key, 1, pool(0), larder.clock.seconds())
-    larder.cache.lookup(question(0).key, larder.clock.seconds())
-    larder.cache.commit(question(1).key, 1, pool(0, 1), larder.clock.seconds())
-    larder.cache.commit(WWW.key, 2, pool(0), larder.clock.seconds())
-    assert larder.cache.lookup(question(2).key, larder.clock.seconds()) is None
-    larder.cache.commit(OTHER.key, 2, pool(0), larder.clock.seconds())
-    assert larder.cache.lookup(question(0).key, larder.clock.seconds()) is None
-    assert larder.cache.lookup(question(1).key, larder.clock.seconds()) is not None
+        simulated.cache.commit(question(number).key, 1, pool(0), simulated.clock.seconds())
+    simulated.cache.lookup(question(0).key, simulated.clock.seconds())
+    simulated.cache.commit(question(1).key, 1, pool(0, 1), simulated.clock.seconds())
+    simulated.cache.commit(WWW.key, 2, pool(0), simulated.clock.seconds())
+    assert simulated.cache.lookup(question(2).key, simulated.clock.seconds()) is None
+    simulated.cache.commit(OTHER.key, 2, pool(0), simulated.clock.seconds())
+    assert simulated.cache.lookup(question(0).key, simulated.clock.seconds()) is None
+    assert simulated.cache.lookup(question(1).key, simulated.clock.seconds()) is not None
 
 
 def test_no_timers() -> None:
     """Entries cost no timers, however many there are."""
-    larder = Larder()
+    simulated = SimulatedCache()
     for number in range(100):
-        larder.cache.commit(question(number).key, 1, pool(0, ttl=number), larder.clock.seconds())
-    assert larder.clock.getDelayedCalls() == []
+        simulated.cache.commit(
+            question(number).key, 1, pool(0, ttl=number), simulated.clock.seconds()
+        )
+    assert simulated.clock.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize(
@@ -105,10 +107,10 @@ def test_no_timers() -> None:
 )
 def test_ttl_ages(age: float, ttl: int) -> None:
     """The TTL given goes down with every second and never below one before the end."""
-    larder = Larder()
-    larder.cache.commit(WWW.key, 1, pool(0, ttl=300), larder.clock.seconds())
-    larder.at(age)
-    assert larder.ttl() == ttl
+    simulated = SimulatedCache()
+    simulated.cache.commit(WWW.key, 1, pool(0, ttl=300), simulated.clock.seconds())
+    simulated.at(age)
+    assert simulated.ttl() == ttl
 
 
 @pytest.mark.parametrize(
@@ -117,129 +119,131 @@ def test_ttl_ages(age: float, ttl: int) -> None:
 )
 def test_user_return_ttl_steps(age: float, ttl: int) -> None:
     """A long TTL is given in steps: 600 s minus the age modulo 600."""
-    larder = Larder()
-    larder.cache.commit(WWW.key, 1, pool(0, ttl=3600), larder.clock.seconds())
-    larder.at(age)
-    assert larder.ttl() == ttl
+    simulated = SimulatedCache()
+    simulated.cache.commit(WWW.key, 1, pool(0, ttl=3600), simulated.clock.seconds())
+    simulated.at(age)
+    assert simulated.ttl() == ttl
 
 
 def test_user_return_ttl_off() -> None:
     """0 turns the steps off: the client gets what remains."""
-    larder = Larder(user_return_ttl=0)
-    larder.cache.commit(WWW.key, 1, pool(0, ttl=3600), larder.clock.seconds())
-    larder.at(601)
-    assert larder.ttl() == 2999
+    simulated = SimulatedCache(user_return_ttl=0)
+    simulated.cache.commit(WWW.key, 1, pool(0, ttl=3600), simulated.clock.seconds())
+    simulated.at(601)
+    assert simulated.ttl() == 2999
 
 
 @pytest.mark.parametrize("stored", [1023.9, 4095.7, 16383.99, 1.1, 99999.123])
 def test_full_ttl_whatever_the_clock_says(stored: float) -> None:
     """A fresh answer has its whole TTL: no second is lost in the arithmetic."""
     for number in range(300):
-        larder = Larder()
-        larder.clock.rightNow = stored + number * 0.0123
-        larder.cache.commit(WWW.key, 1, pool(0, ttl=300), larder.clock.seconds())
-        assert larder.ttl() == 300
+        simulated = SimulatedCache()
+        simulated.clock.rightNow = stored + number * 0.0123
+        simulated.cache.commit(WWW.key, 1, pool(0, ttl=300), simulated.clock.seconds())
+        assert simulated.ttl() == 300
 
 
 def test_true_until_the_ttl_changes() -> None:
     """A ready reply is good exactly as long as the TTL in it is."""
-    larder = Larder()
-    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=3), larder.clock.seconds())
+    simulated = SimulatedCache()
+    entry = simulated.cache.commit(WWW.key, 1, pool(0, ttl=3), simulated.clock.seconds())
     for age in (0, 0.5, 1.0, 1.75, 2.5):
-        larder.at(age)
-        until = larder.cache.true_until(entry, larder.clock.seconds())
-        ttl = larder.ttl()
-        larder.at(until - START - 0.001)
-        assert larder.ttl() == ttl
-        larder.at(until - START + 0.001)
+        simulated.at(age)
+        until = simulated.cache.true_until(entry, simulated.clock.seconds())
+        ttl = simulated.ttl()
+        simulated.at(until - START - 0.001)
+        assert simulated.ttl() == ttl
+        simulated.at(until - START + 0.001)
         # At the end the entry turns stale, which is another TTL again.
-        assert larder.ttl() == ttl - 1 or larder.cache.is_stale(entry, larder.clock.seconds())
-    assert larder.cache.true_until(entry, larder.clock.seconds()) > larder.clock.seconds()
+        assert simulated.ttl() == ttl - 1 or simulated.cache.is_stale(
+            entry, simulated.clock.seconds()
+        )
+    assert simulated.cache.true_until(entry, simulated.clock.seconds()) > simulated.clock.seconds()
 
 
 def test_stale_phase() -> None:
     """An expired entry is given for ``max_stale`` with the short TTL, then never again."""
-    larder = Larder(max_stale=100, fast_response_ttl=7)
-    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=10), larder.clock.seconds())
-    larder.at(9.999)
-    assert not larder.cache.is_stale(entry, larder.clock.seconds())
-    assert larder.refreshed == []
-    larder.at(10)
-    assert larder.cache.is_stale(entry, larder.clock.seconds())
-    assert larder.ttl() == 7
-    assert larder.refreshed == [WWW.key]
-    larder.at(109.999)
-    assert larder.ttl() == 7
-    larder.at(110)
-    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is None
+    simulated = SimulatedCache(max_stale=100, fast_response_ttl=7)
+    entry = simulated.cache.commit(WWW.key, 1, pool(0, ttl=10), simulated.clock.seconds())
+    simulated.at(9.999)
+    assert not simulated.cache.is_stale(entry, simulated.clock.seconds())
+    assert simulated.refreshed == []
+    simulated.at(10)
+    assert simulated.cache.is_stale(entry, simulated.clock.seconds())
+    assert simulated.ttl() == 7
+    assert simulated.refreshed == [WWW.key]
+    simulated.at(109.999)
+    assert simulated.ttl() == 7
+    simulated.at(110)
+    assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is None
     assert not entry.alive
-    assert len(larder.cache) == 0
+    assert len(simulated.cache) == 0
 
 
 def test_stale_off() -> None:
     """``max_stale`` 0: what has expired is gone."""
-    larder = Larder(max_stale=0)
-    larder.cache.commit(WWW.key, 1, pool(0, ttl=10), larder.clock.seconds())
-    larder.at(10)
-    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is None
-    assert larder.refreshed == []
+    simulated = SimulatedCache(max_stale=0)
+    simulated.cache.commit(WWW.key, 1, pool(0, ttl=10), simulated.clock.seconds())
+    simulated.at(10)
+    assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is None
+    assert simulated.refreshed == []
 
 
 def test_one_refresh_and_its_retry() -> None:
     """A stale entry is refreshed once, and again only after ``fast_response_ttl``."""
-    larder = Larder(fast_response_ttl=5)
-    larder.cache.commit(WWW.key, 1, pool(0, ttl=10), larder.clock.seconds())
+    simulated = SimulatedCache(fast_response_ttl=5)
+    simulated.cache.commit(WWW.key, 1, pool(0, ttl=10), simulated.clock.seconds())
     for age, refreshes in [(10, 1), (10.1, 1), (14.9, 1), (15, 2), (19.9, 2), (20, 3)]:
-        larder.at(age)
-        larder.cache.lookup(WWW.key, larder.clock.seconds())
-        assert len(larder.refreshed) == refreshes
+        simulated.at(age)
+        simulated.cache.lookup(WWW.key, simulated.clock.seconds())
+        assert len(simulated.refreshed) == refreshes
 
 
 def test_failed_refresh_keeps_the_entry() -> None:
     """A failure takes nothing away, and the next try waits for ``fast_response_ttl``."""
-    larder = Larder(fast_response_ttl=5)
-    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=10), larder.clock.seconds())
-    larder.at(10)
-    larder.cache.lookup(WWW.key, larder.clock.seconds())
-    larder.at(13)
-    assert larder.cache.commit(WWW.key, 2, FAILURE, larder.clock.seconds()) is entry
+    simulated = SimulatedCache(fast_response_ttl=5)
+    entry = simulated.cache.commit(WWW.key, 1, pool(0, ttl=10), simulated.clock.seconds())
+    simulated.at(10)
+    simulated.cache.lookup(WWW.key, simulated.clock.seconds())
+    simulated.at(13)
+    assert simulated.cache.commit(WWW.key, 2, FAILURE, simulated.clock.seconds()) is entry
     assert entry.alive
-    larder.at(17.9)
-    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is entry
-    assert len(larder.refreshed) == 1
-    larder.at(18)
-    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is entry
-    assert len(larder.refreshed) == 2
+    simulated.at(17.9)
+    assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is entry
+    assert len(simulated.refreshed) == 1
+    simulated.at(18)
+    assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is entry
+    assert len(simulated.refreshed) == 2
 
 
 def test_failure_after_the_stale_phase() -> None:
     """What may no longer be given does not come back because a refresh failed."""
-    larder = Larder(max_stale=5)
-    entry = larder.cache.commit(WWW.key, 1, pool(0, ttl=10), larder.clock.seconds())
-    larder.at(16)
-    failed = larder.cache.commit(WWW.key, 2, FAILURE, larder.clock.seconds())
+    simulated = SimulatedCache(max_stale=5)
+    entry = simulated.cache.commit(WWW.key, 1, pool(0, ttl=10), simulated.clock.seconds())
+    simulated.at(16)
+    failed = simulated.cache.commit(WWW.key, 2, FAILURE, simulated.clock.seconds())
     assert failed.answer is FAILURE
     assert not entry.alive
 
 
 def test_failure_is_remembered_briefly_and_never_stale() -> None:
     """SERVFAIL is kept for a second and not a moment longer (RFC 9520)."""
-    larder = Larder()
-    entry = larder.cache.commit(WWW.key, 1, FAILURE, larder.clock.seconds())
-    larder.at(0.999)
-    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is entry
-    larder.at(1)
-    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is None
-    assert larder.refreshed == []
+    simulated = SimulatedCache()
+    entry = simulated.cache.commit(WWW.key, 1, FAILURE, simulated.clock.seconds())
+    simulated.at(0.999)
+    assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is entry
+    simulated.at(1)
+    assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is None
+    assert simulated.refreshed == []
     assert not entry.alive
 
 
 def test_answer_replaces_a_failure() -> None:
     """A remembered failure gives way to whatever is better."""
-    larder = Larder()
-    failed = larder.cache.commit(WWW.key, 1, FAILURE, larder.clock.seconds())
-    entry = larder.cache.commit(WWW.key, 2, pool(0), larder.clock.seconds())
-    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is entry
+    simulated = SimulatedCache()
+    failed = simulated.cache.commit(WWW.key, 1, FAILURE, simulated.clock.seconds())
+    entry = simulated.cache.commit(WWW.key, 2, pool(0), simulated.clock.seconds())
+    assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is entry
     assert not failed.alive
 
 
@@ -259,9 +263,11 @@ def test_answer_replaces_a_failure() -> None:
 )
 def test_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
     """``min_ttl`` and ``max_ttl`` clamp what enters; 0 turns them off."""
-    larder = Larder(**limits, user_return_ttl=0)
-    larder.cache.commit(WWW.key, 1, larder.cache.admit(pool(0, ttl=ttl)), larder.clock.seconds())
-    assert larder.ttl() == kept
+    simulated = SimulatedCache(**limits, user_return_ttl=0)
+    simulated.cache.commit(
+        WWW.key, 1, simulated.cache.admit(pool(0, ttl=ttl)), simulated.clock.seconds()
+    )
+    assert simulated.ttl() == kept
 
 
 @pytest.mark.parametrize(
@@ -276,26 +282,28 @@ def test_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
 )
 def test_negative_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
     """Negatives are kept as their SOA says, at most ``max_negative_ttl``."""
-    larder = Larder(**limits, user_return_ttl=0)
-    larder.cache.commit(WWW.key, 1, larder.cache.admit(no_such_name(ttl)), larder.clock.seconds())
-    assert larder.ttl() == kept
+    simulated = SimulatedCache(**limits, user_return_ttl=0)
+    simulated.cache.commit(
+        WWW.key, 1, simulated.cache.admit(no_such_name(ttl)), simulated.clock.seconds()
+    )
+    assert simulated.ttl() == kept
 
 
 def test_negative_without_a_lifetime() -> None:
     """A negative without an SOA is not kept (RFC 2308 section 5)."""
-    larder = Larder(min_ttl=60)
-    larder.cache.commit(WWW.key, 1, no_such_name(0), larder.clock.seconds())
-    assert len(larder.cache) == 0
+    simulated = SimulatedCache(min_ttl=60)
+    simulated.cache.commit(WWW.key, 1, no_such_name(0), simulated.clock.seconds())
+    assert len(simulated.cache) == 0
 
 
 def test_zero_ttl_is_given_but_not_kept() -> None:
     """TTL 0 goes to whoever asked, as 0, and takes the place of what was there."""
-    larder = Larder()
-    old = larder.cache.commit(WWW.key, 1, pool(0), larder.clock.seconds())
-    entry = larder.cache.commit(WWW.key, 2, pool(1, ttl=0), larder.clock.seconds())
-    assert larder.cache.reply_ttl(entry, larder.clock.seconds()) == 0
-    assert not larder.cache.is_stale(entry, larder.clock.seconds())
-    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is None
+    simulated = SimulatedCache()
+    old = simulated.cache.commit(WWW.key, 1, pool(0), simulated.clock.seconds())
+    entry = simulated.cache.commit(WWW.key, 2, pool(1, ttl=0), simulated.clock.seconds())
+    assert simulated.cache.reply_ttl(entry, simulated.clock.seconds()) == 0
+    assert not simulated.cache.is_stale(entry, simulated.clock.seconds())
+    assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is None
     assert not old.alive
 
 
@@ -307,28 +315,28 @@ def answers() -> list[Answer]:
 @pytest.mark.parametrize("answer", answers(), ids=["pool", "ttl 0", "negative", "failure"])
 def test_an_older_generation_changes_nothing(answer: Answer) -> None:
     """A collection that ends after a newer one neither replaces nor removes its answer."""
-    larder = Larder()
-    new = larder.cache.commit(WWW.key, 7, pool(0), larder.clock.seconds())
-    larder.at(100)
-    assert larder.cache.commit(WWW.key, 6, answer, larder.clock.seconds()) is new
-    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is new
+    simulated = SimulatedCache()
+    new = simulated.cache.commit(WWW.key, 7, pool(0), simulated.clock.seconds())
+    simulated.at(100)
+    assert simulated.cache.commit(WWW.key, 6, answer, simulated.clock.seconds()) is new
+    assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is new
     assert new.alive
-    assert larder.ttl() == 200
+    assert simulated.ttl() == 200
 
 
 def test_the_same_generation_goes_on() -> None:
     """A collection may commit as often as its pool grows; each commit voids the last entry."""
-    larder = Larder()
-    first = larder.cache.commit(WWW.key, 7, pool(0), larder.clock.seconds())
-    second = larder.cache.commit(WWW.key, 7, pool(0, 1), larder.clock.seconds())
-    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is second
+    simulated = SimulatedCache()
+    first = simulated.cache.commit(WWW.key, 7, pool(0), simulated.clock.seconds())
+    second = simulated.cache.commit(WWW.key, 7, pool(0, 1), simulated.clock.seconds())
+    assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is second
     assert (first.alive, second.alive) == (False, True)
-    assert len(larder.cache) == 1
+    assert len(simulated.cache) == 1
 
 
 def test_keys_do_not_meet() -> None:
     """Type, class, DO and CD are part of the key; case is not."""
-    larder = Larder()
+    simulated = SimulatedCache()
     questions = [
         make_question(name("www.example"), A),
         make_question(name("www.example"), 28),
@@ -338,12 +346,13 @@ def test_keys_do_not_meet() -> None:
         make_question(name("www.example"), A, do=True, cd=True),
     ]
     entries = [
-        larder.cache.commit(asked.key, 1, pool(0), larder.clock.seconds()) for asked in questions
+        simulated.cache.commit(asked.key, 1, pool(0), simulated.clock.seconds())
+        for asked in questions
     ]
     assert [
-        larder.cache.lookup(asked.key, larder.clock.seconds()) for asked in questions
+        simulated.cache.lookup(asked.key, simulated.clock.seconds()) for asked in questions
     ] == entries
     assert (
-        larder.cache.lookup(make_question(name("WWW.eXample"), A).key, larder.clock.seconds())
+        simulated.cache.lookup(make_question(name("WWW.eXample"), A).key, simulated.clock.seconds())
         is entries[0]
     )

@@ -18,7 +18,7 @@ from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import to_text
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import AAAA, Act, name, own, says, says_own
-from tests.kit.ranked import RankedResolver, Shelf, asks, near, pool, shown
+from tests.kit.ranked import RankedResolver, SimulatedRankedCache, asks, near, pool, shown
 from tests.kit.simulated import Client, SimulatedResolver, addresses
 
 A, B, C = (asks(f"{letter}.example") for letter in "abc")
@@ -32,13 +32,13 @@ SEED = 20261125
 
 def test_only_the_name_itself_has_an_entry() -> None:
     """For a->b->c there is an entry for a; b and c are unknown, with whatever flags."""
-    shelf = Shelf()
-    shelf.store(pool(30, 10, links=CHAIN), A)
-    assert len(shelf.cache) == 1
-    assert shelf.cache.lookup(A.key, shelf.clock.seconds()) is not None
-    assert shelf.cache.lookup(B.key, shelf.clock.seconds()) is None
-    assert shelf.cache.lookup(C.key, shelf.clock.seconds()) is None
-    assert shelf.ranking.counts() == {"first_answer": 1}
+    simulated = SimulatedRankedCache()
+    simulated.store(pool(30, 10, links=CHAIN), A)
+    assert len(simulated.cache) == 1
+    assert simulated.cache.lookup(A.key, simulated.clock.seconds()) is not None
+    assert simulated.cache.lookup(B.key, simulated.clock.seconds()) is None
+    assert simulated.cache.lookup(C.key, simulated.clock.seconds()) is None
+    assert simulated.ranking.counts() == {"first_answer": 1}
 
 
 @pytest.mark.parametrize("after", [1, 30, 400])
@@ -74,14 +74,14 @@ def test_what_a_chain_is_good_for() -> None:
 
 def test_an_own_answer_is_untouched_by_a_later_chain() -> None:
     """Neither a fresh nor a stale entry of a name changes by another name's chain."""
-    shelf = Shelf()
-    shelf.store(pool(50, ttl=10), B, generation=1)
-    shelf.store(pool(30, links=CHAIN), A, generation=2)
-    assert shelf.hit(B)[0] == [50]
-    shelf.at(11)
-    shelf.store(pool(30, links=CHAIN), A, generation=3)
-    assert shelf.hit(B) == ([50], 5)
-    assert [asked.key for asked in shelf.refreshed] == [B.key]
+    simulated = SimulatedRankedCache()
+    simulated.store(pool(50, ttl=10), B, generation=1)
+    simulated.store(pool(30, links=CHAIN), A, generation=2)
+    assert simulated.hit(B)[0] == [50]
+    simulated.at(11)
+    simulated.store(pool(30, links=CHAIN), A, generation=3)
+    assert simulated.hit(B) == ([50], 5)
+    assert [asked.key for asked in simulated.refreshed] == [B.key]
 
 
 class Model:

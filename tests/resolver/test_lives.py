@@ -16,9 +16,9 @@ from staggerdns.resolver.cache import CacheLimits
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import Question
 from tests.kit.acts import SILENT, Act, fails, name, negative, own, says, says_own
-from tests.kit.ranked import WWW, RankedResolver, Shelf, asks, near, packed, shown
+from tests.kit.ranked import WWW, RankedResolver, SimulatedRankedCache, asks, near, packed, shown
 from tests.kit.simulated import START, SimulatedResolver, addresses
-from tests.resolver.test_cache import Larder
+from tests.resolver.test_cache import SimulatedCache
 
 
 def lived(*lives: int, links: Sequence[str] = (), chain: int = 0) -> Pool:
@@ -28,22 +28,24 @@ def lived(*lives: int, links: Sequence[str] = (), chain: int = 0) -> Pool:
     return first.having(dict(zip(found, lives, strict=True)))
 
 
-def given(larder: Larder | Shelf) -> tuple[list[int | str], int]:
+def given(simulated: SimulatedCache | SimulatedRankedCache) -> tuple[list[int | str], int]:
     """What a client gets now: addresses by their places, and the TTL."""
-    entry = larder.cache.lookup(WWW.key, larder.clock.seconds())
+    entry = simulated.cache.lookup(WWW.key, simulated.clock.seconds())
     assert entry is not None
-    answer = larder.cache.living(entry, larder.clock.seconds())
-    return [address[-1] for address in answer.addresses], larder.cache.reply_ttl(
-        entry, larder.clock.seconds()
+    answer = simulated.cache.living(entry, simulated.clock.seconds())
+    return [address[-1] for address in answer.addresses], simulated.cache.reply_ttl(
+        entry, simulated.clock.seconds()
     )
 
 
-def stored(*lives: int, first: int = 0, vouched: int | None = None, **limits: int) -> Larder:
+def stored(
+    *lives: int, first: int = 0, vouched: int | None = None, **limits: int
+) -> SimulatedCache:
     """A cache with the pool of a collection that has ended."""
-    larder = Larder(**limits)
-    larder.cache.commit(WWW.key, 1, lived(*lives), larder.clock.seconds())
-    larder.cache.complete(WWW.key, 1, first, vouched)
-    return larder
+    simulated = SimulatedCache(**limits)
+    simulated.cache.commit(WWW.key, 1, lived(*lives), simulated.clock.seconds())
+    simulated.cache.complete(WWW.key, 1, first, vouched)
+    return simulated
 
 
 @pytest.mark.parametrize(
@@ -63,18 +65,18 @@ def test_what_a_client_gets(age: float, expected: tuple[list[int], int]) -> None
     """The living addresses with the least of their TTLs; when all have died, stale ones, each at
     most ``max_stale`` after its own end.
     """
-    larder = stored(60, 20, 40)
-    larder.at(age)
-    assert given(larder) == expected
+    simulated = stored(60, 20, 40)
+    simulated.at(age)
+    assert given(simulated) == expected
 
 
 def test_stale_from_the_last_death() -> None:
     """``max_stale`` counts from when the last address has died."""
-    larder = stored(60, 20, 40, max_stale=100)
-    larder.at(159.9)
-    assert given(larder) == ([1], 5)
-    larder.at(160)
-    assert larder.cache.lookup(WWW.key, larder.clock.seconds()) is None
+    simulated = stored(60, 20, 40, max_stale=100)
+    simulated.at(159.9)
+    assert given(simulated) == ([1], 5)
+    simulated.at(160)
+    assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is None
 
 
 @pytest.mark.parametrize(
@@ -85,34 +87,34 @@ def test_due_when_half_has_died(lives: tuple[int, ...], due: int) -> None:
     """An unexpired entry is answered as fresh while one refresh runs behind; the next try comes
     after ``fast_response_ttl``, and the first not before that age.
     """
-    larder = stored(*lives)
-    larder.at(due - 0.01)
-    given(larder)
-    assert larder.refreshed == []
-    larder.at(due)
-    entry = larder.cache.lookup(WWW.key, larder.clock.seconds())
-    assert larder.refreshed == [WWW.key]
+    simulated = stored(*lives)
+    simulated.at(due - 0.01)
+    given(simulated)
+    assert simulated.refreshed == []
+    simulated.at(due)
+    entry = simulated.cache.lookup(WWW.key, simulated.clock.seconds())
+    assert simulated.refreshed == [WWW.key]
     if len(lives) > 1:
         assert entry is not None
-        assert not larder.cache.is_stale(entry, larder.clock.seconds())
-    larder.at(due + 4.9)
-    larder.cache.lookup(WWW.key, larder.clock.seconds())
-    assert len(larder.refreshed) == 1
-    larder.at(due + 5)
-    larder.cache.lookup(WWW.key, larder.clock.seconds())
-    assert len(larder.refreshed) == 2
+        assert not simulated.cache.is_stale(entry, simulated.clock.seconds())
+    simulated.at(due + 4.9)
+    simulated.cache.lookup(WWW.key, simulated.clock.seconds())
+    assert len(simulated.refreshed) == 1
+    simulated.at(due + 5)
+    simulated.cache.lookup(WWW.key, simulated.clock.seconds())
+    assert len(simulated.refreshed) == 2
 
 
 @pytest.mark.parametrize(("vouched", "due"), [(None, 300), (30, 30), (1, 5), (500, 300)])
 def test_no_single_upstream_keeps_a_refresh_away(vouched: int | None, due: int) -> None:
     """An entry is due when all upstreams but the most generous one have had their time."""
-    larder = stored(300, vouched=vouched)
-    larder.at(due - 0.01)
-    given(larder)
-    assert larder.refreshed == []
-    larder.at(due)
-    given(larder)
-    assert larder.refreshed == [WWW.key]
+    simulated = stored(300, vouched=vouched)
+    simulated.at(due - 0.01)
+    given(simulated)
+    assert simulated.refreshed == []
+    simulated.at(due)
+    given(simulated)
+    assert simulated.refreshed == [WWW.key]
 
 
 @pytest.mark.parametrize(
@@ -123,60 +125,60 @@ def test_no_sooner_than_the_first_answer_alone(first: int, vouched: int, due: in
     """While a cache that knew the first answer alone would ask nobody, nor is this one due; but not
     for more than twice as long as the others allowed.
     """
-    larder = stored(60, 20, 20, first=first, vouched=vouched)
-    larder.at(due - 0.01)
-    given(larder)
-    assert larder.refreshed == []
-    larder.at(due)
-    given(larder)
-    assert larder.refreshed == [WWW.key]
+    simulated = stored(60, 20, 20, first=first, vouched=vouched)
+    simulated.at(due - 0.01)
+    given(simulated)
+    assert simulated.refreshed == []
+    simulated.at(due)
+    given(simulated)
+    assert simulated.refreshed == [WWW.key]
 
 
 @pytest.mark.parametrize(("chain", "due", "ttl"), [(30, 30, 30), (100, 60, 60)])
 def test_due_with_its_chain(chain: int, due: int, ttl: int) -> None:
     """The TTL of a chain bounds the reply's, and its end makes a refresh due."""
-    larder = Larder()
-    larder.cache.commit(
-        WWW.key, 1, lived(60, links=["a.example"], chain=chain), larder.clock.seconds()
+    simulated = SimulatedCache()
+    simulated.cache.commit(
+        WWW.key, 1, lived(60, links=["a.example"], chain=chain), simulated.clock.seconds()
     )
-    larder.cache.complete(WWW.key, 1)
-    assert given(larder) == ([1], ttl)
-    larder.at(due - 0.01)
-    given(larder)
-    assert larder.refreshed == []
-    larder.at(due)
-    assert given(larder)[1] == 5
-    assert larder.refreshed == [WWW.key]
+    simulated.cache.complete(WWW.key, 1)
+    assert given(simulated) == ([1], ttl)
+    simulated.at(due - 0.01)
+    given(simulated)
+    assert simulated.refreshed == []
+    simulated.at(due)
+    assert given(simulated)[1] == 5
+    assert simulated.refreshed == [WWW.key]
 
 
 def test_due_with_its_nearest_address() -> None:
     """Once ranked, a pool is due when its nearest address has died."""
-    shelf = Shelf()
-    shelf.store(
+    simulated = SimulatedRankedCache()
+    simulated.store(
         lived(300, 300, 300, 300).having(dict(zip(packed(9, 7, 8), (300, 60, 300), strict=True)))
     )
-    shelf.at(1)
-    assert shelf.hit()[0] == [7, 8, 9]
-    shelf.at(59.9)
-    assert (given(shelf)[0], shelf.refreshed) == ([8, 9], [])
-    shelf.at(60)
-    assert given(shelf)[0] == [8, 9]
-    assert [asked.key for asked in shelf.refreshed] == [WWW.key]
+    simulated.at(1)
+    assert simulated.hit()[0] == [7, 8, 9]
+    simulated.at(59.9)
+    assert (given(simulated)[0], simulated.refreshed) == ([8, 9], [])
+    simulated.at(60)
+    assert given(simulated)[0] == [8, 9]
+    assert [asked.key for asked in simulated.refreshed] == [WWW.key]
 
 
 def test_ready_replies_know() -> None:
     """At every moment a reply is true until the addresses or the TTL in it are other ones."""
-    larder = stored(60, 20, 41, 12)
+    simulated = stored(60, 20, 41, 12)
     until = 0.0
     before: tuple[list[int | str], int] = ([], 0)
     for eighth in range(64 * 8):
-        larder.at(eighth / 8)
-        now = given(larder)
-        if larder.clock.seconds() >= until:
-            entry = larder.cache.lookup(WWW.key, larder.clock.seconds())
+        simulated.at(eighth / 8)
+        now = given(simulated)
+        if simulated.clock.seconds() >= until:
+            entry = simulated.cache.lookup(WWW.key, simulated.clock.seconds())
             assert entry is not None
-            until = larder.cache.true_until(entry, larder.clock.seconds())
-            assert larder.clock.seconds() < until <= larder.clock.seconds() + 1
+            until = simulated.cache.true_until(entry, simulated.clock.seconds())
+            assert simulated.clock.seconds() < until <= simulated.clock.seconds() + 1
         else:
             assert now == before
         before = now
@@ -184,11 +186,15 @@ def test_ready_replies_know() -> None:
 
 def test_a_due_entry_is_not_kept_ready_beyond_its_time() -> None:
     """A ready reply ends when a refresh is due, so that hits start it."""
-    larder = stored(60, 20, 40)
-    entry = larder.cache.lookup(WWW.key, larder.clock.seconds())
+    simulated = stored(60, 20, 40)
+    entry = simulated.cache.lookup(WWW.key, simulated.clock.seconds())
     assert entry is not None
-    larder.at(39.5)
-    assert larder.cache.true_until(entry, larder.clock.seconds()) == entry.due == entry.stored + 40
+    simulated.at(39.5)
+    assert (
+        simulated.cache.true_until(entry, simulated.clock.seconds())
+        == entry.due
+        == entry.stored + 40
+    )
 
 
 # Collections.

@@ -15,7 +15,16 @@ from staggerdns.wire.answer import Whole
 from tests.kit.acts import negative, says
 from tests.kit.clients import parse, question
 from tests.kit.probing import silent
-from tests.kit.ranked import RankedResolver, Shelf, asks, near, packed, pool, shown, whole
+from tests.kit.ranked import (
+    RankedResolver,
+    SimulatedRankedCache,
+    asks,
+    near,
+    packed,
+    pool,
+    shown,
+    whole,
+)
 
 WWW, DO = asks(), asks(do=True)
 HOST = "127.0.0.1"
@@ -29,34 +38,34 @@ HOST = "127.0.0.1"
 )
 def test_private_addresses_are_not_probed(private: str) -> None:
     """Unless allowed; they stay in the answer, behind those that are known."""
-    shelf = Shelf()
-    shelf.store(pool(private, 30, 10))
-    shelf.at(1)
-    assert shelf.probed == set(packed(30, 10))
-    assert shelf.hit()[0] == [10, 30, private]
-    shelf = Shelf(lambda *_: 0.001, probe_private=True)
-    shelf.store(pool(30, private))
-    shelf.at(1)
-    assert packed(private)[0] in shelf.probed
+    simulated = SimulatedRankedCache()
+    simulated.store(pool(private, 30, 10))
+    simulated.at(1)
+    assert simulated.probed == set(packed(30, 10))
+    assert simulated.hit()[0] == [10, 30, private]
+    simulated = SimulatedRankedCache(lambda *_: 0.001, probe_private=True)
+    simulated.store(pool(30, private))
+    simulated.at(1)
+    assert packed(private)[0] in simulated.probed
 
 
 @pytest.mark.parametrize("nobody", ["0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "ff02::1"])
 def test_what_is_no_host_is_never_probed(nobody: str) -> None:
     """Unspecified, multicast and broadcast addresses are nobody's, whatever is allowed."""
-    shelf = Shelf(lambda *_: 0.001, probe_private=True)
+    simulated = SimulatedRankedCache(lambda *_: 0.001, probe_private=True)
     others = ["2001:db8::1", "2001:db8::2"] if ":" in nobody else [30, 10]
-    shelf.store(pool(nobody, *others))
-    shelf.at(1)
-    assert shelf.probed == set(packed(*others))
-    assert shelf.hit()[0][-1] == nobody
+    simulated.store(pool(nobody, *others))
+    simulated.at(1)
+    assert simulated.probed == set(packed(*others))
+    assert simulated.hit()[0][-1] == nobody
 
 
 def test_a_polluted_answer_does_not_win() -> None:
     """A loopback address in an answer does not become the nearest."""
-    shelf = Shelf(lambda address, _: 0.0001 if address[0] == 127 else 0.030)
-    shelf.store(pool("127.0.0.1", 30, 31))
-    shelf.at(1)
-    assert shelf.hit()[0][-1] == "127.0.0.1"
+    simulated = SimulatedRankedCache(lambda address, _: 0.0001 if address[0] == 127 else 0.030)
+    simulated.store(pool("127.0.0.1", 30, 31))
+    simulated.at(1)
+    assert simulated.hit()[0][-1] == "127.0.0.1"
 
 
 # DO.
@@ -77,12 +86,12 @@ def test_do_is_ranked_and_not_merged() -> None:
 
 def test_duplicates_in_a_do_answer() -> None:
     """An upstream that says an address twice, then and now not, upsets nobody."""
-    shelf = Shelf()
+    simulated = SimulatedRankedCache()
     for generation, numbers in enumerate([(30, 10), (30, 10, 10), (30, 10, 30), (10, 30), (5, 5)]):
-        entry = shelf.store(whole(DO, *numbers), DO, generation)
+        entry = simulated.store(whole(DO, *numbers), DO, generation)
         assert entry.generation == generation
-        shelf.at(generation + 1)
-        shelf.hit(DO)
+        simulated.at(generation + 1)
+        simulated.hit(DO)
 
 
 # Through the forwarder and the server.

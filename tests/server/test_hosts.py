@@ -43,7 +43,7 @@ fd00::7 nas.home.arpa.
 """
 
 
-class Desk:
+class WatchedHosts:
     """A hosts file, who reads it, and what was logged."""
 
     def __init__(self, path: Path, content: bytes | None = FILE, **rules: bool) -> None:
@@ -87,9 +87,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    """A desk with the file above."""
-    return Desk(tmp_path / "hosts")
+def watched(tmp_path: Path) -> WatchedHosts:
+    """Local names with the file above."""
+    return WatchedHosts(tmp_path / "hosts")
 
 
 @pytest.mark.parametrize(
@@ -143,18 +143,18 @@ def desk(tmp_path: Path) -> Desk:
         ("localhost.", "AAAA", "localhost. 600 AAAA ::1"),
     ],
 )
-def test_answers(desk: Desk, name: str, rdtype: str, says: str | None) -> None:
+def test_answers(watched: WatchedHosts, name: str, rdtype: str, says: str | None) -> None:
     """Names and addresses are those of the file, in its order, each once; no name has two views."""
-    assert desk.ask(name, rdtype) == says
+    assert watched.ask(name, rdtype) == says
     assert HOSTS_TTL == 60
-    assert desk.warnings == []
+    assert watched.warnings == []
 
 
-def test_reverse_names_of_ipv6(desk: Desk) -> None:
+def test_reverse_names_of_ipv6(watched: WatchedHosts) -> None:
     """An IPv6 address has its name as well."""
     name = ipaddress.ip_address("fd00::7").reverse_pointer + "."
-    assert desk.ask(name, "PTR") == f"{name} 60 PTR nas.home.arpa."
-    assert desk.ask(name[2:], "PTR") == f"NOERROR {name[2:]} 600"
+    assert watched.ask(name, "PTR") == f"{name} 60 PTR nas.home.arpa."
+    assert watched.ask(name[2:], "PTR") == f"NOERROR {name[2:]} 600"
 
 
 @pytest.mark.parametrize(
@@ -170,12 +170,12 @@ def test_reverse_names_of_ipv6(desk: Desk) -> None:
 )
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_a_name_of_the_file_exists(
-    desk: Desk, name: str, rdtype: str, rcode: str, transport: str
+    watched: WatchedHosts, name: str, rdtype: str, rcode: str, transport: str
 ) -> None:
     """Upstreams that know no such name cannot deny it: it has no such data (RFC 8020), from the
     cache and from the ready replies as well. The SOA is theirs.
     """
-    server = MemoryServer(local=desk.names)
+    server = MemoryServer(local=watched.names)
     query = question(name, rdtype)
     answer = Nothing(Rcode.NXDOMAIN, len(b"\0"), 300)
     answer.ad = True
@@ -198,27 +198,27 @@ def test_a_name_of_the_file_exists(
 
 def test_localhost_of_the_file(tmp_path: Path) -> None:
     """With ``localhost`` switched off the file has its say about that name, too."""
-    desk = Desk(tmp_path / "hosts", b"127.0.0.5 localhost", localhost=False)
-    assert desk.ask("localhost.") == "localhost. 60 A 127.0.0.5"
-    assert desk.ask("localhost.", "AAAA") == "NOERROR localhost. 60"
-    assert desk.ask("a.localhost.") is None
+    watched = WatchedHosts(tmp_path / "hosts", b"127.0.0.5 localhost", localhost=False)
+    assert watched.ask("localhost.") == "localhost. 60 A 127.0.0.5"
+    assert watched.ask("localhost.", "AAAA") == "NOERROR localhost. 60"
+    assert watched.ask("a.localhost.") is None
 
 
-def test_a_change_is_seen(desk: Desk) -> None:
+def test_a_change_is_seen(watched: WatchedHosts) -> None:
     """The file is looked at once a second, and read anew when it has changed."""
-    desk.write(b"192.168.1.9 nas new.example")
-    assert desk.ask("new.example.") is None
-    desk.clock.advance(LOOK_EVERY * 0.99)
-    assert desk.ask("new.example.") is None
-    desk.clock.advance(LOOK_EVERY * 0.01)
-    assert desk.ask("new.example.") == "new.example. 60 A 192.168.1.9"
-    assert desk.ask("nas.") == "nas. 60 A 192.168.1.9"
-    assert desk.ask("files.") is None
-    assert desk.ask("7.1.168.192.in-addr.arpa.", "PTR") == "NXDOMAIN 168.192.in-addr.arpa. 600"
+    watched.write(b"192.168.1.9 nas new.example")
+    assert watched.ask("new.example.") is None
+    watched.clock.advance(LOOK_EVERY * 0.99)
+    assert watched.ask("new.example.") is None
+    watched.clock.advance(LOOK_EVERY * 0.01)
+    assert watched.ask("new.example.") == "new.example. 60 A 192.168.1.9"
+    assert watched.ask("nas.") == "nas. 60 A 192.168.1.9"
+    assert watched.ask("files.") is None
+    assert watched.ask("7.1.168.192.in-addr.arpa.", "PTR") == "NXDOMAIN 168.192.in-addr.arpa. 600"
 
 
 def test_a_file_is_read_when_it_has_changed_only(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    watched: WatchedHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look at an unchanged file is all that a second costs, however many questions it brings."""
     looks: list[str] = []
@@ -235,34 +235,34 @@ def test_a_file_is_read_when_it_has_changed_only(
     watch(Path, "stat")
     watch(hosts_module, "read_file")
     for _ in range(3):
-        desk.later()
+        watched.later()
         for _ in range(10):
-            desk.ask("nas.")
+            watched.ask("nas.")
     assert looks == ["stat"] * 3
-    desk.write(FILE)
-    desk.later()
-    desk.ask("nas.")
+    watched.write(FILE)
+    watched.later()
+    watched.ask("nas.")
     assert looks == [*["stat"] * 4, "read_file"]
 
 
-def test_another_file_of_the_same_time_and_size(desk: Desk) -> None:
+def test_another_file_of_the_same_time_and_size(watched: WatchedHosts) -> None:
     """A file that was put in the place of the old one is seen by its inode."""
-    other = desk.path.with_name("other")
+    other = watched.path.with_name("other")
     other.write_bytes(FILE.replace(b"203.0.113.5", b"203.0.113.6"))
-    stamp = desk.path.stat().st_mtime
+    stamp = watched.path.stat().st_mtime
     os.utime(other, (stamp, stamp))
-    other.replace(desk.path)
-    desk.later()
-    assert desk.ask("www.example.com.") == "www.example.com. 60 A 203.0.113.6"
+    other.replace(watched.path)
+    watched.later()
+    assert watched.ask("www.example.com.") == "www.example.com. 60 A 203.0.113.6"
 
 
-def test_a_clock_that_is_set_back(desk: Desk) -> None:
+def test_a_clock_that_is_set_back(watched: WatchedHosts) -> None:
     """When the clock goes back the file is looked at, and once a second from then on."""
-    desk.clock.advance(3600)
-    desk.ask("nas.")
-    desk.write(b"192.168.1.9 new.example")
-    desk.clock.rightNow = 5.0
-    assert desk.ask("new.example.") == "new.example. 60 A 192.168.1.9"
+    watched.clock.advance(3600)
+    watched.ask("nas.")
+    watched.write(b"192.168.1.9 new.example")
+    watched.clock.rightNow = 5.0
+    assert watched.ask("new.example.") == "new.example. 60 A 192.168.1.9"
 
 
 WRONG = [
@@ -288,47 +288,47 @@ WRONG = [
 @pytest.mark.parametrize("line", WRONG)
 def test_wrong_lines(tmp_path: Path, line: bytes) -> None:
     """A line without an address or a good name is told of once; the others count."""
-    desk = Desk(
+    watched = WatchedHosts(
         tmp_path / "hosts", b"10.0.0.1 before.example\n" + line + b"\n10.0.0.2 behind.example"
     )
-    assert desk.ask("before.example.") == "before.example. 60 A 10.0.0.1"
-    assert desk.ask("behind.example.") == "behind.example. 60 A 10.0.0.2"
-    assert desk.ask("a.") is None
-    assert desk.ask("name.") is None
-    (warning,) = desk.warnings
-    assert warning.startswith(f"1 lines of {desk.path} are wrong, the first is '2: ")
+    assert watched.ask("before.example.") == "before.example. 60 A 10.0.0.1"
+    assert watched.ask("behind.example.") == "behind.example. 60 A 10.0.0.2"
+    assert watched.ask("a.") is None
+    assert watched.ask("name.") is None
+    (warning,) = watched.warnings
+    assert warning.startswith(f"1 lines of {watched.path} are wrong, the first is '2: ")
     assert warning.isascii()
     assert len(warning.splitlines()) == 1
-    desk.write(desk.path.read_bytes() + b"\n10.0.0.3 more.example")
-    desk.later()
-    assert desk.ask("more.example.") == "more.example. 60 A 10.0.0.3"
-    assert len(desk.warnings) == 1
+    watched.write(watched.path.read_bytes() + b"\n10.0.0.3 more.example")
+    watched.later()
+    assert watched.ask("more.example.") == "more.example. 60 A 10.0.0.3"
+    assert len(watched.warnings) == 1
 
 
 def test_one_wrong_name(tmp_path: Path) -> None:
     """A wrong name costs only itself, wherever it stands; its line is told of once."""
-    desk = Desk(
+    watched = WatchedHosts(
         tmp_path / "hosts",
         b"192.168.1.7 b\xfccher nas my* files " + b"a" * 64 + b"\n192.168.1.8 nas",
     )
-    assert desk.ask("nas.") == "nas. 60 A 192.168.1.7, nas. 60 A 192.168.1.8"
-    assert desk.ask("files.") == "files. 60 A 192.168.1.7"
+    assert watched.ask("nas.") == "nas. 60 A 192.168.1.7, nas. 60 A 192.168.1.8"
+    assert watched.ask("files.") == "files. 60 A 192.168.1.7"
     reverse = "7.1.168.192.in-addr.arpa."
-    assert desk.ask(reverse, "PTR") == f"{reverse} 60 PTR nas."
-    (warning,) = desk.warnings
-    assert warning.startswith(f"1 lines of {desk.path} are wrong, the first is '1: 192.168.1.7 ")
+    assert watched.ask(reverse, "PTR") == f"{reverse} 60 PTR nas."
+    (warning,) = watched.warnings
+    assert warning.startswith(f"1 lines of {watched.path} are wrong, the first is '1: 192.168.1.7 ")
 
 
 def test_byte_order_mark(tmp_path: Path) -> None:
     """A file that begins with the mark of UTF-8 has a good first line; elsewhere it is wrong."""
     mark = b"\xef\xbb\xbf"
-    desk = Desk(tmp_path / "hosts", mark + b"10.0.0.1 nas")
-    assert desk.ask("nas.") == "nas. 60 A 10.0.0.1"
-    assert desk.warnings == []
-    desk.write(b"10.0.0.1 nas\n" + mark + b"10.0.0.2 nas")
-    desk.later()
-    assert desk.ask("nas.") == "nas. 60 A 10.0.0.1"
-    assert len(desk.warnings) == 1
+    watched = WatchedHosts(tmp_path / "hosts", mark + b"10.0.0.1 nas")
+    assert watched.ask("nas.") == "nas. 60 A 10.0.0.1"
+    assert watched.warnings == []
+    watched.write(b"10.0.0.1 nas\n" + mark + b"10.0.0.2 nas")
+    watched.later()
+    assert watched.ask("nas.") == "nas. 60 A 10.0.0.1"
+    assert len(watched.warnings) == 1
 
 
 def test_the_placeholder_of_debian(tmp_path: Path) -> None:
@@ -336,94 +336,94 @@ def test_the_placeholder_of_debian(tmp_path: Path) -> None:
     an address that others can use is, and so are other loopback addresses.
     """
     own = b"127.0.1.1 router.example router\n"
-    desk = Desk(tmp_path / "hosts", own)
-    assert desk.ask("router.example.") is None
+    watched = WatchedHosts(tmp_path / "hosts", own)
+    assert watched.ask("router.example.") is None
     reverse = "1.1.0.127.in-addr.arpa."
-    assert desk.ask(reverse, "PTR") == "NXDOMAIN 127.in-addr.arpa. 600"
-    desk.write(own + b"192.168.1.1 router.example\n127.0.1.2 blocked.example\n")
-    desk.later()
-    assert desk.ask("router.example.") == "router.example. 60 A 192.168.1.1"
-    assert desk.ask("blocked.example.") == "blocked.example. 60 A 127.0.1.2"
-    assert desk.warnings == []
+    assert watched.ask(reverse, "PTR") == "NXDOMAIN 127.in-addr.arpa. 600"
+    watched.write(own + b"192.168.1.1 router.example\n127.0.1.2 blocked.example\n")
+    watched.later()
+    assert watched.ask("router.example.") == "router.example. 60 A 192.168.1.1"
+    assert watched.ask("blocked.example.") == "blocked.example. 60 A 127.0.1.2"
+    assert watched.warnings == []
 
 
 def test_many_wrong_lines(tmp_path: Path) -> None:
     """Many wrong lines are one event, as short as the first of them allows."""
-    desk = Desk(tmp_path / "hosts", (b"x" * 500 + b"\n") * 500)
-    (warning,) = desk.warnings
+    watched = WatchedHosts(tmp_path / "hosts", (b"x" * 500 + b"\n") * 500)
+    (warning,) = watched.warnings
     assert warning.startswith("500 lines of ")
-    assert len(warning) < 300 + len(str(desk.path))
+    assert len(warning) < 300 + len(str(watched.path))
 
 
 def test_longest_names(tmp_path: Path) -> None:
     """A label of 63 octets and a name of 255 are good."""
     name = ".".join(["a" * 63] * 3 + ["b" * 61])
-    desk = Desk(tmp_path / "hosts", f"10.0.0.1 {name}".encode())
-    assert desk.warnings == []
-    assert desk.ask(f"{name}.") == f"{name}. 60 A 10.0.0.1"
-    assert desk.ask(f"{name}.", "AAAA", payload=1232) == f"NOERROR {name}. 60"
+    watched = WatchedHosts(tmp_path / "hosts", f"10.0.0.1 {name}".encode())
+    assert watched.warnings == []
+    assert watched.ask(f"{name}.") == f"{name}. 60 A 10.0.0.1"
+    assert watched.ask(f"{name}.", "AAAA", payload=1232) == f"NOERROR {name}. 60"
 
 
 def test_size(tmp_path: Path) -> None:
     """A file of `MAX_SIZE` bytes is read; a longer one changes nothing, and is told of once."""
-    desk = Desk(tmp_path / "hosts", b"10.0.0.1 nas\n".ljust(MAX_SIZE, b"#"))
-    assert desk.ask("nas.") == "nas. 60 A 10.0.0.1"
-    assert desk.warnings == []
-    desk.write(b"10.0.0.2 nas\n".ljust(MAX_SIZE + 1, b"#"))
+    watched = WatchedHosts(tmp_path / "hosts", b"10.0.0.1 nas\n".ljust(MAX_SIZE, b"#"))
+    assert watched.ask("nas.") == "nas. 60 A 10.0.0.1"
+    assert watched.warnings == []
+    watched.write(b"10.0.0.2 nas\n".ljust(MAX_SIZE + 1, b"#"))
     for _ in range(3):
-        desk.later()
-        assert desk.ask("nas.") == "nas. 60 A 10.0.0.1"
-    assert desk.warnings == [f"the hosts file {desk.path} has more than {MAX_SIZE} bytes"]
+        watched.later()
+        assert watched.ask("nas.") == "nas. 60 A 10.0.0.1"
+    assert watched.warnings == [f"the hosts file {watched.path} has more than {MAX_SIZE} bytes"]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """A missing file is told of once, and read when it comes; one that vanishes is empty."""
-    desk = Desk(tmp_path / "hosts", None)
+    watched = WatchedHosts(tmp_path / "hosts", None)
     for _ in range(3):
-        desk.later()
-        assert desk.ask("nas.") is None
-    assert desk.warnings == [
-        f"the hosts file {desk.path} cannot be read: No such file or directory"
+        watched.later()
+        assert watched.ask("nas.") is None
+    assert watched.warnings == [
+        f"the hosts file {watched.path} cannot be read: No such file or directory"
     ]
-    desk.write(FILE)
-    desk.later()
-    assert desk.ask("nas.") is not None
-    desk.path.unlink()
-    desk.later()
-    assert desk.ask("nas.") is None
-    assert len(desk.warnings) == 2
+    watched.write(FILE)
+    watched.later()
+    assert watched.ask("nas.") is not None
+    watched.path.unlink()
+    watched.later()
+    assert watched.ask("nas.") is None
+    assert len(watched.warnings) == 2
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
     """A directory or a pipe in the place of the file keeps the names, and nobody waits for it."""
-    desk = Desk(tmp_path / "hosts")
-    desk.path.unlink()
-    os.mkfifo(desk.path)
-    desk.later()
-    assert desk.ask("files.") == "files. 60 A 192.168.1.7"
-    said = f"the hosts file {desk.path} cannot be read: it is a pipe, not a regular file"
-    assert desk.warnings == [said]
+    watched = WatchedHosts(tmp_path / "hosts")
+    watched.path.unlink()
+    os.mkfifo(watched.path)
+    watched.later()
+    assert watched.ask("files.") == "files. 60 A 192.168.1.7"
+    said = f"the hosts file {watched.path} cannot be read: it is a pipe, not a regular file"
+    assert watched.warnings == [said]
 
 
-def test_a_file_that_cannot_be_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_read(watched: WatchedHosts, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the program may not read the file any more it keeps what it knows."""
 
     def refuse(_path: str) -> bytes:
         raise Unreadable("cannot be read: Permission denied")
 
     monkeypatch.setattr(hosts_module, "read_file", refuse)
-    desk.write(FILE + b"\n")
+    watched.write(FILE + b"\n")
     for _ in range(3):
-        desk.later()
-        assert desk.ask("files.") == "files. 60 A 192.168.1.7"
-    assert desk.warnings == [f"the hosts file {desk.path} cannot be read: Permission denied"]
+        watched.later()
+        assert watched.ask("files.") == "files. 60 A 192.168.1.7"
+    assert watched.warnings == [f"the hosts file {watched.path} cannot be read: Permission denied"]
 
 
 def test_many_addresses(tmp_path: Path) -> None:
     """Of more addresses than fit, the first ones are given."""
     lines = [f"10.0.{number // 256}.{number % 256} many" for number in range(5000)]
-    desk = Desk(tmp_path / "hosts", "\n".join(lines).encode())
-    says = desk.ask("many.")
+    watched = WatchedHosts(tmp_path / "hosts", "\n".join(lines).encode())
+    says = watched.ask("many.")
     assert says is not None
     assert says.split(", ")[:2] == ["many. 60 A 10.0.0.0", "many. 60 A 10.0.0.1"]
     assert len(says.split(", ")) == (512 - 12 - len("\4many\0") - 4) // 16

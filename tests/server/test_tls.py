@@ -12,7 +12,7 @@ from twisted.logger import Logger, LogLevel, formatEvent
 
 from staggerdns.journal import Journal
 from staggerdns.server.tls import SOON, WARN_EVERY, Certificate, CertificateProblem
-from tests.kit.certificates import Office
+from tests.kit.certificates import CertificateAuthority
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 DAY = dt.timedelta(days=1)
 
 
-class Desk:
+class WatchedCertificate:
     """A certificate, the time, and what was logged."""
 
     def __init__(self, tmp_path: Path, lifetime: dt.timedelta | None = None) -> None:
-        self.office = Office(tmp_path)
-        self.files = self.office.issue("dns.example", lifetime=lifetime)
+        self.authority = CertificateAuthority(tmp_path)
+        self.files = self.authority.issue("dns.example", lifetime=lifetime)
         self.now = dt.datetime.now(dt.UTC)
         self.events: list[LogEvent] = []
         log = Logger(namespace="staggerdns", observer=cast("ILogObserver", self.events.append))
@@ -63,81 +63,81 @@ class Desk:
 )
 def test_the_end_of_a_certificate(tmp_path: Path, before: dt.timedelta, said: str | None) -> None:
     """It is warned of from two weeks before it on."""
-    desk = Desk(tmp_path, 365 * DAY)
-    desk.now = desk.end - before
-    desk.certificate.warn()
-    expected = said and f"the certificate in {desk.files.chain} {said.format(desk.end)}"
-    assert desk.warnings() == ([expected] if expected else [])
-    assert desk.certificate.expiry == desk.end.timestamp()
+    watched = WatchedCertificate(tmp_path, 365 * DAY)
+    watched.now = watched.end - before
+    watched.certificate.warn()
+    expected = said and f"the certificate in {watched.files.chain} {said.format(watched.end)}"
+    assert watched.warnings() == ([expected] if expected else [])
+    assert watched.certificate.expiry == watched.end.timestamp()
 
 
 def test_a_short_lived_certificate(tmp_path: Path) -> None:
     """One that lasts for days is warned of in its last third only."""
-    desk = Desk(tmp_path, 6 * DAY)
-    made = x509.load_pem_x509_certificate(desk.files.chain.read_bytes())
-    third = (desk.end - made.not_valid_before_utc) / 3
-    desk.now = desk.end - third - dt.timedelta(seconds=1)
-    desk.certificate.warn()
-    assert desk.warnings() == []
-    desk.now = desk.end - third
-    desk.certificate.warn()
-    assert len(desk.warnings()) == 1
+    watched = WatchedCertificate(tmp_path, 6 * DAY)
+    made = x509.load_pem_x509_certificate(watched.files.chain.read_bytes())
+    third = (watched.end - made.not_valid_before_utc) / 3
+    watched.now = watched.end - third - dt.timedelta(seconds=1)
+    watched.certificate.warn()
+    assert watched.warnings() == []
+    watched.now = watched.end - third
+    watched.certificate.warn()
+    assert len(watched.warnings()) == 1
 
 
 def test_not_valid_yet(tmp_path: Path) -> None:
     """A certificate of the future, or a clock that is wrong, is warned of."""
-    desk = Desk(tmp_path)
-    desk.now -= 20_000 * DAY
-    desk.certificate.warn()
-    (warning,) = desk.warnings()
+    watched = WatchedCertificate(tmp_path)
+    watched.now -= 20_000 * DAY
+    watched.certificate.warn()
+    (warning,) = watched.warnings()
     assert "is not valid before" in warning
 
 
 def test_once_a_day(tmp_path: Path) -> None:
     """However many connections come, the warning comes once a day."""
-    desk = Desk(tmp_path)
-    desk.now = desk.end + DAY
+    watched = WatchedCertificate(tmp_path)
+    watched.now = watched.end + DAY
     for _ in range(3):
-        desk.certificate.context((b"dot",))
-    assert len(desk.warnings()) == 1
-    desk.now += WARN_EVERY - dt.timedelta(seconds=1)
-    desk.certificate.context((b"dot",))
-    assert desk.warnings() == []
-    desk.now += dt.timedelta(seconds=1)
-    desk.certificate.context((b"h2",))
-    assert len(desk.warnings()) == 1
+        watched.certificate.context((b"dot",))
+    assert len(watched.warnings()) == 1
+    watched.now += WARN_EVERY - dt.timedelta(seconds=1)
+    watched.certificate.context((b"dot",))
+    assert watched.warnings() == []
+    watched.now += dt.timedelta(seconds=1)
+    watched.certificate.context((b"h2",))
+    assert len(watched.warnings()) == 1
 
 
 def test_a_new_certificate(tmp_path: Path) -> None:
     """A new one is looked at when it is read, the next day or at once, and the number follows."""
-    desk = Desk(tmp_path, 365 * DAY)
-    first = desk.certificate.context((b"dot",))
-    assert desk.certificate.context((b"dot",)) is first
-    assert desk.certificate.context((b"h2",)) is not first
+    watched = WatchedCertificate(tmp_path, 365 * DAY)
+    first = watched.certificate.context((b"dot",))
+    assert watched.certificate.context((b"dot",)) is first
+    assert watched.certificate.context((b"h2",)) is not first
     for lifetime, warned in ((-DAY, 1), (DAY, 0), (-2 * DAY, 1), (400 * DAY, 0)):
-        renewed = desk.office.issue("dns.example", lifetime=lifetime)
-        shutil.copy(renewed.chain, desk.files.chain)
-        shutil.copy(renewed.key, desk.files.key)
-        desk.certificate.context((b"dot",))
-        assert len(desk.warnings()) == warned
-        assert desk.certificate.expiry == desk.end.timestamp()
-    assert desk.certificate.context((b"dot",)) is not first
+        renewed = watched.authority.issue("dns.example", lifetime=lifetime)
+        shutil.copy(renewed.chain, watched.files.chain)
+        shutil.copy(renewed.key, watched.files.key)
+        watched.certificate.context((b"dot",))
+        assert len(watched.warnings()) == warned
+        assert watched.certificate.expiry == watched.end.timestamp()
+    assert watched.certificate.context((b"dot",)) is not first
 
 
 def test_reading_again(tmp_path: Path) -> None:
     """Asked to, the files are read whether they look changed or not; broken ones change nothing."""
-    desk = Desk(tmp_path)
-    context = desk.certificate.context((b"dot",))
-    desk.certificate.reread()
-    assert [formatEvent(event) for event in desk.events] == ["the certificate was read anew"]
-    assert desk.certificate.context((b"dot",)) is not context
-    context = desk.certificate.context((b"dot",))
-    desk.files.key.write_text("nothing")
-    desk.events.clear()
-    desk.certificate.reread()
-    (warning,) = desk.warnings()
+    watched = WatchedCertificate(tmp_path)
+    context = watched.certificate.context((b"dot",))
+    watched.certificate.reread()
+    assert [formatEvent(event) for event in watched.events] == ["the certificate was read anew"]
+    assert watched.certificate.context((b"dot",)) is not context
+    context = watched.certificate.context((b"dot",))
+    watched.files.key.write_text("nothing")
+    watched.events.clear()
+    watched.certificate.reread()
+    (warning,) = watched.warnings()
     assert "the old one stays: server.tls_key: " in warning
-    assert desk.certificate.context((b"dot",)) is context
+    assert watched.certificate.context((b"dot",)) is context
     with pytest.raises(CertificateProblem) as caught:
-        Certificate(str(desk.files.chain), str(desk.files.key), Journal(), desk.wall)
+        Certificate(str(watched.files.chain), str(watched.files.key), Journal(), watched.wall)
     assert caught.value.key == "tls_key"

@@ -23,7 +23,14 @@ from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
 from tests.kit import behaviours as b
 from tests.kit.acts import TXT, A, name, record, says
-from tests.kit.loopback import Desk, desk, no_connections, pause, reactor, until
+from tests.kit.loopback import (
+    LoopbackUpstream,
+    loopback_upstream,
+    no_connections,
+    pause,
+    reactor,
+    until,
+)
 from tests.kit.ports import Endpoint, free_endpoint
 from tests.kit.scripted import Query, ScriptedUpstream, Send
 from tests.kit.simulated import HEALTH
@@ -55,7 +62,7 @@ def addresses(outcome: Outcome) -> list[str]:
 @pytest_twisted.ensureDeferred
 async def test_one_question(server: ScriptedUpstream) -> None:
     """The query has RD, one question and our EDNS size; its answer comes with its time."""
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         outcome = await asked.ask()
         assert outcome.verdict == Verdict.POSITIVE
         assert addresses(outcome) == ["203.0.113.1"]
@@ -70,7 +77,10 @@ async def test_one_question(server: ScriptedUpstream) -> None:
 @pytest_twisted.ensureDeferred
 async def test_ipv6() -> None:
     """An upstream may have an IPv6 address."""
-    with ScriptedUpstream(GOOD, free_endpoint("::1")) as server, desk(server.endpoint) as asked:
+    with (
+        ScriptedUpstream(GOOD, free_endpoint("::1")) as server,
+        loopback_upstream(server.endpoint) as asked,
+    ):
         assert (await asked.ask()).verdict == Verdict.POSITIVE
 
 
@@ -93,7 +103,7 @@ async def test_what_does_not_answer_is_rejected(
 ) -> None:
     """Wrong ID, QR, opcode or question: not accepted, counted, and the real reply still is."""
     server.behaviour = b.preceded_by(lie(POISON), GOOD)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         outcome = await asked.ask()
         assert addresses(outcome) == ["203.0.113.1"]
         assert asked.rejected() == {reason: 1}
@@ -107,7 +117,7 @@ async def test_only_the_upstream_itself_answers(
 ) -> None:
     """The same bytes from another port or host never arrive."""
     server.behaviour = b.preceded_by(liar(POISON), b.answers("203.0.113.1", after=0.05))
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         outcome = await asked.ask()
         assert addresses(outcome) == ["203.0.113.1"]
         assert outcome.seconds >= 0.04
@@ -122,7 +132,7 @@ async def test_a_reply_in_other_case_is_accepted(server: ScriptedUpstream) -> No
         return [Send(data.replace(b"\3www", b"\3WWW"))]
 
     server.behaviour = shout
-    with desk(server.endpoint, case=False) as asked:
+    with loopback_upstream(server.endpoint, case=False) as asked:
         assert addresses(await asked.ask()) == ["203.0.113.1"]
 
 
@@ -135,7 +145,7 @@ async def test_an_error_without_its_question(
 ) -> None:
     """A bare header with an error is how some servers refuse: a failure, when TCP says the same."""
     server.behaviour = lambda query: [Send(query.wire[:2] + bytes((0x81, 0x80 | rcode)) + bytes(8))]
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, reason)
         assert asked.marks == 0, "so far nobody has answered better"
@@ -153,7 +163,7 @@ async def test_an_answer_needs_its_question(server: ScriptedUpstream) -> None:
         ],
         GOOD,
     )
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         assert addresses(await asked.ask()) == ["203.0.113.1"]
         assert asked.rejected() == {"question": 2}
 
@@ -162,7 +172,7 @@ async def test_an_answer_needs_its_question(server: ScriptedUpstream) -> None:
 async def test_late_and_double_replies_are_rejected(server: ScriptedUpstream) -> None:
     """A second reply to a query finds nobody waiting under its ID."""
     server.behaviour = b.twice(GOOD)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         await asked.ask()
         await until(lambda: asked.rejected() == {"late": 1})
 
@@ -171,7 +181,7 @@ async def test_late_and_double_replies_are_rejected(server: ScriptedUpstream) ->
 async def test_port_unreachable_is_known_at_once() -> None:
     """ICMP port unreachable is told long before any timeout, and is the reason when time is up."""
     waits = []
-    with desk(free_endpoint()) as asked:
+    with loopback_upstream(free_endpoint()) as asked:
         for number in range(4 * SOCKETS):
             start = time.monotonic()
             exchange = asked.start()
@@ -193,7 +203,7 @@ async def test_port_unreachable_is_known_at_once() -> None:
 async def test_port_unreachable_is_told_to_all_that_wait(server: ScriptedUpstream) -> None:
     """When the upstream goes down, queries that it had taken know as soon as that shows."""
     server.behaviour = b.silent
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         exchanges = [asked.start() for _ in range(4 * SOCKETS)]
         await until(lambda: len(server.queries) == len(exchanges))
         server.stop()
@@ -211,7 +221,7 @@ async def test_a_reply_behind_port_unreachable() -> None:
     """It is as good as any: the error may have been somebody else's."""
     question = make_question(WWW, A)
     endpoint = free_endpoint()
-    with desk(endpoint, case=False, cookies=False) as asked:
+    with loopback_upstream(endpoint, case=False, cookies=False) as asked:
         exchange = asked.start(question)
         await until(lambda: bool(exchange.hinted))
         (held,) = [one for one in asked.sockets._sockets if one]
@@ -230,7 +240,7 @@ async def test_a_reply_behind_port_unreachable() -> None:
 async def test_an_upstream_that_comes_back() -> None:
     """After refusals every query is answered as soon as the upstream is there again."""
     endpoint = free_endpoint()
-    with desk(endpoint) as asked:
+    with loopback_upstream(endpoint) as asked:
         for _ in range(4 * SOCKETS):
             exchange = asked.start()
             await until(lambda exchange=exchange: exchange.hinted)  # type: ignore[misc]
@@ -246,7 +256,7 @@ async def test_an_upstream_that_comes_back() -> None:
 async def test_a_route_that_is_not_there() -> None:
     """What the system refuses to send is a network error before `ask` returns."""
     # Broadcast without permission: refused by the kernel, nothing goes out.
-    with desk(Endpoint("255.255.255.255", 9)) as asked:
+    with loopback_upstream(Endpoint("255.255.255.255", 9)) as asked:
         exchange = asked.start()
         outcomes: list[Outcome] = []
         exchange.addCallback(outcomes.append)
@@ -260,7 +270,7 @@ async def test_truncation_goes_to_tcp_at_the_same_upstream(server: ScriptedUpstr
     """A reply with TC is asked again over TCP; what comes there counts, and both are one."""
     many = [f"203.0.113.{host}" for host in range(1, 101)]
     server.behaviour = b.answers(*many)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         outcome = await asked.ask()
         assert set(addresses(outcome)) == set(many)
         assert asked.metrics.upstream_truncated.cell(asked.upstream.name).value == 1
@@ -278,7 +288,7 @@ async def test_truncated_and_no_tcp(server: ScriptedUpstream) -> None:
     server.behaviour = b.by_transport(
         lambda query: [Send(b.truncated(query))], b.closes_mid_message(GOOD)
     )
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "closed")
 
@@ -287,14 +297,14 @@ async def test_truncated_and_no_tcp(server: ScriptedUpstream) -> None:
 async def test_cancelled_between_udp_and_tcp(server: ScriptedUpstream) -> None:
     """Cancelling while the query is under way over TCP is no mark."""
     server.behaviour = b.by_transport(lambda query: [Send(b.truncated(query))], b.silent)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         exchange = asked.start()
         await until(lambda: len(server.queries) == 2)
         await cancelled(asked, exchange)
     await no_connections()
 
 
-async def cancelled(asked: Desk, exchange: Exchange) -> None:
+async def cancelled(asked: LoopbackUpstream, exchange: Exchange) -> None:
     """Cancel the one query under way; it must leave no trace in the books."""
     assert asked.upstream._inflight == 1
     exchange.cancel()
@@ -309,7 +319,7 @@ async def cancelled(asked: Desk, exchange: Exchange) -> None:
 async def test_cancelled(server: ScriptedUpstream) -> None:
     """A cancelled query is forgotten: no mark, and its late reply is nobody's."""
     server.behaviour = b.answers("203.0.113.1", after=0.05)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         exchange = asked.start()
         await cancelled(asked, exchange)
         await until(lambda: asked.rejected() == {"late": 1})
@@ -319,7 +329,7 @@ async def test_cancelled(server: ScriptedUpstream) -> None:
 async def test_expired(server: ScriptedUpstream) -> None:
     """A query whose time is up is a timeout, a mark, and a time for the average."""
     server.behaviour = b.silent
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         exchange = asked.start()
         await pause(0.02)
         exchange.expire()
@@ -334,7 +344,7 @@ async def test_expired(server: ScriptedUpstream) -> None:
 @pytest_twisted.ensureDeferred
 async def test_ports_and_ids_cannot_be_guessed(server: ScriptedUpstream) -> None:
     """600 queries: all sockets used about evenly, ports random, no order in the IDs."""
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         for _ in range(30):
             await gatherResults([asked.start() for _ in range(20)])
         assert asked.readers == SOCKETS
@@ -375,7 +385,7 @@ async def test_a_reply_larger_than_was_offered(server: ScriptedUpstream, size: i
         return [Send(message)]
 
     server.behaviour = large
-    with desk(server.endpoint, cookies=False) as asked:
+    with loopback_upstream(server.endpoint, cookies=False) as asked:
         outcome = await asked.ask(make_question(WWW, TXT))
         assert (outcome.verdict, outcome.reason) == (Verdict.POSITIVE, "")
 
@@ -388,7 +398,7 @@ async def test_sockets_are_replaced(
     """A socket carries exactly so many queries; the next one goes out from another port."""
     monkeypatch.setattr(datagram, "SOCKETS", 1)
     monkeypatch.setattr(datagram, "QUERIES_PER_SOCKET", per_socket)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         for _ in range(3 * per_socket):
             await asked.ask()
             assert asked.readers == 1
@@ -408,7 +418,7 @@ async def test_a_spent_socket_waits_for_its_replies(
     server.behaviour = b.in_turn(
         b.answers("203.0.113.1", after=0.1), b.answers("203.0.113.2", after=0.2), b.silent
     )
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         asked.upstream.dialect.edns.proven = FULL  # silence says nothing about EDNS
         exchanges = [asked.start() for _ in range(5)]
         assert asked.readers == 3
@@ -429,7 +439,7 @@ async def test_a_spent_socket_waits_for_its_replies(
 async def test_close_with_queries_under_way(server: ScriptedUpstream) -> None:
     """After `close` no socket is read, and what was under way can still be ended."""
     server.behaviour = b.silent
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         exchanges = [asked.start() for _ in range(20)]
         assert asked.readers > 0
         asked.upstream.close()
@@ -453,7 +463,7 @@ async def test_an_id_in_use_is_not_used_twice(
     def rng(size: int) -> bytes:
         return b"".join(number.to_bytes(2, "big") for number in numbers).ljust(size, b"\1")
 
-    with desk(server.endpoint, rng=rng, case=False, cookies=False) as asked:
+    with loopback_upstream(server.endpoint, rng=rng, case=False, cookies=False) as asked:
         exchanges = [asked.start(), asked.start()]
         await until(lambda: len(server.queries) == 2)
         assert [query.wire[:2] for query in server.queries] == [b"\0\7", b"\0\x08"]
@@ -473,7 +483,7 @@ async def test_a_taken_port_is_tried_elsewhere(server: ScriptedUpstream) -> None
         def rng(size: int) -> bytes:
             return b"".join(number.to_bytes(2, "big") for number in numbers).ljust(size, b"\1")
 
-        with desk(server.endpoint, rng=rng, case=False, cookies=False) as asked:
+        with loopback_upstream(server.endpoint, rng=rng, case=False, cookies=False) as asked:
             assert (await asked.ask()).verdict == Verdict.POSITIVE
     assert server.queries[0].source.port == free + LOWEST_PORT
 
@@ -484,7 +494,7 @@ async def test_no_port_at_all(server: ScriptedUpstream) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("0.0.0.0", 0))
         offset = (taken.getsockname()[1] - LOWEST_PORT).to_bytes(2, "big")
-        with desk(
+        with loopback_upstream(
             server.endpoint, rng=lambda size: offset * (size // 2), case=False, cookies=False
         ) as asked:
             outcome = await asked.ask()
@@ -502,7 +512,7 @@ async def test_many_at_once(server: ScriptedUpstream) -> None:
         return [Send(b.reply(query, [(None, 300, "A", f"203.0.113.{number}")]), 0.02)]
 
     server.behaviour = by_number
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         questions = [make_question(name(f"n{number}.example"), A) for number in range(200)]
         outcomes = await gatherResults([asked.start(question) for question in questions])
         found = [addresses(outcome)[0] for outcome in outcomes]

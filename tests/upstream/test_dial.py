@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from staggerdns.upstream.dial import ATTEMPT_DELAY, Dial
 
 
-class Desk:
+class ConnectionRace:
     """A dial in memory, and what came of it."""
 
     def __init__(self, *addresses: str) -> None:
@@ -54,62 +54,62 @@ class Desk:
 
 def test_the_first_has_a_head_start() -> None:
     """The second address is tried after `ATTEMPT_DELAY`, the third as long after that."""
-    desk = Desk("2001:db8::1", "192.0.2.1", "192.0.2.2")
-    assert desk.tried == ["2001:db8::1"]
-    desk.reactor.advance(ATTEMPT_DELAY - 0.01)
-    assert len(desk.tried) == 1
-    desk.reactor.advance(0.01)
-    assert desk.tried == ["2001:db8::1", "192.0.2.1"]
-    desk.reactor.advance(ATTEMPT_DELAY)
-    assert len(desk.tried) == 3
-    desk.reactor.advance(10)
-    assert len(desk.tried) == 3
-    assert desk.failures == []
+    race = ConnectionRace("2001:db8::1", "192.0.2.1", "192.0.2.2")
+    assert race.tried == ["2001:db8::1"]
+    race.reactor.advance(ATTEMPT_DELAY - 0.01)
+    assert len(race.tried) == 1
+    race.reactor.advance(0.01)
+    assert race.tried == ["2001:db8::1", "192.0.2.1"]
+    race.reactor.advance(ATTEMPT_DELAY)
+    assert len(race.tried) == 3
+    race.reactor.advance(10)
+    assert len(race.tried) == 3
+    assert race.failures == []
 
 
 def test_the_first_that_connects_wins() -> None:
     """Its protocol is made; a connection that comes too late is dropped; no timer is left."""
-    desk = Desk("2001:db8::1", "192.0.2.1", "192.0.2.2")
-    desk.reactor.advance(ATTEMPT_DELAY)
-    assert desk.connect(1) is not None
-    assert desk.built == ["192.0.2.1"]
-    assert desk.connect(0) is None
-    desk.refuse(0, error.UserError())
-    assert desk.reactor.getDelayedCalls() == []
-    assert (desk.built, desk.failures, len(desk.tried)) == (["192.0.2.1"], [], 2)
+    race = ConnectionRace("2001:db8::1", "192.0.2.1", "192.0.2.2")
+    race.reactor.advance(ATTEMPT_DELAY)
+    assert race.connect(1) is not None
+    assert race.built == ["192.0.2.1"]
+    assert race.connect(0) is None
+    race.refuse(0, error.UserError())
+    assert race.reactor.getDelayedCalls() == []
+    assert (race.built, race.failures, len(race.tried)) == (["192.0.2.1"], [], 2)
 
 
 def test_a_failure_starts_the_next_at_once() -> None:
     """No address waits for one that has failed; the last failure is the reason of all."""
-    desk = Desk("2001:db8::1", "192.0.2.1")
-    desk.refuse(0, error.NoRouteError())
-    assert desk.tried == ["2001:db8::1", "192.0.2.1"]
-    assert desk.failures == []
-    desk.refuse(1)
-    assert desk.failures == ["connection refused"]
-    assert desk.reactor.getDelayedCalls() == []
+    race = ConnectionRace("2001:db8::1", "192.0.2.1")
+    race.refuse(0, error.NoRouteError())
+    assert race.tried == ["2001:db8::1", "192.0.2.1"]
+    assert race.failures == []
+    race.refuse(1)
+    assert race.failures == ["connection refused"]
+    assert race.reactor.getDelayedCalls() == []
 
 
 def test_a_late_failure_is_no_end() -> None:
     """While one attempt is under way, the failure of another ends nothing."""
-    desk = Desk("2001:db8::1", "192.0.2.1")
-    desk.reactor.advance(ATTEMPT_DELAY)
-    desk.refuse(1)
-    assert desk.failures == []
-    desk.refuse(0, error.TimeoutError())
-    assert desk.failures == ["timeout"]
+    race = ConnectionRace("2001:db8::1", "192.0.2.1")
+    race.reactor.advance(ATTEMPT_DELAY)
+    race.refuse(1)
+    assert race.failures == []
+    race.refuse(0, error.TimeoutError())
+    assert race.failures == ["timeout"]
 
 
 def test_cancelled() -> None:
     """Nothing is left of a dial that was called off, and nobody is told."""
-    desk = Desk("2001:db8::1", "192.0.2.1")
-    desk.reactor.advance(ATTEMPT_DELAY)
-    desk.dial.cancel()
-    desk.refuse(0, error.UserError())
-    desk.refuse(1, error.UserError())
-    assert desk.connect(0) is None
-    desk.reactor.advance(10)
-    assert (desk.built, desk.failures) == ([], [])
+    race = ConnectionRace("2001:db8::1", "192.0.2.1")
+    race.reactor.advance(ATTEMPT_DELAY)
+    race.dial.cancel()
+    race.refuse(0, error.UserError())
+    race.refuse(1, error.UserError())
+    assert race.connect(0) is None
+    race.reactor.advance(10)
+    assert (race.built, race.failures) == ([], [])
 
 
 @pytest.mark.parametrize("count", [1, 3])

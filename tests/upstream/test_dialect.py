@@ -26,7 +26,7 @@ from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.verdict import Verdict
 from tests.kit import behaviours as b
 from tests.kit import daemons
-from tests.kit.loopback import desk, no_connections
+from tests.kit.loopback import loopback_upstream, no_connections
 from tests.kit.ports import free_endpoint
 from tests.kit.scripted import Action, Behaviour, Query, ScriptedUpstream, Send
 
@@ -481,7 +481,7 @@ async def test_an_upstream_without_edns() -> None:
     """FORMERR: each query is answered at the third try, and soon at the first."""
     with (
         ScriptedUpstream(only_without_edns(GOOD, b.rcode_without_edns("FORMERR"))) as server,
-        desk(server.endpoint) as asked,
+        loopback_upstream(server.endpoint) as asked,
     ):
         for _ in range(DESCENTS + 2):
             assert (await asked.ask()).verdict == Verdict.POSITIVE
@@ -503,7 +503,7 @@ async def test_an_upstream_that_knows_nothing_at_all() -> None:
     """FORMERR to everything is a failure, after four queries, and soon after one."""
     with (
         ScriptedUpstream(b.rcode_without_edns("FORMERR")) as server,
-        desk(server.endpoint) as asked,
+        loopback_upstream(server.endpoint) as asked,
     ):
         counts = []
         for _ in range(12):
@@ -517,7 +517,10 @@ async def test_an_upstream_that_knows_nothing_at_all() -> None:
 @pytest_twisted.ensureDeferred
 async def test_an_upstream_in_lower_case() -> None:
     """Its first replies are fetched again over TCP, later ones taken: every answer is good."""
-    with ScriptedUpstream(changed(GOOD, in_lower_case)) as server, desk(server.endpoint) as asked:
+    with (
+        ScriptedUpstream(changed(GOOD, in_lower_case)) as server,
+        loopback_upstream(server.endpoint) as asked,
+    ):
         for _ in range(CASE_MISSES + 2):
             assert (await asked.ask()).verdict == Verdict.POSITIVE
         asked.upstream.close()
@@ -541,7 +544,7 @@ async def test_a_server_with_cookies() -> None:
         message.use_edns(0, options=[] if forgets else [option])
         return [Send(message.to_wire())]
 
-    with ScriptedUpstream(behave) as server, desk(server.endpoint) as asked:
+    with ScriptedUpstream(behave) as server, loopback_upstream(server.endpoint) as asked:
         for _ in range(4):
             assert (await asked.ask()).verdict == Verdict.POSITIVE
         asked.upstream.close()
@@ -559,7 +562,7 @@ async def test_a_real_server_with_cookies(tmp_path: Path) -> None:
     endpoint = free_endpoint()
     with (
         daemons.nsd(tmp_path, {"example": zone + "www A 192.0.2.2\n"}, [endpoint]),
-        desk(endpoint) as asked,
+        loopback_upstream(endpoint) as asked,
     ):
         for _ in range(5):
             assert (await asked.ask()).verdict == Verdict.POSITIVE
@@ -573,7 +576,7 @@ async def test_names_in_data_have_no_random_case() -> None:
     """What a compressed name takes from the question is as the question was, in lower case."""
     with (
         ScriptedUpstream(b.chain(["cdn.www.example."], "203.0.113.1")) as server,
-        desk(server.endpoint) as asked,
+        loopback_upstream(server.endpoint) as asked,
     ):
         outcome = await asked.ask()
         assert outcome.verdict == Verdict.POSITIVE

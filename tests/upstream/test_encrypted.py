@@ -12,9 +12,9 @@ from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
 from tests.kit.acts import A, name
-from tests.kit.certificates import Certificate, Office
+from tests.kit.certificates import Certificate, CertificateAuthority
 from tests.kit.daemons import dnsdist, encrypted_unbound
-from tests.kit.loopback import desk, no_connections
+from tests.kit.loopback import loopback_upstream, no_connections
 from tests.kit.ports import free_endpoint
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def daemon(
 ) -> Iterator[Daemon]:
     """Both servers, one after the other."""
     directory = tmp_path_factory.mktemp(request.param)
-    office = Office(directory / "office")
-    certificate = office.issue("dns.example", "127.0.0.1")
+    authority = CertificateAuthority(directory / "authority")
+    certificate = authority.issue("dns.example", "127.0.0.1")
     places = {key: free_endpoint() for key in ("plain", "tls", "https")}
     run, last = (encrypted_unbound, 53) if request.param == "unbound" else (dnsdist, 54)
     with run(directory, places["plain"], certificate, places["tls"], places["https"]):
-        yield Daemon(certificate, office.ca, bytes([203, 0, 113, last]), places)
+        yield Daemon(certificate, authority.ca, bytes([203, 0, 113, last]), places)
 
 
 FORMS = [
@@ -79,7 +79,7 @@ def good(daemon: Daemon, outcome: Outcome) -> bool:
 @pytest_twisted.ensureDeferred
 async def test_answers(daemon: Daemon, form: str) -> None:
     """Every form of an upstream gets its answers, all over one connection."""
-    with desk(daemon.where(form), ca=daemon.ca) as asked:
+    with loopback_upstream(daemon.where(form), ca=daemon.ca) as asked:
         for number in range(5):
             question = make_question(name(f"n{number}.example"), A)
             assert good(daemon, await asked.ask(question))
@@ -92,7 +92,7 @@ async def test_answers(daemon: Daemon, form: str) -> None:
 @pytest_twisted.ensureDeferred
 async def test_burst(daemon: Daemon, form: str) -> None:
     """A thousand queries at once over one connection are all answered."""
-    with desk(daemon.where(form), ca=daemon.ca) as asked:
+    with loopback_upstream(daemon.where(form), ca=daemon.ca) as asked:
         questions = [make_question(name(f"b{number}.example"), A) for number in range(BURST)]
         outcomes = await gatherResults([asked.start(question) for question in questions])
         assert all(good(daemon, outcome) for outcome in outcomes)
@@ -107,7 +107,7 @@ async def test_burst(daemon: Daemon, form: str) -> None:
 @pytest_twisted.ensureDeferred
 async def test_another_name(daemon: Daemon, form: str) -> None:
     """The right server under a wrong name is refused."""
-    with desk(daemon.where(form), ca=daemon.ca) as asked:
+    with loopback_upstream(daemon.where(form), ca=daemon.ca) as asked:
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "certificate")
     await no_connections()
@@ -116,7 +116,7 @@ async def test_another_name(daemon: Daemon, form: str) -> None:
 @pytest_twisted.ensureDeferred
 async def test_another_path(daemon: Daemon) -> None:
     """A URL that the server does not know is a failure, not a network error."""
-    with desk(daemon.where("https://{https}/nothing"), ca=daemon.ca) as asked:
+    with loopback_upstream(daemon.where("https://{https}/nothing"), ca=daemon.ca) as asked:
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, "http")
     await no_connections()
@@ -125,7 +125,7 @@ async def test_another_path(daemon: Daemon) -> None:
 @pytest_twisted.ensureDeferred
 async def test_idle_time_is_the_servers(daemon: Daemon) -> None:
     """Unbound says for how long it keeps an idle connection; dnsdist does not."""
-    with desk(daemon.where("tls://{tls}"), ca=daemon.ca) as asked:
+    with loopback_upstream(daemon.where("tls://{tls}"), ca=daemon.ca) as asked:
         await asked.ask()
         line = asked.upstream._stream._line
         assert line is not None

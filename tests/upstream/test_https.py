@@ -102,7 +102,7 @@ class Server:
         self.talk()
 
 
-class Desk(StreamUpstream):
+class HttpsUpstream(StreamUpstream):
     """An upstream on a reactor in memory, without the TLS between."""
 
     def __init__(self, where: str = "https://192.0.2.1/dns-query#dns.example") -> None:
@@ -126,9 +126,9 @@ class Desk(StreamUpstream):
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
+def https() -> Iterator[HttpsUpstream]:
     """An upstream in memory; nothing is left of it in the end."""
-    made = Desk()
+    made = HttpsUpstream()
     yield made
     made.upstream.close()
     assert made.reactor.getDelayedCalls() == []
@@ -141,10 +141,10 @@ def good(ttl: int = 300) -> bytes:
     return act.reply(WWW)
 
 
-def test_post(desk: Desk) -> None:
+def test_post(https: HttpsUpstream) -> None:
     """The query is the body, with the ID 0, padded, and with the header fields of RFC 8484."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     assert server.headers[1] == {
         ":method": "POST",
         ":scheme": "https",
@@ -159,16 +159,16 @@ def test_post(desk: Desk) -> None:
     assert body[:2] == b"\0\0"
     assert body[2:].startswith(WWW.upstream_query()[:-2])
     server.answer(1)
-    (outcome,) = desk.outcomes
+    (outcome,) = https.outcomes
     assert isinstance(outcome.answer, Pool)
 
 
 def test_get() -> None:
     """The query is in the URL, in base64url without padding; the same query is the same URL."""
-    desk = Desk("https://192.0.2.1:8443/q{?dns}")
-    desk.ask()
-    desk.ask()
-    server = desk.connect()
+    https = HttpsUpstream("https://192.0.2.1:8443/q{?dns}")
+    https.ask()
+    https.ask()
+    server = https.connect()
     fields = server.headers[1]
     assert fields[":method"] == "GET"
     assert fields[":authority"] == "192.0.2.1:8443"
@@ -181,22 +181,22 @@ def test_get() -> None:
     assert wire[:2] == b"\0\0"
     assert server.headers[3] == fields
     server.answer(1)
-    assert desk.reasons() == [""]
-    desk.upstream.close()
+    assert https.reasons() == [""]
+    https.upstream.close()
 
 
 @pytest.mark.parametrize("size", [0, 60, 4096, 8192])
-def test_equal_fields_again_and_again(desk: Desk, size: int) -> None:
+def test_equal_fields_again_and_again(https: HttpsUpstream, size: int) -> None:
     """However large the server's table of fields is, and whenever it changes, it reads the same."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     for _ in range(4):
-        desk.ask()
+        https.ask()
         server.listen()
     server.h2.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
     server.talk()
     for _ in range(4):
-        desk.ask()
+        https.ask()
         server.listen()
     assert len(server.headers) == 9
     assert all(fields == server.headers[1] for fields in server.headers.values())
@@ -205,16 +205,16 @@ def test_equal_fields_again_and_again(desk: Desk, size: int) -> None:
 
 def test_urls_of_queries_are_not_remembered() -> None:
     """With GET each URL is one of a kind: it takes no place in the table of fields."""
-    desk = Desk("https://192.0.2.1/dns-query{?dns}")
-    desk.ask()
-    server = desk.connect()
+    https = HttpsUpstream("https://192.0.2.1/dns-query{?dns}")
+    https.ask()
+    server = https.connect()
     before = len(server.h2.decoder.header_table.dynamic_entries)
     for _ in range(5):
-        desk.ask()
+        https.ask()
     server.listen()
     assert len(server.h2.decoder.header_table.dynamic_entries) == before
     assert not any(b":path" in entry for entry in server.h2.decoder.header_table.dynamic_entries)
-    desk.upstream.close()
+    https.upstream.close()
 
 
 @pytest.mark.parametrize(
@@ -229,55 +229,55 @@ def test_urls_of_queries_are_not_remembered() -> None:
 )
 def test_authority(where: str, authority: str) -> None:
     """The authority is the name if there is one, and the port if it is another than 443."""
-    desk = Desk(where)
-    desk.ask()
-    assert desk.connect().headers[1][":authority"] == authority
-    desk.upstream.close()
+    https = HttpsUpstream(where)
+    https.ask()
+    assert https.connect().headers[1][":authority"] == authority
+    https.upstream.close()
 
 
-def test_out_of_order(desk: Desk) -> None:
+def test_out_of_order(https: HttpsUpstream) -> None:
     """Many queries are under way on one connection and end as their answers come."""
-    exchanges = [desk.ask() for _ in range(5)]
-    server = desk.connect()
+    exchanges = [https.ask() for _ in range(5)]
+    server = https.connect()
     assert server.requests == [1, 3, 5, 7, 9]
     for index in (3, 0, 4, 2, 1):
         server.answer(server.requests[index])
         assert exchanges[index].called
-    assert desk.reasons() == [""] * 5
-    assert desk.attempts == 1
+    assert https.reasons() == [""] * 5
+    assert https.attempts == 1
 
 
-def test_settings_are_respected(desk: Desk) -> None:
+def test_settings_are_respected(https: HttpsUpstream) -> None:
     """No more streams than the server allows; the others wait for their turn."""
-    desk.ask()
-    server = desk.connect(MAX_CONCURRENT_STREAMS=2)
+    https.ask()
+    server = https.connect(MAX_CONCURRENT_STREAMS=2)
     for _ in range(4):
-        desk.ask()
+        https.ask()
     server.listen()
     assert server.requests == [1, 3]
     server.answer(3)
     assert server.requests == [1, 3, 5]
     for stream in (1, 5, 7, 9):
         server.answer(stream)
-    assert desk.reasons() == [""] * 5
+    assert https.reasons() == [""] * 5
 
 
-def test_before_the_settings(desk: Desk) -> None:
+def test_before_the_settings(https: HttpsUpstream) -> None:
     """Until the server has spoken it is asked no more than what any server should allow."""
     for _ in range(MODEST_STREAMS + 1):
-        desk.ask()
-    factory = desk.reactor.tcpClients[0][2]
+        https.ask()
+    factory = https.reactor.tcpClients[0][2]
     protocol, transport = factory.buildProtocol(None), Wire()
     protocol.makeConnection(transport)
     assert len(protocol._streams) == MODEST_STREAMS
 
 
-def test_asked_in_the_middle_of_a_read(desk: Desk) -> None:
+def test_asked_in_the_middle_of_a_read(https: HttpsUpstream) -> None:
     """What is asked because of a reply heeds the settings, or the goodbye, right behind it."""
-    first = desk.ask()
-    desk.ask()
-    server = desk.connect(MAX_CONCURRENT_STREAMS=2)
-    first.addCallback(lambda _: desk.ask())
+    first = https.ask()
+    https.ask()
+    server = https.connect(MAX_CONCURRENT_STREAMS=2)
+    first.addCallback(lambda _: https.ask())
     server.h2.send_headers(1, [(":status", "200"), ("content-type", TYPE)])
     server.h2.send_data(1, good(), end_stream=True)
     server.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 1})
@@ -286,60 +286,62 @@ def test_asked_in_the_middle_of_a_read(desk: Desk) -> None:
     server.answer(3)
     assert server.requests == [1, 3, 5]
     server.answer(5)
-    assert desk.reasons() == ["", "", ""]
+    assert https.reasons() == ["", "", ""]
 
 
-def test_asked_between_a_reply_and_a_goodbye(desk: Desk) -> None:
+def test_asked_between_a_reply_and_a_goodbye(https: HttpsUpstream) -> None:
     """What is asked because of a reply goes elsewhere when a GOAWAY is right behind it."""
-    first = desk.ask()
-    server = desk.connect()
-    first.addCallback(lambda _: desk.ask())
+    first = https.ask()
+    server = https.connect()
+    first.addCallback(lambda _: https.ask())
     server.h2.close_connection(last_stream_id=1)
     server.protocol.dataReceived(response(1) + server.h2.data_to_send())
     assert not server.transport.cut
-    other = desk.connect()
+    other = https.connect()
     other.answer(1)
-    assert desk.reasons() == ["", ""]
+    assert https.reasons() == ["", ""]
 
 
-def test_a_stream_that_cannot_be_opened(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_cannot_be_opened(
+    https: HttpsUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An exchange whose stream h2 refuses goes to a new connection with the others."""
 
     def refuse(*_: object, **__: object) -> None:
         raise ProtocolError
 
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     with monkeypatch.context() as patch:
         patch.setattr(server.protocol._h2, "send_headers", refuse)
-        desk.ask()
+        https.ask()
     assert server.transport.cut
-    other = desk.connect()
+    other = https.connect()
     for stream in (1, 3):
         other.answer(stream)
-    assert desk.reasons() == ["", ""]
+    assert https.reasons() == ["", ""]
 
 
-def test_a_thousand_at_once(desk: Desk) -> None:
+def test_a_thousand_at_once(https: HttpsUpstream) -> None:
     """A burst beyond `MAX_STREAMS` goes over one connection all the same."""
     for _ in range(MAX_STREAMS + 5):
-        desk.ask()
-    server = desk.connect(MAX_CONCURRENT_STREAMS=2**31 - 1)
+        https.ask()
+    server = https.connect(MAX_CONCURRENT_STREAMS=2**31 - 1)
     assert len(server.requests) == MAX_STREAMS
-    while len(desk.outcomes) < MAX_STREAMS + 5:
-        server.answer(server.requests[len(desk.outcomes)])
-    assert set(desk.reasons()) == {""}
-    assert desk.attempts == 1
+    while len(https.outcomes) < MAX_STREAMS + 5:
+        server.answer(server.requests[len(https.outcomes)])
+    assert set(https.reasons()) == {""}
+    assert https.attempts == 1
 
 
-def test_flow_control_of_bodies(desk: Desk) -> None:
+def test_flow_control_of_bodies(https: HttpsUpstream) -> None:
     """A body goes out in the pieces that the server's windows allow."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     server.answer(1)
     server.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 50})
     server.talk()
-    desk.ask()
+    https.ask()
     server.listen()
     assert len(server.bodies[3]) == 50
     server.h2.increment_flow_control_window(50, 3)
@@ -349,34 +351,34 @@ def test_flow_control_of_bodies(desk: Desk) -> None:
         server.h2.increment_flow_control_window(10, 3)
         server.talk()
     server.answer(3)
-    assert desk.reasons() == ["", ""]
+    assert https.reasons() == ["", ""]
 
 
-def test_replies_longer_than_the_windows(desk: Desk) -> None:
+def test_replies_longer_than_the_windows(https: HttpsUpstream) -> None:
     """We open our windows as we read: large replies, more of them than fit, all come through."""
     act = says(0, *[f"203.0.{high}.{low}" for high in range(10) for low in range(256)])
     assert act.reply is not None
     body = act.reply(WWW)
     assert len(body) > 40_000
     for _ in range(40):
-        desk.ask()
-    server = desk.connect()
+        https.ask()
+    server = https.connect()
     for stream in server.requests:
         server.answer(stream, body)
-    assert desk.reasons() == [""] * 40
+    assert https.reasons() == [""] * 40
 
 
-def test_reply_in_pieces(desk: Desk) -> None:
+def test_reply_in_pieces(https: HttpsUpstream) -> None:
     """However the stream is cut, the reply counts once, with its last byte."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     server.h2.send_headers(1, [(":status", "200"), ("content-type", TYPE)])
     server.h2.send_data(1, good(), end_stream=True)
     data = server.h2.data_to_send()
     for position in range(len(data)):
-        assert desk.outcomes == []
+        assert https.outcomes == []
         server.protocol.dataReceived(data[position : position + 1])
-    assert desk.reasons() == [""]
+    assert https.reasons() == [""]
 
 
 @pytest.mark.parametrize(
@@ -391,16 +393,16 @@ def test_reply_in_pieces(desk: Desk) -> None:
         (503, "http", "503"),
     ],
 )
-def test_status(desk: Desk, status: int, reason: str, label: str) -> None:
+def test_status(https: HttpsUpstream, status: int, reason: str, label: str) -> None:
     """Anything but 200 is a failure, whatever the body says; nothing is followed."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     server.answer(1, status=status, location="https://192.0.2.66/")
-    (outcome,) = desk.outcomes
+    (outcome,) = https.outcomes
     assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, reason)
-    assert desk.errors() == {label: 1}
-    assert desk.attempts == 1
-    assert desk.upstream.usable(1000.0)
+    assert https.errors() == {label: 1}
+    assert https.attempts == 1
+    assert https.upstream.usable(1000.0)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -421,56 +423,56 @@ def test_status(desk: Desk, status: int, reason: str, label: str) -> None:
         ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_PAUSE),
     ],
 )
-def test_retry_after(desk: Desk, status: int, retry: str, seconds: float) -> None:
+def test_retry_after(https: HttpsUpstream, status: int, retry: str, seconds: float) -> None:
     """The upstream is left alone for as long as it asks (RFC 9110 section 10.2.3)."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     server.answer(1, status=status, retry_after=retry, date="Fri, 20 Nov 2026 10:00:00 GMT")
-    assert len(desk.reasons()) == 1
+    assert len(https.reasons()) == 1
     now = 1000.0
-    assert desk.upstream.has_room(now, first=True) == (seconds == 0)
+    assert https.upstream.has_room(now, first=True) == (seconds == 0)
     if seconds:
-        assert desk.upstream.room_at(now) == pytest.approx(now + seconds)
-        assert not desk.upstream.has_room(now + seconds - 0.1, first=True)
-    assert desk.upstream.has_room(now + seconds + 0.1, first=True)
+        assert https.upstream.room_at(now) == pytest.approx(now + seconds)
+        assert not https.upstream.has_room(now + seconds - 0.1, first=True)
+    assert https.upstream.has_room(now + seconds + 0.1, first=True)
 
 
-def test_a_reply_that_cannot_be_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reply_that_cannot_be_read(https: HttpsUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong with a reply, its query has failed at once."""
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     monkeypatch.setattr("staggerdns.upstream.https.aged", broken)
     with pytest.raises(ZeroDivisionError):
         server.answer(1, age="5")
-    assert desk.reasons() == ["http"]
+    assert https.reasons() == ["http"]
 
 
-def test_retry_after_without_need(desk: Desk) -> None:
+def test_retry_after_without_need(https: HttpsUpstream) -> None:
     """With another status the field means nothing to us."""
-    desk.ask()
-    desk.connect().answer(1, status=500, retry_after="60")
-    assert desk.upstream.has_room(1000.0, first=True)
+    https.ask()
+    https.connect().answer(1, status=500, retry_after="60")
+    assert https.upstream.has_room(1000.0, first=True)
 
 
 @pytest.mark.parametrize("kind", ["", "text/html", "application/dns-json", TYPE + "x"])
-def test_content_type(desk: Desk, kind: str) -> None:
+def test_content_type(https: HttpsUpstream, kind: str) -> None:
     """What is no DNS message is a failure, and counted."""
-    desk.ask()
-    desk.connect().answer(1, content_type=kind)
-    assert desk.reasons() == ["http"]
-    assert desk.rejected() == {"type": 1}
+    https.ask()
+    https.connect().answer(1, content_type=kind)
+    assert https.reasons() == ["http"]
+    assert https.rejected() == {"type": 1}
 
 
 @pytest.mark.parametrize("kind", [TYPE.upper(), TYPE + "; charset=utf-8", f" {TYPE} ;x=y"])
-def test_content_type_with_decoration(desk: Desk, kind: str) -> None:
+def test_content_type_with_decoration(https: HttpsUpstream, kind: str) -> None:
     """Case and parameters of the media type do not matter (RFC 9110 section 8.3.1)."""
-    desk.ask()
-    desk.connect().answer(1, content_type=kind.strip())
-    assert desk.reasons() == [""]
+    https.ask()
+    https.connect().answer(1, content_type=kind.strip())
+    assert https.reasons() == [""]
 
 
 @pytest.mark.parametrize(
@@ -481,24 +483,26 @@ def test_content_type_with_decoration(desk: Desk, kind: str) -> None:
         (good().replace(b"www", b"wwx"), "mismatch", "question"),
     ],
 )
-def test_body_that_does_not_answer(desk: Desk, body: bytes, reason: str, why: str) -> None:
+def test_body_that_does_not_answer(
+    https: HttpsUpstream, body: bytes, reason: str, why: str
+) -> None:
     """A message that is no reply to the query is a failure; the connection goes on."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     server.answer(1, body)
-    assert desk.reasons() == [reason]
-    assert desk.rejected() == {why: 1}
-    desk.ask()
+    assert https.reasons() == [reason]
+    assert https.rejected() == {why: 1}
+    https.ask()
     server.listen()
     server.answer(3)
-    assert desk.reasons() == [""]
+    assert https.reasons() == [""]
 
 
 @pytest.mark.parametrize(("size", "reason"), [(65_535, "mismatch"), (65_536, "http")])
-def test_size(desk: Desk, size: int, reason: str) -> None:
+def test_size(https: HttpsUpstream, size: int, reason: str) -> None:
     """A body longer than a DNS message can be is not kept: its stream is reset."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     server.h2.send_headers(1, [(":status", "200"), ("content-type", TYPE)])
     for _ in range(size // 8192):
         server.h2.send_data(1, bytes(8192))
@@ -509,79 +513,79 @@ def test_size(desk: Desk, size: int, reason: str) -> None:
     if size <= 65_535:
         server.h2.end_stream(1)
         server.talk()
-    assert desk.reasons() == [reason]
+    assert https.reasons() == [reason]
     assert server.resets == ([1] if reason == "http" else [])
 
 
 @pytest.mark.parametrize(
     ("age", "ttl"), [("", 300), ("0", 300), ("100", 200), ("301", 0), ("9" * 40, 0), ("x", 300)]
 )
-def test_age(desk: Desk, age: str, ttl: int) -> None:
+def test_age(https: HttpsUpstream, age: str, ttl: int) -> None:
     """What a cache on the way has kept is as much older (RFC 8484 section 5.1)."""
-    desk.ask()
-    desk.connect().answer(1, age=age)
-    (outcome,) = desk.outcomes
+    https.ask()
+    https.connect().answer(1, age=age)
+    (outcome,) = https.outcomes
     assert outcome.answer is not None
     assert outcome.answer.ttl == ttl
 
 
 @pytest.mark.parametrize("code", [ErrorCodes.REFUSED_STREAM, ErrorCodes.INTERNAL_ERROR])
-def test_stream_reset(desk: Desk, code: ErrorCodes) -> None:
+def test_stream_reset(https: HttpsUpstream, code: ErrorCodes) -> None:
     """A query whose stream is reset goes out once more, on the same connection; then it ends."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     server.h2.reset_stream(1, code)
     server.talk()
     assert server.requests == [1, 3]
     server.h2.reset_stream(3, code)
     server.talk()
-    assert desk.reasons() == ["closed"]
-    assert (server.requests, desk.attempts) == ([1, 3], 1)
+    assert https.reasons() == ["closed"]
+    assert (server.requests, https.attempts) == ([1, 3], 1)
 
 
-def test_goaway(desk: Desk) -> None:
+def test_goaway(https: HttpsUpstream) -> None:
     """Streams that the server will answer go on; the others, and new ones, go elsewhere."""
     for _ in range(3):
-        desk.ask()
-    server = desk.connect()
+        https.ask()
+    server = https.connect()
     server.h2.close_connection(last_stream_id=3)
     goaway = server.h2.data_to_send()
     server.protocol.dataReceived(goaway)
-    other = desk.connect()
+    other = https.connect()
     assert len(other.requests) == 1
-    desk.ask()
+    https.ask()
     other.listen()
     assert len(other.requests) == 2
     for stream in (1, 3):
         server.protocol.dataReceived(response(stream))
-    assert desk.reasons() == ["", ""]
+    assert https.reasons() == ["", ""]
     assert server.transport.disconnecting
     other.answer(1)
     other.answer(3)
-    assert desk.reasons() == ["", ""]
+    assert https.reasons() == ["", ""]
 
 
-def test_goaway_in_one_go_with_answers(desk: Desk) -> None:
+def test_goaway_in_one_go_with_answers(https: HttpsUpstream) -> None:
     """Answers right behind a GOAWAY, in the same bytes, count as well."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     server.h2.close_connection(last_stream_id=1)
     server.protocol.dataReceived(server.h2.data_to_send() + response(1))
-    assert desk.reasons() == [""]
+    assert https.reasons() == [""]
     assert server.transport.disconnecting
     assert not server.transport.cut
 
 
-def test_goaway_at_rest(desk: Desk) -> None:
+def test_goaway_at_rest(https: HttpsUpstream) -> None:
     """A connection that nobody uses is closed at once."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     server.answer(1)
     server.h2.close_connection()
     server.protocol.dataReceived(server.h2.data_to_send())
     assert server.transport.disconnecting
-    desk.ask()
-    assert desk.attempts == 2
+    https.ask()
+    assert https.attempts == 2
 
 
 def response(stream: int) -> bytes:
@@ -596,23 +600,23 @@ def response(stream: int) -> bytes:
     return frame(1, 4, block) + frame(0, 1, good())
 
 
-def test_cancelled(desk: Desk) -> None:
+def test_cancelled(https: HttpsUpstream) -> None:
     """A stream that was given up runs on, and its answer disturbs nobody."""
-    exchange = desk.ask()
-    desk.ask()
-    server = desk.connect()
+    exchange = https.ask()
+    https.ask()
+    server = https.connect()
     exchange.cancel()
     server.listen()
     assert server.resets == []
     server.answer(1)
     server.answer(3)
-    assert desk.reasons() == [""]
+    assert https.reasons() == [""]
 
 
-def test_many_cancelled(desk: Desk) -> None:
+def test_many_cancelled(https: HttpsUpstream) -> None:
     """Beyond `MAX_ABANDONED` the oldest is reset, so that streams do not run out."""
-    exchanges = [desk.ask() for _ in range(MAX_ABANDONED + 2)]
-    server = desk.connect()
+    exchanges = [https.ask() for _ in range(MAX_ABANDONED + 2)]
+    server = https.connect()
     for exchange in exchanges[:MAX_ABANDONED]:
         exchange.cancel()
     server.listen()
@@ -623,106 +627,106 @@ def test_many_cancelled(desk: Desk) -> None:
     assert server.resets == [1, 3]
 
 
-def test_cancelled_streams_make_room(desk: Desk) -> None:
+def test_cancelled_streams_make_room(https: HttpsUpstream) -> None:
     """Streams that were given up are reset as soon as their places are needed, none before."""
-    exchanges = [desk.ask() for _ in range(4)]
-    server = desk.connect(MAX_CONCURRENT_STREAMS=4)
+    exchanges = [https.ask() for _ in range(4)]
+    server = https.connect(MAX_CONCURRENT_STREAMS=4)
     for exchange in exchanges[:3]:
         exchange.cancel()
     server.listen()
     assert server.resets == []
     for _ in range(2):
-        desk.ask()
+        https.ask()
     server.listen()
     assert (server.resets, server.requests[4:]) == ([1, 3], [9, 11])
     for stream in (7, 9, 11):
         server.answer(stream)
-    assert desk.reasons() == ["", "", ""]
+    assert https.reasons() == ["", "", ""]
 
 
-def test_a_connection_that_dies_between_two_answers(desk: Desk) -> None:
+def test_a_connection_that_dies_between_two_answers(https: HttpsUpstream) -> None:
     """One answer makes up for no silence after it: the next timeout ends the connection."""
-    desk.ask()
-    second = desk.ask()
-    server = desk.connect()
+    https.ask()
+    second = https.ask()
+    server = https.connect()
     server.answer(1)
-    desk.reactor.advance(3)
+    https.reactor.advance(3)
     second.expire()
     assert server.transport.cut
-    assert desk.reasons() == ["", "timeout"]
+    assert https.reasons() == ["", "timeout"]
 
 
-def test_silence_with_nothing_to_say(desk: Desk) -> None:
+def test_silence_with_nothing_to_say(https: HttpsUpstream) -> None:
     """A connection that has answered everything, and is idle, is as good as new."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     server.answer(1)
-    desk.reactor.advance(20)
-    desk.ask()
-    assert desk.attempts == 1
+    https.reactor.advance(20)
+    https.ask()
+    assert https.attempts == 1
     assert not server.transport.cut
 
 
-def test_pings_are_no_answers(desk: Desk) -> None:
+def test_pings_are_no_answers(https: HttpsUpstream) -> None:
     """A connection with nothing but PINGs and streams given up is replaced after a timeout."""
-    desk.ask()
-    server = desk.connect(MAX_CONCURRENT_STREAMS=4)
+    https.ask()
+    server = https.connect(MAX_CONCURRENT_STREAMS=4)
     server.answer(1)
     for _ in range(4):
-        desk.ask().cancel()
+        https.ask().cancel()
     for _ in range(3):
-        desk.reactor.advance(1)
+        https.reactor.advance(1)
         server.h2.ping(b"12345678")
         server.talk()
-    assert desk.attempts == 1
-    desk.ask()
+    assert https.attempts == 1
+    https.ask()
     assert server.transport.cut
-    other = desk.connect()
+    other = https.connect()
     other.answer(1)
-    assert desk.reasons() == ["", ""]
+    assert https.reasons() == ["", ""]
 
 
-def test_timed_out(desk: Desk) -> None:
+def test_timed_out(https: HttpsUpstream) -> None:
     """A stream that timed out is reset: the server need not work on it."""
-    exchange = desk.ask()
-    server = desk.connect()
-    desk.reactor.advance(2)
-    desk.ask()
+    exchange = https.ask()
+    server = https.connect()
+    https.reactor.advance(2)
+    https.ask()
     server.listen()
     server.answer(3)
-    desk.reactor.advance(1)
+    https.reactor.advance(1)
     exchange.expire()
     server.listen()
     assert server.resets == [1]
-    assert desk.reasons() == ["", "timeout"]
+    assert https.reasons() == ["", "timeout"]
     assert not server.transport.cut
 
 
-def test_cancelled_in_the_backlog(desk: Desk) -> None:
+def test_cancelled_in_the_backlog(https: HttpsUpstream) -> None:
     """What waits for its turn, and is cancelled, is never sent."""
-    desk.ask()
-    server = desk.connect(MAX_CONCURRENT_STREAMS=1)
-    desk.ask().cancel()
-    desk.ask()
+    https.ask()
+    server = https.connect(MAX_CONCURRENT_STREAMS=1)
+    https.ask().cancel()
+    https.ask()
     server.listen()
     assert server.requests == [1]
     server.answer(1)
     assert server.requests == [1, 3]
     server.answer(3)
-    assert desk.reasons() == ["", ""]
+    assert https.reasons() == ["", ""]
 
 
-def test_lost_connection(desk: Desk) -> None:
+def test_lost_connection(https: HttpsUpstream) -> None:
     """What was under way, and what waited for its turn, goes out on a new connection."""
-    desk.ask()
-    server = desk.connect(MAX_CONCURRENT_STREAMS=1)
-    desk.ask()
+    https.ask()
+    server = https.connect(MAX_CONCURRENT_STREAMS=1)
+    https.ask()
     server.protocol.connectionLost(Failure(error.ConnectionDone()))
-    other = desk.connect()
+    other = https.connect()
     assert len(other.requests) == 2
     for stream in other.requests:
         other.answer(stream)
-    assert desk.reasons() == ["", ""]
+    assert https.reasons() == ["", ""]
 
 
 @pytest.mark.parametrize(
@@ -732,49 +736,49 @@ def test_lost_connection(desk: Desk) -> None:
         b"\0\0\1\1\4\0\0\0\1\xff",  # a header block that is none
     ],
 )
-def test_what_is_no_http2(desk: Desk, data: bytes) -> None:
+def test_what_is_no_http2(https: HttpsUpstream, data: bytes) -> None:
     """A server that breaks the protocol loses the connection; queries end after one more try."""
-    desk.ask()
+    https.ask()
     for _ in range(2):
-        server = desk.connect()
+        server = https.connect()
         server.protocol.dataReceived(data)
         assert server.transport.cut
-    assert desk.reasons() == ["http"]
+    assert https.reasons() == ["http"]
 
 
-def test_header_bombs(desk: Desk) -> None:
+def test_header_bombs(https: HttpsUpstream) -> None:
     """Header fields beyond a bound end the connection instead of filling the memory."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     server.h2.send_headers(1, [(":status", "200"), *[("x", "y" * 4000)] * 5])
     server.protocol.dataReceived(server.h2.data_to_send())
     assert server.transport.cut
 
 
-def test_pushed_streams_are_refused(desk: Desk) -> None:
+def test_pushed_streams_are_refused(https: HttpsUpstream) -> None:
     """We say that we want no pushes."""
-    desk.ask()
-    assert desk.connect().h2.remote_settings.enable_push == 0
+    https.ask()
+    assert https.connect().h2.remote_settings.enable_push == 0
 
 
-def test_last_stream(desk: Desk) -> None:
+def test_last_stream(https: HttpsUpstream) -> None:
     """Stream numbers end: long before that, a new connection takes over."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     server.answer(1)
     line = server.protocol
     line._h2.highest_outbound_stream_id = LAST_STREAM - 3
-    desk.ask()
-    assert desk.attempts == 1
-    desk.ask()
-    desk.ask()
-    assert desk.attempts == 2
+    https.ask()
+    assert https.attempts == 1
+    https.ask()
+    https.ask()
+    assert https.attempts == 2
 
 
-def test_a_client_that_does_not_read(desk: Desk) -> None:
+def test_a_client_that_does_not_read(https: HttpsUpstream) -> None:
     """While the server does not take what we say, we read nothing more from it."""
-    desk.ask()
-    server = desk.connect()
+    https.ask()
+    server = https.connect()
     assert server.transport.producer is server.protocol
     line: Any = server.protocol
     line.pauseProducing()
@@ -783,20 +787,20 @@ def test_a_client_that_does_not_read(desk: Desk) -> None:
     assert server.transport.producerState == "producing"
 
 
-def test_closed_while_queries_are_under_way(desk: Desk) -> None:
+def test_closed_while_queries_are_under_way(https: HttpsUpstream) -> None:
     """After `close` the connection hears and says nothing; exchanges end by their own time."""
-    exchanges = [desk.ask()]
-    server = desk.connect(MAX_CONCURRENT_STREAMS=2)
-    exchanges += [desk.ask(), desk.ask()]
-    desk.upstream.close()
+    exchanges = [https.ask()]
+    server = https.connect(MAX_CONCURRENT_STREAMS=2)
+    exchanges += [https.ask(), https.ask()]
+    https.upstream.close()
     written = len(server.transport.value())
     server.protocol.dataReceived(response(1))
-    desk.reactor.advance(3)
+    https.reactor.advance(3)
     for exchange in exchanges:
         exchange.expire()
-    assert desk.reasons() == ["timeout"] * 3
+    assert https.reasons() == ["timeout"] * 3
     assert len(server.transport.value()) == written
-    assert desk.attempts == 1
+    assert https.attempts == 1
 
 
 frames = st.builds(
@@ -813,16 +817,16 @@ frames = st.builds(
 @given(st.lists(frames, max_size=12))
 def test_any_frames(found: list[bytes]) -> None:
     """Whatever frames come, nothing is raised, and each query ends or waits."""
-    desk = Desk()
-    exchanges = [desk.ask() for _ in range(3)]
-    server = desk.connect()
+    https = HttpsUpstream()
+    exchanges = [https.ask() for _ in range(3)]
+    server = https.connect()
     for frame in found:
         server.protocol.dataReceived(frame)
-    if desk.attempts == 2:
-        desk.connect()
-    desk.reactor.advance(3)
+    if https.attempts == 2:
+        https.connect()
+    https.reactor.advance(3)
     for exchange in exchanges:
         exchange.expire()
-    assert len(desk.outcomes) == 3
-    desk.upstream.close()
-    assert desk.reactor.getDelayedCalls() == []
+    assert len(https.outcomes) == 3
+    https.upstream.close()
+    assert https.reactor.getDelayedCalls() == []

@@ -12,7 +12,7 @@ from staggerdns.config import parse_config
 from staggerdns.configwarnings import config_warnings
 from staggerdns.settings.addresses import Endpoint, parse_endpoint, parse_listener, parse_upstream
 from staggerdns.upstream.exchange import LOCAL
-from tests.kit.loopback import desk
+from tests.kit.loopback import loopback_upstream
 from tests.kit.memory import StreamUpstream
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_places() -> None:
 @pytest_twisted.ensureDeferred
 async def test_an_interface_that_is_not_there(scheme: str) -> None:
     """Queries fail at once, by our own fault: the upstream may be asked as soon as it is there."""
-    with desk(f"[fe80::1%{NOWHERE}]:53", scheme) as asked:
+    with loopback_upstream(f"[fe80::1%{NOWHERE}]:53", scheme) as asked:
         for _ in range(10):
             outcome: Outcome = await asked.ask()
             assert outcome.reason == LOCAL

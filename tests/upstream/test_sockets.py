@@ -17,7 +17,7 @@ from staggerdns.upstream.datagram import LIFETIME, MAX_REJECTED
 from staggerdns.upstream.exchange import LOCAL
 from staggerdns.wire.verdict import Verdict
 from tests.kit import behaviours as b
-from tests.kit.loopback import desk, no_connections, until
+from tests.kit.loopback import loopback_upstream, no_connections, until
 from tests.kit.scripted import ScriptedUpstream, Send
 
 from .test_datagram import addresses
@@ -96,7 +96,7 @@ async def test_a_socket_that_does_not_send_is_replaced(
     server: ScriptedUpstream, faults: Faults, number: int
 ) -> None:
     """An address that changed under us costs nobody an answer: the query goes out anew, once."""
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         await asked.ask()
         faults.due = [number]
         assert (await asked.ask()).verdict == Verdict.POSITIVE
@@ -120,7 +120,7 @@ async def test_two_sockets_that_do_not_send(
     server: ScriptedUpstream, faults: Faults, number: int, reason: str, marks: int
 ) -> None:
     """When the new socket does not send either the query has failed, before `ask` returns."""
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         faults.due = [number] * 2
         exchange = asked.start()
         assert exchange.called
@@ -139,7 +139,7 @@ async def test_a_full_buffer_is_not_the_socket_s_fault(
     server: ScriptedUpstream, faults: Faults
 ) -> None:
     """EAGAIN fails the query without a mark; the socket is kept and not tried twice."""
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         await asked.ask()
         faults.due = [errno.EAGAIN]
         outcome = await asked.ask()
@@ -154,7 +154,7 @@ async def test_a_full_buffer_is_not_the_socket_s_fault(
 @pytest_twisted.ensureDeferred
 async def test_no_socket_to_be_had(server: ScriptedUpstream, faults: Faults, number: int) -> None:
     """Without a file descriptor for it a query fails, without a mark; the next one works."""
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         faults.opening = [number] * 2
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, LOCAL)
@@ -172,7 +172,7 @@ async def test_the_sockets_that_are_open_must_do(
 ) -> None:
     """Where no more sockets can be opened for lack of descriptors those that are open are used."""
     monkeypatch.setattr(datagram, "SOCKETS", 8)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         await asked.ask()
         faults.opening = [number] * 1000
         verdicts = [(await asked.ask()).verdict for _ in range(40)]
@@ -189,7 +189,7 @@ async def test_what_waits_on_a_dead_socket_may_still_come(
 ) -> None:
     """A replaced socket is kept while a query waits on it, and takes that one's reply."""
     server.behaviour = b.in_turn(b.answers("203.0.113.9", after=0.1), GOOD)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         waiting = asked.start()
         faults.due = [errno.EINVAL]
         assert (await asked.ask()).verdict == Verdict.POSITIVE
@@ -204,7 +204,7 @@ async def test_a_socket_up_to_its_age(server: ScriptedUpstream, idle: float) -> 
     """Up to `LIFETIME` after it was opened a socket is used, however seldom."""
     clock = Clock()
     clock.advance(1000)
-    with desk(server.endpoint, clock=clock) as asked:
+    with loopback_upstream(server.endpoint, clock=clock) as asked:
         await asked.ask()
         clock.advance(idle)
         await asked.ask()
@@ -218,7 +218,7 @@ async def test_a_socket_past_its_age(server: ScriptedUpstream, idle: float) -> N
     assert LIFETIME == 60
     clock = Clock()
     clock.advance(1000)
-    with desk(server.endpoint, clock=clock) as asked:
+    with loopback_upstream(server.endpoint, clock=clock) as asked:
         await asked.ask()
         clock.advance(idle / 2)
         await asked.ask()  # use does not make it younger
@@ -248,7 +248,7 @@ def lied_to(lie: Callable[[Behaviour], Behaviour], count: int) -> Behaviour:
 async def test_a_few_guesses_at_the_id(server: ScriptedUpstream, count: int) -> None:
     """Fewer than `MAX_REJECTED` wrong IDs on a socket change nothing."""
     server.behaviour = lied_to(b.wrong_id, count)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         await asked.ask()
         server.behaviour = GOOD
         await asked.ask()
@@ -263,7 +263,7 @@ async def test_a_few_guesses_at_the_id(server: ScriptedUpstream, count: int) -> 
 async def test_guesses_at_the_id(server: ScriptedUpstream, count: int) -> None:
     """From `MAX_REJECTED` wrong IDs on the query goes over TCP, and later ones by another port."""
     server.behaviour = b.by_transport(lied_to(b.wrong_id, count), GOOD)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         assert addresses(await asked.ask()) == ["203.0.113.1"]
         await until(lambda: asked.rejected() == {"id": count, "late": 1})
         assert asked.metrics.upstream_repeated.cell(asked.upstream.name, "flood").value == 1
@@ -280,7 +280,7 @@ async def test_guesses_at_the_id(server: ScriptedUpstream, count: int) -> None:
 async def test_late_replies_are_no_guesses(server: ScriptedUpstream) -> None:
     """What comes after we have given up is late, however much of it: nothing changes."""
     server.behaviour = b.answers("203.0.113.1", after=0.05)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         for _ in range(3 * MAX_REJECTED):
             asked.start().addErrback(lambda _: None).cancel()
         server.behaviour = b.answers("203.0.113.1", after=0.2)
@@ -293,7 +293,7 @@ async def test_late_replies_are_no_guesses(server: ScriptedUpstream) -> None:
 async def test_guesses_add_up(server: ScriptedUpstream) -> None:
     """Wrong IDs count over the socket's life, not per query; a new socket begins at nothing."""
     server.behaviour = b.by_transport(lied_to(b.wrong_id, MAX_REJECTED // 2), GOOD)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         for _ in range(6):
             await asked.ask()
     await no_connections()
@@ -307,7 +307,7 @@ async def test_guesses_add_up(server: ScriptedUpstream) -> None:
 async def test_a_timeout_costs_the_socket(server: ScriptedUpstream) -> None:
     """After a query timed out the next one leaves from another port: the path may be gone."""
     server.behaviour = b.in_turn(GOOD, b.silent, GOOD)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         await asked.ask()
         lost = asked.start()
         await until(lambda: len(server.queries) == 2)
@@ -323,7 +323,7 @@ async def test_a_timeout_costs_the_socket(server: ScriptedUpstream) -> None:
 async def test_a_timeout_takes_nobody_else_along(server: ScriptedUpstream) -> None:
     """What else waits on the socket of a timed-out query still gets its reply there."""
     server.behaviour = b.in_turn(b.silent, b.answers("203.0.113.9", after=0.15), GOOD)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         lost, waiting = asked.start(), asked.start()
         await until(lambda: len(server.queries) == 2)
         lost.expire()
@@ -339,7 +339,7 @@ async def test_a_timeout_takes_nobody_else_along(server: ScriptedUpstream) -> No
 async def test_a_cancelled_query_costs_nothing(server: ScriptedUpstream) -> None:
     """Cancelling says nothing about the path: the socket stays."""
     server.behaviour = b.in_turn(b.silent, GOOD)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         given_up = asked.start()
         given_up.addErrback(lambda _: None)
         await until(lambda: len(server.queries) == 1)
@@ -353,7 +353,7 @@ async def test_a_cancelled_query_costs_nothing(server: ScriptedUpstream) -> None
 async def test_truncated_over_tcp(server: ScriptedUpstream, transport: str) -> None:
     """TC over TCP leaves nowhere to go: a failure with that name, on either way there."""
     server.behaviour = lambda query: [Send(b.truncated(query))]
-    with desk(server.endpoint, transport) as asked:
+    with loopback_upstream(server.endpoint, transport) as asked:
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, "truncated")
     await no_connections()

@@ -36,7 +36,7 @@ from staggerdns.wire.answer import Pool
 from staggerdns.wire.verdict import Verdict
 from tests.kit import behaviours as b
 from tests.kit.acts import says
-from tests.kit.loopback import DEADLINE, desk, no_connections, pause, until
+from tests.kit.loopback import DEADLINE, loopback_upstream, no_connections, pause, until
 from tests.kit.memory import WWW, StreamUpstream
 from tests.kit.ports import free_endpoint
 from tests.kit.scripted import Close, ScriptedUpstream, Send
@@ -62,7 +62,7 @@ def server() -> Iterator[ScriptedUpstream]:
 @pytest_twisted.ensureDeferred
 async def test_one_connection_for_all(server: ScriptedUpstream) -> None:
     """An upstream ``tcp://`` is asked over TCP only, and the connection is kept."""
-    with desk(server.endpoint, "tcp://") as asked:
+    with loopback_upstream(server.endpoint, "tcp://") as asked:
         assert asked.upstream.name == f"tcp://{server.endpoint}"
         for _ in range(5):
             assert (await asked.ask()).verdict == Verdict.POSITIVE
@@ -81,7 +81,7 @@ async def test_a_thousand_at_once(server: ScriptedUpstream) -> None:
         return b.answers("203.0.113.1", after=next(delays))(query)
 
     server.behaviour = behave
-    with desk(server.endpoint, "tcp://") as asked:
+    with loopback_upstream(server.endpoint, "tcp://") as asked:
         asked.upstream.dialect.edns.proven = FULL
         outcomes = await gatherResults([asked.start() for _ in range(1000)])
         assert {outcome.verdict for outcome in outcomes} == {Verdict.POSITIVE}
@@ -108,7 +108,7 @@ async def test_what_does_not_answer(
 ) -> None:
     """A wrong message on our own connection ends it: a failure at once, and counted."""
     server.behaviour = lie(GOOD)
-    with desk(server.endpoint, "tcp://") as asked:
+    with loopback_upstream(server.endpoint, "tcp://") as asked:
         outcome = await asked.ask()
         assert outcome.answer is None
         assert outcome.reason == "mismatch"
@@ -122,7 +122,7 @@ async def test_what_does_not_answer(
 async def test_closed_in_mid_message(server: ScriptedUpstream, prefix: bytes) -> None:
     """A query whose connection ends goes out once more, on a new one; then it is an error."""
     server.behaviour = lambda query: [Close(0, prefix)]
-    with desk(server.endpoint, "tcp://") as asked:
+    with loopback_upstream(server.endpoint, "tcp://") as asked:
         asked.upstream.dialect.edns.proven = FULL
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "closed")
@@ -136,7 +136,7 @@ async def test_closed_in_mid_message(server: ScriptedUpstream, prefix: bytes) ->
 async def test_closed_once(server: ScriptedUpstream) -> None:
     """What the second connection answers is as good as if nothing had happened."""
     server.behaviour = b.in_turn(lambda query: [Close(0, b"\0\x20\1")], GOOD)
-    with desk(server.endpoint, "tcp://") as asked:
+    with loopback_upstream(server.endpoint, "tcp://") as asked:
         assert (await asked.ask()).verdict == Verdict.POSITIVE
         assert (asked.marks, asked.repeated) == (0, 1)
     await no_connections()
@@ -150,7 +150,7 @@ async def test_server_that_closes_after_each_answer(server: ScriptedUpstream) ->
         return [*GOOD(query), Close(0)]
 
     server.behaviour = behave
-    with desk(server.endpoint, "tcp://") as asked:
+    with loopback_upstream(server.endpoint, "tcp://") as asked:
         start = time.monotonic()
         for _ in range(20):
             assert (await asked.ask()).verdict == Verdict.POSITIVE
@@ -163,7 +163,7 @@ async def test_server_that_closes_after_each_answer(server: ScriptedUpstream) ->
 async def test_server_that_closes_after_each_answer_at_once(server: ScriptedUpstream) -> None:
     """Queries that are under way together with such a server are all answered, too."""
     server.behaviour = lambda query: [*GOOD(query), Close(0)]
-    with desk(server.endpoint, "tcp://") as asked:
+    with loopback_upstream(server.endpoint, "tcp://") as asked:
         outcomes = await gatherResults([asked.start() for _ in range(20)])
         assert {outcome.verdict for outcome in outcomes} == {Verdict.POSITIVE}
         assert asked.marks == 0
@@ -174,7 +174,7 @@ async def test_server_that_closes_after_each_answer_at_once(server: ScriptedUpst
 async def test_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection is a network error at once, and tried again at once the first time."""
     monkeypatch.setattr(stream, "FIRST_WAIT", stream.LONGEST_WAIT)  # none ends on a busy machine
-    with desk(free_endpoint(), "tcp://") as asked:
+    with loopback_upstream(free_endpoint(), "tcp://") as asked:
         start = time.monotonic()
         reasons = ["connection refused"] * 2 + [NO_LINE] * 3
         for reason in reasons:
@@ -190,7 +190,7 @@ async def test_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_server_that_starts_late() -> None:
     """A port that was closed is used when somebody listens there, after a short wait."""
     endpoint = free_endpoint()
-    with desk(endpoint, "tcp://") as asked:
+    with loopback_upstream(endpoint, "tcp://") as asked:
         for _ in range(3):
             await asked.ask()
         with ScriptedUpstream(GOOD, endpoint):
@@ -203,7 +203,7 @@ async def test_server_that_starts_late() -> None:
 async def test_truncated_over_tcp(server: ScriptedUpstream) -> None:
     """TC over TCP is no reason to ask again: what came is judged, and ends it."""
     server.behaviour = lambda query: [Send(b.truncated(query))]
-    with desk(server.endpoint, "tcp://") as asked:
+    with loopback_upstream(server.endpoint, "tcp://") as asked:
         await asked.ask()
         assert len(server.queries) == 1
         assert asked.metrics.upstream_truncated.cell(asked.upstream.name).value == 0
@@ -214,7 +214,7 @@ async def test_truncated_over_tcp(server: ScriptedUpstream) -> None:
 async def test_truncated_replies_share_a_connection(server: ScriptedUpstream) -> None:
     """What UDP truncates goes over a connection that is kept, too."""
     server.behaviour = b.truncated_over_udp(GOOD)
-    with desk(server.endpoint) as asked:
+    with loopback_upstream(server.endpoint) as asked:
         for _ in range(3):
             assert (await asked.ask()).verdict == Verdict.POSITIVE
     await no_connections()
@@ -227,7 +227,7 @@ async def test_truncated_replies_share_a_connection(server: ScriptedUpstream) ->
 async def test_cancelled(server: ScriptedUpstream) -> None:
     """Cancelling is no mark, before and after the connection is made; the connection stays."""
     server.behaviour = b.in_turn(b.answers("203.0.113.1", after=0.05), GOOD)
-    with desk(server.endpoint, "tcp://") as asked:
+    with loopback_upstream(server.endpoint, "tcp://") as asked:
         await cancelled(asked, asked.start())
         exchange = asked.start()
         await until(lambda: len(server.queries) == 1)
@@ -243,7 +243,10 @@ async def test_cancelled(server: ScriptedUpstream) -> None:
 async def test_close_with_queries_under_way(server: ScriptedUpstream) -> None:
     """`close` drops connections, made or being made, and touches no exchange."""
     server.behaviour = b.silent
-    with desk(server.endpoint, "tcp://") as asked, desk(server.endpoint, "tcp://") as other:
+    with (
+        loopback_upstream(server.endpoint, "tcp://") as asked,
+        loopback_upstream(server.endpoint, "tcp://") as other,
+    ):
         first = asked.start()
         await until(lambda: len(server.queries) == 1)
         second = other.start()
@@ -885,7 +888,7 @@ def test_a_name_without_addresses() -> None:
 
 def test_ipv6_address() -> None:
     """IPv6 upstreams are connected to by their normal form."""
-    with desk("[2001:DB8:0::1]:53", "tcp://") as asked:
+    with loopback_upstream("[2001:DB8:0::1]:53", "tcp://") as asked:
         reactor = asked.upstream._stream._reactor = cast("Any", MemoryReactorClock())
         asked.start()
         assert reactor.tcpClients[0][:2] == ("2001:db8::1", 53)

@@ -18,7 +18,7 @@ from staggerdns.upstream.stream import FIRST_WAIT
 from staggerdns.wire.question import make_question
 from tests.kit.acts import A, name
 
-from .test_https import Desk
+from .test_https import HttpsUpstream
 from .test_stream import Line
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def opts(connection: Connection) -> list[int]:
     return [query[11] for query in connection.queries()]
 
 
-def repeated(line: Line | Desk, reason: str) -> int:
+def repeated(line: Line | HttpsUpstream, reason: str) -> int:
     """How many queries were repeated for this reason."""
     return line.metrics.upstream_repeated.cell(line.upstream.name, reason).value
 
@@ -278,9 +278,9 @@ def test_closing_over_signatures(line: Line) -> None:
 
 def test_formerr_over_https() -> None:
     """The same over HTTPS: another request without padding, and one without an OPT record."""
-    desk = Desk()
-    desk.ask()
-    server = desk.connect()
+    https = HttpsUpstream()
+    https.ask()
+    server = https.connect()
     server.answer(1, b"\0\0" + FORMERR)
     server.answer(3, b"\0\0" + FORMERR)
     sent = [dns.message.from_wire(server.bodies[stream]) for stream in (1, 3, 5)]
@@ -288,9 +288,9 @@ def test_formerr_over_https() -> None:
     assert [len(message.options) for message in sent] == [1, 0, 0]
     assert sent[2].question == sent[0].question
     server.answer(5)
-    assert desk.reasons() == [""]
-    assert repeated(desk, "edns") == 2
-    desk.upstream.close()
+    assert https.reasons() == [""]
+    assert repeated(https, "edns") == 2
+    https.upstream.close()
 
 
 def test_trouble_of_our_own_makes_nobody_wait(line: Line) -> None:

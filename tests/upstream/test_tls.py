@@ -19,8 +19,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from staggerdns.wire.verdict import Verdict
-from tests.kit.certificates import Office
-from tests.kit.loopback import desk, no_connections, pause, reactor, until
+from tests.kit.certificates import CertificateAuthority
+from tests.kit.loopback import loopback_upstream, no_connections, pause, reactor, until
 from tests.kit.ports import Endpoint
 
 if TYPE_CHECKING:
@@ -124,24 +124,24 @@ async def serving(certificate: Certificate) -> Any:
 
 
 @pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Office:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     """An authority."""
-    return Office(tmp_path_factory.mktemp("office"))
+    return CertificateAuthority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")
-def good(office: Office) -> Certificate:
+def good(authority: CertificateAuthority) -> Certificate:
     """A certificate for dns.example and for the address."""
-    return office.issue("dns.example", "127.0.0.1")
+    return authority.issue("dns.example", "127.0.0.1")
 
 
 @pytest.mark.parametrize("suffix", ["#dns.example", "", "#DNS.example.", "pin", "#dns.example pin"])
 @pytest_twisted.ensureDeferred
-async def test_accepted(office: Office, good: Certificate, suffix: str) -> None:
+async def test_accepted(authority: CertificateAuthority, good: Certificate, suffix: str) -> None:
     """A certificate for the name, for the address, or a pinned key, or both."""
     suffix = "".join({"pin": good.pin}.get(word, word) for word in suffix.split())
     async with serving(good) as server:
-        with desk(f"tls://{server.endpoint}{suffix}", ca=office.ca) as asked:
+        with loopback_upstream(f"tls://{server.endpoint}{suffix}", ca=authority.ca) as asked:
             assert (await asked.ask()).verdict == Verdict.POSITIVE
             assert asked.connects() == {"full": 1}
         assert server.names == [b"dns.example" if "#" in suffix else None]
@@ -150,9 +150,9 @@ async def test_accepted(office: Office, good: Certificate, suffix: str) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_pin_needs_no_authority(tmp_path: Path) -> None:
     """With an address and a pin alone any certificate with that key will do."""
-    stranger = Office(tmp_path).issue("else.example")
+    stranger = CertificateAuthority(tmp_path).issue("else.example")
     async with serving(stranger) as server:
-        with desk(f"tls://{server.endpoint}{stranger.pin}") as asked:
+        with loopback_upstream(f"tls://{server.endpoint}{stranger.pin}") as asked:
             assert (await asked.ask()).verdict == Verdict.POSITIVE
 
 
@@ -169,28 +169,30 @@ REFUSALS = [
 ]
 
 
-def issue(case: str, office: Office, directory: Path) -> Certificate:
+def issue(case: str, authority: CertificateAuthority, directory: Path) -> Certificate:
     """A certificate that suits the case."""
     if "expired" in case:
-        return office.issue("dns.example", "127.0.0.1", expired=True)
+        return authority.issue("dns.example", "127.0.0.1", expired=True)
     if case == "self-signed":
-        return office.self_signed("dns.example")
+        return authority.self_signed("dns.example")
     if case == "unknown authority":
-        return Office(directory / "strange").issue("dns.example")
-    return office.issue("dns.example")
+        return CertificateAuthority(directory / "strange").issue("dns.example")
+    return authority.issue("dns.example")
 
 
 @pytest.mark.parametrize(("case", "suffix", "detail"), REFUSALS)
 @pytest_twisted.ensureDeferred
-async def test_refused(office: Office, tmp_path: Path, case: str, suffix: str, detail: str) -> None:
+async def test_refused(
+    authority: CertificateAuthority, tmp_path: Path, case: str, suffix: str, detail: str
+) -> None:
     """Anybody else is a network error at once: no query is sent, and the log says why, once."""
-    certificate = issue(case, office, tmp_path)
-    pins = {"own": certificate.pin, "pin": office.issue("other.example").pin}
+    certificate = issue(case, authority, tmp_path)
+    pins = {"own": certificate.pin, "pin": authority.issue("other.example").pin}
     suffix = "".join(pins.get(word, word) for word in suffix.split())
     async with serving(certificate) as server:
         with (
             capturedLogs() as events,
-            desk(f"tls://{server.endpoint}{suffix}", ca=office.ca) as asked,
+            loopback_upstream(f"tls://{server.endpoint}{suffix}", ca=authority.ca) as asked,
         ):
             for _ in range(2):
                 outcome = await asked.ask()
@@ -207,19 +209,22 @@ async def test_refused(office: Office, tmp_path: Path, case: str, suffix: str, d
 async def test_the_systems_authorities(good: Certificate) -> None:
     """Without ``tls_ca`` those of the system count, which do not know ours."""
     async with serving(good) as server:
-        with desk(f"tls://{server.endpoint}#dns.example") as asked:
+        with loopback_upstream(f"tls://{server.endpoint}#dns.example") as asked:
             assert (await asked.ask()).reason == "certificate"
         assert server.queries == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_old_tls(office: Office, good: Certificate) -> None:
+async def test_no_old_tls(authority: CertificateAuthority, good: Certificate) -> None:
     """TLS 1.2 is the least; with 1.1 there is no session, and no word in plain text."""
     async with serving(good) as server:
         context = server.context
         context.set_min_proto_version(SSL.TLS1_VERSION)
         context.set_max_proto_version(SSL.TLS1_1_VERSION)
-        with capturedLogs() as events, desk(f"tls://{server.endpoint}", ca=office.ca) as asked:
+        with (
+            capturedLogs() as events,
+            loopback_upstream(f"tls://{server.endpoint}", ca=authority.ca) as asked,
+        ):
             ours = asked.upstream._stream._tls
             assert ours is not None
             for either in (context, ours.context):
@@ -231,7 +236,9 @@ async def test_no_old_tls(office: Office, good: Certificate) -> None:
 
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
 @pytest_twisted.ensureDeferred
-async def test_sessions_are_resumed(office: Office, good: Certificate, version: int) -> None:
+async def test_sessions_are_resumed(
+    authority: CertificateAuthority, good: Certificate, version: int
+) -> None:
     """The second handshake is short, and the server's name is still checked in it."""
     async with serving(good) as server:
         context = server.context
@@ -239,7 +246,7 @@ async def test_sessions_are_resumed(office: Office, good: Certificate, version: 
         context.set_max_proto_version(version)
         context.set_session_cache_mode(SSL.SESS_CACHE_SERVER)
         server.close_after_answer = True
-        with desk(f"tls://{server.endpoint}#dns.example", ca=office.ca) as asked:
+        with loopback_upstream(f"tls://{server.endpoint}#dns.example", ca=authority.ca) as asked:
             for _ in range(3):
                 assert (await asked.ask()).verdict == Verdict.POSITIVE
                 await until(lambda: not server.connections)
@@ -248,16 +255,16 @@ async def test_sessions_are_resumed(office: Office, good: Certificate, version: 
 
 @pytest_twisted.ensureDeferred
 async def test_authorities_are_read_again(
-    office: Office, good: Certificate, tmp_path: Path
+    authority: CertificateAuthority, good: Certificate, tmp_path: Path
 ) -> None:
     """From then on those in the file count, whoever has a session or not; a file that cannot be
     used changes nothing, and one that is the same ends no session.
     """
     file = tmp_path / "trusted.pem"
-    shutil.copy(office.ca, file)
+    shutil.copy(authority.ca, file)
     async with serving(good) as server:
         server.close_after_answer = True
-        with desk(f"tls://{server.endpoint}#dns.example", ca=file) as asked:
+        with loopback_upstream(f"tls://{server.endpoint}#dns.example", ca=file) as asked:
             tls = asked.upstream._stream._tls
             assert tls is not None
             authorities = tls._authorities
@@ -271,15 +278,17 @@ async def test_authorities_are_read_again(
             file.write_text("")
             assert authorities.reread() == f"expected certificates in PEM form in {file}"
             assert await ask() == ""
-            shutil.copy(office.ca, file)
+            shutil.copy(authority.ca, file)
             assert authorities.reread() == ""
             assert await ask() == ""
             assert asked.connects() == {"full": 1, "resumed": 2}
-            file.write_bytes(office.ca.read_bytes() + Office(tmp_path / "two").ca.read_bytes())
+            file.write_bytes(
+                authority.ca.read_bytes() + CertificateAuthority(tmp_path / "two").ca.read_bytes()
+            )
             assert authorities.reread() == ""
             assert await ask() == ""
             assert asked.connects() == {"full": 2, "resumed": 2}
-            shutil.copy(Office(tmp_path / "other").ca, file)
+            shutil.copy(CertificateAuthority(tmp_path / "other").ca, file)
             assert authorities.reread() == ""
             assert await ask() == "certificate"
         assert len(server.queries) == 4
@@ -287,20 +296,20 @@ async def test_authorities_are_read_again(
 
 @pytest_twisted.ensureDeferred
 async def test_a_session_of_before_is_not_kept(
-    office: Office, good: Certificate, tmp_path: Path
+    authority: CertificateAuthority, good: Certificate, tmp_path: Path
 ) -> None:
     """A connection that was accepted by the old authorities leaves no session for the new ones."""
     file = tmp_path / "trusted.pem"
-    shutil.copy(office.ca, file)
+    shutil.copy(authority.ca, file)
     async with serving(good) as server:
-        with desk(f"tls://{server.endpoint}#dns.example", ca=file) as asked:
+        with loopback_upstream(f"tls://{server.endpoint}#dns.example", ca=file) as asked:
             tls = asked.upstream._stream._tls
             assert tls is not None
             old = tls.context
             server.silent = server.close_after_answer = True
             exchange = asked.start()
             await until(lambda: bool(server.queries))
-            shutil.copy(Office(tmp_path / "other").ca, file)
+            shutil.copy(CertificateAuthority(tmp_path / "other").ca, file)
             assert tls._authorities.reread() == ""
             assert tls.context is not old  # as another connection would have it
             server.connections[0].answer(server.queries[0])
@@ -311,13 +320,15 @@ async def test_a_session_of_before_is_not_kept(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_failure_ends_the_session(office: Office, good: Certificate) -> None:
+async def test_a_failure_ends_the_session(
+    authority: CertificateAuthority, good: Certificate
+) -> None:
     """After a failure the handshake is a full one: the session may be what the server disliked."""
     async with serving(good) as server:
         server.close_after_answer = True
-        with desk(f"tls://{server.endpoint}#dns.example", ca=office.ca) as asked:
+        with loopback_upstream(f"tls://{server.endpoint}#dns.example", ca=authority.ca) as asked:
             await asked.ask()
-            server.context = Server.make_context(office.issue("other.example"), server.names)
+            server.context = Server.make_context(authority.issue("other.example"), server.names)
             await until(lambda: not server.connections)
             tls = asked.upstream._stream._tls
             assert tls is not None
@@ -327,14 +338,14 @@ async def test_a_failure_ends_the_session(office: Office, good: Certificate) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_log_tells_of_changes(office: Office, good: Certificate) -> None:
+async def test_the_log_tells_of_changes(authority: CertificateAuthority, good: Certificate) -> None:
     """A certificate that is right again, and wrong again, has a line in the log each time."""
-    wrong = Server.make_context(office.issue("other.example"), [])
+    wrong = Server.make_context(authority.issue("other.example"), [])
     async with serving(good) as server:
         server.close_after_answer = True
         right = server.context
         where = f"tls://{server.endpoint}#dns.example"
-        with capturedLogs() as events, desk(where, ca=office.ca) as asked:
+        with capturedLogs() as events, loopback_upstream(where, ca=authority.ca) as asked:
             for server.context in (wrong, right, wrong):
                 await asked.ask()
                 await until(lambda: not server.connections)
@@ -344,10 +355,10 @@ async def test_the_log_tells_of_changes(office: Office, good: Certificate) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_options_of_the_socket(office: Office, good: Certificate) -> None:
+async def test_options_of_the_socket(authority: CertificateAuthority, good: Certificate) -> None:
     """Queries leave at once, replies are acknowledged at once, and so must queries be in time."""
     async with serving(good) as server:
-        with desk(f"tls://{server.endpoint}", ca=office.ca, timeout=1.5) as asked:
+        with loopback_upstream(f"tls://{server.endpoint}", ca=authority.ca, timeout=1.5) as asked:
             for _ in range(3):
                 await asked.ask()
                 await pause(0.005)
@@ -360,7 +371,7 @@ async def test_options_of_the_socket(office: Office, good: Certificate) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_plain_text_ever(office: Office, good: Certificate) -> None:
+async def test_no_plain_text_ever(authority: CertificateAuthority, good: Certificate) -> None:
     """A server that speaks no TLS gets a hello and nothing after it."""
     seen = bytearray()
 
@@ -371,7 +382,7 @@ async def test_no_plain_text_ever(office: Office, good: Certificate) -> None:
             self.transport.write(b"\0\x0c not TLS at all")
 
     port = reactor.listenTCP(0, Factory.forProtocol(Plain), interface="127.0.0.1")
-    with desk(f"tls://127.0.0.1:{port.getHost().port}", ca=office.ca) as asked:
+    with loopback_upstream(f"tls://127.0.0.1:{port.getHost().port}", ca=authority.ca) as asked:
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "tls")
     await no_connections()
@@ -387,7 +398,9 @@ def refuse(connection: SSL.Connection, offered: list[bytes]) -> bytes:
 
 @pytest.mark.parametrize("alert", [False, True])
 @pytest_twisted.ensureDeferred
-async def test_a_server_without_http2(office: Office, good: Certificate, alert: bool) -> None:
+async def test_a_server_without_http2(
+    authority: CertificateAuthority, good: Certificate, alert: bool
+) -> None:
     """DNS over HTTPS needs a server that agrees to HTTP/2; any other gets no query, whether it
     says nothing about protocols or ends the handshake (RFC 7301 section 3.2), and the log says why.
     """
@@ -395,7 +408,7 @@ async def test_a_server_without_http2(office: Office, good: Certificate, alert: 
         if alert:
             server.context.set_alpn_select_callback(refuse)
         with (
-            desk(f"https://{server.endpoint}/dns-query", ca=office.ca) as asked,
+            loopback_upstream(f"https://{server.endpoint}/dns-query", ca=authority.ca) as asked,
             capturedLogs() as events,
         ):
             outcome = await asked.ask()
@@ -411,21 +424,23 @@ async def test_a_server_without_http2(office: Office, good: Certificate, alert: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_of_another_protocol(office: Office, good: Certificate) -> None:
+async def test_a_server_of_another_protocol(
+    authority: CertificateAuthority, good: Certificate
+) -> None:
     """One that insists on another protocol is none of ours, over DNS neither."""
     async with serving(good) as server:
         server.context.set_alpn_select_callback(lambda _, offered: b"x")
-        with desk(f"tls://{server.endpoint}", ca=office.ca) as asked:
+        with loopback_upstream(f"tls://{server.endpoint}", ca=authority.ca) as asked:
             assert (await asked.ask()).reason == "tls"
         assert server.queries == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_that_never_shakes_hands(office: Office) -> None:
+async def test_a_server_that_never_shakes_hands(authority: CertificateAuthority) -> None:
     """A handshake has the time that a connection has; then it is a timeout."""
     port = reactor.listenTCP(0, Factory.forProtocol(Protocol), interface="127.0.0.1")
     where = f"tls://127.0.0.1:{port.getHost().port}"
-    with desk(where, ca=office.ca, timeout=0.2) as asked:
+    with loopback_upstream(where, ca=authority.ca, timeout=0.2) as asked:
         outcome = await asked.ask()
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "timeout")
         assert asked.connects() == {"timeout": 1}
@@ -434,10 +449,10 @@ async def test_a_server_that_never_shakes_hands(office: Office) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_sent(office: Office, good: Certificate) -> None:
+async def test_what_is_sent(authority: CertificateAuthority, good: Certificate) -> None:
     """Queries are padded to whole blocks; no option but padding and keepalive, and no subnet."""
     async with serving(good) as server:
-        with desk(f"tls://{server.endpoint}", ca=office.ca) as asked:
+        with loopback_upstream(f"tls://{server.endpoint}", ca=authority.ca) as asked:
             await gatherResults([asked.start() for _ in range(3)])
         assert {len(query) for query in server.queries} == {128}
         options = [dns.message.from_wire(query).options for query in server.queries]
@@ -449,11 +464,11 @@ async def test_what_is_sent(office: Office, good: Certificate) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_interrupted(office: Office, good: Certificate) -> None:
+async def test_interrupted(authority: CertificateAuthority, good: Certificate) -> None:
     """A connection cut in mid-answer: the query goes out again on a new one."""
     async with serving(good) as server:
         server.silent = True
-        with desk(f"tls://{server.endpoint}", ca=office.ca) as asked:
+        with loopback_upstream(f"tls://{server.endpoint}", ca=authority.ca) as asked:
             exchange = asked.start()
             await until(lambda: len(server.queries) == 1)
             server.silent = False
