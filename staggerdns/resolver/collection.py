@@ -8,7 +8,7 @@ to whoever asked first (SPEC section 2).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -19,7 +19,8 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache
 from staggerdns.resolver.entry import Entry
-from staggerdns.strategy.run import ACTIVE, STAGGERED, Run
+from staggerdns.strategy.run import Run
+from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import LOCAL, NO_LINE, Outcome
 from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import Ede
@@ -180,7 +181,7 @@ class Collection:
                 books.joined[tier].value += gain
                 self._settle(now)
 
-    def ended(self, asked: int, answered: int, reasons: list[str]) -> None:
+    def ended(self, asked: int, answered: int, reasons: Sequence[str]) -> None:
         """Take the end of the run."""
         books = self._books
         now = books.clock.seconds()
@@ -290,7 +291,7 @@ _NETWORK = frozenset((LOCAL, NO_LINE)) | {
 _UNHEARD = _NETWORK | {"timeout", "refused"}
 
 
-def _ede(reasons: list[str]) -> Ede:
+def _ede(reasons: Sequence[str]) -> Ede:
     """Say why nobody answered (RFC 8914 section 4.24, then 4.23, of which the text tells more)."""
     if not reasons:
         return Ede.OTHER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from staggerdns.upstream.exchange import Outcome
@@ -16,7 +17,7 @@ class Listener(Protocol):
     def more(self, outcome: Outcome, tier: str) -> None:
         """Take a positive answer that came after the first."""
 
-    def ended(self, asked: int, answered: int, reasons: list[str]) -> None:
+    def ended(self, asked: int, answered: int, reasons: Sequence[str]) -> None:
         """Take the end of the run: how many upstreams were asked, how many answered well, and
         what was wrong with the others, in order.
         """

@@ -12,9 +12,10 @@ from math import inf
 from staggerdns.strategy.adaptive import SequentialNumbers, try_timeout
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.listener import Listener
-from staggerdns.strategy.run import ACTIVE, Run
+from staggerdns.strategy.run import Run
 from staggerdns.strategy.single import SingleAnswerRun
 from staggerdns.strategy.strategy import Tools
+from staggerdns.strategy.tiers import ACTIVE
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.health import State
@@ -33,22 +34,25 @@ class Sequential:
         self.numbers = numbers
         for upstream in tools.upstreams:
             tools.metrics.sequential_timeout.read_from(
-                partial(self.try_timeout, upstream), upstream.name
+                partial(self._try_timeout_now, upstream), upstream.name
             )
 
     def ask(self, question: Question, listener: Listener) -> Run:
         """Return a run that asks ``question``."""
-        return OneByOneRun(self, question, listener, self.arrange())
+        return OneByOneRun(self, question, listener, self.tools.clock.seconds())
 
-    def arrange(self) -> list[Upstream]:
-        """Return the upstreams in the order in which they are asked."""
-        return self.tools.upstreams.arranged(self.tools.clock.seconds())
+    def arrange(self, now: float) -> list[Upstream]:
+        """Return the upstreams in the order in which they are asked at ``now``."""
+        return self.tools.upstreams.arranged(now)
 
-    def try_timeout(self, upstream: Upstream) -> float:
-        """Return the seconds that a try of ``upstream`` may take now."""
+    def try_timeout(self, upstream: Upstream, now: float) -> float:
+        """Return the seconds that a try of ``upstream`` may take at ``now``."""
         latency = upstream.latency
-        average = latency.mean(self.tools.clock.seconds()) if latency.measured else None
+        average = latency.mean(now) if latency.measured else None
         return min(try_timeout(self.numbers, average), self.tools.timeout)
+
+    def _try_timeout_now(self, upstream: Upstream) -> float:
+        return self.try_timeout(upstream, self.tools.clock.seconds())
 
 
 class Random(Sequential):
@@ -60,9 +64,9 @@ class Random(Sequential):
         super().__init__(tools, numbers)
         self._entropy = Entropy(tools.rng)
 
-    def arrange(self) -> list[Upstream]:
+    def arrange(self, now: float) -> list[Upstream]:
         """Return the usable upstreams, every order equally likely; those on trial come last."""
-        shuffled = super().arrange()
+        shuffled = super().arrange(now)
         closed = sum(upstream.health.state != State.UNHEALTHY for upstream in shuffled)
         for last in range((closed or len(shuffled)) - 1, 0, -1):
             other = self._entropy.below(last + 1)
@@ -77,39 +81,49 @@ class OneByOneRun(SingleAnswerRun):
     welcome until another has answered; only then was its silence a failure.
     """
 
-    def __init__(
-        self, strategy: Sequential, question: Question, listener: Listener, arranged: list[Upstream]
-    ) -> None:
-        super().__init__(strategy.tools, question, listener, grace=0.0, waiting=arranged)
-        self._strategy = strategy
-        self.strategy = strategy.name
-        self._tried_at = self._started
-        self._next_at = self._started
+    __slots__ = ("strategy", "_next_at", "_strategy", "_tried_at")
 
-    def _step(self, now: float) -> float | None:
-        while self._candidates.waiting and self._next_at <= now + SLACK:
+    def __init__(
+        self, strategy: Sequential, question: Question, listener: Listener, now: float
+    ) -> None:
+        super().__init__(
+            strategy.tools,
+            question,
+            listener,
+            started=now,
+            grace=0.0,
+            waiting=strategy.arrange(now),
+        )
+        self.strategy = strategy.name
+        self._strategy = strategy
+        self._tried_at = now
+        self._next_at = now
+
+    def step(self, now: float) -> float | None:
+        """Ask the next one when the time of the one before is over, or it has failed."""
+        while self.candidates.waiting and self._next_at <= now + SLACK:
             self._tried_at, self._next_at = now, inf
-            first = not self._candidates.asked
-            asked = self._ask_next(1, ACTIVE, now)
+            first = not self.candidates.asked
+            asked = self.ask_next(1, ACTIVE, now)
             if not asked:
                 self._next_at = now
-                return self._candidates.room_at(now)
+                return self.candidates.room_at(now)
             if self._next_at == inf:
-                self._next_at = now + self._strategy.try_timeout(asked[0])
+                self._next_at = now + self._strategy.try_timeout(asked[0], now)
             if first:
-                self._visit(now)
-        return self._next_at if self._candidates.waiting else None
+                self.visit(now)
+        return self._next_at if self.candidates.waiting else None
 
-    def _lose(self, exchange: Exchange) -> None:
-        if exchange.started < self._tried_at:
-            exchange.expire()  # it had its time
-        else:
-            super()._lose(exchange)
+    def had_its_time(self, exchange: Exchange) -> bool:
+        """Return whether the exchange was a try before this one."""
+        return exchange.started < self._tried_at
 
-    def _heard(self, outcome: Outcome, exchange: Exchange) -> None:
+    def heard(self, outcome: Outcome, exchange: Exchange) -> None:
+        """Have the next one asked when this try has failed."""
         if outcome.verdict > Verdict.NEGATIVE:
-            self._heard_hint(exchange)
+            self.hinted(exchange, outcome.at)
 
-    def _heard_hint(self, exchange: Exchange) -> None:
+    def hinted(self, exchange: Exchange, now: float) -> None:
+        """Have the next one asked when this try may have failed."""
         if exchange.tier == ACTIVE and exchange.started >= self._tried_at:
             self._next_at = self._tried_at

@@ -11,9 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from staggerdns.strategy.alarms import SLACK
+from staggerdns.strategy.decision import Decision
 from staggerdns.strategy.listener import Listener
-from staggerdns.strategy.run import ACTIVE, STAGGERED, Run
+from staggerdns.strategy.run import Run
 from staggerdns.strategy.strategy import Tools
+from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
@@ -66,26 +68,32 @@ class Parallel:
 class ParallelRun(Run):
     """One question in two tiers."""
 
-    # fmt: off
     __slots__ = (
-        "_active_noted", "_batches", "_delays", "_fallback_at", "_pace", "_put_off_until",
-        "_staggering", "_strategy",
+        "_active_noted",
+        "_batches",
+        "_delays",
+        "_fallback_at",
+        "_pace",
+        "_put_off_until",
+        "_staggering",
+        "_strategy",
     )
-    # fmt: on
     strategy = "parallel"
 
     def __init__(self, strategy: Parallel, question: Question, listener: Listener) -> None:
         pace, tools = strategy.pace, strategy.tools
+        now = tools.clock.seconds()
         super().__init__(
             question,
             listener,
             tools.clock,
             tools.alarms,
+            started=now,
             timeout=min(tools.timeout, pace.total_collect_timeout),
             total=pace.total_collect_timeout,
-            grace=pace.negative_grace,
+            decision=Decision(pace.negative_grace, single=False),
             adaptive=tools.adaptive,
-            waiting=tools.upstreams.arranged(tools.clock.seconds()),
+            waiting=tools.upstreams.arranged(now),
             at_once=pace.active_tier_size,
         )
         self._strategy = strategy
@@ -97,12 +105,13 @@ class ParallelRun(Run):
         self._delays = 0
         self._put_off_until = 0.0
 
-    def _step(self, now: float) -> float | None:
-        if not self._candidates.asked and not self._ask_active(now):
-            return self._candidates.room_at(now)
+    def step(self, now: float) -> float | None:
+        """Ask the active tier, and then each batch of the staggered one when it is due."""
+        if not self.candidates.asked and not self._ask_active(now):
+            return self.candidates.room_at(now)
         if not self._staggering:
             self._begin_staggering(now)
-        while self._candidates.waiting:
+        while self.candidates.waiting:
             due = self._next_batch(now)
             if due > now + SLACK:
                 return due
@@ -115,35 +124,35 @@ class ParallelRun(Run):
         if self._strategy.tools.journal.verbose:
             self._log(
                 "{name}: {active} upstreams at once, {staggered} staggered",
-                active=min(size, len(self._candidates.waiting)),
-                staggered=max(0, len(self._candidates.waiting) - size),
+                active=min(size, len(self.candidates.waiting)),
+                staggered=max(0, len(self.candidates.waiting) - size),
             )
-        self._last_launch = now
+        self.last_launch = now
         self._fallback_at = now + self._strategy.fallback_timeout()
-        return bool(self._ask_next(size, ACTIVE, now))
+        return bool(self.ask_next(size, ACTIVE, now))
 
     def _begin_staggering(self, now: float) -> None:
         """Decide whether the staggered tier begins, and why."""
-        if self._decided:
+        if self.decision.made:
             self._begin("answered")
         elif self._active_has_failed():
             self._note_active("failed")
             self._begin("failed")
-        elif now + SLACK >= self._fallback_at and self._candidates.waiting:
+        elif now + SLACK >= self._fallback_at and self.candidates.waiting:
             self._note_active("fallback")
             self._begin("fallback")
 
     def _active_has_failed(self) -> bool:
-        if self._negative is not None or self._decided:
+        if self.decision.answered:
             return False
-        return self._first_tier_left == 0 or (self._hinted_at > 0 and self._active_is_refused())
+        return self.decision.active_left == 0 or (self.hinted_at > 0 and self._active_is_refused())
 
     def _active_is_refused(self) -> bool:
-        return all(one.hinted or one.tier != ACTIVE for one in self._outstanding)
+        return all(one.hinted or one.tier != ACTIVE for one in self.outstanding)
 
     def _begin(self, reason: str) -> None:
         self._staggering = True
-        if self._candidates.waiting:
+        if self.candidates.waiting:
             self._strategy.staggered_starts[reason].value += 1
             if self._strategy.tools.journal.verbose:
                 self._log("{name}: staggered tier begins: {reason}", reason=reason)
@@ -151,7 +160,7 @@ class ParallelRun(Run):
     def _next_batch(self, now: float) -> float:
         if not self._batches and self._active_has_failed():
             return now
-        after_last = self._last_launch + self._pace.stagger_delay
+        after_last = self.last_launch + self._pace.stagger_delay
         if self._staggering:
             return max(after_last, self._put_off_until) if self._delays else after_last
         # Not begun: look again when a batch could go at the earliest, so that the usual case,
@@ -161,7 +170,7 @@ class ParallelRun(Run):
         return self._fallback_at
 
     def _launch_batch(self, now: float) -> bool:
-        launched = len(self._ask_next(self._pace.batch_size, STAGGERED, now))
+        launched = len(self.ask_next(self._pace.batch_size, STAGGERED, now))
         if launched:
             self._batches += 1
             if self._strategy.tools.journal.verbose:
@@ -170,8 +179,8 @@ class ParallelRun(Run):
 
     def _put_off(self, now: float) -> float | None:
         """Delay a batch for which the budgets have no room, and at last leave it out."""
-        if not self._decided:
-            return self._candidates.room_at(now)
+        if not self.decision.made:
+            return self.candidates.room_at(now)
         if self._delays == MAX_DELAYS:
             self._skip_the_rest()
             return None
@@ -179,28 +188,31 @@ class ParallelRun(Run):
         self._put_off_until = now + self._pace.stagger_delay * (1 << self._delays)
         return self._put_off_until
 
-    def _heard(self, outcome: Outcome, exchange: Exchange) -> None:
+    def heard(self, outcome: Outcome, exchange: Exchange) -> None:
+        """Ask nobody else after a positive answer that nothing can be merged into."""
         if outcome.verdict == Verdict.POSITIVE and not self.question.mergeable:
-            self._candidates.waiting = []  # nothing that others say could join this answer
+            self.candidates.waiting = []
 
-    def _decide(self, outcome: Outcome, tier: str, now: float) -> None:
-        if tier == ACTIVE:
+    def answer(self, outcome: Outcome, now: float) -> None:
+        """Give the client its answer, and count what became of the active tier."""
+        if outcome.tier == ACTIVE:
             self._note_active("answered" if outcome.verdict == Verdict.POSITIVE else "negative")
             if self._pace.fallback_timeout is None:
-                self._adaptive.fallback.add(outcome.seconds)
-        super()._decide(outcome, tier, now)
+                self.adaptive.fallback.add(outcome.seconds)
+        super().answer(outcome, now)
 
-    def _finish(self) -> None:
-        if not self._decided:
+    def finish(self) -> None:
+        """End the run, and count those who were not asked."""
+        if not self.decision.made:
             self._note_active("failed")
         self._skip_the_rest()
-        super()._finish()
+        super().finish()
 
     def _skip_the_rest(self) -> None:
         """Count those for whose queries the budgets, or the time, left no room."""
-        for upstream in self._candidates.waiting:
+        for upstream in self.candidates.waiting:
             upstream.skipped.value += 1
-        self._candidates.waiting = []
+        self.candidates.waiting = []
 
     def _note_active(self, outcome: str) -> None:
         if not self._active_noted:

@@ -11,9 +11,10 @@ from __future__ import annotations
 from staggerdns.strategy.adaptive import batch_numbers
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.listener import Listener
-from staggerdns.strategy.run import ACTIVE, STAGGERED, Run
+from staggerdns.strategy.run import Run
 from staggerdns.strategy.single import SingleAnswerRun
 from staggerdns.strategy.strategy import Tools
+from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import UNMARKED, Exchange, Outcome
 from staggerdns.upstream.refusals import unrefused
 from staggerdns.wire.question import Question
@@ -49,25 +50,34 @@ class Racing:
 class RacingRun(SingleAnswerRun):
     """One race."""
 
+    __slots__ = ("_all_at_once", "_next_at", "_strategy")
     strategy = "racing"
 
     def __init__(self, strategy: Racing, question: Question, listener: Listener) -> None:
         tools = strategy.tools
-        waiting = tools.upstreams.arranged(tools.clock.seconds())
-        super().__init__(tools, question, listener, grace=strategy.grace, waiting=waiting)
+        now = tools.clock.seconds()
+        super().__init__(
+            tools,
+            question,
+            listener,
+            started=now,
+            grace=strategy.grace,
+            waiting=tools.upstreams.arranged(now),
+        )
         self._strategy = strategy
         self._next_at = 0.0
         self._all_at_once = False
 
-    def _step(self, now: float) -> float | None:
-        while self._candidates.waiting:
-            if not self._candidates.asked:
-                self._next_at = now + self._strategy.tools.adaptive.racing_delay.seconds
-                if not self._ask_next(1, ACTIVE, now):
-                    return self._candidates.room_at(now)
-                self._visit(now)
+    def step(self, now: float) -> float | None:
+        """Ask the best one, and then the next batch when it is due."""
+        while self.candidates.waiting:
+            if not self.candidates.asked:
+                self._next_at = now + self.adaptive.racing_delay.seconds
+                if not self.ask_next(1, ACTIVE, now):
+                    return self.candidates.room_at(now)
+                self.visit(now)
                 continue
-            under_way = unrefused(self._outstanding)
+            under_way = unrefused(self.outstanding)
             if not under_way:
                 self._next_at = now
             if self._next_at > now + SLACK:
@@ -75,30 +85,33 @@ class RacingRun(SingleAnswerRun):
             room = self._strategy.max_concurrent - under_way
             if room <= 0:
                 return None  # whoever answers makes room
-            deviation = self._adaptive.racing_delay.deviation(now)
-            size, interval = batch_numbers(deviation, len(self._candidates.waiting))
+            deviation = self.adaptive.racing_delay.deviation(now)
+            size, interval = batch_numbers(deviation, len(self.candidates.waiting))
             if self._all_at_once:
                 size = room
-            launched = len(self._ask_next(min(size, room), STAGGERED, now))
+            launched = len(self.ask_next(min(size, room), STAGGERED, now))
             if not launched:
-                return self._candidates.room_at(now)
+                return self.candidates.room_at(now)
             self._all_at_once = False
             self._strategy.batch_size = launched
             self._next_at = now + interval
         return None
 
-    def _ask_again(self, now: float) -> float | None:
-        if unrefused(self._outstanding) >= self._strategy.max_concurrent:
+    def ask_again(self, now: float) -> float | None:
+        """Ask silent ones once more, as far as ``max_concurrent`` lets it."""
+        if unrefused(self.outstanding) >= self._strategy.max_concurrent:
             return None
-        return super()._ask_again(now)
+        return super().ask_again(now)
 
-    def _heard(self, outcome: Outcome, exchange: Exchange) -> None:
+    def heard(self, outcome: Outcome, exchange: Exchange) -> None:
+        """Start the others at once when the first has failed, unless that is known already."""
         failed = outcome.verdict == Verdict.NETWORK_ERROR and outcome.reason not in UNMARKED
         if failed and not exchange.hinted:
-            self._heard_hint(exchange)
+            self.hinted(exchange, outcome.at)
 
-    def _heard_hint(self, exchange: Exchange) -> None:
-        if exchange.tier == ACTIVE and self._candidates.waiting:
+    def hinted(self, exchange: Exchange, now: float) -> None:
+        """Start the others at once when the first may have failed."""
+        if exchange.tier == ACTIVE and self.candidates.waiting:
             self._strategy.early_triggers.value += 1
             self._all_at_once = True
-            self._next_at = self._clock.seconds()
+            self._next_at = now

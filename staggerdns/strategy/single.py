@@ -8,9 +8,11 @@ was refused: whether that was true shows when its time is over.
 
 from __future__ import annotations
 
+from staggerdns.strategy.decision import Decision
 from staggerdns.strategy.listener import Listener
-from staggerdns.strategy.run import STAGGERED, Run
+from staggerdns.strategy.run import Run
 from staggerdns.strategy.strategy import Tools
+from staggerdns.strategy.tiers import STAGGERED
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.question import Question
@@ -20,7 +22,10 @@ class SingleAnswerRun(Run):
     """A run that is over with its first good answer, and with the visit it pays.
 
     It asks one at a time when all have been silent, and may take twice the timeout of one exchange.
+    For subclasses: `visit` is there to be called, `had_its_time` to be extended.
     """
+
+    __slots__ = ()
 
     def __init__(
         self,
@@ -28,6 +33,7 @@ class SingleAnswerRun(Run):
         question: Question,
         listener: Listener,
         *,
+        started: float,
         grace: float,
         waiting: list[Upstream],
     ) -> None:
@@ -36,30 +42,30 @@ class SingleAnswerRun(Run):
             listener,
             tools.clock,
             tools.alarms,
+            started=started,
             timeout=tools.timeout,
             total=2 * tools.timeout,
-            grace=grace,
+            decision=Decision(grace, single=True),
             adaptive=tools.adaptive,
             waiting=waiting,
             at_once=1,
         )
 
-    def _visit(self, now: float) -> None:
+    def visit(self, now: float) -> None:
         """Ask one more than the strategy does, whose health wants it."""
-        visited = self._candidates.take_visited(now)
+        visited = self.candidates.take_visited(now)
         if visited:
-            self._launch(visited, STAGGERED, now)
+            self.launch(visited, STAGGERED, now)
 
-    def _decide(self, outcome: Outcome, tier: str, now: float) -> None:
-        self._candidates.waiting = []
-        self._agreed = True  # later answers, of visits, change nothing
-        super()._decide(outcome, tier, now)
-        self._adaptive.racing_delay.follow(now)
-        self._busy = True
-        for loser in [one for one in self._outstanding if not (one.decides_health or one.hinted)]:
-            self._lose(loser)
-        self._busy = False
+    def had_its_time(self, exchange: Exchange) -> bool:
+        """Return whether an exchange that has lost had enough time, so that its silence fails."""
+        return False
 
-    def _lose(self, exchange: Exchange) -> None:
-        del self._outstanding[exchange]
-        exchange.cancel()
+    def answer(self, outcome: Outcome, now: float) -> None:
+        """Give the client its answer and end what has lost by it."""
+        self.candidates.waiting = []
+        super().answer(outcome, now)
+        self.adaptive.racing_delay.follow(now)
+        for one in list(self.outstanding):
+            if not (one.decides_health or one.hinted):
+                self.end_exchange(one, expired=self.had_its_time(one))

@@ -52,7 +52,7 @@ class Strategies:
             deviation=delay.deviation(now),
             racing_delay=delay.seconds,
             fallback_timeout=self._parallel.fallback_timeout(),
-            sequential_timeout=self._sequential.try_timeout(best),
+            sequential_timeout=self._sequential.try_timeout(best, now),
             batch_size=self._racing.batch_size,
             early_triggers=self._racing.early_triggers.value,
         )

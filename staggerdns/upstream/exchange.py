@@ -77,12 +77,12 @@ OTHER_RCODE = "other rcode"
 
 class Outcome:
     """How an exchange ended: ``verdict``, the ``answer`` of a good reply, ``seconds`` that it
-    took, and ``at``, the time then.
+    took, ``asked`` and ``at``, the times when it began and ended. ``tier``: as it was asked.
 
     ``reason`` says in few words what went wrong, empty for a good reply; see `reason_label`.
     """
 
-    __slots__ = ("upstream", "verdict", "answer", "reason", "seconds", "at")
+    __slots__ = ("upstream", "verdict", "answer", "reason", "tier", "asked", "seconds", "at")
 
     def __init__(
         self,
@@ -90,6 +90,8 @@ class Outcome:
         verdict: Verdict,
         answer: Answer | None,
         reason: str,
+        tier: str,
+        asked: float,
         seconds: float,
         at: float,
     ) -> None:
@@ -97,6 +99,8 @@ class Outcome:
         self.verdict = verdict
         self.answer = answer
         self.reason = reason
+        self.tier = tier
+        self.asked = asked
         self.seconds = seconds
         self.at = at
 

@@ -290,7 +290,8 @@ class Upstream:
         elif reason == "refused":
             self._budget.refused(now)
         # What a failing reply says depends on the others: see blame() and pardon().
-        return Outcome(self, verdict, answer, reason, seconds, now)
+        tier, asked = exchange.tier, exchange.started
+        return Outcome(self, verdict, answer, reason, tier, asked, seconds, now)
 
     def blame(self, reason: str, asked: float, question: Question) -> None:
         """Mark a failing reply to a query of the time ``asked`` that others answered well, unless

@@ -6,7 +6,7 @@ import pytest
 
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.strategy.parallel import Pace
-from staggerdns.strategy.run import ACTIVE, STAGGERED
+from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import to_text
 from tests.kit.acts import (

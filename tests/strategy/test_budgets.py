@@ -9,7 +9,7 @@ import pytest
 
 from staggerdns.settings.sections import BudgetSettings
 from staggerdns.strategy.parallel import MAX_DELAYS, Pace
-from staggerdns.strategy.run import ACTIVE, STAGGERED
+from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from tests.kit.acts import NOERROR, SERVFAIL, SILENT, own, says_own
 from tests.kit.simulated import SimulatedResolver
 

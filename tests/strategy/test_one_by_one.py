@@ -8,7 +8,7 @@ from random import Random as Generator
 
 import pytest
 
-from staggerdns.strategy.run import ACTIVE
+from staggerdns.strategy.tiers import ACTIVE
 from tests.kit.acts import (
     NOERROR,
     NXDOMAIN,

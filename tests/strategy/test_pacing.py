@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.parallel import Pace
-from staggerdns.strategy.run import ACTIVE, AGAIN_AFTER, STAGGERED
+from staggerdns.strategy.run import AGAIN_AFTER
+from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from tests.kit.acts import (
     AAAA,
     NOERROR,

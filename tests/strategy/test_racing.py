@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from staggerdns.strategy.adaptive import RacingNumbers
-from staggerdns.strategy.run import ACTIVE, STAGGERED
+from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import (
     NOERROR,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from staggerdns.strategy.parallel import Pace
-from staggerdns.strategy.run import ACTIVE, STAGGERED
+from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import NO_LINE
 from staggerdns.wire.answer import Failed, Pool
 from staggerdns.wire.constants import Ede
