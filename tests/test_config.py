@@ -920,7 +920,6 @@ def test_certificates_of_listeners(tmp_path: Path) -> None:
         "expected a private key in PEM form in",
     )
     unreadable = "cannot be read"
-    # fmt: off
     for chain, key, said in (
         (files.chain, others.key, f"tls_key: the key in {others.key} is not that of {files.chain}"),
         (turned, files.key, "tls_certificate: the server's own certificate is number 2 in"),
@@ -931,16 +930,21 @@ def test_certificates_of_listeners(tmp_path: Path) -> None:
         (pipe, files.key, f"tls_certificate: {pipe} {unreadable}: it is a pipe"),
         (files.chain, pipe, f"tls_key: {pipe} {unreadable}: it is a pipe"),
         (files.chain, "/dev/zero", f"tls_key: /dev/zero {unreadable}: it is a device"),
-        (files.key, files.chain,
-         f"tls_certificate: {no_chain} {files.key}: there is a private key in it"),
-        (files.chain, files.chain,
-         f"tls_key: {no_key} {files.chain}: there is a certificate in it"),
+        (
+            files.key,
+            files.chain,
+            f"tls_certificate: {no_chain} {files.key}: there is a private key in it",
+        ),
+        (
+            files.chain,
+            files.chain,
+            f"tls_key: {no_key} {files.chain}: there is a certificate in it",
+        ),
         (empty, files.key, f"tls_certificate: {no_chain} {empty}: it is empty"),
         (files.chain, empty, f"tls_key: {no_key} {empty}: it is empty"),
         (der, files.key, f"tls_certificate: {no_chain} {der}: it is in DER form"),
         (files.chain, der, f"tls_key: {no_key} {der}: it is in DER form"),
     ):
-        # fmt: on
         found = complaint(f"tls_certificate: {chain}, tls_key: {key}")
         assert found.startswith(f"server.{said}"), found
 

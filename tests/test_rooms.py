@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,65 @@ def test_imports_point_down(path: Path) -> None:
 def test_modules_are_small(path: Path) -> None:
     """One idea a module: under about 400 lines."""
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_formatting_is_never_switched_off() -> None:
+    """What the formatter makes too long is too long."""
+    root = Path(__file__).parent.parent
+    folders = ("staggerdns", "twisted", "tests", "bench", "fuzz")
+    switch = re.compile(r"#\s*fmt:\s*off")
+    paths = [path for folder in folders for path in (root / folder).rglob("*.py")]
+    assert [path for path in paths if switch.search(path.read_text(encoding="utf-8"))] == []
+
+
+def private_touches(source: str, base: str) -> list[str]:
+    """Attributes with a private name that subclasses of ``base`` use without having made them."""
+    found = []
+    families = {base}
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    for node in classes:
+        if families.isdisjoint(ast.unparse(one) for one in node.bases):
+            continue
+        families.add(node.name)
+        made = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+        for one in node.body:
+            if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "__slots__":
+                made |= set(ast.literal_eval(one.value))
+        found += [
+            f"{node.name}.{one.attr}"
+            for one in ast.walk(node)
+            if isinstance(one, ast.Attribute)
+            and one.attr.startswith("_")
+            and not one.attr.startswith("__")
+            and one.attr not in made
+        ]
+    return found
+
+
+@pytest.mark.parametrize("base", ["Run", "SingleAnswerRun"])
+@pytest.mark.parametrize("path", sorted((PACKAGE / "strategy").glob("*.py")), ids=label)
+def test_strategies_touch_no_privates_of_a_run(path: Path, base: str) -> None:
+    """What a run gives to those who extend it has plain names."""
+    assert private_touches(path.read_text(encoding="utf-8"), base) == []
+
+
+def test_private_touches_are_found() -> None:
+    """Of attributes and methods, made by another class."""
+    source = """
+class Tries(Run):
+    __slots__ = ("_own",)
+
+    def step(self):
+        self._own = self._busy
+        self._help()
+
+    def _help(self): ...
+
+class Unrelated:
+    def step(self):
+        self._busy = True
+"""
+    assert private_touches(source, "Run") == ["Tries._busy"]
 
 
 def test_modules_of_a_room_have_no_cycles() -> None:

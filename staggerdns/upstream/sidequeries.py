@@ -96,12 +96,21 @@ class SideQuery(Exchange):
 class SideQueries:
     """The side queries of one exchange of ``upstream``; made when there is a reason."""
 
-    # fmt: off
     __slots__ = (
-        "_upstream", "_exchange", "_clock", "_steps", "_step_level", "_check", "_kept", "_doubt",
-        "_failed", "_timer", "_patience", "_stepped_down", "_watched",
+        "_upstream",
+        "_exchange",
+        "_clock",
+        "_steps",
+        "_step_level",
+        "_check",
+        "_kept",
+        "_doubt",
+        "_failed",
+        "_timer",
+        "_patience",
+        "_stepped_down",
+        "_watched",
     )
-    # fmt: on
 
     def __init__(self, upstream: Upstream, exchange: Exchange, clock: IReactorTime) -> None:
         self._upstream = upstream
