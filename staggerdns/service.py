@@ -27,7 +27,7 @@ from staggerdns.journal import Journal, LostLines
 from staggerdns.listeners import CannotBind, Listeners
 from staggerdns.metrics import Metrics, ProcessMetrics
 from staggerdns.server.access import Access
-from staggerdns.server.clients import ClientRules, Clients
+from staggerdns.server.clientgroups import ClientGroups, ClientRules
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.hosts import Hosts
@@ -73,7 +73,7 @@ class StaggerService(Service):
         self._hosts = None if hosts is None else Hosts(hosts, self._clock, self._journal)
         server = config.server
         client, rate, cookies = server.client, server.rate_limit, server.cookies
-        clients = Clients(
+        client_groups = ClientGroups(
             ClientRules(
                 ipv4_prefix=client.ipv4_prefix,
                 ipv6_prefix=client.ipv6_prefix,
@@ -96,7 +96,7 @@ class StaggerService(Service):
                 max_connections=server.tcp_max_connections,
                 max_per_client=server.tcp_max_per_client,
             ),
-            identities=clients,
+            client_groups=client_groups,
             pending_limits=PendingLimits(
                 max_pending=server.max_pending,
                 max_per_client=server.max_pending_per_client,
@@ -105,7 +105,7 @@ class StaggerService(Service):
             cookies=Cookies(self._clock, time.time, rng, cookies.secret)
             if cookies.enabled
             else None,
-            limiter=RateLimiter(limit, clients) if limit.queries_per_second else None,
+            limiter=RateLimiter(limit, client_groups) if limit.queries_per_second else None,
         )
         self._certificate: Certificate | None = None
         if server.tls_certificate is not None and server.tls_key is not None:

@@ -25,7 +25,7 @@ from staggerdns.config import load_config, parse_config
 from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.ranked import RankingRules
-from staggerdns.server.clients import ClientRules
+from staggerdns.server.clientgroups import ClientRules
 from staggerdns.server.factory import StreamLimits
 from staggerdns.server.local import LocalRules
 from staggerdns.server.ratelimit import RateLimit

@@ -20,7 +20,7 @@ from staggerdns.journal import Journal
 from staggerdns.resolver.base import Records
 from staggerdns.resolver.chain import CachingResolver
 from staggerdns.server.access import Access
-from staggerdns.server.clients import ClientRules, Clients
+from staggerdns.server.clientgroups import ClientGroups, ClientRules
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.pending import PendingLimits
 from staggerdns.settings.addresses import Network
@@ -302,7 +302,7 @@ def factory_of(resolver: SimulatedResolver) -> StaggerServerFactory:
         clock=resolver.clock,
         metrics=resolver.metrics,
         journal=Journal(),
-        identities=Clients(ClientRules()),
+        client_groups=ClientGroups(ClientRules()),
         pending_limits=PendingLimits(),
         stream_limits=StreamLimits(),
     )

@@ -20,7 +20,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.forwarder import MAX_QUEUED, STARTS_PER_TURN
 from staggerdns.server.access import Access
-from staggerdns.server.clients import ClientRules, Clients
+from staggerdns.server.clientgroups import ClientGroups, ClientRules
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.pending import PendingLimits
@@ -139,7 +139,7 @@ class Front:
             clock=resolver.clock,
             metrics=resolver.metrics,
             journal=Journal(),
-            identities=Clients(ClientRules()),
+            client_groups=ClientGroups(ClientRules()),
             pending_limits=PendingLimits(),
             stream_limits=StreamLimits(max_connections=1),
         )
@@ -246,7 +246,9 @@ def test_every_family_moves() -> None:
     look()
     front.hang_up(connection)
     front.factory.serve(b"\0" * 3, "127.0.0.1", "udp", 0.0)
-    front.factory.limiter = RateLimiter(RateLimit(queries_per_second=1), Clients(ClientRules()))
+    front.factory.limiter = RateLimiter(
+        RateLimit(queries_per_second=1), ClientGroups(ClientRules())
+    )
     front.factory.serve_beyond_limit(b"\0" * 3, "127.0.0.1", "udp", 0.0)
     port = DatagramPort(0, "127.0.0.1", MemoryReactor(), front.factory)
     with Refusing(socket.AF_INET, socket.SOCK_DGRAM) as refusing:

@@ -17,7 +17,7 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from staggerdns.server.clients import Client
+from staggerdns.server.clientgroups import ClientGroup
 from staggerdns.server.connections import Connections
 
 MAX_PENDING = 100
@@ -42,7 +42,7 @@ class ClientConnection(Protocol, TimeoutMixin):
 
     def __init__(self, connections: Connections) -> None:
         self.host = ""
-        self.client: Client | None = None
+        self.client: ClientGroup | None = None
         self.outsider = False  # its client may not ask
         self.deaf = False  # takes no queries any more
         self.blocked = False  # the client does not take its replies
@@ -86,7 +86,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         """Accept the connection, or drop it when there are too many."""
         connections = self._connections
         self.host = self.transport.getPeer().host
-        self.client = connections.identities.find(self.host)
+        self.client = connections.client_groups.find(self.host)
         self._idle_since = self._clock.seconds()
         if not self._may_enter():
             connections.refused.value += 1

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
 from staggerdns.server.access import Access
-from staggerdns.server.clients import Client, Clients
+from staggerdns.server.clientgroups import ClientGroup, ClientGroups
 from staggerdns.server.request import Reply
 from staggerdns.standstill import StandstillClock
 
@@ -44,7 +44,7 @@ class StreamLimits:
 class OpenConnection(Protocol):
     """What `Connections` knows of a connection."""
 
-    client: Client | None
+    client: ClientGroup | None
     """Who is at the other end; `None` has no limit of its own."""
     outsider: bool
     """Whether its client may not ask."""
@@ -90,14 +90,14 @@ class Connections:
         self,
         limits: StreamLimits,
         clock: IReactorTime,
-        identities: Clients,
+        client_groups: ClientGroups,
         *,
         refused: Cell,
         dropped: Cell,
     ) -> None:
         self.limits = limits
         self.clock = StandstillClock(clock)  # nobody is idle while we do not read
-        self.identities = identities
+        self.client_groups = client_groups
         self.refused = refused
         self.dropped = dropped
         self.open: list[OpenConnection] = []

@@ -25,7 +25,7 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
-from staggerdns.server.clients import Clients
+from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.connections import Connections, StreamLimits
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.local import LocalNames, LocalRules
@@ -64,7 +64,7 @@ class StaggerServerFactory(DNSServerFactory):
         metrics: Metrics,
         journal: Journal,
         stream_limits: StreamLimits,
-        identities: Clients,
+        client_groups: ClientGroups,
         pending_limits: PendingLimits,
         max_udp_size: int = EDNS_UDP_SIZE,
         cookies: Cookies | None = None,
@@ -79,12 +79,12 @@ class StaggerServerFactory(DNSServerFactory):
         self.client_connections = Connections(
             stream_limits,
             clock,
-            identities,
+            client_groups,
             refused=metrics.tcp_refused.cell(),
             dropped=metrics.unread_dropped.cell(),
         )
         self.limiter = limiter
-        self.identities = identities
+        self.client_groups = client_groups
         self._max_udp_size = max_udp_size
         self._cookies = cookies
         self.ready = {UDP: ReadyReplies(access)}
@@ -192,7 +192,7 @@ class StaggerServerFactory(DNSServerFactory):
     # From a query to its reply.
 
     def _request(self, query: Query, host: str, transport: str, now: float) -> Request:
-        return Request(query, host, transport, now, self.identities.find(host))
+        return Request(query, host, transport, now, self.client_groups.find(host))
 
     def _answer(self, request: Request) -> Deferred[bytes] | bytes:
         """Answer a query: here, from the cache, or with what the forwarder finds."""

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.entry import Entry
-from staggerdns.server.clients import Client
+from staggerdns.server.clientgroups import ClientGroup
 from staggerdns.server.request import Request
 
 
@@ -32,7 +32,7 @@ class Pending:
     def __init__(self, limits: PendingLimits, metrics: Metrics) -> None:
         self._limits = limits
         self._all: dict[Request, Deferred[Entry]] = {}
-        self._of_client: dict[Client, dict[Request, None]] = {}
+        self._of_client: dict[ClientGroup, dict[Request, None]] = {}
         self._evicted: deque[Deferred[Entry]] = deque()
         self._evicting = False
         self._shed_in_all = metrics.shed.cell("pending")

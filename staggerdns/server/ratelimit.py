@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from staggerdns.server.clients import Client, Clients
+from staggerdns.server.clientgroups import ClientGroup, ClientGroups
 
 MAX_CLIENTS = 32_768
 """Buckets of one generation; there are two."""
@@ -39,15 +39,15 @@ class RateLimit:
 class RateLimiter:
     """The buckets of all clients."""
 
-    def __init__(self, limit: RateLimit, clients: Clients) -> None:
-        self._clients = clients
+    def __init__(self, limit: RateLimit, client_groups: ClientGroups) -> None:
+        self._client_groups = client_groups
         self._price = 1 / limit.queries_per_second
         # Half a token of slack: sums of prices are not exact.
         self._depth = (limit.burst - 0.5) * self._price
         self._slip = limit.slip
         self._slipped = 0
-        self._younger: dict[Client, float] = {}
-        self._older: dict[Client, float] = {}
+        self._younger: dict[ClientGroup, float] = {}
+        self._older: dict[ClientGroup, float] = {}
 
     def __len__(self) -> int:
         return len(self._younger) + len(self._older)
@@ -56,7 +56,7 @@ class RateLimiter:
         self, datagrams: list[Datagram], now: float
     ) -> tuple[list[Datagram], Sequence[Datagram]]:
         """Return those of ``datagrams`` that are within the limits at ``now``, and the others."""
-        known = self._clients.remembered
+        known = self._client_groups.remembered
         younger = self._younger
         price = self._price
         latest = now + self._depth
@@ -66,7 +66,7 @@ class RateLimiter:
             host = datagram[1][0]
             client = known.get(host, _UNKNOWN)
             if client == _UNKNOWN:
-                client = self._clients.find(host)
+                client = self._client_groups.find(host)
             if client is None:
                 within.append(datagram)
                 continue
@@ -86,7 +86,7 @@ class RateLimiter:
         self._slipped += 1
         return bool(self._slip) and self._slipped % self._slip == 0
 
-    def _carry_over(self, client: Client) -> float:
+    def _carry_over(self, client: ClientGroup) -> float:
         """Give ``client``, which is not in the younger generation, its place there."""
         if len(self._younger) >= MAX_CLIENTS:
             self._older, self._younger = self._younger, {}

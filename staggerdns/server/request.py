@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from staggerdns.server.clients import Client
+from staggerdns.server.clientgroups import ClientGroup
 from staggerdns.wire.query import Query
 
 UDP = "udp"
@@ -29,7 +29,7 @@ class Request:
     __slots__ = ("query", "host", "transport", "started", "client", "shed")
 
     def __init__(
-        self, query: Query, host: str, transport: str, started: float, client: Client | None
+        self, query: Query, host: str, transport: str, started: float, client: ClientGroup | None
     ) -> None:
         self.query = query
         self.host = host

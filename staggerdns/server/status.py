@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 
 from staggerdns.instruments import Cell
-from staggerdns.server.clients import ClientRules, Clients
+from staggerdns.server.clientgroups import ClientGroups, ClientRules
 from staggerdns.server.connections import Connections, StreamLimits
 from staggerdns.server.http1 import Http1, Http1Request
 from staggerdns.server.sessions import HttpConnection
@@ -83,7 +83,7 @@ class StatusFactory(ServerFactory):
         self.clock = clock
         self.pages = Pace(clock)
         self.client_connections = Connections(
-            LIMITS, clock, Clients(ClientRules(exempt=())), refused=refused, dropped=dropped
+            LIMITS, clock, ClientGroups(ClientRules(exempt=())), refused=refused, dropped=dropped
         )
 
     def buildProtocol(self, addr: IAddress | None) -> StatusConnection:

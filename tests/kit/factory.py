@@ -15,7 +15,7 @@ from staggerdns.resolver.cache import AnswerCache, CacheLimits
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
-from staggerdns.server.clients import ClientRules, Clients
+from staggerdns.server.clientgroups import ClientGroups, ClientRules
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.local import LocalNames, LocalRules
@@ -81,8 +81,8 @@ class MemoryServer:
         local: LocalNames | None = None,
     ) -> None:
         self.clock = Clock()
-        self.clients = Clients(ClientRules())
-        self.limiter = None if rate is None else RateLimiter(rate, self.clients)
+        self.client_groups = ClientGroups(ClientRules())
+        self.limiter = None if rate is None else RateLimiter(rate, self.client_groups)
         self.cookies = (
             Cookies(self.clock, lambda: EPOCH + self.clock.seconds(), bytes) if cookies else None
         )
@@ -104,7 +104,7 @@ class MemoryServer:
                 max_connections=max_connections,
                 max_per_client=max_per_client,
             ),
-            identities=self.clients,
+            client_groups=self.client_groups,
             pending_limits=pending or PendingLimits(),
             max_udp_size=max_udp_size,
             cookies=self.cookies,

@@ -7,7 +7,7 @@ import pytest
 from staggerdns.journal import Journal
 from staggerdns.resolver.collection import PoolRules
 from staggerdns.server.access import Access
-from staggerdns.server.clients import ClientRules, Clients
+from staggerdns.server.clientgroups import ClientGroups, ClientRules
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.pending import PendingLimits
 from staggerdns.settings.addresses import Network
@@ -185,7 +185,7 @@ class Front:
             clock=resolver.clock,
             metrics=resolver.metrics,
             journal=Journal(),
-            identities=Clients(ClientRules()),
+            client_groups=ClientGroups(ClientRules()),
             pending_limits=PendingLimits(),
             stream_limits=StreamLimits(),
         )

@@ -10,7 +10,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from staggerdns.server.clients import ClientRules, Clients
+from staggerdns.server.clientgroups import ClientGroups, ClientRules
 from staggerdns.server.ratelimit import MAX_CLIENTS, Datagram, RateLimit, RateLimiter
 from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import ask, client_query
@@ -24,7 +24,7 @@ class Buckets:
 
     def __init__(self, per_second: int = 10, burst: int = 5) -> None:
         limit = RateLimit(queries_per_second=per_second, burst=burst)
-        self.limiter = RateLimiter(limit, Clients(ClientRules()))
+        self.limiter = RateLimiter(limit, ClientGroups(ClientRules()))
 
     def passed(self, count: int, now: float, host: str = FRIEND) -> int:
         """Return how many of ``count`` queries at once are within the limit."""

@@ -1,9 +1,9 @@
-"""Who counts as one client, for every limit that is per client.
+"""Which addresses count as one client, for every limit that is per client.
 
-A client is a network prefix: whoever has one address of it can have them all. IPv4 addresses
+They are grouped by network prefix: whoever has one address of it can have them all. IPv4 addresses
 stand for themselves by default, since a whole home is one /24; of IPv6 a site gets a /56 or so.
 Link-local addresses (RFC 4291 section 2.5.6) share their prefix with everybody on the same link, so
-each of them is a client; the same address on another link (RFC 4007) is another.
+each of them is a group of its own; the same address on another link (RFC 4007) is another.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from socket import AF_INET6, inet_aton, inet_pton
 from staggerdns.settings.addresses import Network
 
 MAX_REMEMBERED = 16_384
-"""Addresses whose client is remembered; when full, the memory starts anew."""
+"""Addresses whose group is remembered; when full, the memory starts anew."""
 
 _MAPPED = bytes(10) + b"\xff\xff"  # IPv4 in IPv6, RFC 4291 section 2.5.5.2
 _LINK_LOCAL = 0xFE80 << 112, 0xFFC0 << 112  # network and mask
 
-Client = int
-"""A client's number; those of IPv6 are negative."""
+ClientGroup = int
+"""A group's number; those of IPv6 are negative."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +34,14 @@ class ClientRules:
     exempt: Sequence[Network] = (Network("127.0.0.0/8"), Network("::1"))
 
 
-class Clients:
-    """Tells clients apart by ``rules``.
+class ClientGroups:
+    """Groups clients by ``rules``.
 
-    ``remembered`` holds addresses (text) whose client is known already; `None` is exempt.
+    ``remembered`` holds addresses (text) whose group is known already; `None` is exempt.
     """
 
     def __init__(self, rules: ClientRules) -> None:
-        self.remembered: dict[str, Client | None] = {}
+        self.remembered: dict[str, ClientGroup | None] = {}
         self._shift_4 = 32 - rules.ipv4_prefix
         self._shift_6 = 128 - rules.ipv6_prefix
         self._exempt_4: list[tuple[int, int]] = []
@@ -50,18 +50,18 @@ class Clients:
             ranges = self._exempt_4 if network.version == 4 else self._exempt_6
             ranges.append((int(network.netmask), int(network.network_address)))
 
-    def find(self, host: str) -> Client | None:
-        """Return the client at ``host`` (text, with or without a zone), `None` if exempt."""
+    def find(self, host: str) -> ClientGroup | None:
+        """Return the group of ``host`` (text, with or without a zone), `None` if exempt."""
         try:
             return self.remembered[host]
         except KeyError:
             pass
         if len(self.remembered) >= MAX_REMEMBERED:
             self.remembered.clear()
-        client = self.remembered[host] = self._look_up(host)
-        return client
+        group = self.remembered[host] = self._look_up(host)
+        return group
 
-    def _look_up(self, host: str) -> Client | None:
+    def _look_up(self, host: str) -> ClientGroup | None:
         # Under a flood from forged sources this is done for each: `ipaddress` is too slow.
         if ":" in host:
             address, _, zone = host.partition("%")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.server.clients import MAX_REMEMBERED, ClientRules, Clients
+from staggerdns.server.clientgroups import MAX_REMEMBERED, ClientGroups, ClientRules
 from staggerdns.settings.addresses import Network
 
 
@@ -21,34 +21,34 @@ from staggerdns.settings.addresses import Network
 )
 def test_prefixes(one: str, other: str, same: bool) -> None:
     """By default an IPv4 address is one client, an IPv6 /56 is, and the families are apart."""
-    clients = Clients(ClientRules())
-    assert (clients.find(one) == clients.find(other)) is same
+    groups = ClientGroups(ClientRules())
+    assert (groups.find(one) == groups.find(other)) is same
 
 
 @pytest.mark.parametrize("prefix", [16, 56, 128])
 def test_link_local(prefix: int) -> None:
     """Neighbours on a link are one client each, whatever the prefix, and links are apart."""
-    clients = Clients(ClientRules(ipv6_prefix=prefix))
+    groups = ClientGroups(ClientRules(ipv6_prefix=prefix))
     hosts = ["fe80::1", "fe80::2", "fe80::1%eth0", "fe80::2%eth0", "fe80::1%eth1", "fe80::1%2"]
     hosts += ["fe80::", "febf:ffff::1", "febf:ffff::2", "2001:db8::1", "fe7f::1", "fec0::1"]
-    found = [clients.find(host) for host in hosts]
+    found = [groups.find(host) for host in hosts]
     assert len(set(found)) == len(hosts)
-    assert found == [Clients(ClientRules(ipv6_prefix=prefix)).find(host) for host in hosts]
-    assert clients.find("fe80:0::1%eth0") == clients.find("fe80::1%eth0")
+    assert found == [ClientGroups(ClientRules(ipv6_prefix=prefix)).find(host) for host in hosts]
+    assert groups.find("fe80:0::1%eth0") == groups.find("fe80::1%eth0")
 
 
 def test_next_to_link_local() -> None:
     """The networks right below and above are sites like all others."""
-    clients = Clients(ClientRules())
+    groups = ClientGroups(ClientRules())
     for network in ("fe7f:ffff:ffff:ff00", "fec0:0:0:0"):
-        assert clients.find(f"{network}::1") == clients.find(f"{network}::2")
+        assert groups.find(f"{network}::1") == groups.find(f"{network}::2")
 
 
 def test_link_local_can_be_exempt() -> None:
     """A list that has the link-local network lets it be, with and without a zone."""
-    clients = Clients(ClientRules(exempt=[Network("fe80::/10")]))
-    assert clients.find("fe80::1") is None
-    assert clients.find("fe80::1%eth0") is None
+    groups = ClientGroups(ClientRules(exempt=[Network("fe80::/10")]))
+    assert groups.find("fe80::1") is None
+    assert groups.find("fe80::1%eth0") is None
 
 
 @pytest.mark.parametrize(
@@ -63,29 +63,29 @@ def test_link_local_can_be_exempt() -> None:
 )
 def test_other_prefixes(rules: ClientRules, one: str, other: str, next_one: str) -> None:
     """A prefix of any length holds its first and its last address, and not the next one."""
-    clients = Clients(rules)
-    assert clients.find(one) == clients.find(other)
-    assert clients.find(next_one) != clients.find(one)
+    groups = ClientGroups(rules)
+    assert groups.find(one) == groups.find(other)
+    assert groups.find(next_one) != groups.find(one)
 
 
 def test_exempt() -> None:
     """Loopback is exempt by default; another list takes its place."""
-    assert Clients(ClientRules()).find("127.0.0.1") is None
-    assert Clients(ClientRules()).find("::1") is None
-    assert Clients(ClientRules()).find("192.0.2.1") is not None
-    clients = Clients(ClientRules(exempt=[Network("192.0.2.0/24"), Network("2001:db8::/32")]))
-    assert clients.find("127.0.0.1") is not None
+    assert ClientGroups(ClientRules()).find("127.0.0.1") is None
+    assert ClientGroups(ClientRules()).find("::1") is None
+    assert ClientGroups(ClientRules()).find("192.0.2.1") is not None
+    groups = ClientGroups(ClientRules(exempt=[Network("192.0.2.0/24"), Network("2001:db8::/32")]))
+    assert groups.find("127.0.0.1") is not None
     for host in ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8:ffff::1"):
-        assert clients.find(host) is None
+        assert groups.find(host) is None
 
 
 def test_memory() -> None:
     """`MAX_REMEMBERED` addresses are remembered; one more makes the memory start anew."""
-    clients = Clients(ClientRules())
-    found = [clients.find(f"10.{n >> 8}.{n & 255}.1") for n in range(MAX_REMEMBERED)]
-    assert len(set(found)) == len(clients.remembered) == MAX_REMEMBERED
-    clients.find("10.0.0.1")
-    assert len(clients.remembered) == MAX_REMEMBERED
-    clients.find("192.0.2.1")
-    assert len(clients.remembered) == 1
-    assert clients.find("10.0.0.1") == found[0]
+    groups = ClientGroups(ClientRules())
+    found = [groups.find(f"10.{n >> 8}.{n & 255}.1") for n in range(MAX_REMEMBERED)]
+    assert len(set(found)) == len(groups.remembered) == MAX_REMEMBERED
+    groups.find("10.0.0.1")
+    assert len(groups.remembered) == MAX_REMEMBERED
+    groups.find("192.0.2.1")
+    assert len(groups.remembered) == 1
+    assert groups.find("10.0.0.1") == found[0]
