@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 from dataclasses import dataclass
 
-from staggerdns.server.connections import MAX_OUTSIDERS
+from staggerdns.server.connections import MAX_DISALLOWED
 from staggerdns.server.ports import MAX_ACCEPTS
 from staggerdns.server.status import LIMITS
 from staggerdns.settings.sections import Config
@@ -40,7 +40,7 @@ def others(config: Config) -> int:
     )
     pages = 0 if config.metrics.listen is None else 1 + LIMITS.max_connections
     probes = config.ranking.concurrency if config.ranking.enabled else 0
-    return RESERVE + ports + MAX_OUTSIDERS + sockets + pages + probes
+    return RESERVE + ports + MAX_DISALLOWED + sockets + pages + probes
 
 
 def fit_descriptors(config: Config) -> Fit:

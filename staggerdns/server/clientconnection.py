@@ -43,8 +43,8 @@ class ClientConnection(Protocol, TimeoutMixin):
     def __init__(self, connections: Connections) -> None:
         self.host = ""
         self.client: ClientGroup | None = None
-        self.outsider = False  # its client may not ask
-        self.deaf = False  # takes no queries any more
+        self.disallowed = False  # its client may not ask
+        self.draining = False  # takes no queries any more
         self.blocked = False  # the client does not take its replies
         self.closing = False
         self._connections = connections
@@ -121,7 +121,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         self._idle_since = self._clock.seconds()
         if not self.closing:
             self.resetTimeout()
-        if self.deaf and not self.pending and not self.held:
+        if self.draining and not self.pending and not self.held:
             self.close()
 
     def leave_now(self) -> None:
@@ -131,7 +131,7 @@ class ClientConnection(Protocol, TimeoutMixin):
 
     def stop_reading(self) -> None:
         """Take no more queries: the server is going down."""
-        self.deaf = True
+        self.draining = True
         if not self.pending and not self.held:
             self.close()
 
@@ -139,7 +139,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         """Close the connection behind what is written already, which has a limited time."""
         if self.closing:
             return
-        self.deaf = True
+        self.draining = True
         self._say_goodbye()
         self.closing = True
         self.setTimeout(self._connections.limits.idle_timeout)
@@ -218,7 +218,7 @@ class ClientConnection(Protocol, TimeoutMixin):
 
     def _end(self) -> None:
         self._gone = True
-        self.deaf = True
+        self.draining = True
         self.closing = True
         self._unsent.clear()
         self._unsent_size = 0

@@ -22,7 +22,7 @@ from staggerdns.server.clientgroups import ClientGroup, ClientGroups
 from staggerdns.server.request import Reply
 from staggerdns.standstill import StandstillClock
 
-MAX_OUTSIDERS = 16
+MAX_DISALLOWED = 16
 """Connections of clients that may not ask, each open for its one refusal."""
 MAX_UNREAD = 1024 * 1024
 """Octets that one connection may leave unread: 16 replies of the largest size."""
@@ -46,7 +46,7 @@ class OpenConnection(Protocol):
 
     client: ClientGroup | None
     """Who is at the other end; `None` has no limit of its own."""
-    outsider: bool
+    disallowed: bool
     """Whether its client may not ask."""
 
     @property
@@ -169,9 +169,9 @@ class Connections:
         connection.leave_now()
 
     def _has_room(self, newcomer: OpenConnection) -> bool:
-        if newcomer.outsider:
-            return sum(peer.outsider for peer in self.open) < MAX_OUTSIDERS
-        peers = [peer for peer in self.open if not peer.outsider]
+        if newcomer.disallowed:
+            return sum(peer.disallowed for peer in self.open) < MAX_DISALLOWED
+        peers = [peer for peer in self.open if not peer.disallowed]
         if newcomer.client is not None:
             own = [peer for peer in peers if peer.client == newcomer.client]
             if len(own) >= self.limits.max_per_client:

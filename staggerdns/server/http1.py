@@ -128,7 +128,7 @@ class Http1(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the client says, unless the server is going down."""
-        if not self.connection.deaf:
+        if not self.connection.draining:
             super().dataReceived(data)
 
     def write(self, data: bytes) -> None:

@@ -151,7 +151,7 @@ class Http2:
             if self._unsent:
                 self._send_held()
         elif isinstance(event, ConnectionTerminated):
-            self._connection.deaf = True
+            self._connection.draining = True
             self.say_goodbye()
             if not (self._requests or self._pending or self._unsent):
                 self._connection.close()
@@ -161,7 +161,7 @@ class Http2:
     def _begin(self, event: RequestReceived) -> None:
         number = event.stream_id
         assert number is not None
-        if self._connection.deaf:
+        if self._connection.draining:
             self._h2.reset_stream(number, ErrorCodes.REFUSED_STREAM)
             return
         request = _read_fields(event.headers)
@@ -255,7 +255,7 @@ class Http2:
             body = self._unsent.pop(number)
             self.held -= len(body)
             self._keep(number, self._h2.send_body(number, body))
-        if self._connection.deaf and not self.held:
+        if self._connection.draining and not self.held:
             self._connection.ended()
 
     def _flush(self) -> None:

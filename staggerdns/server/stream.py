@@ -26,7 +26,7 @@ from staggerdns.server.request import TCP, TLS
 from staggerdns.wire.constants import HEADER_SIZE
 
 _LEAST_FRAME = 2 + HEADER_SIZE
-OUTSIDER_TIMEOUT = 2.0
+DISALLOWED_TIMEOUT = 2.0
 """Seconds that a client which may not ask has to send the query that is refused."""
 
 
@@ -50,8 +50,8 @@ class StreamProtocol(ClientConnection):
     def connectionMade(self) -> None:
         """Accept the connection, or drop it when there are too many."""
         super().connectionMade()
-        if self.outsider and not self.closing:
-            self.setTimeout(OUTSIDER_TIMEOUT)
+        if self.disallowed and not self.closing:
+            self.setTimeout(DISALLOWED_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes of the stream, however they are cut."""
@@ -80,7 +80,7 @@ class StreamProtocol(ClientConnection):
         self.readConnectionLost()
 
     def _may_enter(self) -> bool:
-        self.outsider = not self._factory.access.allows(self.host)
+        self.disallowed = not self._factory.access.allows(self.host)
         return True
 
     def _resume(self) -> None:
@@ -95,7 +95,7 @@ class StreamProtocol(ClientConnection):
             if len(buffer) - position < 2 or end > len(buffer):
                 break
             self._serve(buffer[position + 2 : end])
-            if end - position > _LEAST_FRAME and not self.outsider:
+            if end - position > _LEAST_FRAME and not self.disallowed:
                 self.began()  # nothing less shows a client at work
             position = end
         self._buffer = buffer[position:]
@@ -118,7 +118,7 @@ class StreamProtocol(ClientConnection):
             reply.addBoth(self._answered, reply)
         elif reply is not None:
             self._write(reply)
-            if self.outsider:
+            if self.disallowed:
                 self.close()
 
     def _answered(self, result: bytes | Failure, pending: Deferred[bytes]) -> None:

@@ -391,7 +391,7 @@ def test_slow_answers(tmp_path: Path, version: str) -> None:
         assert dns.message.from_wire(body).answer
 
 
-def test_outsiders(tmp_path: Path) -> None:
+def test_disallowed_clients(tmp_path: Path) -> None:
     """Who may not ask is REFUSED over TLS, and turned away by HTTPS."""
     with opened(tmp_path, allow=["192.0.2.0/24"]) as door:
         assert "status: REFUSED" in door.kdig("+tls")

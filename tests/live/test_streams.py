@@ -218,7 +218,7 @@ def _gets(client: TcpClient, addresses: Sequence[str]) -> bool:
         return False
 
 
-def test_outsiders_do_not_shut_the_door(build: BuildTestbed) -> None:
+def test_disallowed_clients_take_no_place(build: BuildTestbed) -> None:
     """Connections of clients that may not ask are refused and closed; the others' are served."""
     testbed = build(
         [own_answer(0)], {"server": {"allow": ["127.0.0.1/32"], "tcp_max_connections": 2}}

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from staggerdns.server.clientconnection import MAX_PENDING, TURN_SIZE
-from staggerdns.server.connections import MAX_OUTSIDERS
-from staggerdns.server.stream import OUTSIDER_TIMEOUT, StreamFactory
+from staggerdns.server.connections import MAX_DISALLOWED
+from staggerdns.server.stream import DISALLOWED_TIMEOUT, StreamFactory
 from staggerdns.wire.answer import Failed
 from tests.kit.clients import addresses
 from tests.kit.connections import Connection, Transport, framed, numbered
@@ -442,19 +442,19 @@ def test_a_stranger_has_little_time(server: MemoryServer) -> None:
     stranger = Connection(server, STRANGER)
     response = bytearray(client_query())
     response[2] |= 0x80  # gets no reply
-    server.clock.advance(OUTSIDER_TIMEOUT - 0.001)
+    server.clock.advance(DISALLOWED_TIMEOUT - 0.001)
     stranger.send(bytes(response))
     assert not stranger.closing()
     server.clock.advance(0.001)
     assert stranger.closing()
     assert stranger.ids == []
     stranger.lost()
-    assert OUTSIDER_TIMEOUT < IDLE
+    assert DISALLOWED_TIMEOUT < IDLE
 
 
 def test_strangers_take_no_place(server: MemoryServer) -> None:
-    """`MAX_OUTSIDERS` at once and one no more, beside as many friends as ever."""
-    strangers = [Connection(server, STRANGER) for _ in range(MAX_OUTSIDERS)]
+    """`MAX_DISALLOWED` at once and one no more, beside as many friends as ever."""
+    strangers = [Connection(server, STRANGER) for _ in range(MAX_DISALLOWED)]
     assert not any(stranger.aborted() for stranger in strangers)
     one_too_many = Connection(server, STRANGER)
     assert one_too_many.aborted()
@@ -465,7 +465,7 @@ def test_strangers_take_no_place(server: MemoryServer) -> None:
         assert not friend.aborted()
     assert not any(stranger.aborted() for stranger in strangers), "nor do friends take theirs"
     assert Connection(server).aborted(), "strangers do not make room either"
-    assert len(server.factory.client_connections.open) == MAX_OUTSIDERS + 3
+    assert len(server.factory.client_connections.open) == MAX_DISALLOWED + 3
     strangers.pop().lost()
     strangers.append(Connection(server, STRANGER))
     strangers[-1].send(client_query())
