@@ -171,11 +171,11 @@ class StaggerService(Service):
 
     def _sockets(self) -> set[Any]:
         """Return what reads queries from the network."""
-        return self.factory.client_connections.socket_sides().union(self._listeners.ports)
+        return self.factory.client_connections.tcp_transports().union(self._listeners.ports)
 
     def _drain(self, late: IDelayedCall) -> Deferred[None]:
         closed = self._listeners.stop_reading()
-        self.factory.client_connections.stop_reading()
+        self.factory.client_connections.drain()
 
         def close(_: object) -> Deferred[list[Any]]:
             if late.active():

@@ -32,11 +32,11 @@ of queries on one connection takes turns with everybody else's.
 class ClientConnection(Protocol, TimeoutMixin):
     """One of ``connections``.
 
-    Subclasses say what is spoken: they override `pending`, and what follows it, and call `began`
-    and `ended` for each query.
+    Subclasses speak the protocol: they override `pending` and what follows it, and call
+    `query_began` and `query_ended` for each query.
     """
 
-    joins = True
+    coalesces = True
     """Whether what is written together may come in one piece."""
     transport: Any  # a TCP or TLS transport, which has more than ITransport says
 
@@ -66,18 +66,18 @@ class ClientConnection(Protocol, TimeoutMixin):
         return 0
 
     @property
-    def held(self) -> int:
+    def flow_blocked(self) -> int:
         """Octets of replies that the client has not yet given leave to send."""
         return 0
 
-    def _may_enter(self) -> bool:
+    def _is_admissible(self) -> bool:
         """Say whether the client may come in; take note if it may but not ask."""
         return True
 
     def _resume(self) -> None:
         """Read on, and serve what has been read and not been served."""
 
-    def _say_goodbye(self) -> None:
+    def _announce_end(self) -> None:
         """Tell the client that the connection ends."""
 
     # The life of a connection.
@@ -88,20 +88,20 @@ class ClientConnection(Protocol, TimeoutMixin):
         self.host = self.transport.getPeer().host
         self.client = connections.client_groups.find(self.host)
         self._idle_since = self._clock.seconds()
-        if not self._may_enter():
+        if not self._is_admissible():
             connections.refused.value += 1
-            self.leave_now()
+            self.abort()
             return
         if not connections.admit(self):
-            self.leave_now()
+            self.abort()
             return
         self.transport.setTcpNoDelay(True)
-        self.socket_side.bufferSize = TURN_SIZE
+        self.tcp_transport.bufferSize = TURN_SIZE
         self.transport.registerProducer(self, True)
         self.setTimeout(connections.limits.idle_timeout)
 
     @property
-    def socket_side(self) -> Any:
+    def tcp_transport(self) -> Any:
         """The TCP connection, which may be below one of TLS."""
         return getattr(self.transport, "transport", self.transport)
 
@@ -110,29 +110,29 @@ class ClientConnection(Protocol, TimeoutMixin):
         """Since when nothing has been under way here, `None` when something is."""
         return None if self.pending else self._idle_since
 
-    def began(self) -> None:
+    def query_began(self) -> None:
         """Take note of a whole query."""
         self._idle_since = self._clock.seconds()
         if not self.closing:
             self.resetTimeout()
 
-    def ended(self) -> None:
+    def query_ended(self) -> None:
         """Take note that a query has its answer, or needs none any more."""
         self._idle_since = self._clock.seconds()
         if not self.closing:
             self.resetTimeout()
-        if self.draining and not self.pending and not self.held:
+        if self.draining and not self.pending and not self.flow_blocked:
             self.close()
 
-    def leave_now(self) -> None:
+    def abort(self) -> None:
         """Break the connection: for one that has something to ask, or since it may not stay."""
         self._end()
         self.transport.abortConnection()
 
-    def stop_reading(self) -> None:
+    def drain(self) -> None:
         """Take no more queries: the server is going down."""
         self.draining = True
-        if not self.pending and not self.held:
+        if not self.pending and not self.flow_blocked:
             self.close()
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         if self.closing:
             return
         self.draining = True
-        self._say_goodbye()
+        self._announce_end()
         self.closing = True
         self.setTimeout(self._connections.limits.idle_timeout)
         self.flush()
@@ -151,8 +151,8 @@ class ClientConnection(Protocol, TimeoutMixin):
 
         A client that leaves its replies lying would never let us close in order.
         """
-        if self.blocked or self.closing or self.held:
-            self.leave_now()
+        if self.blocked or self.closing or self.flow_blocked:
+            self.abort()
         elif self.pending:
             self.setTimeout(self._connections.limits.idle_timeout)
         else:
@@ -177,7 +177,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         unsent = self._unsent
         while unsent and not self.blocked:
             data = unsent.popleft()
-            while self.joins and unsent and len(data) < TURN_SIZE:
+            while self.coalesces and unsent and len(data) < TURN_SIZE:
                 data += unsent.popleft()
             self._unsent_size -= len(data)
             self.last_write = len(data)
@@ -187,7 +187,8 @@ class ClientConnection(Protocol, TimeoutMixin):
     def note_unread(self) -> None:
         """Tell how much the client has yet to read."""
         if not self._gone:
-            self._connections.note_unread(self, self._in_transport + self._unsent_size + self.held)
+            unread = self._in_transport + self._unsent_size + self.flow_blocked
+            self._connections.note_unread(self, unread)
 
     def pauseProducing(self) -> None:
         """Stop reading while the client leaves its replies in our buffer."""

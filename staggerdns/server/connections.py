@@ -54,13 +54,13 @@ class OpenConnection(Protocol):
         """Since when nothing has been under way there, `None` when something is."""
 
     @property
-    def socket_side(self) -> Any:
+    def tcp_transport(self) -> Any:
         """The TCP connection, which may be below one of TLS."""
 
-    def leave_now(self) -> None:
+    def abort(self) -> None:
         """Break the connection."""
 
-    def stop_reading(self) -> None:
+    def drain(self) -> None:
         """Take no more queries, and close when those under way are answered."""
 
     def close(self) -> None:
@@ -126,24 +126,24 @@ class Connections:
         if connection in self.open:
             self.open.remove(connection)
 
-    def socket_sides(self) -> set[Any]:
+    def tcp_transports(self) -> set[Any]:
         """Return the TCP connections below those that are open."""
-        return {connection.socket_side for connection in self.open}
+        return {connection.tcp_transport for connection in self.open}
 
-    def stop_reading(self) -> None:
+    def drain(self) -> None:
         """Take no more queries on any of them: the server is going down."""
         for connection in list(self.open):
-            connection.stop_reading()
+            connection.drain()
 
     def close(self) -> None:
         """Close all of them behind what is written already."""
         for connection in list(self.open):
             connection.close()
 
-    def leave_now(self) -> None:
+    def abort(self) -> None:
         """Break all of them."""
         for connection in list(self.open):
-            connection.leave_now()
+            connection.abort()
 
     def note_unread(self, connection: OpenConnection, octets: int) -> None:
         """Take note of how many octets the client of ``connection`` has yet to read.
@@ -166,7 +166,7 @@ class Connections:
     def _drop(self, connection: OpenConnection) -> None:
         self.dropped.value += 1
         self.note_unread(connection, 0)
-        connection.leave_now()
+        connection.abort()
 
     def _has_room(self, newcomer: OpenConnection) -> bool:
         if newcomer.disallowed:
@@ -184,5 +184,5 @@ def _make_room(peers: list[OpenConnection]) -> bool:
     idle = [(peer.idle_since, peer) for peer in peers if peer.idle_since is not None]
     if not idle:
         return False
-    min(idle, key=itemgetter(0))[1].leave_now()
+    min(idle, key=itemgetter(0))[1].abort()
     return True

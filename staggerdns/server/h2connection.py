@@ -117,10 +117,10 @@ class ServerConnection(H2Connection):
                     raise TooMuchError("too many frames that ask nothing")
                 yield self._receive_frame(frame)
         except ProtocolError as error:
-            self.goodbye(error.error_code)
+            self.send_goaway(error.error_code)
             raise
         except HyperframeError as error:
-            self.goodbye(ErrorCodes.PROTOCOL_ERROR)
+            self.send_goaway(ErrorCodes.PROTOCOL_ERROR)
             raise ProtocolError(str(error)) from error
 
     def respond(self, number: int, fields: Fields, body: bytes) -> bytes:
@@ -166,7 +166,7 @@ class ServerConnection(H2Connection):
             frame.window_increment = increment
             self._prepare_for_sending([frame])
 
-    def goodbye(self, code: ErrorCodes | int = ErrorCodes.NO_ERROR) -> None:
+    def send_goaway(self, code: ErrorCodes | int = ErrorCodes.NO_ERROR) -> None:
         """Announce the end; streams under way go on (RFC 9113 section 6.8)."""
         frame = GoAwayFrame(0)
         frame.last_stream_id = self.highest_inbound_stream_id

@@ -50,7 +50,7 @@ class Http1Request(Request):
         """Have the request answered, which is complete."""
         channel = self.channel
         channel.pending = 1
-        channel.connection.began()
+        channel.connection.query_began()
         channel.answering.answer(self)
 
     def gotLength(self, length: int | None) -> None:
@@ -80,7 +80,7 @@ class Http1Request(Request):
         self.write(body)
         channel.pending = 0
         self.finish()
-        channel.connection.ended()
+        channel.connection.query_ended()
 
 
 class Http1(HTTPChannel):
@@ -96,7 +96,7 @@ class Http1(HTTPChannel):
         self.connection = connection
         self.answering = answering
         self.pending = 0
-        self.held = 0
+        self.flow_blocked = 0
         self._finished: Request | None = None
         connection.transport.unregisterProducer()  # the channel is one itself
         self.makeConnection(connection.transport)
@@ -139,7 +139,7 @@ class Http1(HTTPChannel):
     def resume(self) -> None:
         """Nothing to do: the channel has done it by itself."""
 
-    def say_goodbye(self) -> None:
+    def announce_end(self) -> None:
         """Say nothing: HTTP/1.1 has no word for it."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -63,10 +63,10 @@ class Http2:
         self._pending: dict[int, Deferred[Response]] = {}
         self._unsent: dict[int, bytes] = {}  # parts of responses that wait for a window
         self._ahead = b""  # read while the client does not take what we say
-        self._said_goodbye = False
+        self._goaway_sent = False
         self._given_up = 0
         self.bodies = 0  # octets of `_requests`
-        self.held = 0  # octets of `_unsent`
+        self.flow_blocked = 0  # octets of `_unsent`
         self._h2.initiate_connection()
 
     @property
@@ -105,7 +105,7 @@ class Http2:
             if self._unsent:
                 self._send_held()
         except ProtocolError:
-            self._said_goodbye = True  # as the GOAWAY says that is ready
+            self._goaway_sent = True  # as the GOAWAY says that is ready
             connection.close()
             self._give_all_up()
         finally:
@@ -117,11 +117,11 @@ class Http2:
         """Say whether nothing is to be served now."""
         return self._connection.blocked or self._connection.closing
 
-    def say_goodbye(self) -> None:
+    def announce_end(self) -> None:
         """Tell the client to ask no more here; what is under way goes on."""
-        if not self._said_goodbye:
-            self._said_goodbye = True
-            self._h2.goodbye()
+        if not self._goaway_sent:
+            self._goaway_sent = True
+            self._h2.send_goaway()
         self._flush()
 
     def connectionLost(self, reason: Failure) -> None:
@@ -134,7 +134,7 @@ class Http2:
             reply.cancel()
         self._requests.clear()
         self._unsent.clear()
-        self.bodies = self.held = 0
+        self.bodies = self.flow_blocked = 0
 
     def _take(self, event: Event) -> None:
         if isinstance(event, RequestReceived):
@@ -152,7 +152,7 @@ class Http2:
                 self._send_held()
         elif isinstance(event, ConnectionTerminated):
             self._connection.draining = True
-            self.say_goodbye()
+            self.announce_end()
             if not (self._requests or self._pending or self._unsent):
                 self._connection.close()
 
@@ -201,7 +201,7 @@ class Http2:
         )
         if isinstance(found, Deferred):
             self._pending[number] = found
-            connection.began()
+            connection.query_began()
             found.addCallbacks(
                 self._answered, self._cancelled, (number, request), errbackArgs=(number,)
             )
@@ -221,15 +221,15 @@ class Http2:
         request = self._requests.pop(number, None)
         if request is not None:
             self.bodies -= len(request.body or b"")
-        self.held -= len(self._unsent.pop(number, b""))
+        self.flow_blocked -= len(self._unsent.pop(number, b""))
         reply = self._pending.pop(number, None)
         if reply is None:
             return
         reply.cancel()
-        self._connection.ended()
+        self._connection.query_ended()
         self._given_up += 1
         if self._given_up > MAX_GIVEN_UP:
-            self._connection.leave_now()
+            self._connection.abort()
 
     # Responses.
 
@@ -239,13 +239,13 @@ class Http2:
         if self._given_up:
             self._given_up -= 1
         self._flush()
-        self._connection.ended()
+        self._connection.query_ended()
 
     def _keep(self, number: int, rest: bytes) -> None:
         """Keep the part of a body that has to wait for a window."""
         if rest:
             self._unsent[number] = rest
-            self.held += len(rest)
+            self.flow_blocked += len(rest)
 
     def _send_held(self) -> None:
         """Send on where windows have opened, the oldest response first."""
@@ -253,15 +253,15 @@ class Http2:
             if self._h2.outbound_flow_control_window <= 0:
                 break
             body = self._unsent.pop(number)
-            self.held -= len(body)
+            self.flow_blocked -= len(body)
             self._keep(number, self._h2.send_body(number, body))
-        if self._connection.draining and not self.held:
-            self._connection.ended()
+        if self._connection.draining and not self.flow_blocked:
+            self._connection.query_ended()
 
     def _flush(self) -> None:
         if self._h2.unsent:
             self._connection.write(self._h2.data_to_send())
-        elif self.held:
+        elif self.flow_blocked:
             self._connection.note_unread()
 
 

@@ -39,7 +39,7 @@ class HttpsConnection(HttpConnection):
 
     max_body = MAX_MESSAGE
     # dnsperf 2.10 and its like lose all responses but the first that come in one TLS record.
-    joins = False
+    coalesces = False
 
     def __init__(self, factory: StaggerServerFactory, answers: DnsAnswers) -> None:
         super().__init__(factory.client_connections)
@@ -66,7 +66,7 @@ class HttpsConnection(HttpConnection):
             lambda response: request.respond(response.fields(), response.body), _gone
         )
 
-    def _may_enter(self) -> bool:
+    def _is_admissible(self) -> bool:
         return self._factory.access.allows(self.host)
 
 

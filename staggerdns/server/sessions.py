@@ -13,9 +13,9 @@ from staggerdns.server.connections import Connections
 
 
 class Session(Protocol):
-    """A version of HTTP at work on one connection; ``held``: octets that wait for a window."""
+    """A version of HTTP on one connection; ``flow_blocked``: octets that wait for a window."""
 
-    held: int
+    flow_blocked: int
 
     @property
     def pending(self) -> int:
@@ -31,7 +31,7 @@ class Session(Protocol):
     def resume(self) -> None:
         """Go on after the client has caught up."""
 
-    def say_goodbye(self) -> None:
+    def announce_end(self) -> None:
         """Tell the client to ask no more here."""
 
     def connectionLost(self, reason: Failure) -> None:
@@ -55,9 +55,9 @@ class HttpConnection(ClientConnection):
         return self.session.pending if self.session is not None else 0
 
     @property
-    def held(self) -> int:
+    def flow_blocked(self) -> int:
         """Octets of responses that wait for a window."""
-        return self.session.held if self.session is not None else 0
+        return self.session.flow_blocked if self.session is not None else 0
 
     def dataReceived(self, data: bytes) -> None:
         """Hand on what comes."""
@@ -67,15 +67,15 @@ class HttpConnection(ClientConnection):
             self.session = self.open_session()
         self.session.dataReceived(data)
 
-    def stop_reading(self) -> None:
+    def drain(self) -> None:
         """Take no more requests: the server is going down."""
-        self._say_goodbye()
-        super().stop_reading()
+        self._announce_end()
+        super().drain()
 
     def timeoutConnection(self) -> None:
         """Close an idle connection; a handshake or a request that is never finished, at once."""
         if not self.pending and (self.session is None or self.session.unfinished):
-            self.leave_now()
+            self.abort()
         else:
             super().timeoutConnection()
 
@@ -89,6 +89,6 @@ class HttpConnection(ClientConnection):
         if self.session is not None:
             self.session.resume()
 
-    def _say_goodbye(self) -> None:
+    def _announce_end(self) -> None:
         if self.session is not None:
-            self.session.say_goodbye()
+            self.session.announce_end()

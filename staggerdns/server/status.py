@@ -92,7 +92,7 @@ class StatusFactory(ServerFactory):
 
     def close(self) -> None:
         """Break all connections."""
-        self.client_connections.leave_now()
+        self.client_connections.abort()
 
     def page(self, path: bytes) -> _Page:
         """Return a page that is there at once, which ``/healthz`` may not be."""

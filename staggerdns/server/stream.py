@@ -74,12 +74,12 @@ class StreamProtocol(ClientConnection):
             pending.cancel()
         self._buffer = b""
 
-    def stop_reading(self) -> None:
+    def drain(self) -> None:
         """Read no more, and answer what has been read: the server is going down."""
         self.transport.pauseProducing()
         self.readConnectionLost()
 
-    def _may_enter(self) -> bool:
+    def _is_admissible(self) -> bool:
         self.disallowed = not self._factory.access.allows(self.host)
         return True
 
@@ -96,7 +96,7 @@ class StreamProtocol(ClientConnection):
                 break
             self._serve(buffer[position + 2 : end])
             if end - position > _LEAST_FRAME and not self.disallowed:
-                self.began()  # nothing less shows a client at work
+                self.query_began()  # nothing less shows a client at work
             position = end
         self._buffer = buffer[position:]
         self.reading = False
@@ -127,7 +127,7 @@ class StreamProtocol(ClientConnection):
             result.trap(CancelledError)
             return
         self._write(result)
-        self.ended()
+        self.query_ended()
         if len(self._pending) == MAX_PENDING - 1:
             self._resume()
         else:

@@ -142,7 +142,7 @@ def test_few_at_once() -> None:
         open_then.append(len(server.factory.client_connections.open))
     assert open_then == [MAX_ACCEPTS, 2 * MAX_ACCEPTS]
     for connection in list(server.factory.client_connections.open):
-        connection.socket_side.connectionLost(Failure(ConnectionDone()))
+        connection.tcp_transport.connectionLost(Failure(ConnectionDone()))
     for client in clients:
         client.close()
     port.connectionLost(Failure(ConnectionDone()))

@@ -454,7 +454,7 @@ def test_our_goodbye(server: MemoryServer) -> None:
     """Behind our GOAWAY what was asked is answered, what comes later refused, and then it ends."""
     client = Raw(server)
     client.send(client.headers(), client.data(client_query("later.example")))
-    client.line.stop_reading()
+    client.line.drain()
     client.read()
     assert client.goodbye() == 0
     assert not client.transport.over()

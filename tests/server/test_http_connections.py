@@ -260,7 +260,7 @@ def test_the_end(server: MemoryServer, kind: type[HttpClient]) -> None:
     server.forwarder.instant = None
     busy.ask("busy.example")
     for client in (idle, busy):
-        client.line.stop_reading()
+        client.line.drain()
     assert idle.transport.over()
     assert not busy.transport.over()
     with contextlib.suppress(h2.exceptions.StreamClosedError):  # a stream is refused at once

@@ -492,7 +492,7 @@ def test_stop_reading(server: MemoryServer, waiting: int) -> None:
     """A server that goes down reads no more and closes behind the last reply."""
     connection = Connection(server)
     connection.send(*numbered(0, waiting))
-    connection.protocol.stop_reading()
+    connection.protocol.drain()
     assert not connection.reading()
     assert connection.closing() == (waiting == 0)
     for found in list(server.forwarder.waiting):
