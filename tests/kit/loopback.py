@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Client
 
@@ -20,6 +23,7 @@ from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
+from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import A, name
 
@@ -142,6 +146,23 @@ def loopback_upstream(
     finally:
         made.close()
     assert made.readers == 0
+
+
+def addresses(outcome: Outcome) -> list[str]:
+    """The addresses of a positive outcome."""
+    assert isinstance(outcome.answer, Pool)
+    return [socket.inet_ntoa(address) for address in outcome.answer.addresses]
+
+
+async def cancelled(one: LoopbackUpstream, exchange: Exchange) -> None:
+    """Cancel the one query under way; it must leave no trace."""
+    assert one.upstream._inflight == 1
+    exchange.cancel()
+    with pytest.raises(CancelledError):
+        await exchange
+    assert one.upstream._inflight == 0
+    assert one.marks == 0
+    assert not one.upstream.latency.measured
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
 from typing import TYPE_CHECKING, Any, cast
 
+from twisted.internet import error
 from twisted.internet.defer import CancelledError
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
@@ -16,12 +20,13 @@ from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.question import make_question
-from tests.kit.acts import A, name
+from tests.kit.acts import A, name, says
 
 if TYPE_CHECKING:
     from staggerdns.upstream.exchange import Exchange, Outcome
 
 WWW = make_question(name("www.example"), A)
+REFUSED = error.getConnectError((errno.ECONNREFUSED, "refused"))
 
 
 class SteadyReactor(MemoryReactorClock):
@@ -79,3 +84,86 @@ class StreamUpstream:
         found = [outcome.reason for outcome in self.outcomes]
         self.outcomes.clear()
         return found
+
+
+class MemoryTransport(StringTransport):
+    """Notes how it is closed."""
+
+    socket: Any  # which only TLS asks for
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._aborted = False
+
+    def abortConnection(self) -> None:
+        """Note it."""
+        self._aborted = True
+
+    def closing(self) -> bool:
+        """Say whether it is being closed in order."""
+        return self.disconnecting
+
+    def cut(self) -> bool:
+        """Say whether it was closed at once, without a goodbye."""
+        return self._aborted
+
+
+class TcpServerEnd:
+    """One connection in memory: what our side wrote to it, and what the server says."""
+
+    def __init__(self, factory: Any) -> None:
+        self.protocol = factory.buildProtocol(None)
+        self.transport = MemoryTransport()
+        self.protocol.makeConnection(self.transport)
+        self._taken = 0
+
+    def queries(self) -> list[bytes]:
+        """The queries since the last call, without their lengths."""
+        data, found = self.transport.value()[self._taken :], []
+        self._taken += len(data)
+        while data:
+            end = 2 + int.from_bytes(data[:2], "big")
+            found.append(data[2:end])
+            data = data[end:]
+        return found
+
+    def answer(self, query: bytes, *options: bytes) -> None:
+        """Answer ``query``, with an OPT record that holds these options."""
+        self.protocol.dataReceived(framed(good_reply(query, *options)))
+
+    def lose(self) -> None:
+        """End the connection, as the server does."""
+        self.protocol.connectionLost(Failure(error.ConnectionDone()))
+
+
+class TcpUpstream(StreamUpstream):
+    """An upstream on a reactor in memory, and its connections."""
+
+    def __init__(self, timeout: float = 3.0) -> None:
+        super().__init__("tcp://192.0.2.1:5353", timeout)
+
+    def connect(self) -> TcpServerEnd:
+        """Make the next connection that is wanted."""
+        host, port, factory = self.next_attempt()
+        assert (host, port) == ("192.0.2.1", 5353)
+        return TcpServerEnd(factory)
+
+    def refuse(self, reason: Exception | None = None) -> None:
+        """Have the next connection that is wanted fail."""
+        _, _, factory = self.next_attempt()
+        factory.clientConnectionFailed(None, Failure(reason or REFUSED))
+
+
+def framed(message: bytes) -> bytes:
+    """A message as it stands in a stream."""
+    return len(message).to_bytes(2, "big") + message
+
+
+def good_reply(query: bytes, *options: bytes) -> bytes:
+    """The reply to ``query``, which asks for WWW."""
+    act = says(0, "203.0.113.1")
+    assert act.reply is not None
+    message = query[:2] + act.reply(WWW)[2:]
+    data = b"".join(options)
+    opt = struct.pack("!BHHIH", 0, 41, 1232, 0, len(data)) + data
+    return message[:11] + b"\1" + message[12:] + opt

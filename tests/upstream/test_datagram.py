@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.defer import gatherResults
 
 from staggerdns.upstream import datagram
 from staggerdns.upstream.datagram import LOWEST_PORT, QUERIES_PER_SOCKET, SOCKETS
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.exchange import LOCAL
-from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import HEADER_SIZE
 from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
 from tests.kit import behaviours as b
 from tests.kit.acts import TXT, A, name, record, says
 from tests.kit.loopback import (
-    LoopbackUpstream,
+    addresses,
+    cancelled,
     loopback_upstream,
     no_connections,
     pause,
@@ -51,12 +51,6 @@ def server() -> Iterator[ScriptedUpstream]:
     """A server that answers; tests change its behaviour."""
     with ScriptedUpstream(GOOD) as running:
         yield running
-
-
-def addresses(outcome: Outcome) -> list[str]:
-    """The addresses of a positive outcome."""
-    assert isinstance(outcome.answer, Pool)
-    return [socket.inet_ntoa(address) for address in outcome.answer.addresses]
 
 
 @pytest_twisted.ensureDeferred
@@ -302,17 +296,6 @@ async def test_cancelled_between_udp_and_tcp(server: ScriptedUpstream) -> None:
         await until(lambda: len(server.queries) == 2)
         await cancelled(asked, exchange)
     await no_connections()
-
-
-async def cancelled(asked: LoopbackUpstream, exchange: Exchange) -> None:
-    """Cancel the one query under way; it must leave no trace in the books."""
-    assert asked.upstream._inflight == 1
-    exchange.cancel()
-    with pytest.raises(CancelledError):
-        await exchange
-    assert asked.upstream._inflight == 0
-    assert asked.marks == 0
-    assert not asked.upstream.latency.measured
 
 
 @pytest_twisted.ensureDeferred

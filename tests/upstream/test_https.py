@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import base64
 import struct
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, RequestReceived, StreamReset
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import error
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.upstream.https import LAST_STREAM, MAX_ABANDONED, MAX_STREAMS, MODEST_STREAMS
@@ -24,105 +20,11 @@ from staggerdns.upstream.upstream import LONGEST_PAUSE
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.verdict import Verdict
 from tests.kit.acts import says
-from tests.kit.memory import WWW, StreamUpstream
+from tests.kit.memory import WWW, MemoryTransport
+from tests.kit.memoryhttp import TYPE, HttpsUpstream, good_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-TYPE = "application/dns-message"
-
-
-class Wire(StringTransport):
-    """Takes the option that only real connections have."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cut = False
-
-    def abortConnection(self) -> None:
-        """Note it."""
-        self.cut = True
-
-
-class Server:
-    """The other end of one connection."""
-
-    def __init__(self, factory: Any, settings: dict[SettingCodes, int] | None = None) -> None:
-        self.protocol = factory.buildProtocol(None)
-        self.transport = Wire()
-        self._taken = 0
-        self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
-        self.headers: dict[int, dict[str, str]] = {}
-        self.bodies: dict[int, bytes] = {}
-        self.resets: list[int] = []
-        if settings:
-            self.h2.local_settings.update(cast("Any", settings))
-            self.h2.local_settings.acknowledge()
-        self.h2.initiate_connection()
-        self.protocol.makeConnection(self.transport)
-        self.listen()
-        self.talk()
-
-    @property
-    def requests(self) -> list[int]:
-        """The streams so far."""
-        return list(self.headers)
-
-    def listen(self) -> None:
-        """Read what the client has written."""
-        data = self.transport.value()[self._taken :]
-        self._taken += len(data)
-        for event in self.h2.receive_data(data):
-            if isinstance(event, RequestReceived):
-                self.headers[event.stream_id] = dict(cast("Any", event.headers))
-                self.bodies[event.stream_id] = b""
-            elif isinstance(event, DataReceived):
-                self.bodies[event.stream_id] += event.data
-                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            elif isinstance(event, StreamReset):
-                self.resets.append(event.stream_id)
-
-    def talk(self) -> None:
-        """Let the client read what there is for it, and hear what it says to that."""
-        self.protocol.dataReceived(self.h2.data_to_send())
-        self.listen()
-
-    def answer(
-        self, stream: int, body: bytes | None = None, status: int = 200, **fields: str
-    ) -> None:
-        """Answer one request, well unless it is said otherwise."""
-        body = good() if body is None else body
-        headers = {":status": str(status), "content-type": TYPE}
-        headers |= {key.replace("_", "-"): value for key, value in fields.items()}
-        self.h2.send_headers(stream, list(headers.items()))
-        for start in range(0, len(body), 16_384):
-            self.h2.send_data(stream, body[start : start + 16_384])
-        self.h2.end_stream(stream)
-        self.talk()
-
-
-class HttpsUpstream(StreamUpstream):
-    """An upstream on a reactor in memory, without the TLS between."""
-
-    def __init__(self, where: str = "https://192.0.2.1/dns-query#dns.example") -> None:
-        super().__init__(where)
-        self.upstream._stream._tls = None
-
-    def connect(self, **settings: int) -> Server:
-        """Make the next connection that is wanted."""
-        _, _, factory = self.next_attempt()
-        return Server(factory, {SettingCodes[key]: value for key, value in settings.items()})
-
-    def rejected(self) -> dict[str, int]:
-        """How many messages were not accepted, by reason."""
-        cells = self.metrics.upstream_rejected._cells
-        return {reason: cell.value for (_, reason), cell in cells.items()}
-
-    def errors(self) -> dict[str, int]:
-        """How many HTTP errors came, by status."""
-        cells = self.metrics.upstream_http_errors._cells
-        return {status: cell.value for (_, status), cell in cells.items()}
 
 
 @pytest.fixture
@@ -132,13 +34,6 @@ def https() -> Iterator[HttpsUpstream]:
     yield made
     made.upstream.close()
     assert made.reactor.getDelayedCalls() == []
-
-
-def good(ttl: int = 300) -> bytes:
-    """The reply to WWW, under the ID 0."""
-    act = says(0, "203.0.113.1", ttl=ttl)
-    assert act.reply is not None
-    return act.reply(WWW)
 
 
 def test_post(https: HttpsUpstream) -> None:
@@ -200,7 +95,7 @@ def test_equal_fields_again_and_again(https: HttpsUpstream, size: int) -> None:
         server.listen()
     assert len(server.headers) == 9
     assert all(fields == server.headers[1] for fields in server.headers.values())
-    assert not server.transport.cut
+    assert not server.transport.cut()
 
 
 def test_urls_of_queries_are_not_remembered() -> None:
@@ -267,7 +162,7 @@ def test_before_the_settings(https: HttpsUpstream) -> None:
     for _ in range(MODEST_STREAMS + 1):
         https.ask()
     factory = https.reactor.tcpClients[0][2]
-    protocol, transport = factory.buildProtocol(None), Wire()
+    protocol, transport = factory.buildProtocol(None), MemoryTransport()
     protocol.makeConnection(transport)
     assert len(protocol._streams) == MODEST_STREAMS
 
@@ -279,10 +174,10 @@ def test_asked_in_the_middle_of_a_read(https: HttpsUpstream) -> None:
     server = https.connect(MAX_CONCURRENT_STREAMS=2)
     first.addCallback(lambda _: https.ask())
     server.h2.send_headers(1, [(":status", "200"), ("content-type", TYPE)])
-    server.h2.send_data(1, good(), end_stream=True)
+    server.h2.send_data(1, good_body(), end_stream=True)
     server.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 1})
     server.talk()
-    assert (server.requests, server.transport.cut) == ([1, 3], False)
+    assert (server.requests, server.transport.cut()) == ([1, 3], False)
     server.answer(3)
     assert server.requests == [1, 3, 5]
     server.answer(5)
@@ -296,7 +191,7 @@ def test_asked_between_a_reply_and_a_goodbye(https: HttpsUpstream) -> None:
     first.addCallback(lambda _: https.ask())
     server.h2.close_connection(last_stream_id=1)
     server.protocol.dataReceived(response(1) + server.h2.data_to_send())
-    assert not server.transport.cut
+    assert not server.transport.cut()
     other = https.connect()
     other.answer(1)
     assert https.reasons() == ["", ""]
@@ -315,7 +210,7 @@ def test_a_stream_that_cannot_be_opened(
     with monkeypatch.context() as patch:
         patch.setattr(server.protocol._h2, "send_headers", refuse)
         https.ask()
-    assert server.transport.cut
+    assert server.transport.cut()
     other = https.connect()
     for stream in (1, 3):
         other.answer(stream)
@@ -373,7 +268,7 @@ def test_reply_in_pieces(https: HttpsUpstream) -> None:
     https.ask()
     server = https.connect()
     server.h2.send_headers(1, [(":status", "200"), ("content-type", TYPE)])
-    server.h2.send_data(1, good(), end_stream=True)
+    server.h2.send_data(1, good_body(), end_stream=True)
     data = server.h2.data_to_send()
     for position in range(len(data)):
         assert https.outcomes == []
@@ -480,7 +375,7 @@ def test_content_type_with_decoration(https: HttpsUpstream, kind: str) -> None:
     [
         (b"", "mismatch", "short"),
         (b"\0" * 40, "mismatch", "flags"),
-        (good().replace(b"www", b"wwx"), "mismatch", "question"),
+        (good_body().replace(b"www", b"wwx"), "mismatch", "question"),
     ],
 )
 def test_body_that_does_not_answer(
@@ -573,7 +468,7 @@ def test_goaway_in_one_go_with_answers(https: HttpsUpstream) -> None:
     server.protocol.dataReceived(server.h2.data_to_send() + response(1))
     assert https.reasons() == [""]
     assert server.transport.disconnecting
-    assert not server.transport.cut
+    assert not server.transport.cut()
 
 
 def test_goaway_at_rest(https: HttpsUpstream) -> None:
@@ -597,7 +492,7 @@ def response(stream: int) -> bytes:
         )
 
     block = b"\x88\x0f\x10" + bytes([len(TYPE)]) + TYPE.encode()  # :status 200, content-type
-    return frame(1, 4, block) + frame(0, 1, good())
+    return frame(1, 4, block) + frame(0, 1, good_body())
 
 
 def test_cancelled(https: HttpsUpstream) -> None:
@@ -652,7 +547,7 @@ def test_a_connection_that_dies_between_two_answers(https: HttpsUpstream) -> Non
     server.answer(1)
     https.reactor.advance(3)
     second.expire()
-    assert server.transport.cut
+    assert server.transport.cut()
     assert https.reasons() == ["", "timeout"]
 
 
@@ -664,7 +559,7 @@ def test_silence_with_nothing_to_say(https: HttpsUpstream) -> None:
     https.reactor.advance(20)
     https.ask()
     assert https.attempts == 1
-    assert not server.transport.cut
+    assert not server.transport.cut()
 
 
 def test_pings_are_no_answers(https: HttpsUpstream) -> None:
@@ -680,7 +575,7 @@ def test_pings_are_no_answers(https: HttpsUpstream) -> None:
         server.talk()
     assert https.attempts == 1
     https.ask()
-    assert server.transport.cut
+    assert server.transport.cut()
     other = https.connect()
     other.answer(1)
     assert https.reasons() == ["", ""]
@@ -699,7 +594,7 @@ def test_timed_out(https: HttpsUpstream) -> None:
     server.listen()
     assert server.resets == [1]
     assert https.reasons() == ["", "timeout"]
-    assert not server.transport.cut
+    assert not server.transport.cut()
 
 
 def test_cancelled_in_the_backlog(https: HttpsUpstream) -> None:
@@ -742,7 +637,7 @@ def test_what_is_no_http2(https: HttpsUpstream, data: bytes) -> None:
     for _ in range(2):
         server = https.connect()
         server.protocol.dataReceived(data)
-        assert server.transport.cut
+        assert server.transport.cut()
     assert https.reasons() == ["http"]
 
 
@@ -752,7 +647,7 @@ def test_header_bombs(https: HttpsUpstream) -> None:
     server = https.connect()
     server.h2.send_headers(1, [(":status", "200"), *[("x", "y" * 4000)] * 5])
     server.protocol.dataReceived(server.h2.data_to_send())
-    assert server.transport.cut
+    assert server.transport.cut()
 
 
 def test_pushed_streams_are_refused(https: HttpsUpstream) -> None:
@@ -810,7 +705,7 @@ frames = st.builds(
     st.integers(0, 10),
     st.integers(0, 255),
     st.sampled_from([0, 1, 3, 5, 7, 2**31 - 1]),
-    st.one_of(st.binary(max_size=40), st.just(good()), st.just(b"\x88\x0f\x10\0")),
+    st.one_of(st.binary(max_size=40), st.just(good_body()), st.just(b"\x88\x0f\x10\0")),
 )
 
 

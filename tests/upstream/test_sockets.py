@@ -17,10 +17,8 @@ from staggerdns.upstream.datagram import LIFETIME, MAX_REJECTED
 from staggerdns.upstream.exchange import LOCAL
 from staggerdns.wire.verdict import Verdict
 from tests.kit import behaviours as b
-from tests.kit.loopback import loopback_upstream, no_connections, until
+from tests.kit.loopback import addresses, loopback_upstream, no_connections, until
 from tests.kit.scripted import ScriptedUpstream, Send
-
-from .test_datagram import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

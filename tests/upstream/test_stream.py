@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.internet.defer import gatherResults, succeed
-from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.python.failure import Failure
+from twisted.internet.testing import MemoryReactorClock
 
 from staggerdns.journal import Journal
 from staggerdns.settings.addresses import parse_upstream
@@ -35,20 +34,23 @@ from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.verdict import Verdict
 from tests.kit import behaviours as b
-from tests.kit.acts import says
-from tests.kit.loopback import DEADLINE, loopback_upstream, no_connections, pause, until
-from tests.kit.memory import WWW, StreamUpstream
+from tests.kit.loopback import DEADLINE, cancelled, loopback_upstream, no_connections, pause, until
+from tests.kit.memory import (
+    WWW,
+    MemoryTransport,
+    TcpServerEnd,
+    TcpUpstream,
+    framed,
+    good_reply,
+)
 from tests.kit.ports import free_endpoint
 from tests.kit.scripted import Close, ScriptedUpstream, Send
-
-from .test_datagram import cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from tests.kit.scripted import Action, Behaviour, Query
 
-REFUSED = error.getConnectError((errno.ECONNREFUSED, "refused"))
 GOOD = b.answers("203.0.113.1")
 
 
@@ -259,96 +261,13 @@ async def test_close_with_queries_under_way(server: ScriptedUpstream) -> None:
             assert one.upstream._inflight == 0
 
 
-class Connection:
-    """One connection in memory: what our side wrote to it, and what the server says."""
-
-    def __init__(self, factory: Any) -> None:
-        self.protocol = factory.buildProtocol(None)
-        self.transport = Wire()
-        self.protocol.makeConnection(self.transport)
-        self._taken = 0
-
-    def queries(self) -> list[bytes]:
-        """The queries since the last call, without their lengths."""
-        data, found = self.transport.value()[self._taken :], []
-        self._taken += len(data)
-        while data:
-            end = 2 + int.from_bytes(data[:2], "big")
-            found.append(data[2:end])
-            data = data[end:]
-        return found
-
-    def answer(self, query: bytes, *options: bytes) -> None:
-        """Answer ``query``, with an OPT record that holds these options."""
-        self.protocol.dataReceived(framed(good_reply(query, *options)))
-
-    def lose(self) -> None:
-        """End the connection, as the server does."""
-        self.protocol.connectionLost(Failure(error.ConnectionDone()))
-
-
-class Wire(StringTransport):
-    """Notes how it is closed."""
-
-    socket: Any  # which only TLS asks for
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._aborted = False
-
-    def abortConnection(self) -> None:
-        """Note it."""
-        self._aborted = True
-
-    def closing(self) -> bool:
-        """Say whether it is being closed in order."""
-        return self.disconnecting
-
-    def cut(self) -> bool:
-        """Say whether it was closed at once, without a goodbye."""
-        return self._aborted
-
-
-class Line(StreamUpstream):
-    """An upstream on a reactor in memory, and its connections."""
-
-    def __init__(self, timeout: float = 3.0) -> None:
-        super().__init__("tcp://192.0.2.1:5353", timeout)
-
-    def connect(self) -> Connection:
-        """Make the next connection that is wanted."""
-        host, port, factory = self.next_attempt()
-        assert (host, port) == ("192.0.2.1", 5353)
-        return Connection(factory)
-
-    def refuse(self, reason: Exception | None = None) -> None:
-        """Have the next connection that is wanted fail."""
-        _, _, factory = self.next_attempt()
-        factory.clientConnectionFailed(None, Failure(reason or REFUSED))
-
-
 @pytest.fixture
-def line() -> Iterator[Line]:
+def tcp() -> Iterator[TcpUpstream]:
     """An upstream in memory; nothing is left of it in the end."""
-    made = Line()
+    made = TcpUpstream()
     yield made
     made.upstream.close()
     assert made.reactor.getDelayedCalls() == []
-
-
-def framed(message: bytes) -> bytes:
-    """A message as it stands in a stream."""
-    return len(message).to_bytes(2, "big") + message
-
-
-def good_reply(query: bytes, *options: bytes) -> bytes:
-    """The reply to ``query``, which asks for WWW."""
-    act = says(0, "203.0.113.1")
-    assert act.reply is not None
-    message = query[:2] + act.reply(WWW)[2:]
-    data = b"".join(options)
-    opt = struct.pack("!BHHIH", 0, 41, 1232, 0, len(data)) + data
-    return message[:11] + b"\1" + message[12:] + opt
 
 
 def keeps(tenths: int) -> bytes:
@@ -356,135 +275,135 @@ def keeps(tenths: int) -> bytes:
     return struct.pack("!HHH", 11, 2, tenths)
 
 
-def test_query_is_framed(line: Line) -> None:
+def test_query_is_framed(tcp: TcpUpstream) -> None:
     """The query goes out behind its length (RFC 1035 section 4.2.2).
 
     The first one on a connection asks how long that is kept; nothing pads it.
     """
-    line.ask()
-    first = line.connect()
-    line.ask()
+    tcp.ask()
+    first = tcp.connect()
+    tcp.ask()
     wire = first.queries()
     assert [len(query) - len(WWW.upstream_query()) for query in wire] == [2 + 4, 2]
     assert wire[0].endswith(b"\0\4\0\x0b\0\0")
     assert wire[1][2:] == WWW.upstream_query()
 
 
-def test_reply_byte_by_byte(line: Line) -> None:
+def test_reply_byte_by_byte(tcp: TcpUpstream) -> None:
     """However the stream is cut, each reply counts once, with its last byte."""
-    line.ask()
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    tcp.ask()
+    connection = tcp.connect()
     one, two = connection.queries()
     data = framed(good_reply(two)) + framed(good_reply(one))
     for position in range(len(data)):
-        assert len(line.outcomes) == (position >= len(data) // 2)
+        assert len(tcp.outcomes) == (position >= len(data) // 2)
         connection.protocol.dataReceived(data[position : position + 1])
-    assert all(isinstance(outcome.answer, Pool) for outcome in line.outcomes)
-    assert len(line.outcomes) == 2
+    assert all(isinstance(outcome.answer, Pool) for outcome in tcp.outcomes)
+    assert len(tcp.outcomes) == 2
     connection.lose()
-    assert len(line.outcomes) == 2
+    assert len(tcp.outcomes) == 2
 
 
-def test_a_reply_that_cannot_be_read(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reply_that_cannot_be_read(tcp: TcpUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong with a reply, its query has failed at once."""
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    connection = tcp.connect()
     monkeypatch.setattr("staggerdns.upstream.exchange.judge", broken)
     with pytest.raises(ZeroDivisionError):
         connection.answer(*connection.queries())
-    assert line.reasons() == ["mismatch"]
+    assert tcp.reasons() == ["mismatch"]
 
 
-def test_all_that_wait_share_the_first_connection(line: Line) -> None:
+def test_all_that_wait_share_the_first_connection(tcp: TcpUpstream) -> None:
     """Queries that come while the connection is being made go out when it is, in order."""
     for _ in range(3):
-        line.ask()
-    assert line.attempts == 1
-    assert len(line.connect().queries()) == 3
+        tcp.ask()
+    assert tcp.attempts == 1
+    assert len(tcp.connect().queries()) == 3
 
 
-def test_lost_connection_with_many_under_way(line: Line) -> None:
+def test_lost_connection_with_many_under_way(tcp: TcpUpstream) -> None:
     """All that wait go out again at once on one new connection, and then they end in turn."""
     for _ in range(3):
-        line.ask()
-    connection = line.connect()
+        tcp.ask()
+    connection = tcp.connect()
     connection.answer(connection.queries()[1])
     connection.lose()
-    again = line.connect()
+    again = tcp.connect()
     assert len(again.queries()) == 2
-    assert line.reasons() == [""]
+    assert tcp.reasons() == [""]
     again.lose()
-    assert line.reasons() == ["closed"]
-    last = line.connect()  # the younger one may never have been read, the first time
+    assert tcp.reasons() == ["closed"]
+    last = tcp.connect()  # the younger one may never have been read, the first time
     assert len(last.queries()) == 1
     last.lose()
-    assert line.reasons() == ["closed"]
-    assert line.attempts == 3
+    assert tcp.reasons() == ["closed"]
+    assert tcp.attempts == 3
 
 
-def test_closed_after_each_answer_with_many_under_way(line: Line) -> None:
+def test_closed_after_each_answer_with_many_under_way(tcp: TcpUpstream) -> None:
     """Each connection that brings an answer brings the others nearer to theirs."""
     for _ in range(8):
-        line.ask()
+        tcp.ask()
     for left in range(8, 0, -1):
-        connection = line.connect()
+        connection = tcp.connect()
         queries = connection.queries()
         assert len(queries) == left
         connection.answer(queries[0])
         connection.lose()
-    assert line.reasons() == [""] * 8
-    assert line.attempts == 8
-    assert line.upstream.health._failures == 0
+    assert tcp.reasons() == [""] * 8
+    assert tcp.attempts == 8
+    assert tcp.upstream.health._failures == 0
 
 
-def test_a_query_that_kills_the_server(line: Line) -> None:
+def test_a_query_that_kills_the_server(tcp: TcpUpstream) -> None:
     """A query on which connections end is tried twice, however many others are answered."""
-    line.ask()
+    tcp.ask()
     for number in range(2):
-        line.ask()
-        connection = line.connect()
+        tcp.ask()
+        connection = tcp.connect()
         connection.answer(connection.queries()[1])
         connection.lose()
-        assert line.attempts == 2, number
-    assert line.reasons() == ["", "", "closed"]
+        assert tcp.attempts == 2, number
+    assert tcp.reasons() == ["", "", "closed"]
 
 
-def test_retry_within_the_querys_time(line: Line) -> None:
+def test_retry_within_the_querys_time(tcp: TcpUpstream) -> None:
     """An exchange that has ended meanwhile is not sent again."""
-    exchange = line.ask()
-    other = line.ask()
-    connection = line.connect()
+    exchange = tcp.ask()
+    other = tcp.ask()
+    connection = tcp.connect()
     exchange.expire()
     other.cancel()
     connection.lose()
-    assert line.attempts == 1
-    assert line.reasons() == ["timeout"]
+    assert tcp.attempts == 1
+    assert tcp.reasons() == ["timeout"]
 
 
-def test_connect_timeout(line: Line) -> None:
+def test_connect_timeout(tcp: TcpUpstream) -> None:
     """Opening a connection may take as long as a query; then it is a timeout."""
-    line.ask()
-    assert line.reactor.tcpClients[0][3] == 3.0
-    line.refuse(error.TimeoutError())
-    assert line.reasons() == ["timeout"]
-    line.ask()
-    line.reactor.advance(2.99)
-    assert line.reasons() == []
-    line.reactor.advance(0.01)
-    assert line.reasons() == ["timeout"]
+    tcp.ask()
+    assert tcp.reactor.tcpClients[0][3] == 3.0
+    tcp.refuse(error.TimeoutError())
+    assert tcp.reasons() == ["timeout"]
+    tcp.ask()
+    tcp.reactor.advance(2.99)
+    assert tcp.reasons() == []
+    tcp.reactor.advance(0.01)
+    assert tcp.reasons() == ["timeout"]
 
 
 @pytest.mark.parametrize("problem", [error.NoRouteError, error.ConnectBindError, OSError])
-def test_no_route(line: Line, problem: type[Exception]) -> None:
+def test_no_route(tcp: TcpUpstream, problem: type[Exception]) -> None:
     """What else prevents a connection makes the upstream unreachable."""
-    line.ask()
-    line.refuse(problem())
-    assert line.reasons() == ["unreachable"]
+    tcp.ask()
+    tcp.refuse(problem())
+    assert tcp.reasons() == ["unreachable"]
 
 
 @pytest.mark.parametrize(
@@ -497,300 +416,300 @@ def test_no_route(line: Line, problem: type[Exception]) -> None:
         (errno.EHOSTUNREACH, "unreachable"),
     ],
 )
-def test_whose_fault(line: Line, number: int, word: str) -> None:
+def test_whose_fault(tcp: TcpUpstream, number: int, word: str) -> None:
     """No descriptors, no buffers: that is our own machine's fault and no mark."""
-    line.ask()
-    line.refuse(error.getConnectError((number, "as the system says")))
-    assert line.reasons() == [word]
-    assert line.upstream.health._failures == (word != LOCAL)
+    tcp.ask()
+    tcp.refuse(error.getConnectError((number, "as the system says")))
+    assert tcp.reasons() == [word]
+    assert tcp.upstream.health._failures == (word != LOCAL)
 
 
-def test_backoff(line: Line) -> None:
+def test_backoff(tcp: TcpUpstream) -> None:
     """After the second failure in a row attempts come further and further apart.
 
     In between queries fail at once, which is no mark. A reply ends all that.
     """
-    line.ask()
-    line.refuse()
+    tcp.ask()
+    tcp.refuse()
     for wait in (0.25, 0.5, 1, 2, 4, 8, 8):
-        line.ask()
-        line.refuse()
-        line.reactor.advance(wait - 0.01)
-        attempts = line.attempts
-        line.ask()
-        assert line.attempts == attempts
-        assert line.reasons()[-2:] == ["connection refused", NO_LINE]
-        line.reactor.advance(0.02)
-    line.ask()
-    connection = line.connect()
+        tcp.ask()
+        tcp.refuse()
+        tcp.reactor.advance(wait - 0.01)
+        attempts = tcp.attempts
+        tcp.ask()
+        assert tcp.attempts == attempts
+        assert tcp.reasons()[-2:] == ["connection refused", NO_LINE]
+        tcp.reactor.advance(0.02)
+    tcp.ask()
+    connection = tcp.connect()
     connection.answer(*connection.queries())
     connection.lose()
-    line.ask()
-    line.refuse()
-    line.ask()
-    line.connect()
+    tcp.ask()
+    tcp.refuse()
+    tcp.ask()
+    tcp.connect()
 
 
-def test_a_server_that_never_answers_counts_as_failing(line: Line) -> None:
+def test_a_server_that_never_answers_counts_as_failing(tcp: TcpUpstream) -> None:
     """Connections that are made and lost before any reply make the next one wait as well."""
-    line.ask()
-    line.connect().lose()
-    line.connect().lose()
-    assert line.reasons() == ["closed"]
-    line.ask()
-    assert (line.attempts, line.reasons()) == (2, [NO_LINE])
-    line.reactor.advance(FIRST_WAIT)
-    line.ask()
-    line.connect().lose()
-    assert (line.attempts, line.reasons()) == (3, ["closed"])
-    assert line.upstream.health._failures == 2
+    tcp.ask()
+    tcp.connect().lose()
+    tcp.connect().lose()
+    assert tcp.reasons() == ["closed"]
+    tcp.ask()
+    assert (tcp.attempts, tcp.reasons()) == (2, [NO_LINE])
+    tcp.reactor.advance(FIRST_WAIT)
+    tcp.ask()
+    tcp.connect().lose()
+    assert (tcp.attempts, tcp.reasons()) == (3, ["closed"])
+    assert tcp.upstream.health._failures == 2
 
 
-def test_one_mark_for_one_failure(line: Line) -> None:
+def test_one_mark_for_one_failure(tcp: TcpUpstream) -> None:
     """However many queries wait for a connection, or on one, its failure is one mark."""
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    connection = tcp.connect()
     connection.answer(*connection.queries())
-    line.reactor.advance(1)
+    tcp.reactor.advance(1)
     for _ in range(10):
-        line.ask()
+        tcp.ask()
     connection.lose()
-    line.refuse()
-    assert line.reasons() == ["", "connection refused", *[NO_LINE] * 9]
-    assert line.upstream.health._failures == 1
+    tcp.refuse()
+    assert tcp.reasons() == ["", "connection refused", *[NO_LINE] * 9]
+    assert tcp.upstream.health._failures == 1
     for _ in range(10):
-        line.ask()
-    line.connect().lose()  # the second failure: nothing is tried again before its time
-    assert line.reasons() == ["closed", *[NO_LINE] * 9]
-    assert line.upstream.health._failures == 2
-    line.reactor.advance(FIRST_WAIT)
+        tcp.ask()
+    tcp.connect().lose()  # the second failure: nothing is tried again before its time
+    assert tcp.reasons() == ["closed", *[NO_LINE] * 9]
+    assert tcp.upstream.health._failures == 2
+    tcp.reactor.advance(FIRST_WAIT)
     for _ in range(10):
-        line.ask()
-    line.refuse(error.getConnectError((errno.EMFILE, "as the system says")))
-    assert line.reasons() == [LOCAL] * 10
-    assert line.upstream.health._failures == 2
+        tcp.ask()
+    tcp.refuse(error.getConnectError((errno.EMFILE, "as the system says")))
+    assert tcp.reasons() == [LOCAL] * 10
+    assert tcp.upstream.health._failures == 2
 
 
-def test_the_mark_is_for_the_latest(line: Line) -> None:
+def test_the_mark_is_for_the_latest(tcp: TcpUpstream) -> None:
     """What was asked before the last good reply says nothing about the failure after it."""
-    line.ask()
-    line.reactor.advance(1)
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    tcp.reactor.advance(1)
+    tcp.ask()
+    connection = tcp.connect()
     connection.answer(connection.queries()[1])
-    line.reactor.advance(1)
+    tcp.reactor.advance(1)
     connection.lose()
-    line.ask()
-    line.refuse()
-    assert line.upstream.health._failures == 1
+    tcp.ask()
+    tcp.refuse()
+    assert tcp.upstream.health._failures == 1
 
 
-def test_idle_connection(line: Line) -> None:
+def test_idle_connection(tcp: TcpUpstream) -> None:
     """A connection on which nothing happens for `IDLE_TIMEOUT` is closed, none before."""
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    connection = tcp.connect()
     connection.answer(*connection.queries())
-    line.reactor.advance(IDLE_TIMEOUT - 1)
-    line.ask()
+    tcp.reactor.advance(IDLE_TIMEOUT - 1)
+    tcp.ask()
     connection.answer(*connection.queries())
-    line.reactor.advance(IDLE_TIMEOUT - 0.1)
+    tcp.reactor.advance(IDLE_TIMEOUT - 0.1)
     assert not connection.transport.closing()
-    line.reactor.advance(0.1)
+    tcp.reactor.advance(0.1)
     assert connection.transport.closing()
     assert not connection.transport.cut()
-    line.ask()
-    assert line.attempts == 2
+    tcp.ask()
+    assert tcp.attempts == 2
     connection.lose()
 
 
-def test_who_does_not_say_goodbye_is_cut_off(line: Line) -> None:
+def test_who_does_not_say_goodbye_is_cut_off(tcp: TcpUpstream) -> None:
     """Closing in order has `CLOSING_TIME`."""
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    connection = tcp.connect()
     connection.answer(*connection.queries())
-    line.reactor.advance(IDLE_TIMEOUT)
+    tcp.reactor.advance(IDLE_TIMEOUT)
     assert connection.transport.closing()
-    line.reactor.advance(CLOSING_TIME - 0.1)
+    tcp.reactor.advance(CLOSING_TIME - 0.1)
     assert not connection.transport.cut()
-    line.reactor.advance(0.1)
+    tcp.reactor.advance(0.1)
     assert connection.transport.cut()
 
 
 @pytest.mark.parametrize(
     ("tenths", "seconds"), [(5, 0.5), (100, 10.0), (600, 60.0), (9000, LONGEST_IDLE)]
 )
-def test_keepalive(line: Line, tenths: int, seconds: float) -> None:
+def test_keepalive(tcp: TcpUpstream, tenths: int, seconds: float) -> None:
     """The server says how long it keeps an idle connection (RFC 7828), which has an upper limit."""
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    connection = tcp.connect()
     connection.answer(*connection.queries(), keeps(tenths))
-    line.reactor.advance(seconds - 0.1)
+    tcp.reactor.advance(seconds - 0.1)
     assert not connection.transport.closing()
-    line.reactor.advance(0.1)
+    tcp.reactor.advance(0.1)
     assert connection.transport.closing()
 
 
-def test_keepalive_of_zero(line: Line) -> None:
+def test_keepalive_of_zero(tcp: TcpUpstream) -> None:
     """A server that keeps nothing gets no more queries here; those under way are still answered."""
-    line.ask()
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    tcp.ask()
+    connection = tcp.connect()
     one, two = connection.queries()
     connection.answer(one, keeps(0))
     assert not connection.transport.closing()
-    line.ask()
-    other = line.connect()
+    tcp.ask()
+    other = tcp.connect()
     assert len(other.queries()) == 1
     connection.answer(two)
     assert connection.transport.closing()
-    assert line.reasons() == ["", ""]
+    assert tcp.reasons() == ["", ""]
 
 
-def test_a_silent_connection_is_dead(line: Line) -> None:
+def test_a_silent_connection_is_dead(tcp: TcpUpstream) -> None:
     """A timeout on a connection from which nothing comes any more ends it at once.
 
     What else waits there goes out again on a new one, which answers.
     """
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    connection = tcp.connect()
     connection.answer(*connection.queries())
-    first = line.ask()
-    line.reactor.advance(2.9)
-    line.ask()
-    line.reactor.advance(0.1)
+    first = tcp.ask()
+    tcp.reactor.advance(2.9)
+    tcp.ask()
+    tcp.reactor.advance(0.1)
     first.expire()
     assert connection.transport.cut()
-    again = line.connect()
+    again = tcp.connect()
     again.answer(*again.queries())
-    assert line.reasons() == ["", "timeout", ""]
+    assert tcp.reasons() == ["", "timeout", ""]
 
 
-def test_a_connection_that_dies_between_two_answers(line: Line) -> None:
+def test_a_connection_that_dies_between_two_answers(tcp: TcpUpstream) -> None:
     """One answer makes up for no silence after it: the next timeout ends the connection."""
-    line.ask()
-    second = line.ask()
-    connection = line.connect()
-    line.reactor.advance(0.1)
+    tcp.ask()
+    second = tcp.ask()
+    connection = tcp.connect()
+    tcp.reactor.advance(0.1)
     connection.answer(connection.queries()[0])
-    line.reactor.advance(2.9)
+    tcp.reactor.advance(2.9)
     second.expire()
     assert connection.transport.cut()
-    line.ask()
-    line.connect()
-    assert line.reasons() == ["", "timeout"]
+    tcp.ask()
+    tcp.connect()
+    assert tcp.reasons() == ["", "timeout"]
 
 
-def test_silence_with_nothing_to_say(line: Line) -> None:
+def test_silence_with_nothing_to_say(tcp: TcpUpstream) -> None:
     """A connection that has answered everything, and is idle, is as good as new."""
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    connection = tcp.connect()
     connection.answer(*connection.queries())
-    line.reactor.advance(IDLE_TIMEOUT - 1)
-    line.ask()
+    tcp.reactor.advance(IDLE_TIMEOUT - 1)
+    tcp.ask()
     assert len(connection.queries()) == 1
     assert not connection.transport.cut()
 
 
-def test_a_silent_connection_whose_queries_were_cancelled(line: Line) -> None:
+def test_a_silent_connection_whose_queries_were_cancelled(tcp: TcpUpstream) -> None:
     """Nobody need time out: the next query sees how long nothing has come."""
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    connection = tcp.connect()
     connection.answer(*connection.queries())
-    line.ask().cancel()
-    line.reactor.advance(2.9)
-    line.ask().cancel()
-    assert line.attempts == 1
-    line.reactor.advance(0.1)
-    line.ask()
+    tcp.ask().cancel()
+    tcp.reactor.advance(2.9)
+    tcp.ask().cancel()
+    assert tcp.attempts == 1
+    tcp.reactor.advance(0.1)
+    tcp.ask()
     assert connection.transport.cut()
-    assert line.attempts == 2
+    assert tcp.attempts == 2
 
 
-def test_a_slow_query_kills_nobody(line: Line) -> None:
+def test_a_slow_query_kills_nobody(tcp: TcpUpstream) -> None:
     """While other replies come, one that does not is that query's affair alone."""
-    slow = line.ask()
-    line.ask()
-    connection = line.connect()
-    line.reactor.advance(2.9)
+    slow = tcp.ask()
+    tcp.ask()
+    connection = tcp.connect()
+    tcp.reactor.advance(2.9)
     connection.answer(connection.queries()[1])
     slow.expire()
     assert not connection.transport.cut()
-    assert line.reasons() == ["", "timeout"]
+    assert tcp.reasons() == ["", "timeout"]
 
 
-def test_a_connection_has_its_fill(line: Line) -> None:
+def test_a_connection_has_its_fill(tcp: TcpUpstream) -> None:
     """`MAX_TAKEN` unanswered queries are enough for one connection; the next has another."""
     for _ in range(MAX_TAKEN):
-        line.ask()
-    full = line.connect()
-    assert line.attempts == 1
-    line.ask()
-    assert line.attempts == 2
+        tcp.ask()
+    full = tcp.connect()
+    assert tcp.attempts == 1
+    tcp.ask()
+    assert tcp.attempts == 2
     assert len(full.queries()) == MAX_TAKEN
 
 
-def test_ids_of_the_abandoned_stay_taken(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_of_the_abandoned_stay_taken(tcp: TcpUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reply to a query that was given up answers no later one."""
     numbers = iter([b"\0\1", b"\0\1", b"\0\1", b"\0\2"])
     monkeypatch.setattr(Entropy, "take", lambda entropy: next(numbers))
-    line.ask().cancel()
-    exchange = line.ask()
-    connection = line.connect()
+    tcp.ask().cancel()
+    exchange = tcp.ask()
+    connection = tcp.connect()
     assert [query[:2] for query in connection.queries()] == [b"\0\1"]
     exchange.cancel()
-    line.ask()
+    tcp.ask()
     (query,) = connection.queries()
     assert query[:2] == b"\0\2"
     connection.answer(b"\0\1" + query[2:])
-    assert line.reasons() == []
+    assert tcp.reasons() == []
     connection.answer(query)
-    assert line.reasons() == [""]
+    assert tcp.reasons() == [""]
 
 
-def test_late_answers_are_answers(line: Line) -> None:
+def test_late_answers_are_answers(tcp: TcpUpstream) -> None:
     """An upstream that others are quicker than works all the same."""
-    line.ask()
-    line.refuse()
-    assert line.upstream._stream._failures == 1
-    exchange = line.ask()
-    connection = line.connect()
+    tcp.ask()
+    tcp.refuse()
+    assert tcp.upstream._stream._failures == 1
+    exchange = tcp.ask()
+    connection = tcp.connect()
     exchange.cancel()
     connection.answer(*connection.queries())
-    assert line.upstream._stream._failures == 0
-    line.ask()
+    assert tcp.upstream._stream._failures == 0
+    tcp.ask()
     connection.lose()  # no wonder after an answer: nothing has to wait
-    line.connect()
-    assert line.upstream._stream._failures == 0
+    tcp.connect()
+    assert tcp.upstream._stream._failures == 0
 
 
 @pytest.mark.parametrize(("still", "connections"), [(LONG - 1, 1), (LONG + 1, 2)])
-def test_asked_after_a_standstill(line: Line, still: float, connections: int) -> None:
+def test_asked_after_a_standstill(tcp: TcpUpstream, still: float, connections: int) -> None:
     """Behind a long one a connection is no longer trusted: what waits goes again over a new one."""
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    connection = tcp.connect()
     connection.answer(*connection.queries())
-    line.reactor.advance(IDLE_TIMEOUT - 0.1)
-    line.ask()
+    tcp.reactor.advance(IDLE_TIMEOUT - 0.1)
+    tcp.ask()
     connection.answer(*connection.queries())
-    line.ask()
-    line.reactor.rightNow += 0.1 + LATE + still
-    line.reactor.advance(0)
-    line.ask()
-    assert line.attempts == connections
+    tcp.ask()
+    tcp.reactor.rightNow += 0.1 + LATE + still
+    tcp.reactor.advance(0)
+    tcp.ask()
+    assert tcp.attempts == connections
     if connections == 2:
-        assert len(line.connect().queries()) == 2
-    line.upstream.close()
+        assert len(tcp.connect().queries()) == 2
+    tcp.upstream.close()
 
 
-def test_asked_after_the_end(line: Line) -> None:
+def test_asked_after_the_end(tcp: TcpUpstream) -> None:
     """A closed upstream opens nothing any more, and its query ends at once, without a mark."""
-    line.upstream.close()
-    line.ask()
-    assert line.reasons() == [LOCAL]
-    assert line.attempts == 0
+    tcp.upstream.close()
+    tcp.ask()
+    assert tcp.reasons() == [LOCAL]
+    assert tcp.attempts == 0
 
 
-class NamedLine(Line):
+class NamedTcpUpstream(TcpUpstream):
     """An upstream with a name, whose addresses are ``addresses``."""
 
     addresses: Sequence[str] = ("2001:db8::1", "192.0.2.1", "192.0.2.2")
@@ -816,74 +735,74 @@ class NamedLine(Line):
         self._made = self.attempts
         return found
 
-    def take(self, number: int) -> Connection:
+    def take(self, number: int) -> TcpServerEnd:
         """Make one of the connections that are wanted."""
-        return Connection(self.reactor.tcpClients[number][2])
+        return TcpServerEnd(self.reactor.tcpClients[number][2])
 
 
 def test_the_address_that_worked_comes_first() -> None:
     """Where one address has answered, the next connection begins there."""
-    line = NamedLine()
-    line.ask()
-    line.reactor.advance(ATTEMPT_DELAY)
-    assert line.wanted() == ["2001:db8::1", "192.0.2.1"]
-    connection = line.take(1)
+    tcp = NamedTcpUpstream()
+    tcp.ask()
+    tcp.reactor.advance(ATTEMPT_DELAY)
+    assert tcp.wanted() == ["2001:db8::1", "192.0.2.1"]
+    connection = tcp.take(1)
     connection.answer(*connection.queries())
     connection.lose()
-    line.ask()
-    assert line.wanted() == ["192.0.2.1"]
-    line.reactor.pump([ATTEMPT_DELAY, ATTEMPT_DELAY])
-    assert line.wanted() == ["2001:db8::1", "192.0.2.2"]
-    line.upstream.close()
+    tcp.ask()
+    assert tcp.wanted() == ["192.0.2.1"]
+    tcp.reactor.pump([ATTEMPT_DELAY, ATTEMPT_DELAY])
+    assert tcp.wanted() == ["2001:db8::1", "192.0.2.2"]
+    tcp.upstream.close()
 
 
 def test_an_address_that_takes_connections_in_vain_comes_last() -> None:
     """An address that connects, and never answers, is not in the way of the others."""
-    line = NamedLine()
-    line.ask()
-    line.take(0).lose()
-    line.wanted()
-    line.reactor.pump([ATTEMPT_DELAY, ATTEMPT_DELAY])
-    assert line.wanted() == ["192.0.2.2", "2001:db8::1"]
-    assert [client[0] for client in line.reactor.tcpClients][1] == "192.0.2.1"
-    line.upstream.close()
+    tcp = NamedTcpUpstream()
+    tcp.ask()
+    tcp.take(0).lose()
+    tcp.wanted()
+    tcp.reactor.pump([ATTEMPT_DELAY, ATTEMPT_DELAY])
+    assert tcp.wanted() == ["192.0.2.2", "2001:db8::1"]
+    assert [client[0] for client in tcp.reactor.tcpClients][1] == "192.0.2.1"
+    tcp.upstream.close()
 
 
 def test_addresses_whose_handshakes_stall() -> None:
     """A handshake has the timeout; then the other addresses come first, each in its turn."""
-    line = NamedLine()
-    stream = line.upstream._stream
+    tcp = NamedTcpUpstream()
+    stream = tcp.upstream._stream
     stream._tls = TlsClient("dns.example", frozenset(), DOT, Authorities())
     tried = []
     for _ in range(4):
-        line.ask()
-        wire = Wire()
+        tcp.ask()
+        wire = MemoryTransport()
         wire.socket = Mock()
-        line.reactor.tcpClients[-1][2].buildProtocol(None).makeConnection(wire)
-        tried += line.wanted()
-        line.reactor.advance(2.99)
-        assert line.reasons() == []
-        line.reactor.advance(0.01)
-        assert line.reasons() == ["timeout"]
+        tcp.reactor.tcpClients[-1][2].buildProtocol(None).makeConnection(wire)
+        tried += tcp.wanted()
+        tcp.reactor.advance(2.99)
+        assert tcp.reasons() == []
+        tcp.reactor.advance(0.01)
+        assert tcp.reasons() == ["timeout"]
         assert len(stream._lines) == 0
-        line.reactor.advance(1)  # longer than the waits between attempts so far
+        tcp.reactor.advance(1)  # longer than the waits between attempts so far
     assert tried == ["2001:db8::1", "192.0.2.1", "192.0.2.2", "2001:db8::1"]
-    line.addresses = ("192.0.2.3",)
-    line.ask()
-    assert line.wanted() == ["192.0.2.3"]
+    tcp.addresses = ("192.0.2.3",)
+    tcp.ask()
+    assert tcp.wanted() == ["192.0.2.3"]
     assert stream._vain == []
-    line.upstream.close()
-    assert line.reactor.getDelayedCalls() == []
+    tcp.upstream.close()
+    assert tcp.reactor.getDelayedCalls() == []
 
 
 def test_a_name_without_addresses() -> None:
     """When the name cannot be resolved, the upstream has failed, and nobody waits."""
-    line = NamedLine()
-    line.addresses = ()
-    line.ask()
-    assert line.reasons() == ["no address"]
-    assert line.attempts == 0
-    line.upstream.close()
+    tcp = NamedTcpUpstream()
+    tcp.addresses = ()
+    tcp.ask()
+    assert tcp.reasons() == ["no address"]
+    assert tcp.attempts == 0
+    tcp.upstream.close()
 
 
 def test_ipv6_address() -> None:
@@ -897,18 +816,18 @@ def test_ipv6_address() -> None:
 @given(st.lists(st.one_of(st.binary(max_size=60), st.just(None)), max_size=8), st.data())
 def test_any_bytes(pieces: list[bytes | None], data: st.DataObject) -> None:
     """Whatever comes, good replies among it, nothing is raised, and each query ends or waits."""
-    line = Line()
-    exchanges = [line.ask() for _ in range(4)]
-    connection = line.connect()
+    tcp = TcpUpstream()
+    exchanges = [tcp.ask() for _ in range(4)]
+    connection = tcp.connect()
     queries = connection.queries()
     for piece in pieces:
         reply = framed(good_reply(data.draw(st.sampled_from(queries))))
         connection.protocol.dataReceived(reply if piece is None else piece)
-    if line.attempts == 2:
-        line.connect()
-    line.reactor.advance(3)
+    if tcp.attempts == 2:
+        tcp.connect()
+    tcp.reactor.advance(3)
     for exchange in exchanges:
         exchange.expire()
-    assert len(line.outcomes) == 4
-    line.upstream.close()
-    assert line.reactor.getDelayedCalls() == []
+    assert len(tcp.outcomes) == 4
+    tcp.upstream.close()
+    assert tcp.reactor.getDelayedCalls() == []

@@ -17,72 +17,71 @@ from staggerdns.upstream.sidequeries import STREAM_SILENCE
 from staggerdns.upstream.stream import FIRST_WAIT
 from staggerdns.wire.question import make_question
 from tests.kit.acts import A, name
-
-from .test_https import HttpsUpstream
-from .test_stream import Line
+from tests.kit.memory import TcpUpstream
+from tests.kit.memoryhttp import HttpsUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .test_stream import Connection
+    from tests.kit.memory import TcpServerEnd
 
 FORMERR = b"\x81\x81" + bytes(8)
 """What a server from before EDNS says: the header, and no question."""
 
 
 @pytest.fixture
-def line() -> Iterator[Line]:
+def tcp() -> Iterator[TcpUpstream]:
     """An upstream over TCP that wants case and cookies, and has not answered yet; nothing is left
     of it in the end.
     """
-    made = Line()
+    made = TcpUpstream()
     made.upstream.dialect.edns.forget_proof()
     yield made
     made.upstream.close()
     assert made.reactor.getDelayedCalls() == []
 
 
-def opts(connection: Connection) -> list[int]:
+def opts(connection: TcpServerEnd) -> list[int]:
     """How many OPT records each query since the last call has."""
     return [query[11] for query in connection.queries()]
 
 
-def repeated(line: Line | HttpsUpstream, reason: str) -> int:
+def repeated(tcp: TcpUpstream | HttpsUpstream, reason: str) -> int:
     """How many queries were repeated for this reason."""
-    return line.metrics.upstream_repeated.cell(line.upstream.name, reason).value
+    return tcp.metrics.upstream_repeated.cell(tcp.upstream.name, reason).value
 
 
-def say(connection: Connection, message: bytes) -> None:
+def say(connection: TcpServerEnd, message: bytes) -> None:
     """Let the server say something."""
     connection.protocol.dataReceived(len(message).to_bytes(2, "big") + message)
 
 
-def assert_goes_plain(line: Line) -> None:
+def assert_goes_plain(tcp: TcpUpstream) -> None:
     """The next query has no OPT record, and is answered."""
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    connection = tcp.connect()
     (query,) = connection.queries()
     assert query[11] == 0
     connection.answer(query)
-    assert line.reasons() == [""]
+    assert tcp.reasons() == [""]
 
 
-def test_neither_case_nor_cookies(line: Line) -> None:
+def test_neither_case_nor_cookies(tcp: TcpUpstream) -> None:
     """Nobody forges replies on a connection: the name stays in lower case, with no cookie."""
-    line.upstream.dialect.edns.proven = FULL
+    tcp.upstream.dialect.edns.proven = FULL
     for _ in range(10):
-        line.ask()
-    for query in line.connect().queries():
+        tcp.ask()
+    for query in tcp.connect().queries():
         assert b"\3www\7example\0" in query
         options = dns.message.from_wire(query).options
         assert dns.edns.OptionType.COOKIE not in [option.otype for option in options]
 
 
 @pytest.mark.parametrize("echo", [True, False], ids=["OPT", "no OPT"])
-def test_formerr_on_a_connection(line: Line, echo: bool) -> None:
+def test_formerr_on_a_connection(tcp: TcpUpstream, echo: bool) -> None:
     """The query goes again on the same connection, with less EDNS; soon they all go so at once."""
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    connection = tcp.connect()
     for number in range(DESCENTS):
         for _ in range(1 if number else 2):  # the first has an option more
             (query,) = connection.queries()
@@ -94,30 +93,30 @@ def test_formerr_on_a_connection(line: Line, echo: bool) -> None:
         assert plain[11] == 0
         assert dns.message.from_wire(plain).question == dns.message.from_wire(query).question
         connection.answer(plain)
-        assert line.reasons() == [""]
-        line.reactor.advance(1)
-        line.ask()
-    assert repeated(line, "edns") == DESCENTS + 1
+        assert tcp.reasons() == [""]
+        tcp.reactor.advance(1)
+        tcp.ask()
+    assert repeated(tcp, "edns") == DESCENTS + 1
     (query,) = connection.queries()
     assert query[11] == 0
     connection.answer(query)
-    line.reactor.advance(MEMORY)
-    line.ask()
-    connection = line.connect()
+    tcp.reactor.advance(MEMORY)
+    tcp.ask()
+    connection = tcp.connect()
     connection.answer(*connection.queries())
-    assert line.reasons() == ["", ""]
+    assert tcp.reasons() == ["", ""]
     (probe,) = connection.queries()
     assert probe[11] == 1
     connection.answer(probe)
-    line.ask()
+    tcp.ask()
     assert opts(connection) == [1]
 
 
-def test_keepalive_is_an_option_too(line: Line) -> None:
+def test_keepalive_is_an_option_too(tcp: TcpUpstream) -> None:
     """A server that knows OPT and no options is asked without keepalive, soon at once."""
     for number in range(DESCENTS + 1):
-        line.ask()
-        connection = line.connect()
+        tcp.ask()
+        connection = tcp.connect()
         (query,) = connection.queries()
         if number < DESCENTS:
             assert dns.message.from_wire(query).options
@@ -126,154 +125,154 @@ def test_keepalive_is_an_option_too(line: Line) -> None:
         message = dns.message.from_wire(query)
         assert (message.edns, message.options) == (0, ())
         connection.answer(query)
-        line.reactor.advance(1)
-        line.ask()
+        tcp.reactor.advance(1)
+        tcp.ask()
         (query,) = connection.queries()
         connection.answer(query)
         connection.lose()
-    assert line.reasons() == [""] * 2 * (DESCENTS + 1)
+    assert tcp.reasons() == [""] * 2 * (DESCENTS + 1)
 
 
-def test_silence_where_edns_works(line: Line) -> None:
+def test_silence_where_edns_works(tcp: TcpUpstream) -> None:
     """Without EDNS there is no padding: where it has worked, timeouts do not end it."""
-    line.upstream.dialect.edns.proven = FULL
+    tcp.upstream.dialect.edns.proven = FULL
     for _ in range(4):
-        exchange = line.ask()
-        connection = line.connect()
-        line.reactor.advance(3)
+        exchange = tcp.ask()
+        connection = tcp.connect()
+        tcp.reactor.advance(3)
         assert opts(connection) == [1]
         exchange.expire()
-        line.reactor.advance(10)
-    assert line.reasons() == ["timeout"] * 4
+        tcp.reactor.advance(10)
+    assert tcp.reasons() == ["timeout"] * 4
 
 
-def test_silence_where_nothing_is_known(line: Line) -> None:
+def test_silence_where_nothing_is_known(tcp: TcpUpstream) -> None:
     """A server that drops queries with options, or OPT, is asked for less beside them: no name is
     lost, and soon nobody waits.
     """
     for _ in range(DESCENTS):
-        line.ask()
-        connection = line.connect()
+        tcp.ask()
+        connection = tcp.connect()
         assert opts(connection) == [1]
-        line.reactor.advance(STREAM_SILENCE - 0.01)
+        tcp.reactor.advance(STREAM_SILENCE - 0.01)
         assert opts(connection) == []
-        line.reactor.advance(0.01)
+        tcp.reactor.advance(0.01)
         (bare,) = connection.queries()
         message = dns.message.from_wire(bare)
         assert (message.edns, message.options) == (0, ())
-        line.reactor.advance(STREAM_SILENCE)
+        tcp.reactor.advance(STREAM_SILENCE)
         (plain,) = connection.queries()
         assert plain[11] == 0
         connection.answer(plain)
-        assert line.reasons() == [""]
+        assert tcp.reasons() == [""]
         connection.lose()
-        line.reactor.advance(1)
-    assert_goes_plain(line)
-    assert repeated(line, "silence") == 2 * DESCENTS
+        tcp.reactor.advance(1)
+    assert_goes_plain(tcp)
+    assert repeated(tcp, "silence") == 2 * DESCENTS
 
 
-def test_a_late_reply_with_edns(line: Line) -> None:
+def test_a_late_reply_with_edns(tcp: TcpUpstream) -> None:
     """Whoever is slow and no more keeps its EDNS: the reply to the first query is as welcome."""
-    line.ask()
-    connection = line.connect()
+    tcp.ask()
+    connection = tcp.connect()
     (first,) = connection.queries()
-    line.reactor.advance(2 * STREAM_SILENCE)
+    tcp.reactor.advance(2 * STREAM_SILENCE)
     assert opts(connection) == [1, 0]
     connection.answer(first)
-    assert line.reasons() == [""]
-    line.ask()
-    line.reactor.advance(2 * STREAM_SILENCE)
+    assert tcp.reasons() == [""]
+    tcp.ask()
+    tcp.reactor.advance(2 * STREAM_SILENCE)
     assert opts(connection) == [1]
 
 
-def test_nothing_is_asked_beside_where_edns_works_by_now(line: Line) -> None:
+def test_nothing_is_asked_beside_where_edns_works_by_now(tcp: TcpUpstream) -> None:
     """Of a burst to a server that is merely slow, the first reply ends the trials."""
-    waiting = [line.ask() for _ in range(5)]
-    connection = line.connect()
+    waiting = [tcp.ask() for _ in range(5)]
+    connection = tcp.connect()
     first, *_ = connection.queries()
-    line.reactor.advance(STREAM_SILENCE - 0.01)
+    tcp.reactor.advance(STREAM_SILENCE - 0.01)
     connection.answer(first)
-    line.reactor.advance(2 * STREAM_SILENCE)
+    tcp.reactor.advance(2 * STREAM_SILENCE)
     assert opts(connection) == []
     for exchange in waiting:
         exchange.cancel()
 
 
-def test_patience_begins_with_the_connection(line: Line) -> None:
+def test_patience_begins_with_the_connection(tcp: TcpUpstream) -> None:
     """While there is none, nothing is asked beside; failing to connect is one mark, as ever."""
-    line.ask()
-    line.reactor.advance(2.9)
-    line.refuse()
-    assert line.reasons() == ["connection refused"]
-    assert repeated(line, "silence") == 0
-    assert line.upstream.health._failures == 1
+    tcp.ask()
+    tcp.reactor.advance(2.9)
+    tcp.refuse()
+    assert tcp.reasons() == ["connection refused"]
+    assert repeated(tcp, "silence") == 0
+    assert tcp.upstream.health._failures == 1
 
 
-def closes(line: Line, levels: list[int]) -> Connection:
+def closes(tcp: TcpUpstream, levels: list[int]) -> TcpServerEnd:
     """Lose so many connections, each over a query with an OPT record or not; return the next."""
     for level in levels:
-        connection = line.connect()
+        connection = tcp.connect()
         assert opts(connection) == [level]
         connection.lose()
-    return line.connect()
+    return tcp.connect()
 
 
-def test_closing_where_nothing_is_known(line: Line) -> None:
+def test_closing_where_nothing_is_known(tcp: TcpUpstream) -> None:
     """A server that closes connections over OPT is asked without, at once, and soon from the start;
     no time to rest comes of that.
     """
     for number in range(DESCENTS):
-        line.ask()
-        connection = closes(line, [1, 1, 1])
+        tcp.ask()
+        connection = closes(tcp, [1, 1, 1])
         (query,) = connection.queries()
         assert query[11] == 0
         connection.answer(query)
-        assert line.reasons() == [""], number
+        assert tcp.reasons() == [""], number
         connection.lose()
-        line.reactor.advance(1)
-    assert_goes_plain(line)
+        tcp.reactor.advance(1)
+    assert_goes_plain(tcp)
 
 
-def test_closing_over_options(line: Line) -> None:
+def test_closing_over_options(tcp: TcpUpstream) -> None:
     """Without the options the OPT record stays."""
-    line.ask()
-    connection = closes(line, [1, 1])
+    tcp.ask()
+    connection = closes(tcp, [1, 1])
     (query,) = connection.queries()
     message = dns.message.from_wire(query)
     assert (message.edns, message.options) == (0, ())
     connection.answer(query)
-    assert line.reasons() == [""]
+    assert tcp.reasons() == [""]
 
 
-def test_closing_whatever_is_asked(line: Line) -> None:
+def test_closing_whatever_is_asked(tcp: TcpUpstream) -> None:
     """Whoever closes every connection is soon left alone, and is not thought to dislike EDNS."""
     for number in range(5):
-        line.reactor.advance(10)
-        line.ask()
-        closes(line, [1, 1] if number else [1, 1, 1]).lose()
-        assert line.reasons() == ["closed"]
-    line.reactor.advance(FIRST_WAIT * 2**4 - 0.01)
-    line.ask()
-    assert line.reasons() == [NO_LINE]
-    assert line.upstream.health._failures == 5
-    assert line.upstream.dialect.edns.level == FULL
+        tcp.reactor.advance(10)
+        tcp.ask()
+        closes(tcp, [1, 1] if number else [1, 1, 1]).lose()
+        assert tcp.reasons() == ["closed"]
+    tcp.reactor.advance(FIRST_WAIT * 2**4 - 0.01)
+    tcp.ask()
+    assert tcp.reasons() == [NO_LINE]
+    assert tcp.upstream.health._failures == 5
+    assert tcp.upstream.dialect.edns.level == FULL
 
 
-def test_closing_where_edns_works(line: Line) -> None:
+def test_closing_where_edns_works(tcp: TcpUpstream) -> None:
     """Nothing is asked for less where EDNS has worked: connections end for other reasons."""
-    line.upstream.dialect.edns.proven = FULL
-    line.ask()
-    closes(line, [1]).lose()
-    assert line.reasons() == ["closed"]
+    tcp.upstream.dialect.edns.proven = FULL
+    tcp.ask()
+    closes(tcp, [1]).lose()
+    assert tcp.reasons() == ["closed"]
 
 
-def test_closing_over_signatures(line: Line) -> None:
+def test_closing_over_signatures(tcp: TcpUpstream) -> None:
     """A question with DO does not go without OPT: others may have signatures."""
     question = make_question(name("www.example"), A, do=True)
-    exchange = line.upstream.ask(question, "active", line.clock.seconds())
-    exchange.addCallback(line.outcomes.append)
-    closes(line, [1, 1]).lose()
-    assert line.reasons() == ["closed"]
+    exchange = tcp.upstream.ask(question, "active", tcp.clock.seconds())
+    exchange.addCallback(tcp.outcomes.append)
+    closes(tcp, [1, 1]).lose()
+    assert tcp.reasons() == ["closed"]
 
 
 def test_formerr_over_https() -> None:
@@ -293,14 +292,14 @@ def test_formerr_over_https() -> None:
     https.upstream.close()
 
 
-def test_trouble_of_our_own_makes_nobody_wait(line: Line) -> None:
+def test_trouble_of_our_own_makes_nobody_wait(tcp: TcpUpstream) -> None:
     """Without descriptors there is no connection; as soon as there are, the next query has one."""
     for _ in range(5):
-        line.ask()
-        line.refuse(error.getConnectError((errno.EMFILE, "no more")))
-    assert line.reasons() == [LOCAL] * 5
-    line.ask()
-    connection = line.connect()
+        tcp.ask()
+        tcp.refuse(error.getConnectError((errno.EMFILE, "no more")))
+    assert tcp.reasons() == [LOCAL] * 5
+    tcp.ask()
+    connection = tcp.connect()
     connection.answer(*connection.queries())
-    assert line.reasons() == [""]
-    assert line.metrics.upstream_local_errors.cell(line.upstream.name).value == 5
+    assert tcp.reasons() == [""]
+    assert tcp.metrics.upstream_local_errors.cell(tcp.upstream.name).value == 5
