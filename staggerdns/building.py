@@ -17,18 +17,16 @@ from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.probes import Probes
 from staggerdns.ranking.rtt import RttTable
 from staggerdns.ranking.sorts import Sorts
-from staggerdns.resolver.cache import AnswerCache, CacheLimits
+from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.chain import CachingResolver
-from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
-from staggerdns.resolver.ranked import RankedCache, RankingRules
+from staggerdns.resolver.ranked import RankedCache
 from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.settings.sections import Config, RankingSettings
 from staggerdns.standstill import StandstillClock
-from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
+from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import Alarms
-from staggerdns.strategy.parallel import Pace
 from staggerdns.strategy.statistics import Statistics
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import Tools
@@ -67,8 +65,7 @@ class Chain:
         self._awake = awake = StandstillClock(clock)
         metrics = metrics if metrics is not None else Metrics()
         self._journal = journal = journal if journal is not None else Journal(config.log.level)
-        upstream, cache = config.upstream, config.cache
-        numbers = upstream.parallel
+        upstream = config.upstream
         self._readers = Readers(reactor, journal)
         self.authorities = Authorities(upstream.tls_ca)
 
@@ -94,55 +91,17 @@ class Chain:
         self.upstreams = Upstreams(
             [connect(address, metrics, self._bootstrap.resolve) for address in upstream.servers]
         )
-        sequential = SequentialNumbers(
-            timeout=upstream.sequential.timeout,
-            min_timeout=upstream.sequential.min_timeout,
-            max_timeout=upstream.sequential.max_timeout,
-        )
-        racing = RacingNumbers(
-            delay=upstream.racing.delay,
-            min_delay=upstream.racing.min_delay,
-            max_delay=upstream.racing.max_delay,
-            max_step=upstream.adaptive.max_step,
-        )
         tools = Tools(
             upstreams=self.upstreams,
-            timeout=upstream.timeout,
-            adaptive=Adaptive(
-                racing, upstream.adaptive.ewma_alpha, window=upstream.parallel.stagger_delay
-            ),
+            settings=upstream,
+            adaptive=Adaptive(upstream),
             alarms=Alarms(awake, journal),
             clock=awake,
             rng=rng,
             metrics=metrics,
             journal=journal,
         )
-        pace = Pace(
-            active_tier_size=numbers.active_tier_size,
-            fallback_timeout=numbers.fallback_timeout,
-            batch_size=numbers.batch_size,
-            stagger_delay=numbers.stagger_delay,
-            total_collect_timeout=numbers.total_collect_timeout,
-            negative_grace=numbers.negative_grace,
-        )
-        self._strategies = Strategies(
-            upstream.strategy,
-            tools,
-            pace,
-            sequential,
-            max_concurrent=upstream.racing.max_concurrent,
-        )
-        limits = CacheLimits(
-            max_entries=cache.max_entries,
-            max_size=cache.max_size,
-            fast_response_ttl=cache.fast_response_ttl,
-            user_return_ttl=cache.user_return_ttl,
-            min_ttl=cache.min_ttl,
-            max_ttl=cache.max_ttl,
-            max_negative_ttl=cache.max_negative_ttl,
-            max_stale=cache.max_stale,
-        )
-        rules = PoolRules(max_pool_size=numbers.max_pool_size, merge_private=numbers.merge_private)
+        self._strategies = Strategies(tools)
         screen = config.rebinding
         allowed = screen.allow_domains
         rebinding = Rebinding(allowed) if screen.strip else None
@@ -150,17 +109,19 @@ class Chain:
         self.cache: AnswerCache
         if config.ranking.enabled:
             self._ranking = Ranking(config.ranking, reactor, clock, awake, rng, metrics, journal)
-            order_rules = RankingRules(
-                rtt_cache_ttl=config.ranking.rtt_cache_ttl,
-                probe_private=config.ranking.probe_private,
-            )
             self.cache = RankedCache(
-                limits, clock, metrics, self._ranking.sorts, order_rules, journal
+                config.cache, clock, metrics, self._ranking.sorts, config.ranking, journal
             )
         else:
-            self.cache = AnswerCache(limits, clock, metrics)
+            self.cache = AnswerCache(config.cache, clock, metrics)
         self.forwarder = Forwarder(
-            self._strategies.chosen, self.cache, rules, clock, metrics, journal, rebinding
+            self._strategies.chosen,
+            self.cache,
+            upstream.parallel,
+            clock,
+            metrics,
+            journal,
+            rebinding,
         )
         self.cache.refresh = self.forwarder.refresh
         self.resolver = CachingResolver(self.cache, self.forwarder, clock)

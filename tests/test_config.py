@@ -22,17 +22,12 @@ from staggerdns import config as config_module
 from staggerdns import files as files_module
 from staggerdns import service as service_module
 from staggerdns.config import load_config, parse_config
-from staggerdns.resolver.cache import CacheLimits
-from staggerdns.resolver.collection import PoolRules
-from staggerdns.resolver.ranked import RankingRules
 from staggerdns.server.clientgroups import ClientRules
 from staggerdns.server.factory import StreamLimits
 from staggerdns.server.local import LocalRules
 from staggerdns.server.ratelimit import RateLimit
 from staggerdns.settings.document import ConfigError
 from staggerdns.settings.sections import PROFILES, Config
-from staggerdns.strategy.adaptive import RacingNumbers, SequentialNumbers
-from staggerdns.strategy.parallel import Pace
 from tests.kit.certificates import CertificateAuthority, encrypted
 
 if TYPE_CHECKING:
@@ -1285,15 +1280,9 @@ def test_every_number_handed_on_is_used() -> None:
     handed = {
         field.name
         for kind in (
-            CacheLimits,
             ClientRules,
             LocalRules,
-            Pace,
-            PoolRules,
-            RacingNumbers,
-            RankingRules,
             RateLimit,
-            SequentialNumbers,
             StreamLimits,
         )
         for field in dataclasses.fields(kind)

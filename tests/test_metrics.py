@@ -17,7 +17,6 @@ from twisted.python.failure import Failure
 from staggerdns.instruments import Counter, Histogram, Maximum
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.forwarder import MAX_QUEUED, STARTS_PER_TURN
 from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroups, ClientRules
@@ -26,8 +25,7 @@ from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.settings.addresses import Network
-from staggerdns.settings.sections import BudgetSettings
-from staggerdns.strategy.parallel import Pace
+from staggerdns.settings.sections import BudgetSettings, CacheSettings, ParallelSettings
 from tests.kit import behaviours as b
 from tests.kit.acts import REFUSED, SILENT, fails, gives, negative, says, says_own, unreachable
 from tests.kit.clients import question
@@ -210,7 +208,7 @@ OF_CONNECTIONS = {
 def test_every_family_moves() -> None:
     """Each counter, gauge and histogram is moved by some behaviour (trap 15)."""
     acts = [says_own(index, 5, 60) for index in range(4)]
-    resolver = SimulatedResolver(*acts, limits=CacheLimits(max_entries=2))
+    resolver = SimulatedResolver(*acts, cache=CacheSettings(max_entries=2))
     front = Front(resolver)
     metrics = resolver.metrics
     moved: set[str] = set()
@@ -325,8 +323,11 @@ def test_the_sequential_timeout_moves() -> None:
 
 def test_the_fallback_timeout_moves() -> None:
     """What is learnt from the active tier shows; a configured one stays."""
-    for pace, expected in ((Pace(fallback_timeout=None), 0.105), (Pace(), 0.3)):
-        resolver = SimulatedResolver(says_own(0, 80), pace=pace)
+    for pace, expected in (
+        (ParallelSettings(fallback_timeout=None), 0.105),
+        (ParallelSettings(), 0.3),
+    ):
+        resolver = SimulatedResolver(says_own(0, 80), parallel=pace)
         assert value(resolver.metrics, "staggerdns_fallback_timeout_seconds") == 0.3
         for number in range(20):
             resolver.ask(resolver.question(f"n{number}.example"))

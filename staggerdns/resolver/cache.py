@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.names.error import AuthoritativeDomainError
@@ -24,6 +23,7 @@ from twisted.names.error import AuthoritativeDomainError
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.base import WireResolver
 from staggerdns.resolver.entry import Entry
+from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import MAX_TTL
 from staggerdns.wire.pool import bounded
@@ -39,37 +39,21 @@ FAILURE_TTL = 1
 """Seconds for which a failure is remembered, the least that RFC 9520 section 3.2 allows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheLimits:
-    """Numbers of the cache: entries, octets of memory that they may take, and TTLs in seconds
-    (SPEC section 3); 0 turns a TTL off.
-    """
-
-    max_entries: int = 50_000
-    max_size: int = 128 * 1024 * 1024
-    fast_response_ttl: int = 5
-    user_return_ttl: int = 600
-    min_ttl: int = 0
-    max_ttl: int = 86_400
-    max_negative_ttl: int = 300
-    max_stale: int = 3_600
-
-
 def _no_refresh(_: Question, now: float) -> None:
     """Refresh nothing: the cache is not in a chain yet."""
 
 
 class AnswerCache(WireResolver):
-    """Answers by question key, bounded by ``limits``.
+    """Answers by question key, bounded by ``settings``.
 
     ``refresh`` is called with the question of a stale entry that has been asked for, and the time;
     whoever builds the chain sets it. All times are seconds of one clock, the caller's.
     """
 
-    def __init__(self, limits: CacheLimits, clock: IReactorTime, metrics: Metrics) -> None:
+    def __init__(self, settings: CacheSettings, clock: IReactorTime, metrics: Metrics) -> None:
         super().__init__(clock)
         self.refresh: Callable[[Question, float], None] = _no_refresh
-        self._limits = limits
+        self._settings = settings
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._octets = 0
         self._evicted = {
@@ -104,7 +88,7 @@ class AnswerCache(WireResolver):
                 self._remove(key)
                 return None
             if now >= entry.retry_at:
-                entry.retry_at = now + self._limits.fast_response_ttl
+                entry.retry_at = now + self._settings.fast_response_ttl
                 self.refresh(Question(key), now)
                 entry = self._entries.get(key, entry)
         self._entries.move_to_end(key)
@@ -112,17 +96,17 @@ class AnswerCache(WireResolver):
 
     def admit(self, answer: Answer) -> Answer:
         """Return ``answer`` with the TTL for which the limits let it be kept."""
-        limits = self._limits
-        most = limits.max_ttl or MAX_TTL
+        settings = self._settings
+        most = settings.max_ttl or MAX_TTL
         if isinstance(answer, Pool):
-            return bounded(answer, limits.min_ttl, most)
+            return bounded(answer, settings.min_ttl, most)
         if isinstance(answer, Failed):
             least = most = FAILURE_TTL
         elif answer.negative:
             least = 0
-            most = min(limits.max_negative_ttl or most, most)
+            most = min(settings.max_negative_ttl or most, most)
         else:
-            least = limits.min_ttl
+            least = settings.min_ttl
         ttl = min(max(answer.ttl, least), most)
         if ttl != answer.ttl:
             answer = copy(answer)
@@ -156,12 +140,12 @@ class AnswerCache(WireResolver):
             if existing.generation > generation:
                 return existing
             if isinstance(answer, Failed) and self._servable(existing, now):
-                existing.retry_at = now + self._limits.fast_response_ttl
+                existing.retry_at = now + self._settings.fast_response_ttl
                 return existing
             self._remove(key)
         entry = Entry(answer, generation, now if since is None else since, answer.ttl)
         entry.octets += KEY_OCTETS + len(key)
-        if answer.ttl and entry.octets * LARGEST_SHARE <= self._limits.max_size:
+        if answer.ttl and entry.octets * LARGEST_SHARE <= self._settings.max_size:
             self._entries[key] = entry
             self._octets += entry.octets
             self._make_room()
@@ -174,11 +158,11 @@ class AnswerCache(WireResolver):
 
     def _make_room(self) -> None:
         """Let go of what was used least recently, as long as there is too much."""
-        limits = self._limits
+        settings = self._settings
         while True:
-            if self._octets > limits.max_size:
+            if self._octets > settings.max_size:
                 limit = "max_size"
-            elif len(self._entries) > limits.max_entries:
+            elif len(self._entries) > settings.max_entries:
                 limit = "max_entries"
             else:
                 return
@@ -218,12 +202,12 @@ class AnswerCache(WireResolver):
             return answer
         age = int(now - entry.stored)
         if now < entry.expires:
-            return answer.living(age, self._limits.fast_response_ttl)
-        return answer.living(age - self._limits.max_stale, 1)
+            return answer.living(age, self._settings.fast_response_ttl)
+        return answer.living(age - self._settings.max_stale, 1)
 
     def reply_ttl(self, entry: Entry, now: float) -> int:
         """Return the TTL in seconds that a client may be given at ``now`` (SPEC section 3)."""
-        short = self._limits.fast_response_ttl
+        short = self._settings.fast_response_ttl
         if now >= entry.expires:
             return short if entry.lifetime and self._servable(entry, now) else 0
         age = int(now - entry.stored)
@@ -233,7 +217,7 @@ class AnswerCache(WireResolver):
             ttl = answer.least - age
             if answer.links:  # a dead chain is given like a stale entry: a refresh is behind
                 ttl = min(ttl, answer.chain - age if answer.chain > age else short)
-        period = self._limits.user_return_ttl
+        period = self._settings.user_return_ttl
         return max(1, min(ttl, period - age % period) if period else ttl)
 
     def true_until(self, entry: Entry, now: float) -> float:
@@ -255,13 +239,13 @@ class AnswerCache(WireResolver):
         answer, age = entry.answer, entry.refresh_age
         if entry.sorted_at is not None and isinstance(answer, Pool):
             age = min(age, answer.lives[0])
-        age = max(age, self._limits.fast_response_ttl)
+        age = max(age, self._settings.fast_response_ttl)
         entry.due = min(entry.stored + age, entry.expires)
 
     def _servable(self, entry: Entry, now: float) -> bool:
         if isinstance(entry.answer, Failed):
             return now < entry.expires
-        return now < entry.expires + self._limits.max_stale
+        return now < entry.expires + self._settings.max_stale
 
 
 def _refresh_age(pool: Pool, first: int, vouched: int) -> int:

@@ -9,7 +9,6 @@ to whoever asked first (SPEC section 2).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -19,6 +18,7 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache
 from staggerdns.resolver.entry import Entry
+from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.run import Run
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import LOCAL, NO_LINE, Outcome
@@ -29,27 +29,19 @@ from staggerdns.wire.question import Question
 from staggerdns.wire.reply import STRAYS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolRules:
-    """What may join a pool: its size, and private addresses of upstreams other than the first."""
-
-    max_pool_size: int = 32
-    merge_private: bool = False
-
-
 class Books:
-    """Where all collections of a forwarder keep accounts and rules; made once."""
+    """Where all collections of a forwarder keep accounts, with the settings of pools; made once."""
 
     def __init__(
         self,
         cache: AnswerCache,
-        rules: PoolRules,
+        settings: ParallelSettings,
         clock: IReactorTime,
         metrics: Metrics,
         journal: Journal,
     ) -> None:
         self.cache = cache
-        self.rules = rules
+        self.settings = settings
         self.clock = clock
         self.journal = journal
         self.failed: Callable[[bool], None] = lambda _: None
@@ -161,10 +153,10 @@ class Collection:
         assert answer is not None
         assert held is not None
         books = self._books
-        rules = books.rules
+        settings = books.settings
         answer = books.cache.admit(answer)
         if held.negative:  # it answered the clients, but data is worth more
-            public = answer if rules.merge_private else without_private(answer)
+            public = answer if settings.merge_private else without_private(answer)
             if public is not None and (public.ttl or not held.ttl):
                 now = books.clock.seconds()
                 self._settle_anew(public, tier, now, now)
@@ -173,7 +165,9 @@ class Collection:
             if answer.ttl and not held.ttl and self._overrules(answer, tier, now):
                 return
             age = int(now - self._since)
-            merged = merge(held, answer, rules.max_pool_size, private=rules.merge_private, age=age)
+            merged = merge(
+                held, answer, settings.max_pool_size, private=settings.merge_private, age=age
+            )
             self._vouch(answer.ttl + age)
             gain = len(merged.addresses) - len(held.addresses)
             self._answer = merged
@@ -226,7 +220,7 @@ class Collection:
         self._first_ttl = self._longest = answer.ttl
         self._vouched = 0
         if isinstance(answer, Pool):
-            answer = cap(answer, self._books.rules.max_pool_size)
+            answer = cap(answer, self._books.settings.max_pool_size)
             self._books.joined[tier].value += len(answer.addresses)
         self._answer = answer
         self._settle(now)
@@ -236,8 +230,8 @@ class Collection:
         first answer that may not be (TTL 0): then what those two say takes its place. One alone
         against another is not believed.
         """
-        rules = self._books.rules
-        public = answer if rules.merge_private else without_private(answer)
+        settings = self._books.settings
+        public = answer if settings.merge_private else without_private(answer)
         if not isinstance(public, Pool):
             return False
         if self._keepable is None:
@@ -246,7 +240,7 @@ class Collection:
         first, since = self._keepable
         age = int(now - since)
         self._settle_anew(
-            merge(first, public, rules.max_pool_size, private=True, age=age), tier, since, now
+            merge(first, public, settings.max_pool_size, private=True, age=age), tier, since, now
         )
         self._first_ttl = self._longest = first.ttl
         self._vouch(public.ttl + age)

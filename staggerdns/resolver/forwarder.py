@@ -24,8 +24,9 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.base import WireResolver
 from staggerdns.resolver.cache import AnswerCache
-from staggerdns.resolver.collection import Books, Collection, PoolRules
+from staggerdns.resolver.collection import Books, Collection
 from staggerdns.resolver.entry import Entry
+from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.strategy import Strategy
 from staggerdns.wire.answer import Answer, Failed
 from staggerdns.wire.constants import Ede
@@ -54,7 +55,7 @@ class Forwarder(WireResolver):
         self,
         strategy: Strategy,
         cache: AnswerCache,
-        rules: PoolRules,
+        settings: ParallelSettings,
         clock: IReactorTime,
         metrics: Metrics,
         journal: Journal,
@@ -64,7 +65,7 @@ class Forwarder(WireResolver):
         self._strategy = strategy
         self._cache = cache
         self._rebinding = rebinding
-        self._books = Books(cache, rules, clock, metrics, journal)
+        self._books = Books(cache, settings, clock, metrics, journal)
         self._journal = journal
         self._collections: dict[bytes, Collection] = {}
         self._generations = count(1)

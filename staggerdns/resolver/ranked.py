@@ -10,7 +10,6 @@ become old, clients get a short TTL, so that they come back for the better order
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
@@ -19,8 +18,9 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.order import order
 from staggerdns.ranking.sorts import Sorts
-from staggerdns.resolver.cache import AnswerCache, CacheLimits
+from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
+from staggerdns.settings.sections import CacheSettings, RankingSettings
 from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.names import to_text
 from staggerdns.wire.pool import is_private, is_unicast
@@ -36,29 +36,21 @@ MAX_RANKED = 128
 """Addresses of one answer; a longer one is given as it came."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankingRules:
-    """``rtt_cache_ttl``: seconds after which an order is old. ``probe_private``: see SPEC."""
-
-    rtt_cache_ttl: float
-    probe_private: bool
-
-
 class RankedCache(AnswerCache):
     """An `AnswerCache` that has the addresses of its answers sorted by ``sorts``."""
 
     def __init__(
         self,
-        limits: CacheLimits,
+        settings: CacheSettings,
         clock: IReactorTime,
         metrics: Metrics,
         sorts: Sorts,
-        rules: RankingRules,
+        ranking: RankingSettings,
         journal: Journal,
     ) -> None:
-        super().__init__(limits, clock, metrics)
+        super().__init__(settings, clock, metrics)
         self._sorts = sorts
-        self._rules = rules
+        self._ranking = ranking
         self._journal = journal
 
     def lookup(self, key: bytes, now: float) -> Entry | None:
@@ -73,7 +65,7 @@ class RankedCache(AnswerCache):
         elif self._order_is_old(entry, now):
             self._sort(key, entry, "rtt_stale", entry.answer.addresses, now)
             if now >= entry.retry_at:
-                entry.retry_at = now + self._limits.fast_response_ttl
+                entry.retry_at = now + self._settings.fast_response_ttl
                 self.refresh(Question(key), now)
         return self._entries.get(key, entry)
 
@@ -104,10 +96,10 @@ class RankedCache(AnswerCache):
         ttl = super().reply_ttl(entry, now)
         answer = entry.answer
         if isinstance(answer, Pool) and not entry.complete:
-            return min(ttl, self._limits.fast_response_ttl)
+            return min(ttl, self._settings.fast_response_ttl)
         if entry.rankable and self._order_is_old(entry, now):
             next_sort = int(entry.sort_after - now)
-            return min(ttl, max(next_sort, self._limits.fast_response_ttl))
+            return min(ttl, max(next_sort, self._settings.fast_response_ttl))
         return ttl
 
     def _sort(
@@ -164,12 +156,12 @@ class RankedCache(AnswerCache):
         return some and any(self._probed(address) for address in addresses)
 
     def _probed(self, address: bytes) -> bool:
-        if is_private(address) and (not self._rules.probe_private or not is_unicast(address)):
+        if is_private(address) and (not self._ranking.probe_private or not is_unicast(address)):
             return False
         return self._sorts.measurer.usable(address)
 
     def _order_is_old(self, entry: Entry, now: float) -> bool:
-        return entry.sorted_at is None or now >= entry.sorted_at + self._rules.rtt_cache_ttl
+        return entry.sorted_at is None or now >= entry.sorted_at + self._ranking.rtt_cache_ttl
 
 
 def _ranked(entry: Entry | None) -> tuple[bytes, ...]:

@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from dataclasses import dataclass
 
 from staggerdns.instruments import Maximum
+from staggerdns.settings.sections import (
+    AdaptiveSettings,
+    RacingSettings,
+    SequentialSettings,
+    UpstreamSettings,
+)
 from staggerdns.upstream.latency import Latency
 
 SAMPLES = 128
@@ -28,16 +33,6 @@ _MARGIN = 1.25
 _SLACK = 0.005
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RacingNumbers:
-    """The delay's start and bounds and the largest step, in seconds."""
-
-    delay: float
-    min_delay: float
-    max_delay: float
-    max_step: float
-
-
 class RacingDelay:
     """How long the first upstream of a race has the field to itself.
 
@@ -45,12 +40,13 @@ class RacingDelay:
     moves the delay towards it by ``max_step`` at the most.
     """
 
-    __slots__ = ("_numbers", "latency", "seconds")
+    __slots__ = ("_settings", "_max_step", "latency", "seconds")
 
-    def __init__(self, numbers: RacingNumbers, alpha: float) -> None:
-        self._numbers = numbers
-        self.latency = Latency(alpha)
-        self.seconds = numbers.delay
+    def __init__(self, settings: RacingSettings, adaptive: AdaptiveSettings) -> None:
+        self._settings = settings
+        self._max_step = adaptive.max_step
+        self.latency = Latency(adaptive.ewma_alpha)
+        self.seconds = settings.delay
 
     def deviation(self, now: float) -> float:
         """Return the standard deviation at ``now``."""
@@ -63,12 +59,12 @@ class RacingDelay:
 
     def follow(self, now: float) -> None:
         """Take one step towards what the reply times so far ask for."""
-        numbers, latency = self._numbers, self.latency
+        settings, latency, max_step = self._settings, self.latency, self._max_step
         target = latency.mean(now) - latency.deviation(now) / 2
-        target = min(max(target, numbers.min_delay), numbers.max_delay)
+        target = min(max(target, settings.min_delay), settings.max_delay)
         step = target - self.seconds
-        if abs(step) > numbers.max_step:
-            step = numbers.max_step if step > 0 else -numbers.max_step
+        if abs(step) > max_step:
+            step = max_step if step > 0 else -max_step
         self.seconds += step
 
     def average(self, now: float) -> float:
@@ -83,20 +79,11 @@ def batch_numbers(deviation: float, remaining: int) -> tuple[int, float]:
     return (4 if remaining > 5 else 3), 0.015
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SequentialNumbers:
-    """The timeout of a try before anything is measured, and its bounds, in seconds."""
-
-    timeout: float
-    min_timeout: float
-    max_timeout: float
-
-
-def try_timeout(numbers: SequentialNumbers, average: float | None) -> float:
+def try_timeout(settings: SequentialSettings, average: float | None) -> float:
     """Return how long one try may take: 1.5 times the upstream's average, within bounds."""
     if average is None:
-        return numbers.timeout
-    return min(max(1.5 * average, numbers.min_timeout), numbers.max_timeout)
+        return settings.timeout
+    return min(max(1.5 * average, settings.min_timeout), settings.max_timeout)
 
 
 class FallbackTimeout:
@@ -131,10 +118,10 @@ class Adaptive:
     ``window``: seconds within which queries of one name count as started together.
     """
 
-    def __init__(self, racing: RacingNumbers, alpha: float, *, window: float) -> None:
-        self.window = window
+    def __init__(self, settings: UpstreamSettings) -> None:
+        self.window = settings.parallel.stagger_delay
         self.launches_window = Maximum()
-        self.racing_delay = RacingDelay(racing, alpha)
+        self.racing_delay = RacingDelay(settings.racing, settings.adaptive)
         self.fallback = FallbackTimeout()
         self.waiting = 0
         """Runs that wait for room in the budgets."""

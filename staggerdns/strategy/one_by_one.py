@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from math import inf
 
-from staggerdns.strategy.adaptive import SequentialNumbers, try_timeout
+from staggerdns.strategy.adaptive import try_timeout
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.listener import Listener
 from staggerdns.strategy.run import Run
@@ -25,13 +25,13 @@ from staggerdns.wire.verdict import Verdict
 
 
 class Sequential:
-    """Asks the upstreams one by one, best first; ``numbers`` limit a try."""
+    """Asks the upstreams one by one, best first."""
 
     name = "sequential"
 
-    def __init__(self, tools: Tools, numbers: SequentialNumbers) -> None:
+    def __init__(self, tools: Tools) -> None:
         self.tools = tools
-        self.numbers = numbers
+        self._settings = tools.settings
         for upstream in tools.upstreams:
             tools.metrics.sequential_timeout.read_from(
                 partial(self._try_timeout_now, upstream), upstream.name
@@ -49,7 +49,8 @@ class Sequential:
         """Return the seconds that a try of ``upstream`` may take at ``now``."""
         latency = upstream.latency
         average = latency.mean(now) if latency.measured else None
-        return min(try_timeout(self.numbers, average), self.tools.timeout)
+        settings = self._settings
+        return min(try_timeout(settings.sequential, average), settings.timeout)
 
     def _try_timeout_now(self, upstream: Upstream) -> float:
         return self.try_timeout(upstream, self.tools.clock.seconds())
@@ -60,8 +61,8 @@ class Random(Sequential):
 
     name = "random"
 
-    def __init__(self, tools: Tools, numbers: SequentialNumbers) -> None:
-        super().__init__(tools, numbers)
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
         self._entropy = Entropy(tools.rng)
 
     def arrange(self, now: float) -> list[Upstream]:

@@ -8,8 +8,6 @@ launch; only a failed active tier lets the first batch go without waiting.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.decision import Decision
 from staggerdns.strategy.listener import Listener
@@ -24,26 +22,14 @@ MAX_DELAYS = 3
 """How often a run puts off batches without room in the budgets, each time for twice as long."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """The numbers of the two tiers; times in seconds."""
-
-    active_tier_size: int = 2
-    fallback_timeout: float | None = 0.3  # None: learnt from the active tier's reply times
-    batch_size: int = 2
-    stagger_delay: float = 0.05
-    total_collect_timeout: float = 3.0
-    negative_grace: float = 0.03
-
-
 class Parallel:
     """Starts runs in two tiers over ``tools.upstreams``."""
 
     name = "parallel"
 
-    def __init__(self, tools: Tools, pace: Pace) -> None:
+    def __init__(self, tools: Tools) -> None:
         self.tools = tools
-        self.pace = pace
+        self.settings = tools.settings.parallel
         metrics = tools.metrics
         self.active_outcomes = {
             outcome: metrics.active_tier.cell(outcome)
@@ -61,7 +47,7 @@ class Parallel:
 
     def fallback_timeout(self) -> float:
         """Return the seconds that the active tier has now: as configured, or as learnt."""
-        configured = self.pace.fallback_timeout
+        configured = self.settings.fallback_timeout
         return configured if configured is not None else self.tools.adaptive.fallback.seconds
 
 
@@ -73,15 +59,15 @@ class ParallelRun(Run):
         "_batches",
         "_delays",
         "_fallback_at",
-        "_pace",
         "_put_off_until",
+        "_settings",
         "_staggering",
         "_strategy",
     )
     strategy = "parallel"
 
     def __init__(self, strategy: Parallel, question: Question, listener: Listener) -> None:
-        pace, tools = strategy.pace, strategy.tools
+        settings, tools = strategy.settings, strategy.tools
         now = tools.clock.seconds()
         super().__init__(
             question,
@@ -89,15 +75,15 @@ class ParallelRun(Run):
             tools.clock,
             tools.alarms,
             started=now,
-            timeout=min(tools.timeout, pace.total_collect_timeout),
-            total=pace.total_collect_timeout,
-            decision=Decision(pace.negative_grace, single=False),
+            timeout=min(tools.settings.timeout, settings.total_collect_timeout),
+            total=settings.total_collect_timeout,
+            decision=Decision(settings.negative_grace, single=False),
             adaptive=tools.adaptive,
             waiting=tools.upstreams.arranged(now),
-            at_once=pace.active_tier_size,
+            at_once=settings.active_tier_size,
         )
         self._strategy = strategy
-        self._pace = pace
+        self._settings = settings
         self._fallback_at = 0.0  # known when the active tier has been asked
         self._active_noted = False
         self._staggering = False
@@ -120,7 +106,7 @@ class ParallelRun(Run):
         return None
 
     def _ask_active(self, now: float) -> bool:
-        size = self._pace.active_tier_size
+        size = self._settings.active_tier_size
         if self._strategy.tools.journal.verbose:
             self._log(
                 "{name}: {active} upstreams at once, {staggered} staggered",
@@ -160,7 +146,7 @@ class ParallelRun(Run):
     def _next_batch(self, now: float) -> float:
         if not self._batches and self._active_has_failed():
             return now
-        after_last = self.last_launch + self._pace.stagger_delay
+        after_last = self.last_launch + self._settings.stagger_delay
         if self._staggering:
             return max(after_last, self._put_off_until) if self._delays else after_last
         # Not begun: look again when a batch could go at the earliest, so that the usual case,
@@ -170,7 +156,7 @@ class ParallelRun(Run):
         return self._fallback_at
 
     def _launch_batch(self, now: float) -> bool:
-        launched = len(self.ask_next(self._pace.batch_size, STAGGERED, now))
+        launched = len(self.ask_next(self._settings.batch_size, STAGGERED, now))
         if launched:
             self._batches += 1
             if self._strategy.tools.journal.verbose:
@@ -185,7 +171,7 @@ class ParallelRun(Run):
             self._skip_the_rest()
             return None
         self._delays += 1
-        self._put_off_until = now + self._pace.stagger_delay * (1 << self._delays)
+        self._put_off_until = now + self._settings.stagger_delay * (1 << self._delays)
         return self._put_off_until
 
     def heard(self, outcome: Outcome, exchange: Exchange) -> None:
@@ -197,7 +183,7 @@ class ParallelRun(Run):
         """Give the client its answer, and count what became of the active tier."""
         if outcome.tier == ACTIVE:
             self._note_active("answered" if outcome.verdict == Verdict.POSITIVE else "negative")
-            if self._pace.fallback_timeout is None:
+            if self._settings.fallback_timeout is None:
                 self.adaptive.fallback.add(outcome.seconds)
         super().answer(outcome, now)
 

@@ -22,14 +22,14 @@ from staggerdns.wire.verdict import Verdict
 
 
 class Racing:
-    """Starts races; ``max_concurrent`` queries at most, ``grace`` seconds for negatives."""
+    """Starts races: ``max_concurrent`` queries at most, ``grace`` seconds for negatives."""
 
     name = "racing"
 
-    def __init__(self, tools: Tools, *, max_concurrent: int, grace: float) -> None:
+    def __init__(self, tools: Tools) -> None:
         self.tools = tools
-        self.max_concurrent = max_concurrent
-        self.grace = grace
+        self.max_concurrent = tools.settings.racing.max_concurrent
+        self.grace = tools.settings.parallel.negative_grace
         self.early_triggers = tools.metrics.early_triggers.cell()
         self.batch_size = 0
         metrics = tools.metrics

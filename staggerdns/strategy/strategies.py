@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from staggerdns.strategy.adaptive import SequentialNumbers
 from staggerdns.strategy.auto import Auto
 from staggerdns.strategy.one_by_one import Random, Sequential
-from staggerdns.strategy.parallel import Pace, Parallel
+from staggerdns.strategy.parallel import Parallel
 from staggerdns.strategy.racing import Racing
 from staggerdns.strategy.statistics import Statistics
 from staggerdns.strategy.strategy import Strategy, Tools
@@ -16,27 +15,19 @@ NAMES = ("parallel", "racing", "sequential", "random", "auto")
 class Strategies:
     """The five strategies; ``chosen`` is the one that the configuration names."""
 
-    def __init__(
-        self,
-        name: str,
-        tools: Tools,
-        pace: Pace,
-        sequential: SequentialNumbers,
-        *,
-        max_concurrent: int,
-    ) -> None:
+    def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._parallel = Parallel(tools, pace)
-        self._racing = Racing(tools, max_concurrent=max_concurrent, grace=pace.negative_grace)
-        self._sequential = Sequential(tools, sequential)
+        self._parallel = Parallel(tools)
+        self._racing = Racing(tools)
+        self._sequential = Sequential(tools)
         by_name: dict[str, Strategy] = {
             "parallel": self._parallel,
             "racing": self._racing,
             "sequential": self._sequential,
-            "random": Random(tools, sequential),
+            "random": Random(tools),
             "auto": Auto(tools, self._sequential, self._racing, self._parallel),
         }
-        self.chosen = by_name[name]
+        self.chosen = by_name[tools.settings.strategy]
         tools.metrics.launches_window_max.read_from(
             lambda: tools.adaptive.launches_window.at(tools.clock.seconds())
         )

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.listener import Listener
@@ -20,10 +21,10 @@ from staggerdns.wire.question import Question
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """What every strategy works with; ``timeout``: seconds that one exchange may take."""
+    """What every strategy works with."""
 
     upstreams: Upstreams
-    timeout: float
+    settings: UpstreamSettings
     adaptive: Adaptive
     alarms: Alarms
     clock: IReactorTime

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.resolver.cache import AnswerCache, CacheLimits
+from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
@@ -22,6 +22,7 @@ from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.server.pending import PendingLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
 from staggerdns.settings.addresses import Network
+from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.question import Question
 from tests.kit.clients import parse
@@ -88,7 +89,7 @@ class MemoryServer:
         )
         self.metrics = Metrics()
         self.forwarder = FakeForwarder()
-        self.cache = AnswerCache(CacheLimits(), self.clock, self.metrics)
+        self.cache = AnswerCache(CacheSettings(), self.clock, self.metrics)
         self.cache.refresh = self.forwarder.refresh
         self.access = Access([Network("192.0.2.0/24"), Network("2001:db8::/32")])
         self.factory = StaggerServerFactory(

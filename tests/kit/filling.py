@@ -13,7 +13,8 @@ from pathlib import Path
 from twisted.internet.task import Clock
 
 from staggerdns.metrics import Metrics
-from staggerdns.resolver.cache import AnswerCache, CacheLimits
+from staggerdns.resolver.cache import AnswerCache
+from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.pool import merge
 from staggerdns.wire.question import Question, make_question
@@ -114,7 +115,7 @@ def main(kind: str) -> None:
     rng = random.Random(1)
     clock = Clock()
     metrics = Metrics()
-    cache = AnswerCache(CacheLimits(max_size=1 << 40), clock, metrics)
+    cache = AnswerCache(CacheSettings(max_size=1 << 40), clock, metrics)
     for number in range(200):  # what is there once, and free places of the allocator
         make(rng, number)
     gc.collect()

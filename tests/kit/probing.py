@@ -18,7 +18,7 @@ from staggerdns.ranking.rtt import RttTable
 from staggerdns.ranking.sorts import TRIGGERS, Sorts
 from tests.kit.simulated import START
 
-LIFETIME = 300.0
+LIFETIME = 300
 TIMEOUT = 1.0
 _ENDLESS = 200_000
 

@@ -7,11 +7,10 @@ from ipaddress import ip_address
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.resolver.cache import CacheLimits
-from staggerdns.resolver.collection import PoolRules
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
-from staggerdns.resolver.ranked import RankedCache, RankingRules
+from staggerdns.resolver.ranked import RankedCache
+from staggerdns.settings.sections import CacheSettings, ParallelSettings, RankingSettings
 from staggerdns.wire.answer import Pool, Whole
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reply import index_reply
@@ -82,7 +81,7 @@ class SimulatedRankedCache:
         script: Script = written,
         *,
         queue: int = 200,
-        rtt_cache_ttl: float = LIFETIME,
+        rtt_cache_ttl: int = LIFETIME,
         probe_private: bool = False,
         names: Sequence[str] = ("icmp",),
         **limits: int,
@@ -98,11 +97,11 @@ class SimulatedRankedCache:
             metrics=self.metrics,
         )
         self.cache = RankedCache(
-            CacheLimits(**limits),
+            CacheSettings(**limits),
             self.clock,
             self.metrics,
             self.ranking.sorts,
-            RankingRules(rtt_cache_ttl=rtt_cache_ttl, probe_private=probe_private),
+            RankingSettings(rtt_cache_ttl=rtt_cache_ttl, probe_private=probe_private),
             Journal("debug"),
         )
         self.refreshed: list[Question] = []
@@ -153,24 +152,29 @@ class RankedResolver(SimulatedResolver):
         *acts: Act,
         script: Script = written,
         queue: int = 200,
-        rules: PoolRules | None = None,
-        limits: CacheLimits | None = None,
+        parallel: ParallelSettings | None = None,
+        cache: CacheSettings | None = None,
     ) -> None:
-        super().__init__(*acts, rules=rules, limits=limits)
+        super().__init__(*acts, parallel=parallel, cache=cache)
         self.ranking = SimulatedRanking(
             script, names=["icmp"], queue=queue, clock=self.clock, metrics=self.metrics
         )
         journal = Journal("debug")
         self.cache: RankedCache = RankedCache(
-            limits or CacheLimits(),
+            cache or CacheSettings(),
             self.clock,
             self.metrics,
             self.ranking.sorts,
-            RankingRules(rtt_cache_ttl=LIFETIME, probe_private=False),
+            RankingSettings(rtt_cache_ttl=LIFETIME, probe_private=False),
             journal,
         )
         self.forwarder = Forwarder(
-            self.strategy, self.cache, rules or PoolRules(), self.clock, self.metrics, journal
+            self.strategy,
+            self.cache,
+            parallel or ParallelSettings(),
+            self.clock,
+            self.metrics,
+            journal,
         )
         self.cache.refresh = self.forwarder.refresh
 

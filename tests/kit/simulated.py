@@ -16,16 +16,22 @@ from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.resolver.cache import AnswerCache, CacheLimits
-from staggerdns.resolver.collection import PoolRules
+from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.settings.addresses import parse_upstream
-from staggerdns.settings.sections import BudgetSettings, HealthSettings, UpstreamSettings
+from staggerdns.settings.sections import (
+    BudgetSettings,
+    CacheSettings,
+    HealthSettings,
+    ParallelSettings,
+    RacingSettings,
+    UpstreamSettings,
+)
 from staggerdns.standstill import StandstillClock
-from staggerdns.strategy.adaptive import Adaptive, RacingNumbers, SequentialNumbers
+from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import Alarms
-from staggerdns.strategy.parallel import Pace, Parallel
+from staggerdns.strategy.parallel import Parallel
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import Tools
 from staggerdns.upstream.datagram import DatagramTransport
@@ -41,12 +47,8 @@ from tests.kit.acts import A, Act, name
 START = 1000.0
 """Seconds on the clock when a test begins: never 0, which could hide a missing "now"."""
 
-ALPHA = 0.2
-"""The weight of a new measurement, as the configuration has it."""
 HEALTH = HealthSettings()
 BUDGET = BudgetSettings()
-RACING = RacingNumbers(delay=0.1, min_delay=0.02, max_delay=0.2, max_step=0.01)
-SEQUENTIAL = SequentialNumbers(timeout=1.0, min_timeout=0.5, max_timeout=2.0)
 
 _ENDLESS = 200_000  # far more calls than any test makes
 
@@ -221,16 +223,14 @@ class SimulatedResolver:
     def __init__(
         self,
         *acts: Act,
-        pace: Pace | None = None,
+        parallel: ParallelSettings | None = None,
         timeout: float = 3.0,
-        limits: CacheLimits | None = None,
-        rules: PoolRules | None = None,
+        cache: CacheSettings | None = None,
         level: str = "info",
         strategy: str = "parallel",
         health: HealthSettings = HEALTH,
         budget: BudgetSettings = BUDGET,
-        racing: RacingNumbers = RACING,
-        max_concurrent: int = 4,
+        racing: RacingSettings | None = None,
         rng: Callable[[int], bytes] = bytes,
     ) -> None:
         self.clock = Clock()
@@ -255,10 +255,17 @@ class SimulatedResolver:
         journal = Journal(level)
         self.peaks = [0] * len(acts)  # queries under way at each upstream, the most so far
         self.peak = 0  # and at all together
-        self.adaptive = Adaptive(racing, ALPHA, window=(pace or Pace()).stagger_delay)
+        settings = UpstreamSettings(
+            servers=(),
+            strategy=strategy,
+            timeout=timeout,
+            parallel=parallel or ParallelSettings(),
+            racing=racing or RacingSettings(),
+        )
+        self.adaptive = Adaptive(settings)
         tools = Tools(
             upstreams=Upstreams(members),
-            timeout=timeout,
+            settings=settings,
             adaptive=self.adaptive,
             alarms=Alarms(self.awake, journal),
             clock=self.awake,
@@ -266,15 +273,13 @@ class SimulatedResolver:
             metrics=self.metrics,
             journal=journal,
         )
-        self.strategies = Strategies(
-            strategy, tools, pace or Pace(), SEQUENTIAL, max_concurrent=max_concurrent
-        )
+        self.strategies = Strategies(tools)
         self.strategy: Parallel = self.strategies._parallel
-        self.cache = AnswerCache(limits or CacheLimits(), self.clock, self.metrics)
+        self.cache = AnswerCache(cache or CacheSettings(), self.clock, self.metrics)
         self.forwarder = Forwarder(
             self.strategies.chosen,
             self.cache,
-            rules or PoolRules(),
+            settings.parallel,
             self.clock,
             self.metrics,
             journal,

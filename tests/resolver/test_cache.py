@@ -8,7 +8,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from staggerdns.metrics import Metrics
-from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache, CacheLimits
+from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache
+from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import Answer, Failed, Pool, Whole
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.question import Question, make_question
@@ -28,7 +29,7 @@ class SimulatedCache:
         self.clock = Clock()
         self.clock.advance(START)
         self.metrics = Metrics()
-        self.cache = AnswerCache(CacheLimits(**limits), self.clock, self.metrics)
+        self.cache = AnswerCache(CacheSettings(**limits), self.clock, self.metrics)
         self.refreshed: list[bytes] = []
         self.cache.refresh = lambda question, now: self.refreshed.append(question.key)
 

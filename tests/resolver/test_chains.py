@@ -13,7 +13,7 @@ import random
 import pytest
 from twisted.internet.task import Clock
 
-from staggerdns.resolver.collection import PoolRules
+from staggerdns.settings.sections import ParallelSettings
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import to_text
 from staggerdns.wire.question import Question, make_question
@@ -137,7 +137,7 @@ def test_chains_at_random() -> None:
         model = Model(rng)
         resolver = SimulatedResolver(
             *[model.act(index, rng) for index in range(5)],
-            rules=PoolRules(max_pool_size=rng.choice([4, 32])),
+            parallel=ParallelSettings(max_pool_size=rng.choice([4, 32])),
             level="warn",
         )
         asked: list[tuple[Question, Client]] = []

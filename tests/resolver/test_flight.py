@@ -8,7 +8,6 @@ import pytest
 from twisted.internet.defer import CancelledError
 
 from staggerdns.resolver import forwarder as forwarder_module
-from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.collection import Collection
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import (
@@ -18,6 +17,7 @@ from staggerdns.resolver.forwarder import (
     STARTS_PER_TURN,
     TURN,
 )
+from staggerdns.settings.sections import CacheSettings
 from staggerdns.strategy.run import Run
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
@@ -625,7 +625,7 @@ def test_names_share_nothing() -> None:
     """Many questions at once: each is asked of everybody once and ends in its own entry."""
     resolver = SimulatedResolver(
         *[says_own(index, 10 + 30 * index) for index in range(5)],
-        limits=CacheLimits(max_entries=100),
+        cache=CacheSettings(max_entries=100),
     )
     questions = [resolver.question(f"n{index}.example") for index in range(30)]
     clients = []

@@ -12,7 +12,7 @@ from itertools import accumulate
 
 import pytest
 
-from staggerdns.resolver.cache import CacheLimits
+from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import Question
 from tests.kit.acts import SILENT, Act, fails, name, negative, own, says, says_own
@@ -439,7 +439,7 @@ def test_ordinary_traffic(shared: bool) -> None:
         return Act(5 + 5 * index, answer)
 
     resolver = SimulatedResolver(
-        *[act(index) for index in range(5)], level="warn", limits=CacheLimits()
+        *[act(index) for index in range(5)], level="warn", cache=CacheSettings()
     )
     for at, number in asked:
         resolver.run_to(at * 1000)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.resolver.collection import PoolRules
-from staggerdns.strategy.parallel import Pace
+from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import to_text
@@ -27,9 +26,9 @@ from tests.kit.simulated import SimulatedResolver
 AD_FLAGS = 0x81A0
 
 
-def collect(*acts: Act, rules: PoolRules | None = None) -> tuple[SimulatedResolver, Pool]:
+def collect(*acts: Act, parallel: ParallelSettings | None = None) -> tuple[SimulatedResolver, Pool]:
     """Run one collection to its end; the resolver and the pool in the cache."""
-    resolver = SimulatedResolver(*acts, rules=rules)
+    resolver = SimulatedResolver(*acts, parallel=parallel)
     resolver.ask()
     resolver.run()
     entry = resolver.cache.lookup(resolver.question().key, resolver.clock.seconds())
@@ -131,7 +130,7 @@ def test_a_liar_does_not_spoil_the_pool(bad: str) -> None:
     acts = [says_own(0, 5), says(6, bad, own(1))]
     resolver, _ = collect(*acts)
     assert resolver.pool() == [own(0), own(1)]
-    resolver, _ = collect(*acts, rules=PoolRules(merge_private=True))
+    resolver, _ = collect(*acts, parallel=ParallelSettings(merge_private=True))
     assert resolver.pool() == [own(0), bad, own(1)]
     resolver, _ = collect(*reversed(acts[1:]), says_own(0, 8))
     assert resolver.pool() == [bad, own(1), own(0)]
@@ -151,7 +150,9 @@ def test_an_ipv6_liar(bad: str) -> None:
 def test_pool_is_capped(limit: int, kept: int) -> None:
     """``max_pool_size`` bounds the first answer and what joins."""
     resolver, _ = collect(
-        says(5, own(0), own(1), own(2)), says_own(3, 6), rules=PoolRules(max_pool_size=limit)
+        says(5, own(0), own(1), own(2)),
+        says_own(3, 6),
+        parallel=ParallelSettings(max_pool_size=limit),
     )
     assert resolver.pool() == [own(index) for index in range(kept)]
 
@@ -192,7 +193,7 @@ def test_a_negative_of_the_whole_active_tier_stands(rcode: int, merge_private: b
         negative(6, NXDOMAIN),
         says_own(2, 7),
         says(8, "192.168.1.1"),
-        rules=PoolRules(merge_private=merge_private),
+        parallel=ParallelSettings(merge_private=merge_private),
     )
     client = resolver.ask()
     resolver.run()
@@ -263,7 +264,9 @@ def test_ttl_0_behind_a_negative() -> None:
 
 def test_a_lone_upstream_agrees_with_itself() -> None:
     """A first tier of one is a whole one."""
-    resolver = SimulatedResolver(negative(5), says_own(1, 7), pace=Pace(active_tier_size=1))
+    resolver = SimulatedResolver(
+        negative(5), says_own(1, 7), parallel=ParallelSettings(active_tier_size=1)
+    )
     resolver.ask()
     resolver.run()
     assert resolver.ask().rcode == NXDOMAIN
@@ -299,7 +302,9 @@ def test_private_addresses_behind_a_negative(active: tuple[Act, Act], bad: str) 
     assert resolver.pool() == [own(2), own(3)]
     assert resolver.metrics.pool_addresses.cell(STAGGERED).value == 2
 
-    resolver = SimulatedResolver(*active, says(7, bad, own(2)), rules=PoolRules(merge_private=True))
+    resolver = SimulatedResolver(
+        *active, says(7, bad, own(2)), parallel=ParallelSettings(merge_private=True)
+    )
     resolver.ask()
     resolver.run()
     assert resolver.pool() == [bad, own(2)]

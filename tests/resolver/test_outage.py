@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from staggerdns.resolver.cache import FAILURE_TTL, CacheLimits
+from staggerdns.resolver.cache import FAILURE_TTL
+from staggerdns.settings.sections import CacheSettings
 from staggerdns.upstream.health import State
 from staggerdns.wire.answer import Failed
 from tests.kit.acts import SILENT, Act, fails, own, says_own, unreachable
@@ -80,7 +81,7 @@ def test_stale_answers_for_an_hour(death: Act) -> None:
 
 def test_the_end_of_stale() -> None:
     """When the outage outlasts `max_stale` there is nothing more to give."""
-    resolver = SimulatedResolver(*GOOD, limits=CacheLimits(max_stale=1800))
+    resolver = SimulatedResolver(*GOOD, cache=CacheSettings(max_stale=1800))
     resolver.ask()
     resolver.run()
     outage(resolver, [SILENT] * 5)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from staggerdns.resolver.collection import PoolRules
+from staggerdns.settings.sections import ParallelSettings
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import from_labels
 from staggerdns.wire.question import Question
@@ -82,7 +82,7 @@ def test_he_can_add_public_addresses_up_to_the_cap() -> None:
     """Public addresses join, behind those of the others, and no more than ``max_pool_size``."""
     resolver, client = attacked(says(30, *EVIL))
     assert client.addresses == [own(0)]
-    assert resolver.pool() == POOL + EVIL[: PoolRules().max_pool_size - 2]
+    assert resolver.pool() == POOL + EVIL[: ParallelSettings().max_pool_size - 2]
 
 
 @pytest.mark.parametrize("ttl", [1, 86_400])

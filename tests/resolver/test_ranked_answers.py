@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from staggerdns.journal import Journal
-from staggerdns.resolver.collection import PoolRules
 from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroups, ClientRules
 from staggerdns.server.factory import StaggerServerFactory, StreamLimits
 from staggerdns.server.pending import PendingLimits
 from staggerdns.settings.addresses import Network
+from staggerdns.settings.sections import ParallelSettings
 from staggerdns.wire.answer import Whole
 from tests.kit.acts import negative, says
 from tests.kit.clients import parse, question
@@ -129,7 +129,7 @@ def test_followers_get_the_sorted_entry() -> None:
 def test_the_cap_holds() -> None:
     """Ranking sees the pool that is kept, no more."""
     resolver = RankedResolver(
-        says(5, near(9), near(8)), says(9, near(7)), rules=PoolRules(max_pool_size=2)
+        says(5, near(9), near(8)), says(9, near(7)), parallel=ParallelSettings(max_pool_size=2)
     )
     resolver.ask()
     resolver.run()

@@ -10,8 +10,8 @@ import random
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from staggerdns.resolver.cache import CacheLimits
 from staggerdns.resolver.entry import Entry
+from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.question import Question
 from tests.kit.acts import Act, says
 from tests.kit.ranked import RankedResolver
@@ -31,7 +31,7 @@ class World:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self.limits = CacheLimits(max_ttl=MAX_TTL, max_stale=rng.choice([0, 30, 3_600]))
+        self.limits = CacheSettings(max_ttl=MAX_TTL, max_stale=rng.choice([0, 30, 3_600]))
         self._chain = ["edge.example"] if rng.random() < 0.3 else []
         self._phases = [rng.randrange(HONEST_TTL) for _ in range(UPSTREAMS)]
         self._shared = rng.random() < 0.5
@@ -40,9 +40,9 @@ class World:
         acts = [Act(rng.choice([3, 15, 40, 300]), self._speaker(i)) for i in range(UPSTREAMS)]
         self.resolver: SimulatedResolver
         if rng.random() < 0.2:
-            self.resolver = RankedResolver(*acts, limits=self.limits)
+            self.resolver = RankedResolver(*acts, cache=self.limits)
         else:
-            self.resolver = SimulatedResolver(*acts, limits=self.limits, level="warn")
+            self.resolver = SimulatedResolver(*acts, cache=self.limits, level="warn")
         self.fresh = self.stale = 0
 
     @property

@@ -8,23 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from staggerdns.settings.sections import AdaptiveSettings, RacingSettings, SequentialSettings
 from staggerdns.strategy.adaptive import (
     ENOUGH_SAMPLES,
     SAMPLES,
     FallbackTimeout,
     RacingDelay,
-    RacingNumbers,
     batch_numbers,
     try_timeout,
 )
-from tests.kit.simulated import ALPHA, RACING, SEQUENTIAL
 
+RACING, ADAPTIVE = RacingSettings(), AdaptiveSettings()
 reply_times = st.floats(0, 5)
 
 
 def path(*phases: tuple[float, int]) -> list[float]:
     """The delay after each of so many measurements of so many milliseconds, one every 10 ms."""
-    delay, now, seen = RacingDelay(RACING, ALPHA), 1000.0, [RACING.delay]
+    delay, now, seen = RacingDelay(RACING, ADAPTIVE), 1000.0, [RACING.delay]
     for milliseconds, count in phases:
         for _ in range(count):
             now += 0.01
@@ -78,7 +78,7 @@ def test_delay_over_changing_latencies() -> None:
 
 def test_delay_is_average_less_half_the_deviation() -> None:
     """With reply times that spread, the delay settles below their average."""
-    delay = RacingDelay(RACING, ALPHA)
+    delay = RacingDelay(RACING, ADAPTIVE)
     for index in range(400):
         delay.add((0.09, 0.15)[index % 2], 1000 + index / 100)
     average = delay.average(1004)
@@ -96,8 +96,8 @@ def test_delay_keeps_its_bounds(
     measured: list[tuple[float, float]], step: float, alpha: float
 ) -> None:
     """Whatever is measured and whenever: inside the bounds, one step at a time at the most."""
-    numbers = RacingNumbers(delay=0.1, min_delay=0.02, max_delay=0.2, max_step=step)
-    delay, now = RacingDelay(numbers, alpha), 1000.0
+    adaptive = AdaptiveSettings(ewma_alpha=alpha, max_step=step)
+    delay, now = RacingDelay(RACING, adaptive), 1000.0
     for seconds, idle in measured:
         before = delay.seconds
         now += idle
@@ -123,7 +123,7 @@ def test_delay_keeps_its_bounds(
 def test_timeout_of_a_try(average: float | None, timeout: float) -> None:
     """1.5 times the average within 500 ms and 2 s; 1 s before anything is measured."""
     seconds = None if average is None else average / 1000
-    assert try_timeout(SEQUENTIAL, seconds) == pytest.approx(timeout / 1000)
+    assert try_timeout(SequentialSettings(), seconds) == pytest.approx(timeout / 1000)
 
 
 def fallback(*milliseconds: float) -> float:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from staggerdns.settings.sections import BudgetSettings
-from staggerdns.strategy.parallel import MAX_DELAYS, Pace
+from staggerdns.settings.sections import BudgetSettings, ParallelSettings
+from staggerdns.strategy.parallel import MAX_DELAYS
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from tests.kit.acts import NOERROR, SERVFAIL, SILENT, own, says_own
 from tests.kit.simulated import SimulatedResolver
@@ -248,8 +248,8 @@ def assert_within(times: list[float], rules: BudgetSettings) -> None:
 
 def test_staggered_tier_that_the_time_leaves_out() -> None:
     """Those whom the end of the collection leaves unasked count as skipped, too."""
-    pace = Pace(stagger_delay=0.05, total_collect_timeout=0.12)
-    resolver = SimulatedResolver(*[says_own(index, 10) for index in range(8)], pace=pace)
+    pace = ParallelSettings(stagger_delay=0.05, total_collect_timeout=0.12)
+    resolver = SimulatedResolver(*[says_own(index, 10) for index in range(8)], parallel=pace)
     resolver.ask()
     resolver.run()
     assert len(resolver.launches) == 6

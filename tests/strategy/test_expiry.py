@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy import run
-from staggerdns.strategy.parallel import Pace
 from tests.kit.acts import SILENT, says_own
 from tests.kit.simulated import SimulatedResolver
 
@@ -20,8 +20,10 @@ def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def resolver_with(fallback: float) -> SimulatedResolver:
     """Two active upstreams that say nothing; the others are asked after ``fallback`` seconds."""
-    pace = Pace(fallback_timeout=fallback, total_collect_timeout=TIMEOUT, active_tier_size=2)
-    return SimulatedResolver(SILENT, SILENT, SILENT, pace=pace, timeout=TIMEOUT)
+    pace = ParallelSettings(
+        fallback_timeout=fallback, total_collect_timeout=TIMEOUT, active_tier_size=2
+    )
+    return SimulatedResolver(SILENT, SILENT, SILENT, parallel=pace, timeout=TIMEOUT)
 
 
 def failures(resolver: SimulatedResolver) -> list[int]:
@@ -51,7 +53,7 @@ def test_the_end_of_the_run_is_a_timeout_for_all() -> None:
         SILENT,
         says_own(1, 10),
         SILENT,
-        pace=Pace(fallback_timeout=0.3, total_collect_timeout=2.0),
+        parallel=ParallelSettings(fallback_timeout=0.3, total_collect_timeout=2.0),
         timeout=TIMEOUT,
     )
     client = resolver.ask()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from staggerdns.strategy.parallel import Pace
+from staggerdns.settings.sections import ParallelSettings, RacingSettings
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.health import State
 from staggerdns.upstream.refusals import REFUSED_WAIT
@@ -138,13 +138,15 @@ def test_slow_upstreams_have_more_time() -> None:
 def test_a_denial_waits_for_no_refused_one() -> None:
     """It has its grace, no more."""
     resolver = SimulatedResolver(
-        refuses(5, says_own(0, 50)), negative(20), pace=Pace(negative_grace=0.03)
+        refuses(5, says_own(0, 50)), negative(20), parallel=ParallelSettings(negative_grace=0.03)
     )
     client = resolver.ask()
     resolver.run()
     assert client.at == 50
     assert client.addresses == [own(0)], "it came within the grace"
-    resolver = SimulatedResolver(refuses(5), negative(20), pace=Pace(negative_grace=0.03))
+    resolver = SimulatedResolver(
+        refuses(5), negative(20), parallel=ParallelSettings(negative_grace=0.03)
+    )
     client = resolver.ask()
     resolver.run()
     assert client.rcode == 3
@@ -154,7 +156,10 @@ def test_a_denial_waits_for_no_refused_one() -> None:
 def test_places_in_a_race() -> None:
     """Who was refused takes nobody's place."""
     resolver = SimulatedResolver(
-        *[refuses(5)] * 4, says_own(4, 20), strategy="racing", max_concurrent=2
+        *[refuses(5)] * 4,
+        says_own(4, 20),
+        strategy="racing",
+        racing=RacingSettings(max_concurrent=2),
     )
     client = resolver.ask()
     resolver.run()

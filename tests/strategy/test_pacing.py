@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from staggerdns.resolver.collection import PoolRules
+from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.alarms import SLACK
-from staggerdns.strategy.parallel import Pace
 from staggerdns.strategy.run import AGAIN_AFTER
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from tests.kit.acts import (
@@ -65,15 +64,16 @@ class Numbers:
     timeout: float
 
     @property
-    def pace(self) -> Pace:
+    def pace(self) -> ParallelSettings:
         """The same as the strategy takes them."""
-        return Pace(
+        return ParallelSettings(
             active_tier_size=self.active,
             batch_size=self.batch,
             fallback_timeout=self.fallback / 1000,
             stagger_delay=self.stagger / 1000,
             total_collect_timeout=self.total / 1000,
             negative_grace=self.grace / 1000,
+            max_pool_size=50,
         )
 
 
@@ -204,9 +204,8 @@ def test_promises(upstreams: list[Script], numbers: Numbers) -> None:
     """Pacing, completeness, one timely answer, and nothing left: whatever happens."""
     resolver = SimulatedResolver(
         *[script.act for script in upstreams],
-        pace=numbers.pace,
+        parallel=numbers.pace,
         timeout=numbers.timeout / 1000,
-        rules=PoolRules(max_pool_size=50),
         level="info",
     )
     client = resolver.ask()
@@ -286,7 +285,7 @@ def test_cancelled_at_any_time(
     """Cancelled whenever: nothing is left, nobody is asked any more, the client has one answer."""
     resolver = SimulatedResolver(
         *[script.act for script in upstreams],
-        pace=numbers.pace,
+        parallel=numbers.pace,
         timeout=numbers.timeout / 1000,
         level="info",
     )

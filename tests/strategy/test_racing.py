@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from staggerdns.strategy.adaptive import RacingNumbers
+from staggerdns.settings.sections import RacingSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import (
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 def race(*acts: Act, concurrent: int = 50, timeout: float = 3.0) -> SimulatedResolver:
     """A resolver on which questions are raced for."""
-    return SimulatedResolver(*acts, strategy="racing", max_concurrent=concurrent, timeout=timeout)
+    return SimulatedResolver(
+        *acts, strategy="racing", racing=RacingSettings(max_concurrent=concurrent), timeout=timeout
+    )
 
 
 def early_triggers(resolver: SimulatedResolver) -> int:
@@ -322,12 +324,11 @@ acts = st.one_of(
 )
 def test_promises(upstreams: list[Act], concurrent: int, strategy: str, delay: int) -> None:
     """Whatever happens: one answer in time, nobody asked twice, nothing left, limits kept."""
-    numbers = RacingNumbers(delay=delay / 1000, min_delay=0.01, max_delay=0.2, max_step=0.01)
+    numbers = RacingSettings(delay=delay / 1000, min_delay=0.01, max_concurrent=concurrent)
     resolver = SimulatedResolver(
         *upstreams,
         strategy=strategy,
         racing=numbers,
-        max_concurrent=concurrent,
         timeout=1.0,
         level="info",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from staggerdns.settings.sections import RacingSettings
 from staggerdns.strategy.run import AGAIN_AFTER
 from staggerdns.upstream.health import State
 from tests.kit.acts import (
@@ -105,7 +106,9 @@ def test_again_waits_its_second() -> None:
 
 def test_again_obeys_max_concurrent() -> None:
     """A race has no more queries under way than it may, however silent everybody is."""
-    resolver = SimulatedResolver(*[SILENT] * 6, strategy="racing", max_concurrent=3)
+    resolver = SimulatedResolver(
+        *[SILENT] * 6, strategy="racing", racing=RacingSettings(max_concurrent=3)
+    )
     resolver.ask()
     resolver.run_to(2900)
     assert resolver.peak == 3

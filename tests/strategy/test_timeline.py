@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from staggerdns.strategy.parallel import Pace
+from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import NO_LINE
 from staggerdns.wire.answer import Failed, Pool
@@ -273,8 +273,8 @@ def test_total_timeout() -> None:
 
 def test_total_timeout_keeps_what_came() -> None:
     """The end of the collection takes nothing back; who had half its time gets a mark."""
-    pace = Pace(total_collect_timeout=0.2)
-    resolver = SimulatedResolver(says_own(0, 10), says_own(1, 190), *[SILENT] * 6, pace=pace)
+    pace = ParallelSettings(total_collect_timeout=0.2)
+    resolver = SimulatedResolver(says_own(0, 10), says_own(1, 190), *[SILENT] * 6, parallel=pace)
     client = resolver.ask()
     resolver.run()
     assert resolver.now == 200
@@ -287,8 +287,8 @@ def test_total_timeout_keeps_what_came() -> None:
 
 def test_total_timeout_ends_a_grace() -> None:
     """A negative whose grace would outlast the collection is given at the end of it."""
-    pace = Pace(total_collect_timeout=0.1, negative_grace=0.5)
-    resolver = SimulatedResolver(negative(90), SILENT, pace=pace)
+    pace = ParallelSettings(total_collect_timeout=0.1, negative_grace=0.5)
+    resolver = SimulatedResolver(negative(90), SILENT, parallel=pace)
     client = resolver.ask()
     resolver.run()
     assert (client.at, client.rcode) == (100, NXDOMAIN)
