@@ -25,6 +25,7 @@ from staggerdns.wire.constants import (
     Type,
 )
 from staggerdns.wire.question import Question
+from staggerdns.wire.records import pack_fields
 from staggerdns.wire.reply import Record, Reply
 from staggerdns.wire.rewrite import Rewriter
 
@@ -32,7 +33,6 @@ _u16 = struct.Struct("!H").pack
 _u32 = struct.Struct("!I")
 SOA_BEHIND_MNAME = b"\6nobody\7invalid\0" + struct.pack("!5I", 1, 3600, 1200, 604_800, 10_800)
 """The data of an SOA of our own (RFC 6303 section 3); in front of it comes the zone's name."""
-_record_header = struct.Struct("!HHIH").pack
 _QUESTION_POINTER = b"\xc0\x0c"
 _CNAME_IN = b"\0\5\0\1"
 # What CPython takes, in octets, beside those of names and addresses themselves: an answer with
@@ -298,7 +298,7 @@ class Local(Answer):
         self.negative = False
         self.ttl = ttl
         self.addresses = ()
-        self.record = _record_header(rtype, rclass, ttl, len(data)) + data
+        self.record = pack_fields(rtype, rclass, ttl, len(data)) + data
 
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
         """Return the record; it fits any reply."""
@@ -325,7 +325,7 @@ class Nothing(Answer):
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
         """Return the SOA record; it fits any reply."""
         zone = _u16(0xC000 | (question_end - 4 - self.zone))
-        header = _record_header(Type.SOA, CLASS_IN, ttl, 2 + len(SOA_BEHIND_MNAME))
+        header = pack_fields(Type.SOA, CLASS_IN, ttl, 2 + len(SOA_BEHIND_MNAME))
         return b"\0\0\0\1\0\0", zone + header + zone + SOA_BEHIND_MNAME
 
 

@@ -27,10 +27,10 @@ from staggerdns.wire.constants import (
 )
 from staggerdns.wire.names import skip_name
 from staggerdns.wire.question import Question, question_key
+from staggerdns.wire.records import read_fields
 
 _header = struct.Struct("!HHHHH").unpack_from  # the header without its ID
 _type_class = struct.Struct("!HH").unpack_from
-_record = struct.Struct("!HHIH").unpack_from
 _COOKIE_SIZES = frozenset((8, *range(16, 41)))  # RFC 7873 section 5.2.2
 
 
@@ -144,7 +144,7 @@ def _has_opt(message: bytes, questions: int, records: int, additional: int) -> b
         for index in range(records + additional):
             owner = position
             position = skip_name(message, position)
-            rtype, _, _, length = _record(message, position)
+            rtype, _, _, length = read_fields(message, position)
             position += RECORD_SIZE + length
             if rtype == Type.OPT and index >= records and not message[owner]:
                 return True
@@ -162,7 +162,7 @@ def _read_additional(query: Query, position: int, count: int) -> None:
         for _ in range(count):
             owner = position
             position = skip_name(message, position)
-            rtype, rclass, ttl, length = _record(message, position)
+            rtype, rclass, ttl, length = read_fields(message, position)
             position += RECORD_SIZE + length
             if rtype != Type.OPT:
                 query.plain = False

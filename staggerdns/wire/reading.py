@@ -5,15 +5,25 @@ from __future__ import annotations
 import struct
 
 from staggerdns.wire.answer import Pool
-from staggerdns.wire.constants import AD, CLASS_IN, HEADER_SIZE, MAX_TTL, RCODE, TC, Type, WireError
+from staggerdns.wire.constants import (
+    AD,
+    CLASS_IN,
+    HEADER_SIZE,
+    MAX_TTL,
+    RCODE,
+    RECORD_SIZE,
+    TC,
+    Type,
+    WireError,
+)
 from staggerdns.wire.names import skip_name
 from staggerdns.wire.question import Question
+from staggerdns.wire.records import read_fields
 from staggerdns.wire.reply import Reply
 from staggerdns.wire.scrub import Path
 
 _u32 = struct.Struct("!I")
 _counts = struct.Struct("!5H").unpack_from
-_outline = struct.Struct("!HHIH").unpack_from  # a record behind its owner
 
 
 def quick_pool(message: bytes, question: Question) -> Pool | None:
@@ -62,8 +72,8 @@ def _outline_is_sound(message: bytes, position: int, nscount: int, arcount: int)
         for index in range(nscount + arcount):
             first = message[position]
             position = position + 1 if not first else skip_name(message, position)
-            rtype, rclass, ttl, length = _outline(message, position)
-            position += 10 + length
+            rtype, rclass, ttl, length = read_fields(message, position)
+            position += RECORD_SIZE + length
             if rtype == Type.OPT:
                 opts += 1
                 if first or opts > 1 or index < nscount or ttl >> 24:

@@ -29,9 +29,9 @@ from staggerdns.wire.constants import (
 from staggerdns.wire.edns import full_rcode
 from staggerdns.wire.nametable import NameTable
 from staggerdns.wire.question import Question
+from staggerdns.wire.records import read_fields
 
 _counts = struct.Struct("!HHHHH").unpack_from
-_record = struct.Struct("!HHIH").unpack_from
 
 CUT, OCTETS, SECOND_OPT, SIGNATURE, OTHER_CLASS, MALFORMED, DNSSEC, UNRELATED = STRAYS = (
     "cut",  # records that were promised, and are not there or not legible
@@ -249,7 +249,7 @@ def _read_section(
         else:
             name, position = names.read(position)
             is_ours = names.shares or names.has_ours
-        rtype, rclass, ttl, length = _record(message, position)
+        rtype, rclass, ttl, length = read_fields(message, position)
         data = position + RECORD_SIZE
         end = data + length
         if end > size:
