@@ -22,6 +22,7 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import CacheSettings, RankingSettings
 from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.key import NAME
 from staggerdns.wire.names import to_text
 from staggerdns.wire.pool import is_private, is_unicast
 from staggerdns.wire.question import Question
@@ -137,7 +138,7 @@ class RankedCache(AnswerCache):
         if self._journal.verbose:
             self._journal.debug(
                 "{name}: sort done, {count} addresses",
-                name=to_text(key[:-5]),
+                name=to_text(key[NAME]),
                 count=len(addresses),
             )
 

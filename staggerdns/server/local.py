@@ -20,6 +20,7 @@ from staggerdns import __version__
 from staggerdns.server.hosts import Hosts
 from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, Local, Nothing
 from staggerdns.wire.constants import CLASS_CH, CLASS_IN, Rcode, Type
+from staggerdns.wire.key import NAME
 from staggerdns.wire.names import from_labels
 from staggerdns.wire.query import Query
 
@@ -119,25 +120,25 @@ class LocalNames:
 
     def answer(self, query: Query, now: float) -> Answer | Rcode | None:
         """Return our own answer at ``now``, the code of a refusal, or `None`: the chain answers."""
-        key, qtype = query.key, query.qtype
+        name, qtype = query.key[NAME], query.qtype
         if query.qclass != CLASS_IN:
-            if query.qclass == CLASS_CH and key[:-5] in _VERSION_NAMES and qtype in _TEXT_TYPES:
+            if query.qclass == CLASS_CH and name in _VERSION_NAMES and qtype in _TEXT_TYPES:
                 return _VERSION_ANSWER
             return Rcode.REFUSED
         if qtype in _META_TYPES:
             return _META_TYPES[qtype]
         found: Answer | None = None
-        if key.endswith(self._endings, 0, -5):
-            found = self._find(key[:-5], qtype, now)
+        if name.endswith(self._endings):
+            found = self._find(name, qtype, now)
         elif self._hosts is not None:
-            found = self._hosts.find(key[:-5], qtype, now, alone=False)
+            found = self._hosts.find(name, qtype, now, alone=False)
         if qtype == Type.ANY and (found is None or found.rcode != Rcode.NXDOMAIN):
             return _ANY_ANSWER
         return found
 
     def exists(self, query: Query) -> bool:
         """Say whether there is the name of ``query`` here, even if upstreams know of none."""
-        return self._hosts is not None and self._hosts.implies(query.key[:-5])
+        return self._hosts is not None and self._hosts.implies(query.key[NAME])
 
     def _find(self, name: bytes, qtype: int, now: float) -> Answer | None:
         found = self._find_special(name, qtype)

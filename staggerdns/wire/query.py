@@ -25,8 +25,9 @@ from staggerdns.wire.constants import (
     Type,
     WireError,
 )
+from staggerdns.wire.key import make_key
 from staggerdns.wire.names import skip_name
-from staggerdns.wire.question import Question, question_key
+from staggerdns.wire.question import Question
 from staggerdns.wire.records import read_fields
 
 _header = struct.Struct("!HHHHH").unpack_from  # the header without its ID
@@ -129,7 +130,7 @@ def parse_query(message: bytes) -> Query:
         _read_additional(query, end, arcount)
     elif end != size:
         raise Rejected(Rcode.FORMERR, query)
-    query.key = question_key(
+    query.key = make_key(
         message[HEADER_SIZE:position], message[position:end], query.do, bool(flags & CD)
     )
     return query

@@ -1,8 +1,4 @@
-"""The question as upstreams are asked it, and the key under which its answer is kept.
-
-The key is the name in lower case, type and class in wire form, and one octet for DO and CD:
-two queries share an answer exactly when their keys are equal (SPEC section 2).
-"""
+"""The question as upstreams are asked it."""
 
 from __future__ import annotations
 
@@ -10,13 +6,20 @@ from struct import Struct
 from typing import Any
 
 from staggerdns.wire.constants import AD, CD, CLASS_IN, EDNS_DO, EDNS_UDP_SIZE, RD, Type, type_text
+from staggerdns.wire.key import (
+    CD_MARK,
+    DO_MARK,
+    MARKS,
+    NAME,
+    SECTION,
+    TYPE_AND_CLASS,
+    make_key,
+)
 from staggerdns.wire.names import to_text
 
 _TYPE_CLASS = Struct("!HH")
 _TAIL = Struct("!6H")
 _OPT = Struct("!BHHIH")
-_WANTS_DNSSEC = 1
-_CHECKING_DISABLED = 2
 _ADDRESS_TYPES = (Type.A, Type.AAAA)
 
 
@@ -51,18 +54,19 @@ class Question:
 
     def __init__(self, key: bytes) -> None:
         self.key = key
-        self.section = key[:-1]
-        self.name = key[:-5]
-        self.qtype, self.qclass = _TYPE_CLASS.unpack_from(key, len(key) - 5)
-        self.do = bool(key[-1] & _WANTS_DNSSEC)
-        self.cd = bool(key[-1] & _CHECKING_DISABLED)
+        self.section = key[SECTION]
+        self.name = key[NAME]
+        type_and_class = key[TYPE_AND_CLASS]
+        self.qtype, self.qclass = _TYPE_CLASS.unpack(type_and_class)
+        self.do = bool(key[MARKS] & DO_MARK)
+        self.cd = bool(key[MARKS] & CD_MARK)
         self.screened = False
         self.stripped = 0
         self.strays: dict[str, int] = {}
         self.tree: Any = None
         self.judged: tuple[bytes, Any] | None = None
         self._letters: tuple[int, int] | None = None  # the section as a number; its case bits
-        self.pointer_type_class = b"\xc0\x0c" + key[-5:-1]
+        self.pointer_type_class = b"\xc0\x0c" + type_and_class
         self.mergeable = not self.do and self.qclass == CLASS_IN and self.qtype in _ADDRESS_TYPES
 
     def __str__(self) -> str:
@@ -91,21 +95,14 @@ class Question:
         return _TAIL.pack(0, flags, 1, 0, 0, 1)[2:] + self.section + opt
 
 
-def question_key(name: bytes, type_and_class: bytes, do: bool, cd: bool) -> bytes:
-    """Return the key of a question; ``name`` in wire form with any case."""
-    marks = (_WANTS_DNSSEC if do else 0) | (_CHECKING_DISABLED if cd else 0)
-    return name.lower() + type_and_class + _MARKS[marks]
-
-
 def make_question(
     name: bytes, qtype: int, qclass: int = CLASS_IN, *, do: bool = False, cd: bool = False
 ) -> Question:
     """Build a question from its parts, for callers that have no query to scan."""
-    return Question(question_key(name, _TYPE_CLASS.pack(qtype, qclass), do, cd))
+    return Question(make_key(name, _TYPE_CLASS.pack(qtype, qclass), do, cd))
 
 
 # Labels are at most 63 octets long, so no length is taken for a letter.
 _CASE_BITS = bytes(
     0x20 if chr(octet).isascii() and chr(octet).islower() else 0 for octet in range(256)
 )
-_MARKS = (b"\0", b"\1", b"\2", b"\3")
