@@ -17,8 +17,8 @@ from socket import AF_INET, AF_INET6, inet_pton
 from siphashc import siphash
 from twisted.internet.interfaces import IReactorTime
 
-CLIENT_COOKIE = 8
-"""Octets of a client's cookie (RFC 7873 section 4.1)."""
+from staggerdns.wire.constants import CLIENT_COOKIE_SIZE
+
 SECRET_SIZE = 16
 SECRET_LIFETIME = 86_400.0
 """Seconds for which a secret makes new cookies; RFC 7873 section 7.1 allows at most 36 days."""
@@ -31,7 +31,7 @@ RENEWED = 1800
 _SERVER_COOKIE = struct.Struct("!B3xI")  # version, reserved octets, seconds since 1970
 _VERSION = 1
 _octets = struct.Struct("<Q").pack
-_COOKIE_SIZE = CLIENT_COOKIE + 16
+_COOKIE_SIZE = CLIENT_COOKIE_SIZE + 16
 
 
 class Cookies:
@@ -64,13 +64,15 @@ class Cookies:
         address = _packed(host)
         if self._secret_of(cookie, address, now) is self._secret and self._age(cookie) <= RENEWED:
             return cookie
-        made = cookie[:CLIENT_COOKIE] + _SERVER_COOKIE.pack(_VERSION, int(self._wall()) % 2**32)
+        made = cookie[:CLIENT_COOKIE_SIZE] + _SERVER_COOKIE.pack(
+            _VERSION, int(self._wall()) % 2**32
+        )
         return made + _hash(made, address, self._secret)
 
     def _secret_of(self, cookie: bytes, address: bytes, now: float) -> bytes | None:
         """Return the secret that ``cookie`` was made with, `None` if it proves nothing."""
         self._roll_over(now)
-        if len(cookie) != _COOKIE_SIZE or cookie[CLIENT_COOKIE] != _VERSION:
+        if len(cookie) != _COOKIE_SIZE or cookie[CLIENT_COOKIE_SIZE] != _VERSION:
             return None
         if not NEWEST <= self._age(cookie) <= OLDEST:
             return None
@@ -81,7 +83,7 @@ class Cookies:
 
     def _age(self, cookie: bytes) -> int:
         """Return the age in seconds, which is negative for a time to come (RFC 1982)."""
-        made: int = _SERVER_COOKIE.unpack_from(cookie, CLIENT_COOKIE)[1]
+        made: int = _SERVER_COOKIE.unpack_from(cookie, CLIENT_COOKIE_SIZE)[1]
         return (int(self._wall()) - made + 2**31) % 2**32 - 2**31
 
     def _roll_over(self, now: float) -> None:

@@ -9,11 +9,9 @@ that has options, and a new one of the server's is taken. BADCOOKIE brings a new
 from __future__ import annotations
 
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.wire.constants import COOKIE
+from staggerdns.wire.constants import CLIENT_COOKIE_SIZE, COOKIE, WITH_SERVER_COOKIE
 
 COOKIE_MISSES = 3
-_CLIENT_COOKIE_SIZE = 8
-_WITH_SERVER_COOKIE = range(16, 41)  # octets of the whole option (RFC 7873 section 4)
 
 
 class Cookies:
@@ -34,7 +32,7 @@ class Cookies:
     def renew(self) -> None:
         """Take a new cookie of ours, and forget the server's."""
         if self.wanted:
-            self.ours = self._entropy.take_bytes(_CLIENT_COOKIE_SIZE)
+            self.ours = self._entropy.take_bytes(CLIENT_COOKIE_SIZE)
         self._keep(b"")
 
     def learn(self, message: bytes) -> bool:
@@ -47,8 +45,8 @@ class Cookies:
             return False
         self._misses = 0
         size = int.from_bytes(message[place - 2 : place], "big")
-        if size in _WITH_SERVER_COOKIE:
-            given = message[place + _CLIENT_COOKIE_SIZE : place + size]
+        if size in WITH_SERVER_COOKIE:
+            given = message[place + CLIENT_COOKIE_SIZE : place + size]
             if given != self.server:
                 self._keep(given)
         return True

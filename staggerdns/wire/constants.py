@@ -30,6 +30,8 @@ CLASS_IN: Final = 1
 CLASS_CH: Final = 3
 EDNS_DO: Final = 0x8000  # RFC 3225, a bit of the OPT record's TTL field
 COOKIE: Final = 10  # RFC 7873 section 4, an option
+CLIENT_COOKIE_SIZE: Final = 8  # octets, section 4.1
+WITH_SERVER_COOKIE: Final = range(16, 41)  # octets of both cookies, section 4.2
 PADDING: Final = 12  # RFC 7830 section 3, an option
 
 

@@ -11,6 +11,7 @@ import struct
 
 from staggerdns.wire.constants import (
     CD,
+    CLIENT_COOKIE_SIZE,
     COOKIE,
     EDNS_DO,
     HEADER_SIZE,
@@ -21,6 +22,7 @@ from staggerdns.wire.constants import (
     PADDING,
     QR,
     RECORD_SIZE,
+    WITH_SERVER_COOKIE,
     Rcode,
     Type,
     WireError,
@@ -32,7 +34,7 @@ from staggerdns.wire.records import read_fields
 
 _header = struct.Struct("!HHHHH").unpack_from  # the header without its ID
 _type_class = struct.Struct("!HH").unpack_from
-_COOKIE_SIZES = frozenset((8, *range(16, 41)))  # RFC 7873 section 5.2.2
+_COOKIE_SIZES = frozenset((CLIENT_COOKIE_SIZE, *WITH_SERVER_COOKIE))  # RFC 7873 section 5.2.2
 
 
 class Unanswerable(ValueError):
