@@ -35,10 +35,10 @@ from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies
 from staggerdns.server.request import ENCRYPTED, STREAMS, TCP, UDP, Reply, Request
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.wire.answer import Failed
-from staggerdns.wire.constants import AD, EDNS_UDP_SIZE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
-from staggerdns.wire.edns import padded_reply
+from staggerdns.wire.constants import AD, COOKIE, EDNS_UDP_SIZE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
+from staggerdns.wire.edns import option, padded_reply
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
-from staggerdns.wire.render import cookie_option, render, render_error
+from staggerdns.wire.render import render, render_error
 
 __all__ = ["StaggerServerFactory", "StreamLimits"]
 
@@ -228,7 +228,7 @@ class StaggerServerFactory(DNSServerFactory):
         if self._cookies is not None:
             query = request.query
             made = self._cookies.answer(query.cookie, request.host, request.started)
-            query.options = cookie_option(made)
+            query.options = option(COOKIE, made)
 
     def _answer_from_cache(self, request: Request, entry: Entry) -> bytes:
         query, transport, now = request.query, request.transport, request.started

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.wire.constants import CLIENT_COOKIE_SIZE, COOKIE, WITH_SERVER_COOKIE
+from staggerdns.wire.edns import option
 
 COOKIE_MISSES = 3
 
@@ -61,5 +62,4 @@ class Cookies:
         self._misses = 0
         self.server = server
         if self.wanted:
-            octets = self.ours + server
-            self.option = COOKIE.to_bytes(2, "big") + len(octets).to_bytes(2, "big") + octets
+            self.option = option(COOKIE, self.ours + server)

@@ -38,6 +38,7 @@ from staggerdns.wire.constants import (
     EDNS_DO,
     EDNS_UDP_SIZE,
     HEADER_SIZE,
+    OPT_SIZE,
     RCODE,
     RD,
     SOUND,
@@ -53,7 +54,6 @@ NO_EDNS = "no edns"
 DOUBTS = frozenset(("case", "cookie", "question"))
 """Why a reply over UDP may be forged."""
 _HEAD = HEADER_SIZE - 2  # a query is kept without its ID
-_OPT_SIZE = 11
 _TC_OCTET = TC >> 8
 _ADDITIONAL_COUNT = 9  # where its low octet stands in a query
 
@@ -320,5 +320,5 @@ def sent_level(asked: Asked) -> int:
     query = asked.query
     if not query[_ADDITIONAL_COUNT]:
         return PLAIN
-    bare = len(query) == _HEAD + len(asked.question.section) + _OPT_SIZE
+    bare = len(query) == _HEAD + len(asked.question.section) + OPT_SIZE
     return BARE if bare and not asked.optioned else FULL

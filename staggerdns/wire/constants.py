@@ -28,11 +28,16 @@ RCODE: Final = 0x000F
 
 CLASS_IN: Final = 1
 CLASS_CH: Final = 3
+OPT_SIZE: Final = 11  # RFC 6891 section 6.1.2: octets of an OPT record without options
 EDNS_DO: Final = 0x8000  # RFC 3225, a bit of the OPT record's TTL field
-COOKIE: Final = 10  # RFC 7873 section 4, an option
+
+# EDNS options.
+COOKIE: Final = 10  # RFC 7873 section 4
 CLIENT_COOKIE_SIZE: Final = 8  # octets, section 4.1
 WITH_SERVER_COOKIE: Final = range(16, 41)  # octets of both cookies, section 4.2
-PADDING: Final = 12  # RFC 7830 section 3, an option
+KEEPALIVE: Final = 11  # RFC 7828 section 3.1
+PADDING: Final = 12  # RFC 7830 section 3
+EXTENDED_ERROR: Final = 15  # RFC 8914 section 2
 
 
 class Type(IntEnum):

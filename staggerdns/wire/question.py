@@ -16,10 +16,10 @@ from staggerdns.wire.key import (
     make_key,
 )
 from staggerdns.wire.names import to_text
+from staggerdns.wire.records import pack_opt
 
 _TYPE_CLASS = Struct("!HH")
 _TAIL = Struct("!6H")
-_OPT = Struct("!BHHIH")
 _ADDRESS_TYPES = (Type.A, Type.AAAA)
 
 
@@ -91,7 +91,7 @@ class Question:
         The OPT record offers 1232 bytes (RFC 6891).
         """
         flags = RD | AD | (CD if self.cd else 0)
-        opt = _OPT.pack(0, Type.OPT, EDNS_UDP_SIZE, EDNS_DO if self.do else 0, 0)
+        opt = pack_opt(0, Type.OPT, EDNS_UDP_SIZE, EDNS_DO if self.do else 0, 0)
         return _TAIL.pack(0, flags, 1, 0, 0, 1)[2:] + self.section + opt
 
 

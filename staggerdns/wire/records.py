@@ -12,6 +12,8 @@ _FIELDS = struct.Struct("!HHIH")
 read_fields = _FIELDS.unpack_from
 """Read type, class, TTL and length of the data, which stand behind the owner's name."""
 pack_fields = _FIELDS.pack
+pack_opt = struct.Struct("!BHHIH").pack
+"""Write an OPT record: root, type, largest UDP message, flags, length (RFC 6891 section 6.1.2)."""
 _counts = struct.Struct("!4H").unpack_from
 
 

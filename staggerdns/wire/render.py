@@ -8,9 +8,9 @@ from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import (
     AD,
     CD,
-    COOKIE,
     EDNS_DO,
     EDNS_UDP_SIZE,
+    EXTENDED_ERROR,
     HEADER_SIZE,
     OPCODE,
     QR,
@@ -20,15 +20,13 @@ from staggerdns.wire.constants import (
     TC,
     Type,
 )
+from staggerdns.wire.edns import option
 from staggerdns.wire.query import Query
+from staggerdns.wire.records import pack_opt
 
-_flags = struct.Struct("!H").pack
-_opt = struct.Struct("!BHHIH").pack
-_ede = struct.Struct("!HHH").pack
-_option = struct.Struct("!HH").pack
+_u16 = struct.Struct("!H").pack
 _ONE_QUESTION = b"\0\1"
 _NO_RECORDS = b"\0\0\0\0\0\0"
-_EDE_OPTION = 15  # RFC 8914 section 2
 
 
 def render(
@@ -57,12 +55,12 @@ def render(
     else:
         counts, records = sections
     if tail:
-        counts = counts[:4] + _flags((counts[4] << 8 | counts[5]) + 1)
+        counts = counts[:4] + _u16((counts[4] << 8 | counts[5]) + 1)
     message = query.message
     return b"".join(
         (
             message[:2],
-            _flags(flags),
+            _u16(flags),
             _ONE_QUESTION,
             counts,
             message[HEADER_SIZE:end],
@@ -87,7 +85,7 @@ def render_error(
     return b"".join(
         (
             query.message[:2],
-            _flags(flags),
+            _u16(flags),
             _ONE_QUESTION if end > HEADER_SIZE else b"\0\0",
             b"\0\0\0\0\0\1" if tail else _NO_RECORDS,
             query.message[HEADER_SIZE:end],
@@ -101,10 +99,5 @@ def _opt_record(query: Query, extended_rcode: int, ede: int | None, text: bytes 
     ttl = extended_rcode << 24 | (EDNS_DO if query.do else 0)
     options = query.options
     if ede is not None:
-        options += _ede(_EDE_OPTION, 2 + len(text), ede) + text
-    return _opt(0, Type.OPT, EDNS_UDP_SIZE, ttl, len(options)) + options
-
-
-def cookie_option(cookie: bytes) -> bytes:
-    """Return a COOKIE option that holds ``cookie`` (RFC 7873 section 4)."""
-    return _option(COOKIE, len(cookie)) + cookie
+        options += option(EXTENDED_ERROR, _u16(ede) + text)
+    return pack_opt(0, Type.OPT, EDNS_UDP_SIZE, ttl, len(options)) + options

@@ -19,13 +19,14 @@ from staggerdns.wire.edns import (
     PADDING_BLOCK,
     REPLY_BLOCK,
     keepalive,
+    option,
     padded_reply,
     with_options,
 )
 from staggerdns.wire.names import from_labels
 from staggerdns.wire.query import parse_query
 from staggerdns.wire.question import Question, make_question
-from staggerdns.wire.render import cookie_option, render, render_error
+from staggerdns.wire.render import render, render_error
 from staggerdns.wire.verdict import judge
 
 COOKIE = dns.edns.OptionType.COOKIE
@@ -197,7 +198,7 @@ def test_padding_joins_other_options(size: int) -> None:
     """A cookie, and a reason with its text, stay in front of the padding."""
     query = dns.message.make_query("www.example", "A", use_edns=0, pad=128).to_wire()
     asked = parse_query(query)
-    asked.options = cookie_option(bytes(24))
+    asked.options = option(COOKIE, bytes(24))
     plain = render(asked, Failed(Ede.NETWORK_ERROR, 1), 1, 65535, Ede.NETWORK_ERROR, b"x" * size)
     padded = padded_reply(query, plain)
     assert len(padded) % REPLY_BLOCK == 0
