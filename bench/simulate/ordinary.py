@@ -17,7 +17,7 @@ from bench.traffic import RATE, TTL, Ages, one_address, own_address, popular, ro
 from staggerdns.service import Chain
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.wire.answer import Failed
-from staggerdns.wire.names import from_labels
+from staggerdns.wire.names import from_text
 from staggerdns.wire.question import make_question
 
 #: Five near ones, that lose nothing.
@@ -136,7 +136,7 @@ def replay_traffic(plan: Plan, traffic: Traffic, *, seed: int, seconds: float) -
 
     for when, number in queries:
         jump(when)
-        question = make_question(from_labels([b"%d" % number, b"example"]), 1)
+        question = make_question(from_text(b"%d.example" % number), 1)
         if chain.cache.lookup(question.key, clock.seconds()) is not None:
             hits += 1
         else:

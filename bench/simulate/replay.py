@@ -19,7 +19,7 @@ from staggerdns.settings.sections import Config
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.wire.answer import Pool
-from staggerdns.wire.names import from_labels
+from staggerdns.wire.names import from_text
 from staggerdns.wire.question import Question, make_question
 
 _RCODES = {Kind.GOOD: 0, Kind.SERVFAIL: 2, Kind.NXDOMAIN: 3}
@@ -165,7 +165,7 @@ def _number(exchange: Exchange) -> int:
 
 
 def _question(number: int) -> Question:
-    return make_question(from_labels([b"%d" % number, b"example"]), 1)
+    return make_question(from_text(b"%d.example" % number), 1)
 
 
 def replay(plan: Plan, draws: Draws) -> Replayed:

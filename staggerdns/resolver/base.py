@@ -21,7 +21,7 @@ from zope.interface import implementer
 from staggerdns.resolver.entry import Entry
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import MAX_MESSAGE, Rcode, WireError
-from staggerdns.wire.names import from_labels
+from staggerdns.wire.names import from_text
 from staggerdns.wire.query import parse_query
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.render import render
@@ -114,8 +114,7 @@ class WireResolver(common.ResolverBase, ABC):
         self, name: bytes, cls: int, type: int, timeout: Sequence[int] | None
     ) -> Deferred[Records]:
         try:
-            labels = [label for label in name.rstrip(b".").split(b".") if label]
-            question = make_question(from_labels(labels), type, cls)
+            question = make_question(from_text(name), type, cls)
         except WireError as problem:
             return fail(error.DNSFormatError(str(problem)))
         found = self.find(question, self._clock.seconds())

@@ -20,7 +20,7 @@ from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import Journal
 from staggerdns.wire.answer import Answer, Local, Nothing, Pool
 from staggerdns.wire.constants import CLASS_IN, Rcode, Type
-from staggerdns.wire.names import from_labels
+from staggerdns.wire.names import from_text
 
 HOSTS_TTL = 60
 """Seconds that clients may keep what the file says."""
@@ -191,7 +191,7 @@ def _wire(text: str) -> bytes:
     """Return a host name in wire form. Raises `ValueError` for what is none (RFC 1123)."""
     if not _NAME.fullmatch(text):
         raise ValueError(text)
-    return from_labels(text.rstrip(".").encode().split(b"."))
+    return from_text(text)
 
 
 def _reverse(address: bytes) -> bytes:
@@ -200,4 +200,4 @@ def _reverse(address: bytes) -> bytes:
         labels = [str(octet) for octet in reversed(address)] + ["in-addr", "arpa"]
     else:
         labels = [*reversed(address.hex()), "ip6", "arpa"]
-    return from_labels([label.encode() for label in labels])
+    return from_text(".".join(labels))

@@ -21,7 +21,7 @@ from staggerdns.server.hosts import Hosts
 from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, Local, Nothing
 from staggerdns.wire.constants import CLASS_CH, CLASS_IN, Rcode, Type
 from staggerdns.wire.key import NAME
-from staggerdns.wire.names import from_labels
+from staggerdns.wire.names import from_text
 from staggerdns.wire.query import Query
 
 LOCAL_TTL = 600
@@ -101,10 +101,10 @@ class LocalNames:
             ("onion", rules.onion),  # RFC 7686 section 2
         ):
             if wanted:
-                absent = (_NO_RECORDS, Nothing(Rcode.NXDOMAIN, len(_wire(text)), LOCAL_TTL))
-                self._special[_wire(text)] = (absent, absent)
+                absent = (_NO_RECORDS, Nothing(Rcode.NXDOMAIN, len(from_text(text)), LOCAL_TTL))
+                self._special[from_text(text)] = (absent, absent)
         if rules.resolver_arpa:  # RFC 9462 sections 4 and 6.1: none designated, no data
-            name = _wire("resolver.arpa")
+            name = from_text("resolver.arpa")
             nodata = Nothing(Rcode.NOERROR, len(name), LOCAL_TTL)
             self._special[name] = ((_apex(name), nodata), (_NO_RECORDS, nodata))
         if rules.home_arpa:  # RFC 8375 section 4
@@ -173,7 +173,7 @@ class LocalNames:
 
     def _add_zone(self, text: str, records: _Answers = _NO_RECORDS) -> None:
         """Add a zone with nothing in it but ``records`` at its apex (RFC 6303 section 3)."""
-        name = _wire(text)
+        name = from_text(text)
         self._special[name] = (
             ({**_apex(name), **records}, Nothing(Rcode.NOERROR, len(name), LOCAL_TTL)),
             (_NO_RECORDS, Nothing(Rcode.NXDOMAIN, len(name), LOCAL_TTL)),
@@ -185,13 +185,9 @@ class LocalNames:
         self._add_zone("1." + "0." * 31 + "ip6.arpa", pointer)
         zone = "127.in-addr.arpa"
         self._add_zone(zone)
-        (_, nodata), below = self._special[_wire(zone)]
+        (_, nodata), below = self._special[from_text(zone)]
         for text, records in (("0", _NO_RECORDS), ("0.0", _NO_RECORDS), ("1.0.0", pointer)):
-            self._special[_wire(f"{text}.{zone}")] = ((records, nodata), below)
-
-
-def _wire(text: str) -> bytes:
-    return from_labels([label.encode() for label in text.split(".")])
+            self._special[from_text(f"{text}.{zone}")] = ((records, nodata), below)
 
 
 def _apex(name: bytes) -> _Answers:

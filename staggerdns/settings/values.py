@@ -20,7 +20,7 @@ from staggerdns.settings.addresses import (
     parse_upstream,
 )
 from staggerdns.wire.constants import MAX_NAME
-from staggerdns.wire.names import from_labels
+from staggerdns.wire.names import from_text
 
 if TYPE_CHECKING:
     Seconds = float
@@ -90,9 +90,8 @@ def read_value(kind: type, value: object) -> object:
 
 def _read_domain(text: str) -> Domain:
     name = text.removesuffix(".").lower()
-    labels = name.split(".")
-    if all(map(_LABEL.fullmatch, labels)) and len(name) <= MAX_NAME - 2:
-        return Domain(from_labels([label.encode() for label in labels]))
+    if all(map(_LABEL.fullmatch, name.split("."))) and len(name) <= MAX_NAME - 2:
+        return Domain(from_text(name))
     raise ValueError(f"expected a domain like lan.example, got {text!r}")
 
 

@@ -24,7 +24,7 @@ from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.refusals import give_up_at, unrefused
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.constants import Type
-from staggerdns.wire.names import from_labels
+from staggerdns.wire.names import from_text
 from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
 
@@ -119,7 +119,7 @@ class _Host:
     def _look_up(self) -> None:
         self._found, self._denied, self._ttl = {}, set(), LONGEST_TTL
         self._later(TIMEOUT, self._time_out)
-        wire = from_labels([label.encode("ascii") for label in self._name.split(".")])
+        wire = from_text(self._name)
         asked: list[Exchange] = []
         for qtype in _TYPES:
             question = make_question(wire, qtype)

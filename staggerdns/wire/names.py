@@ -91,6 +91,16 @@ def _escape(octet: int) -> str:
     return chr(octet) if 0x21 <= octet <= 0x7E else f"\\{octet:03d}"
 
 
+def from_text(text: str | bytes) -> bytes:
+    """Return the wire form of a name that is written without escapes, with or without a final dot.
+
+    Raises `ValueError` for what is no name: `WireError`, or `UnicodeEncodeError` for what is not
+    ASCII.
+    """
+    octets = (text.encode("ascii") if isinstance(text, str) else text).removesuffix(b".")
+    return from_labels(octets.split(b".") if octets else [])
+
+
 def from_labels(labels: list[bytes]) -> bytes:
     """Return the wire form of a list of labels, without the root. Raises `WireError`."""
     if any(not 0 < len(label) <= MAX_LABEL for label in labels):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staggerdns.wire.constants import WireError
-from staggerdns.wire.names import MAX_HOPS, from_labels, read_name, skip_name, to_text
+from staggerdns.wire.names import MAX_HOPS, from_labels, from_text, read_name, skip_name, to_text
 from staggerdns.wire.question import make_question
 from tests.kit.messages import wire_name
 
@@ -76,6 +76,19 @@ def test_label_limit(label: bytes, legal: bool) -> None:
     else:
         with pytest.raises(WireError):
             from_labels([label])
+
+
+@pytest.mark.parametrize("text", ["", ".", "com", "com.", "wWw.Example-1.COM", "_x._tcp.a.", "1.0"])
+def test_text_without_escapes(text: str) -> None:
+    """Text and octets, with and without the final dot, are read as dnspython reads them."""
+    assert from_text(text) == from_text(text.encode()) == wire_name(text)
+
+
+@pytest.mark.parametrize("text", ["..", "a..b", ".a", "a..", "x" * 64, "a." * 128, "b\u00fccher"])
+def test_text_that_is_no_name(text: str) -> None:
+    """Empty labels, too long ones and what is not ASCII."""
+    with pytest.raises(ValueError):  # noqa: PT011 (of two kinds)
+        from_text(text)
 
 
 def test_name_limit() -> None:
