@@ -15,37 +15,31 @@ from prometheus_client.registry import Collector
 
 from staggerdns import __version__
 from staggerdns.instruments import Cell, Counter, Gauge, Histogram
+from staggerdns.wire.constants import Rcode, Type
 
-_QTYPE_LABELS = {
-    1: "A",
-    2: "NS",
-    5: "CNAME",
-    6: "SOA",
-    12: "PTR",
-    15: "MX",
-    16: "TXT",
-    28: "AAAA",
-    33: "SRV",
-    35: "NAPTR",
-    43: "DS",
-    46: "RRSIG",
-    48: "DNSKEY",
-    52: "TLSA",
-    64: "SVCB",
-    65: "HTTPS",
-    255: "ANY",
-    257: "CAA",
-}
-_RCODE_LABELS = {
-    0: "NOERROR",
-    1: "FORMERR",
-    2: "SERVFAIL",
-    3: "NXDOMAIN",
-    4: "NOTIMP",
-    5: "REFUSED",
-    16: "BADVERS",
-    23: "BADCOOKIE",
-}
+_QTYPES = (
+    Type.A,
+    Type.NS,
+    Type.CNAME,
+    Type.SOA,
+    Type.PTR,
+    Type.MX,
+    Type.TXT,
+    Type.AAAA,
+    Type.SRV,
+    Type.NAPTR,
+    Type.DS,
+    Type.RRSIG,
+    Type.DNSKEY,
+    Type.TLSA,
+    Type.SVCB,
+    Type.HTTPS,
+    Type.ANY,
+    Type.CAA,
+)
+"""Types that are counted by name; all the others together are ``other``."""
+_QTYPE_LABELS = {int(qtype): qtype.name for qtype in _QTYPES}
+_RCODE_LABELS = {int(rcode): rcode.name for rcode in Rcode}
 _OTHER = "other"
 _BUILD = {
     "version": __version__,

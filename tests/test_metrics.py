@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
+import dns.rcode
+import dns.rdatatype
 import pytest
 import pytest_twisted
 from prometheus_client import CollectorRegistry
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 Values = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 CLIENT = ("127.0.0.1", 4242)
+NAMED_TYPES = (1, 2, 5, 6, 12, 15, 16, 28, 33, 35, 43, 46, 48, 52, 64, 65, 255, 257)
+NAMED_CODES = (0, 1, 2, 3, 4, 5, 16, 23)
 
 
 def scrape(metrics: Metrics) -> Values:
@@ -92,6 +96,23 @@ def test_histogram(seconds: float, bucket: str) -> None:
     assert bounds[-1] == "+Inf"
     others = {sample.name: sample.value for sample in samples if "le" not in sample.labels}
     assert others == {"wait_seconds_count": 3, "wait_seconds_sum": pytest.approx(100 + 2 * seconds)}
+
+
+def test_labels_of_types_and_codes() -> None:
+    """The types of everyday use and the codes that we give have their names; others have none."""
+    metrics = Metrics()
+    for number in range(300):
+        metrics.query("udp", number).value += 1
+        metrics.response("udp", number).value += 1
+    types = {dns.rdatatype.to_text(dns.rdatatype.RdataType(number)): 1.0 for number in NAMED_TYPES}
+    codes = {dns.rcode.to_text(dns.rcode.Rcode(number)): 1.0 for number in NAMED_CODES}
+    seen = scrape(metrics)
+    for name, label, wanted in (("queries", "type", types), ("responses", "rcode", codes)):
+        wanted["other"] = 300.0 - len(wanted)
+        family = f"staggerdns_{name}_total"
+        assert {dict(key[1])[label]: count for key, count in seen.items() if key[0] == family} == (
+            wanted
+        )
 
 
 def test_nothing_yet() -> None:

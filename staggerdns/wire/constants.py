@@ -41,7 +41,7 @@ EXTENDED_ERROR: Final = 15  # RFC 8914 section 2
 
 
 class Type(IntEnum):
-    """Record types that the code treats specially; all the others pass untouched."""
+    """Record types that the code treats specially or names; all the others pass untouched."""
 
     A = 1
     NS = 2
@@ -62,6 +62,7 @@ class Type(IntEnum):
     NSEC = 47
     DNSKEY = 48
     NSEC3 = 50
+    TLSA = 52
     SVCB = 64
     HTTPS = 65
     TKEY = 249

@@ -16,7 +16,7 @@ from staggerdns.wire.key import (
     make_key,
 )
 from staggerdns.wire.question import Question
-from tests.wire.messages import wire_name
+from tests.kit.messages import wire_name
 
 AAAA_IN = b"\0\x1c\0\1"
 SWITCHES = (False, True)
