@@ -52,14 +52,14 @@ class Response:
         return found
 
 
-class DnsAnswers:
+class DohResource:
     """Answers the queries that come to ``path`` from ``factory``."""
 
     def __init__(self, factory: StreamServer, path: str) -> None:
         self._factory = factory
         self._path = path.encode("ascii")
 
-    def find(
+    def answer(
         self, method: bytes, target: bytes, media_type: bytes, body: bytes | None, host: str
     ) -> Deferred[Response] | Response:
         """Return the response to a request from the client at ``host``, or a Deferred of it.

@@ -1,8 +1,8 @@
 """The h2 library's HTTP/2 connection, as a server of DNS over HTTPS needs it.
 
-It is bounded where h2 is not: a frame that is too long is refused before it is read, header blocks
-are bounded in octets, settings that HTTP/2 does not know are not kept, and of frames that ask
-nothing there may be `MAX_UNASKED` ahead of the answers. What is beyond ends the connection with a
+It has limits where h2 has none: a frame that is too long is refused before it is read, header
+blocks are bounded in octets, settings that HTTP/2 does not know are not kept, and a client may
+send `MAX_FRAMES_AHEAD` frames more than its requests need. A client that goes beyond a limit gets a
 GOAWAY. Priorities are ignored (RFC 9113 section 5.3.2).
 """
 
@@ -40,7 +40,7 @@ from hyperframe.frame import (
 
 from staggerdns.server.clientconnection import MAX_PENDING
 
-MAX_UNASKED = 2_000
+MAX_FRAMES_AHEAD = 2_000
 """Frames that a client may send ahead of our answers, whatever they are."""
 FRAMES_PER_ANSWER = 10
 """Frames that an answer pays for: its request, and the windows and PINGs that go with it."""
@@ -96,12 +96,12 @@ class ServerConnection(H2Connection):
                 SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADER_BLOCK,
             },
         )
-        self.decoder: Decoder = _Decoder()
+        self.decoder: Decoder = _CachingDecoder()
         self.decoder.max_header_list_size = MAX_HEADER_BLOCK
         self.encoder: Any = ResponseEncoder()
-        self.incoming_buffer = _Frames(server=True)
+        self.incoming_buffer = _FrameReader(server=True)
         self.incoming_buffer.max_frame_size = self.max_inbound_frame_size
-        self._allowance = MAX_UNASKED
+        self._allowance = MAX_FRAMES_AHEAD
 
     def take(self, data: bytes) -> Iterator[list[Event]]:
         """Yield what each frame in ``data`` means, one frame at a time.
@@ -125,7 +125,7 @@ class ServerConnection(H2Connection):
 
     def respond(self, number: int, fields: Fields, body: bytes) -> bytes:
         """Send a response to a whole request; return the part of ``body`` that has to wait."""
-        self._allowance = min(self._allowance + FRAMES_PER_ANSWER, MAX_UNASKED)
+        self._allowance = min(self._allowance + FRAMES_PER_ANSWER, MAX_FRAMES_AHEAD)
         stream = self.streams[number]
         size = len(body)
         window = min(self.outbound_flow_control_window, stream.outbound_flow_control_window)
@@ -216,7 +216,7 @@ class ServerConnection(H2Connection):
         return result
 
 
-class _Frames(FrameBuffer):
+class _FrameReader(FrameBuffer):
     """Frames in what a client sends."""
 
     def __next__(self) -> Frame:
@@ -235,7 +235,7 @@ class _Frames(FrameBuffer):
         return super()._update_header_buffer(f)
 
 
-class _Decoder(Decoder):
+class _CachingDecoder(Decoder):
     """HPACK's decoder, but for the same block again, as the requests of a client often have.
 
     A block that leaves the table as it is means the same until the table changes.
@@ -243,7 +243,7 @@ class _Decoder(Decoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.header_table: Any = _Table()
+        self.header_table: Any = _CountingTable()
         self._known: dict[bytes, Any] = {}
 
     def decode(self, data: bytes, raw: bool = False) -> Any:  # noqa: FBT002 (as there)
@@ -261,7 +261,7 @@ class _Decoder(Decoder):
         return found
 
 
-class _Table(HeaderTable):
+class _CountingTable(HeaderTable):
     """Counts what is added to it."""
 
     added = 0

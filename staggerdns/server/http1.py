@@ -29,7 +29,7 @@ def _keep_failures(event: LogEvent) -> None:
 _QUIET = Logger(namespace="staggerdns", observer=_keep_failures)  # logs defects alone
 
 
-class Answering(Protocol):
+class RequestHandler(Protocol):
     """Answers what is asked over HTTP/1.1."""
 
     max_body: int
@@ -51,7 +51,7 @@ class Http1Request(Request):
         channel = self.channel
         channel.pending = 1
         channel.connection.query_began()
-        channel.answering.answer(self)
+        channel.handler.answer(self)
 
     def gotLength(self, length: int | None) -> None:
         """Keep the body in memory, whatever its length is said to be."""
@@ -60,7 +60,7 @@ class Http1Request(Request):
     def handleContentChunk(self, data: bytes) -> None:
         """Take a part of the body."""
         assert self.content is not None
-        if self.content.tell() + len(data) > self.channel.answering.max_body:
+        if self.content.tell() + len(data) > self.channel.handler.max_body:
             self.too_long = True
         else:
             self.content.write(data)
@@ -83,18 +83,18 @@ class Http1Request(Request):
         channel.connection.query_ended()
 
 
-class Http1(HTTPChannel):
-    """The requests on ``connection``, which ``answering`` answers."""
+class Http1Session(HTTPChannel):
+    """The requests on ``connection``, which ``handler`` answers."""
 
     _log = _QUIET
     site = factory = None
     requestFactory = Http1Request
     timeOut = None
 
-    def __init__(self, connection: ClientConnection, answering: Answering) -> None:
+    def __init__(self, connection: ClientConnection, handler: RequestHandler) -> None:
         super().__init__()
         self.connection = connection
-        self.answering = answering
+        self.handler = handler
         self.pending = 0
         self.flow_blocked = 0
         self._finished: Request | None = None

@@ -23,13 +23,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from staggerdns.server.clientconnection import ClientConnection
-from staggerdns.server.doh import DnsAnswers, Response
+from staggerdns.server.doh import DohResource, Response
 from staggerdns.server.h2connection import ServerConnection
 from staggerdns.wire.constants import MAX_MESSAGE
 
-MAX_HELD = 4 * MAX_MESSAGE
+MAX_BODIES = 4 * MAX_MESSAGE
 """Octets of bodies, of one connection, that wait for their rest."""
-MAX_GIVEN_UP = 100
+MAX_RESETS = 100
 """Requests that a client may have given up on one connection, less those that were answered since:
 who asks and resets, over and over, would else ask more than may wait for an answer.
 """
@@ -40,7 +40,7 @@ _FORBIDDEN = frozenset(  # RFC 9113 section 8.2.2
 _CONTINUE = [(b":status", b"100")]
 
 
-class _Request:
+class _PartialRequest:
     """What has come of a request; ``body`` is `None` when it is longer than allowed."""
 
     __slots__ = ("method", "target", "media_type", "body")
@@ -52,19 +52,19 @@ class _Request:
         self.body: bytes | None = b""
 
 
-class Http2:
-    """The requests on ``connection``, which ``answers`` answers."""
+class Http2Session:
+    """The requests on ``connection``, which ``resource`` answers."""
 
-    def __init__(self, connection: ClientConnection, answers: DnsAnswers) -> None:
+    def __init__(self, connection: ClientConnection, resource: DohResource) -> None:
         self._connection = connection
-        self._answers = answers
+        self._resource = resource
         self._h2 = ServerConnection()
-        self._requests: dict[int, _Request] = {}  # that are not whole yet
+        self._requests: dict[int, _PartialRequest] = {}  # that are not whole yet
         self._pending: dict[int, Deferred[Response]] = {}
         self._unsent: dict[int, bytes] = {}  # parts of responses that wait for a window
-        self._ahead = b""  # read while the client does not take what we say
+        self._unprocessed = b""  # read while the client does not take what we say
         self._goaway_sent = False
-        self._given_up = 0
+        self._resets = 0
         self.bodies = 0  # octets of `_requests`
         self.flow_blocked = 0  # octets of `_unsent`
         self._h2.initiate_connection()
@@ -81,7 +81,7 @@ class Http2:
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the client says."""
-        self._ahead += data
+        self._unprocessed += data
         self.read_on()
 
     def resume(self) -> None:
@@ -94,7 +94,7 @@ class Http2:
         connection = self._connection
         if connection.reading or self._stopped():
             return
-        data, self._ahead = self._ahead, b""
+        data, self._unprocessed = self._unprocessed, b""
         connection.reading = True
         try:
             for events in self._h2.take(data):
@@ -183,20 +183,20 @@ class Http2:
         if request is None or request.body is None:
             return
         size = len(event.data)
-        if len(request.body) + size > MAX_MESSAGE or self.bodies + size > MAX_HELD:
+        if len(request.body) + size > MAX_MESSAGE or self.bodies + size > MAX_BODIES:
             self.bodies -= len(request.body)
             request.body = None
         else:
             self.bodies += size
             request.body += event.data
 
-    def _complete(self, number: int, request: _Request) -> None:
+    def _complete(self, number: int, request: _PartialRequest) -> None:
         """Answer a request, now or later."""
         connection = self._connection
         body = request.body
         if body:
             self.bodies -= len(body)
-        found = self._answers.find(
+        found = self._resource.answer(
             request.method, request.target, request.media_type, body, connection.host
         )
         if isinstance(found, Deferred):
@@ -208,7 +208,7 @@ class Http2:
         else:
             self._respond(number, request, found)
 
-    def _answered(self, response: Response, number: int, request: _Request) -> None:
+    def _answered(self, response: Response, number: int, request: _PartialRequest) -> None:
         del self._pending[number]
         self._respond(number, request, response)
 
@@ -227,17 +227,17 @@ class Http2:
             return
         reply.cancel()
         self._connection.query_ended()
-        self._given_up += 1
-        if self._given_up > MAX_GIVEN_UP:
+        self._resets += 1
+        if self._resets > MAX_RESETS:
             self._connection.abort()
 
     # Responses.
 
-    def _respond(self, number: int, request: _Request, response: Response) -> None:
+    def _respond(self, number: int, request: _PartialRequest, response: Response) -> None:
         body = b"" if request.method == b"HEAD" else response.body
         self._keep(number, self._h2.respond(number, response.fields(), body))
-        if self._given_up:
-            self._given_up -= 1
+        if self._resets:
+            self._resets -= 1
         self._flush()
         self._connection.query_ended()
 
@@ -265,7 +265,7 @@ class Http2:
             self._connection.note_unread()
 
 
-def _read_fields(fields: list[tuple[bytes, bytes]]) -> _Request | None:
+def _read_fields(fields: list[tuple[bytes, bytes]]) -> _PartialRequest | None:
     """Return the request that header fields tell of, `None` if they are malformed.
 
     (RFC 9113 sections 8.2 and 8.3.)
@@ -288,4 +288,4 @@ def _read_fields(fields: list[tuple[bytes, bytes]]) -> _Request | None:
     target = pseudo.get(b":path")
     if not method or not target or b":scheme" not in pseudo:
         return None
-    return _Request(method, target, media_type)
+    return _PartialRequest(method, target, media_type)

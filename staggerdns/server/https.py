@@ -9,11 +9,11 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 from twisted.python.failure import Failure
 
-from staggerdns.server.doh import DnsAnswers, Response
+from staggerdns.server.doh import DohResource, Response
 from staggerdns.server.factory import StaggerServerFactory
-from staggerdns.server.http1 import Http1, Http1Request
-from staggerdns.server.http2 import Http2
-from staggerdns.server.sessions import HttpConnection, Session
+from staggerdns.server.http1 import Http1Request, Http1Session
+from staggerdns.server.http2 import Http2Session
+from staggerdns.server.httpsession import HttpClientConnection, HttpSession
 from staggerdns.wire.constants import MAX_MESSAGE
 
 PROTOCOLS = (b"h2", b"http/1.1")
@@ -27,37 +27,37 @@ class HttpsFactory(ServerFactory):
 
     def __init__(self, factory: StaggerServerFactory, path: str) -> None:
         self._factory = factory
-        self._answers = DnsAnswers(factory, path)
+        self._resource = DohResource(factory, path)
 
     def buildProtocol(self, addr: IAddress | None) -> HttpsConnection:
         """Return the protocol of a new connection."""
-        return HttpsConnection(self._factory, self._answers)
+        return HttpsConnection(self._factory, self._resource)
 
 
-class HttpsConnection(HttpConnection):
+class HttpsConnection(HttpClientConnection):
     """One client connection."""
 
     max_body = MAX_MESSAGE
     # dnsperf 2.10 and its like lose all responses but the first that come in one TLS record.
     coalesces = False
 
-    def __init__(self, factory: StaggerServerFactory, answers: DnsAnswers) -> None:
+    def __init__(self, factory: StaggerServerFactory, resource: DohResource) -> None:
         super().__init__(factory.client_connections)
         self._factory = factory
-        self._answers = answers
+        self._resource = resource
 
-    def open_session(self) -> Session:
+    def open_session(self) -> HttpSession:
         """Speak the version of HTTP that the handshake chose, or 1.1."""
         if getattr(self.transport, "negotiatedProtocol", None) == b"h2":
-            return Http2(self, self._answers)
-        return Http1(self, self)
+            return Http2Session(self, self._resource)
+        return Http1Session(self, self)
 
     def answer(self, request: Http1Request) -> None:
         """Answer a request over HTTP/1.1, now or later."""
         body = None if request.too_long else request.body()
         media_type = request.getHeader(b"content-type") or b""
         target = _ORIGIN.sub(b"", request.uri, count=1) if request.uri[:1] != b"/" else request.uri
-        found = self._answers.find(request.method, target, media_type, body, self.host)
+        found = self._resource.answer(request.method, target, media_type, body, self.host)
         if isinstance(found, Response):
             request.respond(found.fields(), found.body)
             return

@@ -24,8 +24,8 @@ from twisted.web.http import datetimeToString
 from staggerdns.instruments import Cell
 from staggerdns.server.clientgroups import ClientGroups, ClientRules
 from staggerdns.server.connections import Connections, StreamLimits
-from staggerdns.server.http1 import Http1, Http1Request
-from staggerdns.server.sessions import HttpConnection
+from staggerdns.server.http1 import Http1Request, Http1Session
+from staggerdns.server.httpsession import HttpClientConnection
 
 LIMITS = StreamLimits(idle_timeout=30.0, max_connections=16, max_per_client=8)
 """Of connections to the pages; beyond them the one that has been idle for the longest leaves."""
@@ -101,7 +101,7 @@ class StatusFactory(ServerFactory):
         return HTTPStatus.NOT_FOUND, _TEXT, b"expected /metrics or /healthz\n"
 
 
-class StatusConnection(HttpConnection):
+class StatusConnection(HttpClientConnection):
     """A connection on which pages are asked for."""
 
     max_body = 0
@@ -112,9 +112,9 @@ class StatusConnection(HttpConnection):
         self._later: IDelayedCall | None = None
         self._checking: Deferred[bool] | None = None
 
-    def open_session(self) -> Http1:
+    def open_session(self) -> Http1Session:
         """Speak HTTP/1.1."""
-        return Http1(self, self)
+        return Http1Session(self, self)
 
     def answer(self, request: Http1Request) -> None:
         """Answer a request when its turn comes."""

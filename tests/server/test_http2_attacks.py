@@ -29,10 +29,10 @@ from staggerdns.server.connections import MAX_UNREAD
 from staggerdns.server.h2connection import (
     FIELDS_PER_FRAME,
     FRAMES_PER_ANSWER,
+    MAX_FRAMES_AHEAD,
     MAX_HEADER_BLOCK,
-    MAX_UNASKED,
 )
-from staggerdns.server.http2 import MAX_HELD
+from staggerdns.server.http2 import MAX_BODIES
 from tests.kit.connections import TYPE, HttpClient
 from tests.kit.factory import ALL_SPECIAL, MemoryServer, pool
 from tests.kit.messages import ask, client_query
@@ -236,7 +236,7 @@ def one_draw(seed: int) -> bool:
                 found.callback(server.entry(pool(rng.choice((1, 20, 100)))))
         session = client.line.session
         assert session.pending <= MAX_PENDING
-        assert session.bodies <= MAX_HELD
+        assert session.bodies <= MAX_BODIES
         assert 0 <= server.factory.client_connections.unread <= MAX_UNREAD
         assert len(client.line.session._h2.remote_settings) < 10
         assert len(server.clock.getDelayedCalls()) <= 1, "the idle time is the only timer"
@@ -282,11 +282,11 @@ FLOODS: dict[str, Callable[[Raw], Frame]] = {
 
 @pytest.mark.parametrize("kind", FLOODS)
 def test_frames_that_ask_nothing(server: MemoryServer, kind: str) -> None:
-    """A client may send `MAX_UNASKED` of them; for one more the connection ends in order."""
+    """A client may send `MAX_FRAMES_AHEAD` of them; for one more the connection ends in order."""
     client = Raw(server)
     client.send(client.headers())
     server.clock.advance(1)
-    while client.sent < MAX_UNASKED:
+    while client.sent < MAX_FRAMES_AHEAD:
         client.send(FLOODS[kind](client))
         assert not client.transport.over()
     client.send(FLOODS[kind](client))
@@ -300,9 +300,9 @@ def test_frames_that_ask_nothing(server: MemoryServer, kind: str) -> None:
 def test_answers_pay_for_frames(server: MemoryServer) -> None:
     """Each answer lets the client send `FRAMES_PER_ANSWER` more."""
     client = Raw(server)
-    while client.sent < MAX_UNASKED:
+    while client.sent < MAX_FRAMES_AHEAD:
         client.send(PingFrame(0, bytes(8)))
-        if client.sent == MAX_UNASKED - 2:
+        if client.sent == MAX_FRAMES_AHEAD - 2:
             client.send(client.headers(), client.data(client_query()))
             assert client.ended(1)
     for _ in range(FRAMES_PER_ANSWER):
@@ -364,7 +364,7 @@ def test_fields_without_end(server: MemoryServer) -> None:
     while not client.transport.over():
         client.send(client.headers(fields), client.data(client_query()))
         served += client.ended(client.stream)
-    assert MAX_UNASKED // cost - 3 <= served <= MAX_UNASKED // cost + 3
+    assert MAX_FRAMES_AHEAD // cost - 3 <= served <= MAX_FRAMES_AHEAD // cost + 3
     assert client.goodbye() == CALM
     client.lost()
 

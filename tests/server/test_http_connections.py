@@ -11,7 +11,7 @@ import h2.exceptions
 import pytest
 from twisted.logger import globalLogPublisher
 
-from staggerdns.server.http2 import MAX_GIVEN_UP, MAX_HELD
+from staggerdns.server.http2 import MAX_BODIES, MAX_RESETS
 from staggerdns.wire.constants import MAX_MESSAGE
 from tests.kit.connections import Http1Client, HttpClient
 from tests.kit.factory import STRANGER, MemoryServer, pool
@@ -282,12 +282,12 @@ def test_bodies_that_wait(server: MemoryServer) -> None:
     """
     client = HttpClient(server)
     part, streams = b"x" * 16_383, []
-    for _ in range(MAX_HELD // MAX_MESSAGE):
+    for _ in range(MAX_BODIES // MAX_MESSAGE):
         streams.append(client.head())
         for _ in range(4):
             client.body(streams[-1], part, last=False)
         client.body(streams[-1], b"x" * (MAX_MESSAGE - 4 * len(part)), last=False)
-    assert client.line.session.bodies == MAX_HELD
+    assert client.line.session.bodies == MAX_BODIES
     client.body(client.head(), b"x")
     assert client.statuses() == [b"413"]
     client.h2.reset_stream(streams[0])
@@ -310,10 +310,10 @@ def test_rapid_resets(server: MemoryServer, log: list[LogEvent]) -> None:
         client.h2.send_headers(stream, ASK, end_stream=True)
         client.h2.reset_stream(stream)
 
-    for _ in range(MAX_GIVEN_UP):
+    for _ in range(MAX_RESETS):
         give_up()
         client.flush()
-    assert len(server.forwarder.cancelled) == len(server.forwarder.waiting) == MAX_GIVEN_UP
+    assert len(server.forwarder.cancelled) == len(server.forwarder.waiting) == MAX_RESETS
     assert server.factory.drain().called
     assert client.line.idle_since is not None
     assert not client.transport.over()
@@ -327,7 +327,7 @@ def test_rapid_resets(server: MemoryServer, log: list[LogEvent]) -> None:
         give_up()
     client.line.dataReceived(client.h2.data_to_send())
     assert client.transport.aborted()
-    assert len(server.forwarder.waiting) == MAX_GIVEN_UP + 3
+    assert len(server.forwarder.waiting) == MAX_RESETS + 3
     client.lost()
     server.clock.advance(0)
     assert not server.clock.getDelayedCalls()

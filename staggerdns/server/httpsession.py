@@ -12,7 +12,7 @@ from staggerdns.server.clientconnection import ClientConnection
 from staggerdns.server.connections import Connections
 
 
-class Session(Protocol):
+class HttpSession(Protocol):
     """A version of HTTP on one connection; ``flow_blocked``: octets that wait for a window."""
 
     flow_blocked: int
@@ -38,15 +38,15 @@ class Session(Protocol):
         """Give up what the client no longer waits for."""
 
 
-class HttpConnection(ClientConnection):
+class HttpClientConnection(ClientConnection):
     """A connection with a ``session`` from the first octet on; subclasses open it."""
 
     def __init__(self, connections: Connections) -> None:
         super().__init__(connections)
-        self.session: Session | None = None
+        self.session: HttpSession | None = None
 
     @abstractmethod
-    def open_session(self) -> Session:
+    def open_session(self) -> HttpSession:
         """Return the session; the client has said something."""
 
     @property
