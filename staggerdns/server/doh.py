@@ -20,9 +20,9 @@ from twisted.web.http import datetimeToString
 from staggerdns.server.connections import StreamServer
 from staggerdns.server.request import HTTPS
 from staggerdns.wire.age import least_ttl
+from staggerdns.wire.constants import MEDIA_TYPE
 
 _max_age = lru_cache(maxsize=1024)(least_ttl)  # ready replies come again and again
-_TYPE = b"application/dns-message"
 _TEXT = b"text/plain; charset=utf-8"
 
 
@@ -71,7 +71,7 @@ class DohResource:
         if path != self._path:
             return _error(HTTPStatus.NOT_FOUND, "there is nothing here")
         if method == b"POST":
-            if media_type.partition(b";")[0].strip().lower() != _TYPE:
+            if media_type.partition(b";")[0].strip().lower() != MEDIA_TYPE:
                 return _error(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected a DNS message")
             if body is None:
                 return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too long for a DNS message")
@@ -99,7 +99,7 @@ class DohResource:
 
 
 def _success(reply: bytes) -> Response:
-    return Response(HTTPStatus.OK, _TYPE, reply, _max_age(reply))
+    return Response(HTTPStatus.OK, MEDIA_TYPE, reply, _max_age(reply))
 
 
 def _error(status: HTTPStatus, what: str) -> Response:

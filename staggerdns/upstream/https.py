@@ -36,7 +36,7 @@ from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.http2 import Connection
 from staggerdns.upstream.line import Line
 from staggerdns.wire.age import aged
-from staggerdns.wire.constants import MAX_MESSAGE
+from staggerdns.wire.constants import MAX_MESSAGE, MEDIA_TYPE
 from staggerdns.wire.edns import with_options
 from staggerdns.wire.reply import mismatch
 
@@ -53,7 +53,6 @@ MAX_ABANDONED = 64
 LAST_STREAM = 2**30
 """The number of a stream after which a new connection is made; they end at 2**31 - 1."""
 _CONNECTION_WINDOW = 1 << 20  # bytes of all replies together that we have not yet read
-_TYPE = b"application/dns-message"
 _DNS_ID = b"\0\0"
 
 
@@ -208,14 +207,14 @@ class HttpLine(Line):
         if self._get:
             path = self._path + b"?dns=" + urlsafe_b64encode(message).rstrip(b"=")
             # One of a kind: it would only push others out of the table.
-            fields = [NeverIndexedHeaderTuple(b":path", path), (b"accept", _TYPE)]
+            fields = [NeverIndexedHeaderTuple(b":path", path), (b"accept", MEDIA_TYPE)]
             message = b""
         else:
             length = str(len(message)).encode("ascii")
             fields = [
                 (b":path", self._path),
-                (b"accept", _TYPE),
-                (b"content-type", _TYPE),
+                (b"accept", MEDIA_TYPE),
+                (b"content-type", MEDIA_TYPE),
                 (b"content-length", length),
             ]
         self._h2.send_headers(number, [*self._pseudo, *fields], end_stream=not message)
@@ -322,7 +321,7 @@ class HttpLine(Line):
             exchange.failure("refused" if status == 429 else "http")
             return
         media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        reason = "type" if media_type != _TYPE else mismatch(stream.body, exchange.question)
+        reason = "type" if media_type != MEDIA_TYPE else mismatch(stream.body, exchange.question)
         if reason:
             self._owner.report.rejected(reason)
             exchange.failure("http" if reason == "type" else "mismatch")

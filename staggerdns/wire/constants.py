@@ -11,6 +11,7 @@ MAX_LABEL: Final = 63
 POINTER: Final = 0xC0  # RFC 1035 section 4.1.4: both bits set where a label has its length
 RECORD_SIZE: Final = 10  # RFC 1035 section 4.1.3: type, class, TTL and length, behind the name
 MAX_MESSAGE: Final = 65535  # RFC 1035 section 4.2.2
+MEDIA_TYPE: Final = b"application/dns-message"  # RFC 8484 section 6
 MAX_TTL: Final = 0x7FFFFFFF  # RFC 2181 section 8: above it the TTL counts as 0
 
 MIN_UDP_SIZE: Final = 512  # RFC 1035 section 4.2.1
