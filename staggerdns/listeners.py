@@ -21,7 +21,7 @@ from staggerdns.server.https import PROTOCOLS, HttpsFactory
 from staggerdns.server.ports import StatusPort, StreamPort
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.stream import StreamFactory
-from staggerdns.server.tls import Certificate, EncryptedFactory, Show
+from staggerdns.server.tls import Certificate, TlsConnectionCreator, TlsFactory
 from staggerdns.settings.addresses import NO_INTERFACE, Endpoint, Listener
 from staggerdns.upstream.tls import DOT
 
@@ -54,7 +54,7 @@ class Listeners:
         self.bound: list[Listener] = []
         self._taken: list[tuple[str, Endpoint]] = []
         self._certificate = certificate
-        self._encrypted: list[EncryptedFactory] = []
+        self._encrypted: list[TlsFactory] = []
         self._datagram_ports: list[DatagramPort] = []
         self._stream_ports: list[IListeningPort] = []
         self._site_ports: list[IListeningPort] = []
@@ -123,12 +123,12 @@ class Listeners:
         stream.startListening()
         self._stream_ports.append(stream)
 
-    def _encrypt(self, listener: Listener) -> EncryptedFactory:
+    def _encrypt(self, listener: Listener) -> TlsFactory:
         assert self._certificate is not None  # the configuration was checked
         factory, https = self._factory, listener.scheme == "https"
         inner = HttpsFactory(factory, listener.path) if https else StreamFactory(factory)
-        show = Show(self._certificate, PROTOCOLS if https else (DOT,))
-        encrypted = EncryptedFactory(show, inner, self._reactor)
+        creator = TlsConnectionCreator(self._certificate, PROTOCOLS if https else (DOT,))
+        encrypted = TlsFactory(creator, inner, self._reactor)
         self._encrypted.append(encrypted)
         return encrypted
 

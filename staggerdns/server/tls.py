@@ -26,9 +26,9 @@ from zope.interface import implementer
 from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import Journal
 
-LAST_MOMENT = 0.03
+CLOSE_GRACE = 0.03
 """Seconds from the last reply to the end of a connection when the server stops."""
-SOON = timedelta(days=14)
+EXPIRY_WARNING = timedelta(days=14)
 """How long before its end a certificate is warned of, short-lived ones in their last third."""
 WARN_EVERY = timedelta(days=1)
 
@@ -42,13 +42,15 @@ class CertificateProblem(ValueError):
 
 
 class Certificate:
-    """The certificate chain and the private key in two PEM files, as they are now.
+    """The certificates and the private key in two PEM files, as they are now.
 
     ``wall`` says the seconds since 1970. Raises `CertificateProblem`.
     """
 
-    def __init__(self, chain: str, key: str, journal: Journal, wall: Callable[[], float]) -> None:
-        self._files = chain, key
+    def __init__(
+        self, path: str, key_path: str, journal: Journal, wall: Callable[[], float]
+    ) -> None:
+        self._files = path, key_path
         self._journal = journal
         self._wall = wall
         self._contexts: dict[tuple[bytes, ...], SSL.Context] = {}
@@ -72,7 +74,7 @@ class Certificate:
             what = f"has expired on {end:%Y-%m-%d}: replace it, clients refuse it"
         elif now < begin:
             what = f"is not valid before {begin:%Y-%m-%d}: clients refuse it"
-        elif end - now <= min(SOON, (end - begin) / 3):
+        elif end - now <= min(EXPIRY_WARNING, (end - begin) / 3):
             what = f"expires on {end:%Y-%m-%d}: replace it"
         else:
             return
@@ -87,7 +89,7 @@ class Certificate:
         context = self._contexts.get(protocols)
         if context is None:
             context = self._contexts[protocols] = _context(*self._pair)
-            context.set_alpn_select_callback(_Choice(protocols))
+            context.set_alpn_select_callback(_AlpnSelection(protocols))
         return context
 
     def reread(self) -> bool:
@@ -122,8 +124,8 @@ class Certificate:
 
 
 @implementer(IOpenSSLServerConnectionCreator)
-class Show:
-    """Shows ``certificate`` to the clients of one listener.
+class TlsConnectionCreator:
+    """Makes the TLS connections of one listener, with ``certificate`` as it is then.
 
     ``protocols``: the application protocols spoken there, best first (RFC 7301).
     """
@@ -137,7 +139,7 @@ class Show:
         return SSL.Connection(self._certificate.context(self._protocols))
 
 
-class _Choice:
+class _AlpnSelection:
     """Picks the best of the protocols that a client offers, or none: DNS need not be named."""
 
     def __init__(self, protocols: tuple[bytes, ...]) -> None:
@@ -151,18 +153,18 @@ class _Choice:
 _Pair = tuple[list[x509.Certificate], Any]
 
 
-def _load(chain: str, key: str) -> _Pair:
+def _load(path: str, key_path: str) -> _Pair:
     """Return what is in the two files, which belong together."""
-    certificates = _load_chain(chain)
-    private = _load_key(key)
+    certificates = _load_certificates(path)
+    private = _load_key(key_path)
     try:
         _context(certificates, private)
     except SSL.Error as error:
-        raise _misfit(chain, key, certificates, private, error) from None
+        raise _misfit(path, key_path, certificates, private, error) from None
     return certificates, private
 
 
-def _load_chain(path: str) -> list[x509.Certificate]:
+def _load_certificates(path: str) -> list[x509.Certificate]:
     content = _read("tls_certificate", path)
     try:
         return x509.load_pem_x509_certificates(content)
@@ -207,8 +209,8 @@ def _form(content: bytes) -> str:
 
 
 def _misfit(
-    chain: str,
-    key: str,
+    path: str,
+    key_path: str,
     certificates: list[x509.Certificate],
     private: Any,
     error: SSL.Error,
@@ -217,14 +219,14 @@ def _misfit(
     public = private.public_key()
     if certificates[0].public_key() == public:
         details = ", ".join(part[2] for part in error.args[0] if part[2])
-        return CertificateProblem("tls_certificate", f"{chain} cannot be used: {details}")
+        return CertificateProblem("tls_certificate", f"{path} cannot be used: {details}")
     for number, certificate in enumerate(certificates[1:], 2):
         if certificate.public_key() == public:
             return CertificateProblem(
                 "tls_certificate",
-                f"the server's own certificate is number {number} in {chain}: it must be the first",
+                f"the server's own certificate is number {number} in {path}: it must be the first",
             )
-    problem = f"the key in {key} is not that of {chain} (key values mismatch)"
+    problem = f"the key in {key_path} is not that of {path} (key values mismatch)"
     return CertificateProblem("tls_key", problem)
 
 
@@ -240,19 +242,21 @@ def _context(certificates: list[x509.Certificate], private: Any) -> SSL.Context:
     return context
 
 
-class EncryptedFactory(TLSMemoryBIOFactory):
+class TlsFactory(TLSMemoryBIOFactory):
     """Puts TLS under the protocols of ``inner``, which themselves write together what they can."""
 
     protocol = TLSMemoryBIOProtocol
 
-    def __init__(self, certificate: Show, inner: IProtocolFactory, clock: IReactorTime) -> None:
-        super().__init__(certificate, isClient=False, wrappedFactory=inner, clock=clock)
+    def __init__(
+        self, creator: TlsConnectionCreator, inner: IProtocolFactory, clock: IReactorTime
+    ) -> None:
+        super().__init__(creator, isClient=False, wrappedFactory=inner, clock=clock)
 
     def close(self) -> Deferred[None]:
         """Drop every connection, when what is written already has had its moment to leave."""
         if not self.protocols:
             return succeed(None)
-        return deferLater(self._clock, LAST_MOMENT, self._drop)
+        return deferLater(self._clock, CLOSE_GRACE, self._drop)
 
     def _drop(self) -> None:
         for protocol in list(self.protocols):

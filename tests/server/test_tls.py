@@ -11,7 +11,7 @@ from cryptography import x509
 from twisted.logger import Logger, LogLevel, formatEvent
 
 from staggerdns.journal import Journal
-from staggerdns.server.tls import SOON, WARN_EVERY, Certificate, CertificateProblem
+from staggerdns.server.tls import EXPIRY_WARNING, WARN_EVERY, Certificate, CertificateProblem
 from tests.kit.certificates import CertificateAuthority
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class WatchedCertificate:
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        (SOON + dt.timedelta(seconds=1), None),
-        (SOON, "expires on {:%Y-%m-%d}: replace it"),
+        (EXPIRY_WARNING + dt.timedelta(seconds=1), None),
+        (EXPIRY_WARNING, "expires on {:%Y-%m-%d}: replace it"),
         (dt.timedelta(seconds=1), "expires on {:%Y-%m-%d}: replace it"),
         (dt.timedelta(0), "has expired on {:%Y-%m-%d}: replace it, clients refuse it"),
         (-400 * DAY, "has expired on {:%Y-%m-%d}: replace it, clients refuse it"),
