@@ -52,14 +52,14 @@ class Cookies:
         self._wall = wall
         self._rng = rng
         self._fixed = secret is not None
-        self._secret = self._former = secret if secret is not None else rng(SECRET_SIZE)
+        self._secret = self._previous = secret if secret is not None else rng(SECRET_SIZE)
         self._since = clock.seconds()
 
-    def proves(self, cookie: bytes, host: str, now: float) -> bool:
+    def is_valid(self, cookie: bytes, host: str, now: float) -> bool:
         """Say whether ``cookie``, what a COOKIE option holds, shows that ``host`` is real."""
         return self._secret_of(cookie, _packed(host), now) is not None
 
-    def answer(self, cookie: bytes, host: str, now: float) -> bytes:
+    def reply_cookie(self, cookie: bytes, host: str, now: float) -> bytes:
         """Return what the COOKIE option of the reply holds: a good server cookie, old or new."""
         address = _packed(host)
         if self._secret_of(cookie, address, now) is self._secret and self._age(cookie) <= RENEWED:
@@ -76,7 +76,7 @@ class Cookies:
             return None
         if not NEWEST <= self._age(cookie) <= OLDEST:
             return None
-        for secret in (self._secret, self._former):
+        for secret in (self._secret, self._previous):
             if compare_digest(_hash(cookie[:-8], address, secret), cookie[-8:]):
                 return secret
         return None
@@ -88,7 +88,7 @@ class Cookies:
 
     def _roll_over(self, now: float) -> None:
         if not self._fixed and now - self._since >= SECRET_LIFETIME:
-            self._former, self._secret = self._secret, self._rng(SECRET_SIZE)
+            self._previous, self._secret = self._secret, self._rng(SECRET_SIZE)
             self._since = now
 
 

@@ -89,25 +89,25 @@ class DatagramPort(udp.Port):
         if limiter is not None:
             batch, beyond = limiter.screen(batch, started)
             for message, address in beyond:
-                self._take_the_long_way(message, address, factory.serve_beyond_limit)
-        others = []
+                self._serve(message, address, factory.serve_beyond_limit)
+        not_ready = []
         for datagram in batch:
             message, address = datagram
             reply = ready(message, address[0], started)
             if reply is None:
-                others.append(datagram)
+                not_ready.append(datagram)
                 continue
             try:
                 send(reply, address)
             except OSError:
                 self._send_errors.value += 1
-        hits = len(batch) - len(others)
+        hits = len(batch) - len(not_ready)
         if hits:
             factory.observe_ready((seconds() - started) / len(batch), hits)
-        for message, address in others:
-            self._take_the_long_way(message, address, factory.serve)
+        for message, address in not_ready:
+            self._serve(message, address, factory.serve)
 
-    def _take_the_long_way(self, message: bytes, address: tuple[str, int], serve: _Serve) -> None:
+    def _serve(self, message: bytes, address: tuple[str, int], serve: _Serve) -> None:
         try:
             reply = serve(message, address[0], UDP, self._factory.clock.seconds())
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the listener)

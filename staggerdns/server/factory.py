@@ -136,7 +136,7 @@ class StaggerServerFactory(DNSServerFactory):
         with suppress(Unanswerable, Rejected):
             request = self._request(parse_query(message), host, transport, now)
         if request is not None and request.query.cookie and self._cookies is not None:
-            if self._cookies.proves(request.query.cookie, host, now):
+            if self._cookies.is_valid(request.query.cookie, host, now):
                 actions.cell("excused").value += 1
                 return self._answer(request)
             self._attach_cookie(request)
@@ -227,7 +227,7 @@ class StaggerServerFactory(DNSServerFactory):
     def _attach_cookie(self, request: Request) -> None:
         if self._cookies is not None:
             query = request.query
-            made = self._cookies.answer(query.cookie, request.host, request.started)
+            made = self._cookies.reply_cookie(query.cookie, request.host, request.started)
             query.options = option(COOKIE, made)
 
     def _answer_from_cache(self, request: Request, entry: Entry) -> bytes:

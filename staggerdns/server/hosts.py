@@ -24,7 +24,7 @@ from staggerdns.wire.names import from_text
 
 HOSTS_TTL = 60
 """Seconds that clients may keep what the file says."""
-LOOK_EVERY = 1.0
+CHECK_EVERY = 1.0
 """Seconds from one look at the file to the next."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin UTF-8 with it
 _PLACEHOLDER = inet_pton(AF_INET, "127.0.1.1")
@@ -49,19 +49,19 @@ class Hosts:
         self._journal = journal
         self._table = _Table()
         self._state: object = None
-        self._wrong: list[str] = []
-        self._complaint = ""
-        self._looked = self._seconds()
-        self._look()
+        self._bad_lines: list[str] = []
+        self._last_warning = ""
+        self._checked = self._seconds()
+        self._check()
 
-    def find(self, name: bytes, qtype: int, now: float, *, alone: bool) -> Answer | None:
+    def find(self, name: bytes, qtype: int, now: float, *, only_local: bool) -> Answer | None:
         """Return the answer at ``now`` for a name in lower case, `None` when others are asked.
 
-        ``alone``: nobody else may know the name; what the file does not have is not there.
+        ``only_local``: nobody else may know the name; what the file does not have is not there.
         """
-        if not 0 <= now - self._looked < LOOK_EVERY:  # a clock that was set back: look, too
-            self._looked = now
-            self._look()
+        if not 0 <= now - self._checked < CHECK_EVERY:  # a clock that was set back: look, too
+            self._checked = now
+            self._check()
         host = self._table.hosts.get(name)
         if host is None:
             return None
@@ -71,25 +71,25 @@ class Hosts:
         addresses = tuple(address for address in host.addresses if len(address) == width)
         if addresses:
             return Pool((), addresses, HOSTS_TTL, ad=False)
-        if alone or (host.addresses and qtype in _ABOUT_ADDRESSES):
+        if only_local or (host.addresses and qtype in _ABOUT_ADDRESSES):
             return Nothing(Rcode.NOERROR, len(name), HOSTS_TTL)
         return None
 
     def reread(self) -> bool:
         """Read the file now, changed or not; say whether it could be read."""
-        self._state, self._complaint, self._wrong = None, "", []
-        self._look()
+        self._state, self._last_warning, self._bad_lines = None, "", []
+        self._check()
         return self._state is not None
 
-    def has_below(self, name: bytes) -> bool:
+    def has_descendants(self, name: bytes) -> bool:
         """Say whether the file has a name that ends in this one, which so exists (RFC 8020)."""
-        return name in self._table.above
+        return name in self._table.ancestors
 
-    def implies(self, name: bytes) -> bool:
+    def exists(self, name: bytes) -> bool:
         """Say whether a name exists because of the file: it is there, or one below it is."""
-        return name in self._table.hosts or name in self._table.above
+        return name in self._table.hosts or name in self._table.ancestors
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         try:
             status = self._path.stat()
             state = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
@@ -101,40 +101,40 @@ class Hosts:
             self._state = None  # try again, with the next look
             if isinstance(error, FileNotFoundError):
                 self._table = _Table()
-            self._complain(f"cannot be read: {error.strerror}")
+            self._warn(f"cannot be read: {error.strerror}")
         except Unreadable as error:
             self._state = None
-            self._complain(str(error))
+            self._warn(str(error))
         else:
             self._read(content)
 
     def _read(self, content: bytes) -> None:
         table = _Table()
-        wrong = []
+        bad_lines = []
         text = content.removeprefix(_BYTE_ORDER_MARK).decode("ascii", "replace")
         for number, line in enumerate(text.split("\n"), 1):
             fields = line.partition("#")[0].split()
             if fields and not table.add(fields):
-                wrong.append(f"{number}: {line}")
+                bad_lines.append(f"{number}: {line}")
         self._table = table
-        self._complaint = ""
-        if wrong and wrong != self._wrong:
+        self._last_warning = ""
+        if bad_lines and bad_lines != self._bad_lines:
             self._journal.warn(
                 "{count} lines of {path} are wrong, the first is {line}",
-                count=len(wrong),
+                count=len(bad_lines),
                 path=str(self._path),
-                line=ascii(wrong[0][:_SHOWN]),
+                line=ascii(bad_lines[0][:_SHOWN]),
             )
-        self._wrong = wrong
+        self._bad_lines = bad_lines
         self._journal.info(
             "{names} names, reverse ones included, in {path}",
             names=len(table.hosts),
             path=str(self._path),
         )
 
-    def _complain(self, what: str) -> None:
-        if what != self._complaint:
-            self._complaint = what
+    def _warn(self, what: str) -> None:
+        if what != self._last_warning:
+            self._last_warning = what
             self._journal.warn("the hosts file {path} {what}", path=str(self._path), what=what)
 
 
@@ -153,7 +153,7 @@ class _Table:
 
     def __init__(self) -> None:
         self.hosts: dict[bytes, _Host] = {}
-        self.above: set[bytes] = set()
+        self.ancestors: set[bytes] = set()
 
     def add(self, fields: list[str]) -> bool:
         """Take an address and its names; say whether all are what they should be."""
@@ -181,9 +181,9 @@ class _Table:
             host = self.hosts[name] = _Host()
             while name[0]:
                 name = name[name[0] + 1 :]
-                if name in self.above:
+                if name in self.ancestors:
                     break
-                self.above.add(name)
+                self.ancestors.add(name)
         return host
 
 

@@ -131,24 +131,24 @@ class LocalNames:
         if name.endswith(self._endings):
             found = self._find(name, qtype, now)
         elif self._hosts is not None:
-            found = self._hosts.find(name, qtype, now, alone=False)
+            found = self._hosts.find(name, qtype, now, only_local=False)
         if qtype == Type.ANY and (found is None or found.rcode != Rcode.NXDOMAIN):
             return _ANY_ANSWER
         return found
 
     def exists(self, query: Query) -> bool:
         """Say whether there is the name of ``query`` here, even if upstreams know of none."""
-        return self._hosts is not None and self._hosts.implies(query.key[NAME])
+        return self._hosts is not None and self._hosts.exists(query.key[NAME])
 
     def _find(self, name: bytes, qtype: int, now: float) -> Answer | None:
         found = self._find_special(name, qtype)
         hosts = self._hosts
         if hosts is None or (found is not None and name.endswith(_LOCALHOST)):
             return found
-        known = hosts.find(name, qtype, now, alone=found is not None)
+        known = hosts.find(name, qtype, now, only_local=found is not None)
         if known is not None:
             return known
-        if found is not None and found.rcode == Rcode.NXDOMAIN and hosts.has_below(name):
+        if found is not None and found.rcode == Rcode.NXDOMAIN and hosts.has_descendants(name):
             return Nothing(Rcode.NOERROR, len(name), LOCAL_TTL)  # RFC 8020
         return found
 

@@ -15,18 +15,18 @@ from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 
 from staggerdns.server.factory import StaggerServerFactory
-from staggerdns.server.status import OTHER_COST, Pace, StatusFactory
+from staggerdns.server.status import OTHER_COST, StatusFactory, Throttle
 
 _BACKLOG = 128  # connections that wait to be accepted
 MAX_ACCEPTS = 8
 """Connections that a listener accepts in one turn of the reactor: those that make room for them
 keep their descriptors for so long.
 """
-QUIET = 60.0
+WARN_EVERY = 60.0
 """Seconds between two lines of the log that say that connections cannot be accepted."""
-REST = 1.0
+ACCEPT_PAUSE = 1.0
 """Seconds without accepting after one could not be, for lack of what others may give back."""
-_LASTING = frozenset(("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"))
+_EXHAUSTED = frozenset(("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"))
 _CLOSED = "EMFILE recovery: Closed"
 _PAGES_BACKLOG = 16  # the same of the pages for machines
 
@@ -49,11 +49,11 @@ class StreamPort(tcp.Port):
         super().__init__(port, protocols or factory, _BACKLOG, interface, reactor)
         # Twisted logs several lines for each connection that it cannot accept, with which
         # whoever opens connections could fill a disk.
-        observer = cast("ILogObserver", self.unaccepted)
+        observer = cast("ILogObserver", self.accept_failed)
         self._logger = Logger(namespace="staggerdns", observer=observer)
-        self._stagger = factory
-        self._quiet_until = float("-inf")
-        self._rest: IDelayedCall | None = None
+        self._dns_factory = factory
+        self._next_warning = float("-inf")
+        self._pause: IDelayedCall | None = None
 
     def createInternetSocket(self) -> socket.socket:
         """Return the socket to bind."""
@@ -67,34 +67,34 @@ class StreamPort(tcp.Port):
         self.numberAccepts = min(self.numberAccepts, MAX_ACCEPTS)
         super().doRead()
 
-    def unaccepted(self, event: LogEvent) -> None:
+    def accept_failed(self, event: LogEvent) -> None:
         """Take what Twisted would log; count connections that could not be accepted, say so now
         and then, and rest when one waits on: it would be tried again and again.
         """
         reason = event.get("acceptError")
         if reason is None and not event.get("log_format", "").startswith(_CLOSED):
             return
-        clock = self._stagger.clock
-        self._stagger.client_connections.refused.value += 1
+        clock = self._dns_factory.clock
+        self._dns_factory.client_connections.refused.value += 1
         now = clock.seconds()
-        if now >= self._quiet_until:
-            self._quiet_until = now + QUIET
-            self._stagger.journal.warn(
+        if now >= self._next_warning:
+            self._next_warning = now + WARN_EVERY
+            self._dns_factory.journal.warn(
                 "TCP connections cannot be accepted: {reason}", reason=reason or "EMFILE"
             )
-        if reason in _LASTING and self._rest is None:
+        if reason in _EXHAUSTED and self._pause is None:
             self.stopReading()
-            self._rest = clock.callLater(REST, self._go_on)
+            self._pause = clock.callLater(ACCEPT_PAUSE, self._resume)
 
     def connectionLost(self, reason: Failure) -> None:
         """Close the listener."""
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         super().connectionLost(reason)
 
-    def _go_on(self) -> None:
-        self._rest = None
+    def _resume(self) -> None:
+        self._pause = None
         self.startReading()
 
 
@@ -108,8 +108,8 @@ class StatusPort(tcp.Port):
 
     def __init__(self, port: int, factory: StatusFactory, interface: str, reactor: Any) -> None:
         super().__init__(port, factory, _PAGES_BACKLOG, interface, reactor)
-        self._accepted = Pace(factory.clock)
-        self._rest: IDelayedCall | None = None
+        self._accepted = Throttle(factory.clock)
+        self._pause: IDelayedCall | None = None
 
     def doRead(self) -> None:
         """Accept one connection; then rest if there were many."""
@@ -118,16 +118,16 @@ class StatusPort(tcp.Port):
         wait = self._accepted.wait(OTHER_COST)
         if wait:
             self.stopReading()
-            self._rest = self.factory.clock.callLater(wait, self._go_on)
+            self._pause = self.factory.clock.callLater(wait, self._resume)
 
     def connectionLost(self, reason: Failure) -> None:
         """Close the listener, and all connections."""
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         self.factory.close()
         super().connectionLost(reason)
 
-    def _go_on(self) -> None:
-        self._rest = None
+    def _resume(self) -> None:
+        self._pause = None
         self.startReading()

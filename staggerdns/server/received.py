@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-READ_ON = 0.2
+MAX_SECONDS = 0.2
 """Seconds that reading may go on, however much comes."""
 
 
@@ -22,7 +22,7 @@ def read_received(reactor: Any, ours: Callable[[], set[Any]]) -> Deferred[None]:
     ``ours`` returns the ports and connections whose sockets count, as they are at the moment.
     """
     done: Deferred[None] = Deferred()
-    until = reactor.seconds() + READ_ON
+    until = reactor.seconds() + MAX_SECONDS
 
     def look() -> None:
         poll = select.poll()

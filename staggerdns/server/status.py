@@ -37,11 +37,11 @@ BURST = 4.0
 """Seconds' worth of pages that may be asked for at once: 32 of metrics."""
 _TEXT = b"text/plain; charset=utf-8"
 _Page = tuple[HTTPStatus, bytes, bytes]  # media type and content come behind
-_WELL: _Page = HTTPStatus.OK, _TEXT, b"ok\n"
-_UNWELL: _Page = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"no upstream answers\n"
+_HEALTHY: _Page = HTTPStatus.OK, _TEXT, b"ok\n"
+_UNHEALTHY: _Page = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"no upstream answers\n"
 
 
-class Pace:
+class Throttle:
     """Says when the next piece of work is due, so that work is spread over time."""
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -81,7 +81,7 @@ class StatusFactory(ServerFactory):
         GCCollector(registry=self._registry)
         self.check = check
         self.clock = clock
-        self.pages = Pace(clock)
+        self.throttle = Throttle(clock)
         self.client_connections = Connections(
             LIMITS, clock, ClientGroups(ClientRules(exempt=())), refused=refused, dropped=dropped
         )
@@ -119,7 +119,7 @@ class StatusConnection(HttpClientConnection):
     def answer(self, request: Http1Request) -> None:
         """Answer a request when its turn comes."""
         path = request.uri.partition(b"?")[0]
-        wait = self._factory.pages.wait(METRICS_COST if path == b"/metrics" else OTHER_COST)
+        wait = self._factory.throttle.wait(METRICS_COST if path == b"/metrics" else OTHER_COST)
         if wait:
             self._later = self._factory.clock.callLater(wait, self._answer, request, path)
         else:
@@ -144,13 +144,13 @@ class StatusConnection(HttpClientConnection):
             self._respond(page, request)
         elif path == b"/healthz":
             self._checking = self._factory.check()
-            self._checking.addCallbacks(self._tell_health, _give_up, callbackArgs=(request,))
+            self._checking.addCallbacks(self._respond_health, _give_up, callbackArgs=(request,))
         else:
             self._respond(self._factory.page(path), request)
 
-    def _tell_health(self, healthy: bool, request: Http1Request) -> None:
+    def _respond_health(self, healthy: bool, request: Http1Request) -> None:
         self._checking = None
-        self._respond(_WELL if healthy else _UNWELL, request)
+        self._respond(_HEALTHY if healthy else _UNHEALTHY, request)
 
     def _respond(
         self, page: _Page, request: Http1Request, more: Sequence[tuple[bytes, bytes]] = ()

@@ -14,7 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
-from staggerdns.server.ports import MAX_ACCEPTS, QUIET, REST, StreamPort
+from staggerdns.server.ports import ACCEPT_PAUSE, MAX_ACCEPTS, WARN_EVERY, StreamPort
 from tests.kit.factory import MemoryServer
 
 LASTING = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM]
@@ -91,7 +91,7 @@ def test_what_lasts(gate: Gate, number: int) -> None:
     logged = gate.fails(number)
     assert logged == [f"TCP connections cannot be accepted: {errno.errorcode[number]}"]
     assert not gate.reading()
-    gate.reactor.advance(REST - 0.01)
+    gate.reactor.advance(ACCEPT_PAUSE - 0.01)
     assert not gate.reading()
     gate.reactor.advance(0.01)
     assert gate.reading()
@@ -108,9 +108,9 @@ def test_what_passes(gate: Gate) -> None:
 
 
 def test_said_now_and_then(gate: Gate) -> None:
-    """The log has one line in `QUIET` seconds, however many connections come."""
+    """The log has one line in `WARN_EVERY` seconds, however many connections come."""
     lines = gate.fails(*[errno.ECONNABORTED] * 50)
-    gate.reactor.advance(QUIET - 0.01)
+    gate.reactor.advance(WARN_EVERY - 0.01)
     lines += gate.fails(*[errno.ECONNABORTED] * 50)
     assert len(lines) == 1
     gate.reactor.advance(0.01)

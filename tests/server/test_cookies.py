@@ -38,13 +38,13 @@ class Baker:
 
         self.cookies = Cookies(self.clock, lambda: self.wall, rng, secret)
 
-    def proves(self, cookie: bytes, host: str) -> bool:
+    def is_valid(self, cookie: bytes, host: str) -> bool:
         """Whether a cookie proves this address now."""
-        return self.cookies.proves(cookie, host, self.clock.seconds())
+        return self.cookies.is_valid(cookie, host, self.clock.seconds())
 
-    def answer(self, cookie: bytes, host: str) -> bytes:
+    def reply_cookie(self, cookie: bytes, host: str) -> bytes:
         """The cookie that is given for one now."""
-        return self.cookies.answer(cookie, host, self.clock.seconds())
+        return self.cookies.reply_cookie(cookie, host, self.clock.seconds())
 
     def pass_time(self, seconds: float) -> None:
         """Let both clocks go on."""
@@ -89,7 +89,7 @@ def test_vectors(secret: str, host: str, wall: int, received: str, answered: str
     """The cookies of the standard's examples come out octet by octet."""
     baker = Baker(bytes.fromhex(secret))
     baker.wall = wall
-    assert baker.answer(bytes.fromhex(received), host).hex() == answered
+    assert baker.reply_cookie(bytes.fromhex(received), host).hex() == answered
 
 
 def test_reserved_octets_count() -> None:
@@ -97,41 +97,41 @@ def test_reserved_octets_count() -> None:
     baker = Baker(SECRET)
     baker.wall = 0x5CF78F71
     cookie = bytes.fromhex("fc93fc62807ddb8601abcdef5cf78f71a314227b6679ebf5")
-    assert baker.proves(cookie, "203.0.113.203")
-    assert not baker.proves(cookie[:9] + bytes(3) + cookie[12:], "203.0.113.203")
+    assert baker.is_valid(cookie, "203.0.113.203")
+    assert not baker.is_valid(cookie[:9] + bytes(3) + cookie[12:], "203.0.113.203")
 
 
 @pytest.mark.parametrize("host", [HOST, "2001:db8::1", "fe80::1%eth0"])
 def test_a_cookie_proves_its_address(host: str) -> None:
     """What we made proves the address that we made it for, and is given again."""
     baker = Baker()
-    assert not baker.proves(CLIENT, host)
-    cookie = baker.answer(CLIENT, host)
+    assert not baker.is_valid(CLIENT, host)
+    cookie = baker.reply_cookie(CLIENT, host)
     assert cookie[:8] == CLIENT
     assert len(cookie) == 24
-    assert baker.proves(cookie, host)
-    assert baker.answer(cookie, host) == cookie
+    assert baker.is_valid(cookie, host)
+    assert baker.reply_cookie(cookie, host) == cookie
     for other in ("198.51.100.101", "2001:db8::2"):
-        assert not baker.proves(cookie, other)
+        assert not baker.is_valid(cookie, other)
 
 
 @given(st.integers(0, 23), st.integers(1, 255))
 def test_a_changed_octet(place: int, change: int) -> None:
     """With any octet changed it proves nothing."""
     baker = Baker(SECRET)
-    cookie = bytearray(baker.answer(CLIENT, HOST))
+    cookie = bytearray(baker.reply_cookie(CLIENT, HOST))
     cookie[place] ^= change
-    assert not baker.proves(bytes(cookie), HOST)
+    assert not baker.is_valid(bytes(cookie), HOST)
 
 
 @given(st.binary(min_size=8, max_size=40))
 def test_any_cookie(cookie: bytes) -> None:
     """Whatever comes proves nothing, and gets a good cookie for its client."""
     baker = Baker(SECRET)
-    assert not baker.proves(cookie, HOST)
-    answer = baker.answer(cookie, HOST)
+    assert not baker.is_valid(cookie, HOST)
+    answer = baker.reply_cookie(cookie, HOST)
     assert answer[:8] == cookie[:8]
-    assert baker.proves(answer, HOST)
+    assert baker.is_valid(answer, HOST)
 
 
 @pytest.mark.parametrize(
@@ -151,27 +151,27 @@ def test_ages(age: int, good: bool, same: bool, start: int) -> None:
     """Good for an hour and five minutes ahead, the same for half an hour, in 2106 as well."""
     baker = Baker(SECRET)
     baker.wall = start
-    cookie = baker.answer(CLIENT, HOST)
+    cookie = baker.reply_cookie(CLIENT, HOST)
     baker.wall = start + age
-    assert baker.proves(cookie, HOST) is good
-    assert (baker.answer(cookie, HOST) == cookie) is same
+    assert baker.is_valid(cookie, HOST) is good
+    assert (baker.reply_cookie(cookie, HOST) == cookie) is same
 
 
 def test_the_secret_rolls_over() -> None:
     """A day makes a new secret; cookies of the former one still prove, and are replaced."""
     baker = Baker()
     baker.pass_time(SECRET_LIFETIME - 1)
-    cookie = baker.answer(CLIENT, HOST)
+    cookie = baker.reply_cookie(CLIENT, HOST)
     assert len(baker.secrets) == 1
     baker.pass_time(1)
-    assert baker.proves(cookie, HOST)
+    assert baker.is_valid(cookie, HOST)
     assert len(baker.secrets) == 2
-    newer = baker.answer(cookie, HOST)
+    newer = baker.reply_cookie(cookie, HOST)
     assert newer != cookie
-    assert baker.proves(newer, HOST)
+    assert baker.is_valid(newer, HOST)
     baker.clock.advance(SECRET_LIFETIME)
-    assert baker.proves(newer, HOST)
-    assert not baker.proves(cookie, HOST)
+    assert baker.is_valid(newer, HOST)
+    assert not baker.is_valid(cookie, HOST)
     assert len(baker.secrets) == 3
 
 
@@ -181,17 +181,17 @@ def test_a_secret_for_good() -> None:
     one.pass_time(10 * SECRET_LIFETIME)
     other.wall = one.wall
     assert one.secrets == []
-    assert other.proves(one.answer(CLIENT, HOST), HOST)
+    assert other.is_valid(one.reply_cookie(CLIENT, HOST), HOST)
 
 
 def test_the_wall_clock_jumps() -> None:
     """A jump makes cookies worthless until the next one is made, and new ones are good."""
     baker = Baker()
-    cookie = baker.answer(CLIENT, HOST)
+    cookie = baker.reply_cookie(CLIENT, HOST)
     for jump in (-86_400, 86_400 * 365):
         baker.wall += jump
-        assert not baker.proves(cookie, HOST)
-        assert baker.proves(baker.answer(cookie, HOST), HOST)
+        assert not baker.is_valid(cookie, HOST)
+        assert baker.is_valid(baker.reply_cookie(cookie, HOST), HOST)
 
 
 def option(cookie: bytes) -> dns.edns.Option:
@@ -221,7 +221,7 @@ def test_a_client_gets_its_cookie(transport: str) -> None:
     replies = server.later(asked(CLIENT), transport=transport)
     server.forwarder.waiting[0].callback(server.entry(pool()))
     (cookie,) = cookies_of(parse(replies[0]))
-    assert server.cookies.proves(cookie, FRIEND, server.clock.seconds())
+    assert server.cookies.is_valid(cookie, FRIEND, server.clock.seconds())
     server.commit(ask(), pool())
     assert cookies_of(server.reply(asked(cookie), transport=transport)) == [cookie]
     assert cookies_of(server.reply(client_query(payload=1232), transport=transport)) == []

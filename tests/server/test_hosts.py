@@ -15,7 +15,7 @@ from twisted.logger import Logger, LogLevel, formatEvent
 from staggerdns.files import MAX_SIZE, Unreadable
 from staggerdns.journal import Journal
 from staggerdns.server import hosts as hosts_module
-from staggerdns.server.hosts import HOSTS_TTL, LOOK_EVERY, Hosts
+from staggerdns.server.hosts import CHECK_EVERY, HOSTS_TTL, Hosts
 from staggerdns.server.local import LocalNames, LocalRules
 from staggerdns.wire.answer import Nothing
 from staggerdns.wire.constants import Rcode
@@ -65,7 +65,7 @@ class WatchedHosts:
 
     def later(self) -> None:
         """Let so much time pass that the next question looks at the file."""
-        self.clock.advance(LOOK_EVERY)
+        self.clock.advance(CHECK_EVERY)
 
     def ask(self, name: str, rdtype: str = "A", payload: int | None = None) -> str | None:
         """Return the answer's records or its RCODE and SOA, in a line; `None` for upstream."""
@@ -208,9 +208,9 @@ def test_a_change_is_seen(watched: WatchedHosts) -> None:
     """The file is looked at once a second, and read anew when it has changed."""
     watched.write(b"192.168.1.9 nas new.example")
     assert watched.ask("new.example.") is None
-    watched.clock.advance(LOOK_EVERY * 0.99)
+    watched.clock.advance(CHECK_EVERY * 0.99)
     assert watched.ask("new.example.") is None
-    watched.clock.advance(LOOK_EVERY * 0.01)
+    watched.clock.advance(CHECK_EVERY * 0.01)
     assert watched.ask("new.example.") == "new.example. 60 A 192.168.1.9"
     assert watched.ask("nas.") == "nas. 60 A 192.168.1.9"
     assert watched.ask("files.") is None

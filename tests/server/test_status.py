@@ -120,7 +120,7 @@ def test_connections_of_one_client(place: Place) -> None:
 def test_no_room(place: Place) -> None:
     """While all wait for a page, one more is refused and counted."""
     for _ in range(round(BURST / METRICS_COST)):
-        place.factory.pages.wait(METRICS_COST)
+        place.factory.throttle.wait(METRICS_COST)
     visitors = [Visitor(place, f"192.0.2.{number}") for number in range(LIMITS.max_connections)]
     for visitor in visitors:
         visitor.ask("/healthz")
