@@ -68,7 +68,7 @@ def _check_accepted(query: Query) -> None:
 
 def _check_question(query: Query) -> None:
     """Check what an upstream would be asked."""
-    wire = b"\x55\xaa" + query.question().upstream_query()
+    wire = b"\x55\xaa" + query.question().client_query()
     message = reading.message(wire)
     (question,) = message.question
     assert (question.rdtype, question.rdclass) == (query.qtype, query.qclass)

@@ -27,6 +27,7 @@ from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MIN_UDP_SIZE, Type, WireError
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.pool import cap, merge, without_private
 from staggerdns.wire.query import Query, parse_query
 from staggerdns.wire.question import Question, make_question
@@ -34,7 +35,7 @@ from staggerdns.wire.reading import read_pool
 from staggerdns.wire.render import render
 from staggerdns.wire.reply import index_reply, mismatch
 from staggerdns.wire.scrub import scrub_answers
-from staggerdns.wire.verdict import Verdict, judge
+from staggerdns.wire.verdict import Verdict
 
 NAME = b"\3www\7example\3com\0"
 OURS = b"\3wWw\7eXAMplE\3cOM\0"
@@ -78,8 +79,6 @@ def check(data: bytes) -> None:
         return
     _check_asked(asked, message, data[0])
     try:
-        # That was with other letters in the question, and upstreams repeat those that they got.
-        asked = Question(asked.key)
         verdict, answer = judge(message, asked)
     except WireError:
         return
@@ -97,6 +96,11 @@ def check(data: bytes) -> None:
         _check_public(public.addresses)
     if isinstance(answer, Pool):
         _check_pool(asked, message, answer)
+
+
+def judge(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
+    """Judge one reply."""
+    return Judge(asked).judge(message)
 
 
 class _Wires:
@@ -131,16 +135,16 @@ def _check_asked(asked: Question, message: bytes, ways: int) -> None:
     )
     upstream._transport, upstream._stream = cast("Any", udp), cast("Any", tcp)  # noqa: SLF001
     for _ in range(3 if ways & SILENT_BEFORE else 0):
-        upstream.ask(asked, "active", clock.seconds()).expire()
+        upstream.ask(Judge(asked), "active", clock.seconds()).expire()
     if ways & COOKIE_BEFORE:
         good = b"\0\0\x81\x80\0\1\0\0\0\0\0\1" + asked.section.upper() + _COOKIE
-        exchange = upstream.ask(asked, "active", clock.seconds())
+        exchange = upstream.ask(Judge(asked), "active", clock.seconds())
         exchange.reply(good, final=True)
         exchange.expire()  # it is asked about in lower case
     for _ in range(4):
         sent.clear()
         clock.advance(1)
-        exchange = upstream.ask(asked, "active", clock.seconds())
+        exchange = upstream.ask(Judge(asked), "active", clock.seconds())
         answered = 0
         while not exchange.called:
             assert len(sent) <= MOST_SENT
@@ -178,7 +182,7 @@ def _check_relearning(
             return
         clock.advance(MEMORY)
         sent.clear()
-        exchange = upstream.ask(plain, "active", clock.seconds())
+        exchange = upstream.ask(Judge(plain), "active", clock.seconds())
         for query, over_stream in sent:  # which grows
             end = HEADER_SIZE - 2 + len(plain.section)
             good = b"\0\0\x81\x80\0\1\0\1\0\0" + (b"\0\1" if query.query[9] else bytes(2))
@@ -222,7 +226,7 @@ def _check_public(addresses: tuple[bytes, ...]) -> None:
 
 def _query(asked: Question, *, edns: bool) -> Query:
     """Return a client's query, in a case that no upstream saw, for a question asked."""
-    wire = bytearray(b"\xff\xff" + asked.upstream_query())
+    wire = bytearray(b"\xff\xff" + asked.client_query())
     end = HEADER_SIZE + len(asked.section)
     wire[HEADER_SIZE : end - 4] = wire[HEADER_SIZE : end - 4].upper()
     if not edns:

@@ -126,7 +126,7 @@ class WireResolver(common.ResolverBase, ABC):
             raise error.DomainError(question.name)
         if entry.answer.rcode != Rcode.NOERROR:
             raise self.exceptionForCode(entry.answer.rcode)(question.name)
-        query = parse_query(b"\0\0" + question.upstream_query())
+        query = parse_query(b"\0\0" + question.client_query())
         message = dns.Message()
         now = self._clock.seconds()
         answer, ttl = self.living(entry, now), self.reply_ttl(entry, now)

@@ -24,8 +24,8 @@ from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import LOCAL, NO_LINE, Outcome
 from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import Ede
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.pool import cap, merge, without_private
-from staggerdns.wire.question import Question
 from staggerdns.wire.reply import STRAYS
 
 
@@ -62,13 +62,14 @@ class Collection:
 
     def __init__(
         self,
-        question: Question,
+        judge: Judge,
         generation: int,
         books: Books,
         over: Callable[[bytes], None],
         now: float,
     ) -> None:
-        self.question = question
+        self.judge = judge
+        self.question = judge.question
         self.followers: list[Deferred[Entry]] = []
         self._generation = generation
         self._books = books
@@ -197,8 +198,8 @@ class Collection:
         outcome = "failed" if isinstance(self._answer, Failed) else "positive"
         if self._answer.negative:
             outcome = "negative"
-        books.stripped.value += self.question.stripped
-        for kind, count in self.question.strays.items():
+        books.stripped.value += self.judge.stripped
+        for kind, count in self.judge.strays.items():
             books.strays[kind].value += count
         books.outcomes.cell(self._strategy, outcome).value += 1
         books.seconds.observe(now - self.started)

@@ -30,6 +30,7 @@ from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.strategy import Strategy
 from staggerdns.wire.answer import Answer, Failed
 from staggerdns.wire.constants import Ede
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.rebinding import Rebinding
 
@@ -131,9 +132,10 @@ class Forwarder(WireResolver):
     def _start(self, question: Question, now: float) -> Collection | None:
         if self._closed:
             return None
-        if self._rebinding is not None:
-            question.screened = self._rebinding.screens(question.name)
-        collection = Collection(question, next(self._generations), self._books, self._ended, now)
+        rebinding = self._rebinding
+        screened = rebinding is not None and rebinding.screens(question.name)
+        judge = Judge(question, screened=screened)
+        collection = Collection(judge, next(self._generations), self._books, self._ended, now)
         self._collections[question.key] = collection
         if self._queue or (
             self._starts and (self._starts >= STARTS_PER_TURN or now >= self._turn_end)
@@ -150,7 +152,7 @@ class Forwarder(WireResolver):
         """Ask; a defect in that costs this collection and no other."""
         self._starts += 1
         try:
-            collection.begin(self._strategy.ask(collection.question, collection))
+            collection.begin(self._strategy.ask(collection.judge, collection))
         except Exception:  # noqa: BLE001
             self._journal.failure("a collection has failed to begin")
             if self._collections.get(collection.question.key) is collection:  # it has not ended

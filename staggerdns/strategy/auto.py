@@ -5,7 +5,7 @@ from __future__ import annotations
 from staggerdns.strategy.listener import Listener
 from staggerdns.strategy.run import Run
 from staggerdns.strategy.strategy import Strategy, Tools
-from staggerdns.wire.question import Question
+from staggerdns.wire.judge import Judge
 
 MOST_FOR_SEQUENTIAL = 1
 MOST_FOR_RACING = 3
@@ -24,9 +24,9 @@ class Auto:
         self._racing = racing
         self._parallel = parallel
 
-    def ask(self, question: Question, listener: Listener) -> Run:
+    def ask(self, judge: Judge, listener: Listener) -> Run:
         """Return a run of the strategy that suits the health of now."""
-        return self.choose().ask(question, listener)
+        return self.choose().ask(judge, listener)
 
     def choose(self) -> Strategy:
         """Return the strategy for now; when no upstream is usable, all of them count."""

@@ -20,7 +20,7 @@ from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.health import State
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.wire.question import Question
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
 
 
@@ -37,9 +37,9 @@ class Sequential:
                 partial(self._try_timeout_now, upstream), upstream.name
             )
 
-    def ask(self, question: Question, listener: Listener) -> Run:
-        """Return a run that asks ``question``."""
-        return OneByOneRun(self, question, listener, self.tools.clock.seconds())
+    def ask(self, judge: Judge, listener: Listener) -> Run:
+        """Return a run that asks the question of ``judge``."""
+        return OneByOneRun(self, judge, listener, self.tools.clock.seconds())
 
     def arrange(self, now: float) -> list[Upstream]:
         """Return the upstreams in the order in which they are asked at ``now``."""
@@ -84,12 +84,10 @@ class OneByOneRun(SingleAnswerRun):
 
     __slots__ = ("strategy", "_next_at", "_strategy", "_tried_at")
 
-    def __init__(
-        self, strategy: Sequential, question: Question, listener: Listener, now: float
-    ) -> None:
+    def __init__(self, strategy: Sequential, judge: Judge, listener: Listener, now: float) -> None:
         super().__init__(
             strategy.tools,
-            question,
+            judge,
             listener,
             started=now,
             grace=0.0,

@@ -15,7 +15,7 @@ from staggerdns.strategy.run import Run
 from staggerdns.strategy.strategy import Tools
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import Exchange, Outcome
-from staggerdns.wire.question import Question
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
 
 MAX_DELAYS = 3
@@ -41,9 +41,9 @@ class Parallel:
         }
         metrics.fallback_timeout.read_from(self.fallback_timeout)
 
-    def ask(self, question: Question, listener: Listener) -> Run:
-        """Return a run that asks ``question``; start it to send the first queries."""
-        return ParallelRun(self, question, listener)
+    def ask(self, judge: Judge, listener: Listener) -> Run:
+        """Return a run that asks the question of ``judge``; start it to send the first queries."""
+        return ParallelRun(self, judge, listener)
 
     def fallback_timeout(self) -> float:
         """Return the seconds that the active tier has now: as configured, or as learnt."""
@@ -66,11 +66,11 @@ class ParallelRun(Run):
     )
     strategy = "parallel"
 
-    def __init__(self, strategy: Parallel, question: Question, listener: Listener) -> None:
+    def __init__(self, strategy: Parallel, judge: Judge, listener: Listener) -> None:
         settings, tools = strategy.settings, strategy.tools
         now = tools.clock.seconds()
         super().__init__(
-            question,
+            judge,
             listener,
             tools.clock,
             tools.alarms,

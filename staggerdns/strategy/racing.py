@@ -17,7 +17,7 @@ from staggerdns.strategy.strategy import Tools
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import UNMARKED, Exchange, Outcome
 from staggerdns.upstream.refusals import unrefused
-from staggerdns.wire.question import Question
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
 
 
@@ -42,9 +42,9 @@ class Racing:
         )
         metrics.racing_batch.read_from(lambda: self.batch_size)
 
-    def ask(self, question: Question, listener: Listener) -> Run:
-        """Return a race for ``question``."""
-        return RacingRun(self, question, listener)
+    def ask(self, judge: Judge, listener: Listener) -> Run:
+        """Return a race for the question of ``judge``."""
+        return RacingRun(self, judge, listener)
 
 
 class RacingRun(SingleAnswerRun):
@@ -53,12 +53,12 @@ class RacingRun(SingleAnswerRun):
     __slots__ = ("_all_at_once", "_next_at", "_strategy")
     strategy = "racing"
 
-    def __init__(self, strategy: Racing, question: Question, listener: Listener) -> None:
+    def __init__(self, strategy: Racing, judge: Judge, listener: Listener) -> None:
         tools = strategy.tools
         now = tools.clock.seconds()
         super().__init__(
             tools,
-            question,
+            judge,
             listener,
             started=now,
             grace=strategy.grace,

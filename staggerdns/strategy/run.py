@@ -24,7 +24,7 @@ from staggerdns.upstream.dialect import NO_EDNS
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.refusals import give_up_at, unrefused
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.wire.question import Question
+from staggerdns.wire.judge import Judge
 
 AGAIN_AFTER = 1.0
 """Seconds after the last query to the next round, when nobody has answered."""
@@ -43,6 +43,7 @@ class Run(ABC):
     """
 
     __slots__ = (
+        "judge",
         "question",
         "adaptive",
         "candidates",
@@ -67,7 +68,7 @@ class Run(ABC):
 
     def __init__(
         self,
-        question: Question,
+        judge: Judge,
         listener: Listener,
         clock: IReactorTime,
         alarms: Alarms,
@@ -80,9 +81,10 @@ class Run(ABC):
         waiting: list[Upstream],
         at_once: int,
     ) -> None:
-        self.question = question
+        self.judge = judge
+        self.question = judge.question
         self.adaptive = adaptive
-        self.candidates = Candidates(waiting, adaptive, signed=question.do)
+        self.candidates = Candidates(waiting, adaptive, signed=judge.question.do)
         self.decision = decision
         self.outstanding: dict[Exchange, None] = {}
         """The exchanges under way, in the order in which they were asked."""
@@ -167,7 +169,7 @@ class Run(ABC):
             self.decision.ask_active(len(upstreams))
         unsigned = self.candidates.reserve.is_open
         for upstream in upstreams:
-            exchange = upstream.ask(self.question, tier, now, unsigned=unsigned)
+            exchange = upstream.ask(self.judge, tier, now, unsigned=unsigned)
             self.outstanding[exchange] = None
             exchange.on_hint = self._take_hint
             if tier == ACTIVE:

@@ -15,7 +15,7 @@ from staggerdns.strategy.strategy import Tools
 from staggerdns.strategy.tiers import STAGGERED
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.wire.question import Question
+from staggerdns.wire.judge import Judge
 
 
 class SingleAnswerRun(Run):
@@ -30,7 +30,7 @@ class SingleAnswerRun(Run):
     def __init__(
         self,
         tools: Tools,
-        question: Question,
+        judge: Judge,
         listener: Listener,
         *,
         started: float,
@@ -38,7 +38,7 @@ class SingleAnswerRun(Run):
         waiting: list[Upstream],
     ) -> None:
         super().__init__(
-            question,
+            judge,
             listener,
             tools.clock,
             tools.alarms,

@@ -16,7 +16,7 @@ from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.listener import Listener
 from staggerdns.strategy.run import Run
 from staggerdns.upstream.upstreams import Upstreams
-from staggerdns.wire.question import Question
+from staggerdns.wire.judge import Judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,5 +38,5 @@ class Strategy(Protocol):
 
     name: str
 
-    def ask(self, question: Question, listener: Listener) -> Run:
-        """Return a run that asks ``question``; start it to send the first queries."""
+    def ask(self, judge: Judge, listener: Listener) -> Run:
+        """Return a run that asks the question of ``judge``; start it to send the first queries."""

@@ -24,6 +24,7 @@ from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.refusals import give_up_at, unrefused
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.constants import Type
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.names import from_text
 from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
@@ -122,9 +123,9 @@ class _Host:
         wire = from_text(self._name)
         asked: list[Exchange] = []
         for qtype in _TYPES:
-            question = make_question(wire, qtype)
+            judge = Judge(make_question(wire, qtype))
             for resolver in self._bootstrap.resolvers:
-                exchange = resolver.ask(question, _TIER, self._clock.seconds())
+                exchange = resolver.ask(judge, _TIER, self._clock.seconds())
                 exchange.on_hint = self._refused
                 self._outstanding[exchange] = qtype
                 asked.append(exchange)

@@ -34,8 +34,8 @@ from staggerdns.upstream.health import State
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import SOUND, TC, Rcode, WireError
 from staggerdns.wire.edns import full_rcode
-from staggerdns.wire.question import Question
-from staggerdns.wire.verdict import Verdict, judge
+from staggerdns.wire.judge import Judge
+from staggerdns.wire.verdict import Verdict
 
 if TYPE_CHECKING:
     from staggerdns.upstream.sidequeries import SideQueries
@@ -133,10 +133,11 @@ class Exchange(Deferred[Outcome]):
     """Its side queries; usually none."""
 
     def __init__(
-        self, upstream: Upstream, question: Question, query: bytes, tier: str, started: float
+        self, upstream: Upstream, judge: Judge, query: bytes, tier: str, started: float
     ) -> None:
         super().__init__(_cancelled)
-        self.question = question
+        self.judge = judge
+        self.question = judge.question
         self.query = query
         self.tier = tier
         self.started = started
@@ -253,7 +254,7 @@ class Exchange(Deferred[Outcome]):
     def _conclude(self, message: bytes, *, usual: bool) -> bool:
         """Judge the reply and end with it, or return `False` if it looked ``usual`` and fails."""
         try:
-            verdict, answer = judge(message, self.question)
+            verdict, answer = self.judge.judge(message)
         except WireError:
             self._end(Verdict.FAILURE, None, MALFORMED)
             return True

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from staggerdns.upstream.sidequeries import SideQuery
-from staggerdns.wire.question import Question
+from staggerdns.wire.judge import Judge
 
 if TYPE_CHECKING:
     from staggerdns.upstream.upstream import Upstream
@@ -29,16 +29,16 @@ class Probe:
         self._query: SideQuery | None = None
         self._timer: IDelayedCall | None = None
 
-    def consider(self, question: Question, now: float) -> None:
+    def consider(self, judge: Judge, now: float) -> None:
         """Send a probe with a question that was just answered, if one is due."""
         upstream = self._upstream
         if self._query is not None or not upstream.has_room(now, first=False):
             return
-        found = upstream.dialect.probe(question, now)
+        found = upstream.dialect.probe(judge.question, now)
         if found is None:
             return
         kind, level, query = found
-        side_query = SideQuery(upstream, question, query, now, partial(self._take, kind))
+        side_query = SideQuery(upstream, judge, query, now, partial(self._take, kind))
         side_query.level = level
         self._query = side_query
         self._timer = self._clock.callLater(self._timeout, self._give_up, kind)

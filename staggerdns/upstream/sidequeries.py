@@ -27,7 +27,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from staggerdns.upstream.dialect import sent_level
 from staggerdns.upstream.edns import BARE, PLAIN
 from staggerdns.upstream.exchange import Exchange
-from staggerdns.wire.question import Question
+from staggerdns.wire.judge import Judge
 
 if TYPE_CHECKING:
     from staggerdns.upstream.upstream import Upstream
@@ -52,12 +52,12 @@ class SideQuery(Exchange):
     def __init__(
         self,
         upstream: Upstream,
-        question: Question,
+        judge: Judge,
         query: bytes,
         started: float,
         taker: Callable[[SideQuery, bytes, bool], None],
     ) -> None:
-        super().__init__(upstream, question, query, SIDE_QUERY, started)
+        super().__init__(upstream, judge, query, SIDE_QUERY, started)
         self._answer_to = taker
 
     def reply(self, message: bytes, *, final: bool) -> bool:
@@ -169,7 +169,7 @@ class SideQueries:
         else:
             return  # by now more is known
         query = dialect.compose(exchange.question, now, level, lowered=lowered)
-        side_query = SideQuery(upstream, exchange.question, query, now, self._stepped)
+        side_query = SideQuery(upstream, exchange.judge, query, now, self._stepped)
         side_query.level, side_query.lowered = level, lowered
         self._steps.append(side_query)
         upstream.send_side_query(side_query, "silence", over_stream=False)
@@ -224,7 +224,7 @@ class SideQueries:
         upstream, exchange = self._upstream, self._exchange
         self._timer = self._clock.callLater(TCP_PATIENCE, self._too_slow)
         side_query = SideQuery(
-            upstream, exchange.question, exchange.query, self._clock.seconds(), self._checked
+            upstream, exchange.judge, exchange.query, self._clock.seconds(), self._checked
         )
         side_query.level = exchange.level
         self._check = side_query

@@ -39,6 +39,7 @@ from staggerdns.upstream.sidequeries import (
 from staggerdns.upstream.stream import Resolve, StreamTransport
 from staggerdns.upstream.tls import Authorities
 from staggerdns.wire.answer import Answer
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
 
@@ -148,14 +149,15 @@ class Upstream:
         """Whether the upstream may give signatures: it is not known to do without EDNS."""
         return self.dialect.edns.level > PLAIN
 
-    def ask(self, question: Question, tier: str, now: float, *, unsigned: bool = False) -> Exchange:
-        """Send a query for ``question`` at ``now`` and return the exchange.
+    def ask(self, judge: Judge, tier: str, now: float, *, unsigned: bool = False) -> Exchange:
+        """Send a query for the question of ``judge`` at ``now`` and return the exchange.
 
         ``tier`` labels the metrics; ``unsigned``: for a question with DO, too, an answer without
         signatures is better than none. The exchange may have ended already when this returns.
         """
         dialect = self.dialect
-        exchange = Exchange(self, question, dialect.compose(question, now), tier, now)
+        question = judge.question
+        exchange = Exchange(self, judge, dialect.compose(question, now), tier, now)
         if dialect.edns.level != FULL:
             exchange.level = dialect.edns.level
         self._inflight += 1
@@ -209,7 +211,7 @@ class Upstream:
         reason = dialect.doubt(exchange, message, now, over_stream=over_stream, believed=believed)
         if not reason:
             if is_positive(message):
-                self._probe.consider(exchange.question, now)
+                self._probe.consider(exchange.judge, now)
             return False
         if reason in DOUBTS:
             self._side_queries(exchange).check(message, reason)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from staggerdns.wire.constants import HEADER_SIZE, MAX_LABEL, MAX_NAME, POINTER, WireError
 from staggerdns.wire.names import MAX_HOPS
-from staggerdns.wire.question import Question
 
 Place = tuple[int, int, bool]
 """Of a name that begins somewhere: its number, the pointers on its way, and whether what it has in
@@ -24,12 +23,13 @@ common with the end of the question is written out.
 _ROOT: Place = (0, 0, False)
 
 
-class _Tree:
-    """What the tables of all replies to one question begin with."""
+class NameTree:
+    """What the tables of all replies to one question begin with: its own name, in wire form."""
 
-    __slots__ = ("labels", "parents", "sizes", "children", "places")
+    __slots__ = ("name", "labels", "parents", "sizes", "children", "places")
 
     def __init__(self, name: bytes) -> None:
+        self.name = name
         self.labels: list[tuple[int, int, bytes]] = []
         position = 0
         while length := name[position]:
@@ -74,13 +74,10 @@ class NameTable:
         "_children",
     )
 
-    def __init__(self, message: bytes, question: Question, sent: bytes | None) -> None:
+    def __init__(self, message: bytes, tree: NameTree, sent: bytes | None) -> None:
         self._message = message
         self._lower = message.lower()
-        self._name = question.name
-        tree = question.tree
-        if tree is None:
-            tree = question.tree = _Tree(question.name)
+        self._name = tree.name
         self.own = len(tree.labels)
         self.question: Place = (self.own, 1, False)
         self.parents = tree.parents.copy()
@@ -90,7 +87,7 @@ class NameTable:
         self.ours: dict[bytes, bytes] = {}
         if sent is not None:
             self.places = tree.places.copy()
-            if sent != question.name:
+            if sent != tree.name:
                 for start, after, label in tree.labels:
                     if sent[start:after] != label:
                         self.ours[sent[start:after]] = label

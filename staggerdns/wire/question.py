@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any
+from typing import Final
 
 from staggerdns.wire.constants import AD, CD, CLASS_IN, EDNS_DO, EDNS_UDP_SIZE, RD, Type, type_text
 from staggerdns.wire.key import (
@@ -28,10 +28,8 @@ class Question:
 
     ``section`` is the question section in wire form, ``mergeable`` whether answers of several
     upstreams may join in one pool: addresses asked for without DO. ``pointer_type_class`` is how
-    a record that answers the question directly usually begins. ``judged`` remembers the last
-    reply to it and the verdict on that. ``screened``: private addresses do not answer it;
-    ``stripped``: how many records have been taken out of replies because of that; ``strays``: how
-    many because they did not belong there, by kind. ``tree`` is for who reads names in replies.
+    a record that answers the question directly usually begins. A question is a value: what is
+    learned of its replies is the `Judge`'s.
     """
 
     __slots__ = (
@@ -44,30 +42,24 @@ class Question:
         "cd",
         "mergeable",
         "pointer_type_class",
-        "judged",
-        "_letters",
-        "screened",
-        "stripped",
-        "strays",
-        "tree",
+        "_section_number",
+        "_case_bits",
     )
 
     def __init__(self, key: bytes) -> None:
-        self.key = key
-        self.section = key[SECTION]
-        self.name = key[NAME]
+        self.key: Final = key
+        self.section: Final = key[SECTION]
+        self.name: Final = key[NAME]
         type_and_class = key[TYPE_AND_CLASS]
-        self.qtype, self.qclass = _TYPE_CLASS.unpack(type_and_class)
-        self.do = bool(key[MARKS] & DO_MARK)
-        self.cd = bool(key[MARKS] & CD_MARK)
-        self.screened = False
-        self.stripped = 0
-        self.strays: dict[str, int] = {}
-        self.tree: Any = None
-        self.judged: tuple[bytes, Any] | None = None
-        self._letters: tuple[int, int] | None = None  # the section as a number; its case bits
-        self.pointer_type_class = b"\xc0\x0c" + type_and_class
-        self.mergeable = not self.do and self.qclass == CLASS_IN and self.qtype in _ADDRESS_TYPES
+        qtype, qclass = _TYPE_CLASS.unpack(type_and_class)
+        self.qtype: Final[int] = qtype
+        self.qclass: Final[int] = qclass
+        self.do: Final = bool(key[MARKS] & DO_MARK)
+        self.cd: Final = bool(key[MARKS] & CD_MARK)
+        self.pointer_type_class: Final = b"\xc0\x0c" + type_and_class
+        self.mergeable: Final = not self.do and qclass == CLASS_IN and qtype in _ADDRESS_TYPES
+        self._section_number: Final = int.from_bytes(self.section, "big")
+        self._case_bits: Final = int.from_bytes(self.name.translate(_CASE_BITS), "big") << 32
 
     def __str__(self) -> str:
         """Return name and type as a person reads them."""
@@ -78,15 +70,11 @@ class Question:
 
         ``random`` has as many bytes as the section.
         """
-        if self._letters is None:
-            letters = self.name.translate(_CASE_BITS) + bytes(4)
-            self._letters = int.from_bytes(self.section, "big"), int.from_bytes(letters, "big")
-        section, letters_in_it = self._letters
-        flips = int.from_bytes(random, "big") & letters_in_it
-        return (section ^ flips).to_bytes(len(random), "big")
+        flips = int.from_bytes(random, "big") & self._case_bits
+        return (self._section_number ^ flips).to_bytes(len(random), "big")
 
-    def upstream_query(self) -> bytes:
-        """Return a query for the question without its ID: everything from the flags on.
+    def client_query(self) -> bytes:
+        """Return a query for the question as a client sends it, without its ID.
 
         The OPT record offers 1232 bytes (RFC 6891).
         """

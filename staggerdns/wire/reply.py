@@ -27,7 +27,7 @@ from staggerdns.wire.constants import (
     WireError,
 )
 from staggerdns.wire.edns import full_rcode
-from staggerdns.wire.nametable import NameTable
+from staggerdns.wire.nametable import NameTable, NameTree
 from staggerdns.wire.question import Question
 from staggerdns.wire.records import read_fields
 
@@ -189,8 +189,10 @@ def mismatch(message: bytes, question: Question) -> str:
     return "question"
 
 
-def index_reply(message: bytes, question: Question) -> Reply:
+def index_reply(message: bytes, question: Question, tree: NameTree | None = None) -> Reply:
     """Index the reply to ``question``; its header and question section match already.
+
+    ``tree``: of the question's name, from whoever reads several replies to it.
 
     Raises `WireError` when the answer section is cut or holds a name or data that no client should
     be given. That of an error is not looked at so closely: nobody is given it.
@@ -202,7 +204,7 @@ def index_reply(message: bytes, question: Question) -> Reply:
         position += len(question.section)
         sent = message[HEADER_SIZE : position - 4]
         message = message[:HEADER_SIZE] + question.section + message[position:]
-    reply = Reply(message, flags, NameTable(message, question, sent))
+    reply = Reply(message, flags, NameTable(message, tree or NameTree(question.name), sent))
     strict = flags & RCODE in SOUND
     for count, section in (
         (ancount, reply.answers),

@@ -225,7 +225,7 @@ def test_ordinary_traffic_in_which_all_agree_costs_what_the_first_reply_does() -
     assert ("MISSED" in ordinary.table([cost], alone)) == (over > 0)
 
 
-def test_ordinary_traffic_counts_every_upstream_query() -> None:
+def test_ordinary_traffic_counts_every_client_query() -> None:
     """In less time than any TTL each name is asked for once, of each of five upstreams."""
     names = len(set(popular(Random("1 queries"), 1_000)))
     for cost in (

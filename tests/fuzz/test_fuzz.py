@@ -15,9 +15,10 @@ import pytest
 import fuzz
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Answer, Pool, Whole
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import index_reply
-from staggerdns.wire.verdict import Verdict, judge
+from staggerdns.wire.verdict import Verdict
 
 if TYPE_CHECKING:
     from staggerdns.upstream.exchange import Exchange
@@ -49,7 +50,8 @@ class Forgetful(Upstream):
 
 def with_our_letters(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
     """Judge a reply without a look at the letters of its question."""
-    return judge(message[:12] + asked.section + message[12 + len(asked.section) :], asked)
+    message = message[:12] + asked.section + message[12 + len(asked.section) :]
+    return Judge(asked).judge(message)
 
 
 def unscrubbed(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
@@ -80,7 +82,7 @@ def test_the_corpus_is_small() -> None:
         ("queries", "render_error", lambda query, *rest: query.message),
         ("queries", "parse_query", lambda message: 1 / 0),
         ("replies", "cap", lambda pool, limit: Pool((), pool.addresses * 9, pool.ttl, ad=True)),
-        ("replies", "judge", lambda message, asked: judge(message[:-1] + b"\0", asked)),
+        ("replies", "judge", lambda message, asked: Judge(asked).judge(message[:-1] + b"\0")),
         ("replies", "judge", with_our_letters),
         ("replies", "judge", unscrubbed),
         ("replies", "render", lambda query, *rest: query.message),

@@ -16,16 +16,16 @@ from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.pool import merge
 from staggerdns.wire.question import Question, make_question
-from staggerdns.wire.verdict import judge
 from tests.kit.acts import A, name, negative, record, reply, says
 
 Make = Callable[[random.Random, int], tuple[Question, Answer]]
 
 
 def _read(message: bytes, question: Question) -> Answer:
-    answer = judge(message, question)[1]
+    answer = Judge(question).judge(message)[1]
     assert answer is not None
     return answer
 

@@ -24,6 +24,7 @@ from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Pool
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import A, name
 
@@ -104,7 +105,7 @@ class LoopbackUpstream:
     def start(self, question: Question | None = None) -> Exchange:
         """Ask, and return the exchange."""
         question = question or make_question(name("www.example"), A)
-        return self.upstream.ask(question, "active", self.clock.seconds())
+        return self.upstream.ask(Judge(question), "active", self.clock.seconds())
 
     async def ask(self, question: Question | None = None) -> Outcome:
         """Ask, and return the outcome; AssertionError when none comes in time."""

@@ -19,6 +19,7 @@ from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.upstream import Upstream
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import make_question
 from tests.kit.acts import A, name, says
 
@@ -64,7 +65,7 @@ class StreamUpstream:
 
     def ask(self) -> Exchange:
         """Ask for WWW."""
-        exchange = self.upstream.ask(WWW, "active", self.clock.seconds())
+        exchange = self.upstream.ask(Judge(WWW), "active", self.clock.seconds())
         exchange.addCallbacks(self.outcomes.append, lambda failure: failure.trap(CancelledError))
         return exchange
 

@@ -18,13 +18,14 @@ import dns.rdatatype
 import dns.rrset
 
 from staggerdns.wire.answer import Answer, Pool, Whole
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.query import Query, parse_query
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reading import read_pool
 from staggerdns.wire.render import render
 from staggerdns.wire.reply import index_reply
 from staggerdns.wire.scrub import scrub_answers
-from staggerdns.wire.verdict import Verdict, judge
+from staggerdns.wire.verdict import Verdict
 from tests.kit.clients import parse, question
 
 NAME = "www.example.com."
@@ -122,9 +123,9 @@ def raw_reply(
     return struct.pack("!6H", id, flags, *counts) + asked.section + sections
 
 
-def judged(wire: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
-    """Return what the program makes of an upstream's reply."""
-    return judge(wire, asked)
+def judged(wire: bytes, asked: Question | Judge) -> tuple[Verdict, Answer | None]:
+    """Return what the program makes of an upstream's reply; a `Judge` remembers it."""
+    return (asked if isinstance(asked, Judge) else Judge(asked)).judge(wire)
 
 
 def pool_of(wire: bytes, asked: Question) -> Pool:

@@ -21,6 +21,7 @@ from staggerdns.settings.sections import CacheSettings
 from staggerdns.strategy.run import Run
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
+from staggerdns.wire.judge import Judge
 from tests.kit.acts import (
     AAAA,
     NOERROR,
@@ -37,7 +38,6 @@ from tests.kit.simulated import Client, SimulatedResolver
 
 if TYPE_CHECKING:
     from staggerdns.strategy.listener import Listener
-    from staggerdns.wire.question import Question
     from tests.conftest import CriticalEvents
 
 
@@ -208,13 +208,13 @@ def test_an_old_collection_ends_after_a_new_one() -> None:
     over: list[bytes] = []
     question = resolver.question()
     now = resolver.clock.seconds()
-    old = Collection(question, 1, books, over.append, now)
-    new = Collection(question, 2, books, over.append, now)
+    old = Collection(Judge(question), 1, books, over.append, now)
+    new = Collection(Judge(question), 2, books, over.append, now)
     resolver.script(says_own(7, 100))
-    old.begin(resolver.strategy.ask(question, old))
+    old.begin(resolver.strategy.ask(old.judge, old))
     late = Client(resolver.clock, old.join(now))
     resolver.script(says_own(8, 20))
-    new.begin(resolver.strategy.ask(question, new))
+    new.begin(resolver.strategy.ask(new.judge, new))
     resolver.run_to(50)
     entry = resolver.cache.lookup(question.key, resolver.clock.seconds())
     assert resolver.pool() == [own(8)]
@@ -416,9 +416,9 @@ def slowly(resolver: SimulatedResolver, monkeypatch: pytest.MonkeyPatch, seconds
     """Have each start take so much time of the clock."""
     ask = resolver.strategies.chosen.ask
 
-    def ask_slowly(question: Question, listener: Listener) -> Run:
+    def ask_slowly(judge: Judge, listener: Listener) -> Run:
         resolver.clock.rightNow += seconds
-        return ask(question, listener)
+        return ask(judge, listener)
 
     monkeypatch.setattr(resolver.strategies.chosen, "ask", ask_slowly)
 
@@ -479,7 +479,7 @@ def test_a_defect_costs_one(
     real = getattr(resolver.strategies.chosen if part == "ask" else Run, part)
 
     def fail(subject: Any, *rest: Any) -> Any:
-        question = subject if part == "ask" else subject.question
+        question = subject.question  # of the judge, or of the run
         if "bad" in str(question):
             if part == "start":
                 real(subject)  # what was sent is given up

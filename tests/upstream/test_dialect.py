@@ -21,6 +21,7 @@ from staggerdns.upstream.edns import BARE, DESCENTS, FULL, PLAIN
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import WireError
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.names import from_labels
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.verdict import Verdict
@@ -491,7 +492,9 @@ async def test_an_upstream_without_edns() -> None:
         outcome = await asked.ask(signed)
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, NO_EDNS)
         assert len(server.queries) == len(expected)
-        outcome = await asked.upstream.ask(signed, "active", asked.clock.seconds(), unsigned=True)
+        outcome = await asked.upstream.ask(
+            Judge(signed), "active", asked.clock.seconds(), unsigned=True
+        )
         assert outcome.verdict == Verdict.POSITIVE
         assert asked.marks == 0
         cell = asked.metrics.upstream_repeated.cell(asked.upstream.name, "edns")

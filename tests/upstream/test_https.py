@@ -52,7 +52,7 @@ def test_post(https: HttpsUpstream) -> None:
     body = server.bodies[1]
     assert len(body) == 128
     assert body[:2] == b"\0\0"
-    assert body[2:].startswith(WWW.upstream_query()[:-2])
+    assert body[2:].startswith(WWW.client_query()[:-2])
     server.answer(1)
     (outcome,) = https.outcomes
     assert isinstance(outcome.answer, Pool)

@@ -11,6 +11,7 @@ from staggerdns.upstream.edns import BARE, DESCENTS, FULL, MEMORY, PLAIN
 from staggerdns.upstream.health import State
 from staggerdns.upstream.sidequeries import MAX_WATCHED, SILENCE, TCP_PATIENCE
 from staggerdns.wire.answer import Failed
+from staggerdns.wire.judge import Judge
 from tests.kit.acts import FORMERR, NXDOMAIN, REFUSED, SERVFAIL, A
 from tests.kit.oddservers import (
     BADVERS,
@@ -232,12 +233,12 @@ def test_probes_keep_to_the_budget() -> None:
     resolver.run_to(resolver.now + 1000 * MEMORY)
     upstream._inflight += 1000
     resolver.ask_all(0, "none")
-    upstream._probe.consider(resolver.question("full.example"), resolver.clock.seconds())
+    upstream._probe.consider(Judge(resolver.question("full.example")), resolver.clock.seconds())
     assert upstream._probe._query is None
     upstream._inflight -= 1000
     before = len(resolver.sent(0))
     for _ in range(3):
-        upstream._probe.consider(resolver.question("room.example"), resolver.clock.seconds())
+        upstream._probe.consider(Judge(resolver.question("room.example")), resolver.clock.seconds())
     assert len(resolver.sent(0)) - before == 1
     upstream.close()
     resolver.assert_nothing_left()

@@ -284,9 +284,9 @@ def test_query_is_framed(tcp: TcpUpstream) -> None:
     first = tcp.connect()
     tcp.ask()
     wire = first.queries()
-    assert [len(query) - len(WWW.upstream_query()) for query in wire] == [2 + 4, 2]
+    assert [len(query) - len(WWW.client_query()) for query in wire] == [2 + 4, 2]
     assert wire[0].endswith(b"\0\4\0\x0b\0\0")
-    assert wire[1][2:] == WWW.upstream_query()
+    assert wire[1][2:] == WWW.client_query()
 
 
 def test_reply_byte_by_byte(tcp: TcpUpstream) -> None:

@@ -15,6 +15,7 @@ from staggerdns.upstream.edns import DESCENTS, FULL, MEMORY
 from staggerdns.upstream.exchange import LOCAL, NO_LINE
 from staggerdns.upstream.sidequeries import STREAM_SILENCE
 from staggerdns.upstream.stream import FIRST_WAIT
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import make_question
 from tests.kit.acts import A, name
 from tests.kit.memory import TcpUpstream
@@ -269,7 +270,7 @@ def test_closing_where_edns_works(tcp: TcpUpstream) -> None:
 def test_closing_over_signatures(tcp: TcpUpstream) -> None:
     """A question with DO does not go without OPT: others may have signatures."""
     question = make_question(name("www.example"), A, do=True)
-    exchange = tcp.upstream.ask(question, "active", tcp.clock.seconds())
+    exchange = tcp.upstream.ask(Judge(question), "active", tcp.clock.seconds())
     exchange.addCallback(tcp.outcomes.append)
     closes(tcp, [1, 1]).lose()
     assert tcp.reasons() == ["closed"]

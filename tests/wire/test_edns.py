@@ -23,11 +23,11 @@ from staggerdns.wire.edns import (
     padded_reply,
     with_options,
 )
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.names import from_labels
 from staggerdns.wire.query import parse_query
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.render import render, render_error
-from staggerdns.wire.verdict import judge
 
 COOKIE = dns.edns.OptionType.COOKIE
 KEEPALIVE = dns.edns.OptionType.make(11)
@@ -48,7 +48,7 @@ def named(length: int) -> Question:
 
 def reply(question: Question, *options: dns.edns.Option, ttl: int = 300) -> bytes:
     """A reply with an address, an SOA record and an OPT record."""
-    query = dns.message.from_wire(b"\0\0" + question.upstream_query())
+    query = dns.message.from_wire(b"\0\0" + question.client_query())
     made = dns.message.make_response(query)
     name = query.question[0].name
     made.answer.append(dns.rrset.from_text(name, ttl, "IN", "A", "203.0.113.1"))
@@ -63,7 +63,7 @@ def test_padded_queries_are_whole_blocks(length: int, options: bytes) -> None:
     """A padded query is a multiple of 128 octets, its ID included (RFC 8467 section 4.1)."""
     question = named(length)
     size = len(question.section)
-    wire = b"\0\0" + with_options(question.upstream_query(), size, options, padded=True)
+    wire = b"\0\0" + with_options(question.client_query(), size, options, padded=True)
     assert len(wire) % PADDING_BLOCK == 0
     message = dns.message.from_wire(wire)
     kinds = [option.otype for option in message.options]
@@ -78,7 +78,7 @@ def test_padding_is_the_least_that_does(length: int) -> None:
     if length == 4:
         return  # a label of two octets and a root
     question = named(length)
-    query = question.upstream_query()
+    query = question.client_query()
     padded = with_options(query, len(question.section), b"", padded=True)
     assert 4 <= len(padded) - len(query) < PADDING_BLOCK + 4
     assert set(padded[len(query) + 4 :]) <= {0}
@@ -87,7 +87,7 @@ def test_padding_is_the_least_that_does(length: int) -> None:
 def test_options_without_padding() -> None:
     """An option alone changes nothing else; no option changes nothing at all."""
     question = named(20)
-    query, size = question.upstream_query(), len(question.section)
+    query, size = question.client_query(), len(question.section)
     assert with_options(query, size, b"", padded=False) == query
     changed = with_options(query, size, KEEPALIVE_WANTED, padded=False)
     assert changed == query[:-2] + b"\0\4\0\x0b\0\0"
@@ -98,7 +98,7 @@ def test_options_join_those_that_are_there(cookie: bytes) -> None:
     """A cookie stays in its place, in front of what a connection adds."""
     question = named(20)
     option = b"\0\x0a" + len(cookie).to_bytes(2, "big") + cookie
-    query = question.upstream_query()[:-2] + len(option).to_bytes(2, "big") + option
+    query = question.client_query()[:-2] + len(option).to_bytes(2, "big") + option
     changed = with_options(query, len(question.section), KEEPALIVE_WANTED, padded=True)
     message = dns.message.from_wire(b"\0\0" + changed)
     assert [found.otype for found in message.options] == [COOKIE, KEEPALIVE, PADDING]
@@ -109,7 +109,7 @@ def test_options_join_those_that_are_there(cookie: bytes) -> None:
 def test_a_query_without_edns_stays_as_it_is() -> None:
     """Where there is no OPT record no option is added."""
     question = named(20)
-    plain = question.upstream_query()[:-11]
+    plain = question.client_query()[:-11]
     plain = plain[:9] + b"\0" + plain[10:]
     assert with_options(plain, len(question.section), KEEPALIVE_WANTED, padded=True) == plain
 
@@ -173,7 +173,7 @@ def rendered(query: bytes, size: int, ede: int | None = None) -> bytes:
     answer.answer.append(rrset)
     answer.use_edns(False)
     question = asked.question()
-    verdict, whole = judge(answer.to_wire(max_size=65535), question)
+    verdict, whole = Judge(question).judge(answer.to_wire(max_size=65535))
     assert whole is not None, verdict
     return render(asked, whole, 60, 65535, ede)
 

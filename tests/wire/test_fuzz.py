@@ -25,7 +25,7 @@ from staggerdns.wire.pool import cap, merge
 from staggerdns.wire.question import Question
 from staggerdns.wire.render import render
 from staggerdns.wire.reply import mismatch
-from staggerdns.wire.verdict import Verdict, judge
+from staggerdns.wire.verdict import Verdict
 from tests.kit.clients import parse
 from tests.kit.factory import ALL_SPECIAL, FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import (
@@ -34,6 +34,7 @@ from tests.kit.messages import (
     POINTER,
     ask,
     client_query,
+    judged,
     raw_reply,
     read_the_long_way,
     record,
@@ -350,7 +351,7 @@ def check_upstream_reply(asked: Question, message: bytes, ttl: int) -> Answer | 
     if mismatch(message, asked):
         return None
     try:
-        verdict, answer = judge(message, asked)
+        verdict, answer = judged(message, asked)
     except WireError:
         return None
     assert (answer is None) == (verdict is Verdict.FAILURE)
@@ -409,7 +410,7 @@ def test_the_quick_way_and_the_index_agree(made: tuple[Question, bytes]) -> None
     if not asked.mergeable or mismatch(message, asked):
         return
     try:
-        verdict, answer = judge(message, asked)
+        verdict, answer = judged(message, asked)
     except WireError:
         return
     if verdict is Verdict.POSITIVE:
@@ -446,7 +447,7 @@ def test_merged_forgeries(
 def test_honest_replies_come_through(asked: Question) -> None:
     """The replies that are mutated above are good ones, so that the tests above test something."""
     (originals,) = [replies for question, replies in HONEST if question is asked]
-    verdicts = [judge(reply, asked)[0] for reply in originals]
+    verdicts = [judged(reply, asked)[0] for reply in originals]
     assert verdicts == [
         Verdict.POSITIVE,
         Verdict.POSITIVE,

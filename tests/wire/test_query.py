@@ -289,7 +289,7 @@ def test_what_upstreams_are_asked() -> None:
     for do in (False, True):
         for cd in (False, True):
             asked = scanned("WWW.Example.COM.", "HTTPS", do=do, cd=cd, payload=4096).question()
-            sent = dns.message.from_wire(b"\xab\xcd" + asked.upstream_query())
+            sent = dns.message.from_wire(b"\xab\xcd" + asked.client_query())
             assert sent.id == 0xABCD
             assert sent.opcode() == dns.opcode.QUERY
             expected = dns.flags.RD | dns.flags.AD | (dns.flags.CD if cd else 0)

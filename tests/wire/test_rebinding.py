@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staggerdns.wire.answer import Answer
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.rebinding import Rebinding
-from staggerdns.wire.verdict import Verdict, judge
+from staggerdns.wire.verdict import Verdict
 from tests.kit.clients import addresses
 from tests.kit.messages import (
     NAME,
@@ -39,11 +40,10 @@ def judged(
     rdtype: str, answer: list[str], *, do: bool = False, screened: bool = True, **more: object
 ) -> tuple[Verdict, Answer, int]:
     """The verdict on a reply, what it answers, and how many records were taken out."""
-    question = ask(rdtype=rdtype, do=do)
-    question.screened = screened
-    verdict, found = judge(upstream_reply(question, answer, **more), question)  # type: ignore[arg-type]
+    judge = Judge(ask(rdtype=rdtype, do=do), screened=screened)
+    verdict, found = judge.judge(upstream_reply(judge.question, answer, **more))  # type: ignore[arg-type]
     assert found is not None
-    return verdict, found, question.stripped
+    return verdict, found, judge.stripped
 
 
 def shown(answer: Answer, rdtype: str = "A", *, do: bool = False) -> dns.message.Message:
@@ -152,30 +152,27 @@ def test_hints(rdtype: str, data: str, stays: bool) -> None:
 )
 def test_malformed_hints(data: bytes) -> None:
     """What cannot be read is left out, since nobody knows how a client would read it."""
-    question = ask(rdtype="HTTPS")
-    question.screened = True
-    verdict, _ = judge(raw_reply(question, [record(data, 65)]), question)
-    assert (verdict, question.stripped) == (Verdict.NEGATIVE, 1)
+    judge = Judge(ask(rdtype="HTTPS"), screened=True)
+    verdict, _ = judge.judge(raw_reply(judge.question, [record(data, 65)]))
+    assert (verdict, judge.stripped) == (Verdict.NEGATIVE, 1)
 
 
 @given(st.binary(max_size=40))
 def test_any_hints(data: bytes) -> None:
     """Whatever stands in such a record is judged without an error."""
-    question = ask(rdtype="HTTPS")
-    question.screened = True
-    judge(raw_reply(question, [record(data, 65)]), question)
+    judge = Judge(ask(rdtype="HTTPS"), screened=True)
+    judge.judge(raw_reply(judge.question, [record(data, 65)]))
 
 
 def test_a_referral_with_private_glue() -> None:
     """What answers nothing is no answer because something was taken out of it."""
-    question = ask()
-    question.screened = True
+    judge = Judge(ask(), screened=True)
     message = upstream_reply(
-        question,
+        judge.question,
         authority=["example.com. 300 NS ns.example.com."],
         additional=["ns.example.com. 300 A 10.0.0.1"],
     )
-    assert judge(message, question) == (Verdict.FAILURE, None)
+    assert judge.judge(message) == (Verdict.FAILURE, None)
 
 
 def test_a_private_answer_with_name_servers() -> None:

@@ -14,9 +14,10 @@ import pytest
 
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import WireError
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.scrub import MAX_CHAIN
-from staggerdns.wire.verdict import Verdict, judge
+from staggerdns.wire.verdict import Verdict
 from tests.kit.messages import (
     NAME,
     ask,
@@ -38,7 +39,7 @@ SOA = "SOA ns.example.net. host.example.net. 1 2 3 4 60"
 
 
 def given(
-    asked: Question,
+    asked: Judge | Question,
     rdtype: str,
     answer: list[str],
     authority: list[str] | None = None,
@@ -47,8 +48,10 @@ def given(
     rcode: int = 0,
 ) -> tuple[list[str], list[str], list[str]]:
     """Return the sections that a client gets of an upstream's, with TTL 60."""
+    judge = asked if isinstance(asked, Judge) else Judge(asked)
+    asked = judge.question
     wire = upstream_reply(asked, answer, authority or [], additional or [], rcode=rcode, edns=True)
-    _, found = judged(wire, asked)
+    _, found = judge.judge(wire)
     assert found is not None
     message = replied(scanned(NAME, rdtype, do=asked.do), found)
     return texts(message.answer), texts(message.authority), texts(message.additional)
@@ -61,7 +64,7 @@ def given(
 )
 def test_answers_to_other_questions(rdtype: str, data: str, do: bool) -> None:
     """Records of other names and other types do not come through with an answer."""
-    asked = ask(rdtype=rdtype, do=do)
+    judge = Judge(ask(rdtype=rdtype, do=do))
     answer = f"{NAME} 60 {rdtype} {data}"
     others = [
         f"bank.example. 60 {rdtype} {data}",
@@ -73,8 +76,8 @@ def test_answers_to_other_questions(rdtype: str, data: str, do: bool) -> None:
         f"bank.example. 60 RRSIG {rdtype} {SIGNED} example. c2ln",
         f"{NAME} 60 RRSIG SRV {SIGNED} example. c2ln",
     ]
-    assert given(asked, rdtype, [*others, answer, *others])[0] == [answer]
-    assert sum(asked.strays.values()) == 2 * len(others)
+    assert given(judge, rdtype, [*others, answer, *others])[0] == [answer]
+    assert sum(judge.strays.values()) == 2 * len(others)
 
 
 def test_signatures_of_other_types() -> None:
@@ -107,7 +110,7 @@ def test_negatives(rcode: int) -> None:
         f"{NAME} 60 MX 1 evil.example.",
     ]
     assert given(asked, "MX", [], others + mine + others, rcode=rcode) == ([], mine, [])
-    plain = ask(rdtype="MX")
+    plain = Judge(ask(rdtype="MX"))
     assert given(plain, "MX", [], mine, rcode=rcode)[1] == [mine[0], mine[4]]
     assert plain.strays == {"dnssec": 3}
 
@@ -421,7 +424,8 @@ def test_any_reply(seed: int) -> None:
             with pytest.raises(WireError):
                 judged(wire, asked)
             continue
-        verdict, answer = judge(wire, asked)
+        judge = Judge(asked)
+        verdict, answer = judge.judge(wire)
         came[verdict] += 1
         sorts = {made.rdtype for made in sections[1]}
         if not model.kept[0] and "NS" in sorts and "SOA" not in sorts:
@@ -441,7 +445,7 @@ def test_any_reply(seed: int) -> None:
         # dnspython joins records of one set, wherever they stand, and knows each once.
         assert [sorted(section) for section in got] == [sorted(set(part)) for part in expected]
         dropped = sum(map(len, sections)) - sum(map(len, model.kept))
-        assert isinstance(answer, Pool) or sum(asked.strays.values()) == dropped
+        assert isinstance(answer, Pool) or sum(judge.strays.values()) == dropped
     assert min(came[verdict] for verdict in (Verdict.POSITIVE, Verdict.NEGATIVE)) > 200
 
 

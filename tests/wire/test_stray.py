@@ -9,8 +9,9 @@ import dns.tsigkeyring
 import pytest
 
 from staggerdns.wire.answer import Pool
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.reply import STRAYS
-from staggerdns.wire.verdict import Verdict, judge
+from staggerdns.wire.verdict import Verdict
 from tests.kit.messages import (
     NAME,
     OPT,
@@ -76,10 +77,11 @@ def test_stray(
     """The answer comes through alone, and one thing is counted under a known kind."""
     answer, authority, additional, tail = STRAY[kind]
     asked = ask(rdtype=rdtype, do=do)
+    judge = Judge(asked)
     mine = [record(data, asked.qtype)]
     answers = [*answer, *mine] if first else [*mine, *answer]
     wire = raw_reply(asked, answers, authority, additional) + tail
-    verdict, found = judged(wire, asked)
+    verdict, found = judge.judge(wire)
     assert verdict is Verdict.POSITIVE
     assert found is not None
     message = replied(scanned(rdtype=rdtype, do=do), found)
@@ -87,8 +89,8 @@ def test_stray(
     assert not message.authority
     assert not message.additional
     unseen = isinstance(found, Pool) and {"short", "names"} & {*kind.split()}
-    assert sum(asked.strays.values()) == (0 if unseen else 1), "a pool takes no data from there"
-    assert set(asked.strays) <= set(STRAYS)
+    assert sum(judge.strays.values()) == (0 if unseen else 1), "a pool takes no data from there"
+    assert set(judge.strays) <= set(STRAYS)
 
 
 @pytest.mark.parametrize(("rdtype", "do", "data", "shown"), QUESTIONS)
@@ -111,12 +113,13 @@ def test_counts(
 def test_counts_of_negatives() -> None:
     """A negative with an OPT that was promised and did not come keeps its SOA."""
     asked = ask()
+    judge = Judge(asked)
     soa = "example.com. 60 SOA ns.example.com. host.example.com. 1 2 3 4 60"
     wire = bytearray(upstream_reply(asked, authority=[soa], rcode=3))
     wire[11] = 1
-    verdict, answer = judged(bytes(wire), asked)
+    verdict, answer = judge.judge(bytes(wire))
     assert (verdict, answer and answer.ttl) == (Verdict.NEGATIVE, 60)
-    assert asked.strays == {"cut": 1}
+    assert judge.strays == {"cut": 1}
 
 
 @pytest.mark.parametrize("flags", [0x8580, 0x8100, 0x8000, 0x81C0, 0x8590, 0x8490, 0x85F0])
@@ -125,7 +128,7 @@ def test_flags_do_not_matter(flags: int, usual: bool) -> None:
     """AA, RA, RD, CD and the reserved bit may be as they like, and are not passed on."""
     asked = ask()
     owner = POINTER if usual else wire_name(NAME)
-    verdict, answer = judge(
+    verdict, answer = judged(
         raw_reply(asked, [record(bytes(4), 1, owner=owner)], flags=flags), asked
     )
     assert verdict is Verdict.POSITIVE
@@ -141,38 +144,43 @@ def test_empty_text() -> None:
     good = record(b"\x0bv=spf1 -all", 16)
     for answer in ([good, record(b"", 16)], [record(b"", 16), good], [record(b"", 16)]):
         asked = ask(rdtype="TXT")
-        message = replied(scanned(rdtype="TXT"), whole_of(raw_reply(asked, answer), asked))
+        judge = Judge(asked)
+        found = judge.judge(raw_reply(asked, answer))[1]
+        assert found is not None
+        message = replied(scanned(rdtype="TXT"), found)
         assert f'{NAME} 60 TXT ""' in texts(message.answer)
         assert len(texts(message.answer)) == len(answer)
         signed = ask(rdtype="TXT", do=True)
         body = b"".join(answer)
         assert whole_of(raw_reply(signed, answer), signed).body == body
-        assert not asked.strays
+        assert not judge.strays
 
 
 @pytest.mark.parametrize("rdtype", ["A", "MX"])
 def test_signed_by_key(rdtype: str) -> None:
     """A reply with a real TSIG, which we did not ask for, is taken without it."""
     asked = ask(rdtype=rdtype)
+    judge = Judge(asked)
     data = {"A": "192.0.2.1", "MX": "1 m.example."}[rdtype]
     message = dns.message.from_wire(
         upstream_reply(asked, [f"{NAME} 60 {rdtype} {data}"], edns=True)
     )
     message.use_tsig(dns.tsigkeyring.from_text({"key.": "c2VjcmV0c2VjcmV0"}), "key.")
-    _, answer = judged(message.to_wire(), asked)
+    _, answer = judge.judge(message.to_wire())
     assert answer is not None
     shown = replied(scanned(rdtype=rdtype), answer)
     assert texts(shown.answer) == [f"{NAME} 60 {rdtype} {data}"]
     assert not shown.had_tsig
-    assert asked.strays == {"signature": 1}
+    assert judge.strays == {"signature": 1}
 
 
 def test_the_quick_way_counts_nothing_stray() -> None:
     """What the quick way takes has nothing stray in what it looks at."""
     asked = ask()
-    _, answer = judge(raw_reply(asked, [record(bytes(4), 1)], [], [OPT]), asked)
+    judge = Judge(asked)
+    _, answer = judge.judge(raw_reply(asked, [record(bytes(4), 1)], [], [OPT]))
     assert isinstance(answer, Pool)
-    assert not asked.strays
+    assert not judge.strays
 
 
 def test_dnssec_unasked() -> None:

@@ -18,8 +18,8 @@ import pytest
 
 import staggerdns
 from staggerdns.wire.constants import MAX_MESSAGE, WireError
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
-from staggerdns.wire.verdict import judge
 from tests.kit.messages import POINTER, ask, raw_reply, record
 
 LONG = b"\1a" * 127 + b"\0"
@@ -85,7 +85,7 @@ CRAFTED: dict[str, Callable[[int, int], bytes]] = {
 }
 
 
-def lines(message: bytes, asked: Question) -> int:
+def lines(message: bytes, judge: Judge) -> int:
     """Count the lines of our code that judging a reply takes."""
     count = 0
 
@@ -101,7 +101,7 @@ def lines(message: bytes, asked: Question) -> int:
     sys.settrace(enter)
     try:
         with contextlib.suppress(WireError):
-            judge(message, asked)
+            judge.judge(message)
     finally:
         sys.settrace(before)
     return count
@@ -119,8 +119,8 @@ def test_work_grows_with_the_size(
     counts = []
     for size in (512, 2048):
         asked = ask(rdtype=rdtype, do=do)
-        asked.screened = True
-        counts.append(lines(filled(asked, size, crafted, section), asked))
+        judge = Judge(asked, screened=True)
+        counts.append(lines(filled(asked, size, crafted, section), judge))
     assert counts[1] < 6 * counts[0] + 500
 
 
@@ -130,4 +130,4 @@ def test_the_largest(crafted: str) -> None:
     asked = ask(rdtype="SRV")
     message = filled(asked, MAX_MESSAGE, CRAFTED[crafted], 0)
     assert len(message) > MAX_MESSAGE - 300
-    assert lines(message, asked) < 10 * MAX_MESSAGE
+    assert lines(message, Judge(asked)) < 10 * MAX_MESSAGE

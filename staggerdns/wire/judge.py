@@ -1,0 +1,128 @@
+"""What an upstream's reply is worth: one place for the rules that every strategy obeys.
+
+(SPEC section 2, "Which answer goes to the client"; RFC 2308 for negatives.)
+"""
+
+from __future__ import annotations
+
+import struct
+
+from staggerdns.wire.answer import Answer, Whole
+from staggerdns.wire.constants import HEADER_SIZE, SOUND, TC, Type
+from staggerdns.wire.nametable import NameTree
+from staggerdns.wire.pool import is_private
+from staggerdns.wire.question import Question
+from staggerdns.wire.reading import quick_pool, read_pool
+from staggerdns.wire.rebinding import strip
+from staggerdns.wire.reply import Record, Reply, index_reply
+from staggerdns.wire.scrub import scrub_answers, scrub_rest
+from staggerdns.wire.verdict import Verdict
+
+_u32 = struct.Struct("!I").unpack_from
+_ADDRESSES = frozenset((int(Type.A), int(Type.AAAA)))
+
+
+class Judge:
+    """Judges the replies of all upstreams to one ``question``.
+
+    ``screened``: private addresses do not answer it. ``stripped``: how many records have been
+    taken out of replies because of that; ``strays``: how many because they did not belong there, by
+    kind.
+    """
+
+    __slots__ = ("question", "screened", "stripped", "strays", "_last", "_names")
+
+    def __init__(self, question: Question, *, screened: bool = False) -> None:
+        self.question = question
+        self.screened = screened
+        self.stripped = 0
+        self.strays: dict[str, int] = {}
+        self._last: tuple[bytes, tuple[Verdict, Answer | None]] | None = None
+        self._names: NameTree | None = None
+
+    def judge(self, message: bytes) -> tuple[Verdict, Answer | None]:
+        """Return the verdict on a reply and, unless it failed, the answer that it gives.
+
+        ``message`` has the header and question section of a reply to the question. An address
+        question is answered positively by at least one address at the end of the chain; any other
+        by at least one record of its type. NXDOMAIN and everything else without an error is
+        negative, except a referral, which a resolver does not give. Raises `WireError` for what is
+        malformed.
+        """
+        # Upstreams often agree to the byte, but for the ID and the case of the name.
+        compared = message[2:HEADER_SIZE] + message[HEADER_SIZE + len(self.question.section) :]
+        last = self._last
+        if last is not None and last[0] == compared:
+            return last[1]
+        result = self._judge(message)
+        self._last = (compared, result)
+        return result
+
+    def _judge(self, message: bytes) -> tuple[Verdict, Answer | None]:
+        question = self.question
+        if question.mergeable:
+            pool = quick_pool(message, question)
+            if pool is not None and not (self.screened and any(map(is_private, pool.addresses))):
+                return Verdict.POSITIVE, pool
+        names = self._names
+        if names is None:
+            names = self._names = NameTree(question.name)
+        reply = index_reply(message, question, names)
+        try:
+            return self._weigh(reply)
+        finally:
+            for kind, count in reply.strays.items():
+                self.strays[kind] = self.strays.get(kind, 0) + count
+
+    def _weigh(self, reply: Reply) -> tuple[Verdict, Answer | None]:
+        # What is missing in a reply that is cut even over TCP cannot be known.
+        if reply.flags & TC or reply.rcode not in SOUND:
+            return Verdict.FAILURE, None
+        question = self.question
+        positive = not reply.rcode
+        is_referral = positive and bool(reply.authority) and _is_referral(reply)
+        path = scrub_answers(reply, question)
+        answered = bool(reply.answers)
+        stripped: set[Record] = set()
+        if self.screened:
+            stripped = self._strip(reply, reply.answers)
+            path.found = [record for record in path.found if record not in stripped]
+        if positive and question.mergeable:
+            pool = read_pool(reply, path)
+            if pool is not None:
+                return Verdict.POSITIVE, pool
+        scrub_rest(reply, question, path)
+        if self.screened:
+            stripped |= self._strip(reply, reply.authority)
+            stripped |= self._strip(reply, reply.additional)
+        if positive and path.found:
+            ttl = min([record.ttl for record in reply.records()])
+            choice = path.found if question.qtype in _ADDRESSES else ()
+            return Verdict.POSITIVE, Whole(reply, question, ttl, negative=False, choice=choice)
+        if is_referral and not answered:
+            return Verdict.FAILURE, None
+        ttl = _negative_ttl(reply)
+        if stripped and answered:  # there is hardly an SOA to say it
+            ttl = ttl or min(record.ttl for record in stripped)
+        return Verdict.NEGATIVE, Whole(reply, question, ttl, negative=True)
+
+    def _strip(self, reply: Reply, section: list[Record]) -> set[Record]:
+        """Take private addresses out of a section; return their records."""
+        stripped = strip(reply, section)
+        self.stripped += len(stripped)
+        return stripped
+
+
+def _is_referral(reply: Reply) -> bool:
+    types = {record.type for record in reply.authority}
+    return Type.NS in types and Type.SOA not in types
+
+
+def _negative_ttl(reply: Reply) -> int:
+    """Return the seconds that the upstream's SOA grants (RFC 2308 section 5), 0 without one."""
+    for record in reply.authority:
+        if record.type == Type.SOA:
+            minimum: int = _u32(reply.message, record.end - 4)[0]
+            others = (other.ttl for other in reply.answers)
+            return min(record.ttl, minimum, *others)
+    return 0
