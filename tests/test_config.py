@@ -29,12 +29,12 @@ from staggerdns.server.ratelimit import RateLimit
 from staggerdns.settings.document import ConfigError
 from staggerdns.settings.sections import PROFILES, Config
 from tests.kit.certificates import CertificateAuthority, encrypted
+from tests.kit.checkout import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGE = Path(staggerdns.__file__).parent
-ROOT = PACKAGE.parent
 HINT = "YAML reads on, off, yes and no so: put quotes around text"
 
 

@@ -9,7 +9,7 @@ import pytest
 from staggerdns.config import load_config, parse_config
 from staggerdns.configwarnings import config_warnings, is_own_address
 from tests.kit.certificates import CertificateAuthority
-from tests.test_config import ROOT
+from tests.kit.checkout import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,9 +27,9 @@ from tests.kit.acts import (
     says_own,
     unreachable,
 )
+from tests.kit.factory import make_factory
 from tests.kit.messages import client_query
 from tests.kit.simulated import SimulatedResolver
-from tests.test_library import factory_of
 
 NAMES = 8
 STRATEGIES = ("parallel", "racing", "sequential", "random", "auto")
@@ -52,7 +52,7 @@ UPSTREAMS: dict[str, Sequence[Act]] = {
 
 def left_by(resolver: SimulatedResolver, wires: Sequence[bytes], transport: str) -> Counter[str]:
     """Ask all this at once, and again when it is known: what the collector finds, by type."""
-    factory = factory_of(resolver)
+    factory = make_factory(resolver.cache, resolver.forwarder, resolver.clock, resolver.metrics)
     replies: list[bytes | None] = []
 
     def serve() -> None:

@@ -16,14 +16,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from staggerdns.journal import Journal
 from staggerdns.resolver.base import Records
 from staggerdns.resolver.chain import CachingResolver
-from staggerdns.server.access import Access
-from staggerdns.server.clientgroups import ClientGroups, ClientRules
-from staggerdns.server.factory import StaggerServerFactory, StreamLimits
-from staggerdns.server.pending import PendingLimits
-from staggerdns.settings.addresses import Network
 from tests.kit.acts import (
     AAAA,
     MX,
@@ -41,6 +35,7 @@ from tests.kit.acts import (
     says_own,
 )
 from tests.kit.clients import parse, question
+from tests.kit.factory import make_factory
 from tests.kit.simulated import SimulatedResolver
 
 
@@ -293,25 +288,12 @@ class DatagramTransport:
 CLIENT = ("127.0.0.1", 4242)
 
 
-def factory_of(resolver: SimulatedResolver) -> StaggerServerFactory:
-    """A server in front of a resolver."""
-    return StaggerServerFactory(
-        caches=[resolver.cache],
-        clients=[resolver.forwarder],
-        access=Access([Network("127.0.0.0/8")]),
-        clock=resolver.clock,
-        metrics=resolver.metrics,
-        journal=Journal(),
-        client_groups=ClientGroups(ClientRules()),
-        pending_limits=PendingLimits(),
-        stream_limits=StreamLimits(),
-    )
-
-
 def test_stock_datagram_protocol() -> None:
     """Twisted's own DNSDatagramProtocol may stand in front of our factory."""
     resolver = SimulatedResolver(says_own(0, 5))
-    protocol: Any = dns.DNSDatagramProtocol(factory_of(resolver))
+    protocol: Any = dns.DNSDatagramProtocol(
+        make_factory(resolver.cache, resolver.forwarder, resolver.clock, resolver.metrics)
+    )
     transport = DatagramTransport()
     protocol.makeConnection(transport)
     asked = question("www.example.", payload=1232)
@@ -336,7 +318,9 @@ def test_stock_datagram_protocol() -> None:
 def test_stock_stream_protocol() -> None:
     """And so may its DNSProtocol over TCP."""
     resolver = SimulatedResolver(says(5, *[own(index) for index in range(32)]))
-    protocol: Any = dns.DNSProtocol(factory_of(resolver))
+    protocol: Any = dns.DNSProtocol(
+        make_factory(resolver.cache, resolver.forwarder, resolver.clock, resolver.metrics)
+    )
     transport = StringTransport(peerAddress=IPv4Address("TCP", *CLIENT))
     protocol.makeConnection(transport)
     wire = question("www.example.").to_wire()

@@ -17,20 +17,17 @@ from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.instruments import Counter, Histogram, Maximum
-from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.forwarder import MAX_QUEUED, STARTS_PER_TURN
-from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroups, ClientRules
 from staggerdns.server.datagram import DatagramPort
-from staggerdns.server.factory import StaggerServerFactory, StreamLimits
-from staggerdns.server.pending import PendingLimits
+from staggerdns.server.factory import StreamLimits
 from staggerdns.server.ratelimit import RateLimit, RateLimiter
-from staggerdns.settings.addresses import Network
 from staggerdns.settings.sections import BudgetSettings, CacheSettings, ParallelSettings
 from tests.kit import behaviours as b
 from tests.kit.acts import REFUSED, SILENT, fails, gives, negative, says, says_own, unreachable
 from tests.kit.clients import question
+from tests.kit.factory import make_factory
 from tests.kit.loopback import loopback_upstream, no_connections
 from tests.kit.ranked import RankedResolver
 from tests.kit.scripted import ScriptedUpstream, Send
@@ -146,20 +143,16 @@ def test_types_share_a_label() -> None:
     assert samples["staggerdns_queries_total", (("transport", "udp"), ("type", "other"))] > 130_000
 
 
-class Front:
-    """A server in front of a resolver, with clients that wait for nothing."""
+class ResolverServer:
+    """A server in server of a resolver, with clients that wait for nothing."""
 
     def __init__(self, resolver: SimulatedResolver) -> None:
         self.resolver = resolver
-        self.factory = StaggerServerFactory(
-            caches=[resolver.cache],
-            clients=[resolver.forwarder],
-            access=Access([Network("127.0.0.0/8")]),
-            clock=resolver.clock,
-            metrics=resolver.metrics,
-            journal=Journal(),
-            client_groups=ClientGroups(ClientRules()),
-            pending_limits=PendingLimits(),
+        self.factory = make_factory(
+            resolver.cache,
+            resolver.forwarder,
+            resolver.clock,
+            resolver.metrics,
             stream_limits=StreamLimits(max_connections=1),
         )
 
@@ -230,7 +223,7 @@ def test_every_family_moves() -> None:
     """Each counter, gauge and histogram is moved by some behaviour (trap 15)."""
     acts = [says_own(index, 5, 60) for index in range(4)]
     resolver = SimulatedResolver(*acts, cache=CacheSettings(max_entries=2))
-    front = Front(resolver)
+    server = ResolverServer(resolver)
     metrics = resolver.metrics
     moved: set[str] = set()
     before = scrape(metrics)
@@ -243,41 +236,41 @@ def test_every_family_moves() -> None:
                 moved.add(sample)
         before = after
 
-    front.ask()
-    front.ask()
+    server.ask()
+    server.ask()
     look()  # while it runs: inflight, collections, followers
     resolver.run()
     look()
-    front.ask()
+    server.ask()
     resolver.run_to(70_000)
-    front.ask()  # stale: a refresh
+    server.ask()  # stale: a refresh
     resolver.run()
-    front.ask("one.example.")
-    front.ask("two.example.")
+    server.ask("one.example.")
+    server.ask("two.example.")
     resolver.run()  # an eviction
     resolver.script(*[unreachable(5)] * 4)
     for number in range(6):
-        front.ask(f"n{number}.example.")
+        server.ask(f"n{number}.example.")
         resolver.run()  # everybody rests
-    connection = front.connect()
+    connection = server.connect()
     connection.dataReceived(in_a_frame("busy.example."))
-    front.connect()
+    server.connect()
     look()
-    front.hang_up(connection)
-    front.factory.serve(b"\0" * 3, "127.0.0.1", "udp", 0.0)
-    front.factory.limiter = RateLimiter(
+    server.hang_up(connection)
+    server.factory.serve(b"\0" * 3, "127.0.0.1", "udp", 0.0)
+    server.factory.limiter = RateLimiter(
         RateLimit(queries_per_second=1), ClientGroups(ClientRules())
     )
-    front.factory.serve_beyond_limit(b"\0" * 3, "127.0.0.1", "udp", 0.0)
-    port = DatagramPort(0, "127.0.0.1", MemoryReactor(), front.factory)
+    server.factory.serve_beyond_limit(b"\0" * 3, "127.0.0.1", "udp", 0.0)
+    port = DatagramPort(0, "127.0.0.1", MemoryReactor(), server.factory)
     with Refusing(socket.AF_INET, socket.SOCK_DGRAM) as refusing:
         port.socket = refusing
         port._send(b"reply", CLIENT)
     for number in range(MAX_QUEUED + 2 * STARTS_PER_TURN):
-        front.ask(f"crowd{number}.example.")
+        server.ask(f"crowd{number}.example.")
     look()
     resolver.forwarder.close()
-    front.ask("late.example.")
+    server.ask("late.example.")
     look()
     # These need a real upstream, another strategy or a small budget: see the tests below.
     elsewhere = {
@@ -512,17 +505,17 @@ def test_collections_by_outcome(acts: Iterable[Any], expected: dict[str, float])
 def test_gauges_follow() -> None:
     """Gauges show the moment: in flight, usable, latency, entries, connections."""
     resolver = SimulatedResolver(says_own(0, 40), SILENT)
-    front = Front(resolver)
+    server = ResolverServer(resolver)
     first = resolver.upstreams[0].name
-    front.ask()
-    connection = front.connect()
+    server.ask()
+    connection = server.connect()
     now = scrape(resolver.metrics)
     assert now["staggerdns_upstream_inflight", (("upstream", first),)] == 1
     assert now["staggerdns_upstream_latency_seconds", (("upstream", first),)] == 0.2
     assert now["staggerdns_upstream_usable", (("upstream", first),)] == 1
     assert now["staggerdns_cache_entries", ()] == 0
     assert now["staggerdns_tcp_connections", ()] == 1
-    front.hang_up(connection)
+    server.hang_up(connection)
     resolver.run()
     now = scrape(resolver.metrics)
     assert now["staggerdns_upstream_inflight", (("upstream", first),)] == 0
@@ -535,12 +528,12 @@ def test_gauges_follow() -> None:
 def test_answers_by_source() -> None:
     """A first answer counts as upstream with its wait, a hit as cache, an expired one as stale."""
     resolver = SimulatedResolver(says_own(0, 40, 60))
-    front = Front(resolver)
-    front.ask()
+    server = ResolverServer(resolver)
+    server.ask()
     resolver.run()
-    front.ask()
+    server.ask()
     resolver.run_to(61_000)
-    front.ask()
+    server.ask()
     resolver.run()
     samples = scrape(resolver.metrics)
     for source in ("upstream", "cache", "stale"):
@@ -552,10 +545,10 @@ def test_answers_by_source() -> None:
 def test_queries_and_responses_agree() -> None:
     """Every query that deserves a reply has its response, whatever its fate."""
     resolver = SimulatedResolver(says_own(0, 5))
-    front = Front(resolver)
+    server = ResolverServer(resolver)
     for rdtype in ("A", "AAAA", "ANY", "AXFR", "TYPE65280"):
-        front.ask(rdtype=rdtype)
-    front.ask(host="192.0.2.1")
+        server.ask(rdtype=rdtype)
+    server.ask(host="192.0.2.1")
     resolver.run()
     samples = scrape(resolver.metrics)
     totals = {
@@ -568,10 +561,10 @@ def test_queries_and_responses_agree() -> None:
 def test_labels_are_bounded() -> None:
     """Hundreds of names, types and clients add not one label value that is theirs."""
     resolver = SimulatedResolver(gives(1, 65280, b"x"), says_own(1, 2))
-    front = Front(resolver)
+    server = ResolverServer(resolver)
     for number in range(300):
-        front.ask(f"secret{number}.example.", f"TYPE{60000 + number}", f"127.0.1.{number % 200}")
-        front.ask(f"secret{number}.example.", "A", f"198.51.100.{number % 200}")
+        server.ask(f"secret{number}.example.", f"TYPE{60000 + number}", f"127.0.1.{number % 200}")
+        server.ask(f"secret{number}.example.", "A", f"198.51.100.{number % 200}")
     resolver.run()
     samples = scrape(resolver.metrics)
     assert len(samples) < 300

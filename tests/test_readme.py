@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-import staggerdns
 from staggerdns.metrics import Metrics, ProcessMetrics
+from tests.kit.checkout import ROOT
 
-ROOT = Path(staggerdns.__path__[0]).parent
 _SUFFIX = re.compile("_(total|bucket)$")
 
 

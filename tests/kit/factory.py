@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import cast
+from typing import Any, cast
 
 import dns.message
 from twisted.internet.defer import Deferred, succeed
@@ -66,6 +66,28 @@ class FakeForwarder:
         self.refreshed.append(question)
 
 
+def make_factory(
+    cache: AnswerCache, forwarder: Forwarder, clock: Clock, metrics: Metrics, **changes: Any
+) -> StaggerServerFactory:
+    """Return a factory in front of these, which clients on loopback may ask, with the default
+    limits; ``changes`` are further arguments of `StaggerServerFactory`, or others for these.
+    """
+    arguments: dict[str, Any] = {
+        "access": Access([Network("127.0.0.0/8")]),
+        "journal": Journal(),
+        "client_groups": ClientGroups(ClientRules()),
+        "pending_limits": PendingLimits(),
+        "stream_limits": StreamLimits(),
+    }
+    return StaggerServerFactory(
+        caches=[cache],
+        clients=[forwarder],
+        clock=clock,
+        metrics=metrics,
+        **(arguments | changes),
+    )
+
+
 class MemoryServer:
     """A factory and all that it stands on."""
 
@@ -92,14 +114,13 @@ class MemoryServer:
         self.cache = AnswerCache(CacheSettings(), self.clock, self.metrics)
         self.cache.refresh = self.forwarder.refresh
         self.access = Access([Network("192.0.2.0/24"), Network("2001:db8::/32")])
-        self.factory = StaggerServerFactory(
-            caches=[self.cache],
-            clients=[cast("Forwarder", self.forwarder)],
+        self.factory = make_factory(
+            self.cache,
+            cast("Forwarder", self.forwarder),
+            self.clock,
+            self.metrics,
             access=self.access,
             local=local,
-            clock=self.clock,
-            metrics=self.metrics,
-            journal=Journal(),
             stream_limits=StreamLimits(
                 idle_timeout=idle_timeout,
                 max_connections=max_connections,

@@ -29,12 +29,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.kit.checkout import ROOT
 from tests.kit.namespaces import OWN, enter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_ROOT = Path(__file__).parents[2]
 _MOST = 1 << 20
 """Octets of a request, at most: the environment is the largest part."""
 
@@ -88,7 +88,7 @@ class ForkServer:
         with other:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.kit.forkserver"],
-                cwd=_ROOT,
+                cwd=ROOT,
                 env=environment,
                 stdin=other.fileno(),
             )

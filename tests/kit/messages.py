@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.name
@@ -165,3 +166,14 @@ def texts(section: Iterable[dns.rrset.RRset]) -> list[str]:
         for rrset in section
         for rdata in rrset
     ]
+
+
+def edes(reply: dns.message.Message) -> list[int]:
+    """Return the codes of the extended errors in a reply."""
+    return [option.code for option in reply.options if isinstance(option, dns.edns.EDEOption)]
+
+
+def longest_name(extra: int = 0) -> bytes:
+    """Return a name of 255 octets, or of ``extra`` more."""
+    last = 61 + extra
+    return (b"\x3f" + b"a" * 63) * 3 + bytes((last,)) + b"b" * last + b"\0"

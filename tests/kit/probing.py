@@ -20,6 +20,8 @@ from tests.kit.simulated import START
 
 LIFETIME = 300
 TIMEOUT = 1.0
+IDENTIFIER = 0x4242
+"""Of the echoes that go out by a `FakeSocket`."""
 _ENDLESS = 200_000
 
 Script = Callable[[bytes, int], float | OSError | None]
@@ -222,3 +224,51 @@ class Established(StringTransport):
 def established(factory: Any, microseconds: int | None = None) -> None:
     """Tell a client factory that its connection has come about."""
     factory.buildProtocol(None).makeConnection(Established(microseconds))
+
+
+def rng(count: int) -> bytes:
+    """Chance that a test knows: the sequence begins behind "BB", payloads are all "P"."""
+    return b"BB" if count == 2 else b"P" * count
+
+
+class FakeSocket:
+    """A socket whose incoming packets are a list, an exception for an error."""
+
+    def __init__(self) -> None:
+        self.incoming: list[tuple[bytes, str] | OSError] = []
+        self.sent: list[tuple[bytes, str]] = []
+        self.notes: list[tuple[int, int, bytes]] = []
+        self.closed = False
+        self.error: OSError | None = None
+
+    def fileno(self) -> int:
+        """No descriptor of the system's."""
+        return -1
+
+    def getsockname(self) -> tuple[str, int]:
+        """The identifier that the kernel gave to a ping socket."""
+        return ("0.0.0.0", IDENTIFIER)
+
+    def sendto(self, packet: bytes, target: tuple[str, int]) -> None:
+        """Note the packet, or fail."""
+        if self.error is not None:
+            raise self.error
+        self.sent.append((packet, target[0]))
+
+    def setsockopt(self, *option: int) -> None:
+        """Take any option."""
+
+    def recvmsg(
+        self, size: int, notes: int
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, tuple[str, int]]:
+        """The next packet, with the kernel's notes."""
+        if not self.incoming:
+            raise BlockingIOError
+        item = self.incoming.pop(0)
+        if isinstance(item, OSError):
+            raise item
+        return item[0], self.notes, 0, (item[1], 0)
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True

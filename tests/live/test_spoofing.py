@@ -7,7 +7,6 @@ arrives, so it is not in the counts.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +14,7 @@ import dns.rcode
 import pytest
 
 from tests.kit import behaviours as b
+from tests.kit.checkout import ROOT
 from tests.kit.scripted import Send
 from tests.kit.testbed import own_answer, own_set
 
@@ -149,7 +149,7 @@ def test_the_odds_in_the_documentation() -> None:
     """docs/security.rst computes with the numbers that the code has."""
     from staggerdns.upstream.datagram import LOWEST_PORT, MAX_REJECTED, SOCKETS  # noqa: PLC0415
 
-    text = (Path(__file__).parents[2] / "docs" / "security.rst").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "security.rst").read_text(encoding="utf-8")
     assert f"{65536 - LOWEST_PORT:,} ports" in text
     assert f"up to {SOCKETS} sockets" in text
     assert f"{MAX_REJECTED} / 65536" in text

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import configparser
 import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ETC = Path(__file__).resolve().parents[2] / "etc"
+from tests.kit.checkout import ROOT
+
+ETC = ROOT / "etc"
 
 
 def _yaml(name: str) -> Any:

@@ -20,7 +20,8 @@ import dns.query
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.kit.checkout import ROOT
+
 BIN = Path(sys.executable).parent
 SECTION = "program:staggerdns"
 DEADLINE = 30.0

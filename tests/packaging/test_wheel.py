@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import staggerdns
+from tests.kit.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = "twisted/plugins/staggerdns_plugin.py"
 
 

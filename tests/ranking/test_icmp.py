@@ -10,7 +10,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,22 +22,17 @@ from twisted.python.failure import Failure
 
 from staggerdns.ranking import icmp as icmp_module
 from staggerdns.ranking.icmp import IcmpUnavailable, Pinger
+from tests.kit.checkout import ROOT
 from tests.kit.loopback import DEADLINE, reactor, until
-from tests.kit.probing import make_clock
+from tests.kit.probing import IDENTIFIER, FakeSocket, make_clock, rng
 
-ROOT = Path(__file__).parents[2]
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
 LOOPBACK = {
     socket.AF_INET: socket.inet_pton(socket.AF_INET, "127.0.0.1"),
     socket.AF_INET6: socket.inet_pton(socket.AF_INET6, "::1"),
 }
-IDENTIFIER, SEQUENCE, PAYLOAD = 0x4242, 0x4243, b"P" * 16
+SEQUENCE, PAYLOAD = 0x4243, b"P" * 16
 REPLY = {socket.AF_INET: 0, socket.AF_INET6: 129}
-
-
-def rng(count: int) -> bytes:
-    """Chance that a test knows: the sequence begins behind "BB", payloads are all "P"."""
-    return b"BB" if count == 2 else b"P" * count
 
 
 class NoReactor:
@@ -353,49 +347,6 @@ def test_no_socket_at_all() -> None:
 def test_raw_socket_first() -> None:
     """With the privilege the socket is a raw one."""
     assert in_a_namespace("0 2147483647", 0)["raw"] == [True, True]
-
-
-class FakeSocket:
-    """A socket whose incoming packets are a list, an exception for an error."""
-
-    def __init__(self) -> None:
-        self.incoming: list[tuple[bytes, str] | OSError] = []
-        self.sent: list[tuple[bytes, str]] = []
-        self.notes: list[tuple[int, int, bytes]] = []
-        self.closed = False
-        self.error: OSError | None = None
-
-    def fileno(self) -> int:
-        """No descriptor of the system's."""
-        return -1
-
-    def getsockname(self) -> tuple[str, int]:
-        """The identifier that the kernel gave to a ping socket."""
-        return ("0.0.0.0", IDENTIFIER)
-
-    def sendto(self, packet: bytes, target: tuple[str, int]) -> None:
-        """Note the packet, or fail."""
-        if self.error is not None:
-            raise self.error
-        self.sent.append((packet, target[0]))
-
-    def setsockopt(self, *option: int) -> None:
-        """Take any option."""
-
-    def recvmsg(
-        self, size: int, notes: int
-    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, tuple[str, int]]:
-        """The next packet, with the kernel's notes."""
-        if not self.incoming:
-            raise BlockingIOError
-        item = self.incoming.pop(0)
-        if isinstance(item, OSError):
-            raise item
-        return item[0], self.notes, 0, (item[1], 0)
-
-    def close(self) -> None:
-        """Note it."""
-        self.closed = True
 
 
 WALL = 1_800_000_000.5

@@ -13,8 +13,7 @@ from staggerdns.journal import Journal
 from staggerdns.ranking import icmp as icmp_module
 from staggerdns.ranking.icmp import IcmpUnavailable
 from staggerdns.ranking.probes import Probes, check_probe
-from tests.kit.probing import address
-from tests.ranking.test_icmp import FakeSocket, rng
+from tests.kit.probing import FakeSocket, address, rng
 
 IPV6 = b"\x20\x01\x0d\xb8" + b"\0" * 12
 

@@ -5,55 +5,21 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
-from twisted.internet.task import Clock
 
-from staggerdns.metrics import Metrics
-from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache
-from staggerdns.settings.sections import CacheSettings
-from staggerdns.wire.answer import Answer, Failed, Pool, Whole
+from staggerdns.resolver.cache import FAILURE_TTL
+from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.question import Question, make_question
-from staggerdns.wire.reply import index_reply
-from tests.kit.acts import A, name, negative, own
+from tests.kit.acts import A, name, own
+from tests.kit.cache import START, WWW, SimulatedCache, no_such_name
 
-START = 5000.25
-WWW = make_question(name("www.example"), A)
 OTHER = make_question(name("other.example"), A)
 FAILURE = Failed(Ede.OTHER, FAILURE_TTL)
-
-
-class SimulatedCache:
-    """A cache, its clock, and the refreshes that it asked for."""
-
-    def __init__(self, **limits: int) -> None:
-        self.clock = Clock()
-        self.clock.advance(START)
-        self.metrics = Metrics()
-        self.cache = AnswerCache(CacheSettings(**limits), self.clock, self.metrics)
-        self.refreshed: list[bytes] = []
-        self.cache.refresh = lambda question, now: self.refreshed.append(question.key)
-
-    def at(self, age: float) -> None:
-        """Go to ``age`` seconds after the start."""
-        self.clock.rightNow = START + age
-
-    def ttl(self) -> int:
-        """The TTL that a client gets for WWW now."""
-        entry = self.cache.lookup(WWW.key, self.clock.seconds())
-        assert entry is not None
-        return self.cache.reply_ttl(entry, self.clock.seconds())
 
 
 def pool(*indexes: int, ttl: int = 300) -> Pool:
     """A pool of some upstreams' own addresses."""
     return Pool((), tuple(ip_address(own(index)).packed for index in indexes), ttl, ad=False)
-
-
-def no_such_name(ttl: int = 60) -> Whole:
-    """An NXDOMAIN that may be kept for ``ttl`` seconds."""
-    act = negative(0, ttl=ttl, minimum=ttl)
-    assert act.reply is not None
-    return Whole(index_reply(act.reply(WWW), WWW), WWW, ttl, negative=True)
 
 
 def question(number: int) -> Question:

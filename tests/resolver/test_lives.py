@@ -16,9 +16,9 @@ from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import Question
 from tests.kit.acts import SILENT, Act, fails, name, negative, own, says, says_own
+from tests.kit.cache import SimulatedCache
 from tests.kit.ranked import WWW, RankedResolver, SimulatedRankedCache, asks, near, packed, shown
 from tests.kit.simulated import START, SimulatedResolver, addresses
-from tests.resolver.test_cache import SimulatedCache
 
 
 def lived(*lives: int, links: Sequence[str] = (), chain: int = 0) -> Pool:

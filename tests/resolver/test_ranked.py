@@ -8,6 +8,7 @@ from staggerdns.resolver.ranked import MAX_RANKED, QUEUE_FULL_RETRY, UNRANKED_RE
 from staggerdns.wire.answer import Failed, Pool, Whole
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import gives
+from tests.kit.cache import no_such_name
 from tests.kit.probing import silent, written
 from tests.kit.ranked import (
     RankedResolver,
@@ -19,7 +20,6 @@ from tests.kit.ranked import (
     shown,
     whole,
 )
-from tests.resolver.test_cache import no_such_name
 
 WWW, OTHER, DO = asks(), asks("other.example"), asks(do=True)
 

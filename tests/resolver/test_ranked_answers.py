@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.journal import Journal
-from staggerdns.server.access import Access
-from staggerdns.server.clientgroups import ClientGroups, ClientRules
-from staggerdns.server.factory import StaggerServerFactory, StreamLimits
-from staggerdns.server.pending import PendingLimits
-from staggerdns.settings.addresses import Network
 from staggerdns.settings.sections import ParallelSettings
 from staggerdns.wire.answer import Whole
 from tests.kit.acts import negative, says
 from tests.kit.clients import parse, question
+from tests.kit.factory import make_factory
 from tests.kit.probing import silent
 from tests.kit.ranked import (
     RankedResolver,
@@ -173,21 +168,13 @@ def test_shutdown() -> None:
     assert resolver.clock.getDelayedCalls() == []
 
 
-class Front:
-    """The server in front of a resolver."""
+class ResolverServer:
+    """The server in server of a resolver."""
 
     def __init__(self, resolver: RankedResolver) -> None:
         self.resolver = resolver
-        self.factory = StaggerServerFactory(
-            caches=[resolver.cache],
-            clients=[resolver.forwarder],
-            access=Access([Network("127.0.0.0/8")]),
-            clock=resolver.clock,
-            metrics=resolver.metrics,
-            journal=Journal(),
-            client_groups=ClientGroups(ClientRules()),
-            pending_limits=PendingLimits(),
-            stream_limits=StreamLimits(),
+        self.factory = make_factory(
+            resolver.cache, resolver.forwarder, resolver.clock, resolver.metrics
         )
         self.query = question("www.example.", "A").to_wire()
 
@@ -208,12 +195,12 @@ def test_no_ready_reply_before_the_sort() -> None:
     resolver = RankedResolver(says(5, near(30), near(10)))
     resolver.ask()
     resolver.run_to(6)
-    front = Front(resolver)
-    assert front.ask() == ([near(30), near(10)], 5)
-    assert front.ready() is None
+    server = ResolverServer(resolver)
+    assert server.ask() == ([near(30), near(10)], 5)
+    assert server.ready() is None
     resolver.run_to(100)
-    assert front.ask() == ([near(10), near(30)], 300)
-    assert front.ready() is not None
+    assert server.ask() == ([near(10), near(30)], 300)
+    assert server.ready() is not None
 
 
 def test_a_sort_voids_ready_replies() -> None:
@@ -222,12 +209,12 @@ def test_a_sort_voids_ready_replies() -> None:
     resolver.ask()
     resolver.run()
     resolver.run_to(301_000)
-    front = Front(resolver)
-    assert front.ask() == ([near(10), near(30)], 5)
-    assert front.ready() is not None
+    server = ResolverServer(resolver)
+    assert server.ask() == ([near(10), near(30)], 5)
+    assert server.ready() is not None
     resolver.run_to(301_200)
-    assert front.ready() is None
-    assert front.ask()[1] == 600
+    assert server.ready() is None
+    assert server.ask()[1] == 600
 
 
 def test_a_ready_reply_of_a_sorted_entry() -> None:
@@ -235,11 +222,11 @@ def test_a_ready_reply_of_a_sorted_entry() -> None:
     resolver = RankedResolver(says(5, near(30), near(10)))
     resolver.ask()
     resolver.run()
-    front = Front(resolver)
-    front.ask()
+    server = ResolverServer(resolver)
+    server.ask()
     entry = resolver.cache._entries[resolver.question().key]
-    reply = front.ready()
+    reply = server.ready()
     assert reply is not None
     assert [rdata.to_text() for rdata in parse(reply).answer[0]] == [near(10), near(30)]
-    front.ask()
+    server.ask()
     assert resolver.cache._entries[resolver.question().key] is entry

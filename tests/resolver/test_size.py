@@ -5,18 +5,17 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from staggerdns.resolver.cache import LARGEST_SHARE
 from staggerdns.wire.answer import Failed
 from staggerdns.wire.constants import Ede
+from tests.kit.cache import START, SimulatedCache
+from tests.kit.checkout import ROOT
 from tests.kit.filling import KINDS, giant, single, tiny
 from tests.kit.ranked import SimulatedRankedCache, asks, pool
-from tests.resolver.test_cache import START, SimulatedCache
 
-ROOT = Path(__file__).parents[2]
 TOLERANCE = 0.2
 MIB = 1024 * 1024
 

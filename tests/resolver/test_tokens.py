@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from staggerdns.wire.answer import Failed, Pool, Whole
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import AAAA
+from tests.kit.cache import no_such_name
 from tests.kit.ranked import SimulatedRankedCache, asks, dead_below, packed, pool, shown, whole
-from tests.resolver.test_cache import no_such_name
 
 WWW, OTHER, DO = asks(), asks("other.example"), asks(do=True)
 

@@ -19,7 +19,16 @@ from staggerdns.wire.answer import Failed
 from staggerdns.wire.question import make_question
 from tests.kit.clients import addresses, parse
 from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
-from tests.kit.messages import NAME, ask, client_query, texts, upstream_reply, whole_of, wire_name
+from tests.kit.messages import (
+    NAME,
+    ask,
+    client_query,
+    edes,
+    texts,
+    upstream_reply,
+    whole_of,
+    wire_name,
+)
 
 if TYPE_CHECKING:
     from tests.conftest import CriticalEvents
@@ -37,11 +46,6 @@ def negative(rcode: int = 3, ttl: int = 60) -> Any:
     """Return a negative answer to the usual question."""
     soa = f"example.com. {ttl} SOA ns.example.com. host.example.com. 1 2 3 4 {ttl}"
     return whole_of(upstream_reply(ask(), authority=[soa], rcode=rcode), ask())
-
-
-def edes(reply: dns.message.Message) -> list[int]:
-    """Return the codes of the extended errors in a reply."""
-    return [option.code for option in reply.options if isinstance(option, dns.edns.EDEOption)]
 
 
 def responses(server: MemoryServer, transport: str, rcode: int) -> int:

@@ -8,8 +8,7 @@ from twisted.internet.defer import Deferred
 from staggerdns.server.pending import PendingLimits
 from tests.kit.clients import parse
 from tests.kit.factory import FRIEND, MemoryServer, pool
-from tests.kit.messages import client_query
-from tests.server.test_factory import edes
+from tests.kit.messages import client_query, edes
 
 OTHER = "192.0.2.78"
 TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])

@@ -13,17 +13,11 @@ from hypothesis import strategies as st
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.names import MAX_HOPS, from_labels, from_text, read_name, skip_name, to_text
 from staggerdns.wire.question import make_question
-from tests.kit.messages import wire_name
+from tests.kit.messages import longest_name, wire_name
 
 HEADER = bytes(12)
 LONGEST = b"\x3f" + b"a" * 63, b"\x3d" + b"b" * 61
 """Three of the first, one of the second and the root make exactly 255 octets."""
-
-
-def longest_name(extra: int = 0) -> bytes:
-    """Return a name of 255 octets, or of ``extra`` more."""
-    last = 61 + extra
-    return LONGEST[0] * 3 + bytes((last,)) + b"b" * last + b"\0"
 
 
 @st.composite

@@ -12,8 +12,7 @@ import pytest
 from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.question import make_question
-from tests.kit.messages import NAME, OPT, client_query, record, scanned, wire_name
-from tests.wire.test_names import longest_name
+from tests.kit.messages import NAME, OPT, client_query, longest_name, record, scanned, wire_name
 
 A_IN = b"\0\1\0\1"
 

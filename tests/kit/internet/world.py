@@ -19,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from tests.kit.checkout import ROOT
 from tests.kit.namespaces import OWN, enter
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _TUN = Path("/dev/net/tun")
-_ROOT = Path(__file__).parents[3]
 
 # Debian keeps `ip` where the PATH of ordinary users does not lead.
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -59,7 +59,7 @@ class World:
         _check_machine()
         self._process = subprocess.Popen(
             ["unshare", "--net", sys.executable, "-m", "tests.kit.internet.answerer"],
-            cwd=_ROOT,
+            cwd=ROOT,
             env={**os.environ, "PATH": _PATH},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
