@@ -9,13 +9,14 @@ import dns.message
 import dns.name
 
 from fuzz import reading
-from staggerdns.server.local import LocalNames, LocalRules
+from staggerdns.server.local import LocalNames
+from staggerdns.settings.sections import LocalSettings
 from staggerdns.wire.answer import Answer, Failed, Pool
 from staggerdns.wire.constants import EDNS_UDP_SIZE, HEADER_SIZE, MIN_UDP_SIZE, Ede, Rcode, Type
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import render, render_error
 
-_LOCAL = LocalNames(LocalRules(), None)
+_LOCAL = LocalNames(LocalSettings(), None)
 _ADDRESSES = tuple(bytes((192, 0, 2, host)) for host in range(100))
 ANSWERS: tuple[Answer, ...] = (
     Pool((), _ADDRESSES[:2], 60, ad=True),

@@ -38,7 +38,7 @@ def others(config: Config) -> int:
     sockets = sum(
         SOCKETS + STREAMS if upstream.transport == "udp" else STREAMS for upstream in upstreams
     )
-    pages = 0 if config.metrics.listen is None else 1 + LIMITS.max_connections
+    pages = 0 if config.metrics.listen is None else 1 + LIMITS.tcp_max_connections
     probes = config.ranking.concurrency if config.ranking.enabled else 0
     return RESERVE + ports + MAX_DISALLOWED + sockets + pages + probes
 

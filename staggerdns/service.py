@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from prometheus_client.registry import Collector
@@ -27,17 +27,16 @@ from staggerdns.journal import Journal, LostLines
 from staggerdns.listeners import CannotBind, Listeners
 from staggerdns.metrics import Metrics, ProcessMetrics
 from staggerdns.server.access import Access
-from staggerdns.server.clientgroups import ClientGroups, ClientRules
+from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.cookies import Cookies
-from staggerdns.server.factory import StaggerServerFactory, StreamLimits
+from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.hosts import Hosts
-from staggerdns.server.local import LocalNames, LocalRules
-from staggerdns.server.pending import PendingLimits
-from staggerdns.server.ratelimit import RateLimit, RateLimiter
+from staggerdns.server.local import LocalNames
+from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.received import read_received
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.tls import Certificate
-from staggerdns.settings.sections import Config, LocalSettings
+from staggerdns.settings.sections import Config
 
 __all__ = ["DRAIN_TIME", "Chain", "StaggerService"]
 
@@ -72,40 +71,24 @@ class StaggerService(Service):
         hosts = config.local.hosts
         self._hosts = None if hosts is None else Hosts(hosts, self._clock, self._journal)
         server = config.server
-        client, rate, cookies = server.client, server.rate_limit, server.cookies
-        client_groups = ClientGroups(
-            ClientRules(
-                ipv4_prefix=client.ipv4_prefix,
-                ipv6_prefix=client.ipv6_prefix,
-                exempt=client.exempt,
-            )
-        )
-        limit = RateLimit(
-            queries_per_second=rate.queries_per_second, burst=rate.burst, slip=rate.slip
-        )
+        client_groups = ClientGroups(server.client)
+        rate_limit, cookies = server.rate_limit, server.cookies
         self.factory = StaggerServerFactory(
             caches=[self._chain.cache],
             clients=[self._chain.forwarder],
+            settings=server,
             access=Access(server.allow),
-            local=LocalNames(_local_rules(config.local), self._hosts),
+            local=LocalNames(config.local, self._hosts),
             clock=self._clock,
             metrics=self._metrics,
             journal=self._journal,
-            stream_limits=StreamLimits(
-                idle_timeout=server.tcp_idle_timeout,
-                max_connections=server.tcp_max_connections,
-                max_per_client=server.tcp_max_per_client,
-            ),
             client_groups=client_groups,
-            pending_limits=PendingLimits(
-                max_pending=server.max_pending,
-                max_per_client=server.max_pending_per_client,
-            ),
-            max_udp_size=server.max_udp_size,
             cookies=Cookies(self._clock, time.time, rng, cookies.secret)
             if cookies.enabled
             else None,
-            limiter=RateLimiter(limit, client_groups) if limit.queries_per_second else None,
+            limiter=RateLimiter(rate_limit, client_groups)
+            if rate_limit.queries_per_second
+            else None,
         )
         self._certificate: Certificate | None = None
         if server.tls_certificate is not None and server.tls_key is not None:
@@ -127,7 +110,7 @@ class StaggerService(Service):
         if fit.problem:
             self._journal.warn("{problem}", problem=fit.problem)
         connections = self.factory.client_connections
-        connections.limits = replace(connections.limits, max_connections=fit.connections)
+        connections.max_connections = fit.connections
         self._chain.open()
         listen = self._config.metrics.listen
         page = None if listen is None else self._page()
@@ -228,16 +211,3 @@ class StaggerService(Service):
         certificate = self._certificate
         expiry = None if certificate is None else lambda: certificate.expiry
         return [self._metrics, ProcessMetrics(expiry)]
-
-
-def _local_rules(local: LocalSettings) -> LocalRules:
-    return LocalRules(
-        localhost=local.localhost,
-        invalid=local.invalid,
-        test=local.test,
-        mdns=local.mdns,
-        onion=local.onion,
-        home_arpa=local.home_arpa,
-        resolver_arpa=local.resolver_arpa,
-        private_reverse=local.private_reverse,
-    )

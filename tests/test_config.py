@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import json
 import os
 import re
@@ -18,14 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import staggerdns
-from staggerdns import config as config_module
 from staggerdns import files as files_module
-from staggerdns import service as service_module
 from staggerdns.config import load_config, parse_config
-from staggerdns.server.clientgroups import ClientRules
-from staggerdns.server.factory import StreamLimits
-from staggerdns.server.local import LocalRules
-from staggerdns.server.ratelimit import RateLimit
 from staggerdns.settings.document import ConfigError
 from staggerdns.settings.sections import PROFILES, Config
 from tests.kit.certificates import CertificateAuthority, encrypted
@@ -1262,32 +1254,6 @@ def test_a_configuration_is_frozen() -> None:
     for section in (config, config.cache, config.upstream.parallel):
         with pytest.raises(AttributeError):
             section.log = None  # type: ignore[union-attr, misc]
-
-
-def test_every_number_handed_on_is_used() -> None:
-    """What the service hands on, the rooms look at: every field is read outside config and service.
-
-    By text, so a field that shares its name with another attribute could hide; names such as
-    ``timeout``, which do, are not among them.
-    """
-    loaded: set[str] = set()
-    for path in PACKAGE.rglob("*.py"):
-        if path in (Path(config_module.__file__), Path(service_module.__file__)):
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-                loaded.add(node.attr)
-    handed = {
-        field.name
-        for kind in (
-            ClientRules,
-            LocalRules,
-            RateLimit,
-            StreamLimits,
-        )
-        for field in dataclasses.fields(kind)
-    }
-    assert handed <= loaded
 
 
 def test_a_pipe_without_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,11 +19,17 @@ from twisted.python.failure import Failure
 from staggerdns.instruments import Counter, Histogram, Maximum
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.forwarder import MAX_QUEUED, STARTS_PER_TURN
-from staggerdns.server.clientgroups import ClientGroups, ClientRules
+from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.datagram import DatagramPort
-from staggerdns.server.factory import StreamLimits
-from staggerdns.server.ratelimit import RateLimit, RateLimiter
-from staggerdns.settings.sections import BudgetSettings, CacheSettings, ParallelSettings
+from staggerdns.server.ratelimit import RateLimiter
+from staggerdns.settings.sections import (
+    BudgetSettings,
+    CacheSettings,
+    ClientSettings,
+    ParallelSettings,
+    RateLimitSettings,
+    ServerSettings,
+)
 from tests.kit import behaviours as b
 from tests.kit.acts import REFUSED, SILENT, fails, gives, negative, says, says_own, unreachable
 from tests.kit.clients import question
@@ -153,7 +159,7 @@ class ResolverServer:
             resolver.forwarder,
             resolver.clock,
             resolver.metrics,
-            stream_limits=StreamLimits(max_connections=1),
+            settings=ServerSettings(tcp_max_connections=1),
         )
 
     def ask(self, text: str = "www.example.", rdtype: str = "A", host: str = CLIENT[0]) -> None:
@@ -259,7 +265,7 @@ def test_every_family_moves() -> None:
     server.hang_up(connection)
     server.factory.serve(b"\0" * 3, "127.0.0.1", "udp", 0.0)
     server.factory.limiter = RateLimiter(
-        RateLimit(queries_per_second=1), ClientGroups(ClientRules())
+        RateLimitSettings(queries_per_second=1), ClientGroups(ClientSettings())
     )
     server.factory.serve_beyond_limit(b"\0" * 3, "127.0.0.1", "udp", 0.0)
     port = DatagramPort(0, "127.0.0.1", MemoryReactor(), server.factory)

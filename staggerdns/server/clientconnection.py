@@ -98,7 +98,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         self.transport.setTcpNoDelay(True)
         self.tcp_transport.bufferSize = TURN_SIZE
         self.transport.registerProducer(self, True)
-        self.setTimeout(connections.limits.idle_timeout)
+        self.setTimeout(connections.idle_timeout)
 
     @property
     def tcp_transport(self) -> Any:
@@ -142,7 +142,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         self.draining = True
         self._announce_end()
         self.closing = True
-        self.setTimeout(self._connections.limits.idle_timeout)
+        self.setTimeout(self._connections.idle_timeout)
         self.flush()
         self._close_when_sent()
 
@@ -154,7 +154,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         if self.blocked or self.closing or self.flow_blocked:
             self.abort()
         elif self.pending:
-            self.setTimeout(self._connections.limits.idle_timeout)
+            self.setTimeout(self._connections.idle_timeout)
         else:
             self.close()
 

@@ -8,12 +8,10 @@ each of them is a group of its own; the same address on another link (RFC 4007) 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import ip_network
 from socket import AF_INET6, inet_aton, inet_pton
 
-from staggerdns.settings.addresses import Network
+from staggerdns.settings.sections import ClientSettings
 
 MAX_REMEMBERED = 16_384
 """Addresses whose group is remembered; when full, the memory starts anew."""
@@ -25,28 +23,19 @@ ClientGroup = int
 """A group's number; those of IPv6 are negative."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientRules:
-    """Prefix lengths in bits, and the networks to which no limit per client applies."""
-
-    ipv4_prefix: int = 32
-    ipv6_prefix: int = 56
-    exempt: Sequence[Network] = (Network("127.0.0.0/8"), Network("::1"))
-
-
 class ClientGroups:
-    """Groups clients by ``rules``.
+    """Groups clients by ``settings``.
 
     ``remembered`` holds addresses (text) whose group is known already; `None` is exempt.
     """
 
-    def __init__(self, rules: ClientRules) -> None:
+    def __init__(self, settings: ClientSettings) -> None:
         self.remembered: dict[str, ClientGroup | None] = {}
-        self._shift_4 = 32 - rules.ipv4_prefix
-        self._shift_6 = 128 - rules.ipv6_prefix
+        self._shift_4 = 32 - settings.ipv4_prefix
+        self._shift_6 = 128 - settings.ipv6_prefix
         self._exempt_4: list[tuple[int, int]] = []
         self._exempt_6: list[tuple[int, int]] = []
-        for network in map(ip_network, map(str, rules.exempt)):
+        for network in map(ip_network, map(str, settings.exempt)):
             ranges = self._exempt_4 if network.version == 4 else self._exempt_6
             ranges.append((int(network.netmask), int(network.network_address)))
 

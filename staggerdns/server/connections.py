@@ -9,7 +9,6 @@ first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ from staggerdns.journal import Journal
 from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroup, ClientGroups
 from staggerdns.server.request import Reply
+from staggerdns.settings.sections import ServerSettings
 from staggerdns.standstill import StandstillClock
 
 MAX_DISALLOWED = 16
@@ -28,17 +28,6 @@ MAX_UNREAD = 1024 * 1024
 """Octets that one connection may leave unread: 16 replies of the largest size."""
 MAX_UNREAD_IN_ALL = 4 * 1024 * 1024
 """Octets that all connections together may leave unread, as in unbound's stream-wait-size."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamLimits:
-    """Limits of TCP, TLS and HTTPS together: seconds without a query, connections at once, those of
-    one client.
-    """
-
-    idle_timeout: float = 10.0
-    max_connections: int = 256
-    max_per_client: int = 64
 
 
 class OpenConnection(Protocol):
@@ -79,7 +68,7 @@ class StreamServer(Protocol):
 
 
 class Connections:
-    """The connections that are ``open``, within ``limits``.
+    """The connections that are ``open``, as many as ``settings`` allow.
 
     Time stands still for them while it does for the program: see `StandstillClock`.
     ``refused`` and ``dropped`` count those for which there was no room, and those that were broken
@@ -88,14 +77,16 @@ class Connections:
 
     def __init__(
         self,
-        limits: StreamLimits,
+        settings: ServerSettings,
         clock: IReactorTime,
         client_groups: ClientGroups,
         *,
         refused: Cell,
         dropped: Cell,
     ) -> None:
-        self.limits = limits
+        self.idle_timeout = settings.tcp_idle_timeout
+        self.max_connections = settings.tcp_max_connections
+        self._max_per_client = settings.tcp_max_per_client
         self.clock = StandstillClock(clock)  # nobody is idle while we do not read
         self.client_groups = client_groups
         self.refused = refused
@@ -174,9 +165,9 @@ class Connections:
         peers = [peer for peer in self.open if not peer.disallowed]
         if newcomer.client is not None:
             own = [peer for peer in peers if peer.client == newcomer.client]
-            if len(own) >= self.limits.max_per_client:
+            if len(own) >= self._max_per_client:
                 return _make_room(own)
-        return len(peers) < self.limits.max_connections or _make_room(peers)
+        return len(peers) < self.max_connections or _make_room(peers)
 
 
 def _make_room(peers: list[OpenConnection]) -> bool:

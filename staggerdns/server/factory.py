@@ -26,21 +26,20 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroups
-from staggerdns.server.connections import Connections, StreamLimits
+from staggerdns.server.connections import Connections
 from staggerdns.server.cookies import Cookies
-from staggerdns.server.local import LocalNames, LocalRules
-from staggerdns.server.pending import Pending, PendingLimits
+from staggerdns.server.local import LocalNames
+from staggerdns.server.pending import Pending
 from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies
 from staggerdns.server.request import ENCRYPTED, STREAMS, TCP, UDP, Reply, Request
 from staggerdns.server.stream import StreamProtocol
+from staggerdns.settings.sections import LocalSettings, ServerSettings
 from staggerdns.wire.answer import Failed
-from staggerdns.wire.constants import AD, COOKIE, EDNS_UDP_SIZE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
+from staggerdns.wire.constants import AD, COOKIE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
 from staggerdns.wire.edns import option, padded_reply
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import render, render_error
-
-__all__ = ["StaggerServerFactory", "StreamLimits"]
 
 
 class StaggerServerFactory(DNSServerFactory):
@@ -57,16 +56,14 @@ class StaggerServerFactory(DNSServerFactory):
         self,
         caches: Sequence[AnswerCache],
         clients: Sequence[Forwarder],
+        settings: ServerSettings,
         *,
         access: Access,
         local: LocalNames | None = None,
         clock: IReactorTime,
         metrics: Metrics,
         journal: Journal,
-        stream_limits: StreamLimits,
         client_groups: ClientGroups,
-        pending_limits: PendingLimits,
-        max_udp_size: int = EDNS_UDP_SIZE,
         cookies: Cookies | None = None,
         limiter: RateLimiter | None = None,
     ) -> None:
@@ -77,7 +74,7 @@ class StaggerServerFactory(DNSServerFactory):
         self.metrics = metrics
         self.journal = journal
         self.client_connections = Connections(
-            stream_limits,
+            settings,
             clock,
             client_groups,
             refused=metrics.tcp_refused.cell(),
@@ -85,17 +82,17 @@ class StaggerServerFactory(DNSServerFactory):
         )
         self.limiter = limiter
         self.client_groups = client_groups
-        self._max_udp_size = max_udp_size
+        self._max_udp_size = settings.max_udp_size
         self._cookies = cookies
         self.ready = {UDP: ReadyReplies(access)}
         self.ready |= {name: ReadyReplies(access, MAX_READY_OF_STREAMS) for name in STREAMS}
         self.access = access
-        self._local = local if local is not None else LocalNames(LocalRules(), None)
+        self._local = local if local is not None else LocalNames(LocalSettings(), None)
         self._answered = {
             source: metrics.answer_seconds.distribution(source)
             for source in ("cache", "stale", "upstream")
         }
-        self._pending = Pending(pending_limits, metrics)
+        self._pending = Pending(settings, metrics)
         self._drained: Deferred[None] | None = None
         metrics.tcp_connections.read_from(lambda: len(self.client_connections.open))
         metrics.unread_octets.read_from(lambda: self.client_connections.unread)

@@ -14,10 +14,10 @@ its names (their MX, say) the upstreams are asked, save in special zones.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from staggerdns import __version__
 from staggerdns.server.hosts import Hosts
+from staggerdns.settings.sections import LocalSettings
 from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, Local, Nothing
 from staggerdns.wire.constants import CLASS_CH, CLASS_IN, Rcode, Type
 from staggerdns.wire.key import NAME
@@ -72,44 +72,30 @@ _PRIVATE_REVERSE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalRules:
-    """Which special names are answered here; what is switched off goes upstream."""
-
-    localhost: bool = True
-    invalid: bool = True
-    test: bool = True
-    mdns: bool = True
-    onion: bool = True
-    home_arpa: bool = True
-    resolver_arpa: bool = True
-    private_reverse: bool = True
-
-
 class LocalNames:
-    """Answers what never goes upstream, by ``rules`` and ``hosts`` (`None`: no hosts file)."""
+    """Answers what never goes upstream, by ``settings`` and ``hosts`` (`None`: no hosts file)."""
 
-    def __init__(self, rules: LocalRules, hosts: Hosts | None) -> None:
+    def __init__(self, settings: LocalSettings, hosts: Hosts | None) -> None:
         self._hosts = hosts
         self._special: dict[bytes, tuple[_Replies, _Replies]] = {}  # at the name, below it
-        if rules.localhost:
+        if settings.localhost:
             self._add_localhost()
         for text, wanted in (
-            ("invalid", rules.invalid),  # RFC 6761 section 6.4
-            ("test", rules.test),  # RFC 6761 section 6.2
-            ("local", rules.mdns),  # RFC 6762 section 22.1
-            ("onion", rules.onion),  # RFC 7686 section 2
+            ("invalid", settings.invalid),  # RFC 6761 section 6.4
+            ("test", settings.test),  # RFC 6761 section 6.2
+            ("local", settings.mdns),  # RFC 6762 section 22.1
+            ("onion", settings.onion),  # RFC 7686 section 2
         ):
             if wanted:
                 absent = (_NO_RECORDS, Nothing(Rcode.NXDOMAIN, len(from_text(text)), LOCAL_TTL))
                 self._special[from_text(text)] = (absent, absent)
-        if rules.resolver_arpa:  # RFC 9462 sections 4 and 6.1: none designated, no data
+        if settings.resolver_arpa:  # RFC 9462 sections 4 and 6.1: none designated, no data
             name = from_text("resolver.arpa")
             nodata = Nothing(Rcode.NOERROR, len(name), LOCAL_TTL)
             self._special[name] = ((_apex(name), nodata), (_NO_RECORDS, nodata))
-        if rules.home_arpa:  # RFC 8375 section 4
+        if settings.home_arpa:  # RFC 8375 section 4
             self._add_zone("home.arpa")
-        if rules.private_reverse:
+        if settings.private_reverse:
             for text in _PRIVATE_REVERSE:
                 self._add_zone(text)
             self._add_loopback()

@@ -8,7 +8,6 @@ SERVFAIL, so that its client can turn to another server.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 
@@ -16,21 +15,14 @@ from staggerdns.metrics import Metrics
 from staggerdns.resolver.entry import Entry
 from staggerdns.server.clientgroups import ClientGroup
 from staggerdns.server.request import Request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingLimits:
-    """Queries that may wait at once, in all and of one client."""
-
-    max_pending: int = 10_000
-    max_per_client: int = 1_000
+from staggerdns.settings.sections import ServerSettings
 
 
 class Pending:
     """The requests that wait; a client that is `None` has no limit of its own."""
 
-    def __init__(self, limits: PendingLimits, metrics: Metrics) -> None:
-        self._limits = limits
+    def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
+        self._settings = settings
         self._all: dict[Request, Deferred[Entry]] = {}
         self._of_client: dict[ClientGroup, dict[Request, None]] = {}
         self._evicted: deque[Deferred[Entry]] = deque()
@@ -48,10 +40,10 @@ class Pending:
         if request.client is not None:
             own = self._of_client.setdefault(request.client, {})
             own[request] = None
-            if len(own) > self._limits.max_per_client:
+            if len(own) > self._settings.max_pending_per_client:
                 self._shed_of_client.value += 1
                 self._evict(next(iter(own)))
-        if len(self._all) > self._limits.max_pending:
+        if len(self._all) > self._settings.max_pending:
             self._shed_in_all.value += 1
             self._evict(next(iter(self._all)))
 

@@ -11,9 +11,9 @@ sources can push a bucket out early, at the price of `MAX_CLIENTS` queries for o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from staggerdns.server.clientgroups import ClientGroup, ClientGroups
+from staggerdns.settings.sections import RateLimitSettings
 
 MAX_CLIENTS = 32_768
 """Buckets of one generation; there are two."""
@@ -23,28 +23,19 @@ Datagram = tuple[bytes, tuple[str, int]]
 _UNKNOWN = 1 << 32  # no client's number
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimit:
-    """What a client may do: a steady rate, and so many queries at once.
+class RateLimiter:
+    """The buckets of all clients: a steady rate, and so many queries at once.
 
     Of the queries beyond, each ``slip``-th is answered with TC set (or, where there is a cookie
     option, with BADCOOKIE), so that who really is there can come back; 0: none.
     """
 
-    queries_per_second: int
-    burst: int = 100
-    slip: int = 1
-
-
-class RateLimiter:
-    """The buckets of all clients."""
-
-    def __init__(self, limit: RateLimit, client_groups: ClientGroups) -> None:
+    def __init__(self, settings: RateLimitSettings, client_groups: ClientGroups) -> None:
         self._client_groups = client_groups
-        self._price = 1 / limit.queries_per_second
+        self._price = 1 / settings.queries_per_second
         # Half a token of slack: sums of prices are not exact.
-        self._depth = (limit.burst - 0.5) * self._price
-        self._slip = limit.slip
+        self._depth = (settings.burst - 0.5) * self._price
+        self._slip = settings.slip
         self._slipped = 0
         self._younger: dict[ClientGroup, float] = {}
         self._older: dict[ClientGroup, float] = {}

@@ -22,12 +22,13 @@ from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 
 from staggerdns.instruments import Cell
-from staggerdns.server.clientgroups import ClientGroups, ClientRules
-from staggerdns.server.connections import Connections, StreamLimits
+from staggerdns.server.clientgroups import ClientGroups
+from staggerdns.server.connections import Connections
 from staggerdns.server.http1 import Http1Request, Http1Session
 from staggerdns.server.httpsession import HttpClientConnection
+from staggerdns.settings.sections import ClientSettings, ServerSettings
 
-LIMITS = StreamLimits(idle_timeout=30.0, max_connections=16, max_per_client=8)
+LIMITS = ServerSettings(tcp_idle_timeout=30.0, tcp_max_connections=16, tcp_max_per_client=8)
 """Of connections to the pages; beyond them the one that has been idle for the longest leaves."""
 METRICS_COST = 1 / 8
 """Seconds until the next page when the pace is full: eight pages of metrics a second."""
@@ -83,7 +84,7 @@ class StatusFactory(ServerFactory):
         self.clock = clock
         self.throttle = Throttle(clock)
         self.client_connections = Connections(
-            LIMITS, clock, ClientGroups(ClientRules(exempt=())), refused=refused, dropped=dropped
+            LIMITS, clock, ClientGroups(ClientSettings(exempt=())), refused=refused, dropped=dropped
         )
 
     def buildProtocol(self, addr: IAddress | None) -> StatusConnection:

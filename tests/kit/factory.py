@@ -15,14 +15,19 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
-from staggerdns.server.clientgroups import ClientGroups, ClientRules
+from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.cookies import Cookies
-from staggerdns.server.factory import StaggerServerFactory, StreamLimits
-from staggerdns.server.local import LocalNames, LocalRules
-from staggerdns.server.pending import PendingLimits
-from staggerdns.server.ratelimit import RateLimit, RateLimiter
+from staggerdns.server.factory import StaggerServerFactory
+from staggerdns.server.local import LocalNames
+from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.settings.addresses import Network
-from staggerdns.settings.sections import CacheSettings
+from staggerdns.settings.sections import (
+    CacheSettings,
+    ClientSettings,
+    LocalSettings,
+    RateLimitSettings,
+    ServerSettings,
+)
 from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.question import Question
 from tests.kit.clients import parse
@@ -32,7 +37,7 @@ FRIEND = "192.0.2.77"
 STRANGER = "198.51.100.7"
 EPOCH = 1_800_000_000
 """Seconds since 1970 when a server's clock stands at 0."""
-ALL_SPECIAL = LocalNames(LocalRules(), None)
+ALL_SPECIAL = LocalNames(LocalSettings(), None)
 """What a factory has if nothing is said of local names; for those who make many servers."""
 
 
@@ -75,9 +80,8 @@ def make_factory(
     arguments: dict[str, Any] = {
         "access": Access([Network("127.0.0.0/8")]),
         "journal": Journal(),
-        "client_groups": ClientGroups(ClientRules()),
-        "pending_limits": PendingLimits(),
-        "stream_limits": StreamLimits(),
+        "client_groups": ClientGroups(ClientSettings()),
+        "settings": ServerSettings(),
     }
     return StaggerServerFactory(
         caches=[cache],
@@ -93,18 +97,14 @@ class MemoryServer:
 
     def __init__(
         self,
+        settings: ServerSettings | None = None,
         *,
-        idle_timeout: float = 10.0,
-        max_connections: int = 3,
-        rate: RateLimit | None = None,
+        rate: RateLimitSettings | None = None,
         cookies: bool = True,
-        max_per_client: int = 64,
-        max_udp_size: int = 1232,
-        pending: PendingLimits | None = None,
         local: LocalNames | None = None,
     ) -> None:
         self.clock = Clock()
-        self.client_groups = ClientGroups(ClientRules())
+        self.client_groups = ClientGroups(ClientSettings())
         self.limiter = None if rate is None else RateLimiter(rate, self.client_groups)
         self.cookies = (
             Cookies(self.clock, lambda: EPOCH + self.clock.seconds(), bytes) if cookies else None
@@ -121,14 +121,8 @@ class MemoryServer:
             self.metrics,
             access=self.access,
             local=local,
-            stream_limits=StreamLimits(
-                idle_timeout=idle_timeout,
-                max_connections=max_connections,
-                max_per_client=max_per_client,
-            ),
+            settings=settings or ServerSettings(),
             client_groups=self.client_groups,
-            pending_limits=pending or PendingLimits(),
-            max_udp_size=max_udp_size,
             cookies=self.cookies,
             limiter=self.limiter,
         )

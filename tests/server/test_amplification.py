@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from staggerdns.settings.sections import ServerSettings
 from tests.kit.clients import parse
 from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import NAME, ask, client_query, upstream_reply, whole_of
@@ -29,7 +30,7 @@ def reply_to(server: MemoryServer, query: bytes, host: str = FRIEND) -> bytes:
 @pytest.mark.parametrize("payload", [None, 0, 511, 512, 513, 1232, 4096, 65535])
 def test_no_reply_is_larger_than_the_limit(size: int, payload: int | None) -> None:
     """A reply over UDP fits the client's size and ours, whichever is smaller; over TCP neither."""
-    server = MemoryServer(max_udp_size=size)
+    server = MemoryServer(ServerSettings(max_udp_size=size))
     server.commit(ask(), pool(500))
     query = client_query(payload=payload)
     most = min(size, max(payload or 512, 512))

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.testing import MemoryReactor
 
 from staggerdns.server.datagram import BATCH, DatagramPort
-from staggerdns.server.ratelimit import RateLimit
+from staggerdns.settings.sections import RateLimitSettings
 from tests.kit.clients import parse
 from tests.kit.factory import FRIEND, MemoryServer, pool
 from tests.kit.messages import ask, client_query
@@ -107,7 +107,7 @@ def test_nobody_takes_the_reply(listener: Listener) -> None:
 
 def test_beyond_the_limit() -> None:
     """Of a client's queries in one batch those beyond its limit are sent to TCP, ready or not."""
-    made = Listener(MemoryServer(rate=RateLimit(queries_per_second=1, burst=3)))
+    made = Listener(MemoryServer(rate=RateLimitSettings(queries_per_second=1, burst=3)))
     made.server.commit(ask(), pool())
     queries = [(client_query(id=number), FRIEND) for number in range(5)]
     wire = made.reads(*queries, (client_query(id=9), OTHER))
@@ -122,7 +122,9 @@ def test_what_a_victim_gets(slip: int) -> None:
     """A flood in somebody's name, for the largest reply, brings upon him no more octets than it
     costs, a burst and the rate aside.
     """
-    made = Listener(MemoryServer(rate=RateLimit(queries_per_second=10, burst=10, slip=slip)))
+    made = Listener(
+        MemoryServer(rate=RateLimitSettings(queries_per_second=10, burst=10, slip=slip))
+    )
     made.server.commit(ask(), pool(500))
     query = client_query(payload=4096)
     sent = received = 0

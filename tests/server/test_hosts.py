@@ -16,7 +16,8 @@ from staggerdns.files import MAX_SIZE, Unreadable
 from staggerdns.journal import Journal
 from staggerdns.server import hosts as hosts_module
 from staggerdns.server.hosts import CHECK_EVERY, HOSTS_TTL, Hosts
-from staggerdns.server.local import LocalNames, LocalRules
+from staggerdns.server.local import LocalNames
+from staggerdns.settings.sections import LocalSettings
 from staggerdns.wire.answer import Nothing
 from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import parse_query
@@ -46,7 +47,7 @@ fd00::7 nas.home.arpa.
 class WatchedHosts:
     """A hosts file, who reads it, and what was logged."""
 
-    def __init__(self, path: Path, content: bytes | None = FILE, **rules: bool) -> None:
+    def __init__(self, path: Path, content: bytes | None = FILE, *, localhost: bool = True) -> None:
         self.path = path
         self.clock = Clock()
         self.events: list[LogEvent] = []
@@ -55,7 +56,7 @@ class WatchedHosts:
             self.write(content)
         log = Logger(namespace="staggerdns", observer=cast("ILogObserver", self.events.append))
         self.hosts = Hosts(str(path), self.clock, Journal("info", log))
-        self.names = LocalNames(LocalRules(**rules), self.hosts)
+        self.names = LocalNames(LocalSettings(localhost=localhost), self.hosts)
 
     def write(self, content: bytes) -> None:
         """Write the file, as of another second than before."""

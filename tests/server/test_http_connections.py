@@ -12,6 +12,7 @@ import pytest
 from twisted.logger import globalLogPublisher
 
 from staggerdns.server.http2 import MAX_BODIES, MAX_RESETS
+from staggerdns.settings.sections import ServerSettings
 from staggerdns.wire.constants import MAX_MESSAGE
 from tests.kit.connections import Http1Client, HttpClient
 from tests.kit.factory import STRANGER, MemoryServer, pool
@@ -35,7 +36,7 @@ ASK = [
 @pytest.fixture
 def server() -> MemoryServer:
     """A server whose connections may be idle for `IDLE`."""
-    return MemoryServer(idle_timeout=IDLE)
+    return MemoryServer(ServerSettings(tcp_idle_timeout=IDLE))
 
 
 @pytest.fixture(params=[HttpClient, Http1Client], ids=["h2", "http/1.1"])
@@ -206,7 +207,7 @@ def test_who_floods_and_does_not_read(server: MemoryServer, log: list[LogEvent])
 
 def test_the_longest_idle_one_makes_room(kind: type[HttpClient]) -> None:
     """At the limit the one leaves that has been without a request for the longest."""
-    server = MemoryServer(max_connections=3)
+    server = MemoryServer(ServerSettings(tcp_max_connections=3))
     held = []
     for _ in range(3):
         held.append(kind(server))
@@ -228,7 +229,7 @@ def test_the_longest_idle_one_makes_room(kind: type[HttpClient]) -> None:
 
 def test_no_room(kind: type[HttpClient]) -> None:
     """While requests are under way on all connections one more is refused, and counted."""
-    server = MemoryServer(max_connections=3)
+    server = MemoryServer(ServerSettings(tcp_max_connections=3))
     held = [kind(server) for _ in range(3)]
     for client in held:
         client.ask()

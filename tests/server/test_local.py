@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from ipaddress import ip_address
 
 import dns.rcode
 import dns.rdatatype
 import pytest
+from msgspec.structs import fields, replace
 
 from staggerdns import __version__
-from staggerdns.server.local import LOCAL_TTL, LocalNames, LocalRules
+from staggerdns.server.local import LOCAL_TTL, LocalNames
+from staggerdns.settings.sections import LocalSettings
 from staggerdns.wire.query import parse_query
 from tests.kit.clients import question
 from tests.kit.factory import STRANGER, MemoryServer
@@ -148,7 +149,7 @@ def answered(names: LocalNames, name: str, rdtype: str = "A") -> object:
 @pytest.mark.parametrize("rdtype", ["A", "NS", "SOA", "PTR", "HTTPS", "DS", "TYPE65280"])
 def test_ordinary_names(name: str, rdtype: str) -> None:
     """Any other name of class IN is a question for the upstreams, whatever it looks like."""
-    names = LocalNames(LocalRules(), None)
+    names = LocalNames(LocalSettings(), None)
     assert answered(names, name, rdtype) is None
     assert answered(names, name, "ANY") is not None
 
@@ -156,9 +157,9 @@ def test_ordinary_names(name: str, rdtype: str) -> None:
 @pytest.mark.parametrize("switch", SPECIAL)
 def test_switches(switch: str) -> None:
     """Each kind of special name has its own switch, which moves that kind alone."""
-    assert {field.name for field in dataclasses.fields(LocalRules)} == set(SPECIAL)
-    every = LocalNames(LocalRules(), None)
-    without = LocalNames(dataclasses.replace(LocalRules(), **{switch: False}), None)
+    assert {field.name for field in fields(LocalSettings)} == {"hosts", *SPECIAL}
+    every = LocalNames(LocalSettings(), None)
+    without = LocalNames(replace(LocalSettings(), **{switch: False}), None)
     for kind, some in SPECIAL.items():
         for name in some:
             assert answered(every, name) is not None
@@ -237,7 +238,7 @@ def test_negatives_can_be_kept(
 @pytest.mark.parametrize("name", ["home.arpa.", "resolver.arpa.", "10.in-addr.arpa.", LOOPBACK_6])
 def test_the_parent_has_the_ds(name: str) -> None:
     """Whether a zone is signed is for its parent to say, upstream (RFC 8375 section 4)."""
-    assert answered(LocalNames(LocalRules(), None), name, "DS") is None
+    assert answered(LocalNames(LocalSettings(), None), name, "DS") is None
 
 
 def test_the_longest_name() -> None:

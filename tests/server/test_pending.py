@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred
 
-from staggerdns.server.pending import PendingLimits
+from staggerdns.settings.sections import ServerSettings
 from tests.kit.clients import parse
 from tests.kit.factory import FRIEND, MemoryServer, pool
 from tests.kit.messages import client_query, edes
@@ -17,8 +17,8 @@ TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
 class Queue:
     """A server, and the replies to queries that were sent one after the other."""
 
-    def __init__(self, **limits: int) -> None:
-        self.server = MemoryServer(pending=PendingLimits(**limits))
+    def __init__(self, settings: ServerSettings) -> None:
+        self.server = MemoryServer(settings)
         self.replies: list[list[bytes]] = []
 
     def ask(self, count: int, host: str = FRIEND, transport: str = "udp") -> None:
@@ -44,7 +44,7 @@ class Queue:
 @TRANSPORTS
 def test_in_all(transport: str) -> None:
     """At the limit all wait; each one more lets down the oldest."""
-    queue = Queue(max_pending=5)
+    queue = Queue(ServerSettings(max_pending=5))
     queue.ask(5, transport=transport)
     assert queue.shed == []
     queue.ask(1, OTHER, transport)
@@ -58,7 +58,7 @@ def test_in_all(transport: str) -> None:
 @TRANSPORTS
 def test_of_one_client(transport: str) -> None:
     """At its limit a client's own oldest query goes; others notice nothing."""
-    queue = Queue(max_per_client=3)
+    queue = Queue(ServerSettings(max_pending_per_client=3))
     queue.ask(1, OTHER, transport)
     queue.ask(3, FRIEND, transport)
     queue.ask(2, OTHER, transport)
@@ -69,17 +69,19 @@ def test_of_one_client(transport: str) -> None:
     assert queue.counted("pending") == 0
 
 
-@pytest.mark.parametrize("limit", ["max_pending", "max_per_client"])
-def test_one(limit: str) -> None:
+@pytest.mark.parametrize(
+    "settings", [ServerSettings(max_pending=1), ServerSettings(max_pending_per_client=1)]
+)
+def test_one(settings: ServerSettings) -> None:
     """A limit of one lets the newest wait."""
-    queue = Queue(**{limit: 1})
+    queue = Queue(settings)
     queue.ask(4)
     assert queue.shed == [0, 1, 2]
 
 
 def test_who_has_no_limit() -> None:
     """An exempt client counts in all only."""
-    queue = Queue(max_pending=5, max_per_client=1)
+    queue = Queue(ServerSettings(max_pending=5, max_pending_per_client=1))
     queue.server.access.remembered.add("127.0.0.1")
     queue.ask(5, "127.0.0.1")
     assert queue.shed == []
@@ -89,7 +91,7 @@ def test_who_has_no_limit() -> None:
 
 def test_places_become_free() -> None:
     """An answer, or a client that goes away, leaves its place to others."""
-    queue = Queue(max_pending=3, max_per_client=2)
+    queue = Queue(ServerSettings(max_pending=3, max_pending_per_client=2))
     queue.ask(2)
     queue.server.forwarder.waiting[0].callback(queue.server.entry(pool()))
     queue.ask(1)
@@ -111,7 +113,7 @@ def test_places_become_free() -> None:
 
 def test_answers_that_are_there_at_once_take_no_place() -> None:
     """What the forwarder has at once waits for nothing."""
-    queue = Queue(max_pending=1)
+    queue = Queue(ServerSettings(max_pending=1))
     queue.ask(1)
     queue.server.forwarder.instant = queue.server.entry(pool())
     assert queue.server.factory.serve(client_query(), FRIEND, "udp", 0.0)

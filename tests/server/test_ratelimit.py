@@ -10,8 +10,9 @@ import dns.message
 import dns.rcode
 import pytest
 
-from staggerdns.server.clientgroups import ClientGroups, ClientRules
-from staggerdns.server.ratelimit import MAX_CLIENTS, Datagram, RateLimit, RateLimiter
+from staggerdns.server.clientgroups import ClientGroups
+from staggerdns.server.ratelimit import MAX_CLIENTS, Datagram, RateLimiter
+from staggerdns.settings.sections import ClientSettings, RateLimitSettings
 from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import ask, client_query
 
@@ -23,8 +24,8 @@ class Buckets:
     """A limiter, and how many of some queries it lets pass."""
 
     def __init__(self, per_second: int = 10, burst: int = 5) -> None:
-        limit = RateLimit(queries_per_second=per_second, burst=burst)
-        self.limiter = RateLimiter(limit, ClientGroups(ClientRules()))
+        limit = RateLimitSettings(queries_per_second=per_second, burst=burst)
+        self.limiter = RateLimiter(limit, ClientGroups(ClientSettings()))
 
     def passed(self, count: int, now: float, host: str = FRIEND) -> int:
         """Return how many of ``count`` queries at once are within the limit."""
@@ -132,7 +133,9 @@ def beyond(server: MemoryServer, message: bytes, host: str = FRIEND) -> bytes | 
 
 def limited(slip: int = 1, *, cookies: bool = True) -> MemoryServer:
     """A server with a rate limit and an answer in its cache."""
-    server = MemoryServer(rate=RateLimit(queries_per_second=1, burst=1, slip=slip), cookies=cookies)
+    server = MemoryServer(
+        rate=RateLimitSettings(queries_per_second=1, burst=1, slip=slip), cookies=cookies
+    )
     server.commit(ask(), pool())
     return server
 

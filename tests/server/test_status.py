@@ -98,18 +98,18 @@ def test_health() -> None:
 def test_connections(place: Place) -> None:
     """One connection past `LIMITS` makes the idlest leave; those with requests stay."""
     visitors = []
-    for number in range(LIMITS.max_connections):
+    for number in range(LIMITS.tcp_max_connections):
         visitors.append(Visitor(place, f"192.0.2.{number}"))
         place.clock.advance(0.1)
     assert not any(visitor.transport.over() for visitor in visitors)
     visitors.append(Visitor(place, "192.0.2.200"))
     assert [visitor.transport.over() for visitor in visitors] == [True, *[False] * 16]
-    assert len(place.factory.client_connections.open) == LIMITS.max_connections
+    assert len(place.factory.client_connections.open) == LIMITS.tcp_max_connections
 
 
 def test_connections_of_one_client(place: Place) -> None:
     """Nobody is exempt: a client has its own share."""
-    visitors = [Visitor(place, "127.0.0.1") for _ in range(LIMITS.max_per_client)]
+    visitors = [Visitor(place, "127.0.0.1") for _ in range(LIMITS.tcp_max_per_client)]
     other = Visitor(place)
     assert not any(visitor.transport.over() for visitor in visitors)
     visitors.append(Visitor(place, "127.0.0.1"))
@@ -121,20 +121,20 @@ def test_no_room(place: Place) -> None:
     """While all wait for a page, one more is refused and counted."""
     for _ in range(round(BURST / METRICS_COST)):
         place.factory.throttle.wait(METRICS_COST)
-    visitors = [Visitor(place, f"192.0.2.{number}") for number in range(LIMITS.max_connections)]
+    visitors = [Visitor(place, f"192.0.2.{number}") for number in range(LIMITS.tcp_max_connections)]
     for visitor in visitors:
         visitor.ask("/healthz")
     assert Visitor(place, "192.0.2.200").transport.over()
     assert place.refused.value == 1
     place.clock.advance(1)
-    assert [visitor.statuses() for visitor in visitors] == [[200]] * LIMITS.max_connections
+    assert [visitor.statuses() for visitor in visitors] == [[200]] * LIMITS.tcp_max_connections
 
 
 def test_idle_and_slow(place: Place) -> None:
     """Who says nothing, or half a request in drops, leaves after the idle time."""
     silent, slow = Visitor(place), Visitor(place)
     slow.send("GET /metrics HTTP/1.1\r\n")
-    for _ in range(round(LIMITS.idle_timeout) - 1):
+    for _ in range(round(LIMITS.tcp_idle_timeout) - 1):
         place.clock.advance(1)
         slow.send("x: y\r\n")
         assert not silent.transport.over()
@@ -154,7 +154,7 @@ def test_who_does_not_read(place: Place) -> None:
     for _ in range(20):
         visitor.ask("/metrics")
     assert len(visitor.statuses()) <= 2
-    place.clock.advance(LIMITS.idle_timeout + 0.1)
+    place.clock.advance(LIMITS.tcp_idle_timeout + 0.1)
     assert visitor.transport.aborted()
 
 

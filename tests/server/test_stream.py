@@ -9,6 +9,7 @@ import pytest
 from staggerdns.server.clientconnection import MAX_PENDING, TURN_SIZE
 from staggerdns.server.connections import MAX_DISALLOWED
 from staggerdns.server.stream import DISALLOWED_TIMEOUT, StreamFactory
+from staggerdns.settings.sections import ServerSettings
 from staggerdns.wire.answer import Failed
 from tests.kit.clients import addresses
 from tests.kit.connections import Connection, Transport, framed, numbered
@@ -21,7 +22,7 @@ IDLE = 10.0
 @pytest.fixture
 def server() -> MemoryServer:
     """A server with one answer in its cache, three connections at most."""
-    made = MemoryServer(idle_timeout=IDLE, max_connections=3)
+    made = MemoryServer(ServerSettings(tcp_idle_timeout=IDLE, tcp_max_connections=3))
     made.commit(ask(), pool(100))
     return made
 
@@ -507,7 +508,7 @@ OTHER = "192.0.2.78"
 
 def test_connections_of_one_client() -> None:
     """A client at its limit leaves its own longest idle one, while all are busy it is refused."""
-    server = MemoryServer(max_connections=9, max_per_client=2)
+    server = MemoryServer(ServerSettings(tcp_max_connections=9, tcp_max_per_client=2))
     server.commit(ask(), pool())
     other = Connection(server, OTHER)
     held = [Connection(server) for _ in range(2)]
@@ -529,7 +530,7 @@ def test_connections_of_one_client() -> None:
 
 def test_a_prefix_is_one_client() -> None:
     """Addresses of one IPv6 site share the limit of a client."""
-    server = MemoryServer(max_connections=9, max_per_client=2)
+    server = MemoryServer(ServerSettings(tcp_max_connections=9, tcp_max_per_client=2))
     held = [Connection(server, f"2001:db8::{number}") for number in range(2)]
     more = Connection(server, "2001:db8:0:ff::1")
     elsewhere = Connection(server, "2001:db8:0:100::1")
@@ -545,7 +546,7 @@ def test_a_prefix_is_one_client() -> None:
 
 def test_who_has_no_limit_of_its_own() -> None:
     """An exempt client may have all connections that there are."""
-    server = MemoryServer(max_connections=5, max_per_client=2)
+    server = MemoryServer(ServerSettings(tcp_max_connections=5, tcp_max_per_client=2))
     server.access.remembered.add("127.0.0.1")
     held = [Connection(server, "127.0.0.1") for _ in range(5)]
     assert not any(connection.aborted() for connection in held)

@@ -6,6 +6,7 @@ import pytest
 
 from staggerdns.server import connections as connections_module
 from staggerdns.server.clientconnection import TURN_SIZE
+from staggerdns.settings.sections import ServerSettings
 from tests.kit.connections import Connection, HttpClient, numbered
 from tests.kit.factory import MemoryServer, pool
 from tests.kit.messages import ask, client_query
@@ -17,7 +18,7 @@ SIZE = 1600
 @pytest.fixture
 def server() -> MemoryServer:
     """A server with one long answer in its cache."""
-    made = MemoryServer(max_connections=10)
+    made = MemoryServer(ServerSettings(tcp_max_connections=10))
     made.commit(ask(), pool(100))
     return made
 
