@@ -29,7 +29,7 @@ from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.statistics import Statistics
 from staggerdns.strategy.strategies import Strategies
-from staggerdns.strategy.strategy import Tools
+from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.upstream.bootstrap import Bootstrap
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.stream import Resolve
@@ -91,7 +91,7 @@ class Chain:
         self.upstreams = Upstreams(
             [connect(address, metrics, self._bootstrap.resolve) for address in upstream.servers]
         )
-        tools = Tools(
+        context = StrategyContext(
             upstreams=self.upstreams,
             settings=upstream,
             adaptive=Adaptive(upstream),
@@ -101,7 +101,7 @@ class Chain:
             metrics=metrics,
             journal=journal,
         )
-        self._strategies = Strategies(tools)
+        self._strategies = Strategies(context)
         screen = config.rebinding
         allowed = screen.allow_domains
         rebinding = Rebinding(allowed) if screen.strip else None

@@ -25,9 +25,9 @@ ENOUGH_SAMPLES = 16
 """Fewer say nothing about a 95th percentile."""
 LOOK_AGAIN = 0.01
 """Seconds between two looks for room in the budgets of upstreams."""
-CROWD = 50
-"""Runs that may look so often; with more of them each looks less often, so that all together
-cost no more.
+MANY_WAITING = 50
+"""Runs that may look so often. With more of them each looks less often, so that all of them
+together cost no more.
 """
 _MARGIN = 1.25
 _SLACK = 0.005
@@ -53,12 +53,12 @@ class RacingDelay:
         return self.latency.deviation(now)
 
     def add(self, seconds: float, now: float) -> None:
-        """Take in a reply time measured at ``now``."""
+        """Learn from a reply time measured at ``now``."""
         self.latency.add(seconds, now)
         self.follow(now)
 
     def follow(self, now: float) -> None:
-        """Take one step towards what the reply times so far ask for."""
+        """Move the delay by one step towards what the reply times so far ask for."""
         settings, latency, max_step = self._settings, self.latency, self._max_step
         target = latency.mean(now) - latency.deviation(now) / 2
         target = min(max(target, settings.min_delay), settings.max_delay)
@@ -89,8 +89,8 @@ def try_timeout(settings: SequentialSettings, average: float | None) -> float:
 class FallbackTimeout:
     """How long the active tier has before the others are asked, learnt from how long it takes.
 
-    The 95th percentile of the last `SAMPLES` first answers, with a margin: so a lost packet
-    costs about what a slow answer does.
+    It is the 95th percentile of the last `SAMPLES` first answers, with a margin. So a lost packet
+    costs about as much time as a slow answer does.
     """
 
     SHORTEST = 0.05
@@ -102,7 +102,7 @@ class FallbackTimeout:
         self.seconds = self.LONGEST
 
     def add(self, seconds: float) -> None:
-        """Take in the time of a first answer of the active tier."""
+        """Learn from the time of a first answer of the active tier."""
         if len(self._in_order) == SAMPLES:
             self._sorted.remove(self._in_order.popleft())
         self._in_order.append(seconds)
@@ -129,4 +129,4 @@ class Adaptive:
     @property
     def look_again(self) -> float:
         """Seconds after which such a run looks for room again."""
-        return LOOK_AGAIN * max(1.0, self.waiting / CROWD)
+        return LOOK_AGAIN * max(1.0, self.waiting / MANY_WAITING)

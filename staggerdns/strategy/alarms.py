@@ -1,9 +1,9 @@
 """One timer of the reactor for the alarms of all runs.
 
-A run sets an alarm for each batch and for its end, and cancels most of them: a delayed call of the
-reactor each would cost a third of what a new name costs. Alarms stand in a heap by their time;
-the reactor knows of the earliest. A cancelled one stays there, empty, until its time comes or the
-empty ones are too many. Times are seconds of the clock.
+A run sets an alarm for each batch and for its end, and cancels most of them. If each were a delayed
+call of the reactor, they would make a third of what a new name costs. Alarms are kept in a heap by
+their time, and the reactor has one delayed call, for the earliest. A cancelled alarm stays in the
+heap, empty, until its time comes or there are too many of them. Times are seconds of the clock.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from staggerdns.journal import Journal
 
 SLACK = 0.0001
 """Seconds by which an alarm may go off early (rounding, two clocks) and still count as due."""
-CROWD = 64
-"""Alarms beyond which they go off in groups, so that there is one delayed call for many."""
-GRAIN = 0.001
-"""Seconds from one group to the next: at most so late is an alarm in a crowd."""
-MOST_EMPTY = 256
-"""Cancelled alarms beyond which they are thrown out, once they are more than the others."""
+MANY_ALARMS = 64
+"""With more alarms than these they go off in groups, so that one delayed call is for many."""
+GROUP_INTERVAL = 0.001
+"""Seconds from one group to the next, by which an alarm may then be late."""
+MAX_CANCELLED = 256
+"""With more cancelled alarms than these, and than others, the heap is built anew without them."""
 
 Alarm = list[Callable[[], None]]
 """What `Alarms.set` returns: the callable, until it has been called or cancelled."""
 
 
 class Alarms:
-    """Calls back at given times of ``clock``; ``journal`` hears of callables that fail."""
+    """Calls back at given times of ``clock``; callables that fail are logged to ``journal``."""
 
     def __init__(self, clock: IReactorTime, journal: Journal) -> None:
         self._clock = clock
@@ -59,7 +59,7 @@ class Alarms:
             self._heap.clear()
             self._call.cancel()
             self._call, self._call_due = None, inf
-        elif len(self._heap) - self._live > max(MOST_EMPTY, self._live):
+        elif len(self._heap) - self._live > max(MAX_CANCELLED, self._live):
             self._heap = [entry for entry in self._heap if entry[2]]
             heapify(self._heap)
 
@@ -85,5 +85,5 @@ class Alarms:
                 self._journal.failure("a run has failed")
         self._call_due = inf
         if self._live:
-            soonest = now + GRAIN if self._live > CROWD else now
+            soonest = now + GROUP_INTERVAL if self._live > MANY_ALARMS else now
             self._wait_until(max(self._heap[0][0], soonest))

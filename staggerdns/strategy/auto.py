@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.observer import Observer
 from staggerdns.strategy.run import Run
-from staggerdns.strategy.strategy import Strategy, Tools
+from staggerdns.strategy.strategy import Strategy, StrategyContext
 from staggerdns.wire.judge import Judge
 
 MOST_FOR_SEQUENTIAL = 1
@@ -17,20 +17,20 @@ class Auto:
     name = "auto"
 
     def __init__(
-        self, tools: Tools, sequential: Strategy, racing: Strategy, parallel: Strategy
+        self, context: StrategyContext, sequential: Strategy, racing: Strategy, parallel: Strategy
     ) -> None:
-        self._tools = tools
+        self._context = context
         self._sequential = sequential
         self._racing = racing
         self._parallel = parallel
 
-    def ask(self, judge: Judge, listener: Listener) -> Run:
+    def ask(self, judge: Judge, observer: Observer) -> Run:
         """Return a run of the strategy that suits the health of now."""
-        return self.choose().ask(judge, listener)
+        return self.choose().ask(judge, observer)
 
     def choose(self) -> Strategy:
         """Return the strategy for now; when no upstream is usable, all of them count."""
-        usable = self._tools.upstreams.usable(self._tools.clock.seconds())
+        usable = self._context.upstreams.usable(self._context.clock.seconds())
         if usable <= MOST_FOR_SEQUENTIAL:
             return self._sequential
         return self._racing if usable <= MOST_FOR_RACING else self._parallel

@@ -1,9 +1,9 @@
 """Whom one run may ask next: by rank, health, budget, and what it has asked already.
 
 Upstreams wait here, best first, until the strategy wants some of them (`Candidates.take`). Those
-whose budgets have no room keep their place, and the run looks again (`Candidates.room_at`); those
-whose circuits have opened meanwhile lose it. Once nobody waits, silent ones are asked once more in
-turn (`Candidates.take_silent`). Times are seconds of the clock.
+whose budgets have no room keep their place, and the run looks again (`Candidates.room_at`). Those
+whose circuits have opened meanwhile lose their place. Once nobody waits, silent ones are asked
+once more in turn (`Candidates.take_silent`). Times are seconds of the clock.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Candidates:
         self._adaptive = adaptive
 
     def take(self, count: int, now: float, *, first: bool) -> list[Upstream]:
-        """Take up to ``count`` of those that wait and whose budgets have room.
+        """Remove up to ``count`` of those that wait and whose budgets have room; return them.
 
         ``first``: a client waits. One of them may answer it; the others are taken only as far as
         their budgets can spare it.
@@ -67,7 +67,7 @@ class Candidates:
         return chosen
 
     def _choose(self, count: int, now: float, first: bool) -> list[Upstream]:
-        """Take up to ``count`` of those that wait, one by one."""
+        """Do what `take` does, but look at each upstream."""
         if not self.asked:
             self._all_rest = all_rest(self.waiting)
         chosen: list[Upstream] = []
@@ -86,8 +86,8 @@ class Candidates:
         self.waiting = passed_over + self.waiting[looked_at:]
         return chosen
 
-    def take_visited(self, now: float) -> list[Upstream]:
-        """Take one whose health wants a query and whose budget can spare it, if there is one."""
+    def take_for_health(self, now: float) -> list[Upstream]:
+        """Remove one whose health wants a query and whose budget has room for it; return it."""
         for upstream in self.waiting:
             if upstream.health.wants_visit(now) and upstream.has_room(now, first=False):
                 self.waiting = [other for other in self.waiting if other is not upstream]
@@ -113,7 +113,7 @@ class Candidates:
         return silent
 
     def open_reserve(self) -> None:
-        """Let those wait for their turn that give no signatures."""
+        """Have those that give no signatures wait for their turn as well."""
         self.waiting = self.waiting + self.reserve.open()
 
     def room_at(self, now: float) -> float | None:
@@ -128,7 +128,7 @@ class Candidates:
         return max(soonest, now + self._adaptive.look_again)
 
     def want_no_room(self) -> None:
-        """Look no more for room, if the run did."""
+        """Note that the run does not look for room, or no longer."""
         if self._wants_room:
             self._wants_room = False
             self._adaptive.waiting -= 1

@@ -78,7 +78,7 @@ class Decision:
         self.active_left += count
 
     def take(self, outcome: Outcome) -> bool:
-        """Take an outcome; return whether it is a positive that is the answer, or adds to it."""
+        """Note an outcome; return whether it is a positive that is the answer, or adds to it."""
         verdict = outcome.verdict
         active = outcome.tier == ACTIVE
         if active:

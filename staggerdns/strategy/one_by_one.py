@@ -1,6 +1,6 @@
 """Strategies ``sequential`` and ``random``: one upstream at a time until one answers well.
 
-(SPEC section 4.) ``sequential`` takes the best first, ``random`` shuffles. The next has its turn
+(SPEC section 4.) ``sequential`` asks the best first, ``random`` shuffles. The next one is asked
 after 1.5 times the upstream's average reply time, within the bounds of the configuration.
 """
 
@@ -11,10 +11,10 @@ from math import inf
 
 from staggerdns.strategy.adaptive import try_timeout
 from staggerdns.strategy.alarms import SLACK
-from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.observer import Observer
 from staggerdns.strategy.run import Run
 from staggerdns.strategy.single import SingleAnswerRun
-from staggerdns.strategy.strategy import Tools
+from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.strategy.tiers import ACTIVE
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange, Outcome
@@ -29,21 +29,21 @@ class Sequential:
 
     name = "sequential"
 
-    def __init__(self, tools: Tools) -> None:
-        self.tools = tools
-        self._settings = tools.settings
-        for upstream in tools.upstreams:
-            tools.metrics.sequential_timeout.read_from(
+    def __init__(self, context: StrategyContext) -> None:
+        self.context = context
+        self._settings = context.settings
+        for upstream in context.upstreams:
+            context.metrics.sequential_timeout.read_from(
                 partial(self._try_timeout_now, upstream), upstream.name
             )
 
-    def ask(self, judge: Judge, listener: Listener) -> Run:
+    def ask(self, judge: Judge, observer: Observer) -> Run:
         """Return a run that asks the question of ``judge``."""
-        return OneByOneRun(self, judge, listener, self.tools.clock.seconds())
+        return OneByOneRun(self, judge, observer, self.context.clock.seconds())
 
     def arrange(self, now: float) -> list[Upstream]:
         """Return the upstreams in the order in which they are asked at ``now``."""
-        return self.tools.upstreams.arranged(now)
+        return self.context.upstreams.arranged(now)
 
     def try_timeout(self, upstream: Upstream, now: float) -> float:
         """Return the seconds that a try of ``upstream`` may take at ``now``."""
@@ -53,7 +53,7 @@ class Sequential:
         return min(try_timeout(settings.sequential, average), settings.timeout)
 
     def _try_timeout_now(self, upstream: Upstream) -> float:
-        return self.try_timeout(upstream, self.tools.clock.seconds())
+        return self.try_timeout(upstream, self.context.clock.seconds())
 
 
 class Random(Sequential):
@@ -61,9 +61,9 @@ class Random(Sequential):
 
     name = "random"
 
-    def __init__(self, tools: Tools) -> None:
-        super().__init__(tools)
-        self._entropy = Entropy(tools.rng)
+    def __init__(self, context: StrategyContext) -> None:
+        super().__init__(context)
+        self._entropy = Entropy(context.rng)
 
     def arrange(self, now: float) -> list[Upstream]:
         """Return the usable upstreams, every order equally likely; those on trial come last."""
@@ -78,17 +78,17 @@ class Random(Sequential):
 class OneByOneRun(SingleAnswerRun):
     """One question, one upstream at a time.
 
-    When a try's time is over the next upstream has its turn. The answer of the one before is
-    welcome until another has answered; only then was its silence a failure.
+    When the time of a try is over the next upstream is asked. The answer of the one before is
+    still welcome; only when another answers first, its silence was a failure.
     """
 
     __slots__ = ("strategy", "_next_at", "_strategy", "_tried_at")
 
-    def __init__(self, strategy: Sequential, judge: Judge, listener: Listener, now: float) -> None:
+    def __init__(self, strategy: Sequential, judge: Judge, observer: Observer, now: float) -> None:
         super().__init__(
-            strategy.tools,
+            strategy.context,
             judge,
-            listener,
+            observer,
             started=now,
             grace=0.0,
             waiting=strategy.arrange(now),
@@ -110,7 +110,7 @@ class OneByOneRun(SingleAnswerRun):
             if self._next_at == inf:
                 self._next_at = now + self._strategy.try_timeout(asked[0], now)
             if first:
-                self.visit(now)
+                self.ask_for_health(now)
         return self._next_at if self.candidates.waiting else None
 
     def had_its_time(self, exchange: Exchange) -> bool:

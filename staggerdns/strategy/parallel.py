@@ -10,27 +10,27 @@ from __future__ import annotations
 
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.decision import Decision
-from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.observer import Observer
 from staggerdns.strategy.run import Run
-from staggerdns.strategy.strategy import Tools
+from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
 
 MAX_DELAYS = 3
-"""How often a run puts off batches without room in the budgets, each time for twice as long."""
+"""How often a run delays batches for which budgets have no room, each time for twice as long."""
 
 
 class Parallel:
-    """Starts runs in two tiers over ``tools.upstreams``."""
+    """Starts runs in two tiers over ``context.upstreams``."""
 
     name = "parallel"
 
-    def __init__(self, tools: Tools) -> None:
-        self.tools = tools
-        self.settings = tools.settings.parallel
-        metrics = tools.metrics
+    def __init__(self, context: StrategyContext) -> None:
+        self.context = context
+        self.settings = context.settings.parallel
+        metrics = context.metrics
         self.active_outcomes = {
             outcome: metrics.active_tier.cell(outcome)
             for outcome in ("answered", "negative", "fallback", "failed")
@@ -41,14 +41,14 @@ class Parallel:
         }
         metrics.fallback_timeout.read_from(self.fallback_timeout)
 
-    def ask(self, judge: Judge, listener: Listener) -> Run:
+    def ask(self, judge: Judge, observer: Observer) -> Run:
         """Return a run that asks the question of ``judge``; start it to send the first queries."""
-        return ParallelRun(self, judge, listener)
+        return ParallelRun(self, judge, observer)
 
     def fallback_timeout(self) -> float:
         """Return the seconds that the active tier has now: as configured, or as learnt."""
         configured = self.settings.fallback_timeout
-        return configured if configured is not None else self.tools.adaptive.fallback.seconds
+        return configured if configured is not None else self.context.adaptive.fallback.seconds
 
 
 class ParallelRun(Run):
@@ -66,20 +66,20 @@ class ParallelRun(Run):
     )
     strategy = "parallel"
 
-    def __init__(self, strategy: Parallel, judge: Judge, listener: Listener) -> None:
-        settings, tools = strategy.settings, strategy.tools
-        now = tools.clock.seconds()
+    def __init__(self, strategy: Parallel, judge: Judge, observer: Observer) -> None:
+        settings, context = strategy.settings, strategy.context
+        now = context.clock.seconds()
         super().__init__(
             judge,
-            listener,
-            tools.clock,
-            tools.alarms,
+            observer,
+            context.clock,
+            context.alarms,
             started=now,
-            timeout=min(tools.settings.timeout, settings.total_collect_timeout),
+            timeout=min(context.settings.timeout, settings.total_collect_timeout),
             total=settings.total_collect_timeout,
             decision=Decision(settings.negative_grace, single=False),
-            adaptive=tools.adaptive,
-            waiting=tools.upstreams.arranged(now),
+            adaptive=context.adaptive,
+            waiting=context.upstreams.arranged(now),
             at_once=settings.active_tier_size,
         )
         self._strategy = strategy
@@ -107,7 +107,7 @@ class ParallelRun(Run):
 
     def _ask_active(self, now: float) -> bool:
         size = self._settings.active_tier_size
-        if self._strategy.tools.journal.verbose:
+        if self._strategy.context.journal.verbose:
             self._log(
                 "{name}: {active} upstreams at once, {staggered} staggered",
                 active=min(size, len(self.candidates.waiting)),
@@ -140,7 +140,7 @@ class ParallelRun(Run):
         self._staggering = True
         if self.candidates.waiting:
             self._strategy.staggered_starts[reason].value += 1
-            if self._strategy.tools.journal.verbose:
+            if self._strategy.context.journal.verbose:
                 self._log("{name}: staggered tier begins: {reason}", reason=reason)
 
     def _next_batch(self, now: float) -> float:
@@ -159,7 +159,7 @@ class ParallelRun(Run):
         launched = len(self.ask_next(self._settings.batch_size, STAGGERED, now))
         if launched:
             self._batches += 1
-            if self._strategy.tools.journal.verbose:
+            if self._strategy.context.journal.verbose:
                 self._log("{name}: staggered batch of {size}", size=launched)
         return bool(launched)
 
@@ -195,7 +195,7 @@ class ParallelRun(Run):
         super().finish()
 
     def _skip_the_rest(self) -> None:
-        """Count those for whose queries the budgets, or the time, left no room."""
+        """Ask nobody any more; count those for whom the budgets or the time left no room."""
         for upstream in self.candidates.waiting:
             upstream.skipped.value += 1
         self.candidates.waiting = []
@@ -206,4 +206,4 @@ class ParallelRun(Run):
             self._strategy.active_outcomes[outcome].value += 1
 
     def _log(self, format: str, **fields: object) -> None:
-        self._strategy.tools.journal.debug(format, name=str(self.question), **fields)
+        self._strategy.context.journal.debug(format, name=str(self.question), **fields)

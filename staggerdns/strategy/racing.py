@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from staggerdns.strategy.adaptive import batch_numbers
 from staggerdns.strategy.alarms import SLACK
-from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.observer import Observer
 from staggerdns.strategy.run import Run
 from staggerdns.strategy.single import SingleAnswerRun
-from staggerdns.strategy.strategy import Tools
+from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import UNMARKED, Exchange, Outcome
 from staggerdns.upstream.refusals import unrefused
@@ -26,25 +26,25 @@ class Racing:
 
     name = "racing"
 
-    def __init__(self, tools: Tools) -> None:
-        self.tools = tools
-        self.max_concurrent = tools.settings.racing.max_concurrent
-        self.grace = tools.settings.parallel.negative_grace
-        self.early_triggers = tools.metrics.early_triggers.cell()
+    def __init__(self, context: StrategyContext) -> None:
+        self.context = context
+        self.max_concurrent = context.settings.racing.max_concurrent
+        self.grace = context.settings.parallel.negative_grace
+        self.early_triggers = context.metrics.early_triggers.cell()
         self.batch_size = 0
-        metrics = tools.metrics
+        metrics = context.metrics
         metrics.average_latency.read_from(
-            lambda: tools.adaptive.racing_delay.average(tools.clock.seconds())
+            lambda: context.adaptive.racing_delay.average(context.clock.seconds())
         )
-        metrics.racing_delay.read_from(lambda: tools.adaptive.racing_delay.seconds)
+        metrics.racing_delay.read_from(lambda: context.adaptive.racing_delay.seconds)
         metrics.racing_deviation.read_from(
-            lambda: tools.adaptive.racing_delay.deviation(tools.clock.seconds())
+            lambda: context.adaptive.racing_delay.deviation(context.clock.seconds())
         )
         metrics.racing_batch.read_from(lambda: self.batch_size)
 
-    def ask(self, judge: Judge, listener: Listener) -> Run:
+    def ask(self, judge: Judge, observer: Observer) -> Run:
         """Return a race for the question of ``judge``."""
-        return RacingRun(self, judge, listener)
+        return RacingRun(self, judge, observer)
 
 
 class RacingRun(SingleAnswerRun):
@@ -53,16 +53,16 @@ class RacingRun(SingleAnswerRun):
     __slots__ = ("_all_at_once", "_next_at", "_strategy")
     strategy = "racing"
 
-    def __init__(self, strategy: Racing, judge: Judge, listener: Listener) -> None:
-        tools = strategy.tools
-        now = tools.clock.seconds()
+    def __init__(self, strategy: Racing, judge: Judge, observer: Observer) -> None:
+        context = strategy.context
+        now = context.clock.seconds()
         super().__init__(
-            tools,
+            context,
             judge,
-            listener,
+            observer,
             started=now,
             grace=strategy.grace,
-            waiting=tools.upstreams.arranged(now),
+            waiting=context.upstreams.arranged(now),
         )
         self._strategy = strategy
         self._next_at = 0.0
@@ -75,7 +75,7 @@ class RacingRun(SingleAnswerRun):
                 self._next_at = now + self.adaptive.racing_delay.seconds
                 if not self.ask_next(1, ACTIVE, now):
                     return self.candidates.room_at(now)
-                self.visit(now)
+                self.ask_for_health(now)
                 continue
             under_way = unrefused(self.outstanding)
             if not under_way:
@@ -97,11 +97,11 @@ class RacingRun(SingleAnswerRun):
             self._next_at = now + interval
         return None
 
-    def ask_again(self, now: float) -> float | None:
+    def retry(self, now: float) -> float | None:
         """Ask silent ones once more, as far as ``max_concurrent`` lets it."""
         if unrefused(self.outstanding) >= self._strategy.max_concurrent:
             return None
-        return super().ask_again(now)
+        return super().retry(now)
 
     def heard(self, outcome: Outcome, exchange: Exchange) -> None:
         """Start the others at once when the first has failed, unless that is known already."""

@@ -18,7 +18,7 @@ from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import SLACK, Alarm, Alarms
 from staggerdns.strategy.candidates import Candidates
 from staggerdns.strategy.decision import Decision
-from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.observer import Observer
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.dialect import NO_EDNS
 from staggerdns.upstream.exchange import Exchange, Outcome
@@ -26,7 +26,7 @@ from staggerdns.upstream.refusals import give_up_at, unrefused
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.judge import Judge
 
-AGAIN_AFTER = 1.0
+RETRY_INTERVAL = 1.0
 """Seconds after the last query to the next round, when nobody has answered."""
 
 
@@ -37,7 +37,7 @@ class Run(ABC):
     seconds. ``waiting``: the upstreams, best first; ``at_once``: how many of them are asked
     together when all have been silent.
 
-    For subclasses: `step` is theirs to write; `heard`, `hinted`, `answer`, `ask_again` and `finish`
+    For subclasses: `step` is theirs to write; `heard`, `hinted`, `answer`, `retry` and `finish`
     are there to be extended; `ask_next`, `launch` and `end_exchange` to be called; and these
     attributes to be read, `last_launch` to be set, too.
     """
@@ -51,7 +51,7 @@ class Run(ABC):
         "outstanding",
         "last_launch",
         "hinted_at",
-        "_listener",
+        "_observer",
         "_clock",
         "_alarms",
         "_timeout",
@@ -69,7 +69,7 @@ class Run(ABC):
     def __init__(
         self,
         judge: Judge,
-        listener: Listener,
+        observer: Observer,
         clock: IReactorTime,
         alarms: Alarms,
         *,
@@ -92,7 +92,7 @@ class Run(ABC):
         """When the last queries were asked."""
         self.hinted_at = 0.0
         """When the last ICMP error came, 0 if none has."""
-        self._listener = listener
+        self._observer = observer
         self._clock = clock
         self._alarms = alarms
         self._timeout = timeout
@@ -105,11 +105,11 @@ class Run(ABC):
         self._over = False
 
     def start(self) -> None:
-        """Ask the first upstreams. The listener may be called before this returns."""
+        """Ask the first upstreams. The observer may be called before this returns."""
         self._advance(self.last_launch)
 
     def cancel(self) -> None:
-        """End the run now, without marks on anybody and without a call to the listener."""
+        """End the run now, without marks on anybody and without a call to the observer."""
         self._over = True
         self._disarm()
         losers, self.outstanding = list(self.outstanding), {}
@@ -126,16 +126,16 @@ class Run(ABC):
         """
 
     def heard(self, outcome: Outcome, exchange: Exchange) -> None:  # noqa: B027 (not all need it)
-        """Take note of an outcome before anything follows from it."""
+        """Note an outcome before anything follows from it."""
 
     def hinted(self, exchange: Exchange, now: float) -> None:  # noqa: B027 (not all need it)
-        """Take note of an ICMP error before anything follows from it."""
+        """Note an ICMP error before anything follows from it."""
 
     def answer(self, outcome: Outcome, now: float) -> None:
         """Give the client its answer."""
         self.candidates.want_no_room()
         self.adaptive.racing_delay.latency.add(outcome.seconds, now)
-        self._listener.first(outcome, outcome.tier)
+        self._observer.first(outcome, outcome.tier)
 
     def ask_next(self, count: int, tier: str, now: float) -> list[Upstream]:
         """Ask up to ``count`` of those that wait and whose budget has room; return them."""
@@ -144,11 +144,11 @@ class Run(ABC):
             self.launch(chosen, tier, now)
         return chosen
 
-    def ask_again(self, now: float) -> float | None:
+    def retry(self, now: float) -> float | None:
         """Ask silent ones once more when all were asked and nobody has answered: a query or its
         reply may be lost. Return when to do it next.
         """
-        pause = max(AGAIN_AFTER, self.adaptive.window)
+        pause = max(RETRY_INTERVAL, self.adaptive.window)
         if self.last_launch + pause > now + SLACK:
             return self.last_launch + pause
         replied = {outcome.upstream for outcome in self.decision.failing()}
@@ -206,7 +206,7 @@ class Run(ABC):
             contradicted = decision.contradicted()
             for outcome in decision.negatives:
                 outcome.upstream.credit.denied(contradicted=contradicted)
-        self._listener.ended(self.candidates.asked, decision.answered, reasons)
+        self._observer.ended(self.candidates.asked, decision.answered, reasons)
 
     def _take(self, outcome: Outcome, exchange: Exchange) -> None:
         del self.outstanding[exchange]
@@ -215,7 +215,7 @@ class Run(ABC):
         self.heard(outcome, exchange)
         if decision.take(outcome):
             if answered_before:
-                self._listener.more(outcome, outcome.tier)
+                self._observer.more(outcome, outcome.tier)
             else:
                 self.answer(outcome, outcome.at)
         elif outcome.reason == NO_EDNS:
@@ -250,7 +250,7 @@ class Run(ABC):
                 self._settle_negative(now, at_end=False)
             if not decision.made and not candidates.waiting and self.outstanding:
                 refused = self.hinted_at and not unrefused(self.outstanding)
-                due = self._bear_refusals(now) if refused else self.ask_again(now)
+                due = self._give_up_refused(now) if refused else self.retry(now)
         if self._over:
             return
         if not self.outstanding and (at_end or not candidates.waiting):
@@ -265,10 +265,10 @@ class Run(ABC):
             self.answer(negative, now)
 
     def _consider_reserve(self, now: float) -> None:
-        """Do without signatures when all who may give them have failed, or are silent."""
+        """Have upstreams without signatures asked when all the others have failed or are silent."""
         if self.candidates.waiting or self.decision.answered:
             return
-        silent = now + SLACK >= self.last_launch + max(AGAIN_AFTER, self.adaptive.window)
+        silent = now + SLACK >= self.last_launch + max(RETRY_INTERVAL, self.adaptive.window)
         if silent or not self.outstanding:
             self.candidates.open_reserve()
 
@@ -288,8 +288,10 @@ class Run(ABC):
             else:
                 break
 
-    def _bear_refusals(self, now: float) -> float:
-        """Give up those that have been refused in vain for long enough; return when that is so."""
+    def _give_up_refused(self, now: float) -> float:
+        """Give up what is under way if all of it has been refused for long enough; return when
+        that is.
+        """
         end = give_up_at(self.outstanding, self.hinted_at, now)
         if now + SLACK >= end:
             for exchange in list(self.outstanding):
@@ -299,8 +301,8 @@ class Run(ABC):
     def _arm(self, due: float | None) -> None:
         """Have the alarm go off at the earliest time at which anything is due.
 
-        One that goes off too early is left alone: it sets itself anew, which is cheaper
-        than replacing it.
+        An alarm that is set for an earlier time stays: it sets itself anew when it goes off, which
+        is cheaper than to replace it.
         """
         earliest = self._end if due is None else min(due, self._end)
         if self.outstanding:

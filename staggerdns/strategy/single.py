@@ -1,17 +1,17 @@
 """Runs that answer with one upstream's records: what racing and one-at-a-time have in common.
 
-Such a run ends with the answer that the client gets: whoever is still asked then has lost, and
-is cancelled without a mark. Only a query on which an upstream's health depends runs on: these
-strategies ask the best, and would never hear that another one has recovered. So does one that
-was refused: whether that was true shows when its time is over.
+Such a run ends with the answer that the client gets: what is still under way then has lost and is
+cancelled, without a mark. Two kinds of exchanges go on all the same. The health of an upstream may
+depend on one: these strategies ask the best, and would never hear that another has recovered. And
+one may have been refused by ICMP: whether that was true shows when its time is over.
 """
 
 from __future__ import annotations
 
 from staggerdns.strategy.decision import Decision
-from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.observer import Observer
 from staggerdns.strategy.run import Run
-from staggerdns.strategy.strategy import Tools
+from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.strategy.tiers import STAGGERED
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.upstream import Upstream
@@ -19,19 +19,20 @@ from staggerdns.wire.judge import Judge
 
 
 class SingleAnswerRun(Run):
-    """A run that is over with its first good answer, and with the visit it pays.
+    """A run that is over with its first good answer, save for a query for the sake of health.
 
-    It asks one at a time when all have been silent, and may take twice the timeout of one exchange.
-    For subclasses: `visit` is there to be called, `had_its_time` to be extended.
+    When all have been silent it asks them again one at a time. It may take twice the timeout of one
+    exchange.
+    For subclasses: `ask_for_health` is there to be called, `had_its_time` to be extended.
     """
 
     __slots__ = ()
 
     def __init__(
         self,
-        tools: Tools,
+        context: StrategyContext,
         judge: Judge,
-        listener: Listener,
+        observer: Observer,
         *,
         started: float,
         grace: float,
@@ -39,21 +40,21 @@ class SingleAnswerRun(Run):
     ) -> None:
         super().__init__(
             judge,
-            listener,
-            tools.clock,
-            tools.alarms,
+            observer,
+            context.clock,
+            context.alarms,
             started=started,
-            timeout=tools.settings.timeout,
-            total=2 * tools.settings.timeout,
+            timeout=context.settings.timeout,
+            total=2 * context.settings.timeout,
             decision=Decision(grace, single=True),
-            adaptive=tools.adaptive,
+            adaptive=context.adaptive,
             waiting=waiting,
             at_once=1,
         )
 
-    def visit(self, now: float) -> None:
-        """Ask one more than the strategy does, whose health wants it."""
-        visited = self.candidates.take_visited(now)
+    def ask_for_health(self, now: float) -> None:
+        """Ask one upstream more than the strategy does, if the health of one wants it."""
+        visited = self.candidates.take_for_health(now)
         if visited:
             self.launch(visited, STAGGERED, now)
 
@@ -66,6 +67,5 @@ class SingleAnswerRun(Run):
         self.candidates.waiting = []
         super().answer(outcome, now)
         self.adaptive.racing_delay.follow(now)
-        for one in list(self.outstanding):
-            if not (one.decides_health or one.hinted):
-                self.end_exchange(one, expired=self.had_its_time(one))
+        for loser in [one for one in self.outstanding if not (one.decides_health or one.hinted)]:
+            self.end_exchange(loser, expired=self.had_its_time(loser))

@@ -7,7 +7,7 @@ from staggerdns.strategy.one_by_one import Random, Sequential
 from staggerdns.strategy.parallel import Parallel
 from staggerdns.strategy.racing import Racing
 from staggerdns.strategy.statistics import Statistics
-from staggerdns.strategy.strategy import Strategy, Tools
+from staggerdns.strategy.strategy import Strategy, StrategyContext
 
 NAMES = ("parallel", "racing", "sequential", "random", "auto")
 
@@ -15,29 +15,29 @@ NAMES = ("parallel", "racing", "sequential", "random", "auto")
 class Strategies:
     """The five strategies; ``chosen`` is the one that the configuration names."""
 
-    def __init__(self, tools: Tools) -> None:
-        self._tools = tools
-        self._parallel = Parallel(tools)
-        self._racing = Racing(tools)
-        self._sequential = Sequential(tools)
+    def __init__(self, context: StrategyContext) -> None:
+        self._context = context
+        self._parallel = Parallel(context)
+        self._racing = Racing(context)
+        self._sequential = Sequential(context)
         by_name: dict[str, Strategy] = {
             "parallel": self._parallel,
             "racing": self._racing,
             "sequential": self._sequential,
-            "random": Random(tools),
-            "auto": Auto(tools, self._sequential, self._racing, self._parallel),
+            "random": Random(context),
+            "auto": Auto(context, self._sequential, self._racing, self._parallel),
         }
-        self.chosen = by_name[tools.settings.strategy]
-        tools.metrics.launches_window_max.read_from(
-            lambda: tools.adaptive.launches_window.at(tools.clock.seconds())
+        self.chosen = by_name[context.settings.strategy]
+        context.metrics.launches_window_max.read_from(
+            lambda: context.adaptive.launches_window.at(context.clock.seconds())
         )
 
     def statistics(self) -> Statistics:
         """Return the numbers of now."""
-        tools = self._tools
-        now = tools.clock.seconds()
-        delay = tools.adaptive.racing_delay
-        best = tools.upstreams.arranged(now)[0]
+        context = self._context
+        now = context.clock.seconds()
+        delay = context.adaptive.racing_delay
+        best = context.upstreams.arranged(now)[0]
         return Statistics(
             average_latency=delay.average(now),
             deviation=delay.deviation(now),

@@ -13,14 +13,14 @@ from staggerdns.metrics import Metrics
 from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import Alarms
-from staggerdns.strategy.listener import Listener
+from staggerdns.strategy.observer import Observer
 from staggerdns.strategy.run import Run
 from staggerdns.upstream.upstreams import Upstreams
 from staggerdns.wire.judge import Judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
+class StrategyContext:
     """What every strategy works with."""
 
     upstreams: Upstreams
@@ -38,5 +38,5 @@ class Strategy(Protocol):
 
     name: str
 
-    def ask(self, judge: Judge, listener: Listener) -> Run:
+    def ask(self, judge: Judge, observer: Observer) -> Run:
         """Return a run that asks the question of ``judge``; start it to send the first queries."""

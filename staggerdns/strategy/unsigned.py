@@ -1,9 +1,9 @@
-"""Who is asked a question with DO without an OPT record, and when: an answer without signatures.
+"""Which upstreams get a question with DO last, since their answers have no signatures.
 
-Upstreams that do without EDNS (`Upstream.signs`) are kept back as long as others may answer. When
-those have all failed, or nobody has answered for as long as it takes to ask again, they are
-asked all the same, as unbound and dnsmasq would do: whoever validates sees that the signatures
-lack, and everybody else has an answer.
+Upstreams without EDNS (`Upstream.signs`) are kept back as long as others may answer. When those
+have all failed, or nobody has answered until silent ones are asked once more, they are asked all
+the same, without an OPT record, as unbound and dnsmasq do: a client that validates sees that the
+signatures are missing, and every other has an answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from staggerdns.upstream.upstream import Upstream
 
 
 class Reserve:
-    """The upstreams kept back for one question. ``is_open``: they are no longer."""
+    """The upstreams kept back for one question. ``is_open``: no longer."""
 
     __slots__ = ("is_open", "_members")
 
@@ -32,12 +32,12 @@ class Reserve:
         return signing or self.open()
 
     def add(self, upstream: Upstream) -> None:
-        """Keep one back that has just turned out to be such."""
+        """Keep one back that has just turned out to give no signatures."""
         if not self.is_open:
             self._members.append(upstream)
 
     def open(self) -> list[Upstream]:
-        """Return all that were kept back: from now on no signatures are better than no answer."""
+        """Keep nobody back any more; return those who were."""
         self.is_open = True
         members, self._members = self._members, []
         return members

@@ -33,7 +33,7 @@ from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.parallel import Parallel
 from staggerdns.strategy.strategies import Strategies
-from staggerdns.strategy.strategy import Tools
+from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.exchange import Exchange
@@ -263,7 +263,7 @@ class SimulatedResolver:
             racing=racing or RacingSettings(),
         )
         self.adaptive = Adaptive(settings)
-        tools = Tools(
+        context = StrategyContext(
             upstreams=Upstreams(members),
             settings=settings,
             adaptive=self.adaptive,
@@ -273,7 +273,7 @@ class SimulatedResolver:
             metrics=self.metrics,
             journal=journal,
         )
-        self.strategies = Strategies(tools)
+        self.strategies = Strategies(context)
         self.strategy: Parallel = self.strategies._parallel
         self.cache = AnswerCache(cache or CacheSettings(), self.clock, self.metrics)
         self.forwarder = Forwarder(

@@ -37,7 +37,7 @@ from tests.kit.acts import (
 from tests.kit.simulated import Client, SimulatedResolver
 
 if TYPE_CHECKING:
-    from staggerdns.strategy.listener import Listener
+    from staggerdns.strategy.observer import Observer
     from tests.conftest import CriticalEvents
 
 
@@ -416,9 +416,9 @@ def slowly(resolver: SimulatedResolver, monkeypatch: pytest.MonkeyPatch, seconds
     """Have each start take so much time of the clock."""
     ask = resolver.strategies.chosen.ask
 
-    def ask_slowly(judge: Judge, listener: Listener) -> Run:
+    def ask_slowly(judge: Judge, observer: Observer) -> Run:
         resolver.clock.rightNow += seconds
-        return ask(judge, listener)
+        return ask(judge, observer)
 
     monkeypatch.setattr(resolver.strategies.chosen, "ask", ask_slowly)
 

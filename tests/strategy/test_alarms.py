@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from staggerdns.journal import Journal
-from staggerdns.strategy.alarms import CROWD, GRAIN, MOST_EMPTY, SLACK, Alarm, Alarms
+from staggerdns.strategy.alarms import (
+    GROUP_INTERVAL,
+    MANY_ALARMS,
+    MAX_CANCELLED,
+    SLACK,
+    Alarm,
+    Alarms,
+)
 
 if TYPE_CHECKING:
     from tests.conftest import CriticalEvents
@@ -112,37 +119,38 @@ def test_one_cancels_the_other_of_the_same_moment(by: Bedside) -> None:
     assert by.clock.getDelayedCalls() == []
 
 
-@pytest.mark.parametrize(("count", "calls"), [(CROWD + 1, 1), (10 * CROWD, 2)])
+@pytest.mark.parametrize(("count", "calls"), [(MANY_ALARMS + 1, 1), (10 * MANY_ALARMS, 2)])
 def test_a_crowd_goes_off_in_groups(by: Bedside, count: int, calls: int) -> None:
     """Many within a millisecond cost a call or two, and none is late by more than the grain."""
     for index in range(count):
-        by.set(0.1 + index * GRAIN / count, index)
+        by.set(0.1 + index * GROUP_INTERVAL / count, index)
     turns = 0
-    while by.clock.calls and len(by.gone) < count - CROWD:
+    while by.clock.calls and len(by.gone) < count - MANY_ALARMS:
         by.clock.advance(max(0.0, by.clock.calls[0].getTime() - by.clock.seconds()))
         turns += 1
     assert turns <= calls
     by.run()
     assert [name for _, name in by.gone] == list(range(count))
     assert all(
-        at <= 0.1 + index * GRAIN / count + GRAIN + SLACK for index, (at, _) in enumerate(by.gone)
+        at <= 0.1 + index * GROUP_INTERVAL / count + GROUP_INTERVAL + SLACK
+        for index, (at, _) in enumerate(by.gone)
     )
 
 
 def test_few_are_never_late(by: Bedside) -> None:
     """Without a crowd each goes off at its own time, however close the next one is."""
-    for index in range(CROWD):
+    for index in range(MANY_ALARMS):
         by.set(0.1 + index * 2 * SLACK, index)
     by.run()
-    assert by.gone == [(round(0.1 + index * 2 * SLACK, 6), index) for index in range(CROWD)]
+    assert by.gone == [(round(0.1 + index * 2 * SLACK, 6), index) for index in range(MANY_ALARMS)]
 
 
 def test_cancelled_ones_do_not_pile_up(by: Bedside) -> None:
     """Whatever is set and cancelled, little more than what is live is kept."""
     by.set(500.0, "live")
-    for _ in range(20 * MOST_EMPTY):
+    for _ in range(20 * MAX_CANCELLED):
         by.alarms.cancel(by.set(300.0))
-        assert len(by.alarms._heap) <= MOST_EMPTY + 2
+        assert len(by.alarms._heap) <= MAX_CANCELLED + 2
     by.run()
     assert by.gone == [(500.0, "live")]
 
@@ -175,5 +183,5 @@ def test_whatever_is_set(course: list[tuple[int, bool]]) -> None:
     by.run()
     assert [name for _, name in by.gone] == [number for _, number in sorted(expected)]
     for (at, _), (due, _) in zip(by.gone, sorted(expected), strict=True):
-        assert due - SLACK <= at <= due + GRAIN + SLACK
+        assert due - SLACK <= at <= due + GROUP_INTERVAL + SLACK
     assert by.clock.getDelayedCalls() == []

@@ -15,7 +15,7 @@ TIMEOUT = 3.0
 @pytest.fixture(autouse=True)
 def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody be asked a second time."""
-    monkeypatch.setattr(run, "AGAIN_AFTER", 10 * TIMEOUT)
+    monkeypatch.setattr(run, "RETRY_INTERVAL", 10 * TIMEOUT)
 
 
 def resolver_with(fallback: float) -> SimulatedResolver:

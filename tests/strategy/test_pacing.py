@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.alarms import SLACK
-from staggerdns.strategy.run import AGAIN_AFTER
+from staggerdns.strategy.run import RETRY_INTERVAL
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from tests.kit.acts import (
     AAAA,
@@ -256,7 +256,7 @@ def _check_everybody_is_asked(
 ) -> None:
     asked = [upstream for _, upstream in resolver.launches][:count]
     assert len(asked) == len(set(asked)), "somebody was asked twice before all were asked"
-    pause = max(1000 * AGAIN_AFTER, numbers.stagger) - TOLERANCE
+    pause = max(1000 * RETRY_INTERVAL, numbers.stagger) - TOLERANCE
     for (before, _), (at, _) in itertools.pairwise(resolver.launches[count - 1 :]):
         assert at == before or at >= before + pause, "asked again too soon"
         assert at < expected.at + TOLERANCE, "asked again after the answer"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from staggerdns.settings.sections import RacingSettings
-from staggerdns.strategy.run import AGAIN_AFTER
+from staggerdns.strategy.run import RETRY_INTERVAL
 from staggerdns.upstream.health import State
 from tests.kit.acts import (
     NOERROR,
@@ -97,9 +97,9 @@ def test_again_waits_its_second() -> None:
     """Just before a second is over nothing is sent, at it the next round."""
     resolver = SimulatedResolver(SILENT)
     resolver.ask()
-    resolver.run_to(1000 * AGAIN_AFTER - 1)
+    resolver.run_to(1000 * RETRY_INTERVAL - 1)
     assert len(resolver.launches) == 1
-    resolver.run_to(1000 * AGAIN_AFTER + 1)
+    resolver.run_to(1000 * RETRY_INTERVAL + 1)
     assert len(resolver.launches) == 2
     resolver.run()
 

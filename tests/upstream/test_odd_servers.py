@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
-from staggerdns.strategy.run import AGAIN_AFTER
+from staggerdns.strategy.run import RETRY_INTERVAL
 from staggerdns.upstream.bootstrap import Bootstrap
 from staggerdns.upstream.edns import BARE, DESCENTS, FULL, MEMORY, PLAIN
 from staggerdns.upstream.health import State
@@ -356,7 +356,7 @@ def test_no_signatures_when_those_who_have_them_are_silent() -> None:
     asked = resolver.now
     resolver.run()
     assert len(client.entry.answer.addresses) == 1
-    assert AGAIN_AFTER * 1000 <= client.at - asked < AGAIN_AFTER * 1000 + 500
+    assert RETRY_INTERVAL * 1000 <= client.at - asked < RETRY_INTERVAL * 1000 + 500
 
 
 # The bootstrap, and what is told.
@@ -369,7 +369,7 @@ def test_bootstrap(kind: str, tcp: str) -> None:
     resolver = OddServersResolver(KINDS[kind], tcp=tcp)
     clock: Clock = resolver.clock
     bootstrap = Bootstrap(
-        resolver.upstreams, clock, resolver.metrics, resolver.strategies._parallel.tools.journal
+        resolver.upstreams, clock, resolver.metrics, resolver.strategies._parallel.context.journal
     )
     found: list[object] = []
     bootstrap.resolve("dns.example").addCallback(found.append)

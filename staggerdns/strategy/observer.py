@@ -8,16 +8,16 @@ from typing import Protocol
 from staggerdns.upstream.exchange import Outcome
 
 
-class Listener(Protocol):
-    """Whoever wants the outcomes of a run."""
+class Observer(Protocol):
+    """Whoever wants to know what comes of a run."""
 
     def first(self, outcome: Outcome, tier: str) -> None:
-        """Take the good answer that the client gets; called at most once."""
+        """Learn the answer that the client gets; called at most once."""
 
     def more(self, outcome: Outcome, tier: str) -> None:
-        """Take a positive answer that came after the first."""
+        """Learn a positive answer that came after the first."""
 
     def ended(self, asked: int, answered: int, reasons: Sequence[str]) -> None:
-        """Take the end of the run: how many upstreams were asked, how many answered well, and
-        what was wrong with the others, in order.
+        """Learn that the run has ended: how many upstreams were asked, how many answered well,
+        and what was wrong with the others, in order.
         """
