@@ -7,6 +7,7 @@ import pytest
 from staggerdns.settings.sections import RacingSettings
 from staggerdns.strategy.run import RETRY_INTERVAL
 from staggerdns.upstream.health import State
+from staggerdns.wire.judge import Judge
 from tests.kit.acts import (
     NOERROR,
     NXDOMAIN,
@@ -231,7 +232,8 @@ def test_auto_counts_all_when_none_is_usable() -> None:
     for index in range(4):
         open_circuit(resolver, index)
         resolver.run_to(resolver.now + 10_000)
-    run = resolver.strategies.chosen.ask(resolver.question(), resolver.forwarder)  # type: ignore[arg-type]
+    judge = Judge(resolver.question())
+    run = resolver.strategies.chosen.ask(judge, resolver.forwarder)  # type: ignore[arg-type]
     assert run.strategy == "parallel"
 
 
