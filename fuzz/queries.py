@@ -11,7 +11,7 @@ import dns.name
 from fuzz import reading
 from staggerdns.server.local import LocalNames
 from staggerdns.settings.sections import LocalSettings
-from staggerdns.wire.answer import Answer, Failed, Pool
+from staggerdns.wire.answer import Answer, FailureAnswer, Pool
 from staggerdns.wire.constants import EDNS_UDP_SIZE, HEADER_SIZE, MIN_UDP_SIZE, Ede, Rcode, Type
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import render, render_error
@@ -21,7 +21,7 @@ _ADDRESSES = tuple(bytes((192, 0, 2, host)) for host in range(100))
 ANSWERS: tuple[Answer, ...] = (
     Pool((), _ADDRESSES[:2], 60, ad=True),
     Pool((b"\1a\7example\0", b"\1b\7example\0"), _ADDRESSES, 60, ad=False),
-    Failed(Ede.NETWORK_ERROR, 1),
+    FailureAnswer(Ede.NETWORK_ERROR, 1),
 )
 
 

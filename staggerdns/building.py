@@ -36,7 +36,7 @@ from staggerdns.upstream.stream import Resolve
 from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
-from staggerdns.wire.answer import Failed
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Type
 from staggerdns.wire.question import make_question
 from staggerdns.wire.rebinding import Rebinding
@@ -139,7 +139,9 @@ class Chain:
 
         def problem(entry: Entry) -> str:
             answer = entry.answer
-            return (answer.text.decode() or "no reason known") if isinstance(answer, Failed) else ""
+            if not isinstance(answer, FailureAnswer):
+                return ""
+            return answer.text.decode() or "no reason known"
 
         clock, upstreams = self._clock, self.upstreams
         liveness = Liveness(ask, lambda: upstreams.last_worked, self._awake, self._journal)

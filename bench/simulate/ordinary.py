@@ -16,7 +16,7 @@ from bench.simulate.wire import Wire, connect, record
 from bench.traffic import RATE, TTL, Ages, one_address, own_address, popular, rotating
 from staggerdns.service import Chain
 from staggerdns.upstream.exchange import Exchange
-from staggerdns.wire.answer import Failed
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.names import from_text
 from staggerdns.wire.question import make_question
 
@@ -132,7 +132,7 @@ def replay_traffic(plan: Plan, traffic: Traffic, *, seed: int, seconds: float) -
 
     def note(entry: object) -> None:
         nonlocal failed
-        failed += isinstance(getattr(entry, "answer", None), Failed)
+        failed += isinstance(getattr(entry, "answer", None), FailureAnswer)
 
     for when, number in queries:
         jump(when)

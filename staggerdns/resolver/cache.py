@@ -24,7 +24,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.resolver.base import WireResolver
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import CacheSettings
-from staggerdns.wire.answer import Answer, Failed, Pool
+from staggerdns.wire.answer import Answer, FailureAnswer, Pool
 from staggerdns.wire.constants import MAX_TTL
 from staggerdns.wire.pool import bounded
 from staggerdns.wire.question import Question
@@ -100,7 +100,7 @@ class AnswerCache(WireResolver):
         most = settings.max_ttl or MAX_TTL
         if isinstance(answer, Pool):
             return bounded(answer, settings.min_ttl, most)
-        if isinstance(answer, Failed):
+        if isinstance(answer, FailureAnswer):
             least = most = FAILURE_TTL
         elif answer.negative:
             least = 0
@@ -123,7 +123,7 @@ class AnswerCache(WireResolver):
             entry is not None
             and entry.generation < generation
             and now < entry.expires
-            and not isinstance(entry.answer, Failed)
+            and not isinstance(entry.answer, FailureAnswer)
         )
 
     def commit(
@@ -139,7 +139,7 @@ class AnswerCache(WireResolver):
         if existing is not None:
             if existing.generation > generation:
                 return existing
-            if isinstance(answer, Failed) and self._servable(existing, now):
+            if isinstance(answer, FailureAnswer) and self._servable(existing, now):
                 existing.retry_at = now + self._settings.fast_response_ttl
                 return existing
             self._remove(key)
@@ -243,7 +243,7 @@ class AnswerCache(WireResolver):
         entry.due = min(entry.stored + age, entry.expires)
 
     def _servable(self, entry: Entry, now: float) -> bool:
-        if isinstance(entry.answer, Failed):
+        if isinstance(entry.answer, FailureAnswer):
             return now < entry.expires
         return now < entry.expires + self._settings.max_stale
 

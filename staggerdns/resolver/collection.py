@@ -22,7 +22,7 @@ from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.run import Run
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import LOCAL, NO_LINE, Outcome
-from staggerdns.wire.answer import Answer, Failed, Pool
+from staggerdns.wire.answer import Answer, FailureAnswer, Pool
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.pool import cap, merge, without_private
@@ -130,7 +130,7 @@ class Collection:
         if self._run is not None:
             self._run.cancel()
         if self._entry is None:
-            self._answer = Failed(Ede.NOT_READY, 0)
+            self._answer = FailureAnswer(Ede.NOT_READY, 0)
             self._commit(self._books.clock.seconds())
 
     def first(self, outcome: Outcome, tier: str) -> None:
@@ -184,7 +184,7 @@ class Collection:
             self._since = now
             ede = _ede(reasons)
             self._answer = books.cache.admit(
-                Failed(ede, FAILURE_TTL, ", ".join(sorted(set(reasons))))
+                FailureAnswer(ede, FAILURE_TTL, ", ".join(sorted(set(reasons))))
             )
             if reasons:
                 books.failed(ede == Ede.OTHER)
@@ -195,7 +195,7 @@ class Collection:
         books.cache.complete(
             self.question.key, self._generation, self._first_ttl, self._vouched or None
         )
-        outcome = "failed" if isinstance(self._answer, Failed) else "positive"
+        outcome = "failed" if isinstance(self._answer, FailureAnswer) else "positive"
         if self._answer.negative:
             outcome = "negative"
         books.stripped.value += self.judge.stripped

@@ -28,7 +28,7 @@ from staggerdns.resolver.collection import Books, Collection
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.strategy import Strategy
-from staggerdns.wire.answer import Answer, Failed
+from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
@@ -217,4 +217,4 @@ class Forwarder(WireResolver):
 
 def _failure(now: float) -> Entry:
     """Return a failure that the cache does not keep."""
-    return Entry(Failed(Ede.OTHER, 0), 0, now, 0)
+    return Entry(FailureAnswer(Ede.OTHER, 0), 0, now, 0)

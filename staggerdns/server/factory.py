@@ -35,7 +35,7 @@ from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies
 from staggerdns.server.request import ENCRYPTED, STREAMS, TCP, UDP, Reply, Request
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.settings.sections import LocalSettings, ServerSettings
-from staggerdns.wire.answer import Failed
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import AD, COOKIE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
 from staggerdns.wire.edns import option, padded_reply
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
@@ -278,7 +278,7 @@ class StaggerServerFactory(DNSServerFactory):
         answer = self._cache.living(entry, now)
         ede: int | None = None
         text = b""
-        if isinstance(answer, Failed):
+        if isinstance(answer, FailureAnswer):
             ede, text = answer.ede, answer.text
         elif stale:
             ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import Journal
-from staggerdns.wire.answer import Answer, Local, Nothing, Pool
+from staggerdns.wire.answer import Answer, NegativeAnswer, Pool, RecordAnswer
 from staggerdns.wire.constants import CLASS_IN, Rcode, Type
 from staggerdns.wire.names import from_text
 
@@ -66,13 +66,13 @@ class Hosts:
         if host is None:
             return None
         if qtype == Type.PTR and host.pointer:
-            return Local(Type.PTR, CLASS_IN, host.pointer, HOSTS_TTL)
+            return RecordAnswer(Type.PTR, CLASS_IN, host.pointer, HOSTS_TTL)
         width = _WIDTHS.get(qtype)
         addresses = tuple(address for address in host.addresses if len(address) == width)
         if addresses:
             return Pool((), addresses, HOSTS_TTL, ad=False)
         if only_local or (host.addresses and qtype in _ABOUT_ADDRESSES):
-            return Nothing(Rcode.NOERROR, len(name), HOSTS_TTL)
+            return NegativeAnswer(Rcode.NOERROR, len(name), HOSTS_TTL)
         return None
 
     def reread(self) -> bool:

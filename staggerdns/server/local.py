@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from staggerdns import __version__
 from staggerdns.server.hosts import Hosts
 from staggerdns.settings.sections import LocalSettings
-from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, Local, Nothing
+from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, NegativeAnswer, RecordAnswer
 from staggerdns.wire.constants import CLASS_CH, CLASS_IN, Rcode, Type
 from staggerdns.wire.key import NAME
 from staggerdns.wire.names import from_text
@@ -44,8 +44,8 @@ _META_TYPES = {
     Type.MAILB: Rcode.REFUSED,
     Type.MAILA: Rcode.REFUSED,
 }
-_ANY_ANSWER = Local(Type.HINFO, CLASS_IN, _RFC8482, _ANY_TTL)
-_VERSION_ANSWER = Local(Type.TXT, CLASS_CH, bytes((len(_VERSION_TEXT),)) + _VERSION_TEXT, 0)
+_ANY_ANSWER = RecordAnswer(Type.HINFO, CLASS_IN, _RFC8482, _ANY_TTL)
+_VERSION_ANSWER = RecordAnswer(Type.TXT, CLASS_CH, bytes((len(_VERSION_TEXT),)) + _VERSION_TEXT, 0)
 _LOCALHOST = b"\x09localhost\0"
 _ARPA = b"\4arpa\0"
 
@@ -87,11 +87,14 @@ class LocalNames:
             ("onion", settings.onion),  # RFC 7686 section 2
         ):
             if wanted:
-                absent = (_NO_RECORDS, Nothing(Rcode.NXDOMAIN, len(from_text(text)), LOCAL_TTL))
+                absent = (
+                    _NO_RECORDS,
+                    NegativeAnswer(Rcode.NXDOMAIN, len(from_text(text)), LOCAL_TTL),
+                )
                 self._special[from_text(text)] = (absent, absent)
         if settings.resolver_arpa:  # RFC 9462 sections 4 and 6.1: none designated, no data
             name = from_text("resolver.arpa")
-            nodata = Nothing(Rcode.NOERROR, len(name), LOCAL_TTL)
+            nodata = NegativeAnswer(Rcode.NOERROR, len(name), LOCAL_TTL)
             self._special[name] = ((_apex(name), nodata), (_NO_RECORDS, nodata))
         if settings.home_arpa:  # RFC 8375 section 4
             self._add_zone("home.arpa")
@@ -135,7 +138,7 @@ class LocalNames:
         if known is not None:
             return known
         if found is not None and found.rcode == Rcode.NXDOMAIN and hosts.has_descendants(name):
-            return Nothing(Rcode.NOERROR, len(name), LOCAL_TTL)  # RFC 8020
+            return NegativeAnswer(Rcode.NOERROR, len(name), LOCAL_TTL)  # RFC 8020
         return found
 
     def _find_special(self, name: bytes, qtype: int) -> Answer | None:
@@ -151,23 +154,23 @@ class LocalNames:
     def _add_localhost(self) -> None:
         """Let ``localhost`` and all below it be this machine (RFC 6761 section 6.3)."""
         addresses: _Answers = {
-            Type.A: Local(Type.A, CLASS_IN, b"\x7f\0\0\1", LOCAL_TTL),
-            Type.AAAA: Local(Type.AAAA, CLASS_IN, b"\0" * 15 + b"\1", LOCAL_TTL),
+            Type.A: RecordAnswer(Type.A, CLASS_IN, b"\x7f\0\0\1", LOCAL_TTL),
+            Type.AAAA: RecordAnswer(Type.AAAA, CLASS_IN, b"\0" * 15 + b"\1", LOCAL_TTL),
         }
-        replies = (addresses, Nothing(Rcode.NOERROR, len(_LOCALHOST), LOCAL_TTL))
+        replies = (addresses, NegativeAnswer(Rcode.NOERROR, len(_LOCALHOST), LOCAL_TTL))
         self._special[_LOCALHOST] = (replies, replies)
 
     def _add_zone(self, text: str, records: _Answers = _NO_RECORDS) -> None:
         """Add a zone with nothing in it but ``records`` at its apex (RFC 6303 section 3)."""
         name = from_text(text)
         self._special[name] = (
-            ({**_apex(name), **records}, Nothing(Rcode.NOERROR, len(name), LOCAL_TTL)),
-            (_NO_RECORDS, Nothing(Rcode.NXDOMAIN, len(name), LOCAL_TTL)),
+            ({**_apex(name), **records}, NegativeAnswer(Rcode.NOERROR, len(name), LOCAL_TTL)),
+            (_NO_RECORDS, NegativeAnswer(Rcode.NXDOMAIN, len(name), LOCAL_TTL)),
         )
 
     def _add_loopback(self) -> None:
         """Add the reverse zones of loopback addresses, in which there is ``localhost``."""
-        pointer: _Answers = {Type.PTR: Local(Type.PTR, CLASS_IN, _LOCALHOST, LOCAL_TTL)}
+        pointer: _Answers = {Type.PTR: RecordAnswer(Type.PTR, CLASS_IN, _LOCALHOST, LOCAL_TTL)}
         self._add_zone("1." + "0." * 31 + "ip6.arpa", pointer)
         zone = "127.in-addr.arpa"
         self._add_zone(zone)
@@ -179,7 +182,7 @@ class LocalNames:
 def _apex(name: bytes) -> _Answers:
     """Return what is at the apex of an empty zone; a DS is the parent's (RFC 8375 section 4)."""
     return {
-        Type.SOA: Local(Type.SOA, CLASS_IN, name + SOA_BEHIND_MNAME, LOCAL_TTL),
-        Type.NS: Local(Type.NS, CLASS_IN, name, LOCAL_TTL),
+        Type.SOA: RecordAnswer(Type.SOA, CLASS_IN, name + SOA_BEHIND_MNAME, LOCAL_TTL),
+        Type.NS: RecordAnswer(Type.NS, CLASS_IN, name, LOCAL_TTL),
         Type.DS: None,
     }

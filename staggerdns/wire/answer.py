@@ -1,9 +1,10 @@
 """What the cache keeps of an answer, in the form that a reply is put together from.
 
-Two forms, one interface. A `Pool` is a CNAME chain and the addresses at its end, merged from one
-or more upstreams; its records are composed when a reply is rendered, so that the order and the
-number of addresses are free. A `Whole` is everything else: the sections of one upstream's
-reply as they came, to be sent on with new TTLs patched in.
+A `Pool` is a CNAME chain and the addresses at its end, merged from one or more upstreams; its
+records are composed when a reply is rendered, so that the order and the number of addresses are
+free. A `SectionsAnswer` is everything else that upstreams say: the sections of one reply as they
+came, to be sent on with new TTLs patched in. The others are of our own making: one record
+(`RecordAnswer`), none (`NegativeAnswer`), or an error (`FailureAnswer`).
 
 All records of one reply carry one TTL in seconds, the smallest of what is in it.
 """
@@ -194,7 +195,7 @@ class Pool(Answer):
         return count + b"\0\0\0\0", chain + header + header.join(addresses)
 
 
-class Whole(Answer):
+class SectionsAnswer(Answer):
     """One upstream's answer with all its sections.
 
     ``spots`` are the offsets of its TTLs in ``body``, ``places`` those of its addresses. Their
@@ -244,7 +245,7 @@ class Whole(Answer):
             octets += len(self.addresses) * (_PLACE + _ADDRESS + len(address))
         return octets
 
-    def reordered(self, addresses: tuple[bytes, ...]) -> Whole:
+    def reordered(self, addresses: tuple[bytes, ...]) -> SectionsAnswer:
         """Return the same answer with other addresses at the places of its own."""
         body = bytearray(self.body)
         for place, address in zip(self.places, addresses, strict=True):
@@ -265,7 +266,7 @@ class Whole(Answer):
         return self.counts, bytes(body)
 
 
-class Failed(Answer):
+class FailureAnswer(Answer):
     """No upstream answered well: SERVFAIL, kept briefly (RFC 9520).
 
     ``ede`` says why in a number (RFC 8914 section 4), ``text`` in words.
@@ -287,7 +288,7 @@ class Failed(Answer):
         return b"\0\0\0\0\0\0", b""
 
 
-class Local(Answer):
+class RecordAnswer(Answer):
     """One record of our own making at the name asked for."""
 
     __slots__ = ("record",)
@@ -305,7 +306,7 @@ class Local(Answer):
         return b"\0\1\0\0\0\0", _QUESTION_POINTER + self.record
 
 
-class Nothing(Answer):
+class NegativeAnswer(Answer):
     """NXDOMAIN or NODATA of our own, with an SOA by which it may be kept (RFC 2308 section 3).
 
     ``zone``: how many octets at the end of the name asked for are the zone's own name. What the

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from staggerdns.wire.answer import Answer, Whole
+from staggerdns.wire.answer import Answer, SectionsAnswer
 from staggerdns.wire.constants import HEADER_SIZE, SOUND, TC, Type
 from staggerdns.wire.nametable import NameTree
 from staggerdns.wire.pool import is_private
@@ -98,13 +98,15 @@ class Judge:
         if positive and path.found:
             ttl = min([record.ttl for record in reply.records()])
             choice = path.found if question.qtype in _ADDRESSES else ()
-            return Verdict.POSITIVE, Whole(reply, question, ttl, negative=False, choice=choice)
+            return Verdict.POSITIVE, SectionsAnswer(
+                reply, question, ttl, negative=False, choice=choice
+            )
         if is_referral and not answered:
             return Verdict.FAILURE, None
         ttl = _negative_ttl(reply)
         if stripped and answered:  # there is hardly an SOA to say it
             ttl = ttl or min(record.ttl for record in stripped)
-        return Verdict.NEGATIVE, Whole(reply, question, ttl, negative=True)
+        return Verdict.NEGATIVE, SectionsAnswer(reply, question, ttl, negative=True)
 
     def _strip(self, reply: Reply, section: list[Record]) -> set[Record]:
         """Take private addresses out of a section; return their records."""

@@ -14,7 +14,7 @@ import pytest
 
 import fuzz
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.wire.answer import Answer, Pool, Whole
+from staggerdns.wire.answer import Answer, Pool, SectionsAnswer
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import index_reply
@@ -56,7 +56,7 @@ def with_our_letters(message: bytes, asked: Question) -> tuple[Verdict, Answer |
 
 def unscrubbed(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
     """Take whatever stands in a reply."""
-    return Verdict.POSITIVE, Whole(index_reply(message, asked), asked, 1, negative=False)
+    return Verdict.POSITIVE, SectionsAnswer(index_reply(message, asked), asked, 1, negative=False)
 
 
 @pytest.mark.parametrize("name", RUNS)

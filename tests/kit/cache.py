@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.settings.sections import CacheSettings
-from staggerdns.wire.answer import Whole
+from staggerdns.wire.answer import SectionsAnswer
 from staggerdns.wire.question import make_question
 from staggerdns.wire.reply import index_reply
 from tests.kit.acts import A, name, negative
@@ -39,8 +39,8 @@ class SimulatedCache:
         return self.cache.reply_ttl(entry, self.clock.seconds())
 
 
-def no_such_name(ttl: int = 60) -> Whole:
+def no_such_name(ttl: int = 60) -> SectionsAnswer:
     """An NXDOMAIN that may be kept for ``ttl`` seconds."""
     act = negative(0, ttl=ttl, minimum=ttl)
     assert act.reply is not None
-    return Whole(index_reply(act.reply(WWW), WWW), WWW, ttl, negative=True)
+    return SectionsAnswer(index_reply(act.reply(WWW), WWW), WWW, ttl, negative=True)

@@ -18,7 +18,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from staggerdns.wire.answer import Answer, Pool, Whole
+from staggerdns.wire.answer import Answer, Pool, SectionsAnswer
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.query import Query, parse_query
 from staggerdns.wire.question import Question, make_question
@@ -143,10 +143,10 @@ def read_the_long_way(wire: bytes, asked: Question) -> Pool | None:
     return read_pool(reply, scrub_answers(reply, asked))
 
 
-def whole_of(wire: bytes, asked: Question) -> Whole:
+def sections_answer(wire: bytes, asked: Question) -> SectionsAnswer:
     """Return the sections that a reply brings unmerged."""
     _, answer = judged(wire, asked)
-    assert isinstance(answer, Whole)
+    assert isinstance(answer, SectionsAnswer)
     return answer
 
 

@@ -11,7 +11,7 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.resolver.ranked import RankedCache
 from staggerdns.settings.sections import CacheSettings, ParallelSettings, RankingSettings
-from staggerdns.wire.answer import Pool, Whole
+from staggerdns.wire.answer import Pool, SectionsAnswer
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reply import index_reply
 from tests.kit.acts import A, Act, name, record, reply
@@ -59,13 +59,13 @@ def pool(*addresses: int | str, ttl: int = 3600, links: Sequence[str] = ()) -> P
     return Pool(tuple(map(name, links)), packed(*addresses), ttl, ad=False)
 
 
-def whole(question: Question, *addresses: int | str, ttl: int = 3600) -> Whole:
+def sections_answer(question: Question, *addresses: int | str, ttl: int = 3600) -> SectionsAnswer:
     """One upstream's answer, kept as it came."""
     rtype = question.qtype
     records = [record(b"\xc0\x0c", rtype, ttl, data) for data in packed(*addresses)]
     message = reply(question, records)
     indexed = index_reply(message, question)
-    return Whole(indexed, question, ttl, negative=False, choice=indexed.answers)
+    return SectionsAnswer(indexed, question, ttl, negative=False, choice=indexed.answers)
 
 
 def dead_below(limit: int) -> Script:
@@ -127,7 +127,9 @@ class SimulatedRankedCache:
             WWW.key, generation, pool(*addresses, ttl=ttl), self.clock.seconds()
         )
 
-    def store(self, answer: Pool | Whole, question: Question = WWW, generation: int = 1) -> Entry:
+    def store(
+        self, answer: Pool | SectionsAnswer, question: Question = WWW, generation: int = 1
+    ) -> Entry:
         """Commit an answer whose collection ends at once."""
         entry = self.cache.commit(question.key, generation, answer, self.clock.seconds())
         self.cache.complete(question.key, generation)

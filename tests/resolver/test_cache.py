@@ -7,14 +7,14 @@ from ipaddress import ip_address
 import pytest
 
 from staggerdns.resolver.cache import FAILURE_TTL
-from staggerdns.wire.answer import Answer, Failed, Pool
+from staggerdns.wire.answer import Answer, FailureAnswer, Pool
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import A, name, own
 from tests.kit.cache import START, WWW, SimulatedCache, no_such_name
 
 OTHER = make_question(name("other.example"), A)
-FAILURE = Failed(Ede.OTHER, FAILURE_TTL)
+FAILURE = FailureAnswer(Ede.OTHER, FAILURE_TTL)
 
 
 def pool(*indexes: int, ttl: int = 300) -> Pool:

@@ -19,7 +19,7 @@ from staggerdns.resolver.forwarder import (
 )
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.strategy.run import Run
-from staggerdns.wire.answer import Failed
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.judge import Judge
 from tests.kit.acts import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 def ede_of(client: Client) -> int:
     """The extended error of a failed answer."""
-    assert isinstance(client.entry.answer, Failed)
+    assert isinstance(client.entry.answer, FailureAnswer)
     return client.entry.answer.ede
 
 
@@ -556,7 +556,7 @@ def test_who_is_let_down_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
         nonlocal depth, deepest, asked
         depth += 1
         deepest = max(deepest, depth)
-        if isinstance(entry.answer, Failed) and asked < 3000:
+        if isinstance(entry.answer, FailureAnswer) and asked < 3000:
             asked += 1
             found = resolver.forwarder.find(
                 resolver.question(f"again{asked}.example"), resolver.clock.seconds()

@@ -10,7 +10,7 @@ import pytest
 from staggerdns.resolver.cache import FAILURE_TTL
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.upstream.health import State
-from staggerdns.wire.answer import Failed
+from staggerdns.wire.answer import FailureAnswer
 from tests.kit.acts import SILENT, Act, fails, own, says_own, unreachable
 from tests.kit.simulated import Client, SimulatedResolver
 
@@ -49,7 +49,7 @@ def outage(
 
 def is_good(client: Client) -> bool:
     """Whether a client has got an answer."""
-    return bool(client.answers) and not isinstance(client.entry.answer, Failed)
+    return bool(client.answers) and not isinstance(client.entry.answer, FailureAnswer)
 
 
 @pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS)
@@ -74,7 +74,7 @@ def test_stale_answers_for_an_hour(death: Act) -> None:
             assert resolver.cache.reply_ttl(client.entry, resolver.clock.seconds()) == 5
         stranger = resolver.ask(resolver.question(f"n{resolver.now}.example"))
         resolver.run_to(resolver.now + STEP)
-        assert isinstance(stranger.entry.answer, Failed)
+        assert isinstance(stranger.entry.answer, FailureAnswer)
     resolver.run()
     resolver.assert_nothing_left()
 
@@ -87,7 +87,7 @@ def test_the_end_of_stale() -> None:
     outage(resolver, [SILENT] * 5)
     client = resolver.ask()
     resolver.run()
-    assert isinstance(client.entry.answer, Failed)
+    assert isinstance(client.entry.answer, FailureAnswer)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from staggerdns.resolver.ranked import MAX_RANKED, QUEUE_FULL_RETRY, UNRANKED_RETRY
-from staggerdns.wire.answer import Failed, Pool, Whole
+from staggerdns.wire.answer import FailureAnswer, Pool, SectionsAnswer
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import gives
 from tests.kit.cache import no_such_name
@@ -17,8 +17,8 @@ from tests.kit.ranked import (
     dead_below,
     packed,
     pool,
+    sections_answer,
     shown,
-    whole,
 )
 
 WWW, OTHER, DO = asks(), asks("other.example"), asks(do=True)
@@ -66,9 +66,9 @@ def test_limits_of_the_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [pool(30), no_such_name(300), pool("10.0.0.1", "10.0.0.2"), whole(DO, 30)]
+    "answer", [pool(30), no_such_name(300), pool("10.0.0.1", "10.0.0.2"), sections_answer(DO, 30)]
 )
-def test_nothing_to_rank(answer: Pool | Whole) -> None:
+def test_nothing_to_rank(answer: Pool | SectionsAnswer) -> None:
     """One address, a negative, private addresses: the real TTL at once, no sort, no probe."""
     simulated = SimulatedRankedCache()
     simulated.store(answer)
@@ -194,8 +194,8 @@ def test_first_answer_when_all_is_known() -> None:
     assert len(simulated.ranking.sent) == 6
 
 
-@pytest.mark.parametrize("before", [Failed(Ede.OTHER, 1), no_such_name()])
-def test_first_answer_behind_a_failure(before: Failed | Whole) -> None:
+@pytest.mark.parametrize("before", [FailureAnswer(Ede.OTHER, 1), no_such_name()])
+def test_first_answer_behind_a_failure(before: FailureAnswer | SectionsAnswer) -> None:
     """A name that had no addresses until now is a new one."""
     simulated = SimulatedRankedCache()
     simulated.cache.commit(WWW.key, 1, before, simulated.clock.seconds())
@@ -277,7 +277,7 @@ def test_rtt_stale_and_a_refresh_that_fails() -> None:
     simulated.probe.script = silent
     simulated.at(500)
     simulated.hit()
-    simulated.cache.commit(WWW.key, 2, Failed(Ede.OTHER, 1), simulated.clock.seconds())
+    simulated.cache.commit(WWW.key, 2, FailureAnswer(Ede.OTHER, 1), simulated.clock.seconds())
     simulated.at(501)
     assert simulated.hit() == ([10, 30], 5)
     simulated.at(502)
@@ -381,7 +381,7 @@ def test_longest_answer_that_is_ranked(count: int, ranked: bool) -> None:
     """An answer with too many addresses is given as it came, and costs no probe."""
     simulated = SimulatedRankedCache()
     names = [f"198.51.{number // 200}.{number % 200 + 1}" for number in range(count)]
-    simulated.store(whole(asks(do=True), *names), asks(do=True))
+    simulated.store(sections_answer(asks(do=True), *names), asks(do=True))
     simulated.at(600)
     assert bool(simulated.probed) is ranked
     assert simulated.peek(asks(do=True)) is not None

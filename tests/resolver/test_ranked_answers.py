@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from staggerdns.settings.sections import ParallelSettings
-from staggerdns.wire.answer import Whole
+from staggerdns.wire.answer import SectionsAnswer
 from tests.kit.acts import negative, says
 from tests.kit.clients import parse, question
 from tests.kit.factory import make_factory
@@ -17,8 +17,8 @@ from tests.kit.ranked import (
     near,
     packed,
     pool,
+    sections_answer,
     shown,
-    whole,
 )
 
 WWW, DO = asks(), asks(do=True)
@@ -73,7 +73,7 @@ def test_do_is_ranked_and_not_merged() -> None:
     resolver.ask(asked)
     resolver.run()
     client = resolver.ask(asked)
-    assert isinstance(client.entry.answer, Whole)
+    assert isinstance(client.entry.answer, SectionsAnswer)
     assert shown(client.entry) == [10, 20, 30]
     assert resolver.cache.reply_ttl(client.entry, resolver.clock.seconds()) == 300
     assert resolver.ranking.counts() == {"first_answer": 1}
@@ -83,7 +83,7 @@ def test_duplicates_in_a_do_answer() -> None:
     """An upstream that says an address twice, then and now not, upsets nobody."""
     simulated = SimulatedRankedCache()
     for generation, numbers in enumerate([(30, 10), (30, 10, 10), (30, 10, 30), (10, 30), (5, 5)]):
-        entry = simulated.store(whole(DO, *numbers), DO, generation)
+        entry = simulated.store(sections_answer(DO, *numbers), DO, generation)
         assert entry.generation == generation
         simulated.at(generation + 1)
         simulated.hit(DO)

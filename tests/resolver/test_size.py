@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from staggerdns.resolver.cache import LARGEST_SHARE
-from staggerdns.wire.answer import Failed
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
 from tests.kit.cache import START, SimulatedCache
 from tests.kit.checkout import ROOT
@@ -134,7 +134,10 @@ def test_whatever_happens_the_sum_is_right() -> None:
             simulated.cache.complete(question.key, generation)
         elif what < 0.7:
             simulated.cache.commit(
-                question.key, generation, Failed(Ede.OTHER, 1, "no"), simulated.clock.seconds()
+                question.key,
+                generation,
+                FailureAnswer(Ede.OTHER, 1, "no"),
+                simulated.clock.seconds(),
             )
         else:
             simulated.cache.lookup(question.key, simulated.clock.seconds())

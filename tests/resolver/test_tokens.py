@@ -6,11 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.wire.answer import Failed, Pool, Whole
+from staggerdns.wire.answer import FailureAnswer, Pool, SectionsAnswer
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import AAAA
 from tests.kit.cache import no_such_name
-from tests.kit.ranked import SimulatedRankedCache, asks, dead_below, packed, pool, shown, whole
+from tests.kit.ranked import (
+    SimulatedRankedCache,
+    asks,
+    dead_below,
+    packed,
+    pool,
+    sections_answer,
+    shown,
+)
 
 WWW, OTHER, DO = asks(), asks("other.example"), asks(do=True)
 
@@ -101,14 +109,14 @@ def test_a_failed_refresh_does_not_end_the_sort() -> None:
     simulated = SimulatedRankedCache()
     simulated.put(30, 10)
     simulated.at(0.020)
-    simulated.cache.commit(WWW.key, 2, Failed(Ede.OTHER, 1), simulated.clock.seconds())
+    simulated.cache.commit(WWW.key, 2, FailureAnswer(Ede.OTHER, 1), simulated.clock.seconds())
     assert simulated.ranking.cancelled() == 0
     simulated.at(1)
     assert simulated.hit()[0] == [10, 30]
 
 
 @pytest.mark.parametrize("answer", [no_such_name(), pool(30, 10, ttl=0), pool(8)])
-def test_what_replaces_an_answer_ends_its_sort(answer: Pool | Whole) -> None:
+def test_what_replaces_an_answer_ends_its_sort(answer: Pool | SectionsAnswer) -> None:
     """A negative, an answer that is not kept, a single address: the sort is ended."""
     simulated = SimulatedRankedCache()
     simulated.put(30, 10)
@@ -153,7 +161,7 @@ def test_keys_do_not_meet() -> None:
     six = asks(qtype=AAAA)
     simulated.store(pool(30, 10))
     simulated.store(pool("2001:db8::30", "2001:db8::10"), six)
-    simulated.store(whole(DO, 99, 98), DO)
+    simulated.store(sections_answer(DO, 99, 98), DO)
     assert simulated.ranking.counts() == {"first_answer": 3}
     simulated.at(1)
     assert simulated.hit()[0] == [10, 30]
@@ -184,7 +192,9 @@ def test_any_order_of_events(steps: list[tuple[str, int, list[int], float]], que
             assert entry.alive
             assert 0 < simulated.cache.reply_ttl(entry, simulated.clock.seconds()) <= 600
         elif what == "fails" and generation:
-            simulated.cache.commit(key, newest, Failed(Ede.OTHER, 1), simulated.clock.seconds())
+            simulated.cache.commit(
+                key, newest, FailureAnswer(Ede.OTHER, 1), simulated.clock.seconds()
+            )
         elif what == "old" and generation:
             simulated.cache.commit(
                 key, generation - 1, pool(*numbers, ttl=86_400), simulated.clock.seconds()

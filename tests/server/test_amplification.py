@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from staggerdns.settings.sections import ServerSettings
 from tests.kit.clients import parse
 from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
-from tests.kit.messages import NAME, ask, client_query, upstream_reply, whole_of
+from tests.kit.messages import NAME, ask, client_query, sections_answer, upstream_reply
 
 COOKIE = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"8 octets")
 HEADERS = 28
@@ -51,7 +51,9 @@ def test_what_cannot_be_cut(rdtype: str, length: int) -> None:
         "TXT": " ".join(f'"{"x" * 99}"' for _ in range(length // 100)),
         "DNSKEY": f"257 3 8 {'A' * (length // 4 * 4)}",
     }[rdtype]
-    server.commit(asked, whole_of(upstream_reply(asked, [f"{NAME} 60 {rdtype} {data}"]), asked))
+    server.commit(
+        asked, sections_answer(upstream_reply(asked, [f"{NAME} 60 {rdtype} {data}"]), asked)
+    )
     query = client_query(rdtype=rdtype, payload=4096)
     reply = reply_to(server, query)
     assert len(reply) <= 1232

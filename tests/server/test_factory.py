@@ -15,7 +15,7 @@ from twisted.names import dns as names_dns
 from twisted.names.resolve import ResolverChain
 from twisted.names.server import DNSServerFactory
 
-from staggerdns.wire.answer import Failed
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.question import make_question
 from tests.kit.clients import addresses, parse
 from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
@@ -24,9 +24,9 @@ from tests.kit.messages import (
     ask,
     client_query,
     edes,
+    sections_answer,
     texts,
     upstream_reply,
-    whole_of,
     wire_name,
 )
 
@@ -45,7 +45,7 @@ def server() -> MemoryServer:
 def negative(rcode: int = 3, ttl: int = 60) -> Any:
     """Return a negative answer to the usual question."""
     soa = f"example.com. {ttl} SOA ns.example.com. host.example.com. 1 2 3 4 {ttl}"
-    return whole_of(upstream_reply(ask(), authority=[soa], rcode=rcode), ask())
+    return sections_answer(upstream_reply(ask(), authority=[soa], rcode=rcode), ask())
 
 
 def responses(server: MemoryServer, transport: str, rcode: int) -> int:
@@ -130,7 +130,7 @@ def test_truncation(server: MemoryServer, transport: str) -> None:
     """A TXT answer of 2000 bytes is an empty reply with TC over UDP, and whole over TCP."""
     asked = ask(rdtype="TXT")
     text = " ".join('"' + "x" * 200 + '"' for _ in range(10))
-    server.commit(asked, whole_of(upstream_reply(asked, [f"{NAME} 60 TXT {text}"]), asked))
+    server.commit(asked, sections_answer(upstream_reply(asked, [f"{NAME} 60 TXT {text}"]), asked))
     reply = server.reply(client_query(rdtype="TXT", payload=4096), transport=transport)
     assert bool(reply.flags & dns.flags.TC) == (transport == "udp")
     assert len(reply.answer) == (transport == "tcp")
@@ -219,7 +219,7 @@ def test_stale_answers(server: MemoryServer, rcode: int, code: int) -> None:
 def test_failures(server: MemoryServer, transport: str, payload: int | None) -> None:
     """When nobody answered well the client gets SERVFAIL, and the reason in an EDE."""
     replies = server.later(client_query(payload=payload), transport=transport)
-    server.forwarder.waiting[0].callback(server.entry(Failed(23, 1), 1))
+    server.forwarder.waiting[0].callback(server.entry(FailureAnswer(23, 1), 1))
     reply = parse(replies[0])
     assert reply.rcode() == dns.rcode.SERVFAIL
     assert edes(reply) == ([23] if payload else [])
@@ -228,7 +228,7 @@ def test_failures(server: MemoryServer, transport: str, payload: int | None) -> 
 
 def test_a_remembered_failure(server: MemoryServer) -> None:
     """A failure in the cache is given for a second, and never ready as bytes."""
-    server.commit(ask(), Failed(22, 1))
+    server.commit(ask(), FailureAnswer(22, 1))
     reply = server.reply(client_query(payload=1232))
     assert reply.rcode() == dns.rcode.SERVFAIL
     assert edes(reply) == [22]

@@ -12,7 +12,7 @@ from staggerdns.settings.sections import ParallelSettings, RacingSettings
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.health import State
 from staggerdns.upstream.refusals import REFUSED_WAIT
-from staggerdns.wire.answer import Failed
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import SILENT, negative, own, refuses, says_own
 from tests.kit.simulated import HEALTH, SimulatedResolver
@@ -74,7 +74,7 @@ def test_all_refuse(strategy: str, count: int) -> None:
     resolver.run()
     assert client.rcode == 2
     failed = client.entry.answer
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, FailureAnswer)
     assert (failed.ede, failed.text) == (Ede.NETWORK_ERROR, b"connection refused")
     last = resolver.times[-1] + 5
     assert client.at == last + WAIT

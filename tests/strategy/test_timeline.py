@@ -9,7 +9,7 @@ import pytest
 from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import NO_LINE
-from staggerdns.wire.answer import Failed, Pool
+from staggerdns.wire.answer import FailureAnswer, Pool
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import (
     MX,
@@ -245,7 +245,7 @@ def test_all_fail(acts: Sequence[Act], ede: int) -> None:
     resolver.run()
     assert resolver.times == [0, 0, 5, 5, 55]
     assert (client.at, client.rcode) == (60, SERVFAIL)
-    assert isinstance(client.entry.answer, Failed)
+    assert isinstance(client.entry.answer, FailureAnswer)
     assert client.entry.answer.ede == ede
     resolver.assert_nothing_left()
     resolver.run_to(1059)
@@ -266,7 +266,7 @@ def test_total_timeout() -> None:
     assert not client.answers
     resolver.run()
     assert (client.at, client.rcode) == (3000, SERVFAIL)
-    assert isinstance(client.entry.answer, Failed)
+    assert isinstance(client.entry.answer, FailureAnswer)
     assert client.entry.answer.ede == Ede.NO_REACHABLE_AUTHORITY
     resolver.assert_nothing_left()
 

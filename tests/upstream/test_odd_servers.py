@@ -10,7 +10,7 @@ from staggerdns.upstream.bootstrap import Bootstrap
 from staggerdns.upstream.edns import BARE, DESCENTS, FULL, MEMORY, PLAIN
 from staggerdns.upstream.health import State
 from staggerdns.upstream.sidequeries import MAX_WATCHED, SILENCE, TCP_PATIENCE
-from staggerdns.wire.answer import Failed
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.judge import Judge
 from tests.kit.acts import FORMERR, NXDOMAIN, REFUSED, SERVFAIL, A
 from tests.kit.oddservers import (
@@ -390,7 +390,7 @@ def test_codes_are_told_in_full(rcode: int, word: str) -> None:
     client = resolver.ask()
     resolver.run()
     answer = client.entry.answer
-    assert isinstance(answer, Failed)
+    assert isinstance(answer, FailureAnswer)
     assert answer.text == word.encode()
     label = "other rcode" if word.startswith("rcode") else word
     name = resolver.upstreams[0].name

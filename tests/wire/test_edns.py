@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staggerdns.wire.age import aged, least_ttl
-from staggerdns.wire.answer import Failed
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import MAX_TTL, Ede
 from staggerdns.wire.edns import (
     KEEPALIVE_WANTED,
@@ -199,7 +199,9 @@ def test_padding_joins_other_options(size: int) -> None:
     query = dns.message.make_query("www.example", "A", use_edns=0, pad=128).to_wire()
     asked = parse_query(query)
     asked.options = option(COOKIE, bytes(24))
-    plain = render(asked, Failed(Ede.NETWORK_ERROR, 1), 1, 65535, Ede.NETWORK_ERROR, b"x" * size)
+    plain = render(
+        asked, FailureAnswer(Ede.NETWORK_ERROR, 1), 1, 65535, Ede.NETWORK_ERROR, b"x" * size
+    )
     padded = padded_reply(query, plain)
     assert len(padded) % REPLY_BLOCK == 0
     before, after = (dns.message.from_wire(wire).options for wire in (plain, padded))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from staggerdns.resolver.entry import Entry
-from staggerdns.wire.answer import Answer, Failed, Pool
+from staggerdns.wire.answer import Answer, FailureAnswer, Pool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.pool import cap, merge
 from staggerdns.wire.question import Question
@@ -39,8 +39,8 @@ from tests.kit.messages import (
     read_the_long_way,
     record,
     scanned,
+    sections_answer,
     upstream_reply,
-    whole_of,
     wire_name,
 )
 
@@ -158,10 +158,12 @@ def txt_entry() -> Entry:
     """Return an entry too big for UDP."""
     asked = ask(rdtype="TXT")
     text = " ".join('"' + "x" * 250 + '"' for _ in range(6))
-    return Entry(whole_of(upstream_reply(asked, [f"{NAME} 60 TXT {text}"]), asked), 1, 0.0, 60)
+    return Entry(
+        sections_answer(upstream_reply(asked, [f"{NAME} 60 TXT {text}"]), asked), 1, 0.0, 60
+    )
 
 
-ENTRIES = [Entry(pool(200), 1, 0.0, 300), Entry(Failed(23, 1), 1, 0.0, 1), txt_entry()]
+ENTRIES = [Entry(pool(200), 1, 0.0, 300), Entry(FailureAnswer(23, 1), 1, 0.0, 1), txt_entry()]
 
 
 @given(

@@ -18,8 +18,8 @@ from tests.kit.messages import (
     record,
     replied,
     scanned,
+    sections_answer,
     texts,
-    whole_of,
     wire_name,
 )
 
@@ -63,9 +63,9 @@ def test_owners_written_out(rdtype: str, do: bool, spelling: str) -> None:
     owner = wire_name(spelling)
     wire = raw(asked, [record(DATA[rdtype], asked.qtype, owner=owner)] * 2)
     for client in (CLIENTS, NAME, "WWW.EXAMPLE.com."):
-        reply = replied(scanned(client, rdtype, do=do), whole_of(wire, asked))
+        reply = replied(scanned(client, rdtype, do=do), sections_answer(wire, asked))
         assert {str(rrset.name) for rrset in reply.answer} == {client}
-    body = render(scanned(CLIENTS, rdtype), whole_of(wire, asked), 60, 65535)
+    body = render(scanned(CLIENTS, rdtype), sections_answer(wire, asked), 60, 65535)
     assert body.count(POINTER + struct.pack("!H", asked.qtype)) == 2
 
 
@@ -143,7 +143,7 @@ def test_the_upstreams_own_letters(rdtype: str, zone: str) -> None:
         wire = raw(asked, [record(before + wire_name(target) + behind, number)])
         assert shown(wire, asked, rdtype)[0].endswith(" " + expected)
     lower = record(before + wire_name("Mail.example.com.") + behind, number)
-    assert whole_of(raw(asked, [lower]), asked).body == lower, "no need to write it anew"
+    assert sections_answer(raw(asked, [lower]), asked).body == lower, "no need to write it anew"
 
 
 def test_chains() -> None:
@@ -187,7 +187,7 @@ def test_what_signatures_cover() -> None:
                 record(signature, 46, owner=wire_name(OURS)),
             ],
         )
-        body = whole_of(wire, asked).body
+        body = sections_answer(wire, asked).body
         assert data in body
         assert signature not in body
         assert signature.replace(zone, zone.lower()) in body
@@ -197,10 +197,12 @@ def test_replies_of_two_clients() -> None:
     """What is kept is the same whatever letters the upstream was asked in."""
     asked = ask(rdtype="TXT")
     plain = raw_reply(asked, [record(b"\5hello", 16)])
-    kept = whole_of(plain, asked).body
+    kept = sections_answer(plain, asked).body
     for owner in (OURS, NAME, CLIENTS):
         assert (
-            whole_of(raw(asked, [record(b"\5hello", 16, owner=wire_name(owner))]), asked).body
+            sections_answer(
+                raw(asked, [record(b"\5hello", 16, owner=wire_name(owner))]), asked
+            ).body
             == kept
         )
     assert isinstance(
@@ -246,8 +248,8 @@ def test_more_than_pointers_reach(rdtype: str) -> None:
         [],
         [record(struct.pack("!I", n), 1, owner=wire_name(host)) for n, host in enumerate(hosts)],
     )
-    reply = replied(scanned(CLIENTS, rdtype), whole_of(wire, asked))
+    reply = replied(scanned(CLIENTS, rdtype), sections_answer(wire, asked))
     assert len(texts(reply.answer)) == len(hosts)
     assert [str(rrset.name) for rrset in reply.additional] == hosts
     assert [text.split()[-1] for text in texts(reply.answer)] == hosts
-    assert len(whole_of(wire, asked).body) > 0x4000 + 10_000
+    assert len(sections_answer(wire, asked).body) > 0x4000 + 10_000

@@ -12,7 +12,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from staggerdns.wire.answer import Answer, Failed, Local, Pool, Whole
+from staggerdns.wire.answer import Answer, FailureAnswer, Pool, RecordAnswer, SectionsAnswer
 from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import Rejected, parse_query
 from staggerdns.wire.render import render, render_error
@@ -29,9 +29,9 @@ from tests.kit.messages import (
     replied,
     rrsets,
     scanned,
+    sections_answer,
     texts,
     upstream_reply,
-    whole_of,
     wire_data,
     wire_name,
 )
@@ -50,10 +50,12 @@ def pool(count: int = 1, *, width: int = 4, links: tuple[str, ...] = (), ad: boo
     return Pool(tuple(map(wire_name, links)), numbered(count, width), 300, ad)
 
 
-def whole(rdtype: str = "TXT", *data: str, do: bool = False, ad: bool = False) -> Whole:
+def answer_with(
+    rdtype: str = "TXT", *data: str, do: bool = False, ad: bool = False
+) -> SectionsAnswer:
     """Return the answer of one upstream with these records."""
     asked = ask(rdtype=rdtype, do=do)
-    return whole_of(
+    return sections_answer(
         upstream_reply(asked, [f"{NAME} 300 {rdtype} {one}" for one in data], ad=ad), asked
     )
 
@@ -65,9 +67,9 @@ def options(message: dns.message.Message) -> list[dns.edns.Option]:
 
 ANSWERS = [
     pytest.param("A", pool(), id="pool"),
-    pytest.param("TXT", whole("TXT", "x"), id="whole"),
-    pytest.param("A", Failed(22, 1), id="failed"),
-    pytest.param("A", Local(13, 1, b"\7RFC8482\0", 60), id="local"),
+    pytest.param("TXT", answer_with("TXT", "x"), id="whole"),
+    pytest.param("A", FailureAnswer(22, 1), id="failed"),
+    pytest.param("A", RecordAnswer(13, 1, b"\7RFC8482\0", 60), id="local"),
 ]
 
 
@@ -98,14 +100,14 @@ def test_flags_that_are_never_copied() -> None:
     reply = replied(parse_query(bytes(wire)), pool())
     assert reply.flags == dns.flags.QR | dns.flags.RD | dns.flags.RA
     asked = ask(rdtype="TXT")
-    authoritative = whole_of(raw_reply(asked, [record(b"\1x", 16)], flags=0x8580), asked)
+    authoritative = sections_answer(raw_reply(asked, [record(b"\1x", 16)], flags=0x8580), asked)
     assert replied(scanned(rdtype="TXT"), authoritative).flags == reply.flags
 
 
 @pytest.mark.parametrize("do", [False, True])
 def test_do_is_copied(do: bool) -> None:
     """The OPT record of a reply has the DO bit of the query (RFC 3225 section 3)."""
-    reply = replied(scanned(rdtype="TXT", do=do, payload=1232), whole("TXT", "x"))
+    reply = replied(scanned(rdtype="TXT", do=do, payload=1232), answer_with("TXT", "x"))
     assert reply.ednsflags == (0x8000 if do else 0)
 
 
@@ -115,7 +117,10 @@ def test_do_is_copied(do: bool) -> None:
 def test_ad_is_for_those_who_asked(validated: bool, ad: bool, do: bool) -> None:
     """AD needs an upstream that validated and a client that set AD or DO (RFC 6840 section 5.8)."""
     expected = validated and (ad or do)
-    for rdtype, answer in (("A", pool(ad=validated)), ("TXT", whole("TXT", "x", ad=validated))):
+    for rdtype, answer in (
+        ("A", pool(ad=validated)),
+        ("TXT", answer_with("TXT", "x", ad=validated)),
+    ):
         reply = replied(scanned(rdtype=rdtype, ad=ad, do=do), answer)
         assert bool(reply.flags & dns.flags.AD) == expected
 
@@ -201,7 +206,7 @@ def test_a_chain_that_leaves_no_room() -> None:
 def test_the_rest_is_truncated_whole(edns: bool) -> None:
     """What is no pool is given whole or, one byte over the limit, as an empty reply with TC."""
     query = scanned(rdtype="TXT", payload=1232 if edns else None)
-    answer = whole("TXT", '"' + "x" * 200 + '"', '"' + "y" * 200 + '"')
+    answer = answer_with("TXT", '"' + "x" * 200 + '"', '"' + "y" * 200 + '"')
     size = len(render(query, answer, 60, 65535))
     fits = replied(query, answer, limit=size)
     assert len(texts(fits.answer)) == 2
@@ -219,7 +224,7 @@ def test_truncated_negatives_keep_their_code() -> None:
     """A NXDOMAIN that does not fit is still NXDOMAIN."""
     asked = ask()
     soa = "example.com. 60 SOA ns.example.com. host.example.com. 1 2 3 4 60"
-    answer = whole_of(upstream_reply(asked, authority=[soa], rcode=3), asked)
+    answer = sections_answer(upstream_reply(asked, authority=[soa], rcode=3), asked)
     reply = replied(scanned(), answer, limit=len(client_query()))
     assert reply.flags & dns.flags.TC
     assert reply.rcode() == 3
@@ -235,7 +240,7 @@ def test_ttls_are_patched_byte_by_byte(ttl: int) -> None:
         ["example.com. 3600 NS ns1.example.com."],
         ["mail.example.com. 60 A 192.0.2.1", "mail.example.com. 61 AAAA 2001:db8::1"],
     )
-    reply = render(scanned(rdtype="MX"), whole_of(wire, asked), ttl, 65535)
+    reply = render(scanned(rdtype="MX"), sections_answer(wire, asked), ttl, 65535)
     message = dns.message.from_wire(wire)
     expected = bytearray(wire)
     position = 12 + len(asked.section)
@@ -272,7 +277,7 @@ def test_signed_addresses_in_another_order(rdtype: str, width: int) -> None:
         additional=[f"b.example.net. 300 A {ip_address('192.0.2.1')}"],
         edns=True,
     )
-    answer = whole_of(wire, asked)
+    answer = sections_answer(wire, asked)
     assert answer.addresses == numbered(3, width)
     query = scanned(rdtype=rdtype, do=True)
     before = texts(replied(query, answer).answer)
@@ -300,9 +305,9 @@ def test_addresses_that_are_no_choice(records: list[str]) -> None:
     Nor are those of a NXDOMAIN, which has no business with any.
     """
     asked = ask(do=True)
-    assert whole_of(upstream_reply(asked, records), asked).addresses == ()
+    assert sections_answer(upstream_reply(asked, records), asked).addresses == ()
     nxdomain = upstream_reply(asked, [f"{NAME} 60 A 192.0.2.1"], rcode=3)
-    assert whole_of(nxdomain, asked).addresses == ()
+    assert sections_answer(nxdomain, asked).addresses == ()
 
 
 def test_other_types_have_no_addresses() -> None:
@@ -311,12 +316,12 @@ def test_other_types_have_no_addresses() -> None:
     wire = upstream_reply(
         asked, [f"{NAME} 60 MX 1 m.example."], additional=["m.example. 60 A 192.0.2.1"]
     )
-    assert whole_of(wire, asked).addresses == ()
+    assert sections_answer(wire, asked).addresses == ()
 
 
 def test_rendering_twice() -> None:
     """A reply leaves its answer as it was."""
-    answer = whole("TXT", "x")
+    answer = answer_with("TXT", "x")
     query = scanned(rdtype="TXT")
     first = render(query, answer, 60, 65535)
     assert render(query, answer, 7, 65535) != first
@@ -340,7 +345,7 @@ def test_rendering_twice() -> None:
 @pytest.mark.parametrize("do", [False, True])
 def test_data_is_untouched(rdtype: str, data: str, do: bool) -> None:
     """The data of any type, known to us or not, is given as the upstream gave it."""
-    reply = replied(scanned(rdtype=rdtype, do=do), whole(rdtype, data, do=do), ttl=60)
+    reply = replied(scanned(rdtype=rdtype, do=do), answer_with(rdtype, data, do=do), ttl=60)
     assert reply.answer == rrsets([f"{NAME} 60 {rdtype} {data}"])
     assert reply.answer[0].ttl == 60
     assert reply.answer[0][0].to_wire() == wire_data(rdtype, data)
@@ -360,7 +365,7 @@ def test_the_upstreams_opt_is_not_passed_on(position: int, edns: bool) -> None:
     ]
     opt = record(b"\0\x0a\0\x08COOKIE!!", 41, owner=b"\0", rdclass=4096, ttl=0x8000)
     additional.insert(position, opt)
-    answer = whole_of(raw_reply(asked, [mx], additional=additional), asked)
+    answer = sections_answer(raw_reply(asked, [mx], additional=additional), asked)
     reply = replied(scanned(rdtype="MX", payload=1232 if edns else None), answer)
     assert texts(reply.answer) == [f"{NAME} 60 MX 10 mail.example.com."]
     assert texts(reply.additional) == [
@@ -392,14 +397,14 @@ def test_records_behind_opt_keep_their_names(rdtype: str, data: str) -> None:
     # The last record, an address with a pointer for owner, is 16 octets long.
     wire[-16:-16] = record(b"", 41, owner=b"\0", rdclass=1232, ttl=0)
     wire[11] = 2
-    reply = replied(scanned(rdtype=rdtype), whole_of(bytes(wire), asked))
+    reply = replied(scanned(rdtype=rdtype), sections_answer(bytes(wire), asked))
     assert texts(reply.answer) + texts(reply.additional) == texts(rrsets(expected))
 
 
 @pytest.mark.parametrize("code", [0, 3, 14, 18, 22, 23])
 def test_extended_errors(code: int) -> None:
     """An EDE goes to those who sent OPT, alone in their OPT record; others get none."""
-    failed = Failed(code, 1)
+    failed = FailureAnswer(code, 1)
     reply = replied(scanned(payload=1232), failed, ede=code)
     assert reply.rcode() == dns.rcode.SERVFAIL
     (option,) = options(reply)
@@ -524,7 +529,7 @@ def test_data_that_nobody_may_compress(
     """A name compressed where newer types forbid it is written out: clients may not expect it."""
     asked = ask(NAME, rdtype)
     assert asked.section[0x1C - 12] == 0, "the root behind the name asked for"
-    answer = whole_of(raw_reply(asked, [record(before + pointer, number)]), asked)
+    answer = sections_answer(raw_reply(asked, [record(before + pointer, number)]), asked)
     assert answer.body.endswith(before + wire_name(target))
     message = replied(scanned(NAME, rdtype), answer)
     assert message.answer[0][0].target.to_text() == target

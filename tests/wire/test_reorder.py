@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.wire.answer import Failed, Local, Pool, Whole
+from staggerdns.wire.answer import FailureAnswer, Pool, RecordAnswer, SectionsAnswer
 from staggerdns.wire.constants import Ede
 from tests.kit.messages import (
     NAME,
@@ -21,9 +21,9 @@ from tests.kit.messages import (
     record,
     replied,
     scanned,
+    sections_answer,
     texts,
     upstream_reply,
-    whole_of,
     wire_name,
 )
 
@@ -41,9 +41,9 @@ def shown(addresses: Iterable[bytes]) -> list[str]:
     return [str(ip_address(address)) for address in addresses]
 
 
-def signed(*addresses: str) -> Whole:
+def signed(*addresses: str) -> SectionsAnswer:
     """A signed answer with authority, glue and OPT."""
-    return whole_of(
+    return sections_answer(
         upstream_reply(
             A,
             [*(f"{NAME} 300 A {one}" for one in addresses), f"{NAME} 300 RRSIG {SIGNATURE}"],
@@ -128,14 +128,16 @@ def test_whole_again() -> None:
 def test_whole_in_any_order(wanted: list[str]) -> None:
     """Any order of an AAAA set is rendered as it is, and the set stays the same."""
     given_ = [f"2001:db8::{number}" for number in range(1, 6)]
-    answer = whole_of(upstream_reply(AAAA, [f"{NAME} 300 AAAA {one}" for one in given_]), AAAA)
+    answer = sections_answer(
+        upstream_reply(AAAA, [f"{NAME} 300 AAAA {one}" for one in given_]), AAAA
+    )
     reply = replied(scanned(NAME, "AAAA", do=True), answer.reordered(packed(*wanted)))
     assert [text.split()[-1] for text in texts(reply.answer)] == wanted
 
 
 def test_behind_a_chain() -> None:
     """The addresses at the end of a chain are the answer's, the links and their signatures stay."""
-    answer = whole_of(
+    answer = sections_answer(
         upstream_reply(
             A,
             [
@@ -158,7 +160,7 @@ def test_signatures_between_addresses() -> None:
     """Records that lie between the addresses stay where they are."""
     rrsig = record(b"\0\1\x08\3" + b"\0" * 14 + b"\0sig", 46)
     one, two = packed("192.0.2.1", "192.0.2.2")
-    answer = whole_of(raw_reply(A, [record(one, 1), rrsig, record(two, 1)]), A)
+    answer = sections_answer(raw_reply(A, [record(one, 1), rrsig, record(two, 1)]), A)
     other = answer.reordered((two, one))
     assert other.body == b"".join([record(two, 1), rrsig, record(one, 1)])
 
@@ -180,7 +182,7 @@ def test_what_is_no_set_of_addresses(
     ]
     if not answer:
         sections[0] = [record(b"\3abc", 16)]
-    found = whole_of(raw_reply(ask(rdtype="A" if answer else "TXT", do=True), *sections),
+    found = sections_answer(raw_reply(ask(rdtype="A" if answer else "TXT", do=True), *sections),
                      ask(rdtype="A" if answer else "TXT", do=True))  # fmt: skip
     assert found.addresses == ()
 
@@ -190,7 +192,7 @@ def test_two_owners() -> None:
     one, two, three = packed("192.0.2.1", "192.0.2.2", "192.0.2.3")
     stranger = record(two, 1, owner=wire_name("other.example."))
     records = [record(one, 1), stranger, record(three, 1)]
-    answer = whole_of(raw_reply(A, records), A)
+    answer = sections_answer(raw_reply(A, records), A)
     assert answer.addresses == (one, three)
     other = answer.reordered((three, one))
     assert other.body == record(three, 1) + record(one, 1)
@@ -200,20 +202,20 @@ def test_one_owner_in_two_spellings() -> None:
     """Case and compression make no other owner."""
     one, two = packed("192.0.2.1", "192.0.2.2")
     records = [record(one, 1, owner=POINTER), record(two, 1, owner=wire_name(NAME.upper()))]
-    assert whole_of(raw_reply(A, records), A).addresses == (one, two)
+    assert sections_answer(raw_reply(A, records), A).addresses == (one, two)
 
 
 def test_the_other_family() -> None:
     """Only addresses of the type that was asked for are the answer's."""
     one, six = packed("192.0.2.1", "2001:db8::1")
-    assert whole_of(raw_reply(A, [record(one, 1), record(six, 28)]), A).addresses == (one,)
+    assert sections_answer(raw_reply(A, [record(one, 1), record(six, 28)]), A).addresses == (one,)
 
 
 def test_an_opt_in_the_middle() -> None:
     """An answer that has to be written anew is ordered like any other."""
     one, two = packed("192.0.2.1", "192.0.2.2")
     six = record(packed("2001:db8::1")[0], 28)
-    answer = whole_of(raw_reply(A, [record(one, 1), record(two, 1)], [], [OPT, six]), A)
+    answer = sections_answer(raw_reply(A, [record(one, 1), record(two, 1)], [], [OPT, six]), A)
     assert answer.addresses == (one, two)
     reply = replied(scanned(do=True), answer.reordered((two, one)))
     assert texts(reply.answer) == [f"{NAME} 60 A 192.0.2.2", f"{NAME} 60 A 192.0.2.1"]
@@ -222,10 +224,10 @@ def test_an_opt_in_the_middle() -> None:
 
 def test_negatives_and_failures_have_no_addresses() -> None:
     """There is nothing to order where there is no address."""
-    nodata = whole_of(upstream_reply(A, [], ["example.com. 300 SOA a. b. 1 2 3 4 5"]), A)
+    nodata = sections_answer(upstream_reply(A, [], ["example.com. 300 SOA a. b. 1 2 3 4 5"]), A)
     assert nodata.addresses == ()
-    assert Failed(Ede.OTHER, 0).addresses == ()
-    assert Local(1, 1, b"\x7f\0\0\1", 60).addresses == ()
+    assert FailureAnswer(Ede.OTHER, 0).addresses == ()
+    assert RecordAnswer(1, 1, b"\x7f\0\0\1", 60).addresses == ()
 
 
 def test_the_first_of_a_pool_is_the_first_of_the_reply() -> None:

@@ -21,9 +21,9 @@ from tests.kit.messages import (
     replied,
     rrsets,
     scanned,
+    sections_answer,
     texts,
     upstream_reply,
-    whole_of,
     wire_data,
     wire_name,
 )
@@ -307,7 +307,7 @@ def test_pointers_to_other_places() -> None:
     for place, target in ((first + 14, "mail.example."), (first + 6, "."), (first + 7, ".")):
         pointer = struct.pack("!H", 0xC000 | place)
         wire = raw_reply(asked, [opaque, record(b"\0\1" + pointer, 15)])
-        answer = replied(scanned(rdtype="MX"), whole_of(wire, asked), ttl=0x01010101)
+        answer = replied(scanned(rdtype="MX"), sections_answer(wire, asked), ttl=0x01010101)
         assert texts(answer.answer) == [f"{NAME} 16843009 MX 1 {target}"]
 
 
@@ -316,7 +316,9 @@ def test_pointers_into_a_ttl() -> None:
     asked = ask(rdtype="MX")
     ttl = 12 + len(asked.section) + 6
     names = [record(b"\0\1" + wire_name("m."), 15), record(b"\0\2" + pointer_to(ttl), 15)]
-    answer = replied(scanned(rdtype="MX"), whole_of(raw_reply(asked, names), asked), ttl=0x01010101)
+    answer = replied(
+        scanned(rdtype="MX"), sections_answer(raw_reply(asked, names), asked), ttl=0x01010101
+    )
     assert [text.split(None, 3)[3] for text in texts(answer.answer)] == ["1 m.", "2 ."]
 
 
@@ -451,7 +453,7 @@ def test_what_old_servers_compress(rdtype: str, do: bool) -> None:
         (b"\xc0\x1c", "."),
     ):
         wire = raw_reply(asked, [alias, record(before + pointer + behind, number, owner=owner)])
-        answer = whole_of(wire, asked)
+        answer = sections_answer(wire, asked)
         data = before + wire_name(name) + behind
         assert answer.body.endswith(struct.pack("!H", len(data)) + data)
         shown = replied(scanned(rdtype=rdtype, do=do), answer)
@@ -464,4 +466,6 @@ def test_what_is_no_name_is_opaque(rdtype: str, data: bytes) -> None:
     """Where no legal name stands in the data of these types they are passed on as they came."""
     number = COMPRESSED[rdtype][0]
     asked = ask(rdtype=rdtype, do=True)
-    assert whole_of(raw_reply(asked, [record(data, number)]), asked).body == record(data, number)
+    assert sections_answer(raw_reply(asked, [record(data, number)]), asked).body == record(
+        data, number
+    )

@@ -22,9 +22,9 @@ from tests.kit.messages import (
     record,
     replied,
     scanned,
+    sections_answer,
     texts,
     upstream_reply,
-    whole_of,
     wire_data,
     wire_name,
 )
@@ -152,7 +152,7 @@ def test_empty_text() -> None:
         assert len(texts(message.answer)) == len(answer)
         signed = ask(rdtype="TXT", do=True)
         body = b"".join(answer)
-        assert whole_of(raw_reply(signed, answer), signed).body == body
+        assert sections_answer(raw_reply(signed, answer), signed).body == body
         assert not judge.strays
 
 
@@ -191,10 +191,12 @@ def test_dnssec_unasked() -> None:
     texts_ = [f'{NAME} 60 TXT "x"', f"{NAME} 60 RRSIG TXT {signed}"]
     for rdtype, shown in (("TXT", texts_[:1]), ("RRSIG", texts_[1:])):
         asked = ask(rdtype=rdtype)
-        answer = whole_of(upstream_reply(asked, texts_), asked)
+        answer = sections_answer(upstream_reply(asked, texts_), asked)
         assert texts(replied(scanned(rdtype=rdtype), answer).answer) == shown
     nsec = f"{NAME} 60 NSEC x.example.com. A"
     asked = ask(rdtype="NSEC")
     assert texts(
-        replied(scanned(rdtype="NSEC"), whole_of(upstream_reply(asked, [nsec]), asked)).answer
+        replied(
+            scanned(rdtype="NSEC"), sections_answer(upstream_reply(asked, [nsec]), asked)
+        ).answer
     ) == [nsec]

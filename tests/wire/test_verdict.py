@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.wire.answer import Pool, Whole
+from staggerdns.wire.answer import Pool, SectionsAnswer
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.verdict import Verdict
 from tests.kit.messages import (
@@ -14,8 +14,8 @@ from tests.kit.messages import (
     judged,
     raw_reply,
     record,
+    sections_answer,
     upstream_reply,
-    whole_of,
     wire_name,
 )
 
@@ -70,7 +70,7 @@ def test_positive_behind_a_chain(rdtype: str, shortest: int) -> None:
         [f"ns.example.com. {ttls[3]} A 192.0.2.1"],
         edns=True,
     )
-    answer = whole_of(reply, asked)
+    answer = sections_answer(reply, asked)
     assert not answer.negative
     assert answer.ttl == 40
 
@@ -82,7 +82,7 @@ def test_negative(rdtype: str, rcode: int) -> None:
     asked = ask(rdtype=rdtype)
     verdict, answer = judged(upstream_reply(asked, authority=[SOA_60], rcode=rcode), asked)
     assert verdict is Verdict.NEGATIVE
-    assert isinstance(answer, Whole)
+    assert isinstance(answer, SectionsAnswer)
     assert (answer.rcode, answer.negative, answer.ttl) == (rcode, True, 60)
 
 
@@ -94,14 +94,16 @@ def test_negative_ttl(ttl: int, minimum: int, granted: int, rcode: int) -> None:
     """A negative lives for the smaller of the SOA's TTL and MINIMUM (RFC 2308 section 5)."""
     asked = ask()
     soa = SOA.format(ttl=ttl, minimum=minimum)
-    assert whole_of(upstream_reply(asked, authority=[soa], rcode=rcode), asked).ttl == granted
+    assert (
+        sections_answer(upstream_reply(asked, authority=[soa], rcode=rcode), asked).ttl == granted
+    )
 
 
 def test_negative_ttl_with_a_huge_minimum() -> None:
     """A MINIMUM above any TTL leaves the SOA's TTL to count, not a negative number."""
     asked = ask()
     soa = SOA.format(ttl=60, minimum=0xFFFFFFFF)
-    assert whole_of(upstream_reply(asked, authority=[soa], rcode=3), asked).ttl == 60
+    assert sections_answer(upstream_reply(asked, authority=[soa], rcode=3), asked).ttl == 60
 
 
 def test_negative_without_soa_is_not_kept() -> None:
@@ -122,7 +124,7 @@ def test_the_soa_may_stand_behind_other_records() -> None:
         authority=["example.com. 5 NSEC www.example.com. A MX", SOA.format(ttl=90, minimum=80)],
         rcode=3,
     )
-    assert whole_of(reply, asked).ttl == 80
+    assert sections_answer(reply, asked).ttl == 80
 
 
 @pytest.mark.parametrize("rdtype", ["A", "AAAA", "MX", "HTTPS"])
@@ -131,9 +133,9 @@ def test_chain_without_an_end(rdtype: str, rcode: int) -> None:
     """A CNAME alone is negative, keeps its record, and lives no longer than that."""
     asked = ask(rdtype=rdtype)
     alias = f"{NAME} 20 CNAME b.example.com."
-    answer = whole_of(upstream_reply(asked, [alias], [SOA_60], rcode=rcode), asked)
+    answer = sections_answer(upstream_reply(asked, [alias], [SOA_60], rcode=rcode), asked)
     assert (answer.negative, answer.rcode, answer.ttl) == (True, rcode, 20)
-    assert whole_of(upstream_reply(asked, [alias], rcode=rcode), asked).ttl == 0
+    assert sections_answer(upstream_reply(asked, [alias], rcode=rcode), asked).ttl == 0
 
 
 def test_a_chain_that_loops() -> None:
@@ -202,7 +204,7 @@ def test_expanding_a_reply_beyond_the_limit() -> None:
     for count, fits in ((239, True), (240, False)):
         reply = raw_reply(asked, [record(bytes(6) + POINTER, 33)] * count)
         if fits:
-            assert len(whole_of(reply, asked).body) == count * (12 + 6 + 255)
+            assert len(sections_answer(reply, asked).body) == count * (12 + 6 + 255)
         else:
             with pytest.raises(WireError, match="too large"):
                 judged(reply, asked)
