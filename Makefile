@@ -11,19 +11,23 @@ BIN := .venv/bin
 # Each worker, and each process that a test starts, would compile everything anew without bytecode.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
+# Only what has changed is built anew. -n: what is referred to must be there.
+DOCS := $(BIN)/sphinx-build -W --keep-going -n -d build/doctrees docs build/docs
+
 # Empty when the environment is missing, half made, moved here from elsewhere, or has lost its
 # interpreter: then the stamps below do not count. .ci/setup-venv decides what to do about it.
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run demo test pytest lint format bench simulate fuzz soak programs clean FORCE
+.PHONY: help run demo test pytest lint docs format bench simulate fuzz soak programs clean FORCE
 
 help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
 	@echo 'make demo    show what it does, without a network: five upstreams, one of them silent'
 	@echo 'make test    lint and all tests; installs missing Debian packages as root or with sudo'
 	@echo 'make pytest  all tests alone, in WORKERS=$(WORKERS) processes'
-	@echo 'make lint    ruff and mypy'
+	@echo 'make lint    ruff, mypy, and the documentation with its warnings as errors'
+	@echo 'make docs    build the documentation: build/docs/index.html'
 	@echo 'make format  let ruff rewrite the sources'
 	@echo 'make bench   compare speed and memory with unbound and dnsmasq'
 	@echo 'make simulate  try the strategies on drawn reply times: first answers, load, pools'
@@ -56,6 +60,11 @@ lint: .venv/.ready-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(DOCS) -q
+
+docs: .venv/.ready-test
+	@$(DOCS) -q
+	@echo 'build/docs/index.html'
 
 format: .venv/.ready-test
 	$(BIN)/ruff check --fix

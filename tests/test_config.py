@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import staggerdns
+from docs._ext.declared import read_sections
 from staggerdns import files as files_module
 from staggerdns.config import load_config, parse_config
 from staggerdns.settings.document import ConfigError
-from staggerdns.settings.sections import PROFILES, Config
+from staggerdns.settings.sections import Config
 from tests.kit.certificates import CertificateAuthority, encrypted
 from tests.kit.checkout import ROOT
 
@@ -282,51 +283,23 @@ def test_the_example_file_shows_the_defaults() -> None:
             assert values[0] == values[1], key
 
 
-def documented() -> Iterator[tuple[str, str]]:
-    """Yield each key in the README's table of keys with the default that stands beside it."""
-    text = (ROOT / "README.rst").read_text(encoding="utf-8")
-    table = text.partition("\nConfiguration\n---")[2].partition("\n\n\n")[0]
-    for row in table.split("\n   * - ")[2:]:
-        first, default, *_ = row.split("\n     - ")
-        names = re.findall("``([^`]*)``", first)
-        values = [default] if len(names) == 1 else default.split(", ")
-        yield from zip(names, values, strict=True)
-
-
-def test_the_readme_shows_every_key_with_its_default() -> None:
-    """The README's table has all keys, in their order, and the defaults that count."""
-    rows = list(documented())
-    in_order = sorted(key for key, _ in keys())
-    assert sorted(key for key, _ in rows) == in_order
+def test_the_reference_shows_every_key_with_its_default() -> None:
+    """The documentation has all keys, in their order, and the defaults that count."""
+    rows = {key.path: key.default for section in read_sections() for key in section.keys}
+    assert sorted(rows) == sorted(key for key, _ in keys())
     plain = parse_config("upstream: {servers: [192.0.2.1]}")
-    for key, shown in rows:
-        if key in ("upstream.servers", "server.allow", "rebinding.allow_domains"):
+    for key, shown in rows.items():
+        if key == "upstream.servers":
             continue
         default: Any = plain
         for part in key.split("."):
             default = getattr(default, part)
+        values = re.findall("``([^`]*)``", shown)
         if isinstance(default, tuple):
-            assert ", ".join(map(str, default)) == shown, key
+            assert list(map(str, default)) == values, key
         else:
-            value = shown if key != "metrics.listen" else f"'{shown}'"
-            assert read(key, value) == default, key
-
-
-def test_the_readme_shows_the_profiles() -> None:
-    """The table under Tuning has the numbers of the three profiles."""
-    text = (ROOT / "README.rst").read_text(encoding="utf-8")
-    table = text.partition("\nTuning\n---")[2].partition("\n\n\n")[0]
-    header, *rows = [
-        [cell.strip("`") for cell in re.split("\n     - ", row.partition("\n\n")[0])]
-        for row in table.split("\n   * - ")[1:]
-    ]
-    assert header == ["Key", "latency", "balanced", "completeness"]
-    for key, *shown in rows:
-        for name, value in zip(header[1:], shown, strict=True):
-            numbers = parse_config(f"upstream: {{servers: [192.0.2.1], profile: {name}}}")
-            expected = read(f"upstream.parallel.{key}", value)
-            assert getattr(numbers.upstream.parallel, key) == expected, (key, name)
-    assert [row[0] for row in rows] == list(PROFILES["latency"])
+            (value,) = values
+            assert read(key, value if key != "metrics.listen" else f"'{value}'") == default, key
 
 
 GOOD_DURATIONS = {

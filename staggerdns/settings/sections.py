@@ -44,38 +44,78 @@ class ClientSettings(_Section, frozen=True, kw_only=True):
     """``server.client``: whose addresses count as one client, and who has no limits."""
 
     ipv4_prefix: Annotated[int, msgspec.Meta(ge=8, le=32)] = 32
+    """IPv4 addresses with so many bits in common count as one client, for every limit per client.
+    """
     ipv6_prefix: Annotated[int, msgspec.Meta(ge=16, le=128)] = 56
+    """The same for IPv6; a /56 is a whole site, and 128 tells the machines of one network apart. A
+    link-local address is always one client.
+    """
     exempt: tuple[Network, ...] = (Network("127.0.0.0/8"), Network("::1/128"))
+    """Networks to which no limit per client applies. Sources in 127.0.0.0/8 cannot be forged from
+    outside, and a forwarder on the same machine speaks for many clients.
+    """
 
 
 class RateLimitSettings(_Section, frozen=True, kw_only=True):
     """``server.rate_limit``: of each client, over UDP; 0 queries per second: no limit."""
 
     queries_per_second: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    """Queries over UDP that each client may send in the long run; 0 is no limit."""
     burst: Positive = 100
+    """How many of these may come at once."""
     slip: Annotated[int, msgspec.Meta(ge=0, le=10)] = 1
+    """Every n-th query beyond the limit gets an empty reply that sends a real client to TCP (or, if
+    it knows DNS Cookies, gives it one); the others get nothing. 0 drops all.
+    """
 
 
 class CookieSettings(_Section, frozen=True, kw_only=True):
     """``server.cookies``: DNS Cookies for clients; no secret: one of our own, which changes."""
 
     enabled: bool = True
+    """Whether clients that ask for DNS Cookies (RFC 7873) get them."""
     secret: Secret | None = None
+    """What cookies are made with, for several servers behind one address (RFC 9018). Without it,
+    each start and each day has a secret of its own.
+    """
 
 
 class ServerSettings(_Section, frozen=True, kw_only=True):
     """``server``: where clients come in and who may."""
 
     listen: tuple[Listener, ...] = (Listener("127.0.0.1", 5300), Listener("::1", 5300))
+    """Where clients ask, in the forms of :ref:`listener-addresses`. Name the addresses of the
+    machine one by one: behind ``0.0.0.0`` a reply may leave from an address that the client did not
+    ask.
+    """
     allow: tuple[Network, ...] = tuple(Network(text) for text in _ALLOWED_BY_DEFAULT)
+    """Who may ask; everybody else is REFUSED."""
     tcp_idle_timeout: Seconds = Seconds(10)
+    """A connection (TCP, TLS, HTTPS) without a query for this long is closed."""
     tcp_max_connections: Positive = 256
+    """Client connections over TCP, TLS and HTTPS together. Beyond them the one that has been idle
+    for the longest makes room; when none is idle, the new one is refused. Where the system allows
+    too few descriptors for so many, there are fewer, and the log says so at the start.
+    """
     tls_certificate: str | None = None
+    """PEM file for ``tls`` and ``https`` listeners: the server's certificate with those that
+    certify it. It is read anew when it changes, without a restart, by the user that the program
+    runs as.
+    """
     tls_key: str | None = None
+    """PEM file with the key of that certificate, which must not be encrypted; it is read anew
+    together with it.
+    """
     tcp_max_per_client: Positive = 64
+    """Connections of one client at the same time, limited like those of all."""
     max_pending: Positive = 10_000
+    """Queries that may wait for an answer at the same time. Beyond them the one that has waited for
+    the longest gets SERVFAIL.
+    """
     max_pending_per_client: Positive = 1_000
+    """The same for the queries of one client."""
     max_udp_size: Annotated[int, msgspec.Meta(ge=512, le=4096)] = 1232
+    """Most octets of a reply over UDP, whatever the client would take."""
     client: ClientSettings = ClientSettings()
     rate_limit: RateLimitSettings = RateLimitSettings()
     cookies: CookieSettings = CookieSettings()
@@ -85,13 +125,25 @@ class ParallelSettings(_Section, frozen=True, kw_only=True):
     """``upstream.parallel``: the numbers of the two tiers and of the pool."""
 
     active_tier_size: Positive = 2
+    """Upstreams asked at once: the usable ones with the lowest latency."""
     fallback_timeout: SecondsOrAuto | None = SecondsOrAuto(0.3)
+    """Without a good answer until then, the others are asked too. ``auto`` learns it from the
+    active tier, within 50ms and 300ms.
+    """
     batch_size: Positive = 2
+    """How many of the others are asked at a time."""
     stagger_delay: Seconds = Seconds(0.05)
+    """Time between two batches."""
     total_collect_timeout: Seconds = Seconds(3)
+    """When a collection ends, whatever is missing."""
     negative_grace: Seconds = Seconds(0.03)
+    """How long a first NXDOMAIN or NODATA waits for something better from the active tier."""
     max_pool_size: Positive = 32
+    """Most addresses kept for one name and type."""
     merge_private: bool = False
+    """Whether private, loopback, link-local, multicast and unspecified addresses join a pool when
+    they come from an upstream other than the one that answered first.
+    """
 
 
 _FIVE = ParallelSettings.__struct_fields__[:5]
@@ -107,55 +159,96 @@ class RacingSettings(_Section, frozen=True, kw_only=True):
     """``upstream.racing``: how long the first upstream has the field to itself."""
 
     delay: Seconds = Seconds(0.1)
+    """How long the first upstream has the field to itself, before anything is measured."""
     min_delay: Seconds = Seconds(0.02)
+    """Lower bound of that delay, which follows the reply times."""
     max_delay: Seconds = Seconds(0.2)
+    """Upper bound of that delay."""
     max_concurrent: Positive = 4
+    """Most queries of one race under way."""
 
 
 class SequentialSettings(_Section, frozen=True, kw_only=True):
     """``upstream.sequential``: how long one try may take."""
 
     timeout: Seconds = Seconds(1)
+    """How long a try may take, before anything is measured; then 1.5 times the average."""
     min_timeout: Seconds = Seconds(0.5)
+    """Lower bound of that timeout."""
     max_timeout: Seconds = Seconds(2)
+    """Upper bound of that timeout."""
 
 
 class HealthSettings(_Section, frozen=True, kw_only=True):
-    """``upstream.health``: when an upstream rests, and for how long."""
+    """``upstream.health``: when the circuit of an upstream opens, and for how long."""
 
     degraded_after: Positive = 3
+    """Failures in a row after which an upstream comes behind the healthy ones."""
     unhealthy_after: Positive = 5
+    """Failures in a row after which it is not asked any more: its circuit is open."""
     open_for: Seconds = Seconds(30)
+    """How long its circuit is open before one trial query; twice as long after each failed trial.
+    """
     max_open_for: Seconds = Seconds(600)
+    """Upper bound of that time."""
     heal_after: Positive = 2
+    """Successes in a row that make it healthy again."""
 
 
 class AdaptiveSettings(_Section, frozen=True, kw_only=True):
     """``upstream.adaptive``: how fast the numbers follow what is measured."""
 
     ewma_alpha: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.2
+    """Weight of a new measurement in the moving averages."""
     max_step: Seconds = Seconds(0.01)
+    """Most that one measurement moves the racing delay."""
 
 
 class BudgetSettings(_Section, frozen=True, kw_only=True):
     """``upstream.budget``: how much each upstream may be asked; 0 queries per second: no limit."""
 
     max_inflight: Positive = 1000
+    """Most queries that wait for one upstream."""
     queries_per_second: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    """Most queries per second to one upstream; 0 is no limit. The staggered tier yields to first
+    answers. An upstream that refuses under load is asked less for a while in any case.
+    """
     burst: Positive = 100
+    """How many of these may go at once."""
 
 
 class UpstreamSettings(_Section, frozen=True, kw_only=True):
     """``upstream``: whom to ask and how."""
 
     servers: tuple[UpstreamAddress, ...]
+    """Whom to ask, in one of the forms of :ref:`upstream-addresses`; the only key that must be
+    given. Nothing falls back to plain text.
+    """
     bootstrap: tuple[UpstreamAddress, ...] = tuple(map(parse_upstream, ("1.1.1.1", "8.8.8.8")))
+    """Resolvers, given by address, that find the addresses of those ``servers`` that are given by
+    name. One that is dead delays nobody; the last good addresses are kept.
+    """
     tls_ca: str | None = None
+    """PEM file with the certification authorities that count for ``tls`` and ``https``; null is
+    those of the system.
+    """
     strategy: str = "parallel"
+    """How upstreams are asked: ``parallel`` in two tiers; ``racing``: the best first, the others
+    after an adaptive delay; ``sequential`` or ``random``: one at a time; ``auto``: by the number of
+    usable upstreams, 1 sequential, 2 or 3 racing, more parallel.
+    """
     profile: str = "balanced"
+    """``balanced``, ``latency`` or ``completeness``: presets for the first five numbers of
+    ``upstream.parallel``. A number that is given wins.
+    """
     timeout: Seconds = Seconds(3)
+    """How long one upstream may take for one query."""
     case_randomization: str = "auto"
+    """Whether queries over UDP have the letters of the name in random case, against forged replies;
+    ``auto`` leaves it alone for upstreams that do not repeat it, ``never`` for all.
+    """
     cookies: bool = True
+    """Whether queries over UDP carry DNS Cookies (RFC 7873), against forged replies."""
     parallel: ParallelSettings = ParallelSettings()
     racing: RacingSettings = RacingSettings()
     sequential: SequentialSettings = SequentialSettings()
@@ -168,60 +261,116 @@ class LocalSettings(_Section, frozen=True, kw_only=True):
     """``local``: names that are answered here; null for no hosts file."""
 
     hosts: str | None = "/etc/hosts"
+    """A hosts file: its names are answered from it (A, AAAA and PTR), before anybody is asked; for
+    other types (MX, TXT) the upstreams are, as by dnsmasq, unless the name is a special one. It is
+    read again within a second of a change. At most 1 MiB; null is none. Lines with 127.0.1.1,
+    Debian's placeholder for the machine's own name, do not count.
+    """
     localhost: bool = True
+    """``localhost`` and all names below it are this machine."""
     invalid: bool = True
+    """There is no name ``invalid`` and none below it."""
     test: bool = True
+    """There is no name ``test`` and none below it."""
     mdns: bool = True
+    """There is no name ``local`` and none below it: they belong to multicast DNS."""
     onion: bool = True
+    """There is no name ``onion`` and none below it: they belong to Tor."""
     home_arpa: bool = True
+    """Below ``home.arpa`` there are the names of the hosts file, and no others."""
     resolver_arpa: bool = True
+    """``resolver.arpa`` holds nothing: there is no encrypted resolver to be discovered here."""
     private_reverse: bool = True
+    """Of private, loopback, link-local, documentation and carrier addresses only those in the hosts
+    file have names.
+    """
 
 
 class RebindingSettings(_Section, frozen=True, kw_only=True):
     """``rebinding``: whether answers lose private addresses, and in which domains they do not."""
 
     strip: bool = False
+    """Whether answers of upstreams lose private, loopback and link-local addresses, so that no
+    stranger's name leads to a machine inside; without any other the answer is empty. Off, since an
+    upstream of your own may know names that are inside, and mail filters ask lists that answer
+    127.0.0.2.
+    """
     allow_domains: tuple[Domain, ...] = ()
+    """Domains whose names keep such addresses all the same."""
 
 
 class CacheSettings(_Section, frozen=True, kw_only=True):
     """``cache``: how much is kept and for how long; TTLs in whole seconds, 0 turns one off."""
 
     max_entries: CacheSize = 50_000
+    """Answers kept; the least recently used one goes first."""
     max_size: Octets = Octets(128 * 1024 * 1024)
+    """How much memory the answers kept may take, about; whichever of the two limits is reached
+    first, the least recently used go. An answer that would take a sixteenth of it is not kept.
+    Replies that are ready to be sent again take 56 MiB more at most, 32 of them over UDP.
+    """
     fast_response_ttl: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 5
+    """TTL of an answer that is stale, not complete or not ranked yet, in seconds like all that
+    follow. Addresses that have less left to live are left out while others remain, and an answer
+    whose time is nearly over is asked for again behind it, at most as often as this.
+    """
     user_return_ttl: Ttl = 600
+    """Largest TTL that clients see; 0 is off."""
     min_ttl: Ttl = 0
+    """Shorter TTLs are raised to this when an answer enters the cache; 0 is off."""
     max_ttl: Ttl = 86_400
+    """Longer TTLs are lowered to this; 0 is off."""
     max_negative_ttl: Ttl = 300
+    """The same for NXDOMAIN and NODATA."""
     max_stale: Ttl = 3_600
+    """How long after its expiry an answer, or an address of it, may still be given, with a refresh
+    behind it.
+    """
 
 
 class RankingSettings(_Section, frozen=True, kw_only=True):
     """``ranking``: how the nearest address is found."""
 
     enabled: bool = True
+    """Whether addresses are probed and sorted by round-trip time."""
     probes: tuple[str, ...] = ("icmp", "tcp:443", "tcp:80")
+    """Ways of probing, tried in this order: ``icmp`` and ``tcp:PORT``. ICMP needs root,
+    ``CAP_NET_RAW`` or ``net.ipv4.ping_group_range``; without them it drops out with one line in the
+    log.
+    """
     samples: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
+    """Samples of one address."""
     timeout: Seconds = Seconds(1)
+    """How long a sample may take. After a quarter of it the next way of probing begins."""
     concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 16
+    """Addresses measured at once."""
     queue: Positive = 200
+    """Sorts under way; beyond them an answer is ordered by what is known and sorted at a later hit.
+    """
     rtt_cache_ttl: Annotated[int, msgspec.Meta(ge=1, le=604_800)] = 300
+    """Seconds after which a round-trip time and an order are old: the answer is given with a short
+    TTL, and measured anew behind it.
+    """
     max_probes_per_second: Positive = 200
+    """Budget for all probes together."""
     probe_private: bool = False
+    """Whether private, loopback and link-local addresses are probed."""
 
 
 class MetricsSettings(_Section, frozen=True, kw_only=True):
     """``metrics``: where Prometheus comes; null for nowhere."""
 
     listen: Endpoint | None = Endpoint("127.0.0.1", 9153)
+    """``/metrics`` and ``/healthz`` over HTTP; null is off."""
 
 
 class LogSettings(_Section, frozen=True, kw_only=True):
     """``log``: how much is told."""
 
     level: str = "info"
+    """``debug``, ``info``, ``warn`` or ``error``, for the lines of Twisted as well. ``debug`` logs
+    every phase of every query. Where the program listens is told at any level.
+    """
 
 
 class Config(_Section, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The example in README for those who use StaggerDNS as a library, as it is printed there."""
+"""The example for those who use StaggerDNS as a library, as docs/library.rst prints it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SERVERS = "servers: [1.1.1.1, 9.9.9.9]"
 
 @pytest.fixture
 def example() -> str:
-    """Return the program in README."""
-    section = (ROOT / "README.rst").read_text("utf-8").partition("\nUse as a library\n---")[2]
-    indented = section.partition(".. code-block:: python\n")[2].partition("\n\n\nLicense\n")[0]
+    """Return the program on the page."""
+    section = (ROOT / "docs" / "library.rst").read_text("utf-8")
+    indented = section.partition(".. code-block:: python\n")[2]
     program = textwrap.dedent(indented)
     assert SERVERS in program
     return program

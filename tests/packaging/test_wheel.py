@@ -17,13 +17,14 @@ import staggerdns
 from tests.kit.checkout import ROOT
 
 PLUGIN = "twisted/plugins/staggerdns_plugin.py"
+TOP_PAGES = ("CHANGELOG.rst", "CONTRIBUTING.rst", "SECURITY.rst")
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy what is built: leftovers in the checkout do not get in, none are made."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "setup.cfg", "README.rst", "CHANGELOG.rst", "LICENSE"):
+    for name in ("pyproject.toml", "setup.cfg", "MANIFEST.in", "README.rst", "LICENSE", *TOP_PAGES):
         shutil.copy(ROOT / name, source)
     for name in ("staggerdns", "twisted", "etc", "docs"):
         ignored = shutil.ignore_patterns("__pycache__", "dropin.cache")
@@ -92,17 +93,17 @@ def test_nothing_else_is_installed(names: set[str]) -> None:
 
 
 def _shared() -> set[str]:
-    """Return where everything in etc/ and docs/ belongs."""
+    """Return where everything in etc/ belongs, and what can be read in docs/ and at the top."""
     etc = {path.relative_to(ROOT / "etc") for path in (ROOT / "etc").rglob("*") if path.is_file()}
-    docs = {path.name for path in (ROOT / "docs").iterdir()} | {"CHANGELOG.rst"}
+    docs = {path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".rst", ".svg")}
     return {f"share/staggerdns/{path}" for path in etc} | {
-        f"share/doc/staggerdns/{name}" for name in docs
+        f"share/doc/staggerdns/{name}" for name in docs | {*TOP_PAGES}
     }
 
 
 @pytest.mark.slow
 def test_the_wheel_has_the_files_for_operators(names: set[str]) -> None:
-    """Everything in etc/ and docs/ is installed below share/, the units included."""
+    """Everything in etc/ is installed below share/, the units included, and the documentation."""
     data = {name.partition(".data/data/")[2] for name in names if ".data/" in name}
     assert data == _shared()
 
@@ -116,9 +117,13 @@ def test_the_source_distribution_has_the_files_for_operators(source: Path, tmp_p
     with tarfile.open(built) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
     for directory in ("etc", "docs"):
-        files = {path for path in (ROOT / directory).rglob("*") if path.is_file()}
+        files = {
+            path
+            for path in (ROOT / directory).rglob("*")
+            if path.is_file() and path.suffix != ".pyc"
+        }
         assert {str(path.relative_to(ROOT)) for path in files} <= inside
-    assert "CHANGELOG.rst" in inside
+    assert set(TOP_PAGES) <= inside
 
 
 def test_the_version_is_the_same_in_the_package() -> None:

@@ -1,0 +1,193 @@
+"""What README and the documentation say is so: references, tables, links, names of files."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from docs._ext.declared import Key, families, labels, profiles, read_sections
+from staggerdns.config import CASE, parse_config
+from staggerdns.journal import LEVELS
+from staggerdns.settings.sections import PROFILES
+from staggerdns.strategy.strategies import NAMES
+from tests.kit.checkout import ROOT
+
+DOCS = ROOT / "docs"
+SOURCES = ("staggerdns", "tests", "bench", "fuzz", "docs", "etc", "twisted")
+CHOICES = {
+    "upstream.strategy": NAMES,
+    "upstream.profile": tuple(PROFILES),
+    "upstream.case_randomization": CASE,
+    "log.level": LEVELS,
+}
+_REFERENCE = re.compile(r"docs/(\w+\.rst), ")
+_PATH = re.compile(r"``((?:staggerdns|tests|bench|fuzz|docs|etc|twisted)/[\w./-]*)``")
+
+
+def pages() -> list[Path]:
+    """Return every page of the documentation, and those that stand at the top."""
+    return [*sorted(DOCS.glob("*.rst")), *sorted(ROOT.glob("*.rst"))]
+
+
+def keys() -> dict[str, Key]:
+    """Return every key of the configuration as the reference describes it."""
+    return {key.path: key for section in read_sections() for key in section.keys}
+
+
+def headings(path: Path) -> list[str]:
+    """Return the headings of a page."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [
+        text
+        for text, line in pairwise(lines)
+        if text and line == line[:1] * len(text) and line[0] in "=-~"
+    ]
+
+
+def metric_directives() -> dict[str, str]:
+    """Return what the page on metrics says beside what the program declares."""
+    blocks = (DOCS / "metrics.rst").read_text(encoding="utf-8").split("\n.. metric:: ")[1:]
+    return {name: text.strip() for name, _, text in (block.partition("\n") for block in blocks)}
+
+
+def test_every_key_has_words() -> None:
+    """Each has a sentence of its own; those that are one of several words name them all."""
+    found = keys()
+    for key in found.values():
+        assert key.text.endswith("."), key.path
+    for path, choices in CHOICES.items():
+        assert {word for word in choices if f"``{word}``" not in found[path].text} == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "default"),
+    [
+        ("server.client.ipv6_prefix", "whole number, from 16 to 128", "``56``"),
+        ("server.listen", "list of: listener address", "``127.0.0.1:5300``, ``[::1]:5300``"),
+        ("server.cookies.secret", "secret, or ``null``", "``null``"),
+        ("upstream.servers", "list of: upstream address", "(required)"),
+        ("upstream.parallel.fallback_timeout", "duration, or ``auto``", "``300ms``"),
+        ("upstream.parallel.total_collect_timeout", "duration", "``3s``"),
+        ("upstream.health.max_open_for", "duration", "``10m``"),
+        ("upstream.adaptive.ewma_alpha", "number, above 0 to 1", "``0.2``"),
+        ("rebinding.allow_domains", "list of: domain", "(none)"),
+        ("cache.max_size", "size", "``128MiB``"),
+        ("ranking.enabled", "``true`` or ``false``", "``true``"),
+        ("metrics.listen", "address and port, or ``null``", "``127.0.0.1:9153``"),
+    ],
+)
+def test_kinds_and_defaults(path: str, kind: str, default: str) -> None:
+    """They are shown as they would be written in the file."""
+    key = keys()[path]
+    assert (key.kind, key.default) == (kind, default)
+
+
+def test_the_profiles() -> None:
+    """The table has the numbers that each profile sets."""
+    for name, shown in profiles().items():
+        written = ", ".join(f"{key}: {value}" for key, value in shown.items())
+        servers = "servers: [192.0.2.1]"
+        assert (
+            parse_config(f"upstream: {{{servers}, parallel: {{{written}}}}}").upstream.parallel
+            == parse_config(f"upstream: {{{servers}, profile: {name}}}").upstream.parallel
+        )
+
+
+def test_every_metric_is_documented() -> None:
+    """Each has its place on the page, and nothing else has."""
+    assert metric_directives().keys() == families().keys()
+
+
+def test_the_labels_of_metrics_are_explained() -> None:
+    """No text names a label that its metric does not have."""
+    every = {label for family in families().values() for label in labels(family)}
+    for name, text in metric_directives().items():
+        named = {word for word in re.findall(r"``(\w+)`` is ", text) if word in every}
+        assert named <= set(labels(families()[name])), name
+
+
+def test_names_of_metrics_are_right() -> None:
+    """Every name that a page gives is a metric's."""
+    suffix = re.compile("_(total|bucket|count)$")
+    there = {suffix.sub("", name) for name in families()}
+    for page in pages():
+        named = re.findall(r"\bstaggerdns_(?!plugin)[a-z_]+", page.read_text(encoding="utf-8"))
+        assert {suffix.sub("", name) for name in named} <= there, page.name
+
+
+def test_named_files_are_there() -> None:
+    """Every path of a file that a page names is in the checkout."""
+    for page in pages():
+        named = _PATH.findall(page.read_text(encoding="utf-8"))
+        assert [name for name in named if not (ROOT / name).exists()] == [], page.name
+
+
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    """README and its neighbours link to files of the checkout alone."""
+    for name in ("README.rst", "CONTRIBUTING.rst", "SECURITY.rst"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        targets = re.findall(r"<([^>`]+)>`_", text) + re.findall(r"image:: (\S+)", text)
+        assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_configuration_of_the_readme_is_one() -> None:
+    """The program takes it as it is printed; so it takes those of the pages."""
+    found = 0
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        for block in re.findall(r"\.\. code-block:: yaml\n\n((?:    .*\n|\n)+)", text):
+            if "upstream:" in block:
+                parse_config(block)
+                found += 1
+    assert found >= 3
+
+
+def references() -> list[tuple[str, str, str]]:
+    """Return each reference to a heading: the file that has it, the page, and what follows."""
+    found = []
+    for top in SOURCES:
+        for path in sorted((ROOT / top).rglob("*")):
+            if path.suffix not in (".py", ".yaml", ".conf", ".service") or path == Path(__file__):
+                continue
+            text = path.read_text(encoding="utf-8")
+            for match in _REFERENCE.finditer(text):
+                after = re.sub(r"\s+(# ?)?", " ", text[match.end() : match.end() + 200])
+                found.append((str(path.relative_to(ROOT)), match[1], after))
+    return found
+
+
+def test_references_resolve() -> None:
+    """Each names a page that is there, and one of its headings."""
+    for path, page, after in references():
+        assert any(map(after.startswith, headings(DOCS / page))), (path, page, after[:40])
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_it_builds_without_a_warning(tmp_path: Path) -> None:
+    """What is a warning ends the build, and a metric without a description does."""
+
+    def build(source: Path, name: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sphinx", "-q", "-W", "-n", str(source), str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            timeout=170,
+            check=False,
+        )
+
+    copy = tmp_path / "docs"
+    shutil.copytree(DOCS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("CHANGELOG.rst", "CONTRIBUTING.rst", "staggerdns"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    page = copy / "metrics.rst"
+    page.write_text(page.read_text("utf-8").replace(".. metric:: staggerdns_probes_total\n", ""))
+    done = build(copy, "html")
+    assert done.returncode != 0
+    assert "staggerdns_probes_total" in done.stderr
