@@ -45,11 +45,15 @@ class Counter:
             found = self._cells[values] = Cell()
         return found
 
+    def values(self) -> dict[tuple[str, ...], int]:
+        """Return the value of each cell by its label values."""
+        return {values: cell.value for values, cell in self._cells.items()}
+
     def collect(self) -> Metric:
         """Return the family with the values of now."""
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
-        for values, cell in self._cells.items():
-            family.add_metric(values, cell.value)
+        for values, value in self.values().items():
+            family.add_metric(values, value)
         return family
 
 
@@ -66,6 +70,11 @@ class Distribution:
         """Count ``times`` observations of ``seconds`` each."""
         self._counts[bisect_left(_SECONDS, seconds)] += times
         self._sum += seconds * times
+
+    @property
+    def count(self) -> int:
+        """The number of observations."""
+        return sum(self._counts)
 
     def samples(self) -> tuple[list[tuple[str, float]], float]:
         """Return cumulative buckets and the sum, as Prometheus wants them."""
@@ -89,6 +98,10 @@ class Histogram:
             found = self._distributions[values] = Distribution()
         return found
 
+    def counts(self) -> dict[tuple[str, ...], int]:
+        """Return the number of observations by label values."""
+        return {values: found.count for values, found in self._distributions.items()}
+
     def collect(self) -> Metric:
         """Return the family with the values of now."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
@@ -111,11 +124,15 @@ class Gauge:
         """Take the value of these label values from ``reader``."""
         self._readers[values] = reader
 
+    def values(self) -> dict[tuple[str, ...], float]:
+        """Return the value of now by label values."""
+        return {values: reader() for values, reader in self._readers.items()}
+
     def collect(self) -> Metric:
         """Return the family with the values of now."""
         family = GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
-        for values, reader in self._readers.items():
-            family.add_metric(values, reader())
+        for values, value in self.values().items():
+            family.add_metric(values, value)
         return family
 
 

@@ -16,7 +16,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.python.failure import Failure
 
-from staggerdns.instruments import Counter, Histogram, Maximum
+from staggerdns.instruments import Counter, Gauge, Histogram, Maximum
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.forwarder import MAX_QUEUED, STARTS_PER_TURN
 from staggerdns.server.clientgroups import ClientGroups
@@ -619,3 +619,17 @@ def test_maximum_of_a_busy_server() -> None:
         shown.append(maximum.at(1000.0 + second))
     assert shown[0] == 9
     assert set(shown[60:]) == {2}
+
+
+def test_readouts() -> None:
+    """What a family shows is also to be had without a scrape, by label values."""
+    counter, gauge = Counter("c", "Counts.", "a", "b"), Gauge("g", "Shows.", "a")
+    counter.cell("x", "y").value += 2
+    counter.cell("x", "z")
+    assert counter.values() == {("x", "y"): 2, ("x", "z"): 0}
+    gauge.read_from(lambda: 0.5, "x")
+    assert gauge.values() == {("x",): 0.5}
+    histogram = Histogram("h", "Spreads.", "a")
+    histogram.distribution("x").observe(0.3)
+    histogram.distribution("x").observe(9.0, times=4)
+    assert histogram.counts() == {("x",): 5}

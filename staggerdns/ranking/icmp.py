@@ -84,6 +84,11 @@ class Pinger:
         self.fileno = self._socket.fileno
         reactor.addReader(self)
 
+    @property
+    def waiting(self) -> int:
+        """The echoes that wait for their replies."""
+        return len(self._waiting)
+
     def ping(self, address: bytes) -> Deferred[float]:
         """Send an echo to ``address``; the Deferred fails only when it cannot be sent."""
         host = socket.inet_ntop(socket.AF_INET if self._version_4 else socket.AF_INET6, address)

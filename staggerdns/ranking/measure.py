@@ -79,6 +79,11 @@ class Measurer:
         metrics.addresses_measured.read_from(lambda: len(self._by_address))
 
     @property
+    def running(self) -> int:
+        """The addresses that are being probed; others may wait."""
+        return self._running
+
+    @property
     def full(self) -> bool:
         """Whether as many addresses wait as may."""
         return len(self._waiting) >= MAX_WAITING

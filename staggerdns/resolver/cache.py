@@ -14,8 +14,9 @@ stays for ``max_stale`` seconds: it is answered with a short TTL while one refre
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
+from types import MappingProxyType
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.names.error import AuthoritativeDomainError
@@ -64,6 +65,14 @@ class AnswerCache(WireResolver):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def entries(self) -> Mapping[bytes, Entry]:
+        """What is kept, by key, the least recently used first; to be read, not changed.
+
+        Nothing is refreshed, moved or let go of when this is looked at.
+        """
+        return MappingProxyType(self._entries)
 
     @property
     def octets(self) -> int:

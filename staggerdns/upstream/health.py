@@ -90,6 +90,11 @@ class Health:
         self.last_failed = inf
         """When the query was asked that failed last, with no success since."""
 
+    @property
+    def failures(self) -> int:
+        """Failures in a row up to now."""
+        return self._failures
+
     def usable(self, now: float) -> bool:
         """Say whether the upstream should be asked at ``now``: not while its circuit is open,
         and only once when the time for a trial has come.

@@ -86,6 +86,16 @@ class StreamTransport:
         self._closed = False
         report.count_connections(lambda: len(self._lines))
 
+    @property
+    def tls(self) -> TlsClient | None:
+        """Our side of its TLS, `None` for one that goes without."""
+        return self._tls
+
+    @property
+    def failures(self) -> int:
+        """Failures in a row up to now."""
+        return self._failures
+
     def send(self, exchange: Exchange) -> None:
         """Send the exchange's query, now or when there is a line. It may end inside of this."""
         if self._closed:

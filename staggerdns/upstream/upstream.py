@@ -127,6 +127,16 @@ class Upstream:
         return self.health.usable(now)
 
     @property
+    def inflight(self) -> int:
+        """The queries that wait for an answer."""
+        return self._inflight
+
+    @property
+    def stream(self) -> StreamTransport:
+        """The connections to it."""
+        return self._stream
+
+    @property
     def unhindered(self) -> bool:
         """Whether health and budget would let any query go now; quick to say."""
         budget = self._budget

@@ -323,3 +323,18 @@ def test_keys_do_not_meet() -> None:
         simulated.cache.lookup(make_question(name("WWW.eXample"), A).key, simulated.clock.seconds())
         is entries[0]
     )
+
+
+def test_entries_are_read_only() -> None:
+    """A look at the entries has no effect: nothing is refreshed or used, nothing can be changed."""
+    simulated = SimulatedCache(max_entries=2)
+    for number in range(2):
+        simulated.cache.commit(question(number).key, number, pool(0), START)
+    simulated.at(1_000)
+    first, second = simulated.cache.entries
+    assert (first, second) == (question(0).key, question(1).key)
+    assert simulated.cache.entries[first].generation == 0
+    assert simulated.refreshed == []
+    assert list(simulated.cache.entries) == [first, second]
+    with pytest.raises(TypeError):
+        del simulated.cache.entries[first]  # type: ignore[attr-defined]
