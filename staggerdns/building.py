@@ -168,7 +168,7 @@ class Ranking:
 
     def __init__(
         self,
-        config: RankingSettings,
+        settings: RankingSettings,
         reactor: Any,
         clock: IReactorTime,
         awake: StandstillClock,
@@ -176,20 +176,18 @@ class Ranking:
         metrics: Metrics,
         journal: Journal,
     ) -> None:
-        table = RttTable(config.rtt_cache_ttl, config.timeout)
-        self.probes = Probes(config.probes, reactor, awake, rng, config.timeout, journal)
+        table = RttTable(settings)
+        self.probes = Probes(settings, reactor, awake, rng, journal)
         self._measurer = Measurer(
             self.probes.all,
             table,
-            Budget(config.max_probes_per_second, awake),
+            Budget(settings.max_probes_per_second, awake),
             awake,
             clock,
             metrics,
-            samples=config.samples,
-            timeout=config.timeout,
-            concurrency=config.concurrency,
+            settings,
         )
-        self.sorts = Sorts(table, self._measurer, config.queue, metrics)
+        self.sorts = Sorts(table, self._measurer, settings, metrics)
 
     def close(self) -> None:
         """End every sort and probe."""

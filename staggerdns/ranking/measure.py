@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.budget import Budget
 from staggerdns.ranking.rtt import RttTable
+from staggerdns.settings.sections import RankingSettings
 
 MAX_WAITING = 4096
 """Addresses that may wait for their measurement before sorts count as too many."""
@@ -42,8 +43,7 @@ class Probe(Protocol):
 class Measurer:
     """Measures addresses for whoever asks and puts what comes out into ``table``.
 
-    ``samples``: per address. ``timeout``: seconds that a sample may take. Samples are timed by
-    ``clock``, and what is in the table ages by ``table_clock``.
+    Samples are timed by ``clock``, and what is in the table ages by ``table_clock``.
     """
 
     def __init__(
@@ -54,24 +54,21 @@ class Measurer:
         clock: IReactorTime,
         table_clock: IReactorTime,
         metrics: Metrics,
-        *,
-        samples: int,
-        timeout: float,
-        concurrency: int,
+        settings: RankingSettings,
     ) -> None:
         self.probes = probes
         self.table = table
         self.budget = budget
         self.clock = clock
         self.table_clock = table_clock
-        self.samples = samples
-        self.timeout = timeout
+        self.samples = settings.samples
+        self.timeout = settings.timeout
         self.sent = {probe.name: metrics.probes.cell(probe.name) for probe in probes}
         self.lost = {probe.name: metrics.probe_losses.cell(probe.name) for probe in probes}
         self.seconds = {
             probe.name: metrics.probe_seconds.distribution(probe.name) for probe in probes
         }
-        self._concurrency = concurrency
+        self._concurrency = settings.concurrency
         self._running = 0
         self._starting = False
         self._by_address: dict[bytes, _Measurement] = {}  # running and waiting

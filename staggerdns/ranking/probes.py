@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,6 +13,7 @@ from staggerdns.journal import Journal
 from staggerdns.ranking.connect import Connector
 from staggerdns.ranking.icmp import IcmpUnavailable, Pinger
 from staggerdns.ranking.measure import Probe
+from staggerdns.settings.sections import RankingSettings
 
 ICMP = "icmp"
 TCP_PREFIX = "tcp:"
@@ -87,22 +88,21 @@ class Probes:
 
     def __init__(
         self,
-        names: Sequence[str],
+        settings: RankingSettings,
         reactor: Any,
         clock: IReactorTime,
         rng: Callable[[int], bytes],
-        timeout: float,
         journal: Journal,
     ) -> None:
         self.all: list[Probe] = []
         self._icmp: IcmpProbe | None = None
-        for name in names:
+        for name in settings.probes:
             if name == ICMP:
                 self._icmp = IcmpProbe(reactor, clock, rng, journal)
                 self.all.append(self._icmp)
             else:
                 port = _tcp_port(name)
-                self.all.append(TcpProbe(port, reactor, clock, timeout))
+                self.all.append(TcpProbe(port, reactor, clock, settings.timeout))
 
     def open(self) -> None:
         """Open what needs privileges."""

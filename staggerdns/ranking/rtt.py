@@ -1,7 +1,7 @@
 """The table of round-trip times: one for all names, because times belong to addresses.
 
 Each address has a moving average, its deviation, and its share of lost samples. What was measured
-counts as fresh for ``lifetime`` seconds, after which it still orders answers but is measured
+counts as fresh for ``rtt_cache_ttl`` seconds, after which it still orders answers but is measured
 anew by the next sort. An address that answered nothing is remembered for `SILENT_LIFETIME`
 only. The table is bounded: the address not touched for the longest goes first.
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+
+from staggerdns.settings.sections import RankingSettings
 
 MAX_ADDRESSES = 65_536
 SILENT_LIFETIME = 60.0
@@ -36,13 +38,13 @@ class Rtt:
 class RttTable:
     """Round-trip times by address (4 or 16 bytes).
 
-    ``lifetime``: seconds for which a measurement counts as fresh. ``timeout``: the longest
-    round trip that is waited for, in seconds. Times are seconds of the caller's clock.
+    A measurement counts as fresh for ``rtt_cache_ttl`` of the settings. Times are seconds of the
+    caller's clock.
     """
 
-    def __init__(self, lifetime: float, timeout: float) -> None:
-        self._lifetime = lifetime
-        self._timeout = timeout
+    def __init__(self, settings: RankingSettings) -> None:
+        self._lifetime = settings.rtt_cache_ttl
+        self._timeout = settings.timeout
         self._known: OrderedDict[bytes, Rtt] = OrderedDict()
 
     def __len__(self) -> int:

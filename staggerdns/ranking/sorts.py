@@ -17,6 +17,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.order import order
 from staggerdns.ranking.rtt import RttTable
+from staggerdns.settings.sections import RankingSettings
 
 TRIGGERS = (
     "first_answer",
@@ -33,12 +34,14 @@ Report = Callable[[tuple[bytes, ...] | None, float], None]
 
 
 class Sorts:
-    """Starts and ends sorts; ``queue``: how many may be under way."""
+    """Starts and ends sorts, as many at once as the settings allow."""
 
-    def __init__(self, table: RttTable, measurer: Measurer, queue: int, metrics: Metrics) -> None:
+    def __init__(
+        self, table: RttTable, measurer: Measurer, settings: RankingSettings, metrics: Metrics
+    ) -> None:
         self.table = table
         self.measurer = measurer
-        self._queue = queue
+        self._queue = settings.queue
         self._closed = False
         self._sorts: dict[bytes, _Sort] = {}
         self._triggers = {trigger: metrics.sorts.cell(trigger) for trigger in TRIGGERS}

@@ -16,6 +16,7 @@ from staggerdns.ranking.budget import Budget
 from staggerdns.ranking.measure import Measurer, Probe
 from staggerdns.ranking.rtt import RttTable
 from staggerdns.ranking.sorts import TRIGGERS, Sorts
+from staggerdns.settings.sections import RankingSettings
 from tests.kit.simulated import START
 
 LIFETIME = 300
@@ -125,21 +126,17 @@ def elapse(clock: Clock, until: float) -> None:
 
 
 class SimulatedRanking:
-    """Table, budget, measurer and sorts, the numbers as small as a test wants them."""
+    """Table, budget, measurer and sorts, with ``changes`` of the settings that a test wants."""
 
     def __init__(
         self,
         *scripts: Script,
         names: Sequence[str] = ("icmp", "tcp:443", "tcp:80"),
-        samples: int = 3,
-        timeout: float = TIMEOUT,
-        concurrency: int = 16,
-        rate: float = 10_000,
-        queue: int = 200,
-        lifetime: float = LIFETIME,
         clock: Clock | None = None,
         metrics: Metrics | None = None,
+        **changes: Any,
     ) -> None:
+        settings = RankingSettings(**({"max_probes_per_second": 10_000} | changes))
         self.clock = clock if clock is not None else make_clock()
         self.metrics = metrics if metrics is not None else Metrics()
         self.probes = [
@@ -147,8 +144,8 @@ class SimulatedRanking:
             for name, script in zip(names, scripts or (written,), strict=False)
         ]
         ways: list[Probe] = [*self.probes]
-        self.table = RttTable(lifetime, timeout)
-        self.budget = Budget(rate, self.clock)
+        self.table = RttTable(settings)
+        self.budget = Budget(settings.max_probes_per_second, self.clock)
         self.measurer = Measurer(
             ways,
             self.table,
@@ -156,11 +153,9 @@ class SimulatedRanking:
             self.clock,
             self.clock,
             self.metrics,
-            samples=samples,
-            timeout=timeout,
-            concurrency=concurrency,
+            settings,
         )
-        self.sorts = Sorts(self.table, self.measurer, queue, self.metrics)
+        self.sorts = Sorts(self.table, self.measurer, settings, self.metrics)
 
     @property
     def sent(self) -> list[Sample]:

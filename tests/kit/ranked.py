@@ -92,7 +92,7 @@ class SimulatedRankedCache:
             script,
             names=names,
             queue=queue,
-            lifetime=rtt_cache_ttl,
+            rtt_cache_ttl=rtt_cache_ttl,
             clock=self.clock,
             metrics=self.metrics,
         )

@@ -336,7 +336,7 @@ def assert_within_budget(ranking: SimulatedRanking, rate: float) -> None:
 def test_budget_with_many_addresses(rate: int, answers: bool) -> None:
     """A crowd of addresses gets through a small budget: later, but every one, within the rate."""
     scripts: list[Script] = [written] if answers else [silent, silent, silent]
-    ranking = SimulatedRanking(*scripts, rate=rate)
+    ranking = SimulatedRanking(*scripts, max_probes_per_second=rate)
     askers = [Asker(ranking, address(number)) for number in range(1, 60)]
     ranking.at(600)
     assert None not in [asker.at for asker in askers]
@@ -348,7 +348,7 @@ def test_budget_with_many_addresses(rate: int, answers: bool) -> None:
 @pytest.mark.parametrize("rate", [10, 40])
 def test_no_slot_is_wasted(rate: int) -> None:
     """Who waits for the budget gets no company for that: a hundred addresses take their samples."""
-    ranking = SimulatedRanking(written, written, written, rate=rate)
+    ranking = SimulatedRanking(written, written, written, max_probes_per_second=rate)
     askers = [Asker(ranking, address(number)) for number in range(1, 101)]
     ranking.at(600)
     ends = [asker.at for asker in askers if asker.at is not None]
@@ -374,7 +374,7 @@ def test_many_that_wait() -> None:
 @pytest.mark.parametrize("at", [0, 0.1, 0.3, 0.6, 1.2])
 def test_close(at: float) -> None:
     """The end gives up every sample and timer, at whatever moment it comes."""
-    ranking = SimulatedRanking(silent, silent, silent, concurrency=2, rate=3)
+    ranking = SimulatedRanking(silent, silent, silent, concurrency=2, max_probes_per_second=3)
     askers = [Asker(ranking, address(number)) for number in range(5)]
     ranking.at(at)
     ranking.measurer.close()
@@ -420,7 +420,7 @@ def test_whatever_happens(
     """Everybody is told, budget and numbers hold, and nothing is left, in any order of events."""
     ranking = SimulatedRanking(
         *[scripted(*script) for script in scripts],
-        rate=rate,
+        max_probes_per_second=rate,
         concurrency=concurrency,
         samples=samples,
     )

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from staggerdns.ranking.order import LEAST_JITTER, order
 from staggerdns.ranking.rtt import RttTable
-from tests.kit.probing import LIFETIME, TIMEOUT, address
+from staggerdns.settings.sections import RankingSettings
+from tests.kit.probing import address
 from tests.kit.simulated import START
 
 A, B, C, D, E = map(address, range(5))
@@ -29,7 +30,7 @@ STEADY = st.dictionaries(
 
 def known(measured: dict[bytes, Samples]) -> RttTable:
     """A table with one measurement per address."""
-    table = RttTable(LIFETIME, TIMEOUT)
+    table = RttTable(RankingSettings())
     for one, samples in measured.items():
         table.add(one, samples, START)
     return table
@@ -165,7 +166,7 @@ def test_measured_jitter(nearer: float, swapped: bool) -> None:
 def test_jitter_does_not_swap_on_every_rank(seed: int) -> None:
     """Two addresses as near as each other keep their order over a hundred measurements."""
     chance = random.Random(seed)
-    table = RttTable(LIFETIME, TIMEOUT)
+    table = RttTable(RankingSettings())
     held: tuple[bytes, ...] = ()
     swaps = 0
     for _ in range(100):

@@ -13,6 +13,7 @@ from staggerdns.journal import Journal
 from staggerdns.ranking import icmp as icmp_module
 from staggerdns.ranking.icmp import IcmpUnavailable
 from staggerdns.ranking.probes import Probes, check_probe
+from staggerdns.settings.sections import RankingSettings
 from tests.kit.probing import FakeSocket, address, rng
 
 IPV6 = b"\x20\x01\x0d\xb8" + b"\0" * 12
@@ -49,7 +50,7 @@ def allow(monkeypatch: pytest.MonkeyPatch) -> Any:
 def probes(*names: str) -> Probes:
     """Probes on a reactor in memory."""
     reactor = MemoryReactorClock()
-    return Probes(names, reactor, reactor, rng, 1.0, Journal())
+    return Probes(RankingSettings(probes=names), reactor, reactor, rng, Journal())
 
 
 @pytest.mark.parametrize("name", ["icmp", "tcp:1", "tcp:443", "tcp:65535"])
@@ -164,7 +165,8 @@ def test_closed_stays_closed(allow: Any) -> None:
 def test_tcp_connects_to_its_port() -> None:
     """Each TCP way has its own port."""
     reactor = MemoryReactorClock()
-    made = Probes(("tcp:443", "tcp:80"), reactor, reactor, rng, 0.5, Journal())
+    settings = RankingSettings(probes=("tcp:443", "tcp:80"), timeout=0.5)
+    made = Probes(settings, reactor, reactor, rng, Journal())
     for way in made.all:
         way.ping(address(9)).addErrback(lambda _: None)
     clients = [(host, port, timeout) for host, port, _, timeout, _ in reactor.tcpClients]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from staggerdns.ranking import rtt as rtt_module
 from staggerdns.ranking.rtt import MAX_ADDRESSES, SILENT_LIFETIME, RttTable
+from staggerdns.settings.sections import RankingSettings
 from tests.kit.probing import LIFETIME, TIMEOUT, address
 from tests.kit.simulated import START
 
@@ -25,12 +26,12 @@ def cost(table: RttTable, address: bytes) -> float:
 @pytest.fixture
 def table() -> RttTable:
     """An empty table."""
-    return RttTable(LIFETIME, TIMEOUT)
+    return RttTable(RankingSettings())
 
 
 def new_table() -> RttTable:
     """An empty table for one example of a property."""
-    return RttTable(LIFETIME, TIMEOUT)
+    return RttTable(RankingSettings())
 
 
 def test_nothing_known(table: RttTable) -> None:
@@ -153,9 +154,9 @@ def test_silence_and_back(table: RttTable) -> None:
         ([0.010], 20, 20),
     ],
 )
-def test_freshness(samples: list[float | None], lifetime: float, fresh_for: float) -> None:
+def test_freshness(samples: list[float | None], lifetime: int, fresh_for: float) -> None:
     """A measurement is fresh until just before its lifetime; a silent one's is short."""
-    table = RttTable(lifetime, TIMEOUT)
+    table = RttTable(RankingSettings(rtt_cache_ttl=lifetime))
     table.add(ONE, samples, START)
     assert table.fresh(ONE, START + fresh_for - 0.001)
     end = START + fresh_for
