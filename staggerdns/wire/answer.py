@@ -37,12 +37,12 @@ SOA_BEHIND_MNAME = b"\6nobody\7invalid\0" + struct.pack("!5I", 1, 3600, 1200, 60
 _QUESTION_POINTER = b"\xc0\x0c"
 _CNAME_IN = b"\0\5\0\1"
 # What CPython takes, in octets, beside those of names and addresses themselves: an answer with
-# its tuples and numbers; an object of bytes; an address in a tuple, with its life; its place in a
-# body.
+# its tuples and numbers; an object of bytes; an address in a tuple, with its life; its offset in
+# a body.
 _OBJECT = 320
 _BYTES = 48
 _ADDRESS = 56
-_PLACE = 40
+_OFFSET = 40
 _ADDRESS_HEADER = 12  # pointer, type, class, TTL and length in front of an address
 
 
@@ -198,11 +198,12 @@ class Pool(Answer):
 class SectionsAnswer(Answer):
     """One upstream's answer with all its sections.
 
-    ``spots`` are the offsets of its TTLs in ``body``, ``places`` those of its addresses. Their
-    order may change, since a signature covers a set of records (RFC 4034 section 3.1.8.1).
+    ``ttl_offsets``: where its TTLs are in ``body``; ``address_offsets``: where its addresses are.
+    These may change their order, since a signature covers a set of records (RFC 4034
+    section 3.1.8.1).
     """
 
-    __slots__ = ("counts", "body", "spots", "places")
+    __slots__ = ("counts", "body", "ttl_offsets", "address_offsets")
 
     def __init__(
         self,
@@ -228,28 +229,28 @@ class SectionsAnswer(Answer):
         start = HEADER_SIZE + len(question.section)
         if reply.as_is and _are_all(records, start):
             self.body = message[start : records[-1].end if records else start]
-            self.spots = array("H", [record.header + 4 - start for record in records])
-            self.places = tuple([record.data - start for record in choice])
+            self.ttl_offsets = array("H", [record.header + 4 - start for record in records])
+            self.address_offsets = tuple([record.data - start for record in choice])
         else:
             rewriter = Rewriter(reply, question)
-            spots = {record: rewriter.write(record) for record in records}
+            written = {record: rewriter.write(record) for record in records}
             self.body = bytes(rewriter.body)
-            self.spots = array("H", [header + 4 for header, _ in spots.values()])
-            self.places = tuple([spots[record][1] for record in choice])
+            self.ttl_offsets = array("H", [header + 4 for header, _ in written.values()])
+            self.address_offsets = tuple([written[record][1] for record in choice])
 
     @property
     def octets(self) -> int:
         """About how much memory the answer takes."""
-        octets = _OBJECT + _BYTES + len(self.body) + 2 * len(self.spots)
+        octets = _OBJECT + _BYTES + len(self.body) + 2 * len(self.ttl_offsets)
         for address in self.addresses[:1]:
-            octets += len(self.addresses) * (_PLACE + _ADDRESS + len(address))
+            octets += len(self.addresses) * (_OFFSET + _ADDRESS + len(address))
         return octets
 
     def reordered(self, addresses: tuple[bytes, ...]) -> SectionsAnswer:
-        """Return the same answer with other addresses at the places of its own."""
+        """Return the same answer with other addresses where its own stand."""
         body = bytearray(self.body)
-        for place, address in zip(self.places, addresses, strict=True):
-            body[place : place + len(address)] = address
+        for offset, address in zip(self.address_offsets, addresses, strict=True):
+            body[offset : offset + len(address)] = address
         other = copy(self)
         other.body = bytes(body)
         other.addresses = addresses
@@ -261,8 +262,8 @@ class SectionsAnswer(Answer):
             return None
         body = bytearray(self.body)
         pack_into = _u32.pack_into
-        for spot in self.spots:
-            pack_into(body, spot, ttl)
+        for offset in self.ttl_offsets:
+            pack_into(body, offset, ttl)
         return self.counts, bytes(body)
 
 

@@ -16,17 +16,17 @@ from __future__ import annotations
 from staggerdns.wire.constants import HEADER_SIZE, MAX_LABEL, MAX_NAME, POINTER, WireError
 from staggerdns.wire.names import MAX_HOPS
 
-Place = tuple[int, int, bool]
+NameAt = tuple[int, int, bool]
 """Of a name that begins somewhere: its number, the pointers on its way, and whether what it has in
 common with the end of the question is written out.
 """
-_ROOT: Place = (0, 0, False)
+_ROOT: NameAt = (0, 0, False)
 
 
 class NameTree:
     """What the tables of all replies to one question begin with: its own name, in wire form."""
 
-    __slots__ = ("name", "labels", "parents", "sizes", "children", "places")
+    __slots__ = ("name", "labels", "parents", "sizes", "children", "by_offset")
 
     def __init__(self, name: bytes) -> None:
         self.name = name
@@ -39,12 +39,12 @@ class NameTree:
         self.parents = [0]
         self.sizes = [1]
         self.children: dict[tuple[int, bytes], int] = {}
-        self.places: dict[int, Place] = {HEADER_SIZE + position: _ROOT}
+        self.by_offset: dict[int, NameAt] = {HEADER_SIZE + position: _ROOT}
         for node, (start, _, label) in enumerate(reversed(self.labels)):
             self.children[node, label] = node + 1
             self.parents.append(node)
             self.sizes.append(self.sizes[node] + len(label))
-            self.places[HEADER_SIZE + start] = (node + 1, 0, False)
+            self.by_offset[HEADER_SIZE + start] = (node + 1, 0, False)
 
 
 class NameTable:
@@ -62,7 +62,7 @@ class NameTable:
         "own",
         "parents",
         "sizes",
-        "places",
+        "by_offset",
         "shares",
         "ours",
         "has_ours",
@@ -79,14 +79,14 @@ class NameTable:
         self._lower = message.lower()
         self._name = tree.name
         self.own = len(tree.labels)
-        self.question: Place = (self.own, 1, False)
+        self.question: NameAt = (self.own, 1, False)
         self.parents = tree.parents.copy()
         self.sizes = tree.sizes.copy()
         self._children = tree.children.copy()
-        self.places: dict[int, Place] = {}
+        self.by_offset: dict[int, NameAt] = {}
         self.ours: dict[bytes, bytes] = {}
         if sent is not None:
-            self.places = tree.places.copy()
+            self.by_offset = tree.by_offset.copy()
             if sent != tree.name:
                 for start, after, label in tree.labels:
                     if sent[start:after] != label:
@@ -100,11 +100,11 @@ class NameTable:
         no legal name, `IndexError` for one that is cut. ``limit``: where the name has to end at the
         latest, 0 for anywhere; ``hops``: the pointers that led there.
         """
-        message, places = self._message, self.places
+        message, by_offset = self._message, self.by_offset
         first = position
         starts: list[int] = []
         while 0 < (length := message[position]) <= MAX_LABEL:
-            if hops and position in places:
+            if hops and position in by_offset:
                 break
             starts.append(position)
             position += length + 1
@@ -114,21 +114,21 @@ class NameTable:
         if limit and end > limit:
             raise WireError("name runs over its end")
         if length == 0:
-            rest = places[position] = _ROOT
+            rest = by_offset[position] = _ROOT
         elif length >= POINTER:
-            rest = places[position] = self._pointed(position, first, hops)
+            rest = by_offset[position] = self._pointed(position, first, hops)
         elif length > MAX_LABEL:
             raise WireError("reserved label type")
         else:
-            rest = places[position]
+            rest = by_offset[position]
         if not starts:
             self.shares, self.has_ours = rest[2], False
             return rest[0], end
         return self._add_labels(starts, rest, position), end
 
-    def _add_labels(self, starts: list[int], rest: Place, end: int) -> int:
+    def _add_labels(self, starts: list[int], rest: NameAt, end: int) -> int:
         """Take the labels that begin at ``starts`` and end at ``end``, in front of ``rest``."""
-        lower, own, children, places = self._lower, self.own, self._children, self.places
+        lower, own, children, by_offset = self._lower, self.own, self._children, self.by_offset
         node, way, shares = rest
         message, ours, has_ours = self._message, self.ours, False
         capitals = message[starts[0] : end] != lower[starts[0] : end]
@@ -141,16 +141,16 @@ class NameTable:
             if capitals and not has_ours:
                 written = message[start:end]
                 has_ours = written in ours or (node <= own and written != label)
-            places[start] = (node, way, shares)
+            by_offset[start] = (node, way, shares)
             end = start
         self.shares, self.has_ours = shares, has_ours
         return node
 
-    def _pointed(self, position: int, first: int, hops: int) -> Place:
+    def _pointed(self, position: int, first: int, hops: int) -> NameAt:
         """Return where the pointer at ``position`` leads, from a name that begins at ``first``."""
         message = self._message
         target = (message[position] & 0x3F) << 8 | message[position + 1]
-        known = self.places.get(target)
+        known = self.by_offset.get(target)
         if known is None:
             known = self._stranger(target, first, hops)
         node, way, shares = known
@@ -158,8 +158,8 @@ class NameTable:
             raise WireError("too many compression pointers in one name")
         return node, way + 1, shares
 
-    def _stranger(self, target: int, first: int, hops: int) -> Place:
-        """Return what is at a place that a pointer leads to, and no record's name begins at.
+    def _stranger(self, target: int, first: int, hops: int) -> NameAt:
+        """Return what is where a pointer leads to, and no record's name begins.
 
         Others take any name that stands before, as in the data of types that are opaque to us.
         """
@@ -167,7 +167,7 @@ class NameTable:
             raise WireError("compression pointer to no earlier name")
         self.strange = True
         self.read(target, first, hops + 1)
-        return self.places[target]
+        return self.by_offset[target]
 
     def _child(self, node: int, label: bytes) -> int:
         size = self.sizes[node] + len(label)
@@ -204,17 +204,17 @@ class NameTable:
         return found
 
     def spelled(self, position: int) -> bytes:
-        """Return the uncompressed name at a place that was read, as the upstream spells it.
+        """Return the uncompressed name at a position that was read, as the upstream spells it.
 
         What is the question's, or may be in our letters, is in lower case.
         """
-        message, places, own = self._message, self.places, self.own
+        message, by_offset, own = self._message, self.by_offset, self.own
         parts: list[bytes] = []
         while length := message[position]:
             if length >= POINTER:
                 position = (length & 0x3F) << 8 | message[position + 1]
                 continue
-            node = places[position][0]
+            node = by_offset[position][0]
             if node <= own:
                 parts.append(self._name[-self.sizes[node] :])
                 return b"".join(parts)

@@ -242,11 +242,11 @@ def _read_section(
     ``strict``, for one that no client should be given.
     """
     message, names = reply.message, reply.names
-    places, size, qclass = names.places, len(message), question.qclass
+    by_offset, size, qclass = names.by_offset, len(message), question.qclass
     for _ in range(count):
         owner = position
         if message[position] == POINTER and message[position + 1] == HEADER_SIZE:
-            name, _, is_ours = places[position] = names.question
+            name, _, is_ours = by_offset[position] = names.question
             position += 2
         else:
             name, position = names.read(position)

@@ -18,7 +18,7 @@ from staggerdns.wire.reply import (
     names_start,
 )
 
-_LAST_PLACE = 0x3FFF  # that a pointer leads to
+_LAST_OFFSET = 0x3FFF  # that a pointer leads to
 
 
 class Rewriter:
@@ -32,7 +32,7 @@ class Rewriter:
         self._do = question.do
         self._size = len(question.section)
         self._owners: dict[int, int] = {}  # by number: where a name is, in whatever letters
-        self._written: dict[int, int] = {}  # by place in the reply: where the name is now
+        self._written: dict[int, int] = {}  # by position in the reply: where the name is now
 
     def write(self, record: Record) -> tuple[int, int]:
         """Write a record; return the offsets of its type field and of its data in ``body``.
@@ -58,7 +58,7 @@ class Rewriter:
         return header, data
 
     def _write_name(self, position: int, *, is_owner: bool) -> int:
-        """Write the name at a place of the reply; return the offset behind it there."""
+        """Write the name at ``position`` of the reply; return the offset behind it there."""
         body, message, names = self.body, self._reply.message, self._reply.names
         end = 0
         while length := message[position]:
@@ -66,18 +66,18 @@ class Rewriter:
                 end = end or position + 2
                 position = (length & 0x3F) << 8 | message[position + 1]
                 continue
-            node = names.places[position][0]
+            node = names.by_offset[position][0]
             if node <= names.own:
-                place: int | None = HEADER_SIZE + self._size - 4 - names.sizes[node]
+                offset: int | None = HEADER_SIZE + self._size - 4 - names.sizes[node]
             else:
-                place = self._owners.get(node) if is_owner else self._written.get(position)
-            if place is not None:
-                body += (POINTER << 8 | place).to_bytes(2, "big")
+                offset = self._owners.get(node) if is_owner else self._written.get(position)
+            if offset is not None:
+                body += (POINTER << 8 | offset).to_bytes(2, "big")
                 return end or skip_name(message, position)
-            place = HEADER_SIZE + self._size + len(body)
-            if place <= _LAST_PLACE:
-                self._owners.setdefault(node, place)
-                self._written[position] = place
+            offset = HEADER_SIZE + self._size + len(body)
+            if offset <= _LAST_OFFSET:
+                self._owners.setdefault(node, offset)
+                self._written[position] = offset
             following = position + length + 1
             label = message[position:following]
             body += names.ours.get(label, label)

@@ -108,10 +108,10 @@ def test_whole_to_the_byte() -> None:
     assert other.body == body.replace(first, b"****").replace(second, first).replace(
         b"****", second
     )
-    assert (other.counts, other.spots, other.places) == (
+    assert (other.counts, other.ttl_offsets, other.address_offsets) == (
         answer.counts,
-        answer.spots,
-        answer.places,
+        answer.ttl_offsets,
+        answer.address_offsets,
     )
     assert (other.rcode, other.ad, other.ttl, other.negative) == (0, False, 300, False)
 
