@@ -6,10 +6,13 @@ import gc
 import os
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.internet.error import ReactorNotRunning
 
 from staggerdns.hangups import Hangups
 from staggerdns.journal import limit_log
@@ -43,8 +46,15 @@ def make_service(config: Config, runner: Any, hangups: Hangups) -> IService:
         limit_log(config.log.level)
         _keep_log(service, runner, reactor)
         hangups.tell(partial(reactor.callFromThread, service.reread))
+        reactor.stop = partial(_stop, reactor.stop)
     made: IService = service
     return made
+
+
+def _stop(stop: Callable[[], None]) -> None:
+    """Stop the reactor, unless an earlier signal has had it stop already."""
+    with suppress(ReactorNotRunning):
+        stop()
 
 
 def _keep_log(service: StaggerService, runner: Any, reactor: Any) -> None:

@@ -52,6 +52,23 @@ def test_sigterm_while_upstreams_are_silent(build: BuildTestbed) -> None:
     assert seconds < SOON_OVER
 
 
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal(build: BuildTestbed, sent: signal.Signals) -> None:
+    """Another signal while the first is obeyed changes nothing: the question is still answered."""
+    testbed = build([b.silent] * 5, {"upstream": {"parallel": {"total_collect_timeout": "9s"}}})
+    program = testbed.program
+    with UdpClient(program.endpoint) as client:
+        client.send(question("www.example."))
+        eventually(lambda: sum(testbed.counts("www.example.")) >= 2)
+        program.process.send_signal(signal.SIGTERM)
+        eventually(lambda: "Received SIGTERM" in program.log)
+        program.process.send_signal(sent)
+        assert client.receive(SOON_OVER).rcode == "SERVFAIL"
+        program.process.wait(SOON_OVER)
+    assert f"Received {sent.name}" in program.log.partition("Received SIGTERM")[2]
+    assert "Traceback" not in program.log
+
+
 def test_sigterm_in_mid_collection(build: BuildTestbed) -> None:
     """On SIGTERM nobody waits for the rest of a collection whose client has its answer."""
     slow = {"upstream": {"parallel": {"stagger_delay": "3s", "total_collect_timeout": "9s"}}}
