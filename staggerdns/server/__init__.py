@@ -1,1 +1,1 @@
-"""Clients in, replies out: listeners, access control, and the factory that they share."""
+"""The server: ports and connections of clients, and the factory that answers their queries."""

@@ -8,7 +8,7 @@ from ipaddress import IPv6Address, ip_address
 from staggerdns.settings.addresses import Network
 
 MAX_REMEMBERED = 4096
-"""Addresses whose permission is remembered; when full, the memory starts anew."""
+"""Allowed addresses that are remembered; when there are so many, all are forgotten."""
 
 
 class Access:
@@ -19,7 +19,7 @@ class Access:
         self._networks = tuple(networks)
 
     def allows(self, host: str) -> bool:
-        """Say whether the client at ``host`` (text, with or without a zone) may ask."""
+        """Return whether the client at ``host`` (text, with or without a zone) may ask."""
         if host in self.remembered:
             return True
         address = ip_address(host.partition("%")[0])

@@ -1,9 +1,11 @@
-"""What a client's connection has in common, whatever is spoken on it: TCP, TLS, HTTP/1.1, HTTP/2.
+"""What all connections of clients have in common: DNS over TCP and TLS, HTTP/1.1 and HTTP/2.
 
-It has a place among the `Connections`. Only whole queries and their answers count as signs of life:
-whoever sends none for the idle timeout has to leave, whatever else comes; a connection with a
-query under way is not idle. It is not read while its client does not take the replies, and one
-that leaves them lying for the idle timeout is broken. What is written together leaves together.
+Each has a place among the `Connections`. It is idle when no query of it waits for an answer, since
+the last whole query came or its last answer went; octets that are no whole query do not count. It
+is closed when it has been idle for the idle timeout.
+
+It is not read while the client does not read the replies, and aborted when that lasts for the
+idle timeout. Replies that are written while input is being processed are sent in one piece.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from staggerdns.server.connections import Connections
 MAX_PENDING = 100
 """Queries of one connection under way at once."""
 TURN_SIZE = 2048
-"""Octets read at one wake-up, and octets of replies that may wait before reading pauses: a flood
-of queries on one connection takes turns with everybody else's.
+"""Octets that are read at one wake-up, and octets of replies that may wait before reading pauses:
+a flood of queries on one connection takes turns with all others.
 """
 
 
@@ -37,15 +39,15 @@ class ClientConnection(Protocol, TimeoutMixin):
     """
 
     coalesces = True
-    """Whether what is written together may come in one piece."""
+    """Whether replies that are ready together may be sent in one piece."""
     transport: Any  # a TCP or TLS transport, which has more than ITransport says
 
     def __init__(self, connections: Connections) -> None:
         self.host = ""
         self.client: ClientGroup | None = None
         self.disallowed = False  # its client may not ask
-        self.draining = False  # takes no queries any more
-        self.blocked = False  # the client does not take its replies
+        self.draining = False  # takes no more queries
+        self.blocked = False  # the client does not read, and the transport is full
         self.closing = False
         self._connections = connections
         self._clock = connections.clock
@@ -58,7 +60,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         self._gone = False
         self.callLater = self._clock.callLater  # type: ignore[method-assign, assignment]
 
-    # What subclasses say.
+    # What subclasses override.
 
     @property
     def pending(self) -> int:
@@ -67,18 +69,18 @@ class ClientConnection(Protocol, TimeoutMixin):
 
     @property
     def flow_blocked(self) -> int:
-        """Octets of replies that the client has not yet given leave to send."""
+        """Octets of replies that flow control does not let us send yet."""
         return 0
 
     def _is_admissible(self) -> bool:
-        """Say whether the client may come in; take note if it may but not ask."""
+        """Return whether to accept the connection; note in `disallowed` if it may not ask."""
         return True
 
     def _resume(self) -> None:
-        """Read on, and serve what has been read and not been served."""
+        """Continue reading, and serve what has been read already."""
 
     def _announce_end(self) -> None:
-        """Tell the client that the connection ends."""
+        """Tell the client that the connection ends, where its protocol has words for that."""
 
     # The life of a connection.
 
@@ -107,17 +109,17 @@ class ClientConnection(Protocol, TimeoutMixin):
 
     @property
     def idle_since(self) -> float | None:
-        """Since when nothing has been under way here, `None` when something is."""
+        """The time since which no query waits here, `None` when one does."""
         return None if self.pending else self._idle_since
 
     def query_began(self) -> None:
-        """Take note of a whole query."""
+        """Note that a whole query has come."""
         self._idle_since = self._clock.seconds()
         if not self.closing:
             self.resetTimeout()
 
     def query_ended(self) -> None:
-        """Take note that a query has its answer, or needs none any more."""
+        """Note that a query has its answer, or needs none any more."""
         self._idle_since = self._clock.seconds()
         if not self.closing:
             self.resetTimeout()
@@ -125,18 +127,18 @@ class ClientConnection(Protocol, TimeoutMixin):
             self.close()
 
     def abort(self) -> None:
-        """Break the connection: for one that has something to ask, or since it may not stay."""
+        """Abort the connection, with all that has not been sent."""
         self._end()
         self.transport.abortConnection()
 
     def drain(self) -> None:
-        """Take no more queries: the server is going down."""
+        """Take no more queries, since the server stops; close when there are no answers to send."""
         self.draining = True
         if not self.pending and not self.flow_blocked:
             self.close()
 
     def close(self) -> None:
-        """Close the connection behind what is written already, which has a limited time."""
+        """Close the connection when what is written has been sent, for which it has a timeout."""
         if self.closing:
             return
         self.draining = True
@@ -147,9 +149,9 @@ class ClientConnection(Protocol, TimeoutMixin):
         self._close_when_sent()
 
     def timeoutConnection(self) -> None:
-        """Close an idle connection; one with queries under way is not idle.
+        """Close the connection if it is idle.
 
-        A client that leaves its replies lying would never let us close in order.
+        One whose client does not read is aborted: its replies could not be sent before the end.
         """
         if self.blocked or self.closing or self.flow_blocked:
             self.abort()
@@ -159,21 +161,21 @@ class ClientConnection(Protocol, TimeoutMixin):
             self.close()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Forget what nobody waits for any longer."""
+        """Drop what has not been sent."""
         self.setTimeout(None)
         self._end()
 
     # Writing.
 
     def write(self, data: bytes) -> None:
-        """Send ``data``: at once, or with what else comes out of the data that is being read."""
+        """Send ``data``, at once or with the other replies to the input that is being processed."""
         self._unsent.append(data)
         self._unsent_size += len(data)
         if not self.reading or self._unsent_size >= TURN_SIZE:
             self.flush()
 
     def flush(self) -> None:
-        """Send what waits, as far as the client takes it."""
+        """Send what waits, until the transport is full."""
         unsent = self._unsent
         while unsent and not self.blocked:
             data = unsent.popleft()
@@ -185,20 +187,20 @@ class ClientConnection(Protocol, TimeoutMixin):
         self.note_unread()
 
     def note_unread(self) -> None:
-        """Tell how much the client has yet to read."""
+        """Report to the `Connections` how many octets the client has yet to read."""
         if not self._gone:
             unread = self._in_transport + self._unsent_size + self.flow_blocked
             self._connections.note_unread(self, unread)
 
     def pauseProducing(self) -> None:
-        """Stop reading while the client leaves its replies in our buffer."""
+        """Stop reading while the transport is full, since the client does not read."""
         self.blocked = True
         self._in_transport = self.last_write + TURN_SIZE
         self.transport.pauseProducing()
         self.note_unread()
 
     def resumeProducing(self) -> None:
-        """Go on after the client has caught up."""
+        """Continue after the client has read what was sent."""
         self.blocked = False
         self._in_transport = 0
         self.flush()
@@ -210,7 +212,7 @@ class ClientConnection(Protocol, TimeoutMixin):
             self._resume()
 
     def stopProducing(self) -> None:
-        """Nothing to stop: replies come only as queries did."""
+        """Stop nothing: there is nothing to send but replies."""
 
     def _close_when_sent(self) -> None:
         if not self._unsent:

@@ -14,7 +14,7 @@ from socket import AF_INET6, inet_aton, inet_pton
 from staggerdns.settings.sections import ClientSettings
 
 MAX_REMEMBERED = 16_384
-"""Addresses whose group is remembered; when full, the memory starts anew."""
+"""Addresses whose group is remembered; when there are so many, all are forgotten."""
 
 _MAPPED = bytes(10) + b"\xff\xff"  # IPv4 in IPv6, RFC 4291 section 2.5.5.2
 _LINK_LOCAL = 0xFE80 << 112, 0xFFC0 << 112  # network and mask
@@ -51,7 +51,7 @@ class ClientGroups:
         return group
 
     def _look_up(self, host: str) -> ClientGroup | None:
-        # Under a flood from forged sources this is done for each: `ipaddress` is too slow.
+        # A flood from forged sources comes here with each query, for which `ipaddress` is too slow.
         if ":" in host:
             address, _, zone = host.partition("%")
             packed = inet_pton(AF_INET6, address)

@@ -1,10 +1,10 @@
-"""Where client connections meet whatever answers their queries.
+"""Where the connections of clients and the factory that answers their queries meet.
 
-TCP, TLS and HTTPS share one `Connections`; the pages for machines have one of their own. It lets
-connections in, and has all of them end when the server stops. When there are too many, in all or of
-one client, the one that has been idle for the longest makes room (RFC 7766 section 6.2.3). Replies
-that clients have not read yet are bounded in octets: the connection with most of them is broken
-first.
+TCP, TLS and HTTPS share one `Connections`; the pages of metrics have another one. It admits new
+connections and drains and closes all of them when the server stops. When there are too many, in all
+or of one client, the one that has been idle for the longest is aborted to make room (RFC 7766
+section 6.2.3). Replies that clients have not read yet are limited in octets; beyond the limit the
+connection with most of them is aborted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from staggerdns.settings.sections import ServerSettings
 from staggerdns.standstill import StandstillClock
 
 MAX_DISALLOWED = 16
-"""Connections of clients that may not ask, each open for its one refusal."""
+"""Connections of clients that may not ask: each stays open until it has got one refusal."""
 MAX_UNREAD = 1024 * 1024
 """Octets that one connection may leave unread: 16 replies of the largest size."""
 MAX_UNREAD_IN_ALL = 4 * 1024 * 1024
@@ -34,26 +34,26 @@ class OpenConnection(Protocol):
     """What `Connections` knows of a connection."""
 
     client: ClientGroup | None
-    """Who is at the other end; `None` has no limit of its own."""
+    """The group of the client; `None` has no limit per client."""
     disallowed: bool
     """Whether its client may not ask."""
 
     @property
     def idle_since(self) -> float | None:
-        """Since when nothing has been under way there, `None` when something is."""
+        """The time since which no query waits there, `None` when one does."""
 
     @property
     def tcp_transport(self) -> Any:
         """The TCP connection, which may be below one of TLS."""
 
     def abort(self) -> None:
-        """Break the connection."""
+        """Abort the connection, with all that has not been sent."""
 
     def drain(self) -> None:
-        """Take no more queries, and close when those under way are answered."""
+        """Take no more queries, and close when those that wait are answered."""
 
     def close(self) -> None:
-        """Close the connection behind what is written already."""
+        """Close the connection when what is written has been sent."""
 
 
 class StreamServer(Protocol):
@@ -68,11 +68,11 @@ class StreamServer(Protocol):
 
 
 class Connections:
-    """The connections that are ``open``, as many as ``settings`` allow.
+    """The ``open`` connections, as many as ``settings`` allow.
 
-    Time stands still for them while it does for the program: see `StandstillClock`.
-    ``refused`` and ``dropped`` count those for which there was no room, and those that were broken
-    since their clients did not read.
+    Idle times do not count the time for which the whole program stood still (`StandstillClock`).
+    ``refused`` counts connections for which there was no room, ``dropped`` those that were aborted
+    because their clients did not read.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Connections:
         self.idle_timeout = settings.tcp_idle_timeout
         self.max_connections = settings.tcp_max_connections
         self._max_per_client = settings.tcp_max_per_client
-        self.clock = StandstillClock(clock)  # nobody is idle while we do not read
+        self.clock = StandstillClock(clock)
         self.client_groups = client_groups
         self.refused = refused
         self.dropped = dropped
@@ -101,9 +101,9 @@ class Connections:
         return self._unread_in_all
 
     def admit(self, connection: OpenConnection) -> bool:
-        """Let ``connection`` in, making room for it if need be; say whether there was any.
+        """Admit ``connection`` if there is room or another can make room; return whether it is in.
 
-        A client that has too many has to leave one of its own, `None` is a client without limit.
+        For a client that has as many as it may, one of its own has to make room.
         """
         if not self._has_room(connection):
             self.refused.value += 1
@@ -122,25 +122,25 @@ class Connections:
         return {connection.tcp_transport for connection in self.open}
 
     def drain(self) -> None:
-        """Take no more queries on any of them: the server is going down."""
+        """Take no more queries on any of them, and close each when it has no answers to send."""
         for connection in list(self.open):
             connection.drain()
 
     def close(self) -> None:
-        """Close all of them behind what is written already."""
+        """Close each of them when what is written has been sent."""
         for connection in list(self.open):
             connection.close()
 
     def abort(self) -> None:
-        """Break all of them."""
+        """Abort all of them."""
         for connection in list(self.open):
             connection.abort()
 
     def note_unread(self, connection: OpenConnection, octets: int) -> None:
-        """Take note of how many octets the client of ``connection`` has yet to read.
+        """Note how many octets the client of ``connection`` has yet to read.
 
-        Breaks a connection with more than it may have, and those with most while there are more
-        in all.
+        Aborts the connection if these are too many, and, while all connections together have too
+        many, the one that has most.
         """
         known = self._unread.pop(connection, 0)
         if not octets and not known:
@@ -171,7 +171,7 @@ class Connections:
 
 
 def _make_room(peers: list[OpenConnection]) -> bool:
-    """Have the connection leave that has been idle for the longest, if there is one."""
+    """Abort the connection that has been idle for the longest; return whether one was idle."""
     idle = [(peer.idle_since, peer) for peer in peers if peer.idle_since is not None]
     if not idle:
         return False

@@ -1,10 +1,10 @@
 """DNS Cookies for clients (RFC 7873): proof that a source address is not forged, without state.
 
-A server cookie is a hash over the client's cookie, the time and the client's address under a
-secret of ours, in the form of RFC 9018. It is good for an hour, and renewed when half of that is
-over. Every secret serves for `SECRET_LIFETIME`; the one before it still proves the cookies that
-were made with it. There is no timer: whoever comes first after that time finds a new secret.
-One that the configuration gives, for several servers behind one address, stays.
+A server cookie is a keyed hash of the client's cookie, the time and the client's address, in the
+form of RFC 9018. It is valid for an hour, and replaced after half an hour. A secret makes cookies
+for `SECRET_LIFETIME`, and is then still good for checking until the next one has served as long.
+There is no timer: the first cookie after that time causes the change. A secret from the
+configuration, which several servers behind one address may share, does not change.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SECRET_SIZE = 16
 SECRET_LIFETIME = 86_400.0
 """Seconds for which a secret makes new cookies; RFC 7873 section 7.1 allows at most 36 days."""
 OLDEST = 3600
-"""Age in seconds past which a cookie proves nothing (RFC 9018 section 4.3)."""
+"""Age in seconds past which a cookie is not valid (RFC 9018 section 4.3)."""
 NEWEST = -300
-"""The same for one from the future, as another server's clock may have it."""
+"""The same of a cookie from the future: another server's clock may be ahead of ours."""
 RENEWED = 1800
-"""Age in seconds past which a good cookie is replaced."""
+"""Age in seconds past which a valid cookie is replaced."""
 _SERVER_COOKIE = struct.Struct("!B3xI")  # version, reserved octets, seconds since 1970
 _VERSION = 1
 _octets = struct.Struct("<Q").pack
@@ -37,8 +37,8 @@ _COOKIE_SIZE = CLIENT_COOKIE_SIZE + 16
 class Cookies:
     """Makes and checks server cookies.
 
-    ``wall``: seconds since 1970; ``clock``: what secrets age by; ``rng``: octets for them,
-    unless there is one ``secret`` for good.
+    ``wall``: returns the seconds since 1970, by which cookies age; ``clock``: by which secrets age;
+    ``rng``: makes secrets, unless ``secret`` is given.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Cookies:
         self._since = clock.seconds()
 
     def is_valid(self, cookie: bytes, host: str, now: float) -> bool:
-        """Say whether ``cookie``, what a COOKIE option holds, shows that ``host`` is real."""
+        """Return whether ``cookie``, the content of a COOKIE option, was made for ``host``."""
         return self._secret_of(cookie, _packed(host), now) is not None
 
     def reply_cookie(self, cookie: bytes, host: str, now: float) -> bytes:
-        """Return what the COOKIE option of the reply holds: a good server cookie, old or new."""
+        """Return the content of the reply's COOKIE option: the same valid cookie, or a new one."""
         address = _packed(host)
         if self._secret_of(cookie, address, now) is self._secret and self._age(cookie) <= RENEWED:
             return cookie
@@ -70,7 +70,7 @@ class Cookies:
         return made + _hash(made, address, self._secret)
 
     def _secret_of(self, cookie: bytes, address: bytes, now: float) -> bytes | None:
-        """Return the secret that ``cookie`` was made with, `None` if it proves nothing."""
+        """Return the secret that ``cookie`` was made with, `None` if it is not valid."""
         self._roll_over(now)
         if len(cookie) != _COOKIE_SIZE or cookie[CLIENT_COOKIE_SIZE] != _VERSION:
             return None
@@ -82,7 +82,7 @@ class Cookies:
         return None
 
     def _age(self, cookie: bytes) -> int:
-        """Return the age in seconds, which is negative for a time to come (RFC 1982)."""
+        """Return the age in seconds, negative for a time in the future (RFC 1982)."""
         made: int = _SERVER_COOKIE.unpack_from(cookie, CLIENT_COOKIE_SIZE)[1]
         return (int(self._wall()) - made + 2**31) % 2**32 - 2**31
 

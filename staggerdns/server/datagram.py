@@ -1,8 +1,8 @@
 """UDP listeners.
 
-`DatagramPort` reads what has come, up to `BATCH` datagrams at a wake-up, and gives each to the
-table of ready replies; what that does not answer goes to the factory, behind all that it does.
-Sockets are read and written directly: `udp.Port.write` checks addresses that came from the kernel.
+`DatagramPort` reads up to `BATCH` datagrams at a wake-up. First it answers those for which there
+is a ready reply, then it hands the others to the factory. It uses the socket directly, since
+`udp.Port.write` checks every address, and these came from the kernel.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class DatagramPort(udp.Port):
         self._send_errors = factory.metrics.send_errors.cell(UDP)
 
     def startListening(self) -> None:
-        """Bind the socket, to a link-local address too, and read from it."""
+        """Bind the socket, which may be to a link-local address, and read from it."""
         if "%" in self.interface:  # the base class leaves the interface out
             opened = self.createInternetSocket()
             try:
@@ -78,7 +78,7 @@ class DatagramPort(udp.Port):
                 batch.append(receive(_MAX_QUERY))  # noqa: PERF401 (it ends by an exception)
         except BlockingIOError:
             pass
-        except OSError:  # an ICMP error of an earlier reply: nobody here waits for it
+        except OSError:  # an ICMP error that an earlier reply caused
             pass
         factory = self._factory
         ready = factory.ready[UDP].reply

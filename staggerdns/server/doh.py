@@ -1,7 +1,7 @@
-"""What a request over HTTP asks, whatever its version, and what is answered (RFC 8484).
+"""DNS queries over HTTP, whatever its version (RFC 8484).
 
-A request is a query, in its body (POST) or in its URL (GET), and every reply that DNS has for it
-is an HTTP success (section 4.2.1). How long it may be kept is the least of its TTLs (section 5.1).
+A query is the body of a request (POST) or in its URL (GET). Whatever DNS replies to it, an error
+too, is an HTTP success (section 4.2.1), which may be kept for the least of its TTLs (section 5.1).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from staggerdns.server.request import HTTPS
 from staggerdns.wire.age import least_ttl
 from staggerdns.wire.constants import MEDIA_TYPE
 
-_max_age = lru_cache(maxsize=1024)(least_ttl)  # ready replies come again and again
+_max_age = lru_cache(maxsize=1024)(least_ttl)  # the same ready replies are sent many times
 _TEXT = b"text/plain; charset=utf-8"
 
 
@@ -115,7 +115,7 @@ def _query_in(parameters: bytes) -> bytes:
     if b"%" in text:
         text = unquote_to_bytes(text)
     try:
-        if b"+" not in text and b"/" not in text:  # which Python would take as well
+        if b"+" not in text and b"/" not in text:  # Python would accept these, too
             return b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except binascii.Error:
         pass

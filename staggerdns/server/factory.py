@@ -1,10 +1,11 @@
-"""The server: every query, whatever brought it, passes `StaggerServerFactory.serve`.
+"""The pipeline from a client's message to its reply: `StaggerServerFactory.serve`.
 
-A query is scanned, checked against access control, answered locally if it never goes upstream,
-else looked up in the caches of the chain and at last handed to its client, the forwarder. What
-comes back is reply bytes. The factory is a `twisted.names.server.DNSServerFactory`: it is
-given ``caches`` and ``clients``, builds the stream protocols, and its ``resolver`` is the chain as
-Twisted knows it.
+A message is parsed into a `Request`. If its client may ask, it is answered locally, which concerns
+names and types that never go upstream; else from the cache; else the forwarder collects answers
+for it. The answer is rendered as the bytes of a reply.
+
+The factory is a `twisted.names.server.DNSServerFactory`: it is given ``caches`` and ``clients``,
+builds the protocols of TCP connections, and its ``resolver`` is the chain as Twisted knows it.
 """
 
 from __future__ import annotations
@@ -124,8 +125,8 @@ class StaggerServerFactory(DNSServerFactory):
     def serve_beyond_limit(self, message: bytes, host: str, transport: str, now: float) -> Reply:
         """Answer one message from a client that is beyond its rate limit.
 
-        A good cookie excuses it. Of the others some get a small reply by which a real client
-        knows how to come back: with the cookie in it, or over TCP.
+        One with a valid cookie is answered as usual. Some of the others get a small reply, which
+        tells a real client to ask again with the cookie in it, or over TCP; the rest get none.
         """
         assert self.limiter is not None
         actions = self.metrics.rate_limited
@@ -151,14 +152,14 @@ class StaggerServerFactory(DNSServerFactory):
         return render_error(query, Rcode.NOERROR, truncated=True)
 
     def drain(self) -> Deferred[None]:
-        """Return a Deferred that fires when nobody waits for an answer any more."""
+        """Return a Deferred that fires when no request waits for an answer any more."""
         if not self._pending:
             return succeed(None)
         self._drained = Deferred()
         return self._drained
 
     def observe_ready(self, seconds: float, times: int) -> None:
-        """Count ``times`` replies that were ready and took ``seconds`` each."""
+        """Count ``times`` ready replies that took ``seconds`` each."""
         self._answered["cache"].observe(seconds, times)
 
     def messageReceived(
@@ -206,7 +207,7 @@ class StaggerServerFactory(DNSServerFactory):
                 return self._refuse(request, local, ede)
             reply = render(query, local, local.ttl, self._limit(request))
             return self._count(request, _padded(request, reply))
-        if not query.flags & RD:  # what the cache holds is nobody else's business (RFC 8914 4.21)
+        if not query.flags & RD:  # no snooping in the cache (RFC 8914 4.21)
             return self._refuse(request, Rcode.REFUSED, Ede.NOT_AUTHORITATIVE)
         entry = self._cache.lookup(query.key, request.started)
         if entry is not None:
@@ -214,7 +215,7 @@ class StaggerServerFactory(DNSServerFactory):
         return self._forward(request)
 
     def _reject(self, request: Request, rcode: Rcode) -> bytes:
-        """Refuse what is no good query."""
+        """Refuse a query that `parse_query` has rejected."""
         if request.query.cookie:
             self._attach_cookie(request)
         if not self.access.allows(request.host):
@@ -271,7 +272,7 @@ class StaggerServerFactory(DNSServerFactory):
         self._pending.remove(request)
         if not self._pending and self._drained is not None:
             drained, self._drained = self._drained, None
-            self.clock.callLater(0, drained.callback, None)  # behind the reply itself
+            self.clock.callLater(0, drained.callback, None)  # after the reply itself
 
     def _render(self, request: Request, entry: Entry, now: float, *, stale: bool) -> bytes:
         query = request.query
@@ -304,12 +305,12 @@ class StaggerServerFactory(DNSServerFactory):
 
 
 def _deny_data_only(reply: bytes) -> bytes:
-    """Turn NXDOMAIN into NODATA: upstreams do not know of a name that is here (RFC 8020)."""
+    """Turn NXDOMAIN into NODATA, for a name that exists here though not upstream (RFC 8020)."""
     return reply[:3] + bytes((reply[3] & ~(RCODE | AD),)) + reply[4:]
 
 
 def _padded(request: Request, reply: bytes) -> bytes:
-    """Pad ``reply`` as its query is, where that hides something (RFC 7830 section 6)."""
+    """Pad ``reply`` if its query is padded and the transport encrypted (RFC 7830 section 6)."""
     if request.transport in ENCRYPTED:
         return padded_reply(request.query.message, reply)
     return reply

@@ -41,11 +41,11 @@ from hyperframe.frame import (
 from staggerdns.server.clientconnection import MAX_PENDING
 
 MAX_FRAMES_AHEAD = 2_000
-"""Frames that a client may send ahead of our answers, whatever they are."""
+"""Frames of any kind that a client may send beyond those that its answers pay for."""
 FRAMES_PER_ANSWER = 10
-"""Frames that an answer pays for: its request, and the windows and PINGs that go with it."""
+"""Frames that an answer pays for: those of its request, and WINDOW_UPDATE and PING beside it."""
 FIELDS_PER_FRAME = 16
-"""Header fields beyond so many count as another frame, and so on: each costs its time."""
+"""Each so many header fields of a request count as one more frame, since they cost as much time."""
 MAX_HEADER_BLOCK = 16_384
 """Octets of the header fields of one request, compressed or not (RFC 9113 section 10.5.1)."""
 _KNOWN_SETTINGS = frozenset(range(1, 7))  # RFC 9113 section 6.5.2
@@ -66,7 +66,7 @@ Fields = list[tuple[bytes, bytes]]
 
 
 class TooMuchError(ProtocolError):
-    """The client sends more than it needs for what it asks."""
+    """The client sends more frames or header fields than its requests need."""
 
     error_code = ErrorCodes.ENHANCE_YOUR_CALM
 
@@ -77,8 +77,7 @@ class ServerConnection(H2Connection):
     MAX_CLOSED_STREAMS = _MAX_CLOSED
 
     def __init__(self) -> None:
-        # Header fields are bytes both ways; ours are right as they stand, and `https` looks at
-        # those that come.
+        # Header fields are bytes both ways. Ours need no check, and `http2` checks those that come.
         super().__init__(
             H2Configuration(
                 client_side=False,
@@ -106,8 +105,8 @@ class ServerConnection(H2Connection):
     def take(self, data: bytes) -> Iterator[list[Event]]:
         """Yield what each frame in ``data`` means, one frame at a time.
 
-        Whoever stops in between goes on later with no data. Raises `ProtocolError` for a client
-        that breaks the protocol, after which a GOAWAY is ready to be sent.
+        A caller that stops in between calls it again later, without data, for the frames that are
+        left. Raises `ProtocolError` if the client breaks the protocol; then a GOAWAY is ready.
         """
         try:
             self.incoming_buffer.add_data(data)
@@ -149,7 +148,7 @@ class ServerConnection(H2Connection):
         return b""
 
     def send_body(self, number: int, body: bytes) -> bytes:
-        """Send of a body what flow control allows; return the rest."""
+        """Send as much of a body as flow control allows; return the rest."""
         while body:
             room = min(self.local_flow_control_window(number), self.max_outbound_frame_size)
             if room <= 0:
@@ -159,7 +158,7 @@ class ServerConnection(H2Connection):
         return body
 
     def reopen_window(self, octets: int) -> None:
-        """Let the client send as many octets again, on any stream."""
+        """Let the client send so many octets more, on any stream."""
         increment = self._inbound_flow_control_window_manager.process_bytes(octets)
         if increment:
             frame = WindowUpdateFrame(0)
@@ -167,7 +166,7 @@ class ServerConnection(H2Connection):
             self._prepare_for_sending([frame])
 
     def send_goaway(self, code: ErrorCodes | int = ErrorCodes.NO_ERROR) -> None:
-        """Announce the end; streams under way go on (RFC 9113 section 6.8)."""
+        """Have the client open no more streams; the open ones go on (RFC 9113 section 6.8)."""
         frame = GoAwayFrame(0)
         frame.last_stream_id = self.highest_inbound_stream_id
         frame.error_code = code
@@ -179,7 +178,7 @@ class ServerConnection(H2Connection):
         return len(self._data_to_send)
 
     def _receive_frame(self, frame: Frame) -> list[Event]:
-        """Do as h2 does, but for the lines of its log."""
+        """Do what the same method of h2 does, but log nothing."""
         try:
             frames, events = self._frame_dispatch_table[type(frame)](frame)
         except (StreamClosedError, StreamIDTooLowError) as error:
@@ -194,7 +193,7 @@ class ServerConnection(H2Connection):
         return found
 
     def _receive_headers_frame(self, frame: HeadersFrame) -> Any:
-        """Count many header fields as many frames."""
+        """Count a request with many header fields as several frames."""
         found: tuple[list[Frame], list[Any]] = super()._receive_headers_frame(frame)
         frames, events = found
         self._allowance -= len(events[0].headers) // FIELDS_PER_FRAME
@@ -208,7 +207,7 @@ class ServerConnection(H2Connection):
         return super()._receive_settings_frame(frame)
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> Any:
-        """Send on: a client that says goodbye still waits for what it has asked."""
+        """Keep the connection open: after its GOAWAY a client still waits for its answers."""
         unsent = self._data_to_send
         result = super()._receive_goaway_frame(frame)
         self._data_to_send = unsent
@@ -217,18 +216,18 @@ class ServerConnection(H2Connection):
 
 
 class _FrameReader(FrameBuffer):
-    """Frames in what a client sends."""
+    """Splits what a client sends into frames."""
 
     def __next__(self) -> Frame:
         data = self._data
-        # h2 would first wait for the whole frame.
+        # h2 would wait for the whole frame before it refuses it.
         if len(data) >= 9 and int.from_bytes(data[:3], "big") > self.max_frame_size:
             raise FrameTooLargeError("a frame that is too long")
         return super().__next__()
 
     def _update_header_buffer(self, f: Frame | None) -> Frame | None:
         block: list[Any] = self._headers_buffer
-        if block:  # one frame alone has no more than is allowed
+        if block:  # a single frame has been checked by its length
             size = sum(len(part.data) for part in block)
             if size + len(getattr(f, "data", b"")) > MAX_HEADER_BLOCK:
                 raise TooMuchError("too many header fields")
@@ -236,9 +235,9 @@ class _FrameReader(FrameBuffer):
 
 
 class _CachingDecoder(Decoder):
-    """HPACK's decoder, but for the same block again, as the requests of a client often have.
+    """HPACK's decoder, which remembers blocks, since a client's requests often have the same one.
 
-    A block that leaves the table as it is means the same until the table changes.
+    A block that does not change the table has the same meaning until the table changes.
     """
 
     def __init__(self) -> None:
@@ -262,7 +261,7 @@ class _CachingDecoder(Decoder):
 
 
 class _CountingTable(HeaderTable):
-    """Counts what is added to it."""
+    """Counts the fields that are added to it."""
 
     added = 0
 
@@ -274,7 +273,7 @@ class _CountingTable(HeaderTable):
 class ResponseEncoder:
     """HPACK (RFC 7541) for the few fields that we send, without a table of our own.
 
-    The first block says so (section 6.3), so no setting of the client matters.
+    The first block sets the size of the table to 0 (section 6.3), whatever the client would allow.
     """
 
     header_table_size = 0  # h2 sets it to what the client allows

@@ -1,10 +1,10 @@
 """The hosts file: names and addresses that the operator of this machine gives (hosts(5)).
 
-The file is read into one table of names, the reverse names of its addresses among them. The first
-question of each second looks at the file's state; when that has changed the file is read anew
-and the table replaced. A file that has vanished is an empty one; one that cannot be read, or is
-too long, leaves the table as it was. What is wrong costs the address or name that it is in, and is
-told of once, as long as it stays the same.
+The file is read into a table of names, with the reverse names of its addresses. The first question
+in each second checks whether the file has changed; then it is read again and the table replaced.
+When the file is gone, the table is empty; when it cannot be read or is too long, the table stays.
+Of a wrong line only the wrong address or name is left out. A problem is logged once, until it
+changes.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from staggerdns.wire.names import from_text
 HOSTS_TTL = 60
 """Seconds that clients may keep what the file says."""
 CHECK_EVERY = 1.0
-"""Seconds from one look at the file to the next."""
+"""Seconds from one check of the file to the next."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin UTF-8 with it
 _PLACEHOLDER = inet_pton(AF_INET, "127.0.1.1")
-"""What Debian gives the machine's own name to, when it is installed. It is of use on that machine
-only: it would send everybody else to himself."""
-_SHOWN = 100  # characters of a wrong line in the log
+"""Debian's installer gives this address to the machine's own name. It is left out, since it would
+lead every client to itself.
+"""
+_SHOWN = 100  # characters of a wrong line that are logged
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 _WIDTHS: dict[int, int] = {Type.A: 4, Type.AAAA: 16}
 _ABOUT_ADDRESSES = (Type.A, Type.AAAA, Type.SVCB, Type.HTTPS)
-"""Types of a name with addresses that the file alone decides about: an upstream's, for the other
-family or as a hint (RFC 9460 section 7.3), would lead past the address that the operator gave.
+"""For a name with addresses these types are answered from the file alone: upstreams might know an
+address of the other family, or a hint (RFC 9460 section 7.3), in place of the operator's.
 """
 
 
 class Hosts:
-    """The file at ``path`` as it is now by ``clock``; what is wrong with it goes to ``journal``."""
+    """The names in the file at ``path``; ``journal`` is told what is wrong with it."""
 
     def __init__(self, path: str, clock: IReactorTime, journal: Journal) -> None:
         self._path = Path(path)
@@ -55,11 +56,11 @@ class Hosts:
         self._check()
 
     def find(self, name: bytes, qtype: int, now: float, *, only_local: bool) -> Answer | None:
-        """Return the answer at ``now`` for a name in lower case, `None` when others are asked.
+        """Return the answer at ``now`` for a name in lower case, `None` if others have to be asked.
 
-        ``only_local``: nobody else may know the name; what the file does not have is not there.
+        ``only_local``: nobody else is asked, so what the file does not have does not exist.
         """
-        if not 0 <= now - self._checked < CHECK_EVERY:  # a clock that was set back: look, too
+        if not 0 <= now - self._checked < CHECK_EVERY:  # or a clock that was set back
             self._checked = now
             self._check()
         host = self._table.hosts.get(name)
@@ -76,17 +77,17 @@ class Hosts:
         return None
 
     def reread(self) -> bool:
-        """Read the file now, changed or not; say whether it could be read."""
+        """Read the file now, changed or not; return whether it could be read."""
         self._state, self._last_warning, self._bad_lines = None, "", []
         self._check()
         return self._state is not None
 
     def has_descendants(self, name: bytes) -> bool:
-        """Say whether the file has a name that ends in this one, which so exists (RFC 8020)."""
+        """Return whether the file has a name below this one, which therefore exists (RFC 8020)."""
         return name in self._table.ancestors
 
     def exists(self, name: bytes) -> bool:
-        """Say whether a name exists because of the file: it is there, or one below it is."""
+        """Return whether the file has this name or one below it."""
         return name in self._table.hosts or name in self._table.ancestors
 
     def _check(self) -> None:
@@ -98,7 +99,7 @@ class Hosts:
             self._state = state
             content = read_file(str(self._path))
         except OSError as error:
-            self._state = None  # try again, with the next look
+            self._state = None  # try again at the next check
             if isinstance(error, FileNotFoundError):
                 self._table = _Table()
             self._warn(f"cannot be read: {error.strerror}")
@@ -139,7 +140,7 @@ class Hosts:
 
 
 class _Host:
-    """A name's addresses in their order; a reverse name's ``pointer``, empty for other names."""
+    """The addresses of a name in their order, or the ``pointer`` of a reverse name."""
 
     __slots__ = ("addresses", "pointer")
 
@@ -149,14 +150,14 @@ class _Host:
 
 
 class _Table:
-    """What one version of the file says; names are in wire form and lower case."""
+    """The content of the file; names are in wire form and lower case."""
 
     def __init__(self) -> None:
         self.hosts: dict[bytes, _Host] = {}
         self.ancestors: set[bytes] = set()
 
     def add(self, fields: list[str]) -> bool:
-        """Take an address and its names; say whether all are what they should be."""
+        """Add the address and names of a line; return whether all of them are valid."""
         try:
             address = inet_pton(AF_INET6 if ":" in fields[0] else AF_INET, fields[0])
         except (OSError, ValueError):
@@ -175,7 +176,7 @@ class _Table:
         return good
 
     def _host(self, name: bytes) -> _Host:
-        """Return the record of a name, made and noted below all names above it if need be."""
+        """Return the record of a name; a new one is noted with all its ancestors."""
         host = self.hosts.get(name)
         if host is None:
             host = self.hosts[name] = _Host()
@@ -188,14 +189,14 @@ class _Table:
 
 
 def _wire(text: str) -> bytes:
-    """Return a host name in wire form. Raises `ValueError` for what is none (RFC 1123)."""
+    """Return a host name in wire form. Raises `ValueError` if it is not one (RFC 1123)."""
     if not _NAME.fullmatch(text):
         raise ValueError(text)
     return from_text(text)
 
 
 def _reverse(address: bytes) -> bytes:
-    """Return the name that leads back from an address (RFC 1035 section 3.5, RFC 3596)."""
+    """Return the reverse name of an address (RFC 1035 section 3.5, RFC 3596)."""
     if len(address) == 4:
         labels = [str(octet) for octet in reversed(address)] + ["in-addr", "arpa"]
     else:

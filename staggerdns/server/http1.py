@@ -1,9 +1,9 @@
 """HTTP/1.1 on a client's connection, read by twisted.web: one request after the other.
 
-Requests that come ahead of their turn wait, a bounded part of them unread; so does the next one
-while the client does not take the last response. Twisted's own clocks do not run: it counts any
-octet as a sign of life. Its lines for single connections are left out of the log: they name
-clients, and who opens connections could fill a disk.
+A request that comes while another one waits for its response, or while the client does not read,
+has to wait; what twisted.web keeps of such requests is bounded, the rest stays unread. Twisted's
+own timeouts are off, since any octet would prolong them. What Twisted logs of single connections is
+left out: it names clients, and whoever opens connections could fill a disk with it.
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ def _keep_failures(event: LogEvent) -> None:
         globalLogPublisher(event)
 
 
-_QUIET = Logger(namespace="staggerdns", observer=_keep_failures)  # logs defects alone
+_QUIET = Logger(namespace="staggerdns", observer=_keep_failures)  # logs nothing but defects
 
 
 class RequestHandler(Protocol):
-    """Answers what is asked over HTTP/1.1."""
+    """Answers requests over HTTP/1.1."""
 
     max_body: int
-    """Octets that the body of a request may have."""
+    """The octets that the body of a request may have."""
 
     def answer(self, request: Http1Request) -> None:
-        """Have ``request`` answered by `Http1Request.respond`, now or later."""
+        """Call `Http1Request.respond` of ``request``, now or later."""
 
 
 class Http1Request(Request):
-    """A request, which holds no more of its body than is allowed; ``too_long``: it had more."""
+    """A request, which keeps no more of its body than is allowed; ``too_long``: there was more."""
 
     channel: Any
     too_long = False
-    _log = _QUIET  # a line for each HEAD, with what it asks
+    _log = _QUIET  # Twisted would log a line for each HEAD, with its URL
 
     def process(self) -> None:
-        """Have the request answered, which is complete."""
+        """Hand the request, which is complete, to the handler."""
         channel = self.channel
         channel.pending = 1
         channel.connection.query_began()
         channel.handler.answer(self)
 
     def gotLength(self, length: int | None) -> None:
-        """Keep the body in memory, whatever its length is said to be."""
+        """Keep the body in memory: Twisted would write a long one to a file."""
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Take a part of the body."""
+        """Keep a part of the body, as far as it may be that long."""
         assert self.content is not None
         if self.content.tell() + len(data) > self.channel.handler.max_body:
             self.too_long = True
@@ -71,7 +71,7 @@ class Http1Request(Request):
         return self.content.getvalue()
 
     def respond(self, fields: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """Send the response: ``fields``, the status first, and ``body``."""
+        """Send the response: ``fields`` of the header, the first being the status, and ``body``."""
         (_, status), *fields = fields
         self.setResponseCode(int(status))
         for name, value in fields:
@@ -102,12 +102,12 @@ class Http1Session(HTTPChannel):
         self.makeConnection(connection.transport)
 
     def pauseProducing(self) -> None:
-        """Stop reading while the client does not take the response."""
+        """Stop reading while the client does not read the response."""
         super().pauseProducing()
         self.connection.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Go on after the client has caught up."""
+        """Continue after the client has read the response."""
         super().resumeProducing()
         self.connection.resumeProducing()
         finished, self._finished = self._finished, None
@@ -115,7 +115,7 @@ class Http1Session(HTTPChannel):
             super().requestDone(finished)
 
     def requestDone(self, request: Request) -> None:
-        """Turn to the next request, as soon as the response to this one is on its way."""
+        """Go on to the next request, when the response to this one has been sent."""
         if self._waitingForTransport and self.persistent:
             self._finished = request
         else:
@@ -123,11 +123,11 @@ class Http1Session(HTTPChannel):
 
     @property
     def unfinished(self) -> bool:
-        """Whether there is a request that is not whole."""
+        """Whether there is a request that is not complete."""
         return bool(self.requests) and not self.pending
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what the client says, unless the server is going down."""
+        """Process what the client sends, unless the connection drains."""
         if not self.connection.draining:
             super().dataReceived(data)
 
@@ -137,13 +137,13 @@ class Http1Session(HTTPChannel):
         super().write(data)
 
     def resume(self) -> None:
-        """Nothing to do: the channel has done it by itself."""
+        """Do nothing: `resumeProducing` of the channel has done it."""
 
     def announce_end(self) -> None:
-        """Say nothing: HTTP/1.1 has no word for it."""
+        """Do nothing: HTTP/1.1 has no message for it."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Give up what the client no longer waits for."""
+        """Cancel what the client no longer waits for."""
         if self._finished is not None:
             self.requests.remove(self._finished)
         super().connectionLost(reason)

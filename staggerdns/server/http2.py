@@ -1,8 +1,8 @@
 """HTTP/2 on a client's connection (RFC 9113): requests on streams, each answered on its own.
 
-A response goes out whole where the client's windows allow, its last octets with the end of the
-stream. What they do not allow waits, and counts as unread. A client that gives requests up over
-and over is cut off: upstreams have been asked for each of them.
+A response is sent at once as far as the flow control windows of the client allow; its last frame
+ends the stream. The rest waits, and counts as unread. A client that resets request after request is
+disconnected, since upstreams have been asked for each of them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from staggerdns.server.h2connection import ServerConnection
 from staggerdns.wire.constants import MAX_MESSAGE
 
 MAX_BODIES = 4 * MAX_MESSAGE
-"""Octets of bodies, of one connection, that wait for their rest."""
+"""Octets of incomplete bodies that are kept for one connection."""
 MAX_RESETS = 100
-"""Requests that a client may have given up on one connection, less those that were answered since:
-who asks and resets, over and over, would else ask more than may wait for an answer.
+"""Requests that a client may reset on one connection; each that is answered allows one more.
+Without this limit a client could ask for more than may wait at once, by resetting what it has
+asked.
 """
 _PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path"))
 _FORBIDDEN = frozenset(  # RFC 9113 section 8.2.2
@@ -41,7 +42,7 @@ _CONTINUE = [(b":status", b"100")]
 
 
 class _PartialRequest:
-    """What has come of a request; ``body`` is `None` when it is longer than allowed."""
+    """A request that may not be complete; ``body`` is `None` when it is longer than allowed."""
 
     __slots__ = ("method", "target", "media_type", "body")
 
@@ -59,10 +60,10 @@ class Http2Session:
         self._connection = connection
         self._resource = resource
         self._h2 = ServerConnection()
-        self._requests: dict[int, _PartialRequest] = {}  # that are not whole yet
+        self._requests: dict[int, _PartialRequest] = {}  # that are not complete yet
         self._pending: dict[int, Deferred[Response]] = {}
         self._unsent: dict[int, bytes] = {}  # parts of responses that wait for a window
-        self._unprocessed = b""  # read while the client does not take what we say
+        self._unprocessed = b""  # read while the client does not read responses
         self._goaway_sent = False
         self._resets = 0
         self.bodies = 0  # octets of `_requests`
@@ -76,21 +77,21 @@ class Http2Session:
 
     @property
     def unfinished(self) -> bool:
-        """Whether there are requests that are not whole."""
+        """Whether there are requests that are not complete."""
         return bool(self._requests)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what the client says."""
+        """Process what the client sends."""
         self._unprocessed += data
         self.read_on()
 
     def resume(self) -> None:
-        """Go on after the client has caught up."""
+        """Continue after the client has read its responses."""
         self._connection.transport.resumeProducing()
         self.read_on()
 
     def read_on(self) -> None:
-        """Serve what has been read, until the client has to take what we say."""
+        """Process what has been read, as long as the client reads the responses."""
         connection = self._connection
         if connection.reading or self._stopped():
             return
@@ -105,7 +106,7 @@ class Http2Session:
             if self._unsent:
                 self._send_held()
         except ProtocolError:
-            self._goaway_sent = True  # as the GOAWAY says that is ready
+            self._goaway_sent = True  # it is ready to be sent
             connection.close()
             self._give_all_up()
         finally:
@@ -114,18 +115,18 @@ class Http2Session:
         connection.flush()
 
     def _stopped(self) -> bool:
-        """Say whether nothing is to be served now."""
+        """Return whether no frame may be processed now."""
         return self._connection.blocked or self._connection.closing
 
     def announce_end(self) -> None:
-        """Tell the client to ask no more here; what is under way goes on."""
+        """Tell the client to send no more requests here; those that wait are still answered."""
         if not self._goaway_sent:
             self._goaway_sent = True
             self._h2.send_goaway()
         self._flush()
 
     def connectionLost(self, reason: Failure) -> None:
-        """Give up what the client no longer waits for."""
+        """Cancel what the client no longer waits for."""
         self._give_all_up()
 
     def _give_all_up(self) -> None:
@@ -216,7 +217,7 @@ class Http2Session:
         failure.trap(CancelledError)  # the client has gone
 
     def _forget(self, number: int | None) -> None:
-        """Give up what was asked or is being answered on a stream that was reset."""
+        """Cancel the request or response of a stream that was reset."""
         assert number is not None
         request = self._requests.pop(number, None)
         if request is not None:
@@ -248,7 +249,7 @@ class Http2Session:
             self.flow_blocked += len(rest)
 
     def _send_held(self) -> None:
-        """Send on where windows have opened, the oldest response first."""
+        """Send what the windows allow now, the oldest response first."""
         for number in list(self._unsent):
             if self._h2.outbound_flow_control_window <= 0:
                 break
@@ -266,7 +267,7 @@ class Http2Session:
 
 
 def _read_fields(fields: list[tuple[bytes, bytes]]) -> _PartialRequest | None:
-    """Return the request that header fields tell of, `None` if they are malformed.
+    """Return the request that header fields describe, `None` if they are malformed.
 
     (RFC 9113 sections 8.2 and 8.3.)
     """

@@ -1,4 +1,4 @@
-"""Client connections over HTTPS: HTTP/2, and HTTP/1.1 for those that know no better."""
+"""Connections of clients over HTTPS: HTTP/2, and HTTP/1.1 for clients that do not speak it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ORIGIN = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)  # RFC 9112 section 3.
 
 
 class HttpsFactory(ServerFactory):
-    """Builds the connections on which queries at ``path`` are answered by ``factory``."""
+    """Builds the connections on which ``factory`` answers the queries that come to ``path``."""
 
     noisy = False
 
@@ -38,7 +38,7 @@ class HttpsConnection(HttpClientConnection):
     """One client connection."""
 
     max_body = MAX_MESSAGE
-    # dnsperf 2.10 and its like lose all responses but the first that come in one TLS record.
+    # Of several responses in one TLS record dnsperf 2.10 reads only the first.
     coalesces = False
 
     def __init__(self, factory: StaggerServerFactory, resource: DohResource) -> None:
@@ -47,7 +47,7 @@ class HttpsConnection(HttpClientConnection):
         self._resource = resource
 
     def open_session(self) -> HttpSession:
-        """Speak the version of HTTP that the handshake chose, or 1.1."""
+        """Return a session of HTTP/2 if the TLS handshake has chosen that, else of HTTP/1.1."""
         if getattr(self.transport, "negotiatedProtocol", None) == b"h2":
             return Http2Session(self, self._resource)
         return Http1Session(self, self)

@@ -1,4 +1,4 @@
-"""A client's connection with HTTP on it, whatever its version."""
+"""What connections of clients over HTTP have in common, whatever its version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from staggerdns.server.connections import Connections
 
 
 class HttpSession(Protocol):
-    """A version of HTTP on one connection; ``flow_blocked``: octets that wait for a window."""
+    """HTTP on one connection; ``flow_blocked``: octets that flow control does not let us send."""
 
     flow_blocked: int
 
@@ -23,23 +23,23 @@ class HttpSession(Protocol):
 
     @property
     def unfinished(self) -> bool:
-        """Whether there is a request that is not whole."""
+        """Whether there is a request that is not complete."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what the client says."""
+        """Process what the client sends."""
 
     def resume(self) -> None:
-        """Go on after the client has caught up."""
+        """Continue after the client has read its responses."""
 
     def announce_end(self) -> None:
-        """Tell the client to ask no more here."""
+        """Tell the client to send no more requests here."""
 
     def connectionLost(self, reason: Failure) -> None:
-        """Give up what the client no longer waits for."""
+        """Cancel what the client no longer waits for."""
 
 
 class HttpClientConnection(ClientConnection):
-    """A connection with a ``session`` from the first octet on; subclasses open it."""
+    """A connection whose ``session``, opened at the first octet, speaks HTTP."""
 
     def __init__(self, connections: Connections) -> None:
         super().__init__(connections)
@@ -47,7 +47,7 @@ class HttpClientConnection(ClientConnection):
 
     @abstractmethod
     def open_session(self) -> HttpSession:
-        """Return the session; the client has said something."""
+        """Return a new session; called when the first octet has come."""
 
     @property
     def pending(self) -> int:
@@ -56,11 +56,11 @@ class HttpClientConnection(ClientConnection):
 
     @property
     def flow_blocked(self) -> int:
-        """Octets of responses that wait for a window."""
+        """Octets of responses that flow control does not let us send yet."""
         return self.session.flow_blocked if self.session is not None else 0
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand on what comes."""
+        """Hand what the client sends to the session."""
         if self.closing:
             return
         if self.session is None:
@@ -68,19 +68,19 @@ class HttpClientConnection(ClientConnection):
         self.session.dataReceived(data)
 
     def drain(self) -> None:
-        """Take no more requests: the server is going down."""
+        """Take no more requests, since the server stops."""
         self._announce_end()
         super().drain()
 
     def timeoutConnection(self) -> None:
-        """Close an idle connection; a handshake or a request that is never finished, at once."""
+        """Close an idle connection; abort it if a handshake or request was never completed."""
         if not self.pending and (self.session is None or self.session.unfinished):
             self.abort()
         else:
             super().timeoutConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Give up what the client no longer waits for."""
+        """Cancel what the client no longer waits for."""
         super().connectionLost(reason)
         if self.session is not None:
             self.session.connectionLost(reason)

@@ -1,14 +1,13 @@
 """Questions that never go upstream.
 
-Other classes, ANY, and types that are no data get a brief answer of our own (RFC 8482 for ANY,
-RFC 4892 for the version in class CH). So do names that mean nothing outside this machine or
-this site: special-use names (RFC 6761 and those that followed it), reverse names of private
-addresses (RFC 6303), and what the hosts file says.
+These are ANY (RFC 8482), the version in class CH (RFC 4892), other classes, and types that are not
+data; and names that have a meaning only on this machine or site: special-use names (RFC 6761 and
+its successors), reverse names of private addresses (RFC 6303), and names in the hosts file.
 
-A table has every special name; a question belongs to the longest one that its name ends in.
-Before that is looked for, one comparison of the name's last octets tells most names apart: they
-are ordinary. The hosts file wins over all special names but ``localhost``. What it does not say of
-its names (their MX, say) the upstreams are asked, save in special zones.
+All special names are in one table; a question belongs to the longest of them that its name ends
+in. Most names are not special, which a comparison of their last octets tells before any look-up.
+The hosts file takes precedence over all special names but ``localhost``. Upstreams are asked for
+types that it does not have (the MX of a name, for example), but not within special zones.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from staggerdns.wire.names import from_text
 from staggerdns.wire.query import Query
 
 LOCAL_TTL = 600
-"""Seconds that clients may keep what we say about special names.
+"""Seconds that clients may keep our answers about special names.
 
-RFC 6303 would grant three hours; but a name in the hosts file shall not stay unknown for so long.
+RFC 6303 suggests three hours, but then a new name in the hosts file would stay unknown for so long.
 """
 _ANY_TTL = 3600
 _RFC8482 = b"\7RFC8482\0"  # HINFO: CPU "RFC8482", OS empty
@@ -51,7 +50,7 @@ _ARPA = b"\4arpa\0"
 
 _Answers = Mapping[int, Answer | None]
 _Replies = tuple[_Answers, Answer]
-"""Answers by type, `None` standing for upstream, and the one for all other types."""
+"""Answers by type, where `None` means that upstreams are asked, and the answer for other types."""
 _NO_RECORDS: _Answers = {}
 
 _PRIVATE_REVERSE = (
@@ -102,13 +101,13 @@ class LocalNames:
             for text in _PRIVATE_REVERSE:
                 self._add_zone(text)
             self._add_loopback()
-        # Few, to be compared with quickly; that a label ends there is for the table to see.
+        # Few and short. They need not begin at a label: the look-up in the table does.
         self._endings = tuple(
             {_ARPA if name.endswith(_ARPA) else name for name in self._special},
         )
 
     def answer(self, query: Query, now: float) -> Answer | Rcode | None:
-        """Return our own answer at ``now``, the code of a refusal, or `None`: the chain answers."""
+        """Return our own answer, the code to refuse with, or `None` if the chain has to answer."""
         name, qtype = query.key[NAME], query.qtype
         if query.qclass != CLASS_IN:
             if query.qclass == CLASS_CH and name in _VERSION_NAMES and qtype in _TEXT_TYPES:
@@ -126,7 +125,7 @@ class LocalNames:
         return found
 
     def exists(self, query: Query) -> bool:
-        """Say whether there is the name of ``query`` here, even if upstreams know of none."""
+        """Return whether the name of ``query`` is in the hosts file, or one below it."""
         return self._hosts is not None and self._hosts.exists(query.key[NAME])
 
     def _find(self, name: bytes, qtype: int, now: float) -> Answer | None:
@@ -152,7 +151,7 @@ class LocalNames:
         return None
 
     def _add_localhost(self) -> None:
-        """Let ``localhost`` and all below it be this machine (RFC 6761 section 6.3)."""
+        """Add the loopback addresses of ``localhost`` and all below it (RFC 6761 section 6.3)."""
         addresses: _Answers = {
             Type.A: RecordAnswer(Type.A, CLASS_IN, b"\x7f\0\0\1", LOCAL_TTL),
             Type.AAAA: RecordAnswer(Type.AAAA, CLASS_IN, b"\0" * 15 + b"\1", LOCAL_TTL),

@@ -1,8 +1,7 @@
 """The queries that wait for an answer, in the order in which they came.
 
-There is room for so many in all and for so many of one client. When that is taken, the oldest
-makes room for the newest: the oldest in all, or of the client that has too many. It gets
-SERVFAIL, so that its client can turn to another server.
+Their number is limited, in all and for each client. For one more the oldest is evicted: the oldest
+of that client or the oldest of all. It gets SERVFAIL, so that its client can ask another server.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Pending:
         return len(self._all)
 
     def add(self, request: Request, found: Deferred[Entry]) -> None:
-        """Let ``request`` wait for ``found``, and another one no longer if there are too many."""
+        """Let ``request`` wait for ``found``, and evict the oldest if there are too many."""
         self._all[request] = found
         if request.client is not None:
             own = self._of_client.setdefault(request.client, {})
@@ -59,7 +58,7 @@ class Pending:
                 del self._of_client[request.client]
 
     def _evict(self, request: Request) -> None:
-        """Have ``request`` refused now.
+        """Cancel what ``request`` waits for, which has it refused.
 
         Its client may ask something else at once, which may call this again before it has
         returned: the inner call leaves what it evicts to the loop of the outer one.

@@ -19,22 +19,22 @@ from staggerdns.server.status import OTHER_COST, StatusFactory, Throttle
 
 _BACKLOG = 128  # connections that wait to be accepted
 MAX_ACCEPTS = 8
-"""Connections that a listener accepts in one turn of the reactor: those that make room for them
-keep their descriptors for so long.
+"""Connections that a port accepts in one turn of the reactor. The connections that are aborted to
+make room for them keep their descriptors until the turn is over.
 """
 WARN_EVERY = 60.0
-"""Seconds between two lines of the log that say that connections cannot be accepted."""
+"""Seconds between two warnings that connections cannot be accepted."""
 ACCEPT_PAUSE = 1.0
-"""Seconds without accepting after one could not be, for lack of what others may give back."""
+"""Seconds for which nothing is accepted after descriptors or memory were exhausted."""
 _EXHAUSTED = frozenset(("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"))
 _CLOSED = "EMFILE recovery: Closed"
-_PAGES_BACKLOG = 16  # the same of the pages for machines
+_PAGES_BACKLOG = 16  # the same of the pages of metrics
 
 
 class StreamPort(tcp.Port):
-    """Listens for ``factory`` on one address; an IPv6 one leaves IPv4 to others, as UDP does.
+    """Listens for ``factory`` on one address; ``[::]`` means IPv6 alone, as for UDP.
 
-    ``protocols`` builds the protocols of its connections, where that is not ``factory``.
+    ``protocols`` builds the protocols of its connections, by default ``factory`` does.
     Raises `twisted.internet.error.CannotListenError` from ``startListening``.
     """
 
@@ -47,8 +47,8 @@ class StreamPort(tcp.Port):
         protocols: IProtocolFactory | None = None,
     ) -> None:
         super().__init__(port, protocols or factory, _BACKLOG, interface, reactor)
-        # Twisted logs several lines for each connection that it cannot accept, with which
-        # whoever opens connections could fill a disk.
+        # Twisted logs several lines for each connection that it cannot accept. Whoever opens
+        # connections could fill a disk with them.
         observer = cast("ILogObserver", self.accept_failed)
         self._logger = Logger(namespace="staggerdns", observer=observer)
         self._dns_factory = factory
@@ -63,13 +63,15 @@ class StreamPort(tcp.Port):
         return created
 
     def doRead(self) -> None:
-        """Accept some connections, which Twisted would accept by the hundred."""
+        """Accept a few connections; Twisted would accept a hundred."""
         self.numberAccepts = min(self.numberAccepts, MAX_ACCEPTS)
         super().doRead()
 
     def accept_failed(self, event: LogEvent) -> None:
-        """Take what Twisted would log; count connections that could not be accepted, say so now
-        and then, and rest when one waits on: it would be tried again and again.
+        """Observe what Twisted would log; count failures to accept, and warn of them now and then.
+
+        When descriptors or memory are exhausted, the connection stays in the backlog and would be
+        tried again at once, so the port pauses.
         """
         reason = event.get("acceptError")
         if reason is None and not event.get("log_format", "").startswith(_CLOSED):
@@ -99,7 +101,7 @@ class StreamPort(tcp.Port):
 
 
 class StatusPort(tcp.Port):
-    """Listens for ``factory`` on one address, and accepts connections at its pace.
+    """Listens for ``factory`` on one address, and limits the rate of new connections.
 
     Raises `twisted.internet.error.CannotListenError` from ``startListening``.
     """
@@ -112,7 +114,7 @@ class StatusPort(tcp.Port):
         self._pause: IDelayedCall | None = None
 
     def doRead(self) -> None:
-        """Accept one connection; then rest if there were many."""
+        """Accept one connection, and pause if there were many."""
         self.numberAccepts = 1
         super().doRead()
         wait = self._accepted.wait(OTHER_COST)

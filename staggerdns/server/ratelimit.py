@@ -1,11 +1,14 @@
 """How many queries over UDP a client may send: a token bucket for each.
 
-A bucket is one number, the time at which it will be full again. A query moves it on by the price
-of a token, and is beyond the limit when that would take more than the bucket holds. A source
-that is silent for a while has a full bucket, like one never seen, so forgetting it is safe.
-Clients are kept in two generations: when the younger is full, the older is dropped and the
-younger takes its place. Whoever keeps asking is carried over; nothing ever walks a table. Forged
-sources can push a bucket out early, at the price of `MAX_CLIENTS` queries for one burst.
+A bucket is one number, the time at which it will be full again. Each query moves that time on by
+the price of a token, and is beyond the limit when the bucket has no token left. A client that has
+been silent for a while has a full bucket, like one that was never seen, so its bucket can be
+forgotten.
+
+Buckets are kept in two generations: when the younger one is full, the older one is dropped and the
+younger one takes its place. A client that keeps asking is moved to the younger one, so no table is
+ever searched for old buckets. Forged sources can have a bucket forgotten early, which gives its
+client one more burst for `MAX_CLIENTS` queries.
 """
 
 from __future__ import annotations
@@ -20,20 +23,20 @@ MAX_CLIENTS = 32_768
 
 Datagram = tuple[bytes, tuple[str, int]]
 """A message and where it came from."""
-_UNKNOWN = 1 << 32  # no client's number
+_UNKNOWN = 1 << 32  # not the number of any group
 
 
 class RateLimiter:
     """The buckets of all clients: a steady rate, and so many queries at once.
 
-    Of the queries beyond, each ``slip``-th is answered with TC set (or, where there is a cookie
-    option, with BADCOOKIE), so that who really is there can come back; 0: none.
+    Of the queries beyond the limit every ``slip``-th is answered with TC set (or with BADCOOKIE, if
+    it has a COOKIE option), so that a real client can ask again; with 0 none is.
     """
 
     def __init__(self, settings: RateLimitSettings, client_groups: ClientGroups) -> None:
         self._client_groups = client_groups
         self._price = 1 / settings.queries_per_second
-        # Half a token of slack: sums of prices are not exact.
+        # Half a token less than full, since sums of prices are not exact.
         self._depth = (settings.burst - 0.5) * self._price
         self._slip = settings.slip
         self._slipped = 0
@@ -73,12 +76,12 @@ class RateLimiter:
         return within, beyond
 
     def slips(self) -> bool:
-        """Say whether the query beyond the limit that is being looked at gets its answer."""
+        """Return whether the next query beyond the limit is answered, as every ``slip``-th is."""
         self._slipped += 1
         return bool(self._slip) and self._slipped % self._slip == 0
 
     def _carry_over(self, client: ClientGroup) -> float:
-        """Give ``client``, which is not in the younger generation, its place there."""
+        """Give ``client``, which is not in the younger generation, a bucket there and return it."""
         if len(self._younger) >= MAX_CLIENTS:
             self._older, self._younger = self._younger, {}
         full = self._younger[client] = self._older.pop(client, 0.0)

@@ -1,9 +1,10 @@
-"""Replies that are ready as bytes: the seam of the hot path, datagram in, reply or nothing out.
+"""Replies that are ready as bytes: the hot path.
 
-Two queries whose bytes after the ID are equal get equal replies, ID apart, as long as the
-entry behind them stands and its TTLs read the same, which is at most a second. So a reply made
-once is kept under the query's bytes and given again by one look-up: no parsing, no clock
-call, no log, no object. What is not here, or no longer true, takes the long way and comes back.
+Two queries with the same bytes after the ID get the same reply, except for the ID, as long as the
+entry of the cache is the same and its TTLs are, which is at most for a second. So a reply is kept
+under the bytes of its query and found again by one look-up, without parsing, without reading the
+clock, logging or making objects. A query for which there is none here is served by the factory,
+which keeps the reply here if it may.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.server.access import Access
 
 MAX_READY = 16_384
-"""Replies kept ready; when full, the table starts anew."""
+"""Replies that are kept for UDP; when there are so many, all are forgotten."""
 MAX_READY_OF_STREAMS = 4_096
-"""The same of each other transport, whose replies are longer."""
+"""The same for each other transport, whose replies are longer."""
 OCTETS_EACH = 2_048
-"""Memory that each of them may take, about, on average, with its entry: that may be in no cache any
-more. When all together take more, the table starts anew.
+"""Octets of memory that a reply may take on average, with its entry, which the cache may have
+dropped. When all together take more, all are forgotten.
 """
 READY_OCTETS = 300
-"""What one of them takes beside query, reply and entry."""
+"""Octets that a reply takes in the table beside query, reply and entry."""
 
 
 class ReadyReplies:
     """Replies by query bytes, for the clients that ``access`` allows; at most ``limit`` of them.
 
-    There is one for each transport: the same query gets another reply over another.
+    There is one table for each transport, since the reply to a query depends on it.
     """
 
     def __init__(self, access: Access, limit: int = MAX_READY) -> None:

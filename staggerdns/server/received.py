@@ -1,7 +1,7 @@
-"""What the kernel has received for us already, when the server is told to stop.
+"""Reading what the kernel has received already when the server is told to stop.
 
-Datagrams in the buffers of our sockets, octets of connections, and connections that wait to be
-accepted: they came before the end was known of, and deserve an answer.
+These are datagrams and octets in the buffers of our sockets, and connections that wait to be
+accepted. Their clients could not know that the server stops, so they get their answers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 MAX_SECONDS = 0.2
-"""Seconds that reading may go on, however much comes."""
+"""Seconds for which reading may go on."""
 
 
 def read_received(reactor: Any, ours: Callable[[], set[Any]]) -> Deferred[None]:
@@ -27,7 +27,7 @@ def read_received(reactor: Any, ours: Callable[[], set[Any]]) -> Deferred[None]:
     def look() -> None:
         poll = select.poll()
         own = ours()
-        # One that has stopped reading is not read for good reasons.
+        # A socket that is not being read is left out: there is a reason for that.
         reading = [reader for reader in reactor.getReaders() if reader in own]
         for reader in reading:
             poll.register(reader.fileno(), select.POLLIN)

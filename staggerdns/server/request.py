@@ -1,4 +1,7 @@
-"""A request: one query, who sent it and when. It is made once, where the message comes in."""
+"""A client's request: a query, who sent it, over what and when.
+
+It is made once, where the message comes in, and handed through the pipeline.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,8 @@ Reply = Deferred[bytes] | bytes | None
 class Request:
     """A query from the client at ``host`` (text) over ``transport``.
 
-    ``started``: seconds of the server's clock at which it came. ``client``: whom limits per client
-    count it for, `None` if they do not apply. ``shed``: it had to make room for others that wait.
+    ``started``: the time at which it came, by the server's clock. ``client``: the group whose
+    limits count it, `None` if there are none. ``shed``: it waited, and was evicted.
     """
 
     __slots__ = ("query", "host", "transport", "started", "client", "shed")

@@ -1,7 +1,7 @@
-"""The pages for machines: ``/metrics`` for Prometheus, ``/healthz`` for supervisors.
+"""The pages over HTTP: ``/metrics`` for Prometheus, ``/healthz`` for supervisors.
 
-Who can reach them can take nothing away from DNS: connections have limits of their own, are
-accepted one at a time, bodies are refused, and what is asked beyond a modest pace waits its turn.
+Whoever requests them cannot slow DNS down: their connections have limits of their own and are
+accepted one at a time, bodies are refused, and requests beyond a modest rate are delayed.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from staggerdns.server.httpsession import HttpClientConnection
 from staggerdns.settings.sections import ClientSettings, ServerSettings
 
 LIMITS = ServerSettings(tcp_idle_timeout=30.0, tcp_max_connections=16, tcp_max_per_client=8)
-"""Of connections to the pages; beyond them the one that has been idle for the longest leaves."""
+"""Limits of the connections to the pages."""
 METRICS_COST = 1 / 8
-"""Seconds until the next page when the pace is full: eight pages of metrics a second."""
+"""Seconds that a page of metrics takes of the time there is: eight pages a second."""
 OTHER_COST = 1 / 64
-"""The same of other pages, and of connections."""
+"""The same of other pages, and of new connections."""
 BURST = 4.0
-"""Seconds' worth of pages that may be asked for at once: 32 of metrics."""
+"""Seconds of unused time that are saved up for a burst: 32 pages of metrics."""
 _TEXT = b"text/plain; charset=utf-8"
-_Page = tuple[HTTPStatus, bytes, bytes]  # media type and content come behind
+_Page = tuple[HTTPStatus, bytes, bytes]  # status, media type, content
 _HEALTHY: _Page = HTTPStatus.OK, _TEXT, b"ok\n"
 _UNHEALTHY: _Page = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"no upstream answers\n"
 
 
 class Throttle:
-    """Says when the next piece of work is due, so that work is spread over time."""
+    """Spreads work over time: a token bucket whose tokens are seconds."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._free = clock.seconds() - BURST
 
     def wait(self, cost: float) -> float:
-        """Take ``cost`` seconds of the time there is; return the seconds until that is so much."""
+        """Spend ``cost`` seconds; return the seconds that the work has to wait for them."""
         now = self._clock.seconds()
         begin = max(self._free, now - BURST)
         self._free = begin + cost
@@ -92,18 +92,18 @@ class StatusFactory(ServerFactory):
         return StatusConnection(self)
 
     def close(self) -> None:
-        """Break all connections."""
+        """Abort all connections."""
         self.client_connections.abort()
 
     def page(self, path: bytes) -> _Page:
-        """Return a page that is there at once, which ``/healthz`` may not be."""
+        """Return any page but ``/healthz``, which needs a check."""
         if path == b"/metrics":
             return HTTPStatus.OK, CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry)
         return HTTPStatus.NOT_FOUND, _TEXT, b"expected /metrics or /healthz\n"
 
 
 class StatusConnection(HttpClientConnection):
-    """A connection on which pages are asked for."""
+    """A connection on which pages are requested."""
 
     max_body = 0
 
@@ -114,11 +114,11 @@ class StatusConnection(HttpClientConnection):
         self._checking: Deferred[bool] | None = None
 
     def open_session(self) -> Http1Session:
-        """Speak HTTP/1.1."""
+        """Return a session of HTTP/1.1."""
         return Http1Session(self, self)
 
     def answer(self, request: Http1Request) -> None:
-        """Answer a request when its turn comes."""
+        """Answer a request, at once or when the throttle allows."""
         path = request.uri.partition(b"?")[0]
         wait = self._factory.throttle.wait(METRICS_COST if path == b"/metrics" else OTHER_COST)
         if wait:
@@ -127,7 +127,7 @@ class StatusConnection(HttpClientConnection):
             self._answer(request, path)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Answer nobody who has gone."""
+        """Cancel the answer that the client no longer waits for."""
         if self._later is not None:
             self._later.cancel()
             self._later = None
@@ -168,4 +168,4 @@ class StatusConnection(HttpClientConnection):
 
 
 def _give_up(failure: Failure) -> None:
-    failure.trap(CancelledError)  # whoever wanted to know has gone
+    failure.trap(CancelledError)  # the client has gone

@@ -1,12 +1,9 @@
 """DNS over TCP from clients (RFC 7766).
 
-A connection carries any number of queries at once, each answered when its answer is there, in
-whatever order. A connection may have `MAX_PENDING` unanswered queries, and is not read while it
-has them or while the client does not take its replies. It is closed when no whole query came
-for the idle timeout; one that the client has half-closed is closed after its last reply. When
-there are too many, in all or of one client, the one that has been idle for the longest makes room
-(RFC 7766 section 6.2.3). A client that may not ask gets one refusal, and takes no place from
-those that may.
+Queries on a connection are answered in the order in which the answers are found. A connection is
+not read while `MAX_PENDING` of its queries are unanswered or while the client does not read the
+replies. One that the client has half-closed is closed after its last reply. A client that may not
+ask gets one refusal; such connections take no room from others.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ from staggerdns.wire.constants import HEADER_SIZE
 
 _LEAST_FRAME = 2 + HEADER_SIZE
 DISALLOWED_TIMEOUT = 2.0
-"""Seconds that a client which may not ask has to send the query that is refused."""
+"""Seconds in which a client that may not ask has to send the query that is refused."""
 
 
 @implementer(IHalfCloseableProtocol)
@@ -54,28 +51,28 @@ class StreamProtocol(ClientConnection):
             self.setTimeout(DISALLOWED_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes of the stream, however they are cut."""
+        """Process octets of the stream, however they are split."""
         self._buffer += data
         self._resume()
 
     def readConnectionLost(self) -> None:
-        """Close once the client, which sends no more, has all its replies."""
+        """Close when the client, which sends no more, has all its replies."""
         self._client_done = True
         self._close_if_done()
 
     def writeConnectionLost(self) -> None:
-        """Close: nobody reads what we would send."""
+        """Close, since the client reads no more."""
         self.close()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Give up what the client no longer waits for."""
+        """Cancel what the client no longer waits for."""
         super().connectionLost(reason)
         for pending in list(self._pending):
             pending.cancel()
         self._buffer = b""
 
     def drain(self) -> None:
-        """Read no more, and answer what has been read: the server is going down."""
+        """Read no more, since the server stops, but answer what has been read."""
         self.transport.pauseProducing()
         self.readConnectionLost()
 
@@ -84,8 +81,8 @@ class StreamProtocol(ClientConnection):
         return True
 
     def _resume(self) -> None:
-        """Serve the whole messages in the buffer, as far as the limits allow."""
-        if self.reading:  # an answer that was there at once: the loop below goes on
+        """Serve the complete messages in the buffer, as far as the limits allow."""
+        if self.reading:  # called by an answer that was there at once: the loop below continues
             return
         self.reading = True
         position = 0
@@ -96,7 +93,7 @@ class StreamProtocol(ClientConnection):
                 break
             self._serve(buffer[position + 2 : end])
             if end - position > _LEAST_FRAME and not self.disallowed:
-                self.query_began()  # nothing less shows a client at work
+                self.query_began()  # a shorter message is no sign of life
             position = end
         self._buffer = buffer[position:]
         self.reading = False

@@ -1,7 +1,7 @@
-"""The server's side of TLS: one certificate, read anew when its files change.
+"""The server's side of TLS: one certificate, which is read again when its files change.
 
-The files are looked at for each new connection, which costs two system calls. New ones that
-cannot be used, because only one of the two is there yet, say, change nothing until they can.
+The files are checked for each new connection, which costs two system calls. While new files cannot
+be used, for example because only one of the two is there yet, the old certificate stays.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import Journal
 
 CLOSE_GRACE = 0.03
-"""Seconds from the last reply to the end of a connection when the server stops."""
+"""Seconds between the last reply and the end of a connection when the server stops."""
 EXPIRY_WARNING = timedelta(days=14)
-"""How long before its end a certificate is warned of, short-lived ones in their last third."""
+"""Time before the end of a certificate in which there are warnings, at most a third of its life."""
 WARN_EVERY = timedelta(days=1)
 
 
 class CertificateProblem(ValueError):
-    """What is wrong with one of the files; ``key``: the one that it is in ``server``."""
+    """What is wrong with one of the files; ``key``: its name in the section ``server``."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(problem)
@@ -44,7 +44,7 @@ class CertificateProblem(ValueError):
 class Certificate:
     """The certificates and the private key in two PEM files, as they are now.
 
-    ``wall`` says the seconds since 1970. Raises `CertificateProblem`.
+    ``wall`` returns the seconds since 1970. Raises `CertificateProblem`.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Certificate:
         return self._pair[0][0].not_valid_after_utc.timestamp()
 
     def warn(self) -> None:
-        """Say so in the log if the certificate has expired, soon will or is not valid yet."""
+        """Log a warning if the certificate has expired, will soon, or is not valid yet."""
         now = datetime.fromtimestamp(self._wall(), UTC)
         if self._warned is not None and now - self._warned < WARN_EVERY:
             return
@@ -93,7 +93,7 @@ class Certificate:
         return context
 
     def reread(self) -> bool:
-        """Read the files now; what cannot be used changes nothing. Say whether they could."""
+        """Read the files now; return whether they can be used. If not, nothing changes."""
         self._marks = self._look()
         try:
             self._pair = _load(*self._files)
@@ -111,7 +111,7 @@ class Certificate:
         return True
 
     def _look(self) -> list[tuple[int, int, int] | None]:
-        """Return what changes when a file does."""
+        """Return values that differ when a file has changed."""
         marks: list[tuple[int, int, int] | None] = []
         for path in self._files:
             try:
@@ -140,7 +140,7 @@ class TlsConnectionCreator:
 
 
 class _AlpnSelection:
-    """Picks the best of the protocols that a client offers, or none: DNS need not be named."""
+    """Chooses the best of the protocols that a client offers, or none, which DNS allows."""
 
     def __init__(self, protocols: tuple[bytes, ...]) -> None:
         self._protocols = protocols
@@ -154,7 +154,7 @@ _Pair = tuple[list[x509.Certificate], Any]
 
 
 def _load(path: str, key_path: str) -> _Pair:
-    """Return what is in the two files, which belong together."""
+    """Return what is in the two files, after a check that they belong together."""
     certificates = _load_certificates(path)
     private = _load_key(key_path)
     try:
@@ -178,7 +178,7 @@ def _load_certificates(path: str) -> list[x509.Certificate]:
 def _load_key(path: str) -> Any:
     content = _read("tls_key", path)
 
-    def refuse(*_: object) -> bytes:  # OpenSSL would ask on the terminal, and wait
+    def refuse(*_: object) -> bytes:  # without it OpenSSL would ask on the terminal
         raise CertificateProblem(
             "tls_key", f"the key in {path} is encrypted: expected one without a passphrase"
         )
@@ -200,7 +200,7 @@ def _read(name: str, path: str) -> bytes:
 
 
 def _form(content: bytes) -> str:
-    """Say what a file holds that is not in PEM form."""
+    """Return a remark on the content of a file that is not in PEM form."""
     if not content.strip():
         return ": it is empty"
     if content[:1] == b"\x30":  # an ASN.1 SEQUENCE
@@ -215,7 +215,7 @@ def _misfit(
     private: Any,
     error: SSL.Error,
 ) -> CertificateProblem:
-    """Say why a certificate and a key cannot be used together."""
+    """Return the reason why a certificate and a key cannot be used together."""
     public = private.public_key()
     if certificates[0].public_key() == public:
         details = ", ".join(part[2] for part in error.args[0] if part[2])
@@ -243,7 +243,7 @@ def _context(certificates: list[x509.Certificate], private: Any) -> SSL.Context:
 
 
 class TlsFactory(TLSMemoryBIOFactory):
-    """Puts TLS under the protocols of ``inner``, which themselves write together what they can."""
+    """Puts TLS under the protocols that ``inner`` builds."""
 
     protocol = TLSMemoryBIOProtocol
 
@@ -253,7 +253,7 @@ class TlsFactory(TLSMemoryBIOFactory):
         super().__init__(creator, isClient=False, wrappedFactory=inner, clock=clock)
 
     def close(self) -> Deferred[None]:
-        """Drop every connection, when what is written already has had its moment to leave."""
+        """Abort every connection, after a moment in which what is written can be sent."""
         if not self.protocols:
             return succeed(None)
         return deferLater(self._clock, CLOSE_GRACE, self._drop)
