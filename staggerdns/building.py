@@ -132,18 +132,21 @@ class Chain:
 
     def liveness(self) -> Liveness:
         """Return what knows from now on whether upstreams answer; its owner closes it."""
+        clock, upstreams = self._clock, self.upstreams
 
         def ask() -> Deferred[str]:
+            now, before = self._awake.seconds(), upstreams.last_worked
             found = self.forwarder.find(make_question(b"\0", Type.NS), clock.seconds())
-            return found.addCallback(problem)
+            return found.addCallback(problem, now, before)
 
-        def problem(entry: Entry) -> str:
+        def problem(entry: Entry, asked: float, before: float) -> str:
             answer = entry.answer
-            if not isinstance(answer, FailureAnswer):
-                return ""
-            return answer.text.decode() or "no reason known"
+            if isinstance(answer, FailureAnswer):
+                return answer.text.decode() or "no reason known"
+            # What the cache still has says nothing about now.
+            last = upstreams.last_worked
+            return "" if last >= asked or last > before else "no good answer"
 
-        clock, upstreams = self._clock, self.upstreams
         liveness = Liveness(ask, lambda: upstreams.last_worked, self._awake, self._journal)
         self.forwarder.tell_failures(lambda heard: liveness.failed(heard=heard))
         return liveness

@@ -20,7 +20,7 @@ import pytest_twisted
 from twisted.application.service import IService
 from twisted.internet.base import BasePort
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.names import dns
@@ -218,6 +218,21 @@ async def test_health_page_without_clients(
         questions = [query.parsed.question[0] for query in server.queries]
         (name,) = {(question.name.to_text(), question.rdtype.name) for question in questions}
         assert name == (".", "NS")
+
+
+@pytest_twisted.ensureDeferred
+async def test_health_page_believes_no_cache(
+    server: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That ``. NS`` was answered once, and is in the cache, hides no outage that comes later."""
+    monkeypatch.setattr(liveness, "GRACE", 0.0)
+    monkeypatch.setattr(liveness, "ASK_EVERY", 0.2)
+    server.behaviour = b.records((".", 300, "NS", "a.root.example."))
+    async with running(server.endpoint, ", parallel: {total_collect_timeout: 300ms}") as testbed:
+        assert (await testbed.get("/healthz"))[0] == 200
+        server.stop()
+        await deferLater(reactor, 0.3, lambda: None)
+        assert [(await testbed.get("/healthz"))[0] for _ in range(3)] == [503, 503, 503]
 
 
 @pytest_twisted.ensureDeferred

@@ -72,18 +72,16 @@ class Asked(Protocol):
     unsigned: bool
 
 
-def _heads(additional: int) -> tuple[bytes, bytes]:
-    """Return flags and counts of queries without and with CD.
-
-    RD is set, and AD, so that the upstream says whether it validated (RFC 6840 section 5.7).
-    """
+def _heads(flags: int, additional: int) -> tuple[bytes, bytes]:
+    """Return flags and counts of queries without and with CD."""
     return tuple(  # type: ignore[return-value]  # there are two
-        (RD | AD | checking).to_bytes(2, "big") + bytes((0, 1, 0, 0, 0, 0, 0, additional))
+        (flags | checking).to_bytes(2, "big") + bytes((0, 1, 0, 0, 0, 0, 0, additional))
         for checking in (0, CD)
     )
 
 
-_HEADS = (_heads(0), _heads(1), _heads(1))
+# AD, so that the upstream says whether it validated (RFC 6840 section 5.7).
+_HEADS = (_heads(RD, 0), _heads(RD | AD, 1), _heads(RD | AD, 1))
 
 
 def is_positive(message: bytes) -> bool:

@@ -1,12 +1,14 @@
 """How much of EDNS (RFC 6891) one upstream copes with, and how that is found out.
 
 Queries go out at one of three levels: `FULL`, an OPT record with options (a cookie over UDP;
-keepalive and padding over connections), `BARE`, one without options, or `PLAIN`, none at all.
+keepalive and padding over connections), `BARE`, one without options, or `PLAIN`, none at all and no
+AD flag either (RFC 6840 section 5.7), so that it is a query as RFC 1035 has it.
 
     reply to a query at a level above PLAIN        what is done
     FORMERR, NOTIMP, BADVERS, BADCOOKIE            asked again one level lower (RFC 6891 section 7)
     another error, silence, or the connection      the same, unless the level is proven: a good
     closed, twice                                  reply has come at it, or at a higher one
+    another error at a proven level                the same, if `PATIENCE` came in a row before
     NOERROR or NXDOMAIN                            the level is proven
 
     FULL, BARE  --`DESCENTS` questions in a row were answered at a lower level only-->  that level
@@ -16,8 +18,9 @@ Whether the error has an OPT record, ours or its own, makes no difference (RFC 8
 client's question goes down the levels at once, so that learning costs it time and no answer. No
 single reply decides what other questions get: those that count are asked one after the other, so
 that neither one odd name nor the end of an outage can pass for a habit. When errors were the same
-at all levels, `PATIENCE` times, they were about something else: then no question goes down for
-a while, twice as long each time, so that whoever refuses everything is not asked thrice for ever.
+at all levels, `PATIENCE` times in a row, they were about something else: then no question goes down
+for a while, twice as long each time, so that whoever refuses everything is not asked thrice for
+ever.
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ class Edns:
         self._landing = PLAIN  # where the last descents ended,
         self._descents = 0  # and how many did in a row
         self._counted_at = -inf
+        self._errors = 0  # in a row, at a level that is proven
         self._vain = 0
         self._vain_at = -inf
         self._rest_until = -inf
@@ -59,7 +63,11 @@ class Edns:
         """Say whether a reply to a query sent at that level is a reason to ask one level lower."""
         if sent == PLAIN or rcode in SOUND or now < self._rest_until:
             return False
-        return rcode in _EXPLICIT or sent > self.proven
+        if rcode in _EXPLICIT or sent > self.proven:
+            return True
+        if sent == self.level:
+            self._errors += 1
+        return self._errors > PATIENCE
 
     def good(self, sent: int, complained: int, asked: float, now: float) -> None:
         """Note a good reply at a level; ``complained``: the level at which the question, of the
@@ -69,6 +77,8 @@ class Edns:
         if sent >= complained:
             if sent > self._landing:
                 self._descents = 0
+            if sent == self.level:
+                self._errors = self._vain = 0
             return
         self._vain, self._rest_until = 0, -inf
         if sent >= self.level or asked <= self._counted_at:
@@ -106,4 +116,4 @@ class Edns:
     @property
     def is_settled(self) -> bool:
         """Whether another good reply would tell nothing new."""
-        return self._descents == 0
+        return not self._descents and not self._errors

@@ -33,6 +33,7 @@ class Seen:
         self.section = exchange.query[10 : 10 + size]
         self.opt = exchange.query[10 + size :]
         self.level = PLAIN if not self.opt else FULL if len(self.opt) > 11 else BARE
+        self.ad = bool(exchange.query[1] & 0x20)
         self.mixed = self.section != exchange.question.section
         self.do = bool(self.opt) and self.opt[7] == 0x80
 
@@ -102,6 +103,28 @@ def lowers(seen: Seen) -> bytes:
     return seen.reply(EXISTS, section=seen.question.section)
 
 
+def knows_no_ad(rcode: int | None) -> Server:
+    """Answer queries with the AD flag (RFC 8906 section 8.1.3) with that error, or not at all."""
+
+    def serve(seen: Seen) -> bytes | None:
+        if not seen.ad:
+            return good(seen)
+        return None if rcode is None else seen.reply(rcode=rcode)
+
+    return serve
+
+
+def changes(after: int, later: Server) -> Server:
+    """Be good for so many queries, and then like another one."""
+    count = [0]
+
+    def serve(seen: Seen) -> bytes | None:
+        count[0] += 1
+        return good(seen) if count[0] <= after else later(seen)
+
+    return serve
+
+
 def forgetful(seed: int) -> Server:
     """Give a cookie for a while, and then none any more."""
     count = [seed]
@@ -142,6 +165,8 @@ KINDS: dict[str, Server] = {
     "bare SERVFAIL": complains(SERVFAIL, PLAIN, bare=True),
     "silence to options": drops(BARE),
     "silence to EDNS": drops(PLAIN),
+    "silence to AD": knows_no_ad(None),
+    "FORMERR to AD": knows_no_ad(FORMERR),
     "NXDOMAIN to capitals": compares(NXDOMAIN),
     "NODATA to capitals": compares(0),
     "REFUSED to capitals": compares(REFUSED),

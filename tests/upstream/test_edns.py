@@ -71,6 +71,21 @@ def test_other_errors_are_heard_until_the_level_is_proven(rcode: int) -> None:
     assert edns.complains(rcode, FULL, NOW)
 
 
+@pytest.mark.parametrize("rcode", [SERVFAIL, REFUSED, 9, 4095])
+@pytest.mark.parametrize("count", range(PATIENCE + 2))
+def test_other_errors_in_a_row_are_heard_at_a_proven_level(rcode: int, count: int) -> None:
+    """Whoever answers nothing any more may have ceased to cope with EDNS; one good reply ends that,
+    and one row of errors is not lengthened by an earlier one.
+    """
+    edns = Edns()
+    for _ in range(3):
+        edns.good(FULL, PLAIN, NOW, NOW)
+        heard = [edns.complains(rcode, FULL, NOW) for _ in range(count)]
+        assert heard == ([False] * PATIENCE + [True] * count)[:count]
+        assert edns.is_settled == (count == 0)
+    assert edns.complains(rcode, BARE, NOW) == (count > PATIENCE)
+
+
 def test_who_refuses_everything_is_not_asked_thrice_for_ever() -> None:
     """In a day of a question a second few go down the levels, one in 15 minutes in the end."""
     edns, descents = Edns(), []

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 
 from staggerdns.strategy.run import RETRY_INTERVAL
 from staggerdns.upstream.bootstrap import Bootstrap
-from staggerdns.upstream.edns import BARE, DESCENTS, FULL, MEMORY, PLAIN
+from staggerdns.upstream.edns import BARE, DESCENTS, FULL, MEMORY, PATIENCE, PLAIN
 from staggerdns.upstream.health import State
 from staggerdns.upstream.sidequeries import MAX_WATCHED, SILENCE, TCP_PATIENCE
 from staggerdns.wire.answer import FailureAnswer
@@ -22,6 +22,7 @@ from tests.kit.oddservers import (
     OddServersResolver,
     Seen,
     both,
+    changes,
     complains,
     drops,
     good,
@@ -284,6 +285,16 @@ def test_a_broken_zone_takes_nothing_away() -> None:
     seen = resolver.sent(0)
     assert seen[-1].level == FULL
     assert len(seen) <= 40 + 3, "only the first was tried lower down"
+
+
+@pytest.mark.parametrize("rcode", [REFUSED, SERVFAIL])
+def test_who_ceases_to_cope_with_edns_is_soon_understood(rcode: int) -> None:
+    """After ten good answers it has an error for whatever has an OPT record: few are lost by that."""
+    resolver = OddServersResolver(changes(10, complains(rcode, PLAIN)))
+    clients = resolver.ask_all(60, "late")
+    lost = [client for client in clients if not client.addresses]
+    assert len(lost) <= PATIENCE
+    assert resolver.sent(0)[-1].level == PLAIN
 
 
 @pytest.mark.parametrize("rcode", [REFUSED, SERVFAIL, NXDOMAIN, FORMERR])
