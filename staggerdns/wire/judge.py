@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 
 from staggerdns.wire.answer import Answer, SectionsAnswer
-from staggerdns.wire.constants import HEADER_SIZE, SOUND, TC, Type
+from staggerdns.wire.constants import HEADER_SIZE, SOUND, TC, Type, WireError
 from staggerdns.wire.nametable import NameTree
 from staggerdns.wire.pool import is_private
 from staggerdns.wire.question import Question
@@ -104,6 +104,9 @@ class Judge:
         if is_referral and not answered:
             return Verdict.FAILURE, None
         ttl = _negative_ttl(reply)
+        came = reply.message[6:8] != b"\0\0"
+        if positive and came and not answered and not _has_soa(reply):
+            raise WireError("an answer section with nothing that was asked for")
         if stripped and answered:  # there is hardly an SOA to say it
             ttl = ttl or min(record.ttl for record in stripped)
         return Verdict.NEGATIVE, SectionsAnswer(reply, question, ttl, negative=True)
@@ -118,6 +121,10 @@ class Judge:
 def _is_referral(reply: Reply) -> bool:
     types = {record.type for record in reply.authority}
     return Type.NS in types and Type.SOA not in types
+
+
+def _has_soa(reply: Reply) -> bool:
+    return any(record.type == Type.SOA for record in reply.authority)
 
 
 def _negative_ttl(reply: Reply) -> int:

@@ -289,7 +289,7 @@ def test_a_broken_zone_takes_nothing_away() -> None:
 
 @pytest.mark.parametrize("rcode", [REFUSED, SERVFAIL])
 def test_who_ceases_to_cope_with_edns_is_soon_understood(rcode: int) -> None:
-    """After ten good answers it has an error for whatever has an OPT record: few are lost by that."""
+    """One day it has an error for whatever has an OPT record: few names are lost by that."""
     resolver = OddServersResolver(changes(10, complains(rcode, PLAIN)))
     clients = resolver.ask_all(60, "late")
     lost = [client for client in clients if not client.addresses]

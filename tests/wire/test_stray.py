@@ -9,6 +9,7 @@ import dns.tsigkeyring
 import pytest
 
 from staggerdns.wire.answer import Pool
+from staggerdns.wire.constants import WireError
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.reply import STRAYS
 from staggerdns.wire.verdict import Verdict
@@ -108,6 +109,20 @@ def test_counts(
     assert verdict is Verdict.POSITIVE
     assert found is not None
     assert texts(replied(scanned(rdtype=rdtype, do=do), found).answer) == [shown]
+
+
+@pytest.mark.parametrize("kind", ["CH answer", "another name", "OPT of an answer"])
+@pytest.mark.parametrize("with_soa", [False, True])
+def test_stray_alone(kind: str, with_soa: bool) -> None:
+    """An answer section of strays denies nothing, unless there is an SOA that does."""
+    asked = ask()
+    soa = record(b"\0\0" + struct.pack("!5I", 1, 2, 3, 4, 60), 6)
+    wire = raw_reply(asked, STRAY[kind][0], [soa] if with_soa else [])
+    if with_soa:
+        assert judged(wire, asked)[0] is Verdict.NEGATIVE
+    else:
+        with pytest.raises(WireError):
+            judged(wire, asked)
 
 
 def test_counts_of_negatives() -> None:
