@@ -1,9 +1,9 @@
-"""Show the program at work, without any network: ``python -m bench.demo [--once]``.
+"""Show the program at work, without any network: ``python -m bench.demo [--once] [--svg FILE]``.
 
 Five upstreams on loopback, one of them silent, the program with its shipped settings in front of
 them, and a client that asks for a name twice. Then it stays, and draws every further question,
-until Ctrl-C; with ``--once`` it ends by itself. Exit status: 0; 1 when the program did not do what
-it should.
+until Ctrl-C; with ``--once`` it ends by itself. ``--svg docs/timeline.svg`` draws the picture that
+the documentation has. Exit status: 0; 1 when the program did not do what it should.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from bench.demo import place
+from bench.demo.picture import draw
 from bench.demo.relay import relay_connections, relay_datagrams
 from bench.demo.show import Show
 
@@ -33,6 +34,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--once", action="store_true", help="end when the name was asked twice")
     parser.add_argument("--loopback", action="store_true", help="do without a network namespace")
+    parser.add_argument(
+        "--svg", type=Path, metavar="FILE", help="draw it there, from the checkout on"
+    )
     parser.add_argument("--inside", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -52,10 +56,12 @@ def main() -> int:
             except place.NoPlace as reason:
                 why_not = str(reason)
     with tempfile.TemporaryDirectory(prefix="staggerdns-demo-") as directory:
-        return _run(Path(directory), outside, why_not, once=arguments.once)
+        return _run(Path(directory), outside, why_not, arguments)
 
 
-def _run(directory: Path, outside: list[socket.socket], why_not: str, *, once: bool) -> int:
+def _run(
+    directory: Path, outside: list[socket.socket], why_not: str, arguments: argparse.Namespace
+) -> int:
     from twisted.internet import reactor as installed  # noqa: PLC0415 (it must not be there early)
 
     reactor: Any = installed
@@ -76,7 +82,9 @@ def _run(directory: Path, outside: list[socket.socket], why_not: str, *, once: b
 
     async def tell() -> None:
         await show.tell()
-        if once:
+        if arguments.svg and show.timeline is not None:
+            arguments.svg.write_text(draw(show.timeline), encoding="utf-8")
+        if arguments.once:
             reactor.stop()
         else:
             show.invite(*ports)

@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 
 from bench.demo import chart
 from bench.demo.client import Answer, ask
+from bench.demo.picture import Timeline
 from bench.demo.program import Broken, Program, settings
 from bench.demo.upstreams import CHARACTERS, Asked, Upstream, distance
 
@@ -55,6 +56,8 @@ class Show:
             len(CHARACTERS), parallel["active_tier_size"], parallel["batch_size"]
         )
         self.program = Program(reactor, directory, configuration)
+        self.timeline: Timeline | None = None
+        """The first question as it was drawn, when it has been."""
 
     async def tell(self) -> None:
         """Show all but the end; raises `Broken` or TimeoutError when the program fails."""
@@ -71,6 +74,9 @@ class Show:
         self._say(chart.pool_line(growth))
         self._say("")
         self._compare(first, whole, settled)
+        ranked = None if self._why_not else settled
+        drawn = list(zip(queries, self._tiers, strict=False))
+        self.timeline = Timeline(drawn, began, growth[0], growth, ranked)
         while (self._reactor.seconds() - began) < _PATIENCE:
             await deferLater(self._reactor, _LATER_LOOK)
             if (await ask(self._reactor, self._port, NAME)).ttl > SHORT_TTL:

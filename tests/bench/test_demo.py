@@ -11,6 +11,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import dns.message
 import pytest
@@ -19,12 +20,14 @@ from twisted.names.dns import Message
 
 import bench
 from bench.demo import chart, place, upstreams
+from bench.demo.picture import Timeline, draw
 from bench.demo.program import settings
 from bench.demo.upstreams import CHARACTERS, Asked
 from tests.kit import clients
 from tests.kit.ports import Endpoint
 
 ROOT = Path(bench.__path__[0]).parent
+SVG = "http://www.w3.org/2000/svg"
 #: Seconds for anything, beside a busy neighbour.
 DEADLINE = 60.0
 EVERYTHING = {address for one in CHARACTERS for address in one.addresses}
@@ -100,12 +103,14 @@ def running(*arguments: str) -> Iterator[Demo]:
 
 @pytest.mark.live
 @pytest.mark.parametrize("arguments", [["--once"], ["--once", "--loopback"]])
-def test_the_main_job(arguments: list[str]) -> None:
+def test_the_main_job(arguments: list[str], tmp_path: Path) -> None:
     """One question reaches all five, the first answer waits for nobody slow, the pool becomes
-    whole, and the second question reaches nobody; all that in lines of 100 columns.
+    whole, and the second question reaches nobody; all that in lines of 100 columns, and drawn.
     """
-    with running(*arguments) as demo:
+    picture = tmp_path / "timeline.svg"
+    with running(*arguments, "--svg", str(picture)) as demo:
         assert demo.ended() == 0, demo.text
+    assert "no answer" in picture.read_text(encoding="utf-8")
     assert max(map(len, demo.lines)) <= 100
     drawn = re.findall(r"^  (127\.0\.0\.1\d)  (active|batch \d) ", demo.text, re.MULTILINE)
     assert dict(drawn).keys() == {one.host for one in CHARACTERS}
@@ -158,6 +163,37 @@ def test_it_stays_answers_and_draws_until_ctrl_c(arguments: list[str]) -> None:
             assert set(_in_documentation()) <= set(demo.lines)
         with pytest.raises(ConnectionRefusedError):
             clients.ask(endpoint, "www.example.com", timeout=0.5)
+
+
+def test_the_picture() -> None:
+    """It has a row for each upstream, the client and the pool, bars where the queries were, and no
+    word about an order when nothing was probed.
+    """
+    queries = [
+        (Asked("127.0.0.11", "x A", 5.0, 5.05, 1), "active"),
+        (Asked("127.0.0.13", "x A", 5.1), "batch <1>"),
+    ]
+    growth = [(0.05, 1), (0.12, 2)]
+    drawn = draw(Timeline(queries, 5.0, growth[0], growth, 0.35))
+    root = ET.fromstring(drawn)  # noqa: S314 (it is our own)
+    said = [element.text for element in root.iter(f"{{{SVG}}}text")]
+    for words in ("127.0.0.11", "50 ms, 1 address", "batch <1>", "no answer", "2 addresses"):
+        assert words in said
+    assert "nearest first after 350 ms" in said
+    upstream, client = [bar for bar in root.iter(f"{{{SVG}}}rect") if bar.get("height") == "14"]
+    assert upstream.get("x") == client.get("x")
+    assert upstream.get("width") == client.get("width")
+    assert "nearest" not in draw(Timeline(queries, 5.0, growth[0], growth, None))
+
+
+def test_the_picture_of_the_documentation() -> None:
+    """It shows the five upstreams of the demonstration, and what came of them in a real run."""
+    text = (ROOT / "docs" / "timeline.svg").read_text(encoding="utf-8")
+    root = ET.fromstring(text)  # noqa: S314 (it is our own)
+    said = {element.text for element in root.iter(f"{{{SVG}}}text")}
+    assert {one.host for one in CHARACTERS} < said
+    assert {"no answer", f"{len(EVERYTHING)} addresses"} < said
+    assert any(str(words).startswith("nearest first after") for words in said)
 
 
 def test_only_the_servers_and_the_ports_are_others() -> None:
