@@ -27,6 +27,7 @@ from staggerdns.wire.answer import Pool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import A, name
+from tests.kit.readings import by_last_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +84,7 @@ class LoopbackUpstream:
     @property
     def marks(self) -> int:
         """Failures in a row that count against the upstream."""
-        return self.upstream.health._failures
+        return self.upstream.health.failures
 
     @property
     def readers(self) -> int:
@@ -118,8 +119,7 @@ class LoopbackUpstream:
 
     def connects(self) -> dict[str, int]:
         """How many connections were made, and not made, by kind and reason."""
-        cells = self.metrics.upstream_connects._cells
-        return {result: cell.value for (_, result), cell in cells.items()}
+        return by_last_label(self.metrics.upstream_connects)
 
     @property
     def repeated(self) -> int:
@@ -128,8 +128,7 @@ class LoopbackUpstream:
 
     def rejected(self) -> dict[str, int]:
         """How many messages were not accepted, by reason."""
-        cells = self.metrics.upstream_rejected._cells
-        return {reason: cell.value for (_, reason), cell in cells.items()}
+        return by_last_label(self.metrics.upstream_rejected)
 
 
 @contextlib.contextmanager
@@ -157,11 +156,11 @@ def addresses(outcome: Outcome) -> list[str]:
 
 async def cancelled(one: LoopbackUpstream, exchange: Exchange) -> None:
     """Cancel the one query under way; it must leave no trace."""
-    assert one.upstream._inflight == 1
+    assert one.upstream.inflight == 1
     exchange.cancel()
     with pytest.raises(CancelledError):
         await exchange
-    assert one.upstream._inflight == 0
+    assert one.upstream.inflight == 0
     assert one.marks == 0
     assert not one.upstream.latency.measured
 

@@ -11,6 +11,7 @@ from h2.settings import SettingCodes
 
 from tests.kit.acts import says
 from tests.kit.memory import WWW, MemoryTransport, StreamUpstream
+from tests.kit.readings import by_last_label
 
 TYPE = "application/dns-message"
 
@@ -88,13 +89,11 @@ class HttpsUpstream(StreamUpstream):
 
     def rejected(self) -> dict[str, int]:
         """How many messages were not accepted, by reason."""
-        cells = self.metrics.upstream_rejected._cells
-        return {reason: cell.value for (_, reason), cell in cells.items()}
+        return by_last_label(self.metrics.upstream_rejected)
 
     def errors(self) -> dict[str, int]:
         """How many HTTP errors came, by status."""
-        cells = self.metrics.upstream_http_errors._cells
-        return {status: cell.value for (_, status), cell in cells.items()}
+        return by_last_label(self.metrics.upstream_http_errors)
 
 
 def good_body(ttl: int = 300) -> bytes:

@@ -185,7 +185,7 @@ class SimulatedRanking:
         assert [probe.under_way for probe in self.probes] == [0] * len(self.probes)
         assert not self.measurer._by_address
         assert not self.measurer._waiting
-        assert self.measurer._running == 0
+        assert self.measurer.running == 0
         # Answers to samples that were given up are still on their way, and go nowhere.
         ours = [call for call in self.clock.calls if call.func.__name__ != "_answer"]
         assert ours == []

@@ -143,7 +143,7 @@ class SimulatedRankedCache:
 
     def peek(self, question: Question = WWW) -> Entry | None:
         """The entry as it is, without the effects of asking for it."""
-        return self.cache._entries.get(question.key)
+        return self.cache.entries.get(question.key)
 
 
 class RankedResolver(SimulatedResolver):

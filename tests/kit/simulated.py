@@ -148,7 +148,7 @@ class SimulatedUpstream(Upstream):
     @property
     def marks(self) -> int:
         """Failures in a row that count against it."""
-        return self.health._failures
+        return self.health.failures
 
     def open_circuit(self) -> None:
         """Note failures until the upstream rests."""
@@ -302,9 +302,14 @@ class SimulatedResolver:
         return [launch.at for launch in self.launched]
 
     @property
+    def rates(self) -> list[float]:
+        """Queries per second to each upstream, 0 for no limit."""
+        return list(self.metrics.upstream_rate.values().values())
+
+    @property
     def running(self) -> int:
         """Collections under way."""
-        return len(self.forwarder._collections)
+        return int(self.metrics.collections.values()[()])
 
     def script(self, *acts: Act) -> None:
         """Change what the upstreams do from now on."""
@@ -327,7 +332,7 @@ class SimulatedResolver:
 
     def pool(self, question: Question | None = None) -> list[str]:
         """The addresses in the cache now."""
-        entry = self.cache._entries.get((question or self.question()).key)
+        entry = self.cache.entries.get((question or self.question()).key)
         return addresses(entry)
 
     def run_to(self, at: float) -> None:
@@ -352,7 +357,7 @@ class SimulatedResolver:
             # `Clock.advance` would show every call the time at the end of the step.
             clock.rightNow = max(due, clock.rightNow)
             clock.advance(0)
-            inflight = [upstream._inflight for upstream in self.upstreams]
+            inflight = [upstream.inflight for upstream in self.upstreams]
             self.peaks = list(map(max, self.peaks, inflight))
             self.peak = max(self.peak, sum(inflight))
 

@@ -101,16 +101,16 @@ async def test_echo(pinger: Pinger, family: socket.AddressFamily) -> None:
     """A host that is there answers, and the time is that of the round trip."""
     seconds = await within_deadline(pinger.ping(LOOPBACK[family]))
     assert 0 <= seconds < DEADLINE
-    assert pinger._waiting == {}
+    assert pinger.waiting == 0
 
 
 @pytest_twisted.ensureDeferred
 async def test_many_at_once(pinger: Pinger, family: socket.AddressFamily) -> None:
     """Echoes under way at the same time each get their own answer."""
     echoes = [pinger.ping(LOOPBACK[family]) for _ in range(50)]
-    assert len(pinger._waiting) == 50
+    assert pinger.waiting == 50
     assert len(await within_deadline(gatherResults(echoes))) == 50
-    assert pinger._waiting == {}
+    assert pinger.waiting == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -118,7 +118,7 @@ async def test_cancel(pinger: Pinger, family: socket.AddressFamily) -> None:
     """An echo that was given up is forgotten; its answer disturbs the next one no more."""
     given_up = pinger.ping(LOOPBACK[family])
     given_up.cancel()
-    assert pinger._waiting == {}
+    assert pinger.waiting == 0
     with pytest.raises(CancelledError):
         await given_up
     await within_deadline(pinger.ping(LOOPBACK[family]))
@@ -145,7 +145,7 @@ async def test_ping_after_close(family: socket.AddressFamily) -> None:
     pinger.close()
     with pytest.raises(OSError, match="descriptor"):
         await pinger.ping(LOOPBACK[family])
-    assert pinger._waiting == {}
+    assert pinger.waiting == 0
 
 
 def echo_reply(
@@ -527,7 +527,7 @@ def test_an_error_of_sending() -> None:
     bench.socket.error = OSError(101, "Network is unreachable")
     bench.ping(HOST)
     assert [failure.check(OSError) for failure in bench.failures] == [OSError]
-    assert bench.pinger._waiting == {}
+    assert bench.pinger.waiting == 0
 
 
 def test_an_error_of_reading() -> None:

@@ -431,7 +431,7 @@ def test_whatever_happens(
         if leaves:
             asker.deferred.cancel()
         asked.append(asker)
-        assert ranking.measurer._running <= concurrency
+        assert ranking.measurer.running <= concurrency
     ranking.at(ranking.now + 120)
     for asker, (_, _, leaves) in zip(asked, askers, strict=True):
         assert (asker.at is None) is (leaves and asker.failure is not None)

@@ -150,7 +150,7 @@ def test_chains_at_random() -> None:
             assert client.addresses
             assert set(client.addresses) <= model.allowed(question)
             clients += 1
-        for key, entry in resolver.cache._entries.items():
+        for key, entry in resolver.cache.entries.items():
             assert set(addresses(entry)) <= model.allowed(Question(key))
             assert isinstance(entry.answer, Pool)
             assert Question(key).key in {question.key for question, _ in asked}

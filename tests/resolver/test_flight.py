@@ -233,7 +233,7 @@ def test_generations_grow() -> None:
     for index in range(3):
         resolver.ask(resolver.question(f"n{index % 2}.example"))
         resolver.run()
-        generations.append(max(entry.generation for entry in resolver.cache._entries.values()))
+        generations.append(max(entry.generation for entry in resolver.cache.entries.values()))
         resolver.run_to(resolver.now + 1500)
     resolver.run()
     assert generations == sorted(set(generations))
@@ -357,7 +357,7 @@ def test_an_answered_collection_makes_room(monkeypatch: pytest.MonkeyPatch) -> N
     resolver.run_to(105)
     assert resolver.pool() == [own(0), own(1)]
     assert resolver.ask().addresses == [own(0), own(1)]
-    assert resolver.cache._entries[resolver.question().key].complete
+    assert resolver.cache.entries[resolver.question().key].complete
     resolver.run()
     assert (first.rcode, second.rcode) == (NOERROR, NOERROR)
     assert resolver.pool() == [own(0), own(1)]
@@ -499,7 +499,7 @@ def test_a_defect_costs_one(
     assert resolver.ask(resolver.question("bad.example")).rcode == SERVFAIL, "it is tried anew"
     assert len(critical_events.flush()) == 1
     resolver.run()
-    assert resolver.metrics.shed._cells == {}
+    assert resolver.metrics.shed.values() == {}
     resolver.assert_nothing_left()
 
 
@@ -522,7 +522,7 @@ def test_most_queued(monkeypatch: pytest.MonkeyPatch) -> None:
     resolver = SimulatedResolver(says_own(0, 40))
     begun = many(resolver, STARTS_PER_TURN)
     queued = many(resolver, 7, 100)
-    assert resolver.metrics.collections_queued._readers[()]() == 7
+    assert resolver.metrics.collections_queued.values()[()] == 7
     assert shed(resolver, "queued") == 0
     one_more = many(resolver, 1, 200)
     resolver.run_to(0)

@@ -202,7 +202,7 @@ def test_a_due_entry_is_not_kept_ready_beyond_its_time() -> None:
 
 def lives(resolver: SimulatedResolver, question: Question | None = None) -> dict[str, int]:
     """The addresses of the pool in the cache, with the seconds that they live."""
-    answer = resolver.cache._entries[(question or resolver.question()).key].answer
+    answer = resolver.cache.entries[(question or resolver.question()).key].answer
     assert isinstance(answer, Pool)
     texts = [str(ip_address(address)) for address in answer.addresses]
     return dict(zip(texts, answer.lives, strict=True))
@@ -254,10 +254,10 @@ def test_due_by_whose_answer_came_first(first: int, due: int) -> None:
 REFRESHED = [says(10, own(3), own(4)), says(60, own(5)), says(800, own(6))]
 
 
-def expired_or_due(age: float) -> SimulatedResolver:
+def expired_or_due(age: float, cache: CacheSettings | None = None) -> SimulatedResolver:
     """A name asked for once more at ``age``: due at 60 s, expired at 90, with others' answers."""
     resolver = SimulatedResolver(
-        says_own(0, 5, ttl=60), says_own(1, 6, ttl=60), says_own(2, 7, ttl=90)
+        says_own(0, 5, ttl=60), says_own(1, 6, ttl=60), says_own(2, 7, ttl=90), cache=cache
     )
     resolver.ask()
     resolver.run_to(age * 1000)
@@ -303,10 +303,12 @@ def test_a_refresh_whose_entry_expires_meanwhile() -> None:
 
 def test_a_refresh_whose_entry_goes_meanwhile() -> None:
     """Who asks then gets what the refresh has found so far."""
-    resolver = expired_or_due(70)
+    resolver = expired_or_due(70, CacheSettings(max_entries=1))
     resolver.ask()
     resolver.run_to(70_100)
-    del resolver.cache._entries[resolver.question().key]
+    answer = resolver.cache.entries[resolver.question().key].answer
+    resolver.cache.commit(resolver.question("other").key, 0, answer, resolver.clock.seconds())
+    assert resolver.pool() == []
     assert resolver.ask().addresses == [own(3), own(4), own(5)]
     resolver.run()
     assert resolver.pool() == [own(3), own(4), own(5), own(6)]

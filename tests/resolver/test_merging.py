@@ -294,7 +294,7 @@ def test_private_addresses_behind_a_negative(active: tuple[Act, Act], bad: str) 
     assert client.rcode == NXDOMAIN
     again = resolver.ask()
     assert again.entry.answer is client.entry.answer
-    assert [cell.value for cell in resolver.metrics.pool_addresses._cells.values()] == [0, 0]
+    assert list(resolver.metrics.pool_addresses.values().values()) == [0, 0]
 
     resolver = SimulatedResolver(*active, says(7, bad, own(2)), says(8, bad, own(3)))
     resolver.ask()
@@ -365,7 +365,7 @@ def test_private_addresses_do_not_overrule_ttl_0() -> None:
     resolver.ask()
     resolver.run()
     assert resolver.pool() == [own(1), own(3)]
-    entry = resolver.cache._entries[resolver.question().key]
+    entry = resolver.cache.entries[resolver.question().key]
     assert entry.due == pytest.approx(entry.stored + 180)  # twice what the second one allowed
 
 

@@ -89,7 +89,7 @@ def test_he_can_add_public_addresses_up_to_the_cap() -> None:
 def test_his_ttl_is_his_own(ttl: int) -> None:
     """What he adds lives as he says, the others' addresses as they say."""
     resolver, _ = attacked(says(30, EVIL[0], ttl=ttl))
-    answer = resolver.cache._entries[resolver.question().key].answer
+    answer = resolver.cache.entries[resolver.question().key].answer
     assert isinstance(answer, Pool)
     assert list(answer.lives) == [300, 300, ttl]
 
@@ -97,14 +97,14 @@ def test_his_ttl_is_his_own(ttl: int) -> None:
 def test_he_cannot_claim_validation() -> None:
     """AD of his is worth nothing where another one did not validate."""
     resolver, _ = attacked(says(30, EVIL[0], flags=0x81A0))
-    assert not resolver.cache._entries[resolver.question().key].answer.ad
+    assert not resolver.cache.entries[resolver.question().key].answer.ad
 
 
 def test_he_cannot_change_the_chain() -> None:
     """His chain is not followed: only his addresses join the chain that was there first."""
     honest = [says(10, own(0), chain=["www.cdn.example"]), says(20, own(1))]
     resolver, _ = attacked(says(30, EVIL[0], chain=["evil.example"]), honest)
-    answer = resolver.cache._entries[resolver.question().key].answer
+    answer = resolver.cache.entries[resolver.question().key].answer
     assert getattr(answer, "links", None) == (from_labels([b"www", b"cdn", b"example"]),)
     assert resolver.pool() == [*POOL, EVIL[0]]
 

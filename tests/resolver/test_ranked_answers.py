@@ -224,9 +224,9 @@ def test_a_ready_reply_of_a_sorted_entry() -> None:
     resolver.run()
     server = ResolverServer(resolver)
     server.ask()
-    entry = resolver.cache._entries[resolver.question().key]
+    entry = resolver.cache.entries[resolver.question().key]
     reply = server.ready()
     assert reply is not None
     assert [rdata.to_text() for rdata in parse(reply).answer[0]] == [near(10), near(30)]
     server.ask()
-    assert resolver.cache._entries[resolver.question().key] is entry
+    assert resolver.cache.entries[resolver.question().key] is entry

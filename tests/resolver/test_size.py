@@ -15,6 +15,7 @@ from tests.kit.cache import START, SimulatedCache
 from tests.kit.checkout import ROOT
 from tests.kit.filling import KINDS, giant, single, tiny
 from tests.kit.ranked import SimulatedRankedCache, asks, pool
+from tests.kit.readings import by_last_label
 
 TOLERANCE = 0.2
 MIB = 1024 * 1024
@@ -47,13 +48,12 @@ def fill(simulated: SimulatedCache, count: int, first: int = 0) -> None:
 
 def total(simulated: SimulatedCache | SimulatedRankedCache) -> int:
     """The octets of all entries, one by one."""
-    return sum(entry.octets for entry in simulated.cache._entries.values())
+    return sum(entry.octets for entry in simulated.cache.entries.values())
 
 
 def evicted(simulated: SimulatedCache) -> dict[str, int]:
     """What was dropped, by limit."""
-    cells = simulated.metrics.cache_evictions._cells
-    return {limit: cell.value for (limit,), cell in cells.items()}
+    return by_last_label(simulated.metrics.cache_evictions)
 
 
 def test_the_limit_to_the_octet() -> None:
@@ -68,7 +68,7 @@ def test_the_limit_to_the_octet() -> None:
     assert (len(exact.cache), len(less.cache)) == (100, 99)
     assert evicted(exact) == {"max_entries": 0, "max_size": 0}
     assert evicted(less) == {"max_entries": 0, "max_size": 1}
-    assert single(random.Random(1), 0)[0].key not in less.cache._entries
+    assert single(random.Random(1), 0)[0].key not in less.cache.entries
 
 
 def test_the_other_limit() -> None:
@@ -108,7 +108,7 @@ def test_the_largest_share(spare: int, kept: bool) -> None:
     entry = simulated.cache.commit(question.key, 101, answer, simulated.clock.seconds())
     assert entry.answer is answer
     assert simulated.cache.reply_ttl(entry, simulated.clock.seconds()) == 300
-    assert (question.key in simulated.cache._entries) is kept
+    assert (question.key in simulated.cache.entries) is kept
     assert len(simulated.cache) == 10 + kept
     assert evicted(simulated)["max_size"] == 0
 

@@ -101,7 +101,7 @@ class World:
                 self.resolver.run_to(self.resolver.now + 1)
         self.look(client.entry)
         self.resolver.run_to(self.resolver.now + self._rng.choice([0, 10, 50, 500]))
-        entry = self.resolver.cache._entries.get(self.resolver.question().key)
+        entry = self.resolver.cache.entries.get(self.resolver.question().key)
         if not self.resolver.running:
             assert entry is not None, "the honest ones allow it"
         if entry is not None and self.resolver.cache._servable(

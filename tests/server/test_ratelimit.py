@@ -15,6 +15,7 @@ from staggerdns.server.ratelimit import MAX_CLIENTS, Datagram, RateLimiter
 from staggerdns.settings.sections import ClientSettings, RateLimitSettings
 from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import ask, client_query
+from tests.kit.readings import by_last_label
 
 OTHER = "192.0.2.78"
 CLIENT_COOKIE = b"8 octets"
@@ -121,7 +122,7 @@ def test_what_is_forgotten() -> None:
 
 def actions(server: MemoryServer) -> dict[str, int]:
     """What became of the queries beyond the limit."""
-    return {values[0]: cell.value for values, cell in server.metrics.rate_limited._cells.items()}
+    return by_last_label(server.metrics.rate_limited)
 
 
 def beyond(server: MemoryServer, message: bytes, host: str = FRIEND) -> bytes | None:

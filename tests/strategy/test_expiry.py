@@ -28,7 +28,7 @@ def resolver_with(fallback: float) -> SimulatedResolver:
 
 def failures(resolver: SimulatedResolver) -> list[int]:
     """The marks against each upstream."""
-    return [upstream.health._failures for upstream in resolver.upstreams]
+    return [upstream.health.failures for upstream in resolver.upstreams]
 
 
 @pytest.mark.parametrize(

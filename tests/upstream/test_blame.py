@@ -178,7 +178,7 @@ def test_blocked_names_are_no_refusals() -> None:
     for question in names(100, "example.com"):
         resolver.ask(question)
     resolver.run()
-    assert resolver.upstreams[0]._budget.rate == 0
+    assert resolver.rates[0] == 0
 
 
 @pytest.mark.parametrize(

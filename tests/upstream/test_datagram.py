@@ -207,7 +207,7 @@ async def test_port_unreachable_is_told_to_all_that_wait(server: ScriptedUpstrea
         for exchange in exchanges:
             exchange.expire()
         assert {(await exchange).reason for exchange in exchanges} == {"connection refused"}
-        assert asked.upstream._inflight == 0
+        assert asked.upstream.inflight == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -268,7 +268,7 @@ async def test_truncation_goes_to_tcp_at_the_same_upstream(server: ScriptedUpstr
         outcome = await asked.ask()
         assert set(addresses(outcome)) == set(many)
         assert asked.metrics.upstream_truncated.cell(asked.upstream.name).value == 1
-        assert asked.upstream._inflight == 0
+        assert asked.upstream.inflight == 0
     await no_connections()
     assert [query.transport for query in server.queries] == ["udp", "tcp"]
     udp, tcp = server.queries
@@ -429,7 +429,7 @@ async def test_close_with_queries_under_way(server: ScriptedUpstream) -> None:
         assert asked.readers == 0
         for exchange in exchanges:
             exchange.expire()
-        assert asked.upstream._inflight == 0
+        assert asked.upstream.inflight == 0
         asked.upstream.close()
 
 

@@ -575,7 +575,7 @@ async def test_a_real_server_with_cookies(tmp_path: Path) -> None:
             assert (await asked.ask()).verdict == Verdict.POSITIVE
         assert len(asked.upstream.dialect.cookies.server) == 16
         assert asked.upstream.dialect._is_settled
-        assert not any(cell.value for cell in asked.metrics.upstream_repeated._cells.values())
+        assert not any(asked.metrics.upstream_repeated.values().values())
 
 
 @pytest_twisted.ensureDeferred

@@ -32,13 +32,13 @@ def states(resolver: SimulatedResolver) -> list[State]:
 
 def changes(resolver: SimulatedResolver) -> dict[tuple[str, str], int]:
     """What ``staggerdns_upstream_changes_total`` shows, without zeros."""
-    cells = resolver.metrics.upstream_changes._cells
-    return {(name, state): cell.value for (name, state), cell in cells.items() if cell.value}
+    found = resolver.metrics.upstream_changes.values().items()
+    return {(name, state): value for (name, state), value in found if value}
 
 
 def shown(resolver: SimulatedResolver) -> list[float]:
     """What ``staggerdns_upstream_state`` shows."""
-    return [read() for read in resolver.metrics.upstream_state._readers.values()]
+    return list(resolver.metrics.upstream_state.values().values())
 
 
 def open_circuit(resolver: SimulatedResolver, index: int) -> None:

@@ -58,7 +58,7 @@ def test_the_interface_is_nobody_else_s_concern() -> None:
     line.ask()
     host, port, _ = line.next_attempt()
     assert (host, port) == ("fe80::1%eth0", 8443)
-    made = line.upstream._stream._build("fe80::1%eth0")
+    made = line.upstream.stream._build("fe80::1%eth0")
     inner = made.wrappedProtocol  # type: ignore[attr-defined]
     assert (b":authority", b"[fe80::1]:8443") in inner._pseudo
     line.upstream.close()

@@ -90,9 +90,8 @@ def test_what_is_a_mark(act: Act, marks: int, verdict: Verdict) -> None:
     (upstream,) = resolver.upstreams
     assert upstream.marks == marks
     assert upstream.latency.measured == (act.error == "timeout" or verdict <= Verdict.NEGATIVE)
-    ((labels, distribution),) = resolver.metrics.upstream_seconds._distributions.items()
-    assert labels == (upstream.name, "active", verdict.name.lower())
-    assert sum(distribution._counts) == 1
+    labels = (upstream.name, "active", verdict.name.lower())
+    assert resolver.metrics.upstream_seconds.counts() == {labels: 1}
 
 
 FAILING = [fails(5), fails(5, REFUSED)]

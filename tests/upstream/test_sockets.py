@@ -129,7 +129,7 @@ async def test_two_sockets_that_do_not_send(
         assert faults.sends[0] is not faults.sends[1]
         assert asked.readers <= 1
         assert (await asked.ask()).verdict == Verdict.POSITIVE
-        assert asked.upstream._inflight == 0
+        assert asked.upstream.inflight == 0
 
 
 @pytest_twisted.ensureDeferred

@@ -258,7 +258,7 @@ async def test_close_with_queries_under_way(server: ScriptedUpstream) -> None:
         for exchange, one in ((first, asked), (second, other)):
             assert not exchange.called
             exchange.expire()
-            assert one.upstream._inflight == 0
+            assert one.upstream.inflight == 0
 
 
 @pytest.fixture
@@ -358,7 +358,7 @@ def test_closed_after_each_answer_with_many_under_way(tcp: TcpUpstream) -> None:
         connection.lose()
     assert tcp.reasons() == [""] * 8
     assert tcp.attempts == 8
-    assert tcp.upstream.health._failures == 0
+    assert tcp.upstream.health.failures == 0
 
 
 def test_a_query_that_kills_the_server(tcp: TcpUpstream) -> None:
@@ -421,7 +421,7 @@ def test_whose_fault(tcp: TcpUpstream, number: int, word: str) -> None:
     tcp.ask()
     tcp.refuse(error.getConnectError((number, "as the system says")))
     assert tcp.reasons() == [word]
-    assert tcp.upstream.health._failures == (word != LOCAL)
+    assert tcp.upstream.health.failures == (word != LOCAL)
 
 
 def test_backoff(tcp: TcpUpstream) -> None:
@@ -462,7 +462,7 @@ def test_a_server_that_never_answers_counts_as_failing(tcp: TcpUpstream) -> None
     tcp.ask()
     tcp.connect().lose()
     assert (tcp.attempts, tcp.reasons()) == (3, ["closed"])
-    assert tcp.upstream.health._failures == 2
+    assert tcp.upstream.health.failures == 2
 
 
 def test_one_mark_for_one_failure(tcp: TcpUpstream) -> None:
@@ -476,18 +476,18 @@ def test_one_mark_for_one_failure(tcp: TcpUpstream) -> None:
     connection.lose()
     tcp.refuse()
     assert tcp.reasons() == ["", "connection refused", *[NO_LINE] * 9]
-    assert tcp.upstream.health._failures == 1
+    assert tcp.upstream.health.failures == 1
     for _ in range(10):
         tcp.ask()
     tcp.connect().lose()  # the second failure: nothing is tried again before its time
     assert tcp.reasons() == ["closed", *[NO_LINE] * 9]
-    assert tcp.upstream.health._failures == 2
+    assert tcp.upstream.health.failures == 2
     tcp.reactor.advance(FIRST_WAIT)
     for _ in range(10):
         tcp.ask()
     tcp.refuse(error.getConnectError((errno.EMFILE, "as the system says")))
     assert tcp.reasons() == [LOCAL] * 10
-    assert tcp.upstream.health._failures == 2
+    assert tcp.upstream.health.failures == 2
 
 
 def test_the_mark_is_for_the_latest(tcp: TcpUpstream) -> None:
@@ -501,7 +501,7 @@ def test_the_mark_is_for_the_latest(tcp: TcpUpstream) -> None:
     connection.lose()
     tcp.ask()
     tcp.refuse()
-    assert tcp.upstream.health._failures == 1
+    assert tcp.upstream.health.failures == 1
 
 
 def test_idle_connection(tcp: TcpUpstream) -> None:
@@ -670,16 +670,16 @@ def test_late_answers_are_answers(tcp: TcpUpstream) -> None:
     """An upstream that others are quicker than works all the same."""
     tcp.ask()
     tcp.refuse()
-    assert tcp.upstream._stream._failures == 1
+    assert tcp.upstream.stream.failures == 1
     exchange = tcp.ask()
     connection = tcp.connect()
     exchange.cancel()
     connection.answer(*connection.queries())
-    assert tcp.upstream._stream._failures == 0
+    assert tcp.upstream.stream.failures == 0
     tcp.ask()
     connection.lose()  # no wonder after an answer: nothing has to wait
     tcp.connect()
-    assert tcp.upstream._stream._failures == 0
+    assert tcp.upstream.stream.failures == 0
 
 
 @pytest.mark.parametrize(("still", "connections"), [(LONG - 1, 1), (LONG + 1, 2)])
@@ -771,7 +771,7 @@ def test_an_address_that_takes_connections_in_vain_comes_last() -> None:
 def test_addresses_whose_handshakes_stall() -> None:
     """A handshake has the timeout; then the other addresses come first, each in its turn."""
     tcp = NamedTcpUpstream()
-    stream = tcp.upstream._stream
+    stream = tcp.upstream.stream
     stream._tls = TlsClient("dns.example", frozenset(), DOT, Authorities())
     tried = []
     for _ in range(4):
@@ -808,7 +808,7 @@ def test_a_name_without_addresses() -> None:
 def test_ipv6_address() -> None:
     """IPv6 upstreams are connected to by their normal form."""
     with loopback_upstream("[2001:DB8:0::1]:53", "tcp://") as asked:
-        reactor = asked.upstream._stream._reactor = cast("Any", MemoryReactorClock())
+        reactor = asked.upstream.stream._reactor = cast("Any", MemoryReactorClock())
         asked.start()
         assert reactor.tcpClients[0][:2] == ("2001:db8::1", 53)
 

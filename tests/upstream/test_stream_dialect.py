@@ -206,7 +206,7 @@ def test_patience_begins_with_the_connection(tcp: TcpUpstream) -> None:
     tcp.refuse()
     assert tcp.reasons() == ["connection refused"]
     assert repeated(tcp, "silence") == 0
-    assert tcp.upstream.health._failures == 1
+    assert tcp.upstream.health.failures == 1
 
 
 def closes(tcp: TcpUpstream, levels: list[int]) -> TcpServerEnd:
@@ -255,7 +255,7 @@ def test_closing_whatever_is_asked(tcp: TcpUpstream) -> None:
     tcp.reactor.advance(FIRST_WAIT * 2**4 - 0.01)
     tcp.ask()
     assert tcp.reasons() == [NO_LINE]
-    assert tcp.upstream.health._failures == 5
+    assert tcp.upstream.health.failures == 5
     assert tcp.upstream.dialect.edns.level == FULL
 
 

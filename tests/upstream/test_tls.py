@@ -225,7 +225,7 @@ async def test_no_old_tls(authority: CertificateAuthority, good: Certificate) ->
             capturedLogs() as events,
             loopback_upstream(f"tls://{server.endpoint}", ca=authority.ca) as asked,
         ):
-            ours = asked.upstream._stream._tls
+            ours = asked.upstream.stream.tls
             assert ours is not None
             for either in (context, ours.context):
                 either.set_cipher_list(b"DEFAULT:@SECLEVEL=0")  # or OpenSSL would refuse, too
@@ -265,7 +265,7 @@ async def test_authorities_are_read_again(
     async with serving(good) as server:
         server.close_after_answer = True
         with loopback_upstream(f"tls://{server.endpoint}#dns.example", ca=file) as asked:
-            tls = asked.upstream._stream._tls
+            tls = asked.upstream.stream.tls
             assert tls is not None
             authorities = tls._authorities
 
@@ -303,7 +303,7 @@ async def test_a_session_of_before_is_not_kept(
     shutil.copy(authority.ca, file)
     async with serving(good) as server:
         with loopback_upstream(f"tls://{server.endpoint}#dns.example", ca=file) as asked:
-            tls = asked.upstream._stream._tls
+            tls = asked.upstream.stream.tls
             assert tls is not None
             old = tls.context
             server.silent = server.close_after_answer = True
@@ -330,7 +330,7 @@ async def test_a_failure_ends_the_session(
             await asked.ask()
             server.context = Server.make_context(authority.issue("other.example"), server.names)
             await until(lambda: not server.connections)
-            tls = asked.upstream._stream._tls
+            tls = asked.upstream.stream.tls
             assert tls is not None
             assert tls.session is not None
             assert (await asked.ask()).reason == "certificate"
@@ -362,7 +362,7 @@ async def test_options_of_the_socket(authority: CertificateAuthority, good: Cert
             for _ in range(3):
                 await asked.ask()
                 await pause(0.005)
-            line = asked.upstream._stream._line
+            line = asked.upstream.stream._line
             assert line is not None
             found = line.transport.socket
             assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
