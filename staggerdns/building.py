@@ -102,9 +102,8 @@ class Chain:
             journal=journal,
         )
         self._strategies = Strategies(context)
-        screen = config.rebinding
-        allowed = screen.allow_domains
-        rebinding = Rebinding(allowed) if screen.strip else None
+        rebinding = config.rebinding
+        screen = Rebinding(rebinding.allow_domains) if rebinding.strip else None
         self._ranking: Ranking | None = None
         self.cache: AnswerCache
         if config.ranking.enabled:
@@ -121,7 +120,7 @@ class Chain:
             clock,
             metrics,
             journal,
-            rebinding,
+            screen,
         )
         self.cache.refresh = self.forwarder.refresh
         self.resolver = CachingResolver(self.cache, self.forwarder, clock)

@@ -18,7 +18,13 @@ from staggerdns.journal import LEVELS, Journal
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.tls import Certificate, CertificateProblem
 from staggerdns.settings.document import ConfigError, read_document
-from staggerdns.settings.sections import PROFILES, Config, ServerSettings, UpstreamSettings
+from staggerdns.settings.sections import (
+    PROFILES,
+    Config,
+    ServerSettings,
+    UpstreamSettings,
+    default_of,
+)
 from staggerdns.settings.values import AUTO, SecondsOrAuto, read_value
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.tls import Authorities
@@ -64,7 +70,8 @@ def _apply_profile(upstream: Any) -> None:
     """Put the numbers of the profile under those that are given."""
     given = upstream.get("parallel", {}) if isinstance(upstream, dict) else None
     if isinstance(given, dict):
-        preset = PROFILES.get(str(upstream.get("profile")), {})
+        profile = upstream.get("profile", default_of(UpstreamSettings, "profile"))
+        preset = PROFILES.get(str(profile), {})
         upstream["parallel"] = {**preset, **given}
         _read_auto(upstream["parallel"], "upstream.parallel", "fallback_timeout")
 

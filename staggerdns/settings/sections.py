@@ -40,6 +40,11 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
+def default_of(section: type[msgspec.Struct], key: str) -> object:
+    """Return what stands for ``key`` of a section if it is not given."""
+    return next(field.default for field in msgspec.structs.fields(section) if field.name == key)
+
+
 class ClientSettings(_Section, frozen=True, kw_only=True):
     """``server.client``: whose addresses count as one client, and who has no limits."""
 

@@ -8,6 +8,7 @@ launch; only a failed active tier lets the first batch go without waiting.
 
 from __future__ import annotations
 
+from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.decision import Decision
 from staggerdns.strategy.observer import Observer
@@ -29,7 +30,7 @@ class Parallel:
 
     def __init__(self, context: StrategyContext) -> None:
         self.context = context
-        self.settings = context.settings.parallel
+        self.settings: ParallelSettings = context.settings.parallel
         metrics = context.metrics
         self.active_outcomes = {
             outcome: metrics.active_tier.cell(outcome)
