@@ -305,7 +305,8 @@ def test_addresses_that_are_no_choice(records: list[str]) -> None:
     Nor are those of a NXDOMAIN, which has no business with any.
     """
     asked = ask(do=True)
-    assert sections_answer(upstream_reply(asked, records), asked).addresses == ()
+    soa = "example.com. 60 SOA a.example.com. b.example.com. 1 2 3 4 60"
+    assert sections_answer(upstream_reply(asked, records, [soa]), asked).addresses == ()
     nxdomain = upstream_reply(asked, [f"{NAME} 60 A 192.0.2.1"], rcode=3)
     assert sections_answer(nxdomain, asked).addresses == ()
 
