@@ -26,7 +26,7 @@ ROOMS = (
     ("liveness",),
     ("outages",),
     ("metrics", "journal", "files", "logoutput", "hangups"),
-    ("instruments", "standstill"),
+    ("instruments", "standstill", "deferreds"),
     ("settings",),
     ("wire",),
 )

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
+from staggerdns.deferreds import ignore_cancellation
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.order import order
@@ -126,7 +126,7 @@ class _Sort:
         waits = [self._sorts.measurer.measure(address) for address in missing]
         self._measuring.update(waits)
         for measured in waits:
-            measured.addCallbacks(self._measured, _swallow_cancellation, callbackArgs=(measured,))
+            measured.addCallbacks(self._measured, ignore_cancellation, callbackArgs=(measured,))
         if not waits:
             self._finish(now)
 
@@ -149,7 +149,3 @@ class _Sort:
             self._report(order(self._addresses, table, self._ranked), now)
             return
         self._report(None, now)
-
-
-def _swallow_cancellation(failure: Failure) -> None:
-    failure.trap(CancelledError)

@@ -19,9 +19,10 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from staggerdns.deferreds import ignore_cancellation
 from staggerdns.server.clientconnection import ClientConnection
 from staggerdns.server.doh import DohResource, Response
 from staggerdns.server.h2connection import ServerConnection
@@ -203,18 +204,13 @@ class Http2Session:
         if isinstance(found, Deferred):
             self._pending[number] = found
             connection.query_began()
-            found.addCallbacks(
-                self._answered, self._cancelled, (number, request), errbackArgs=(number,)
-            )
+            found.addCallbacks(self._answered, ignore_cancellation, (number, request))
         else:
             self._respond(number, request, found)
 
     def _answered(self, response: Response, number: int, request: _PartialRequest) -> None:
         del self._pending[number]
         self._respond(number, request, response)
-
-    def _cancelled(self, failure: Failure, number: int) -> None:
-        failure.trap(CancelledError)  # the client has gone
 
     def _forget(self, number: int | None) -> None:
         """Cancel the request or response of a stream that was reset."""

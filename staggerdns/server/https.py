@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
-from twisted.python.failure import Failure
 
+from staggerdns.deferreds import ignore_cancellation
 from staggerdns.server.doh import DohResource, Response
 from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.http1 import Http1Request, Http1Session
@@ -63,12 +62,8 @@ class HttpsConnection(HttpClientConnection):
             return
         request.notifyFinish().addErrback(lambda _: found.cancel())  # the client has gone
         found.addCallbacks(
-            lambda response: request.respond(response.fields(), response.body), _gone
+            lambda response: request.respond(response.fields(), response.body), ignore_cancellation
         )
 
     def _is_admissible(self) -> bool:
         return self._factory.access.allows(self.host)
-
-
-def _gone(failure: Failure) -> None:
-    failure.trap(CancelledError)

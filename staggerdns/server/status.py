@@ -15,12 +15,13 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 
+from staggerdns.deferreds import ignore_cancellation
 from staggerdns.instruments import Cell
 from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.connections import Connections
@@ -145,7 +146,9 @@ class StatusConnection(HttpClientConnection):
             self._respond(page, request)
         elif path == b"/healthz":
             self._checking = self._factory.check()
-            self._checking.addCallbacks(self._respond_health, _give_up, callbackArgs=(request,))
+            self._checking.addCallbacks(
+                self._respond_health, ignore_cancellation, callbackArgs=(request,)
+            )
         else:
             self._respond(self._factory.page(path), request)
 
@@ -165,7 +168,3 @@ class StatusConnection(HttpClientConnection):
             (b"date", datetimeToString()),
         ]
         request.respond(fields, body)
-
-
-def _give_up(failure: Failure) -> None:
-    failure.trap(CancelledError)  # the client has gone

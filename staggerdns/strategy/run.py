@@ -10,10 +10,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
+from staggerdns.deferreds import ignore_cancellation
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import SLACK, Alarm, Alarms
 from staggerdns.strategy.candidates import Candidates
@@ -173,7 +172,7 @@ class Run(ABC):
             self.outstanding[exchange] = None
             exchange.on_hint = self._take_hint
             if tier == ACTIVE:
-                exchange.addCallbacks(self._take, _swallow_cancellation, callbackArgs=(exchange,))
+                exchange.addCallbacks(self._take, ignore_cancellation, callbackArgs=(exchange,))
             else:
                 exchange.tell(self._take)
         self._busy = False
@@ -326,8 +325,3 @@ class Run(ABC):
         if self._alarm is not None:
             self._alarms.cancel(self._alarm)
             self._alarm = None
-
-
-def _swallow_cancellation(failure: Failure) -> None:
-    """Cancellations are our own doing; anything else is a defect and stays an error."""
-    failure.trap(CancelledError)

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from itertools import chain, zip_longest
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.python.failure import Failure
 
+from staggerdns.deferreds import ignore_cancellation
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.upstream.exchange import Exchange, Outcome
@@ -130,7 +130,7 @@ class _Host:
                 self._outstanding[exchange] = qtype
                 asked.append(exchange)
         for exchange in asked:
-            exchange.addCallbacks(self._take, _swallow_cancellation, callbackArgs=(exchange,))
+            exchange.addCallbacks(self._take, ignore_cancellation, callbackArgs=(exchange,))
 
     def _take(self, outcome: Outcome, exchange: Exchange) -> None:
         qtype = self._outstanding.pop(exchange, None)
@@ -217,7 +217,3 @@ def _is_host(text: str) -> bool:
     """Say whether an address can be a server's: blocklists answer with 0.0.0.0, which is us."""
     address = ip_address(text)
     return not (address.is_unspecified or address.is_multicast)
-
-
-def _swallow_cancellation(failure: Failure) -> None:
-    failure.trap(CancelledError)

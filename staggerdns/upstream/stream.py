@@ -18,11 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from staggerdns.deferreds import ignore_cancellation
 from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.dial import Dial
@@ -216,7 +217,7 @@ class StreamTransport:
         assert self._resolve is not None, "a name, and nobody to resolve it"
         found = self._resolve(endpoint.host)
         self._stop = found.cancel
-        found.addCallbacks(self._found, lambda failure: failure.trap(CancelledError))
+        found.addCallbacks(self._found, ignore_cancellation)
 
     def _found(self, addresses: Sequence[str]) -> None:
         if addresses:
