@@ -199,14 +199,14 @@ def _check_pool(asked: Question, message: bytes, pool: Pool) -> None:
     reply = index_reply(message, asked)
     indexed = read_pool(reply, scrub_answers(reply, asked))
     assert indexed is not None
-    assert (pool.links, pool.addresses) == (indexed.links, indexed.addresses)
+    assert (pool.cname_chain, pool.addresses) == (indexed.cname_chain, indexed.addresses)
     assert (pool.ttl, pool.ad) == (indexed.ttl, indexed.ad)
     size = 4 if asked.qtype == Type.A else 16
     known = tuple(bytes([8] * (size - 1) + [host]) for host in range(3))
     merged = merge(Pool((), known, 60, ad=True), pool, MOST, private=False)
     assert merged.addresses[:3] == known
     assert len(set(merged.addresses)) == len(merged.addresses) <= MOST
-    assert not merged.links
+    assert not merged.cname_chain
     _check_public(merged.addresses)
     capped = cap(pool, MOST)
     assert len(merge(capped, Pool((), known, 60, ad=True), MOST, private=True).addresses) <= MOST
@@ -263,7 +263,7 @@ def _check_rendered(asked: Question, answer: Answer) -> None:
             assert addresses == answer.addresses[: None if whole else len(addresses)]
             assert addresses
             assert found[0][0] == name
-            assert len(found) == len(answer.links) + len(addresses)
+            assert len(found) == len(answer.cname_chain) + len(addresses)
         elif answer.addresses:
             assert addresses == answer.addresses
 

@@ -36,7 +36,7 @@ STRATEGIES = ("parallel", "racing", "sequential", "random", "auto")
 UPSTREAMS: dict[str, Sequence[Act]] = {
     "answers": [says_own(index, 20 + 40 * index) for index in range(5)],
     "the same answer": [says(20, "203.0.113.1")] * 5,
-    "aliases": [says(20, "203.0.113.1", chain=("a.example", "b.example"))] * 5,
+    "aliases": [says(20, "203.0.113.1", cname_chain=("a.example", "b.example"))] * 5,
     "answers of any type": [gives(20, TXT, b"\5hello")] * 5,
     "NXDOMAIN": [negative(20)] * 5,
     "NODATA": [negative(20, NOERROR)] * 5,

@@ -147,7 +147,7 @@ class Lookups(SynchronousTestCase):
 
     def test_chain_of_aliases(self) -> None:
         """The CNAMEs come before the addresses, each under its own name."""
-        library = Library(says(5, own(0), chain=["a.example", "b.example"]))
+        library = Library(says(5, own(0), cname_chain=["a.example", "b.example"]))
         answers, _, _ = self.records(library, library.resolver.lookupAddress("www.example"))
         assert [(header.name.name, header.type) for header in answers] == [
             (b"www.example", dns.CNAME),
@@ -218,7 +218,7 @@ class Lookups(SynchronousTestCase):
 
     def test_get_host_by_name(self) -> None:
         """GetHostByName gives the first address, through aliases too."""
-        library = Library(says(5, own(3), own(4), chain=["a.example"]))
+        library = Library(says(5, own(3), own(4), cname_chain=["a.example"]))
         found = library.resolver.getHostByName("www.example")
         library.run()
         assert self.successResultOf(found) == own(3)

@@ -224,8 +224,8 @@ class AnswerCache(WireResolver):
         ttl = answer.ttl - age
         if isinstance(answer, Pool):
             ttl = answer.least - age
-            if answer.links:  # a dead chain is given like a stale entry: a refresh is behind
-                ttl = min(ttl, answer.chain - age if answer.chain > age else short)
+            if answer.cname_chain:  # a dead chain is given like a stale entry: a refresh is behind
+                ttl = min(ttl, answer.cname_life - age if answer.cname_life > age else short)
         period = self._settings.user_return_ttl
         return max(1, min(ttl, period - age % period) if period else ttl)
 
@@ -265,4 +265,4 @@ def _refresh_age(pool: Pool, first: int, vouched: int) -> int:
     generous ``vouched`` for, so that none of them can keep the others from being heard.
     """
     age = max(min(pool.half_life, vouched), min(first, TRUST * vouched))
-    return min(age, pool.chain) if pool.links else age
+    return min(age, pool.cname_life) if pool.cname_chain else age

@@ -83,42 +83,44 @@ class Answer:
 
 
 class Pool(Answer):
-    """The addresses found for a name: ``links`` are the targets of its CNAME chain in order.
+    """The addresses found for a name: ``cname_chain`` are the targets of its CNAMEs in order.
 
     Every address has a life of its own, in seconds since the first of them came: ``ttl`` is the
     longest, ``least`` the shortest, and ``packed_lives`` those of all, 32 bits each in the
-    order of ``addresses``; empty when they are equal. ``chain`` is the life of the CNAME chain.
+    order of ``addresses``; empty when they are equal. ``cname_life`` is that of the CNAMEs.
     """
 
-    __slots__ = ("links", "least", "packed_lives", "chain")
+    __slots__ = ("cname_chain", "least", "packed_lives", "cname_life")
 
     def __init__(
         self,
-        links: tuple[bytes, ...],
+        cname_chain: tuple[bytes, ...],
         addresses: tuple[bytes, ...],
         ttl: int,
         ad: bool,
         *,
         lives: bytes = b"",
         least: int | None = None,
-        chain: int | None = None,
+        cname_life: int | None = None,
     ) -> None:
         self.rcode = Rcode.NOERROR
         self.negative = False
-        self.links = links
+        self.cname_chain = cname_chain
         self.addresses = addresses
         self.ttl = ttl
         self.ad = ad
         self.packed_lives = lives
         self.least = ttl if least is None else least
-        self.chain = ttl if chain is None else chain
+        self.cname_life = ttl if cname_life is None else cname_life
 
     @property
     def octets(self) -> int:
         """About how much memory the pool takes."""
         addresses = self.addresses
         octets = _OBJECT + len(addresses) * (_ADDRESS + len(addresses[0]))
-        return octets + sum(_BYTES + len(link) for link in self.links) if self.links else octets
+        if self.cname_chain:
+            octets += sum(_BYTES + len(target) for target in self.cname_chain)
+        return octets
 
     @property
     def lives(self) -> Sequence[int]:
@@ -140,13 +142,13 @@ class Pool(Answer):
         longest, least = max(lives.values()), min(lives.values())
         packed = array("I", lives.values()).tobytes() if least < longest else b""
         return Pool(
-            self.links,
+            self.cname_chain,
             tuple(lives),
             longest,
             self.ad,
             lives=packed,
             least=least,
-            chain=self.chain,
+            cname_life=self.cname_life,
         )
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Pool:
@@ -156,7 +158,7 @@ class Pool(Answer):
         if self.packed_lives:
             lives = dict(zip(self.addresses, self.lives, strict=True))
             return self.having({address: lives[address] for address in addresses})
-        return Pool(self.links, addresses, self.ttl, self.ad, chain=self.chain)
+        return Pool(self.cname_chain, addresses, self.ttl, self.ad, cname_life=self.cname_life)
 
     def only(self, wanted: Iterable[bool]) -> Pool:
         """Return a pool of the addresses for which ``wanted`` has a true value; at least one."""
@@ -179,20 +181,20 @@ class Pool(Answer):
         """Compose the answer section; addresses that do not fit are left out from the end."""
         ttl_field = _u32.pack(ttl)
         owner = _QUESTION_POINTER
-        chain = b""
-        for target in self.links:
-            chain += owner + _CNAME_IN + ttl_field + _u16(len(target)) + target
-            owner = _u16(0xC000 | (question_end + len(chain) - len(target)))
+        records = b""
+        for target in self.cname_chain:
+            records += owner + _CNAME_IN + ttl_field + _u16(len(target)) + target
+            owner = _u16(0xC000 | (question_end + len(records) - len(target)))
         addresses = self.addresses
         width = len(addresses[0])
-        fitting = (room - len(chain)) // (_ADDRESS_HEADER + width)
+        fitting = (room - len(records)) // (_ADDRESS_HEADER + width)
         if fitting < len(addresses):
             if fitting < 1:
                 return None
             addresses = addresses[:fitting]
         header = owner + (b"\0\1\0\1" if width == 4 else b"\0\x1c\0\1") + ttl_field + _u16(width)
-        count = _u16(len(self.links) + len(addresses))
-        return count + b"\0\0\0\0", chain + header + header.join(addresses)
+        count = _u16(len(self.cname_chain) + len(addresses))
+        return count + b"\0\0\0\0", records + header + header.join(addresses)
 
 
 class SectionsAnswer(Answer):

@@ -101,8 +101,10 @@ def merge(pool: Pool, other: Pool, limit: int, *, private: bool, age: int = 0) -
     if other.ad or not pool.ad:  # else it would live on by the word of who did not validate it
         if life > pool.least and len(new) < len(other.addresses):
             pool = _lengthened(pool, other.addresses, life)
-        if pool.links and other.chain + age > pool.chain and pool.links == other.links:
-            pool = _chained(pool, other.chain + age)
+        if pool.cname_chain and pool.cname_chain == other.cname_chain:
+            cname_life = other.cname_life + age
+            if cname_life > pool.cname_life:
+                pool = _with_cname_life(pool, cname_life)
     if not new:
         return pool
     if pool.packed_lives or life != pool.ttl:
@@ -111,13 +113,13 @@ def merge(pool: Pool, other: Pool, limit: int, *, private: bool, age: int = 0) -
     else:
         lives = b""
     return Pool(
-        pool.links,
+        pool.cname_chain,
         pool.addresses + tuple(new),
         max(pool.ttl, life),
         pool.ad and other.ad,
         lives=lives,
         least=min(pool.least, life),
-        chain=pool.chain,
+        cname_life=pool.cname_life,
     )
 
 
@@ -131,26 +133,30 @@ def _lengthened(pool: Pool, addresses: tuple[bytes, ...], life: int) -> Pool:
     return pool.having(lives)
 
 
-def _chained(pool: Pool, chain: int) -> Pool:
-    """Return ``pool`` with another life of its chain."""
+def _with_cname_life(pool: Pool, cname_life: int) -> Pool:
+    """Return ``pool`` with another life of its CNAMEs."""
     return Pool(
-        pool.links,
+        pool.cname_chain,
         pool.addresses,
         pool.ttl,
         pool.ad,
         lives=pool.packed_lives,
         least=pool.least,
-        chain=chain,
+        cname_life=cname_life,
     )
 
 
 def bounded(pool: Pool, least: int, most: int) -> Pool:
     """Return ``pool`` with all its lives within these bounds, in seconds."""
-    if least <= pool.least and pool.ttl <= most and (not pool.links or pool.chain <= most):
+    if (
+        least <= pool.least
+        and pool.ttl <= most
+        and (not pool.cname_chain or pool.cname_life <= most)
+    ):
         return pool
     lives = [min(max(life, least), most) for life in pool.lives]
     other = pool.having(dict(zip(pool.addresses, lives, strict=True)))
-    return _chained(other, min(max(pool.chain, least), most))
+    return _with_cname_life(other, min(max(pool.cname_life, least), most))
 
 
 def without_private(answer: Answer) -> Answer | None:

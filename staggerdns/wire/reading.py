@@ -96,7 +96,9 @@ def read_pool(reply: Reply, path: Path) -> Pool | None:
         return None
     addresses = _unique([message[record.data : record.end] for record in found])
     ttl = min(path.ttl, *(record.ttl for record in found))  # one of a set: RFC 2181 section 5.2
-    return Pool(tuple(path.links), addresses, ttl, bool(reply.flags & AD), chain=path.ttl)
+    return Pool(
+        tuple(path.cname_chain), addresses, ttl, bool(reply.flags & AD), cname_life=path.ttl
+    )
 
 
 def _unique(addresses: list[bytes]) -> tuple[bytes, ...]:

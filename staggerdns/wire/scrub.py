@@ -15,7 +15,7 @@ from staggerdns.wire.constants import MAX_TTL, Type, WireError
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import DNSSEC, UNRELATED, Record, Reply
 
-MAX_CHAIN = 32
+MAX_CNAME_CHAIN = 32
 """CNAME links followed in one answer; a longer chain is refused."""
 
 _ONE_PER_NAME = frozenset((Type.CNAME, Type.SOA, Type.DNAME))  # RFC 2181 section 10.1
@@ -36,15 +36,15 @@ _SERVICES = frozenset((Type.SVCB, Type.HTTPS))
 class Path:
     """Where a question leads.
 
-    ``links`` are the targets of the chain in order, as they are spelled, ``ttl`` is the least of
-    its records, ``names`` are the numbers of all its names; ``found``: the records asked for.
+    ``cname_chain``: the targets of its CNAMEs in order, as they are spelled; ``ttl``: the least of
+    their records; ``names``: the numbers of all its names; ``found``: the records asked for.
     """
 
-    __slots__ = ("links", "ttl", "names", "found")
+    __slots__ = ("cname_chain", "ttl", "names", "found")
 
     def __init__(self) -> None:
         self.names: list[int] = []
-        self.links: list[bytes] = []
+        self.cname_chain: list[bytes] = []
         self.ttl = MAX_TTL
         self.found: list[Record] = []
 
@@ -87,7 +87,7 @@ def covered_type(message: bytes, signature: Record) -> int:
 def scrub_answers(reply: Reply, question: Question) -> Path:
     """Leave in the answer section what ``question`` leads to; return the way through it.
 
-    Raises `WireError` for a chain that loops or is longer than `MAX_CHAIN`.
+    Raises `WireError` for a chain that loops or is longer than `MAX_CNAME_CHAIN`.
     """
     path = Path()
     if _is_plain(reply, question, path):
@@ -126,9 +126,9 @@ def scrub_answers(reply: Reply, question: Question) -> Path:
         if alias is not None:
             kept.add(alias)
             path.ttl = min(path.ttl, alias.ttl)
-        if len(path.links) == MAX_CHAIN:
+        if len(path.cname_chain) == MAX_CNAME_CHAIN:
             raise WireError("CNAME chain too long, or a loop")
-        path.links.append(target)
+        path.cname_chain.append(target)
         spelled = target
         node = alias.named[0] if alias is not None else names.number(target)
         nodes.append(node)

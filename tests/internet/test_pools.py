@@ -271,8 +271,10 @@ def test_each_link_of_a_chain_has_its_rank(testbed: InternetTestbed, host: int) 
     pool = _fifteen(host)
     middle, end = f"Middle{host}.cdn.example.", f"end{host}.cdn.example."
     shares = [pool[index::5] for index in range(5)]
-    name = testbed.route("chain", *(b.chain([middle, end], *share, after=0.01) for share in shares))
-    testbed.route("", *(b.chain([end], *share) for share in shares), name=middle.lower())
+    name = testbed.route(
+        "chain", *(b.cname_chain([middle, end], *share, after=0.01) for share in shares)
+    )
+    testbed.route("", *(b.cname_chain([end], *share) for share in shares), name=middle.lower())
     testbed.route("", *(b.answers(*share) for share in shares), name=end)
     first = testbed.ask(name)
     assert owners(first) == [name, middle, end]
@@ -296,7 +298,7 @@ def test_link_with_an_answer_of_its_own(testbed: InternetTestbed, host: int) -> 
     end = testbed.everywhere("own", b.answers(*own))
     testbed.ask(end)
     testbed.settled(end, own)
-    name = testbed.everywhere("leads", b.chain([end], *other))
+    name = testbed.everywhere("leads", b.cname_chain([end], *other))
     testbed.ask(name)
     testbed.settled(name, other)
     assert testbed.ask(end).addresses == by_distance(own)
@@ -306,7 +308,7 @@ def test_what_a_chain_said_is_not_given(testbed: InternetTestbed, host: int) -> 
     """What a chain said of a name is given with that chain alone: the name itself is asked for."""
     chained, own = [near(40, host), near(20, host)], [near(70, host), near(60, host)]
     end = testbed.everywhere("later", b.answers(*own))
-    name = testbed.everywhere("leads", b.chain([end], *chained))
+    name = testbed.everywhere("leads", b.cname_chain([end], *chained))
     testbed.settled(name, chained)
     assert set(testbed.ask(end).addresses) == set(own)
     testbed.settled(end, own)

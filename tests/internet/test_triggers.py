@@ -78,7 +78,7 @@ def test_chain(testbed: InternetTestbed, host: int) -> None:
     pool = [near(40, host), near(20, host)]
     links = [f"one{host}.example.", f"two{host}.example."]
     counted = Counted(testbed)
-    testbed.ask(name := testbed.everywhere("chain", b.chain(links, *pool)))
+    testbed.ask(name := testbed.everywhere("chain", b.cname_chain(links, *pool)))
     testbed.settled(name, pool)
     assert counted.since() == {"first_answer": 1}
 

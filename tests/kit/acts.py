@@ -66,14 +66,18 @@ SILENT = Act()
 
 
 def says(
-    after: float, *addresses: str, ttl: int = 300, chain: Sequence[str] = (), flags: int = 0x8180
+    after: float,
+    *addresses: str,
+    ttl: int = 300,
+    cname_chain: Sequence[str] = (),
+    flags: int = 0x8180,
 ) -> Act:
     """Answer with these addresses, at the end of a CNAME chain if there is one."""
     packed = [ip_address(address).packed for address in addresses]
 
     def answer(question: Question) -> bytes:
         owner, records = _TO_THE_QUESTION, []
-        for target in chain:
+        for target in cname_chain:
             records.append(record(owner, CNAME, ttl, name(target)))
             owner = name(target)
         records += [record(owner, A if len(data) == 4 else AAAA, ttl, data) for data in packed]

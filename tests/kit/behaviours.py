@@ -103,7 +103,9 @@ def answers(*addresses: str, after: float = 0.0, ttl: int = 300, ad: bool = Fals
     return behave
 
 
-def chain(targets: Sequence[str], *addresses: str, after: float = 0.0, ttl: int = 300) -> Behaviour:
+def cname_chain(
+    targets: Sequence[str], *addresses: str, after: float = 0.0, ttl: int = 300
+) -> Behaviour:
     """Answer with a CNAME chain through ``targets``, and ``addresses`` (A) at its end."""
     owners: list[str | None] = [None, *targets]
     steps: list[Record] = [

@@ -54,9 +54,9 @@ def shown(entry: Entry | None) -> list[int | str]:
     return [int(text[len(prefix) :]) if text.startswith(prefix) else text for text in texts]
 
 
-def pool(*addresses: int | str, ttl: int = 3600, links: Sequence[str] = ()) -> Pool:
+def pool(*addresses: int | str, ttl: int = 3600, cname_chain: Sequence[str] = ()) -> Pool:
     """A pool of these addresses at the end of a chain."""
-    return Pool(tuple(map(name, links)), packed(*addresses), ttl, ad=False)
+    return Pool(tuple(map(name, cname_chain)), packed(*addresses), ttl, ad=False)
 
 
 def sections_answer(question: Question, *addresses: int | str, ttl: int = 3600) -> SectionsAnswer:

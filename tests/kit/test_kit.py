@@ -124,7 +124,7 @@ def test_truncation() -> None:
 
 def test_chain() -> None:
     """A chain of CNAME records ends in addresses."""
-    with ScriptedUpstream(b.chain(["b.example.", "c.example."], "203.0.113.1")) as upstream:
+    with ScriptedUpstream(b.cname_chain(["b.example.", "c.example."], "203.0.113.1")) as upstream:
         reply = ask(upstream.endpoint, "a.example")
         assert reply.types == ["CNAME", "CNAME", "A"]
         assert reply.message.answer[2].name.to_text() == "c.example."

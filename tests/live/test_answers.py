@@ -68,11 +68,11 @@ def test_chains_that_differ(build: BuildTestbed) -> None:
     """The first answer gives the chain; all other addresses join at its end."""
     testbed = build(
         [
-            b.chain(["a.cdn.example.", "b.cdn.example."], *own_set(0), after=0.01),
-            b.chain(["c.cdn.example."], *own_set(1), after=0.05),
+            b.cname_chain(["a.cdn.example.", "b.cdn.example."], *own_set(0), after=0.01),
+            b.cname_chain(["c.cdn.example."], *own_set(1), after=0.05),
             own_answer(2, 0.02),
-            b.chain(["b.cdn.example."], *own_set(3), after=0.02),
-            b.chain(["a.cdn.example.", "d.cdn.example."], *own_set(4), after=0.02),
+            b.cname_chain(["b.cdn.example."], *own_set(3), after=0.02),
+            b.cname_chain(["a.cdn.example.", "d.cdn.example."], *own_set(4), after=0.02),
         ]
     )
     first = testbed.ask("www.example.")
@@ -91,7 +91,7 @@ def test_chains_that_differ(build: BuildTestbed) -> None:
 
 def test_first_answer_without_a_chain(build: BuildTestbed) -> None:
     """When the first answer has no CNAME, no chain of another one gets in."""
-    late = [b.chain(["x.example."], *own_set(index), after=0.05) for index in (1, 2)]
+    late = [b.cname_chain(["x.example."], *own_set(index), after=0.05) for index in (1, 2)]
     testbed = build([own_answer(0), *late])
     assert set(testbed.ask("www.example.").addresses) == set(own_set(0))
     reply = testbed.pool("www.example.", all_sets(range(3)))
@@ -100,8 +100,10 @@ def test_first_answer_without_a_chain(build: BuildTestbed) -> None:
 
 def test_cname_without_addresses(build: BuildTestbed) -> None:
     """An upstream that gives the CNAME alone does not keep the addresses of the others away."""
-    only = b.chain(["a.cdn.example."])
-    testbed = build([only, b.chain(["a.cdn.example."], *own_set(1), after=0.1), own_answer(2, 0.1)])
+    only = b.cname_chain(["a.cdn.example."])
+    testbed = build(
+        [only, b.cname_chain(["a.cdn.example."], *own_set(1), after=0.1), own_answer(2, 0.1)]
+    )
     assert testbed.ask("www.example.").rcode == "NOERROR"
     reply = testbed.pool("www.example.", all_sets([1, 2]))
     assert reply.message.answer[0].name.to_text() == "www.example."

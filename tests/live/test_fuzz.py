@@ -90,7 +90,7 @@ def test_any_stream_from_a_client(testbed: Testbed) -> None:
 def test_any_bytes_from_an_upstream(build: BuildTestbed) -> None:
     """Upstreams that send mutated replies: clients get whole messages, the rest of the pool."""
     rng = random.Random(SEED)
-    honest = b.chain(["x.example.", "y.example."], *own_set(0))
+    honest = b.cname_chain(["x.example.", "y.example."], *own_set(0))
 
     def broken(query: Query) -> list[Action]:
         action = next(iter(honest(query)))

@@ -33,7 +33,7 @@ SEED = 20261125
 def test_only_the_name_itself_has_an_entry() -> None:
     """For a->b->c there is an entry for a; b and c are unknown, with whatever flags."""
     simulated = SimulatedRankedCache()
-    simulated.store(pool(30, 10, links=CHAIN), A)
+    simulated.store(pool(30, 10, cname_chain=CHAIN), A)
     assert len(simulated.cache) == 1
     assert simulated.cache.lookup(A.key, simulated.clock.seconds()) is not None
     assert simulated.cache.lookup(B.key, simulated.clock.seconds()) is None
@@ -46,7 +46,7 @@ def test_sixteen_banks(after: float) -> None:
     """One of five upstreams, first or last, answers x.attacker with a chain through the banks: each
     bank is asked for like any new name, and nobody but its own answers is believed.
     """
-    attack = says(after, EVIL, chain=BANKS)
+    attack = says(after, EVIL, cname_chain=BANKS)
     resolver = SimulatedResolver(*[says_own(index, 20) for index in range(4)], attack)
     resolver.ask(resolver.question("x.attacker.example"))
     resolver.run()
@@ -62,7 +62,7 @@ def test_sixteen_banks(after: float) -> None:
 
 def test_what_a_chain_is_good_for() -> None:
     """Times that the chain's addresses cost order the first answer to the chain's names."""
-    resolver = RankedResolver(says(5, near(30), near(10), chain=CHAIN))
+    resolver = RankedResolver(says(5, near(30), near(10), cname_chain=CHAIN))
     resolver.ask(A)
     resolver.run()
     probes = len(resolver.ranking.sent)
@@ -76,10 +76,10 @@ def test_an_own_answer_is_untouched_by_a_later_chain() -> None:
     """Neither a fresh nor a stale entry of a name changes by another name's chain."""
     simulated = SimulatedRankedCache()
     simulated.store(pool(50, ttl=10), B, generation=1)
-    simulated.store(pool(30, links=CHAIN), A, generation=2)
+    simulated.store(pool(30, cname_chain=CHAIN), A, generation=2)
     assert simulated.hit(B)[0] == [50]
     simulated.at(11)
-    simulated.store(pool(30, links=CHAIN), A, generation=3)
+    simulated.store(pool(30, cname_chain=CHAIN), A, generation=3)
     assert simulated.hit(B) == ([50], 5)
     assert [asked.key for asked in simulated.refreshed] == [B.key]
 
@@ -100,7 +100,7 @@ class Model:
 
         def answer(question: Question) -> bytes:
             links, found, ttl = self.said(index, question)
-            made = says(0, *found, chain=links, ttl=ttl).reply
+            made = says(0, *found, cname_chain=links, ttl=ttl).reply
             assert made is not None
             return made(question)
 

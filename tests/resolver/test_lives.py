@@ -21,9 +21,11 @@ from tests.kit.ranked import WWW, RankedResolver, SimulatedRankedCache, asks, ne
 from tests.kit.simulated import START, SimulatedResolver, addresses
 
 
-def lived(*lives: int, links: Sequence[str] = (), chain: int = 0) -> Pool:
+def lived(*lives: int, cname_chain: Sequence[str] = (), cname_life: int = 0) -> Pool:
     """A pool whose addresses live for so many seconds; `near` tells them by their places."""
-    first = Pool(tuple(map(name, links)), packed(1), lives[0], ad=False, chain=chain or None)
+    first = Pool(
+        tuple(map(name, cname_chain)), packed(1), lives[0], ad=False, cname_life=cname_life or None
+    )
     found = packed(*range(1, len(lives) + 1))
     return first.having(dict(zip(found, lives, strict=True)))
 
@@ -134,12 +136,15 @@ def test_no_sooner_than_the_first_answer_alone(first: int, vouched: int, due: in
     assert simulated.refreshed == [WWW.key]
 
 
-@pytest.mark.parametrize(("chain", "due", "ttl"), [(30, 30, 30), (100, 60, 60)])
-def test_due_with_its_chain(chain: int, due: int, ttl: int) -> None:
+@pytest.mark.parametrize(("cname_life", "due", "ttl"), [(30, 30, 30), (100, 60, 60)])
+def test_due_with_its_chain(cname_life: int, due: int, ttl: int) -> None:
     """The TTL of a chain bounds the reply's, and its end makes a refresh due."""
     simulated = SimulatedCache()
     simulated.cache.commit(
-        WWW.key, 1, lived(60, links=["a.example"], chain=chain), simulated.clock.seconds()
+        WWW.key,
+        1,
+        lived(60, cname_chain=["a.example"], cname_life=cname_life),
+        simulated.clock.seconds(),
     )
     simulated.cache.complete(WWW.key, 1)
     assert given(simulated) == ([1], ttl)

@@ -98,11 +98,11 @@ def test_pool_of_ipv6() -> None:
 def test_the_first_chain_stays() -> None:
     """Other upstreams' addresses join at the end of the first CNAME chain."""
     _, pool = collect(
-        says(5, own(0), chain=["a.cdn.example", "b.cdn.example"]),
-        says(6, own(1), chain=["z.cdn.example"]),
+        says(5, own(0), cname_chain=["a.cdn.example", "b.cdn.example"]),
+        says(6, own(1), cname_chain=["z.cdn.example"]),
         says(7, own(2)),
     )
-    assert [to_text(link) for link in pool.links] == ["a.cdn.example.", "b.cdn.example."]
+    assert [to_text(link) for link in pool.cname_chain] == ["a.cdn.example.", "b.cdn.example."]
     assert len(pool.addresses) == 3
 
 

@@ -102,10 +102,10 @@ def test_he_cannot_claim_validation() -> None:
 
 def test_he_cannot_change_the_chain() -> None:
     """His chain is not followed: only his addresses join the chain that was there first."""
-    honest = [says(10, own(0), chain=["www.cdn.example"]), says(20, own(1))]
-    resolver, _ = attacked(says(30, EVIL[0], chain=["evil.example"]), honest)
+    honest = [says(10, own(0), cname_chain=["www.cdn.example"]), says(20, own(1))]
+    resolver, _ = attacked(says(30, EVIL[0], cname_chain=["evil.example"]), honest)
     answer = resolver.cache.entries[resolver.question().key].answer
-    assert getattr(answer, "links", None) == (from_labels([b"www", b"cdn", b"example"]),)
+    assert getattr(answer, "cname_chain", None) == (from_labels([b"www", b"cdn", b"example"]),)
     assert resolver.pool() == [*POOL, EVIL[0]]
 
 

@@ -66,7 +66,7 @@ class World:
             self.last[index] = self.now + allowed
             for address in found:
                 self.until[address] = max(self.until.get(address, 0.0), self.now + allowed)
-            made = says(0, *found, ttl=ttl, chain=self._chain).reply
+            made = says(0, *found, ttl=ttl, cname_chain=self._chain).reply
             assert made is not None
             return made(question)
 

@@ -582,13 +582,13 @@ async def test_a_real_server_with_cookies(tmp_path: Path) -> None:
 async def test_names_in_data_have_no_random_case() -> None:
     """What a compressed name takes from the question is as the question was, in lower case."""
     with (
-        ScriptedUpstream(b.chain(["cdn.www.example."], "203.0.113.1")) as server,
+        ScriptedUpstream(b.cname_chain(["cdn.www.example."], "203.0.113.1")) as server,
         loopback_upstream(server.endpoint) as asked,
     ):
         outcome = await asked.ask()
         assert outcome.verdict == Verdict.POSITIVE
         assert isinstance(outcome.answer, Pool)
-        assert outcome.answer.links == (b"\3cdn\3www\7example\0",)
+        assert outcome.answer.cname_chain == (b"\3cdn\3www\7example\0",)
 
 
 def test_case_of_a_name_without_letters() -> None:

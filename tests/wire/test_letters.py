@@ -158,7 +158,7 @@ def test_chains() -> None:
         record(b"\xc0\0\2\1", 1, owner=last),
     ]
     pool = pool_of(raw(asked, answer), asked)
-    assert pool.links == (wire_name("www.other.Example."), wire_name("eDge.example.com."))
+    assert pool.cname_chain == (wire_name("www.other.Example."), wire_name("eDge.example.com."))
     signed = ask(do=True)
     assert shown(raw(signed, answer), signed, "A", do=True) == [
         "exampLe.Com. 60 DNAME other.Example.",

@@ -12,7 +12,7 @@ import pytest
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.pool import bounded, cap, is_private, merge, without_private
-from staggerdns.wire.scrub import MAX_CHAIN
+from staggerdns.wire.scrub import MAX_CNAME_CHAIN
 from staggerdns.wire.verdict import Verdict
 from tests.kit.messages import (
     NAME,
@@ -36,12 +36,14 @@ def packed(*addresses: str) -> tuple[bytes, ...]:
     return tuple(ip_address(text).packed for text in addresses)
 
 
-def pool(*addresses: str, ttl: int = 300, ad: bool = False, links: tuple[str, ...] = ()) -> Pool:
+def pool(
+    *addresses: str, ttl: int = 300, ad: bool = False, cname_chain: tuple[str, ...] = ()
+) -> Pool:
     """Return a pool of these addresses."""
-    return Pool(tuple(map(wire_name, links)), packed(*addresses), ttl, ad)
+    return Pool(tuple(map(wire_name, cname_chain)), packed(*addresses), ttl, ad)
 
 
-def chain(length: int) -> list[str]:
+def cname_chain(length: int) -> list[str]:
     """Return a chain of this many CNAME links and an address behind it."""
     names = [NAME, *(f"n{number}.example." for number in range(length))]
     links = [f"{names[i]} 60 CNAME {names[i + 1]}" for i in range(length)]
@@ -64,7 +66,7 @@ def test_addresses_of_a_reply() -> None:
     )
     found = pool_of(reply, A)
     assert found.addresses == packed("192.0.2.3", "192.0.2.1", "192.0.2.2")
-    assert (found.links, found.ttl, found.ad) == ((), 100, True)
+    assert (found.cname_chain, found.ttl, found.ad) == ((), 100, True)
     assert (found.rcode, found.negative) == (0, False)
 
 
@@ -89,7 +91,7 @@ def test_a_chain_is_kept_in_order() -> None:
     # By hand: dnspython would compress names of different case into one spelling.
     answer = [record(data, n, owner=wire_name(owner), ttl=ttl) for owner, ttl, n, data in records]
     found = pool_of(raw_reply(A, answer), A)
-    assert found.links == (wire_name("b.EXAMPLE."), wire_name("C.Example."))
+    assert found.cname_chain == (wire_name("b.EXAMPLE."), wire_name("C.Example."))
     assert found.addresses == packed("192.0.2.2", "192.0.2.1")
     assert found.ttl == 40
 
@@ -110,10 +112,13 @@ def test_the_ttl_of_a_pool_counts_its_links(shortest: int) -> None:
 
 
 def test_chain_limit() -> None:
-    """A chain of `MAX_CHAIN` links is followed, one more is refused."""
-    assert len(pool_of(upstream_reply(A, chain(MAX_CHAIN)), A).links) == MAX_CHAIN
+    """A chain of `MAX_CNAME_CHAIN` links is followed, one more is refused."""
+    assert (
+        len(pool_of(upstream_reply(A, cname_chain(MAX_CNAME_CHAIN)), A).cname_chain)
+        == MAX_CNAME_CHAIN
+    )
     with pytest.raises(WireError):
-        pool_of(upstream_reply(A, chain(MAX_CHAIN + 1)), A)
+        pool_of(upstream_reply(A, cname_chain(MAX_CNAME_CHAIN + 1)), A)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +249,11 @@ def test_the_quick_way_is_the_long_way(
     wire = raw_reply(asked, [record(**part) for part in parts], additional=[OPT])
     quick, long = pool_of(wire, asked), read_the_long_way(wire, asked)
     assert long is not None
-    assert (quick.addresses, quick.links, quick.ttl) == (long.addresses, long.links, long.ttl)
+    assert (quick.addresses, quick.cname_chain, quick.ttl) == (
+        long.addresses,
+        long.cname_chain,
+        long.ttl,
+    )
     assert quick.addresses == (usual if stays else usual[:place] + usual[place + 1 :])
     assert quick.ttl == (0 if "ttl" in change else 300)
 
@@ -259,11 +268,11 @@ def test_a_question_with_the_upstreams_case() -> None:
 
 def test_merge_appends_what_is_new() -> None:
     """New addresses join behind the pool's own, each once, in the order they came."""
-    first = pool("192.0.2.1", "192.0.2.2", links=("b.example.",))
-    second = pool("192.0.2.3", "192.0.2.2", "192.0.2.4", links=("c.example.", "d.example."))
+    first = pool("192.0.2.1", "192.0.2.2", cname_chain=("b.example.",))
+    second = pool("192.0.2.3", "192.0.2.2", "192.0.2.4", cname_chain=("c.example.", "d.example."))
     merged = merge(first, second, 32, private=False)
     assert merged.addresses == packed("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4")
-    assert merged.links == first.links
+    assert merged.cname_chain == first.cname_chain
     assert first.addresses == packed("192.0.2.1", "192.0.2.2"), "a pool never changes"
 
 
@@ -319,10 +328,10 @@ def test_who_did_not_validate_lengthens_nothing_validated() -> None:
 @pytest.mark.parametrize(("target", "chain"), [("b.example.", 95), ("z.example.", 60)])
 def test_the_life_of_a_chain(target: str, chain: int) -> None:
     """The same chain from another upstream lengthens it as an address is lengthened."""
-    held = pool("192.0.2.1", ttl=60, links=("b.example.",))
-    other = pool("192.0.2.1", ttl=90, links=(target,))
+    held = pool("192.0.2.1", ttl=60, cname_chain=("b.example.",))
+    other = pool("192.0.2.1", ttl=90, cname_chain=(target,))
     merged = merge(held, other, 32, private=False, age=5)
-    assert (merged.chain, lives(merged)) == (chain, [95])
+    assert (merged.cname_life, lives(merged)) == (chain, [95])
 
 
 def test_lives_of_a_reply() -> None:
@@ -332,7 +341,7 @@ def test_lives_of_a_reply() -> None:
             A, [f"{NAME} {link} CNAME b.example.", f"b.example. {address} A 192.0.2.1"]
         )
         found = pool_of(reply, A)
-        assert (found.chain, lives(found)) == (chain, [life])
+        assert (found.cname_life, lives(found)) == (chain, [life])
 
 
 def test_lives_follow_their_addresses() -> None:
@@ -378,10 +387,13 @@ def test_half_life(seconds: list[int], half: int) -> None:
 def test_bounds_of_lives() -> None:
     """`bounded` raises what is less and cuts what is more, the chain as well."""
     held = merge(
-        pool("192.0.2.1", ttl=60, links=("b.example.",)), pool("192.0.2.2", ttl=1), 9, private=False
+        pool("192.0.2.1", ttl=60, cname_chain=("b.example.",)),
+        pool("192.0.2.2", ttl=1),
+        9,
+        private=False,
     )
     cut = bounded(held, 5, 50)
-    assert (lives(cut), cut.chain, cut.links) == ([50, 5], 50, held.links)
+    assert (lives(cut), cut.cname_life, cut.cname_chain) == ([50, 5], 50, held.cname_chain)
     assert bounded(held, 1, 60) is held
     assert lives(bounded(held, 0, 59)) == [59, 1]
     assert lives(bounded(held, 70, 70)) == [70, 70]
@@ -449,7 +461,7 @@ def test_without_private() -> None:
     found = without_private(mixed)
     assert isinstance(found, Pool)
     assert found.addresses == packed("192.0.2.1", "192.0.2.2")
-    assert (found.links, found.ttl, found.ad) == (mixed.links, 7, True)
+    assert (found.cname_chain, found.ttl, found.ad) == (mixed.cname_chain, 7, True)
     assert without_private(pool("10.0.0.1", "127.0.0.1")) is None
 
 
@@ -462,10 +474,10 @@ def test_private_addresses_take_no_room() -> None:
 @pytest.mark.parametrize(("limit", "size"), [(1, 1), (2, 2), (3, 3), (4, 3)])
 def test_cap(limit: int, size: int) -> None:
     """A pool is cut from the end, everything else stays."""
-    whole = pool("192.0.2.1", "192.0.2.2", "192.0.2.3", ttl=7, ad=True, links=("b.example.",))
+    whole = pool("192.0.2.1", "192.0.2.2", "192.0.2.3", ttl=7, ad=True, cname_chain=("b.example.",))
     cut = cap(whole, limit)
     assert cut.addresses == whole.addresses[:size]
-    assert (cut.links, cut.ttl, cut.ad) == (whole.links, 7, True)
+    assert (cut.cname_chain, cut.ttl, cut.ad) == (whole.cname_chain, 7, True)
 
 
 # The first and the last address of each range, and their neighbours outside.

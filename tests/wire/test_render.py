@@ -45,9 +45,11 @@ def numbered(count: int, width: int = 4) -> tuple[bytes, ...]:
     return tuple((first + number).packed for number in range(count))
 
 
-def pool(count: int = 1, *, width: int = 4, links: tuple[str, ...] = (), ad: bool = False) -> Pool:
+def pool(
+    count: int = 1, *, width: int = 4, cname_chain: tuple[str, ...] = (), ad: bool = False
+) -> Pool:
     """Return a pool of this many addresses."""
-    return Pool(tuple(map(wire_name, links)), numbered(count, width), 300, ad)
+    return Pool(tuple(map(wire_name, cname_chain)), numbered(count, width), 300, ad)
 
 
 def answer_with(
@@ -140,8 +142,10 @@ def test_pool(rdtype: str, width: int, count: int) -> None:
 @pytest.mark.parametrize("payload", [None, 1232])
 def test_pool_behind_a_chain(payload: int | None) -> None:
     """Links come in order with the case they had, every owner is the target before it."""
-    links = ("b.Example.NET.", "c.example.", "d.example.")
-    reply = replied(scanned("WWW.example.com.", payload=payload), pool(2, links=links), ttl=5)
+    cname_chain = ("b.Example.NET.", "c.example.", "d.example.")
+    reply = replied(
+        scanned("WWW.example.com.", payload=payload), pool(2, cname_chain=cname_chain), ttl=5
+    )
     assert texts(reply.answer) == [
         "WWW.example.com. 5 CNAME b.Example.NET.",
         "b.Example.NET. 5 CNAME c.example.",
@@ -153,25 +157,25 @@ def test_pool_behind_a_chain(payload: int | None) -> None:
 
 def test_a_chain_through_the_root() -> None:
     """A CNAME to the root is as good as any other."""
-    reply = replied(scanned("."), pool(1, links=("x.", ".")))
+    reply = replied(scanned("."), pool(1, cname_chain=("x.", ".")))
     assert texts(reply.answer) == [". 60 CNAME x.", "x. 60 CNAME .", ". 60 A 198.18.0.0"]
 
 
 @pytest.mark.parametrize(("rdtype", "width"), [("A", 4), ("AAAA", 16)])
 @pytest.mark.parametrize("payload", [None, 512, 513, 600, 1231, 1232])
-@pytest.mark.parametrize("links", [(), ("other.example.net.",)])
+@pytest.mark.parametrize("cname_chain", [(), ("other.example.net.",)])
 def test_a_pool_that_is_too_big(
-    rdtype: str, width: int, payload: int | None, links: tuple[str, ...]
+    rdtype: str, width: int, payload: int | None, cname_chain: tuple[str, ...]
 ) -> None:
     """Addresses are cut from the end, as few as need be, and TC stays clear."""
     query = scanned(rdtype=rdtype, payload=payload)
-    big = pool(200, width=width, links=links)
+    big = pool(200, width=width, cname_chain=cname_chain)
     reply = replied(query, big, limit=query.payload)
     assert not reply.flags & dns.flags.TC
     kept = addresses(reply)
     assert kept == [str(ip_address(address)) for address in numbered(len(kept), width)]
     # By hand: header, question, chain and OPT, then 12 octets and the address for each.
-    chain = sum(12 + len(wire_name(link)) for link in links)
+    chain = sum(12 + len(wire_name(link)) for link in cname_chain)
     fixed = 12 + len(wire_name(NAME)) + 4 + chain + (0 if payload is None else 11)
     assert len(kept) == (query.payload - fixed) // (12 + width)
     assert len(kept) < 200
@@ -193,13 +197,13 @@ def test_the_edge_of_the_room() -> None:
 
 def test_a_chain_that_leaves_no_room() -> None:
     """A chain that leaves no room for one address cannot be cut: TC, and no records."""
-    links = tuple(f"{letter * 60}.{letter * 60}.{letter * 60}.example." for letter in "abc")
+    cname_chain = tuple(f"{letter * 60}.{letter * 60}.{letter * 60}.example." for letter in "abc")
     query = scanned(payload=512)
-    reply = replied(query, pool(3, links=links), limit=512)
+    reply = replied(query, pool(3, cname_chain=cname_chain), limit=512)
     assert reply.flags & dns.flags.TC
     assert not reply.answer
     assert reply.edns == 0
-    assert len(replied(query, pool(3, links=links)).answer) == 4
+    assert len(replied(query, pool(3, cname_chain=cname_chain)).answer) == 4
 
 
 @pytest.mark.parametrize("edns", [False, True])

@@ -57,10 +57,10 @@ def signed(*addresses: str) -> SectionsAnswer:
 
 def test_pool() -> None:
     """A pool's addresses come in the new order; chain, TTL and AD stay."""
-    links = tuple(map(wire_name, ("b.example.", "c.example.")))
-    pool = Pool(links, packed("192.0.2.1", "192.0.2.2", "192.0.2.3"), 77, True)
+    cname_chain = tuple(map(wire_name, ("b.example.", "c.example.")))
+    pool = Pool(cname_chain, packed("192.0.2.1", "192.0.2.2", "192.0.2.3"), 77, True)
     other = pool.reordered(packed("192.0.2.3", "192.0.2.1", "192.0.2.2"))
-    assert (other.links, other.ttl, other.ad, other.rcode) == (links, 77, True, 0)
+    assert (other.cname_chain, other.ttl, other.ad, other.rcode) == (cname_chain, 77, True, 0)
     assert texts(replied(scanned(), other).answer) == [
         f"{NAME} 60 CNAME b.example.",
         "b.example. 60 CNAME c.example.",

@@ -395,7 +395,7 @@ def test_a_pointer_to_compressed_data() -> None:
     target = struct.pack("!H", 0xC000 | 12 + len(A.section) + 12)
     address = record(b"\xc0\x00\x02\x01", 1, owner=target)
     found = pool_of(raw_reply(A, [alias, address]), A)
-    assert found.links == (wire_name("example.com."),)
+    assert found.cname_chain == (wire_name("example.com."),)
     assert found.addresses == (b"\xc0\x00\x02\x01",)
 
 
