@@ -17,11 +17,11 @@ from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.probes import Probes
 from staggerdns.ranking.rtt import RttTable
 from staggerdns.ranking.sorts import Sorts
+from staggerdns.resolver.adapter import CacheAdapter, ChainAdapter, ForwarderAdapter
 from staggerdns.resolver.cache import AnswerCache
-from staggerdns.resolver.chain import CachingResolver
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
-from staggerdns.resolver.ranked import RankedCache
+from staggerdns.resolver.ranker import Ranker
 from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.settings.sections import Config, RankingSettings
 from staggerdns.standstill import StandstillClock
@@ -46,7 +46,8 @@ class Chain:
     """The resolver chain of a configuration, complete and ready to ask.
 
     ``resolver`` is the whole chain as an `IResolver` provider, for programs that want answers
-    and no server; ``cache`` and ``forwarder`` are its two links. `close` it in the end.
+    and no server; ``caching`` and ``forwarding`` are its two links as such, for a server's
+    ``caches`` and ``clients``. `close` it in the end.
     """
 
     def __init__(
@@ -105,25 +106,34 @@ class Chain:
         rebinding = config.rebinding
         screen = Rebinding(rebinding.allow_domains) if rebinding.strip else None
         self._ranking: Ranking | None = None
-        self.cache: AnswerCache
+        ranker: Ranker | None = None
         if config.ranking.enabled:
             self._ranking = Ranking(config.ranking, reactor, clock, awake, rng, metrics, journal)
-            self.cache = RankedCache(
-                config.cache, clock, metrics, self._ranking.sorts, config.ranking, journal
-            )
-        else:
-            self.cache = AnswerCache(config.cache, clock, metrics)
-        self.forwarder = Forwarder(
+            ranker = Ranker(config.ranking, self._ranking.sorts, journal)
+        cache = AnswerCache(config.cache, metrics, ranker)
+        forwarder = Forwarder(
             self._strategies.chosen,
-            self.cache,
+            cache,
             upstream.parallel,
             clock,
             metrics,
             journal,
             screen,
         )
-        self.cache.refresh = self.forwarder.refresh
-        self.resolver = CachingResolver(self.cache, self.forwarder, clock)
+        cache.refresh_with(forwarder.refresh)
+        self.caching = CacheAdapter(cache, clock)
+        self.forwarding = ForwarderAdapter(forwarder, self.caching, clock)
+        self.resolver = ChainAdapter(self.caching, self.forwarding, clock)
+
+    @property
+    def cache(self) -> AnswerCache:
+        """The cache that counts now."""
+        return self.caching.cache
+
+    @property
+    def forwarder(self) -> Forwarder:
+        """The forwarder that counts now."""
+        return self.forwarding.forwarder
 
     def statistics(self) -> Statistics:
         """Return the adaptive numbers as they stand."""

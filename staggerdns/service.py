@@ -74,8 +74,8 @@ class StaggerService(Service):
         client_groups = ClientGroups(server.client)
         rate_limit, cookies = server.rate_limit, server.cookies
         self.factory = StaggerServerFactory(
-            caches=[self._chain.cache],
-            clients=[self._chain.forwarder],
+            caches=[self._chain.caching],
+            clients=[self._chain.forwarding],
             settings=server,
             access=Access(server.allow),
             local=LocalNames(config.local, self._hosts),

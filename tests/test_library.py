@@ -16,8 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from staggerdns.resolver.base import Records
-from staggerdns.resolver.chain import CachingResolver
+from staggerdns.resolver.adapter import CacheAdapter, ChainAdapter, ForwarderAdapter, Records
 from tests.kit.acts import (
     AAAA,
     MX,
@@ -40,11 +39,15 @@ from tests.kit.simulated import SimulatedResolver
 
 
 class Library(SimulatedResolver):
-    """A resolver that asks its cache and its forwarder as one `CachingResolver`."""
+    """A resolver that asks its cache and its forwarder as `IResolver` providers: each
+    alone, and both as one.
+    """
 
     def __init__(self, *acts: Act) -> None:
         super().__init__(*acts)
-        self.resolver = CachingResolver(self.cache, self.forwarder, self.clock)
+        self.caching = CacheAdapter(self.cache, self.clock)
+        self.forwarding = ForwarderAdapter(self.forwarder, self.caching, self.clock)
+        self.resolver = ChainAdapter(self.caching, self.forwarding, self.clock)
 
 
 def data(header: dns.RRHeader) -> Any:
@@ -75,7 +78,7 @@ class Lookups(SynchronousTestCase):
     def test_interface(self) -> None:
         """All three resolvers provide IResolver as zope sees it."""
         library = Library(SILENT)
-        for resolver in (library.cache, library.forwarder, library.resolver):
+        for resolver in (library.caching, library.forwarding, library.resolver):
             assert verifyObject(IResolver, resolver)
 
     def test_await(self) -> None:
@@ -198,9 +201,9 @@ class Lookups(SynchronousTestCase):
     def test_cache_miss_lets_a_chain_go_on(self) -> None:
         """A miss is a plain DomainError: `ResolverChain` then asks the next resolver."""
         library = Library(says_own(0, 5))
-        missed = self.failureResultOf(library.cache.lookupAddress("example.com"))
+        missed = self.failureResultOf(library.caching.lookupAddress("example.com"))
         assert missed.type is error.DomainError
-        chain = ResolverChain([library.cache, library.forwarder])
+        chain = ResolverChain([library.caching, library.forwarding])
         answers, _, _ = self.records(library, chain.lookupAddress("example.com"))
         assert texts(answers) == [own(0)]
         answers, _, _ = self.successResultOf(chain.lookupAddress("example.com"))
@@ -210,7 +213,7 @@ class Lookups(SynchronousTestCase):
     def test_cached_negative_ends_a_chain(self) -> None:
         """A cached NXDOMAIN is an answer: the chain does not ask upstreams again."""
         library = Library(negative(5))
-        chain = ResolverChain([library.cache, library.forwarder])
+        chain = ResolverChain([library.caching, library.forwarding])
         self.error(library, chain.lookupAddress("example.com"))
         failed = self.error(library, chain.lookupAddress("example.com"))
         assert failed.check(error.DomainError, error.AuthoritativeDomainError)

@@ -1,4 +1,4 @@
-"""The raw cache: answers as collected, at the head of the resolver chain.
+"""The cache: answers as collected, at the head of the resolver chain.
 
 Entries are kept in the order of their last use and the least recently used one makes room for
 a new one; there is no timer. `AnswerCache.commit` is the only way in, one synchronous step: an
@@ -14,16 +14,14 @@ stays for ``max_stale`` seconds: it is answered with a short TTL while one refre
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
+from itertools import count
 from types import MappingProxyType
 
-from twisted.internet.interfaces import IReactorTime
-from twisted.names.error import AuthoritativeDomainError
-
 from staggerdns.metrics import Metrics
-from staggerdns.resolver.base import WireResolver
 from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.ranker import ORDER_IS_OLD, Ranker
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import Answer, FailureAnswer, Pool
 from staggerdns.wire.constants import MAX_TTL
@@ -40,21 +38,28 @@ FAILURE_TTL = 1
 """Seconds for which a failure is remembered, the least that RFC 9520 section 3.2 allows."""
 
 
+Refresh = Callable[[Question, float], None]
+"""Asks the question of a cached answer anew at a time, unless that is under way."""
+
+
 def _no_refresh(_: Question, now: float) -> None:
-    """Refresh nothing: the cache is not in a chain yet."""
+    """Refresh nothing: nobody collects for the cache yet."""
 
 
-class AnswerCache(WireResolver):
-    """Answers by question key, bounded by ``settings``.
+class AnswerCache:
+    """Answers by question key, bounded by ``settings`` and put in order by ``ranker``, if any.
 
-    ``refresh`` is called with the question of a stale entry that has been asked for, and the time;
-    whoever builds the chain sets it. All times are seconds of one clock, the caller's.
+    All times are seconds of one clock, the caller's. ``generations`` are the numbers of
+    collections: each takes the next one, whoever collects.
     """
 
-    def __init__(self, settings: CacheSettings, clock: IReactorTime, metrics: Metrics) -> None:
-        super().__init__(clock)
-        self.refresh: Callable[[Question, float], None] = _no_refresh
+    def __init__(
+        self, settings: CacheSettings, metrics: Metrics, ranker: Ranker | None = None
+    ) -> None:
+        self.generations: Iterator[int] = count(1)
         self._settings = settings
+        self._ranker = ranker
+        self._refresh: Refresh = _no_refresh
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._octets = 0
         self._evicted = {
@@ -79,29 +84,31 @@ class AnswerCache(WireResolver):
         """About how much memory the entries take."""
         return self._octets
 
-    def find(self, question: Question, now: float) -> Entry | None:
-        """Return the entry for ``question``, fresh or stale, or `None`."""
-        return self.lookup(question.key, now)
-
-    def exceptionForCode(self, responseCode: int) -> type[Exception]:
-        """Return the error of a cached failure: one with which a Twisted chain ends."""
-        return AuthoritativeDomainError
+    def refresh_with(self, refresh: Refresh) -> None:
+        """Have entries that are due, and are asked for, refreshed by ``refresh`` from now on."""
+        self._refresh = refresh
 
     def lookup(self, key: bytes, now: float) -> Entry | None:
-        """Return the entry under ``key``, fresh or stale; one that is due gets its refresh."""
+        """Return the entry under ``key``, fresh or stale; one that is due gets its refresh.
+
+        One that is not, or no longer, in the order of its round trips gets its sort.
+        """
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if now >= entry.due:
-            if not self._servable(entry, now):
-                self._remove(key)
-                return None
-            if now >= entry.retry_at:
-                entry.retry_at = now + self._settings.fast_response_ttl
-                self.refresh(Question(key), now)
-                entry = self._entries.get(key, entry)
+        is_due = now >= entry.due
+        if is_due and not self._servable(entry, now):
+            self._remove(key)
+            return None
         self._entries.move_to_end(key)
-        return entry
+        ranker = self._ranker
+        why_sort = "" if ranker is None or not entry.rankable else ranker.why_sort(key, entry, now)
+        if (is_due or why_sort == ORDER_IS_OLD) and now >= entry.retry_at:
+            entry.retry_at = now + self._settings.fast_response_ttl
+            self._refresh(Question(key), now)
+        if why_sort and ranker is not None and self._entries.get(key) is entry:
+            ranker.sort(key, entry, why_sort, now, self.reorder)
+        return self._entries.get(key, entry)
 
     def admit(self, answer: Answer) -> Answer:
         """Return ``answer`` with the TTL for which the limits let it be kept."""
@@ -144,6 +151,8 @@ class AnswerCache(WireResolver):
         returned as an entry but not kept. A failure never takes the place of an answer that can
         still be given.
         """
+        ranker = self._ranker
+        rank: tuple[bytes, ...] = ()
         existing = self._entries.get(key)
         if existing is not None:
             if existing.generation > generation:
@@ -152,12 +161,42 @@ class AnswerCache(WireResolver):
                 existing.retry_at = now + self._settings.fast_response_ttl
                 return existing
             self._remove(key)
+        if ranker is not None:
+            rank = ranker.rank(existing)
+            answer = ranker.arranged(answer, rank)
         entry = Entry(answer, generation, now if since is None else since, answer.ttl)
         entry.octets += KEY_OCTETS + len(key)
-        if answer.ttl and entry.octets * LARGEST_SHARE <= self._settings.max_size:
+        kept = answer.ttl and entry.octets * LARGEST_SHARE <= self._settings.max_size
+        if kept:
             self._entries[key] = entry
             self._octets += entry.octets
             self._make_room()
+        if ranker is not None:
+            ranker.committed(key, entry, rank)
+            if kept and entry.rankable:
+                ranker.sort_new(key, entry, existing, now, self.reorder)
+                return self._entries.get(key, entry)
+        return entry
+
+    def reorder(
+        self,
+        key: bytes,
+        entry: Entry,
+        addresses: tuple[bytes, ...],
+        sorted_at: float | None,
+    ) -> Entry | None:
+        """Put another with its addresses in that order in the place of ``entry``, and return it.
+
+        ``sorted_at``: when a sort has found that order, `None` if it is only what is known.
+        Returns `None` when ``entry`` does not stand any more.
+        """
+        if self._entries.get(key) is not entry:
+            return None
+        entry = self._entries[key] = entry.reordered(addresses)
+        if sorted_at is not None:
+            entry.sorted_at = sorted_at
+            if entry.complete:
+                self._set_due(entry)
         return entry
 
     def _remove(self, key: bytes) -> None:
@@ -216,6 +255,14 @@ class AnswerCache(WireResolver):
 
     def reply_ttl(self, entry: Entry, now: float) -> int:
         """Return the TTL in seconds that a client may be given at ``now`` (SPEC section 3)."""
+        ttl = self._ttl(entry, now)
+        ranker = self._ranker
+        if ranker is None:
+            return ttl
+        return ranker.ttl(entry, ttl, self._settings.fast_response_ttl, now)
+
+    def _ttl(self, entry: Entry, now: float) -> int:
+        """Return the TTL that the answer allows, whatever its order."""
         short = self._settings.fast_response_ttl
         if now >= entry.expires:
             return short if entry.lifetime and self._servable(entry, now) else 0
@@ -233,7 +280,10 @@ class AnswerCache(WireResolver):
         """Return the time at which a reply made at ``now`` stops being true.
 
         Lives are whole seconds: with each of them the TTL is another one, and so may be what lives.
+        One that still has to be sorted is not kept at all: its next hit shall start the sort.
         """
+        if entry.rankable and entry.sorted_at is None and now >= entry.sort_after:
+            return now
         if now >= entry.expires:
             return now + 1
         end = entry.due if now < entry.due else entry.expires

@@ -15,20 +15,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from itertools import count
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.resolver.base import WireResolver
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.collection import Books, Collection
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.strategy import Strategy
-from staggerdns.wire.answer import Answer, FailureAnswer
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
@@ -46,7 +44,7 @@ TURN = 0.001
 """Seconds after the first of them from which on no more begin in this turn."""
 
 
-class Forwarder(WireResolver):
+class Forwarder:
     """Collects answers with ``strategy`` and commits them to ``cache``.
 
     ``rebinding``: whose answers must have no private addresses, `None` for nobody's.
@@ -62,14 +60,13 @@ class Forwarder(WireResolver):
         journal: Journal,
         rebinding: Rebinding | None = None,
     ) -> None:
-        super().__init__(clock)
+        self._clock = clock
         self._strategy = strategy
         self._cache = cache
         self._rebinding = rebinding
         self._books = Books(cache, settings, clock, metrics, journal)
         self._journal = journal
         self._collections: dict[bytes, Collection] = {}
-        self._generations = count(1)
         self._followers = metrics.followers.cell()
         self._refreshes = metrics.refreshes.cell()
         self._shed = metrics.shed
@@ -106,14 +103,6 @@ class Forwarder(WireResolver):
             self._refreshes.value += 1
             self._make_room()
 
-    def living(self, entry: Entry, now: float) -> Answer:
-        """Return what of an entry a client may be given at ``now``: the cache knows."""
-        return self._cache.living(entry, now)
-
-    def reply_ttl(self, entry: Entry, now: float) -> int:
-        """Return the TTL in seconds that a client may be given at ``now``: the cache knows."""
-        return self._cache.reply_ttl(entry, now)
-
     def tell_failures(self, listener: Callable[[bool], None]) -> None:
         """Call ``listener`` when a collection has failed, with whether there were replies."""
         self._books.failed = listener
@@ -135,7 +124,7 @@ class Forwarder(WireResolver):
         rebinding = self._rebinding
         screened = rebinding is not None and rebinding.screens(question.name)
         judge = Judge(question, screened=screened)
-        collection = Collection(judge, next(self._generations), self._books, self._ended, now)
+        collection = Collection(judge, next(self._cache.generations), self._books, self._ended, now)
         self._collections[question.key] = collection
         if self._queue or (
             self._starts and (self._starts >= STARTS_PER_TURN or now >= self._turn_end)

@@ -22,9 +22,8 @@ from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.resolver.cache import AnswerCache
+from staggerdns.resolver.adapter import CacheAdapter, ForwarderAdapter
 from staggerdns.resolver.entry import Entry
-from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.connections import Connections
@@ -46,7 +45,8 @@ from staggerdns.wire.render import render, render_error
 class StaggerServerFactory(DNSServerFactory):
     """Answers queries from the chain ``caches`` + ``clients`` for those whom ``access`` allows.
 
-    The chain has one cache and one client: an `AnswerCache` and the `Forwarder` behind it.
+    The chain has one cache and one client, each behind its adapter: an `AnswerCache` and a
+    `Forwarder`. Which these are is asked anew for every message.
     ``local`` answers in front of it; if not given, all special names and no hosts file.
     """
 
@@ -55,8 +55,8 @@ class StaggerServerFactory(DNSServerFactory):
 
     def __init__(
         self,
-        caches: Sequence[AnswerCache],
-        clients: Sequence[Forwarder],
+        caches: Sequence[CacheAdapter],
+        clients: Sequence[ForwarderAdapter],
         settings: ServerSettings,
         *,
         access: Access,
@@ -69,8 +69,8 @@ class StaggerServerFactory(DNSServerFactory):
         limiter: RateLimiter | None = None,
     ) -> None:
         super().__init__(caches=list(caches), clients=list(clients))
-        (self._cache,) = caches
-        (self._forwarder,) = clients
+        (self._caching,) = caches
+        (self._forwarding,) = clients
         self.clock = clock
         self.metrics = metrics
         self.journal = journal
@@ -209,7 +209,7 @@ class StaggerServerFactory(DNSServerFactory):
             return self._count(request, _padded(request, reply))
         if not query.flags & RD:  # no snooping in the cache (RFC 8914 4.21)
             return self._refuse(request, Rcode.REFUSED, Ede.NOT_AUTHORITATIVE)
-        entry = self._cache.lookup(query.key, request.started)
+        entry = self._caching.cache.lookup(query.key, request.started)
         if entry is not None:
             return self._answer_from_cache(request, entry)
         return self._forward(request)
@@ -230,14 +230,15 @@ class StaggerServerFactory(DNSServerFactory):
 
     def _answer_from_cache(self, request: Request, entry: Entry) -> bytes:
         query, transport, now = request.query, request.transport, request.started
-        stale = self._cache.is_stale(entry, now)
+        cache = self._caching.cache
+        stale = cache.is_stale(entry, now)
         reply = self._render(request, entry, now, stale=stale)
         rcode = reply[3] & RCODE
         if query.plain and not stale and rcode != Rcode.SERVFAIL:
             self.ready[transport].keep(
                 query.message,
                 reply,
-                self._cache.true_until(entry, now),
+                cache.true_until(entry, now),
                 entry,
                 self.metrics.hit(transport, query.qtype, rcode),
             )
@@ -245,7 +246,7 @@ class StaggerServerFactory(DNSServerFactory):
         return self._count(request, reply)
 
     def _forward(self, request: Request) -> Deferred[bytes]:
-        found = self._forwarder.find(request.query.question(), request.started)
+        found = self._forwarding.forwarder.find(request.query.question(), request.started)
         if not found.called:
             self._pending.add(request, found)
         return found.addCallbacks(
@@ -255,7 +256,7 @@ class StaggerServerFactory(DNSServerFactory):
     def _got_entry(self, entry: Entry, request: Request) -> bytes:
         self._one_answered(request)
         now = self.clock.seconds()
-        stale = self._cache.is_stale(entry, now)
+        stale = self._caching.cache.is_stale(entry, now)
         reply = self._render(request, entry, now, stale=stale)
         self._answered["stale" if stale else "upstream"].observe(now - request.started)
         return self._count(request, reply)
@@ -276,14 +277,15 @@ class StaggerServerFactory(DNSServerFactory):
 
     def _render(self, request: Request, entry: Entry, now: float, *, stale: bool) -> bytes:
         query = request.query
-        answer = self._cache.living(entry, now)
+        cache = self._caching.cache
+        answer = cache.living(entry, now)
         ede: int | None = None
         text = b""
         if isinstance(answer, FailureAnswer):
             ede, text = answer.ede, answer.text
         elif stale:
             ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
-        ttl = self._cache.reply_ttl(entry, now)
+        ttl = cache.reply_ttl(entry, now)
         reply = render(query, answer, ttl, self._limit(request), ede, text)
         if answer.rcode == Rcode.NXDOMAIN and self._local.exists(query):
             reply = _deny_data_only(reply)

@@ -24,9 +24,9 @@ class SimulatedCache:
         self.clock = Clock()
         self.clock.advance(START)
         self.metrics = Metrics()
-        self.cache = AnswerCache(CacheSettings(**limits), self.clock, self.metrics)
+        self.cache = AnswerCache(CacheSettings(**limits), self.metrics)
         self.refreshed: list[bytes] = []
-        self.cache.refresh = lambda question, now: self.refreshed.append(question.key)
+        self.cache.refresh_with(lambda question, now: self.refreshed.append(question.key))
 
     def at(self, age: float) -> None:
         """Go to ``age`` seconds after the start."""

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.resolver.adapter import CacheAdapter, ForwarderAdapter
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
@@ -83,9 +84,10 @@ def make_factory(
         "client_groups": ClientGroups(ClientSettings()),
         "settings": ServerSettings(),
     }
+    caching = CacheAdapter(cache, clock)
     return StaggerServerFactory(
-        caches=[cache],
-        clients=[forwarder],
+        caches=[caching],
+        clients=[ForwarderAdapter(forwarder, caching, clock)],
         clock=clock,
         metrics=metrics,
         **(arguments | changes),
@@ -111,8 +113,8 @@ class MemoryServer:
         )
         self.metrics = Metrics()
         self.forwarder = FakeForwarder()
-        self.cache = AnswerCache(CacheSettings(), self.clock, self.metrics)
-        self.cache.refresh = self.forwarder.refresh
+        self.cache = AnswerCache(CacheSettings(), self.metrics)
+        self.cache.refresh_with(self.forwarder.refresh)
         self.access = Access([Network("192.0.2.0/24"), Network("2001:db8::/32")])
         self.factory = make_factory(
             self.cache,

@@ -115,7 +115,7 @@ def main(kind: str) -> None:
     rng = random.Random(1)
     clock = Clock()
     metrics = Metrics()
-    cache = AnswerCache(CacheSettings(max_size=1 << 40), clock, metrics)
+    cache = AnswerCache(CacheSettings(max_size=1 << 40), metrics)
     for number in range(200):  # what is there once, and free places of the allocator
         make(rng, number)
     gc.collect()

@@ -7,9 +7,10 @@ from ipaddress import ip_address
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
-from staggerdns.resolver.ranked import RankedCache
+from staggerdns.resolver.ranker import Ranker
 from staggerdns.settings.sections import CacheSettings, ParallelSettings, RankingSettings
 from staggerdns.wire.answer import Pool, SectionsAnswer
 from staggerdns.wire.question import Question, make_question
@@ -96,16 +97,11 @@ class SimulatedRankedCache:
             clock=self.clock,
             metrics=self.metrics,
         )
-        self.cache = RankedCache(
-            CacheSettings(**limits),
-            self.clock,
-            self.metrics,
-            self.ranking.sorts,
-            RankingSettings(rtt_cache_ttl=rtt_cache_ttl, probe_private=probe_private),
-            Journal("debug"),
-        )
+        settings = RankingSettings(rtt_cache_ttl=rtt_cache_ttl, probe_private=probe_private)
+        ranker = Ranker(settings, self.ranking.sorts, Journal("debug"))
+        self.cache = AnswerCache(CacheSettings(**limits), self.metrics, ranker)
         self.refreshed: list[Question] = []
-        self.cache.refresh = lambda question, now: self.refreshed.append(question)
+        self.cache.refresh_with(lambda question, now: self.refreshed.append(question))
 
     @property
     def probe(self) -> FakeProbe:
@@ -162,14 +158,9 @@ class RankedResolver(SimulatedResolver):
             script, names=["icmp"], queue=queue, clock=self.clock, metrics=self.metrics
         )
         journal = Journal("debug")
-        self.cache: RankedCache = RankedCache(
-            cache or CacheSettings(),
-            self.clock,
-            self.metrics,
-            self.ranking.sorts,
-            RankingSettings(rtt_cache_ttl=LIFETIME, probe_private=False),
-            journal,
-        )
+        settings = RankingSettings(rtt_cache_ttl=LIFETIME, probe_private=False)
+        ranker = Ranker(settings, self.ranking.sorts, journal)
+        self.cache = AnswerCache(cache or CacheSettings(), self.metrics, ranker)
         self.forwarder = Forwarder(
             self.strategy,
             self.cache,
@@ -178,7 +169,7 @@ class RankedResolver(SimulatedResolver):
             self.metrics,
             journal,
         )
-        self.cache.refresh = self.forwarder.refresh
+        self.cache.refresh_with(self.forwarder.refresh)
 
     def ttl(self, question: Question | None = None) -> int:
         """The TTL that a client gets now."""

@@ -275,7 +275,7 @@ class SimulatedResolver:
         )
         self.strategies = Strategies(context)
         self.strategy: Parallel = self.strategies._parallel
-        self.cache = AnswerCache(cache or CacheSettings(), self.clock, self.metrics)
+        self.cache = AnswerCache(cache or CacheSettings(), self.metrics)
         self.forwarder = Forwarder(
             self.strategies.chosen,
             self.cache,
@@ -284,7 +284,7 @@ class SimulatedResolver:
             self.metrics,
             journal,
         )
-        self.cache.refresh = self.forwarder.refresh
+        self.cache.refresh_with(self.forwarder.refresh)
 
     @property
     def now(self) -> float:

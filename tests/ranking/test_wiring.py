@@ -11,8 +11,7 @@ from twisted.internet.testing import MemoryReactorClock
 from staggerdns.config import parse_config
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.icmp import Pinger
-from staggerdns.resolver.cache import AnswerCache
-from staggerdns.resolver.ranked import RankedCache
+from staggerdns.ranking.sorts import TRIGGERS
 from staggerdns.service import Chain
 from tests.kit.loopback import reactor
 from tests.kit.probing import established
@@ -21,10 +20,10 @@ from tests.kit.ranked import asks, pool, shown
 WWW = asks()
 
 
-def chain(ranking: str, on: Any) -> Chain:
+def chain(ranking: str, on: Any, metrics: Metrics | None = None) -> Chain:
     """The program's chain with this ``ranking`` section."""
     config = parse_config(f"upstream: {{servers: [192.0.2.1]}}\nranking: {ranking}\n")
-    return Chain(config, on, clock=on, metrics=Metrics())
+    return Chain(config, on, clock=on, metrics=metrics)
 
 
 def connect(on: MemoryReactorClock, first: int) -> list[tuple[str, int]]:
@@ -73,8 +72,8 @@ def test_numbers_arrive() -> None:
 def test_queue_arrives() -> None:
     """The bound of the queue is that of the configuration."""
     on = MemoryReactorClock()
-    made = chain("{probes: ['tcp:443'], queue: 1}", on)
-    assert isinstance(made.cache, RankedCache)
+    metrics = Metrics()
+    made = chain("{probes: ['tcp:443'], queue: 1}", on, metrics)
     for number in range(3):
         made.cache.commit(
             asks(f"n{number}.example").key,
@@ -82,11 +81,8 @@ def test_queue_arrives() -> None:
             pool(number * 2 + 1, number * 2 + 2),
             on.seconds(),
         )
-    assert [asks(f"n{number}.example").key in made.cache._sorts for number in range(3)] == [
-        True,
-        False,
-        False,
-    ]
+    started = {trigger: metrics.sorts.cell(trigger).value for trigger in TRIGGERS}
+    assert (started["first_answer"], started["queue_full"]) == (1, 2)
     made.close()
 
 
@@ -118,7 +114,6 @@ def test_off() -> None:
     on = MemoryReactorClock()
     made = chain("{enabled: false}", on)
     made.open()
-    assert type(made.cache) is AnswerCache
     entry = made.cache.commit(WWW.key, 1, pool(30, 10), on.seconds())
     on.advance(400)
     assert (shown(entry), made.cache.reply_ttl(entry, on.seconds())) == ([30, 10], 200)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.resolver.ranked import MAX_RANKED, QUEUE_FULL_RETRY, UNRANKED_RETRY
+from staggerdns.resolver.ranker import MAX_RANKED, QUEUE_FULL_RETRY, UNRANKED_RETRY
 from staggerdns.wire.answer import FailureAnswer, Pool, SectionsAnswer
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import gives

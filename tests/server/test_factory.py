@@ -15,10 +15,12 @@ from twisted.names import dns as names_dns
 from twisted.names.resolve import ResolverChain
 from twisted.names.server import DNSServerFactory
 
+from staggerdns.resolver.cache import AnswerCache
+from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.question import make_question
 from tests.kit.clients import addresses, parse
-from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
+from tests.kit.factory import FRIEND, STRANGER, FakeForwarder, MemoryServer, pool
 from tests.kit.messages import (
     NAME,
     ask,
@@ -389,7 +391,8 @@ def test_it_is_the_factory_that_twisted_knows(server: MemoryServer) -> None:
     assert isinstance(server.factory, DNSServerFactory)
     chain = server.factory.resolver
     assert isinstance(chain, ResolverChain)
-    assert chain.resolvers == [server.cache, server.forwarder]
+    caching, forwarding = chain.resolvers
+    assert (caching.cache, forwarding.forwarder) == (server.cache, server.forwarder)
 
 
 class Wire:
@@ -464,3 +467,20 @@ def test_one_reading_of_the_clock(
     readings.clear()
     assert isinstance(server.factory.serve_stream(client_query(), FRIEND, transport), bytes)
     assert len(readings) == 2
+
+
+def test_cache_and_forwarder_may_be_replaced(server: MemoryServer) -> None:
+    """Each message is for the cache and the forwarder that stand behind the adapters then."""
+    caching, forwarding = server.factory.resolver.resolvers
+    server.commit(ask(), pool(1))
+    waiting = server.later(client_query("other.example."))
+    old, old_forwarder = server.cache, server.forwarder
+    server.cache = caching.cache = AnswerCache(CacheSettings(), server.metrics)
+    server.forwarder = forwarding.forwarder = FakeForwarder()
+    server.commit(ask(), pool(2))
+    assert len(server.reply(client_query()).answer[0]) == 2
+    server.later(client_query("third.example."))
+    assert (len(old_forwarder.asked), len(server.forwarder.asked)) == (1, 1)
+    old_forwarder.waiting[0].callback(server.entry(pool(3)))
+    assert len(parse(waiting[0]).answer[0]) == 3
+    assert len(old) == 1

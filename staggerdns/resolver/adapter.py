@@ -1,8 +1,9 @@
-"""What makes a resolver of ours a resolver of Twisted's: `IResolver` on top of wire answers.
+"""What stands in front of the links of our chain for Twisted: `IResolver` on top of wire answers.
 
-Inside the program answers travel as `Entry` objects. For other Twisted programs the same
-resolvers provide `twisted.internet.interfaces.IResolver`: records decoded by
-`twisted.names.dns`, errors from `twisted.names.error`.
+Inside the program answers travel as `Entry` objects. For other Twisted programs the adapters
+provide `twisted.internet.interfaces.IResolver`: records decoded by `twisted.names.dns`, errors
+from `twisted.names.error`. Whoever composes the chain may give an adapter another cache or
+forwarder at any time: nobody else keeps those from one turn of the reactor to the next.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from twisted.names import common, dns, error
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import MAX_MESSAGE, Rcode, WireError
 from staggerdns.wire.names import from_text
@@ -38,8 +41,8 @@ class _Lookup(Protocol):
 
 
 @implementer(IResolver)
-class WireResolver(common.ResolverBase, ABC):
-    """Base of the chain's resolvers; a subclass says where its entries come from."""
+class _Adapter(common.ResolverBase, ABC):
+    """What all adapters have in common; a subclass says where its entries come from."""
 
     if TYPE_CHECKING:
         lookupAFSDatabase: _Lookup
@@ -74,12 +77,8 @@ class WireResolver(common.ResolverBase, ABC):
         """Return the entry for ``question``, at once or later, or `None` when there is none."""
 
     @abstractmethod
-    def living(self, entry: Entry, now: float) -> Answer:
-        """Return what of an entry a client may be given at ``now``."""
-
-    @abstractmethod
-    def reply_ttl(self, entry: Entry, now: float) -> int:
-        """Return the TTL in seconds that a client may be given at ``now``."""
+    def given(self, entry: Entry, now: float) -> tuple[Answer, int]:
+        """Return what of an entry a client may be given at ``now``, and with which TTL."""
 
     def query(  # type: ignore[override]  # the interface says tuples of records where it means lists
         self, query: dns.Query, timeout: Sequence[int] | None = None
@@ -128,8 +127,67 @@ class WireResolver(common.ResolverBase, ABC):
             raise self.exceptionForCode(entry.answer.rcode)(question.name)
         query = parse_query(b"\0\0" + question.client_query())
         message = dns.Message()
-        now = self._clock.seconds()
-        answer, ttl = self.living(entry, now), self.reply_ttl(entry, now)
+        answer, ttl = self.given(entry, self._clock.seconds())
         message.fromStr(render(query, answer, ttl, MAX_MESSAGE))
         additional = [record for record in message.additional if record.type != dns.OPT]
         return message.answers, message.authority, additional
+
+
+class CacheAdapter(_Adapter):
+    """Answers from ``cache`` alone: one of the ``caches`` of a `DNSServerFactory`."""
+
+    def __init__(self, cache: AnswerCache, clock: IReactorTime) -> None:
+        super().__init__(clock)
+        self.cache = cache
+
+    def find(self, question: Question, now: float) -> Entry | None:
+        """Return the entry for ``question``, fresh or stale, or `None`."""
+        return self.cache.lookup(question.key, now)
+
+    def given(self, entry: Entry, now: float) -> tuple[Answer, int]:
+        """Return what of an entry a client may be given at ``now``, and with which TTL."""
+        return self.cache.living(entry, now), self.cache.reply_ttl(entry, now)
+
+    def exceptionForCode(self, responseCode: int) -> type[Exception]:
+        """Return the error of a cached failure: one with which a Twisted chain ends."""
+        return error.AuthoritativeDomainError
+
+
+class ForwarderAdapter(_Adapter):
+    """Answers through ``forwarder`` alone: one of the ``clients`` of a `DNSServerFactory`.
+
+    ``caching`` has the cache that it fills.
+    """
+
+    def __init__(self, forwarder: Forwarder, caching: CacheAdapter, clock: IReactorTime) -> None:
+        super().__init__(clock)
+        self.forwarder = forwarder
+        self._caching = caching
+
+    def find(self, question: Question, now: float) -> Deferred[Entry]:
+        """Return a Deferred of the entry for ``question``."""
+        return self.forwarder.find(question, now)
+
+    def given(self, entry: Entry, now: float) -> tuple[Answer, int]:
+        """Return what of an entry a client may be given at ``now``, and with which TTL."""
+        return self._caching.given(entry, now)
+
+
+class ChainAdapter(_Adapter):
+    """The whole chain as one resolver, for programs that want answers and no server."""
+
+    def __init__(
+        self, caching: CacheAdapter, forwarding: ForwarderAdapter, clock: IReactorTime
+    ) -> None:
+        super().__init__(clock)
+        self._caching = caching
+        self._forwarding = forwarding
+
+    def find(self, question: Question, now: float) -> Deferred[Entry] | Entry:
+        """Return the entry for ``question`` from the cache, or else through the forwarder."""
+        entry = self._caching.find(question, now)
+        return entry if entry is not None else self._forwarding.find(question, now)
+
+    def given(self, entry: Entry, now: float) -> tuple[Answer, int]:
+        """Return what of an entry a client may be given at ``now``, and with which TTL."""
+        return self._caching.given(entry, now)

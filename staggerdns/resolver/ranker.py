@@ -1,0 +1,162 @@
+"""The ranker: what makes the addresses of a cached answer stand in the order of their round trips.
+
+Every answer goes into the cache with its addresses ordered by what is known already; a sort then
+measures and puts them in their final order. The entry is its sort's token: a new entry under a key
+cancels the old sort and starts its own in one step with being stored, and a sort that ends for an
+entry which has been replaced changes nothing. Until an entry is sorted, and again when its
+order has become old, clients get a short TTL, so that they come back for the better order.
+(SPEC section 3.)
+
+Entries are the cache's: it alone replaces them, and a ranker asks it to by the `Reorder` that it is
+given. Of an entry ``sorted_at``, ``sort_after``, ``rank`` and ``rankable`` are the ranker's to set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from staggerdns.journal import Journal
+from staggerdns.ranking.order import order
+from staggerdns.ranking.sorts import Sorts
+from staggerdns.resolver.entry import Entry
+from staggerdns.settings.sections import RankingSettings
+from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.key import NAME
+from staggerdns.wire.names import to_text
+from staggerdns.wire.pool import is_private, is_unicast
+
+UNRANKED_RETRY = 60.0
+"""Seconds until the next sort of addresses none of which answered; the order stays as received."""
+QUEUE_FULL_RETRY = 0.1
+"""Seconds until the next try of a sort for which the queue had no room."""
+MAX_RANKED = 128
+"""Addresses of one answer; a longer one is given as it came."""
+ORDER_IS_OLD = "rtt_stale"
+"""Why an entry is sorted whose addresses are to be asked for anew, too."""
+
+
+Reorder = Callable[[bytes, Entry, tuple[bytes, ...], float | None], Entry | None]
+"""Gives an entry that still stands its addresses in another order: see `AnswerCache.reorder`."""
+
+
+class Ranker:
+    """Has the addresses of answers sorted by ``sorts``.
+
+    All times are seconds of the cache's clock.
+    """
+
+    def __init__(self, settings: RankingSettings, sorts: Sorts, journal: Journal) -> None:
+        self._settings = settings
+        self._sorts = sorts
+        self._journal = journal
+
+    def rank(self, entry: Entry | None) -> tuple[bytes, ...]:
+        """Return the order of the last whole pool that was sorted under an entry's key."""
+        if entry is None:
+            return ()
+        if entry.sorted_at is not None and (entry.complete or not entry.rank):
+            return entry.answer.addresses
+        return entry.rank
+
+    def arranged(self, answer: Answer, rank: tuple[bytes, ...]) -> Answer:
+        """Return ``answer`` with its addresses in the order that is known, after ``rank``."""
+        if 1 < len(answer.addresses) <= MAX_RANKED:
+            return answer.reordered(order(answer.addresses, self._sorts.table, rank))
+        return answer
+
+    def committed(self, key: bytes, entry: Entry, rank: tuple[bytes, ...]) -> None:
+        """Note that ``entry`` takes the place of what was under its key; end the sort of that."""
+        entry.rank = rank
+        entry.rankable = self._is_rankable(entry.answer)
+        self._sorts.cancel(key)
+
+    def sort_new(
+        self, key: bytes, entry: Entry, previous: Entry | None, now: float, reorder: Reorder
+    ) -> None:
+        """Sort an entry that has just been stored in the place of ``previous``."""
+        if previous is None or not previous.answer.addresses:
+            trigger = "first_answer"
+        else:
+            trigger = "more_addresses" if previous.generation == entry.generation else "refresh"
+        self._start(key, entry, trigger, entry.rank, now, reorder)
+
+    def why_sort(self, key: bytes, entry: Entry, now: float) -> str:
+        """Return why an entry that is asked for has to be sorted now, empty if it has not."""
+        if now >= entry.expires or key in self._sorts or now < entry.sort_after:
+            return ""
+        if entry.sorted_at is None:
+            return "sorted_missing"
+        return ORDER_IS_OLD if self._order_is_old(entry, now) else ""
+
+    def sort(self, key: bytes, entry: Entry, reason: str, now: float, reorder: Reorder) -> None:
+        """Sort an entry that is asked for, for that ``reason``."""
+        rank = entry.answer.addresses if reason == ORDER_IS_OLD else entry.rank
+        self._start(key, entry, reason, rank, now, reorder)
+
+    def ttl(self, entry: Entry, ttl: int, short: int, now: float) -> int:
+        """Return the TTL that a client may be given of an entry that allows ``ttl`` seconds.
+
+        ``short``: what one gets who shall come back soon (SPEC section 3).
+        """
+        if not entry.complete and isinstance(entry.answer, Pool):
+            return min(ttl, short)
+        if entry.rankable and self._order_is_old(entry, now):
+            return min(ttl, max(int(entry.sort_after - now), short))
+        return ttl
+
+    def _start(
+        self,
+        key: bytes,
+        entry: Entry,
+        trigger: str,
+        rank: tuple[bytes, ...],
+        now: float,
+        reorder: Reorder,
+    ) -> None:
+        addresses = entry.answer.addresses
+        started = self._sorts.start(
+            key,
+            [address for address in addresses if self._is_probed(address)],
+            addresses,
+            rank,
+            trigger,
+            now,
+            partial(self._sorted, key, entry, reorder),
+        )
+        if not started:  # the order of what is known has to do until a later hit
+            known = order(addresses, self._sorts.table, rank)
+            if known != addresses:
+                entry = reorder(key, entry, known, None) or entry
+            entry.sort_after = now + QUEUE_FULL_RETRY
+
+    def _sorted(
+        self,
+        key: bytes,
+        entry: Entry,
+        reorder: Reorder,
+        addresses: tuple[bytes, ...] | None,
+        now: float,
+    ) -> None:
+        """Pass the order on; it counts if the entry that it was made for still stands."""
+        if addresses is None:
+            entry.sort_after = now + UNRANKED_RETRY
+        elif reorder(key, entry, addresses, now) is not None and self._journal.verbose:
+            self._journal.debug(
+                "{name}: sort done, {count} addresses",
+                name=to_text(key[NAME]),
+                count=len(addresses),
+            )
+
+    def _is_rankable(self, answer: Answer) -> bool:
+        addresses = answer.addresses
+        some = 1 < len(addresses) <= MAX_RANKED
+        return some and any(self._is_probed(address) for address in addresses)
+
+    def _is_probed(self, address: bytes) -> bool:
+        if is_private(address) and (not self._settings.probe_private or not is_unicast(address)):
+            return False
+        return self._sorts.measurer.usable(address)
+
+    def _order_is_old(self, entry: Entry, now: float) -> bool:
+        return entry.sorted_at is None or now >= entry.sorted_at + self._settings.rtt_cache_ttl
