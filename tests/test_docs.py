@@ -14,7 +14,10 @@ import pytest
 from docs._ext.declared import Key, families, labels, profiles, read_sections
 from staggerdns.config import CASE, parse_config
 from staggerdns.journal import LEVELS
+from staggerdns.ranking.rtt import MAX_ADDRESSES
+from staggerdns.resolver.forwarder import MAX_COLLECTIONS, MAX_FOLLOWERS, MAX_QUEUED
 from staggerdns.settings.sections import PROFILES
+from staggerdns.strategy.adaptive import ENOUGH_SAMPLES, SAMPLES
 from staggerdns.strategy.strategies import NAMES
 from tests.kit.checkout import ROOT
 
@@ -146,6 +149,40 @@ def test_the_configuration_of_the_readme_is_one() -> None:
                 parse_config(block)
                 found += 1
     assert found >= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("specification.rst", f"{MAX_COLLECTIONS:,} collections"),
+        ("specification.rst", f"{MAX_QUEUED:,} that wait for their turn"),
+        ("specification.rst", f"{MAX_FOLLOWERS:,} followers"),
+        ("specification.rst", f"at most {MAX_ADDRESSES:,}"),
+        ("specification.rst", f"last {SAMPLES} first answers"),
+        ("specification.rst", f"until there are {ENOUGH_SAMPLES}"),
+        ("operating.rst", f"{MAX_QUEUED:,} for their turn, {MAX_COLLECTIONS:,}"),
+        ("operating.rst", f"{MAX_FOLLOWERS:,} for one name"),
+    ],
+)
+def test_constants(name: str, words: str) -> None:
+    """What the pages say of limits that are no settings is what the code has."""
+    assert words in " ".join((DOCS / name).read_text(encoding="utf-8").split())
+
+
+def test_the_numbers_of_the_specification() -> None:
+    """Each number that stands behind a key, as in ``batch_size`` (2), is its default."""
+    defaults: dict[str, set[str]] = {}
+    for key in keys().values():
+        shown = key.default.strip("`")
+        if seconds := re.fullmatch("([0-9]+)m", shown):
+            shown = f"{int(seconds[1]) * 60}s"
+        defaults.setdefault(key.path.rpartition(".")[2], set()).add(shown.removesuffix("s"))
+    text = (DOCS / "specification.rst").read_text(encoding="utf-8")
+    numbers = re.findall(r"``([a-z_.]+)``\s\(([0-9][0-9.]* ?m?s?)\)", text)
+    assert len(numbers) > 25
+    for name, number in numbers:
+        plain = number.replace(" ", "").removesuffix("s")
+        assert plain in defaults[name.rpartition(".")[2]], (name, number)
 
 
 def references() -> list[tuple[str, str, str]]:
