@@ -24,6 +24,7 @@ from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.edns import FULL, MEMORY
 from staggerdns.upstream.exchange import Exchange
+from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MIN_UDP_SIZE, Type, WireError
@@ -139,7 +140,7 @@ def _check_asked(asked: Question, message: bytes, ways: int) -> None:
     if ways & COOKIE_BEFORE:
         good = b"\0\0\x81\x80\0\1\0\0\0\0\0\1" + asked.section.upper() + _COOKIE
         exchange = upstream.ask(Judge(asked), "active", clock.seconds())
-        exchange.reply(good, final=True)
+        exchange.asker.received(exchange, good, over_stream=True)
         exchange.expire()  # it is asked about in lower case
     for _ in range(4):
         sent.clear()
@@ -154,9 +155,11 @@ def _check_asked(asked: Question, message: bytes, ways: int) -> None:
             answered = len(sent)
             query, over_stream = sent[-1]
             if over_stream and ways & NO_TCP:
-                query.error("closed")
+                query.error(Reason.CLOSED)
             else:
-                query.reply(_in_letters(message, query, ways), final=over_stream)
+                query.asker.received(
+                    query, _in_letters(message, query, ways), over_stream=over_stream
+                )
     _check_relearning(upstream, asked, clock, sent)
     upstream.close()
     assert not upstream._inflight  # noqa: SLF001
@@ -187,7 +190,11 @@ def _check_relearning(
             end = HEADER_SIZE - 2 + len(plain.section)
             good = b"\0\0\x81\x80\0\1\0\1\0\0" + (b"\0\1" if query.query[9] else bytes(2))
             good += query.query[10:end] + b"\xc0\x0c" + plain.section[-4:] + bytes(5) + b"\4"
-            query.reply(good + bytes(4) + (_COOKIE if query.query[9] else b""), final=over_stream)
+            query.asker.received(
+                query,
+                good + bytes(4) + (_COOKIE if query.query[9] else b""),
+                over_stream=over_stream,
+            )
         if not exchange.called:
             exchange.expire()
     assert dialect.edns.level == FULL, "no EDNS any more"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.question import Question
 from tests.kit.acts import (
     NOERROR,
@@ -43,7 +44,7 @@ UPSTREAMS: dict[str, Sequence[Act]] = {
     "SERVFAIL": [fails(20)] * 5,
     "refusals": [fails(20, 5)] * 5,
     "errors": [unreachable(1)] * 5,
-    "no route": [unreachable(None, "unreachable")] * 5,
+    "no route": [unreachable(None, Reason.UNREACHABLE)] * 5,
     "rubbish": [garbles(20)] * 5,
     "silence": [SILENT] * 5,
     "some of all": [SILENT, fails(5), unreachable(1), negative(30), says_own(4, 50)],

@@ -57,7 +57,9 @@ class Wire:
         exchange.forget = None
         self.delivered(exchange)
         header = struct.pack("!6H", 0, 0x8180 | rcode, 1, len(records), 0, 0)
-        exchange.reply(header + exchange.question.section + b"".join(records), final=True)
+        exchange.asker.received(
+            exchange, header + exchange.question.section + b"".join(records), over_stream=True
+        )
 
     def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:
         call = self._under_way.pop(exchange, None)

@@ -21,7 +21,8 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.run import Run
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
-from staggerdns.upstream.exchange import LOCAL, NO_LINE, Outcome
+from staggerdns.upstream.exchange import Outcome
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.answer import Answer, FailureAnswer, Pool
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.judge import Judge
@@ -176,7 +177,7 @@ class Collection:
                 books.joined[tier].value += gain
                 self._settle(now)
 
-    def ended(self, asked: int, answered: int, reasons: Sequence[str]) -> None:
+    def ended(self, asked: int, answered: int, reasons: Sequence[Reason]) -> None:
         """Take the end of the run."""
         books = self._books
         now = books.clock.seconds()
@@ -184,7 +185,9 @@ class Collection:
             self._since = now
             ede = _ede(reasons)
             self._answer = books.cache.admit(
-                FailureAnswer(ede, FAILURE_TTL, ", ".join(sorted(set(reasons))))
+                FailureAnswer(
+                    ede, FAILURE_TTL, ", ".join(sorted({reason.text for reason in reasons}))
+                )
             )
             if reasons:
                 books.failed(ede == Ede.OTHER)
@@ -275,21 +278,16 @@ class Collection:
         self._books.journal.debug(format, name=str(self.question), **fields)
 
 
-_NETWORK = frozenset((LOCAL, NO_LINE)) | {
-    "connection refused",
-    "unreachable",
-    "closed",
-    "certificate",
-    "tls",
-    "no address",
-}
-_UNHEARD = _NETWORK | {"timeout", "refused"}
-
-
-def _ede(reasons: Sequence[str]) -> Ede:
-    """Say why nobody answered (RFC 8914 section 4.24, then 4.23, of which the text tells more)."""
+def _ede(reasons: Sequence[Reason]) -> Ede:
+    """Return the error that says why nobody answered (RFC 8914 sections 4.24 and 4.23; the text
+    tells more).
+    """
     if not reasons:
         return Ede.OTHER
-    if _NETWORK.issuperset(reasons):
+    if all(reason.is_network for reason in reasons):
         return Ede.NETWORK_ERROR
-    return Ede.NO_REACHABLE_AUTHORITY if _UNHEARD.issuperset(reasons) else Ede.OTHER
+    unheard = all(reason.is_network or reason in _UNHEARD for reason in reasons)
+    return Ede.NO_REACHABLE_AUTHORITY if unheard else Ede.OTHER
+
+
+_UNHEARD = (Reason.TIMEOUT, Reason.REFUSED)

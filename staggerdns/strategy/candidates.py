@@ -12,6 +12,7 @@ from collections.abc import Container
 
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.unsigned import NO_RESERVE, Reserve
+from staggerdns.upstream.exchange import Server
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import all_rest
 
@@ -95,7 +96,7 @@ class Candidates:
                 return [upstream]
         return []
 
-    def take_silent(self, count: int, now: float, replied: Container[Upstream]) -> list[Upstream]:
+    def take_silent(self, count: int, now: float, replied: Container[Server]) -> list[Upstream]:
         """Return up to ``count`` of those that were asked in vain, whoever is next in turn.
 
         Those that have ``replied`` are not asked again.

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from staggerdns.strategy.tiers import ACTIVE
 from staggerdns.upstream.exchange import Outcome
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.verdict import Verdict
 
 
@@ -142,6 +143,7 @@ class Decision:
             return False
         return self.answered >= 2 * len(self.negatives)
 
-    def reasons(self) -> list[str]:
+    def reasons(self) -> list[Reason]:
         """Return what was wrong with those who have not answered well, in order."""
-        return [one.reason for one in self.failures] + ["timeout"] * self.given_up
+        found = [one.reason for one in self.failures if one.reason is not None]
+        return found + [Reason.TIMEOUT] * self.given_up

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from staggerdns.upstream.exchange import Outcome
+from staggerdns.upstream.reason import Reason
 
 
 class Observer(Protocol):
@@ -17,7 +18,7 @@ class Observer(Protocol):
     def more(self, outcome: Outcome, tier: str) -> None:
         """Learn a positive answer that came after the first."""
 
-    def ended(self, asked: int, answered: int, reasons: Sequence[str]) -> None:
+    def ended(self, asked: int, answered: int, reasons: Sequence[Reason]) -> None:
         """Learn that the run has ended: how many upstreams were asked, how many answered well,
         and what was wrong with the others, in order.
         """

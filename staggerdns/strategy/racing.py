@@ -15,7 +15,7 @@ from staggerdns.strategy.run import Run
 from staggerdns.strategy.single import SingleAnswerRun
 from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
-from staggerdns.upstream.exchange import UNMARKED, Exchange, Outcome
+from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.refusals import unrefused
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
@@ -105,8 +105,13 @@ class RacingRun(SingleAnswerRun):
 
     def heard(self, outcome: Outcome, exchange: Exchange) -> None:
         """Start the others at once when the first has failed, unless that is known already."""
-        failed = outcome.verdict == Verdict.NETWORK_ERROR and outcome.reason not in UNMARKED
-        if failed and not exchange.hinted:
+        reason = outcome.reason
+        if (
+            outcome.verdict == Verdict.NETWORK_ERROR
+            and reason is not None
+            and reason.counts_against_upstream
+            and exchange.hinted is None
+        ):
             self.hinted(exchange, outcome.at)
 
     def hinted(self, exchange: Exchange, now: float) -> None:

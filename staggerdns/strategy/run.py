@@ -19,8 +19,8 @@ from staggerdns.strategy.candidates import Candidates
 from staggerdns.strategy.decision import Decision
 from staggerdns.strategy.observer import Observer
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
-from staggerdns.upstream.dialect import NO_EDNS
 from staggerdns.upstream.exchange import Exchange, Outcome
+from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.refusals import give_up_at, unrefused
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.judge import Judge
@@ -85,8 +85,8 @@ class Run(ABC):
         self.adaptive = adaptive
         self.candidates = Candidates(waiting, adaptive, signed=judge.question.do)
         self.decision = decision
-        self.outstanding: dict[Exchange, None] = {}
-        """The exchanges under way, in the order in which they were asked."""
+        self.outstanding: dict[Exchange, Upstream] = {}
+        """The exchanges under way, in the order in which they were asked, and who was."""
         self.last_launch = started
         """When the last queries were asked."""
         self.hinted_at = 0.0
@@ -115,7 +115,7 @@ class Run(ABC):
         for exchange in losers:
             exchange.cancel()
         for outcome in self.decision.failing():
-            outcome.upstream.pardon(outcome.asked)
+            outcome.upstream.pardon(outcome)
 
     @abstractmethod
     def step(self, now: float) -> float | None:
@@ -169,12 +169,12 @@ class Run(ABC):
         unsigned = self.candidates.reserve.is_open
         for upstream in upstreams:
             exchange = upstream.ask(self.judge, tier, now, unsigned=unsigned)
-            self.outstanding[exchange] = None
+            self.outstanding[exchange] = upstream
             exchange.on_hint = self._take_hint
             if tier == ACTIVE:
                 exchange.addCallbacks(self._take, ignore_cancellation, callbackArgs=(exchange,))
             else:
-                exchange.tell(self._take)
+                exchange.on_outcome(self._take)
         self._busy = False
 
     def end_exchange(self, exchange: Exchange, *, expired: bool) -> None:
@@ -194,13 +194,13 @@ class Run(ABC):
         self._over = True
         self._disarm()
         decision = self.decision
-        reasons: Sequence[str] = ()
+        reasons: Sequence[Reason] = ()
         if decision.failures or decision.given_up:
             reasons = decision.reasons()
             for outcome in decision.blamed():
-                outcome.upstream.blame(outcome.reason, outcome.asked, self.question)
+                outcome.upstream.blame(outcome, self.question)
             for outcome in decision.pardoned():
-                outcome.upstream.pardon(outcome.asked)
+                outcome.upstream.pardon(outcome)
         if decision.negatives:
             contradicted = decision.contradicted()
             for outcome in decision.negatives:
@@ -208,6 +208,8 @@ class Run(ABC):
         self._observer.ended(self.candidates.asked, decision.answered, reasons)
 
     def _take(self, outcome: Outcome, exchange: Exchange) -> None:
+        if outcome.reason is Reason.NO_EDNS:
+            self.candidates.reserve.add(self.outstanding[exchange])
         del self.outstanding[exchange]
         decision = self.decision
         answered_before = decision.made
@@ -217,8 +219,6 @@ class Run(ABC):
                 self._observer.more(outcome, outcome.tier)
             else:
                 self.answer(outcome, outcome.at)
-        elif outcome.reason == NO_EDNS:
-            self.candidates.reserve.add(outcome.upstream)
         if self._busy:
             return
         if answered_before and (self.outstanding or self.candidates.waiting):
@@ -291,7 +291,7 @@ class Run(ABC):
         """Give up what is under way if all of it has been refused for long enough; return when
         that is.
         """
-        end = give_up_at(self.outstanding, self.hinted_at, now)
+        end = give_up_at(self.outstanding.values(), self.hinted_at, now)
         if now + SLACK >= end:
             for exchange in list(self.outstanding):
                 self.end_exchange(exchange, expired=True)

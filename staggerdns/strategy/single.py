@@ -67,5 +67,6 @@ class SingleAnswerRun(Run):
         self.candidates.waiting = []
         super().answer(outcome, now)
         self.adaptive.racing_delay.follow(now)
-        for loser in [one for one in self.outstanding if not (one.decides_health or one.hinted)]:
-            self.end_exchange(loser, expired=self.had_its_time(loser))
+        for exchange, upstream in list(self.outstanding.items()):
+            if not upstream.decides_health and exchange.hinted is None:
+                self.end_exchange(exchange, expired=self.had_its_time(exchange))

@@ -4,7 +4,7 @@ A reply that fails although others answered well is a mark against its upstream,
 
 * What a zone holds is nobody's fault but the zone's. Broken records, and an answer too large even
   for TCP, come from there. So does an error whose Extended DNS Error (RFC 8914) says that DNSSEC
-  does not validate (`DNSSEC`), or that the upstream does not want to answer (`BLOCKED`). No mark.
+  does not validate, or that the upstream does not want to answer. No mark.
 * Any other error (SERVFAIL, REFUSED, FORMERR, NOTIMP, an HTTP status) may be about one zone, or a
   type that the upstream does not know. So one zone, and one type other than A and AAAA, makes one
   mark in a row (`subject`). That an authority gives no answer (codes 13, 22, 23, 24 of RFC 8914) is
@@ -15,18 +15,11 @@ What makes no mark is counted all the same: see `staggerdns.upstream.health.LONG
 
 from __future__ import annotations
 
-from staggerdns.wire.constants import Type
-from staggerdns.wire.edns import extended_errors
+from staggerdns.upstream.reason import Reason, of_rcode
+from staggerdns.wire.constants import TC, Type
+from staggerdns.wire.edns import extended_errors, full_rcode
 from staggerdns.wire.question import Question
 
-DNSSEC = "dnssec"
-"""The reason of an error reply that says so itself: the zone's signatures are not valid."""
-BLOCKED = "blocked"
-"""The reason of an error reply that says so itself: the upstream's lists forbid the name."""
-MALFORMED = "malformed"
-TRUNCATED = "truncated"
-OF_THE_ZONE = frozenset((DNSSEC, BLOCKED, MALFORMED, TRUNCATED))
-"""Reasons of failing replies that are never a mark by themselves."""
 # RFC 8914 section 4: unsupported algorithms and digests, indeterminate, bogus, expired, not yet
 # valid, DNSKEY, RRSIG, zone key bit or NSEC missing; of the IANA registry: expired before valid,
 # NSEC3 iterations.
@@ -34,19 +27,29 @@ _DNSSEC_CODES = frozenset((1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 25, 27))
 _BLOCKED_CODES = frozenset((15, 16, 17))  # blocked, censored, filtered; not 18: that means us
 
 
-def explained(message: bytes) -> str:
-    """Return `DNSSEC` or `BLOCKED` if an error reply says that this is why, or nothing."""
+def explained(message: bytes) -> Reason | None:
+    """Return `Reason.DNSSEC` or `Reason.BLOCKED` if an error reply says that this is why."""
     codes = extended_errors(message)
     if not _DNSSEC_CODES.isdisjoint(codes):
-        return DNSSEC
-    return "" if _BLOCKED_CODES.isdisjoint(codes) else BLOCKED
+        return Reason.DNSSEC
+    return None if _BLOCKED_CODES.isdisjoint(codes) else Reason.BLOCKED
 
 
-def subject(reason: str, question: Question) -> bytes | None:
+def failing_reason(message: bytes) -> Reason:
+    """Return what is wrong with a reply that can be read and answers nothing."""
+    found = explained(message)
+    if found is not None:
+        return found
+    if message[2] << 8 & TC:
+        return Reason.TRUNCATED
+    return of_rcode(full_rcode(message))
+
+
+def subject(reason: Reason, question: Question) -> bytes | None:
     """Return what a failing reply may be about: the zone (taken for the last two labels of the
     name) of an address question, else the type; `None` if the zone alone is at fault.
     """
-    if reason in OF_THE_ZONE:
+    if not reason.counts_against_upstream:
         return None
     if question.qtype not in (Type.A, Type.AAAA):
         return bytes(divmod(question.qtype, 256))

@@ -92,7 +92,7 @@ class _Host:
         self._expires = 0.0
         self._failures = 0
         self._not_before = 0.0
-        self._outstanding: dict[Exchange, Type] = {}
+        self._outstanding: dict[Exchange, tuple[Upstream, Type]] = {}
         self._found: dict[int, Addresses] = {}
         self._denied: set[int] = set()
         self._ttl = LONGEST_TTL
@@ -127,15 +127,16 @@ class _Host:
             for resolver in self._bootstrap.resolvers:
                 exchange = resolver.ask(judge, _TIER, self._clock.seconds())
                 exchange.on_hint = self._refused
-                self._outstanding[exchange] = qtype
+                self._outstanding[exchange] = resolver, qtype
                 asked.append(exchange)
         for exchange in asked:
             exchange.addCallbacks(self._take, ignore_cancellation, callbackArgs=(exchange,))
 
     def _take(self, outcome: Outcome, exchange: Exchange) -> None:
-        qtype = self._outstanding.pop(exchange, None)
-        if qtype is None:
+        asked = self._outstanding.pop(exchange, None)
+        if asked is None:
             return
+        resolver, qtype = asked
         if outcome.verdict == Verdict.POSITIVE and qtype not in self._found:
             assert outcome.answer is not None
             usable = [str(ip_address(address)) for address in outcome.answer.addresses]
@@ -147,7 +148,7 @@ class _Host:
         elif outcome.verdict == Verdict.NEGATIVE:
             self._denied.add(qtype)
         elif outcome.verdict == Verdict.FAILURE:
-            outcome.upstream.pardon(exchange.started)
+            resolver.pardon(outcome)
         if len(self._found) == len(_TYPES) or not self._outstanding:
             self._end()
 
@@ -155,7 +156,8 @@ class _Host:
         """Wait no longer than a client would when all resolvers have refused."""
         if not unrefused(self._outstanding):
             now = self._clock.seconds()
-            self._later(give_up_at(self._outstanding, now, now) - now, self._time_out)
+            asked = {resolver for resolver, _ in self._outstanding.values()}
+            self._later(give_up_at(asked, now, now) - now, self._time_out)
 
     def _time_out(self) -> None:
         for exchange in list(self._outstanding):

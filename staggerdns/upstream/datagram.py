@@ -18,8 +18,9 @@ from errno import EADDRINUSE, EMFILE, ENFILE
 
 from staggerdns.settings.addresses import Endpoint
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import Exchange, error_word
+from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.readers import Readers
+from staggerdns.upstream.reason import Reason, of_errno
 from staggerdns.wire.constants import MAX_MESSAGE
 from staggerdns.wire.reply import mismatch
 
@@ -71,7 +72,7 @@ class DatagramTransport:
                 self._empty(slot)
                 self._socket_in(slot, exchange.started).send(exchange)
         except OSError as error:
-            exchange.error(error_word(error.errno))
+            exchange.error(of_errno(error.errno))
 
     def close(self) -> None:
         """Close every socket; exchanges still under way stay unanswered."""
@@ -164,7 +165,7 @@ class _ConnectedSocket:
         readers.add(self)
 
     def spent(self, now: float) -> bool:
-        """Say whether the socket should send nothing more."""
+        """Return whether the socket should send nothing more."""
         return self._sent >= QUERIES_PER_SOCKET or now >= self._old_at
 
     @property
@@ -191,10 +192,10 @@ class _ConnectedSocket:
         exchange.message_id = message_id
         exchange.forget = self._forget
         for earlier in refused:
-            earlier.hint("connection refused")
+            earlier.hint(Reason.CONNECTION_REFUSED)
 
     def read(self) -> None:
-        """Take the replies that have come, or the error."""
+        """Read the replies that have come, or the error."""
         receive = self._socket.recv
         waiting = self._waiting
         for _ in range(_READS_PER_WAKE_UP):
@@ -203,7 +204,7 @@ class _ConnectedSocket:
             except BlockingIOError:
                 break
             except OSError as error:
-                self._hint(error_word(error.errno))
+                self._hint(of_errno(error.errno))
                 break
             exchange = waiting.get(message[:2])
             if exchange is None:
@@ -213,7 +214,7 @@ class _ConnectedSocket:
                 self._rejected += 1
                 self._transport.rejected("id")
                 if self._rejected == MAX_REJECTED:
-                    self._flee()
+                    self._retry_over_tcp()
                 continue
             reason = mismatch(message, exchange.question)
             if reason:
@@ -222,7 +223,8 @@ class _ConnectedSocket:
             del waiting[message[:2]]
             self._forgotten.add(message[:2])
             exchange.forget = None
-            if exchange.reply(message, final=False) and exchange.forget is None:
+            still = exchange.asker.received(exchange, message, over_stream=False)
+            if still and exchange.forget is None:
                 self._wait_on(message[:2], exchange)
             if len(waiting) == 0:
                 break
@@ -235,22 +237,22 @@ class _ConnectedSocket:
             self._forgotten.discard(message_id)
             exchange.forget = self._forget
 
-    def _flee(self) -> None:
-        """Take all that wait here to TCP: somebody guesses at their IDs, and knows the port."""
+    def _retry_over_tcp(self) -> None:
+        """Send what waits here over TCP: somebody guesses at the IDs, and knows the port."""
         self._old_at = 0.0
         endangered = list(self._waiting.values())
         self._forgotten.update(self._waiting)
         self._waiting.clear()
         for exchange in endangered:
             exchange.forget = None
-            exchange.flee()
+            exchange.retry_over_tcp()
 
     def close(self) -> None:
         """Close the socket."""
         self._readers.remove(self)
         self._socket.close()
 
-    def _hint(self, reason: str) -> None:
+    def _hint(self, reason: Reason) -> None:
         for exchange in list(self._waiting.values()):
             exchange.hint(reason)
 

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IAddress, IConnector, IDelayedCall, IPro
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
-from staggerdns.upstream.exchange import LOCAL, error_word
+from staggerdns.upstream.reason import Reason, of_errno
 
 ATTEMPT_DELAY = 0.25
 """Seconds from one attempt to the next (RFC 8305 section 5)."""
@@ -24,7 +24,7 @@ class Dial:
     """Attempts to reach ``addresses``, best first, at ``port``; `start` it.
 
     ``build`` makes the protocol for the address that has answered, and is called once at most;
-    ``failed`` is told in a word why nobody has. ``timeout``: seconds for each attempt.
+    ``failed`` is told why nobody has. ``timeout``: seconds for each attempt.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Dial:
         *,
         timeout: float,
         build: Callable[[str], IProtocol],
-        failed: Callable[[str], None],
+        failed: Callable[[Reason], None],
     ) -> None:
         self._reactor = reactor
         self._clock = clock
@@ -45,7 +45,7 @@ class Dial:
         self._timeout = timeout
         self._build = build
         self._failed = failed
-        self._reason = "unreachable"
+        self._reason = Reason.UNREACHABLE
         self._attempts: dict[_Attempt, IConnector | None] = {}
         self._next: IDelayedCall | None = None
         self._over = False
@@ -73,7 +73,7 @@ class Dial:
         self.cancel()
         return self._build(attempt.address)
 
-    def attempt_failed(self, attempt: _Attempt, reason: str) -> None:
+    def attempt_failed(self, attempt: _Attempt, reason: Reason) -> None:
         """Go on with the next address, or end."""
         if self._attempts.pop(attempt, self) is self:
             return
@@ -94,7 +94,7 @@ class Dial:
                     attempt.address, self._port, attempt, timeout=self._timeout
                 )
             except OSError:  # the interface of a link-local address is not there
-                self.attempt_failed(attempt, LOCAL)
+                self.attempt_failed(attempt, Reason.LOCAL)
                 return
             if attempt in self._attempts:  # not failed at once
                 self._attempts[attempt] = connector
@@ -123,8 +123,8 @@ class _Attempt(ClientFactory):
         self._dial.attempt_failed(self, explain(reason))
 
 
-def explain(failure: Failure) -> str:
-    """Say in a word why a connection could not be made."""
+def explain(failure: Failure) -> Reason:
+    """Return why a connection could not be made."""
     if failure.check(error.TimeoutError):
-        return "timeout"
-    return error_word(getattr(failure.value, "osError", None))
+        return Reason.TIMEOUT
+    return of_errno(getattr(failure.value, "osError", None))

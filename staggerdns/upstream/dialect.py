@@ -1,37 +1,47 @@
-"""How one upstream is asked, and what a reply must show to be believed: a theory of operation.
+"""How one upstream is asked, and which of its replies are the last word.
 
-An ID and a port are little to tell a forged reply by. So a query also has the letters of its name
-in random case (0x20) and carries a DNS Cookie (RFC 7873). Not every server repeats the one or
-knows the other, or EDNS at all (RFC 8906). What an upstream's replies show is remembered here, each
-kind in a module of its own: `Case`, `Cookies`, `Edns`. What an exchange does about a reply:
+Beside a random ID and port, two things in a query tell a forged reply from the right one: the
+letters of its name in random case (0x20), which a reply must repeat, and a DNS Cookie (RFC 7873).
+Not every server repeats the letters or knows cookies, or EDNS at all (RFC 8906). What the replies
+of one upstream show about that is remembered in `Case`, `Cookies` and `Edns`.
 
-    reply                                        what follows
-    over UDP: TC                                 over TCP (RFC 7766 section 5)        ``truncated``
-    over UDP: letters not ours                   doubted: a check over TCP            ``case``
-    over UDP: no question section                doubted likewise                     ``question``
-    over UDP: no cookie, though it has given one doubted likewise                     ``cookie``
-    BADCOOKIE                                    once more with the new cookie        ``badcookie``
-    an error that may be about EDNS              one level lower                      ``edns``
-    no answer to random case, before any was     in lower case                        ``lowercase``
-    nothing at all, before the level is proven   lower levels beside it               ``silence``
-    nothing at all, before the case is proven    lower case beside it                 ``silence``
-    anything else                                it is the reply
+Most replies are the last word. Others have a reason to ask once more, a `RetryReason`:
 
-A doubted reply is kept while TCP is asked; see `SideQueries` for when it is used. All else happens
-within the time of the client's question, so that learning costs no answer. What was found not to
-work is tried anew after `MEMORY` seconds with a query of our own (``probe``), a copy of one that
-was just answered, whose reply only teaches. A question with DO goes without OPT only when nobody
-else can answer it (`Exchange.unsigned`): its answer lacks the signatures.
+    reply                                            what is done                 reason
+    over UDP, with TC                                asked over TCP               truncated
+                                                     (RFC 7766 section 5)
+    over UDP, in other letters than ours             doubted: checked over TCP    case
+    over UDP, without a question section             doubted: checked over TCP    question
+    over UDP, without our cookie, from an upstream   doubted: checked over TCP    cookie
+    that has given us one
+    BADCOOKIE                                        asked with the new cookie    badcookie
+    an error that EDNS may have caused               asked one level lower        edns
+    no answer to random case, and none so far        asked in lower case          lowercase
+
+    no reply within a moment                         what is done                 reason
+    the level of EDNS is not proven                  asked one level lower, too   silence
+    random case is not proven                        asked in lower case, too     silence
+
+`SideQueries` says how long a doubted reply is kept, and when it is used after all. Everything in
+these tables happens within the time of the client's question, so that no answer is lost while we
+learn.
+
+What an upstream was found not to cope with is left out for `MEMORY` seconds. Then a query of our
+own, a copy of one that was just answered, tries it again (`Dialect.probe`); its reply is used for
+nothing else. A question with DO goes out without OPT only when nobody else can answer it
+(`Exchange.unsigned`), since the answer then lacks the signatures.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from enum import Enum
 
 from staggerdns.upstream.case import Case
 from staggerdns.upstream.cookies import Cookies
 from staggerdns.upstream.edns import BARE, FULL, PLAIN, Edns
 from staggerdns.upstream.entropy import Entropy
+from staggerdns.upstream.exchange import Exchange
+from staggerdns.upstream.reason import RetryReason
 from staggerdns.wire.constants import (
     AD,
     CD,
@@ -49,27 +59,9 @@ from staggerdns.wire.constants import (
 from staggerdns.wire.edns import extended_errors, full_rcode
 from staggerdns.wire.question import Question
 
-NO_EDNS = "no edns"
-"""Why a question with DO is not asked, or not once more: without OPT there are no signatures."""
-DOUBTS = frozenset(("case", "cookie", "question"))
-"""Why a reply over UDP may be forged."""
 _HEAD = HEADER_SIZE - 2  # a query is kept without its ID
 _TC_OCTET = TC >> 8
 _ADDITIONAL_COUNT = 9  # where its low octet stands in a query
-
-
-class Asked(Protocol):
-    """What a dialect has to know of an exchange; see there."""
-
-    question: Question
-    query: bytes
-    started: float
-    level: int
-    optioned: bool
-    complained: int
-    lowered: bool
-    renewed: bool
-    unsigned: bool
 
 
 def _heads(flags: int, additional: int) -> tuple[bytes, bytes]:
@@ -80,14 +72,21 @@ def _heads(flags: int, additional: int) -> tuple[bytes, bytes]:
     )
 
 
-# AD, so that the upstream says whether it validated (RFC 6840 section 5.7).
+# By level of EDNS. With AD, so that the upstream says whether it validated (RFC 6840 section 5.7).
 _HEADS = (_heads(RD, 0), _heads(RD | AD, 1), _heads(RD | AD, 1))
 
 
 def is_positive(message: bytes) -> bool:
-    """Say whether a reply has answers and no error, or would have if it were not truncated."""
+    """Return whether a reply has answers and no error, or would have if it were not truncated."""
     sound = not message[3] & RCODE
     return sound and (message[6:8] != b"\0\0" or bool(message[2] & _TC_OCTET))
+
+
+class ProbeKind(Enum):
+    """What a probe tries again: random case, or a higher level of EDNS."""
+
+    CASE = "case"
+    EDNS = "edns"
 
 
 class Dialect:
@@ -124,23 +123,26 @@ class Dialect:
             level = self.edns.level
         return _HEADS[level][question.cd] + section + self._opts[level][question.do]
 
-    def prepare(self, asked: Asked, reason: str, now: float) -> None:
-        """Phrase a query anew after that doubt: ``badcookie``, ``edns`` or ``lowercase``."""
-        if reason == "badcookie":
-            asked.renewed = True
-        elif reason == "lowercase":
-            asked.lowered = True
+    def rephrase(self, exchange: Exchange, reason: RetryReason, now: float) -> None:
+        """Compose the query of an exchange anew for ``BADCOOKIE``, ``EDNS`` or ``LOWERCASE``."""
+        if reason is RetryReason.BADCOOKIE:
+            exchange.renewed = True
+        elif reason is RetryReason.LOWERCASE:
+            exchange.lowered = True
         else:
-            sent = sent_level(asked)
-            asked.complained = max(asked.complained, sent)
-            asked.level = sent - 1
-        asked.optioned = False
-        asked.query = self.compose(asked.question, now, asked.level, lowered=asked.lowered)
+            sent = sent_level(exchange)
+            exchange.complained = max(exchange.complained, sent)
+            exchange.level = sent - 1
+        exchange.optioned = False
+        exchange.query = self.compose(
+            exchange.question, now, exchange.level, lowered=exchange.lowered
+        )
 
     def is_as_usual(self, query: bytes, message: bytes, size: int) -> bool:
-        """Say whether a reply gives no reason to look closer: `doubt` would find none.
+        """Return whether a reply looks like those before it, so that `retry_reason` would find
+        nothing: true of most, and quickly found.
 
-        That is so for most. ``size``: of the question section, in bytes.
+        ``size``: of the question section, in octets.
         """
         if not self._is_settled or message[2] & _TC_OCTET or message[3] & RCODE not in SOUND:
             return False
@@ -151,75 +153,82 @@ class Dialect:
             return cookies.ours in message
         return not cookies.wanted or cookies.ours not in message
 
-    def doubt(
-        self, asked: Asked, message: bytes, now: float, *, over_stream: bool, believed: bool = False
-    ) -> str:
-        """Return why the ``message`` that replied is not the last word, or nothing.
+    def retry_reason(
+        self,
+        exchange: Exchange,
+        message: bytes,
+        now: float,
+        *,
+        over_stream: bool,
+        believed: bool = False,
+    ) -> RetryReason | None:
+        """Return why to ask once more after the reply ``message``, `None` if it is the last word;
+        that is remembered then.
 
-        ``truncated`` and `DOUBTS`: ask over TCP; `NO_EDNS`: give up; others: see `prepare`.
-        ``believed``: TCP could not be asked, so that the doubts do not count.
+        ``believed``: TCP could not be asked, so that no doubts count.
         """
         self._is_settled = False
-        section = asked.question.section
-        sent = asked.query[_HEAD : _HEAD + len(section)]
+        section = exchange.question.section
+        sent = exchange.query[_HEAD : _HEAD + len(section)]
         repeated = message[HEADER_SIZE : HEADER_SIZE + len(section)] == sent
         mixed = sent != section
         if not over_stream and not believed:
             if message[2] & _TC_OCTET:
-                return "truncated"
+                return RetryReason.TRUNCATED
             if not message[5]:
-                return "question"
+                return RetryReason.QUESTION
             if mixed and not repeated:
-                return "case"
+                return RetryReason.CASE
         if repeated:
             self.case.repeated()
         elif over_stream and mixed and message[5]:
             self.case.missed(now)
         rcode = full_rcode(message)
-        level = sent_level(asked)
+        level = sent_level(exchange)
         about_the_name = rcode not in SOUND and bool(extended_errors(message))
-        reason = ""
+        reason = None
         if level == FULL and self.cookies.wanted and not believed:
-            reason = self._cookie_problem(asked, message, rcode, over_stream=over_stream)
-        if not reason and not about_the_name and self.edns.complains(rcode, level, now):
-            signed = asked.question.do and not asked.unsigned
-            reason = NO_EDNS if signed and level == BARE else "edns"
+            reason = self._cookie_problem(exchange, message, rcode, over_stream=over_stream)
+        if reason is None and not about_the_name and self.edns.complains(rcode, level, now):
+            reason = RetryReason.EDNS
         positive = rcode == Rcode.NOERROR and is_positive(message)
-        if not reason and not positive and not about_the_name and not asked.lowered:
-            reason = "lowercase" if mixed and self.case.doubts_denials else ""
-        if not reason:
+        if reason is None and not positive and not about_the_name and not exchange.lowered:
+            reason = RetryReason.LOWERCASE if mixed and self.case.doubts_denials else None
+        if reason is None:
             proves_case = positive and mixed and repeated and not over_stream
-            self._learn(asked, rcode, now, positive=positive, proves_case=proves_case)
+            self._learn(exchange, rcode, now, positive=positive, proves_case=proves_case)
         return reason
 
     def _learn(
-        self, asked: Asked, rcode: int, now: float, *, positive: bool, proves_case: bool
+        self, exchange: Exchange, rcode: int, now: float, *, positive: bool, proves_case: bool
     ) -> None:
-        """Take note of the last word on a question."""
-        if asked.lowered:
-            self.case.in_lower_case(asked.started, now, positive=positive)
+        """Remember what the last word on a question shows."""
+        if exchange.lowered:
+            self.case.in_lower_case(exchange.started, now, positive=positive)
         elif proves_case:
             self.case.answered()
-        level = sent_level(asked)
+        level = sent_level(exchange)
         if rcode in SOUND:
-            self.edns.good(level, asked.complained, asked.started, now)
+            self.edns.good(level, exchange.complained, exchange.started, now)
         self._look_round(level)
 
-    def trusts(self, doubt: str) -> bool:
-        """Say whether a reply doubted for that may be used when TCP cannot be asked: not where the
-        upstream has shown that TCP works, or that it does better over UDP.
+    def trusts(self, doubt: RetryReason) -> bool:
+        """Return whether a reply with that doubt may be used when TCP cannot be asked.
+
+        Not if the upstream has shown that its TCP works, or that its replies over UDP usually have
+        what this one lacks.
         """
         if self.stream_works:
             return False
-        if doubt == "case":
+        if doubt is RetryReason.CASE:
             return not self.case.is_proven
-        return doubt == "cookie" or not self.cookies.server
+        return doubt is RetryReason.COOKIE or not self.cookies.server
 
-    def uncleared(self, doubt: str, now: float) -> None:
+    def uncleared(self, doubt: RetryReason, now: float) -> None:
         """Note that TCP could not be asked about a doubted reply."""
-        if doubt == "case":
+        if doubt is RetryReason.CASE:
             self.case.missed(now)
-        elif doubt == "cookie":
+        elif doubt is RetryReason.COOKIE:
             self.cookies.missed()
             self._make_opts()
         self._look_round(PLAIN)
@@ -227,52 +236,52 @@ class Dialect:
 
     @property
     def is_unsure(self) -> bool:
-        """Whether silence may be about what is usually sent: its level or its letters."""
+        """Whether the level or the letters that are usually sent may cause silence."""
         edns, case = self.edns, self.case
         return edns.proven < edns.level or (case.is_mixed and not case.is_proven)
 
-    def unsure(self, asked: Asked) -> bool:
-        """Say whether silence of the upstream may be about the level of the query."""
+    def unsure_of_level(self, exchange: Exchange) -> bool:
+        """Return whether the level of a query may be why the upstream is silent."""
         proven = self.edns.proven
-        return proven < self.edns.level and proven < sent_level(asked)
+        return proven < self.edns.level and proven < sent_level(exchange)
 
-    def unsure_of_case(self, asked: Asked) -> bool:
-        """Say whether silence of the upstream may be about the letters of the query."""
-        return self.case.doubts_denials and not asked.lowered
+    def unsure_of_case(self, exchange: Exchange) -> bool:
+        """Return whether the letters of a query may be why the upstream is silent."""
+        return self.case.doubts_denials and not exchange.lowered
 
     # Probes.
 
-    def probe(self, question: Question, now: float) -> tuple[str, int, bytes] | None:
-        """Return what to try anew with a question that was just answered: the kind of the probe,
-        the level of EDNS and the query; `None` if nothing is due.
+    def probe(self, question: Question, now: float) -> tuple[ProbeKind, int, bytes] | None:
+        """Return what to try again with a question that was just answered, with the level of EDNS
+        and the query; `None` if nothing is due.
         """
         if now >= self.case.probe_at:
             level = self.edns.level
             section = question.in_random_case(self._entropy.take_bytes(len(question.section)))
             query = _HEADS[level][question.cd] + section + self._opts[level][question.do]
-            return ("case", level, query) if section != question.section else None
+            return (ProbeKind.CASE, level, query) if section != question.section else None
         if now >= self.edns.probe_at:
             level = self.edns.level + 1
-            return "edns", level, self.compose(question, now, level)
+            return ProbeKind.EDNS, level, self.compose(question, now, level)
         return None
 
-    def probed(self, kind: str, asked: Asked, message: bytes, now: float) -> None:
-        """Note the reply to a probe, empty when none has come."""
+    def probed(self, kind: ProbeKind, exchange: Exchange, message: bytes, now: float) -> None:
+        """Note the reply to a probe, empty if none has come."""
         good = bool(message) and is_positive(message) and full_rcode(message) == Rcode.NOERROR
-        if kind == "case":
-            size = len(asked.question.section)
-            sent = asked.query[_HEAD : _HEAD + size]
+        if kind is ProbeKind.CASE:
+            size = len(exchange.question.section)
+            sent = exchange.query[_HEAD : _HEAD + size]
             good = good and message[HEADER_SIZE : HEADER_SIZE + size] == sent
             self.case.probed(now, good=good)
         else:
-            self.edns.probed(asked.level, now, good=good)
+            self.edns.probed(exchange.level, now, good=good)
         self._look_round(PLAIN)
 
     # The rest.
 
     def moved(self, host: str) -> None:
-        """Take a new cookie if we are at another address, ``host``, now: the old one would tell
-        the upstream that we are the same (RFC 9018 section 3).
+        """Note the address of ours that queries are sent from. At another one than before there is
+        a new cookie: the old one would tell the upstream that we are the same (RFC 9018 section 3).
         """
         if host != self._host:
             if self._host:
@@ -281,20 +290,23 @@ class Dialect:
             self._host = host
 
     def _cookie_problem(
-        self, asked: Asked, message: bytes, rcode: int, *, over_stream: bool
-    ) -> str:
+        self, exchange: Exchange, message: bytes, rcode: int, *, over_stream: bool
+    ) -> RetryReason | None:
         if self.cookies.learn(message):
             self._make_opts()
             if rcode == Rcode.BADCOOKIE and not over_stream:
-                return "cookie" if asked.renewed else "badcookie"
+                return RetryReason.COOKIE if exchange.renewed else RetryReason.BADCOOKIE
         elif self.cookies.server:
             if not over_stream:
-                return "cookie"
+                return RetryReason.COOKIE
             self.cookies.missed()
             self._make_opts()
-        return ""
+        return None
 
     def _look_round(self, level: int) -> None:
+        """Note when a probe is due, and whether replies to queries at that level of EDNS are well
+        known by now.
+        """
         self._probe_at = min(self.case.probe_at, self.edns.probe_at)
         proven = level <= self.edns.proven
         self._is_settled = proven and self.edns.is_settled and self.case.is_settled
@@ -313,10 +325,15 @@ class Dialect:
         self._opts = tuple(made)
 
 
-def sent_level(asked: Asked) -> int:
+def lowest_level(exchange: Exchange) -> int:
+    """Return the lowest level at which a question may be asked: with DO it needs an OPT record."""
+    return BARE if exchange.question.do and not exchange.unsigned else PLAIN
+
+
+def sent_level(exchange: Exchange) -> int:
     """Return the level at which a query really went out, which may be lower than was allowed."""
-    query = asked.query
+    query = exchange.query
     if not query[_ADDITIONAL_COUNT]:
         return PLAIN
-    bare = len(query) == _HEAD + len(asked.question.section) + OPT_SIZE
-    return BARE if bare and not asked.optioned else FULL
+    bare = len(query) == _HEAD + len(exchange.question.section) + OPT_SIZE
+    return BARE if bare and not exchange.optioned else FULL

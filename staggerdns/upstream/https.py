@@ -35,6 +35,7 @@ from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.http2 import Connection
 from staggerdns.upstream.line import Line
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.age import aged
 from staggerdns.wire.constants import MAX_MESSAGE, MEDIA_TYPE
 from staggerdns.wire.edns import with_options
@@ -108,7 +109,7 @@ class HttpLine(Line):
                     self._send_body(number, stream)
         except H2Error:
             self._flush()  # it holds the GOAWAY that says what was wrong
-            self.drop("http")
+            self.drop(Reason.HTTP)
             return
         self._flush()
         self._settle()
@@ -137,7 +138,7 @@ class HttpLine(Line):
         try:
             self._launch_backlog()
         except H2Error:
-            self.drop("http")
+            self.drop(Reason.HTTP)
         self._flush()
 
     def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:
@@ -271,7 +272,7 @@ class HttpLine(Line):
         elif isinstance(event, StreamReset):
             stream = self._end(event.stream_id)
             if stream is not None and stream.exchange is not None:
-                self._owner.again([stream.exchange], "closed")
+                self._owner.again([stream.exchange], Reason.CLOSED)
         elif isinstance(event, RemoteSettingsChanged):
             self._limit = min(self._h2.remote_settings.max_concurrent_streams, MAX_STREAMS)
         elif isinstance(event, ConnectionTerminated):
@@ -281,7 +282,7 @@ class HttpLine(Line):
             ended = [self._end(number) for number in unseen]
             backlog, self._backlog = self._backlog, {}
             refused = [stream.exchange for stream in ended if stream and stream.exchange]
-            self._owner.again([*refused, *backlog], "closed")
+            self._owner.again([*refused, *backlog], Reason.CLOSED)
 
     def _take_data(self, event: DataReceived) -> None:
         if event.flow_controlled_length:
@@ -295,7 +296,7 @@ class HttpLine(Line):
             self._reset(event.stream_id)
             if exchange is not None:
                 self._owner.report.rejected("size")
-                exchange.failure("http")
+                exchange.failure(Reason.HTTP)
 
     def _complete(self, number: int) -> None:
         stream = self._end(number)
@@ -310,7 +311,7 @@ class HttpLine(Line):
         try:
             self._read(stream, exchange)
         except Exception:
-            exchange.failure("http")  # nobody else knows it any more
+            exchange.failure(Reason.HTTP)  # nobody else knows it any more
             raise
 
     def _read(self, stream: _Stream, exchange: Exchange) -> None:
@@ -318,19 +319,19 @@ class HttpLine(Line):
         status = _number(headers.get(b":status", b""))
         if status != 200:
             self._note_status(status, headers)
-            exchange.failure("refused" if status == 429 else "http")
+            exchange.failure(Reason.REFUSED if status == 429 else Reason.HTTP)
             return
         media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         reason = "type" if media_type != MEDIA_TYPE else mismatch(stream.body, exchange.question)
         if reason:
             self._owner.report.rejected(reason)
-            exchange.failure("http" if reason == "type" else "mismatch")
+            exchange.failure(Reason.HTTP if reason == "type" else Reason.MISMATCH)
             return
         message = stream.body
         age = _number(headers.get(b"age", b""))
         if age:
             message = aged(message, exchange.question, age)
-        exchange.reply(message, final=True)
+        exchange.asker.received(exchange, message, over_stream=True)
 
     def _note_status(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Heed a server that asks for less (RFC 6585 section 4, RFC 9110 section 15.6.4)."""

@@ -22,7 +22,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from staggerdns.upstream.edns import FULL
-from staggerdns.upstream.exchange import CLOSED, Exchange
+from staggerdns.upstream.exchange import Exchange
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.edns import KEEPALIVE_WANTED, keepalive, with_options
 from staggerdns.wire.reply import mismatch
 
@@ -75,7 +76,7 @@ class Line(Protocol, ABC):
             self._silent_since = now
         exchange.forget = self._forget
         self._send(exchange)
-        exchange.carried()
+        exchange.asker.carried(exchange)
 
     def dead(self, now: float) -> bool:
         """Say whether the line has been silent for longer than a reply may take, or since a time
@@ -83,7 +84,7 @@ class Line(Protocol, ABC):
         """
         return self._silent_for(self._owner.timeout, now) or self._used < self._clock.woke_late
 
-    def drop(self, reason: str) -> None:
+    def drop(self, reason: Reason) -> None:
         """Close the connection at once; what waits is the owner's concern again."""
         if not self._lost:
             self._leave(reason)
@@ -122,22 +123,23 @@ class Line(Protocol, ABC):
         assert self._tls is not None
         self._problem = self._tls.finish()
         if self._problem:
-            self._refuse("certificate", self._problem)
+            self._refuse(Reason.CERTIFICATE, self._problem)
         elif not self._tls.speaks:
-            self._refuse("tls", self._tls.unspoken)
+            self._refuse(Reason.TLS, self._tls.unspoken)
         else:
             self._open("resumed" if self._tls.resumed else "full")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Give what waits back to the owner."""
-        word = CLOSED
+        why = Reason.CLOSED
         if self._tls is not None:
-            tls_word, detail = self._tls.explain(reason)
-            if tls_word and not self._lost:
-                self._owner.report.refused(tls_word, detail)
-            word = tls_word or word
+            explained = self._tls.explain(reason)
+            if explained is not None:
+                why = explained[0]
+                if not self._lost:
+                    self._owner.report.refused(*explained)
             self._tls.end()
-        self._leave(word)
+        self._leave(why)
         self._disarm()
         self._owner.gone(self)
 
@@ -185,7 +187,7 @@ class Line(Protocol, ABC):
         """Look whether the line is dead, or done, after an exchange has left."""
         # Half the time is enough: what has just run out may have begun before the connection.
         if timed_out and self._silent_for(self._owner.timeout / 2, self._clock.seconds()):
-            self.drop("timeout")
+            self.drop(Reason.TIMEOUT)
         else:
             self._settle()
 
@@ -219,9 +221,9 @@ class Line(Protocol, ABC):
         self._begin()
         self._owner.opened(self, kind)
 
-    def _refuse(self, word: str, detail: str) -> None:
-        self._owner.report.refused(word, detail)
-        self.drop(word)
+    def _refuse(self, reason: Reason, detail: str) -> None:
+        self._owner.report.refused(reason, detail)
+        self.drop(reason)
 
     def _look(self) -> None:
         """Close an idle line; look again later at any other."""
@@ -235,7 +237,7 @@ class Line(Protocol, ABC):
 
     def _finish(self) -> None:
         """Close in order; whoever does not answer the goodbye is cut off."""
-        self._leave(CLOSED)
+        self._leave(Reason.CLOSED)
         self._goodbye()
         self.transport.loseConnection()
         self._timer = self._clock.callLater(CLOSING_TIME, self._cut)
@@ -244,7 +246,7 @@ class Line(Protocol, ABC):
         self._timer = None
         self.transport.abortConnection()
 
-    def _leave(self, reason: str) -> None:
+    def _leave(self, reason: Reason) -> None:
         if not self._lost:
             self._lost = self.retired = True
             self._disarm()
@@ -312,23 +314,23 @@ class DnsLine(Line):
                 self._note_answer()
             else:
                 self._owner.report.rejected("id")
-                self.drop("mismatch")
+                self.drop(Reason.MISMATCH)
             return
         exchange.forget = None
         reason = mismatch(message, exchange.question)
         if reason:
             self._owner.report.rejected(reason)
-            exchange.error("mismatch")
-            self.drop("mismatch")
+            exchange.error(Reason.MISMATCH)
+            self.drop(Reason.MISMATCH)
             return
         self._note_answer()
         seconds = keepalive(message)
         if seconds is not None:
             self._keep_for(seconds)
         try:
-            exchange.reply(message, final=True)
+            exchange.asker.received(exchange, message, over_stream=True)
         except Exception:
-            exchange.error("mismatch")  # nobody else knows it any more
+            exchange.error(Reason.MISMATCH)  # nobody else knows it any more
             raise
 
     def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:

@@ -1,4 +1,4 @@
-"""Trying anew what an upstream did not cope with, beside the clients' queries.
+"""Trying again what an upstream did not cope with, beside the clients' queries.
 
 There is at most one probe at a time, and one of each kind in `MEMORY` seconds. It takes only what
 the upstream's budget spares, is a copy of a question that was just answered, and its reply, or
@@ -7,26 +7,27 @@ that there is none, tells the `Dialect` and nobody else. Its failure is no mark.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
-
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from staggerdns.upstream.sidequeries import SideQuery
+from staggerdns.upstream.dialect import ProbeKind
+from staggerdns.upstream.exchange import Asker, Exchange
+from staggerdns.upstream.reason import Reason, RetryReason
+from staggerdns.upstream.sidequeries import Owner, side_query
 from staggerdns.wire.judge import Judge
-
-if TYPE_CHECKING:
-    from staggerdns.upstream.upstream import Upstream
+from staggerdns.wire.verdict import Verdict
 
 
-class Probe:
+class Probe(Asker):
     """Probes ``upstream``; each has ``timeout`` seconds."""
 
-    def __init__(self, upstream: Upstream, clock: IReactorTime, timeout: float) -> None:
+    __slots__ = ("_clock", "_kind", "_query", "_timeout", "_timer", "_upstream")
+
+    def __init__(self, upstream: Owner, clock: IReactorTime, timeout: float) -> None:
         self._upstream = upstream
         self._clock = clock
         self._timeout = timeout
-        self._query: SideQuery | None = None
+        self._kind = ProbeKind.CASE
+        self._query: Exchange | None = None
         self._timer: IDelayedCall | None = None
 
     def consider(self, judge: Judge, now: float) -> None:
@@ -37,29 +38,43 @@ class Probe:
         found = upstream.dialect.probe(judge.question, now)
         if found is None:
             return
-        kind, level, query = found
-        side_query = SideQuery(upstream, judge, query, now, partial(self._take, kind))
-        side_query.level = level
-        self._query = side_query
-        self._timer = self._clock.callLater(self._timeout, self._give_up, kind)
-        upstream.send_side_query(side_query, "probe", over_stream=False)
+        self._kind, level, query = found
+        self._query = probe = side_query(self, judge, query, now, level)
+        self._timer = self._clock.callLater(self._timeout, self._give_up)
+        upstream.send_again(probe, RetryReason.PROBE, over_stream=False)
 
     def end(self) -> None:
         """Drop a probe that is under way."""
-        side_query, timer = self._query, self._timer
+        query, timer = self._query, self._timer
         self._query = self._timer = None
         if timer is not None:
             timer.cancel()
-        if side_query is not None:
-            side_query.drop()
+        if query is not None:
+            query.drop()
 
-    def _take(self, kind: str, side_query: SideQuery, message: bytes, over_stream: bool) -> None:
+    def received(
+        self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
+    ) -> bool:
+        """Learn from the reply; no other is welcome."""
+        exchange.called = True
+        self._learn(exchange, message)
+        return False
+
+    def ended(self, exchange: Exchange, verdict: Verdict, reason: Reason) -> None:
+        """Learn that there is no reply."""
+        exchange.called = True
+        self._learn(exchange, b"")
+
+    def retry_over_tcp(self, exchange: Exchange) -> None:
+        """Give the probe up."""
+        self.ended(exchange, Verdict.NETWORK_ERROR, Reason.MISMATCH)
+
+    def _learn(self, exchange: Exchange, message: bytes) -> None:
         self.end()
-        self._upstream.dialect.probed(kind, side_query, message, self._clock.seconds())
+        self._upstream.dialect.probed(self._kind, exchange, message, self._clock.seconds())
 
-    def _give_up(self, kind: str) -> None:
+    def _give_up(self) -> None:
         self._timer = None
-        side_query = self._query
-        assert side_query is not None, "a probe that nobody knows"
-        self.end()
-        self._upstream.dialect.probed(kind, side_query, b"", self._clock.seconds())
+        exchange = self._query
+        assert exchange is not None, "a probe that nobody knows"
+        self._learn(exchange, b"")

@@ -1,11 +1,87 @@
-"""What the connections to one upstream tell: its metrics and its lines in the log."""
+"""What is told of one upstream, and of the connections to it: metrics, and lines in the log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.interfaces import IReactorTime
+
+from staggerdns.instruments import Distribution
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.upstream.health import Health, State
+from staggerdns.upstream.latency import Latency
+from staggerdns.upstream.reason import Reason, RetryReason
+from staggerdns.wire.verdict import Verdict
+
+
+class UpstreamReport:
+    """Tells what becomes of queries to the upstream ``name``.
+
+    ``distributions``: of the times of outcomes, by verdict and tier; ``skipped`` counts the times
+    that the upstream was not asked because of its budget.
+    """
+
+    def __init__(self, name: str, metrics: Metrics, journal: Journal) -> None:
+        self._name = name
+        self._metrics = metrics
+        self._journal = journal
+        self._truncated = metrics.upstream_truncated.cell(name)
+        self._local_errors = metrics.upstream_local_errors.cell(name)
+        self._changes = {
+            state: metrics.upstream_changes.cell(name, state.name.lower()) for state in State
+        }
+        self.skipped = metrics.staggered_skipped.cell(name)
+        self.distributions: list[dict[str, Distribution]] = [{} for _ in Verdict]
+
+    def show(
+        self,
+        clock: IReactorTime,
+        health: Health,
+        latency: Latency,
+        inflight: Callable[[], int],
+        rate: Callable[[], float],
+    ) -> None:
+        """Show the numbers of now whenever somebody looks."""
+        name, metrics = self._name, self._metrics
+        metrics.upstream_inflight.read_from(inflight, name)
+        # Not whether a trial is due, which changes twice a second while nobody answers.
+        metrics.upstream_usable.read_from(lambda: float(health.state is not State.UNHEALTHY), name)
+        metrics.upstream_state.read_from(lambda: health.state, name)
+        metrics.upstream_latency.read_from(lambda: latency.mean(clock.seconds()), name)
+        metrics.upstream_rate.read_from(rate, name)
+
+    def distribution(self, verdict: Verdict, tier: str) -> Distribution:
+        """Return the distribution of the times of such outcomes."""
+        found = self._metrics.upstream_seconds.distribution(self._name, tier, verdict.name.lower())
+        return self.distributions[verdict].setdefault(tier, found)
+
+    def failed(self, reason: Reason) -> None:
+        """Count an outcome without an answer."""
+        self._metrics.upstream_failures.cell(self._name, reason.label).value += 1
+        self._local_errors.value += reason is Reason.LOCAL
+
+    def repeated(self, reason: RetryReason) -> None:
+        """Count a query that is sent once more."""
+        if reason is RetryReason.TRUNCATED:
+            self._truncated.value += 1
+        else:
+            self._metrics.upstream_repeated.cell(self._name, reason.label).value += 1
+
+    def rejected(self, reason: str) -> None:
+        """Count a message that was not accepted."""
+        self._metrics.upstream_rejected.cell(self._name, reason).value += 1
+
+    def changed(self, state: State, reason: Reason | None) -> None:
+        """Count and log a change of health; ``reason``: of the failure that made it."""
+        self._changes[state].value += 1
+        tell = self._journal.info if state == State.HEALTHY else self._journal.warn
+        tell(
+            "upstream {upstream} is {state}{because}",
+            upstream=self._name,
+            state=state.name.lower(),
+            because="" if reason is None else f" ({reason})",
+        )
 
 
 class StreamReport:
@@ -28,7 +104,7 @@ class StreamReport:
         self._name = name
         self._metrics = metrics
         self._journal = journal
-        self._repeated = metrics.upstream_repeated.cell(name, "closed")
+        self._repeated = metrics.upstream_repeated.cell(name, RetryReason.CLOSED.label)
         self._last_refusal = ""
 
     def count_connections(self, reader: Callable[[], int]) -> None:
@@ -42,18 +118,21 @@ class StreamReport:
             self._last_refusal = ""
             self._journal.info("upstream {upstream}: TLS works", upstream=self._name)
 
-    def failed(self, reason: str) -> None:
-        """Note an attempt to connect that came to nothing; ``reason`` is of a fixed set."""
-        self._metrics.upstream_connects.cell(self._name, reason).value += 1
+    def failed(self, reason: Reason) -> None:
+        """Note an attempt to connect that came to nothing."""
+        self._metrics.upstream_connects.cell(self._name, reason.label).value += 1
 
-    def refused(self, reason: str, detail: str) -> None:
-        """Say why there is no TLS session: once, until there is another cause, or one works."""
+    def refused(self, reason: Reason, detail: str) -> None:
+        """Log why there is no TLS session: once, until there is another cause, or one works."""
         if self._last_refusal == detail:
             return
         self._last_refusal = detail
-        what = "certificate not accepted" if reason == "certificate" else "no TLS session"
+        of_certificate = reason is Reason.CERTIFICATE
         self._journal.warn(
-            "upstream {upstream}: {what}: {detail}", upstream=self._name, what=what, detail=detail
+            "upstream {upstream}: {what}: {detail}",
+            upstream=self._name,
+            what="certificate not accepted" if of_certificate else "no TLS session",
+            detail=detail,
         )
 
     def repeated(self) -> None:

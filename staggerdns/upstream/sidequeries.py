@@ -1,148 +1,146 @@
-"""Side queries beside that of an exchange: to check a doubted reply, to try less EDNS, to learn.
+"""Queries beside that of an exchange: to check a doubted reply, and to break a silence.
 
-A reply over UDP that is doubted (see `Dialect`) proves no more than the right ID and port. It is
-kept while the same query goes over TCP, where nobody forges; the exchange goes on waiting for
-the right reply over UDP at the same time. The first that comes over TCP, or in order over UDP, is
-used. When TCP is refused, or silent for `TCP_PATIENCE` seconds, what was kept is used, unless
+Doubt. A reply over UDP that is doubted (see `Dialect`) proves no more than the right ID and port.
+It is kept, and the same query goes over TCP, where nobody forges. Meanwhile the exchange still
+waits for the right reply over UDP. Of the two, the one that comes first is used. When TCP is
+refused, or silent for `TCP_PATIENCE` seconds, the kept reply is used, but not when
 
-* a second one came that differs from it: somebody is guessing;
-* the upstream's TCP has worked before, or it has shown the lacking letters in its replies before:
-  whoever can do better is held to it.
+* a second doubted reply differs from it: somebody is guessing;
+* the upstream's TCP has worked before, or its earlier replies had what this one lacks: an
+  upstream that can do better is held to it.
 
-Then, too, what was kept only counts as far as a reply counts: see `Dialect.doubt`.
+A kept reply that is used goes through `Dialect.retry_reason` like any other, but for the doubt.
 
-An upstream of which not even the OPT record is proven may drop what has one. After `SILENCE`
-seconds (on a connection `STREAM_SILENCE`) the query goes once more, one level lower, and again
-after as long; at last, over UDP, in lower case, unless random case is proven. Those before still
-count. All these end with their exchange.
+Silence. An upstream whose level of EDNS is not proven may drop what has an OPT record. After
+`SILENCE` seconds (`STREAM_SILENCE` on a connection) without a reply the query goes out once more,
+one level lower, and again after as long. Last, over UDP, it goes out in lower case, unless random
+case is proven. A reply to any of these queries is the exchange's.
+
+All side queries end with their exchange.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from staggerdns.upstream.dialect import sent_level
-from staggerdns.upstream.edns import BARE, PLAIN
-from staggerdns.upstream.exchange import Exchange
+from staggerdns.upstream.dialect import Dialect, lowest_level, sent_level
+from staggerdns.upstream.edns import PLAIN
+from staggerdns.upstream.exchange import Asker, Exchange
+from staggerdns.upstream.reason import Reason, RetryReason
 from staggerdns.wire.judge import Judge
-
-if TYPE_CHECKING:
-    from staggerdns.upstream.upstream import Upstream
+from staggerdns.wire.verdict import Verdict
 
 TCP_PATIENCE = 0.3
 SILENCE = 0.2
 STREAM_SILENCE = 0.5
 """The same on a connection, which loses nothing."""
 MAX_WATCHED = 20
-"""Exchanges of one upstream that are tried in other ways at once, while none has been answered for
-that: a crowd that gets no reply is an outage or a slow upstream, and needs no more queries.
+"""Exchanges of one upstream whose silence is watched at once, while watching has not helped any of
+them yet: when that many wait there is an outage, or a slow upstream, which more queries worsen.
 """
 SIDE_QUERY = "side query"
 """The tier of these queries, which no metric shows."""
 
 
-class SideQuery(Exchange):
-    """A query that is no exchange of its own; ``taker`` gets it with its reply, which is empty when
-    there is none, and whether that came over a stream.
-    """
+class Owner(Protocol):
+    """What side queries and probes need of the upstream that they are for."""
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        judge: Judge,
-        query: bytes,
-        started: float,
-        taker: Callable[[SideQuery, bytes, bool], None],
-    ) -> None:
-        super().__init__(upstream, judge, query, SIDE_QUERY, started)
-        self._answer_to = taker
+    dialect: Dialect
+    watched: int
 
-    def reply(self, message: bytes, *, final: bool) -> bool:
-        """Hand the reply on."""
-        if not self.called:
-            self.called = True
-            self._answer_to(self, message, final)
-        return False
+    def has_room(self, now: float, *, first: bool) -> bool:
+        """Return whether the budget lets one more query go; ``first``: a client waits for it."""
 
-    def error(self, reason: str) -> None:
-        """Say that no reply will come."""
-        self.reply(b"", final=False)
+    def send_again(self, exchange: Exchange, reason: RetryReason, *, over_stream: bool) -> None:
+        """Send a query once more, or one beside it."""
 
-    def carried(self) -> None:
-        """Watch the exchange alone."""
-
-    def descends(self) -> bool:
-        """Leave that to the exchange."""
-        return False
-
-    def failure(self, reason: str) -> None:
-        """Say that no DNS message will come."""
-        self.reply(b"", final=False)
-
-    def flee(self) -> None:
-        """Leave it to the exchange to go on elsewhere."""
-        self.reply(b"", final=False)
-
-    def drop(self, *, timed_out: bool = False) -> None:
-        """Want no reply any more."""
-        if not self.called:
-            self.called = True
-            self.release(timed_out=timed_out)
+    def doubted(self) -> None:
+        """Note one more doubted reply to the same query."""
 
 
-class SideQueries:
+def side_query(asker: Asker, judge: Judge, query: bytes, now: float, level: int) -> Exchange:
+    """Return an exchange that gives no outcome, but hands its reply to ``asker``."""
+    exchange = Exchange(asker, judge, query, SIDE_QUERY, now)
+    exchange.level = level
+    return exchange
+
+
+class SideQueries(Asker):
     """The side queries of one exchange of ``upstream``; made when there is a reason."""
 
     __slots__ = (
-        "_upstream",
-        "_exchange",
-        "_clock",
-        "_steps",
-        "_step_level",
         "_check",
-        "_kept",
+        "_clock",
         "_doubt",
+        "_exchange",
         "_failed",
-        "_timer",
+        "_kept",
+        "_lowered",
         "_patience",
-        "_stepped_down",
+        "_step_level",
+        "_steps",
+        "_timer",
+        "_upstream",
         "_watched",
     )
 
-    def __init__(self, upstream: Upstream, exchange: Exchange, clock: IReactorTime) -> None:
+    def __init__(self, upstream: Owner, exchange: Exchange, clock: IReactorTime) -> None:
         self._upstream = upstream
         self._clock = clock
         self._exchange = exchange
-        self._steps: list[SideQuery] = []
+        self._steps: list[Exchange] = []
         self._step_level = PLAIN
-        self._check: SideQuery | None = None
+        self._lowered = False  # the step to lower case was taken
+        self._check: Exchange | None = None
         self._kept = b""
-        self._doubt = ""
+        self._doubt: RetryReason | None = None
         self._failed = False  # TCP cannot be asked
         self._timer: IDelayedCall | None = None
         self._patience = SILENCE
-        self._stepped_down = False  # to lower case
         self._watched = False
 
     @property
     def waits(self) -> bool:
         """Whether the right reply to a query with a doubted one may still come."""
-        return bool(self._doubt)
+        return self._doubt is not None
 
     def end(self) -> None:
         """Drop all of it."""
         self._stop_steps()
-        check, self._check = self._check, None
-        if check is not None:
-            check.drop()
+        self._drop_check()
+
+    # What becomes of the side queries.
+
+    def received(
+        self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
+    ) -> bool:
+        """Use the reply to a side query for the exchange; no other is welcome."""
+        exchange.called = True
+        if exchange is self._check:
+            self._checked(exchange, message, over_stream=over_stream)
+        else:
+            self._stepped(exchange, message, over_stream=over_stream)
+        return False
+
+    def ended(self, exchange: Exchange, verdict: Verdict, reason: Reason) -> None:
+        """Go on without a reply to this side query."""
+        exchange.called = True
+        if exchange is self._check:
+            self._check = None
+            self._stop_steps()
+            if not self._failed:
+                self._tcp_failed()
+
+    def retry_over_tcp(self, exchange: Exchange) -> None:
+        """Give the side query up: its exchange goes on over TCP by itself."""
+        self.ended(exchange, Verdict.NETWORK_ERROR, Reason.MISMATCH)
 
     # Silence.
 
     def watch(self, patience: float) -> None:
-        """Ask at lower levels, and in lower case, while nothing comes: one in so many seconds."""
+        """Send a side query each time when nothing has come for that many seconds."""
         self._stop_steps()
         upstream = self._upstream
         if upstream.watched >= MAX_WATCHED and upstream.dialect.edns.is_settled:
@@ -150,7 +148,7 @@ class SideQueries:
         upstream.watched += 1
         self._watched = True
         self._patience = patience
-        self._stepped_down = False
+        self._lowered = False
         self._step_level = sent_level(self._exchange)
         self._step_later()
 
@@ -162,40 +160,37 @@ class SideQueries:
             self._step_later()
             return
         dialect, level, lowered = upstream.dialect, exchange.level, exchange.lowered
-        if dialect.unsure(exchange) and self._step_level > self._lowest:
+        if dialect.unsure_of_level(exchange) and self._step_level > self._lowest:
             self._step_level = level = self._step_level - 1
-        elif dialect.unsure_of_case(exchange) and not self._stepped_down:
-            self._stepped_down = lowered = True
+        elif dialect.unsure_of_case(exchange) and not self._lowered:
+            self._lowered = lowered = True
         else:
             return  # by now more is known
         query = dialect.compose(exchange.question, now, level, lowered=lowered)
-        side_query = SideQuery(upstream, exchange.judge, query, now, self._stepped)
-        side_query.level, side_query.lowered = level, lowered
-        self._steps.append(side_query)
-        upstream.send_side_query(side_query, "silence", over_stream=False)
+        step = side_query(self, exchange.judge, query, now, level)
+        step.lowered = lowered
+        self._steps.append(step)
+        upstream.send_again(step, RetryReason.SILENCE, over_stream=False)
         if not exchange.called:
             self._step_later()
 
     @property
     def _lowest(self) -> int:
-        signed = self._exchange.question.do and not self._exchange.unsigned
-        return max(BARE if signed else PLAIN, self._upstream.dialect.edns.proven)
+        return max(lowest_level(self._exchange), self._upstream.dialect.edns.proven)
 
     def _step_later(self) -> None:
-        in_case = self._upstream.dialect.unsure_of_case(self._exchange) and not self._stepped_down
+        in_case = self._upstream.dialect.unsure_of_case(self._exchange) and not self._lowered
         if in_case or self._step_level > self._lowest:
             self._timer = self._clock.callLater(self._patience, self._step)
 
-    def _stepped(self, side_query: SideQuery, message: bytes, over_stream: bool) -> None:
-        if not message:
-            return
+    def _stepped(self, step: Exchange, message: bytes, *, over_stream: bool) -> None:
         exchange = self._exchange
         exchange.complained = max(exchange.complained, sent_level(exchange))
-        exchange.level, exchange.query = side_query.level, side_query.query
-        exchange.optioned, exchange.lowered = side_query.optioned, side_query.lowered
+        exchange.level, exchange.query = step.level, step.query
+        exchange.optioned, exchange.lowered = step.optioned, step.lowered
         self._stop_steps()
         exchange.release()
-        exchange.reply(message, final=over_stream)
+        exchange.asker.received(exchange, message, over_stream=over_stream)
 
     def _stop_steps(self) -> None:
         self._upstream.watched -= self._watched
@@ -204,31 +199,30 @@ class SideQueries:
         if timer is not None:
             timer.cancel()
         steps, self._steps = self._steps, []
-        for side_query in steps:
-            side_query.drop()
+        for step in steps:
+            step.drop()
 
     # Doubted replies.
 
-    def check(self, message: bytes, doubt: str) -> None:
-        """Take a doubted reply, and see whether TCP knows better."""
-        if self._doubt:
+    def check(self, message: bytes, doubt: RetryReason) -> None:
+        """Keep a doubted reply, and ask the same over TCP."""
+        if self._doubt is not None:
             if message != self._kept:
                 self._kept = b""
             self._upstream.doubted()
             return
         self._stop_steps()
         self._kept, self._doubt = message, doubt
-        if self._failed:
-            self._use_kept()
-            return
         upstream, exchange = self._upstream, self._exchange
+        if self._failed:
+            if upstream.dialect.trusts(doubt):
+                self._use_kept()
+            return
         self._timer = self._clock.callLater(TCP_PATIENCE, self._too_slow)
-        side_query = SideQuery(
-            upstream, exchange.judge, exchange.query, self._clock.seconds(), self._checked
-        )
-        side_query.level = exchange.level
-        self._check = side_query
-        upstream.send_side_query(side_query, doubt, over_stream=True)
+        now = self._clock.seconds()
+        check = side_query(self, exchange.judge, exchange.query, now, exchange.level)
+        self._check = check
+        upstream.send_again(check, doubt, over_stream=True)
 
     def disown(self) -> None:
         """Use nothing that was kept: somebody forges replies."""
@@ -239,41 +233,40 @@ class SideQueries:
         """Whether TCP is being asked."""
         return self._check is not None
 
-    def _checked(self, side_query: SideQuery, message: bytes, over_stream: bool) -> None:
+    def _checked(self, check: Exchange, message: bytes, *, over_stream: bool) -> None:
         self._check = None
         self._stop_steps()
-        if not over_stream:
-            if not self._failed:
-                self._unchecked()
-            return
         exchange = self._exchange
-        exchange.optioned = side_query.optioned
-        self._kept, self._doubt = b"", ""
+        exchange.optioned = check.optioned
+        self._kept, self._doubt = b"", None
         exchange.release()
-        exchange.reply(message, final=True)
+        exchange.asker.received(exchange, message, over_stream=over_stream)
 
     def _too_slow(self) -> None:
         self._timer = None
-        self._unchecked()
+        self._tcp_failed()
 
-    def _unchecked(self) -> None:
+    def _tcp_failed(self) -> None:
+        doubt = self._doubt
         self._failed = True
-        self._use_kept(now=self._clock.seconds())
+        assert doubt is not None, "a check without a doubt"
+        trusted = self._upstream.dialect.trusts(doubt)  # as it was before this showed
+        self._upstream.dialect.uncleared(doubt, self._clock.seconds())
+        if trusted:
+            self._use_kept()
 
-    def _use_kept(self, now: float | None = None) -> None:
-        """Let what was kept be the reply, if the upstream cannot do better.
-
-        ``now``: when TCP turned out not to be there, if it was this doubt that showed it.
-        """
-        dialect, exchange, kept = self._upstream.dialect, self._exchange, self._kept
-        trusted = dialect.trusts(self._doubt)
-        if now is not None:
-            dialect.uncleared(self._doubt, now)
-        if not kept or not trusted:
+    def _use_kept(self) -> None:
+        """Let the kept reply be the exchange's."""
+        kept = self._kept
+        if not kept:
             return  # the right one may still come
-        self._kept, self._doubt = b"", ""
+        self._kept, self._doubt = b"", None
+        self._drop_check()
+        exchange = self._exchange
+        exchange.release()
+        exchange.asker.received(exchange, kept, over_stream=False, believed=True)
+
+    def _drop_check(self) -> None:
         check, self._check = self._check, None
         if check is not None:
             check.drop()
-        exchange.release()
-        exchange.believe(kept)

@@ -28,9 +28,10 @@ from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.dial import Dial
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import CLOSED, LOCAL, NO_LINE, Exchange
+from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.https import HttpLine
 from staggerdns.upstream.line import DnsLine, Line
+from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.report import StreamReport
 from staggerdns.upstream.tls import DOT, H2, Authorities, Handshake, TlsClient
 
@@ -100,7 +101,7 @@ class StreamTransport:
     def send(self, exchange: Exchange) -> None:
         """Send the exchange's query, now or when there is a line. It may end inside of this."""
         if self._closed:
-            exchange.error(LOCAL)
+            exchange.error(Reason.LOCAL)
             return
         now = self.clock.seconds()
         line = self._line
@@ -108,9 +109,9 @@ class StreamTransport:
             if not line.dead(now):
                 line.carry(exchange, now)
                 return
-            line.drop("timeout")
+            line.drop(Reason.TIMEOUT)
         if self._resting:
-            exchange.error(NO_LINE)
+            exchange.error(Reason.NO_CONNECTION)
             return
         self._queue[exchange] = None
         exchange.forget = self._leave_queue
@@ -156,7 +157,7 @@ class StreamTransport:
         if self._line is line:
             self._line = None
 
-    def lost(self, line: Line, reason: str, orphans: list[Exchange]) -> None:
+    def lost(self, line: Line, reason: Reason, orphans: list[Exchange]) -> None:
         """Use a line no more, and send once more what was under way on it."""
         if not line.answered:
             self._note_vain(line.address)
@@ -166,9 +167,11 @@ class StreamTransport:
             return
         self.retired(line)
         descended: list[Exchange] = []
-        if reason == CLOSED and not line.answered:
+        if reason is Reason.CLOSED and not line.answered:
             again = self._failures > 0
-            descended = [one for one in orphans if (again or one.resent) and one.descends()]
+            descended = [
+                one for one in orphans if (again or one.resent) and one.asker.asks_for_less(one)
+            ]
         if orphans and not line.answered and not descended:
             self._note_failure(reason)
         for exchange in descended:
@@ -182,7 +185,7 @@ class StreamTransport:
         """Forget a line that is closed."""
         self._lines.discard(line)
 
-    def again(self, exchanges: Iterable[Exchange], reason: str, *, unread: bool = False) -> None:
+    def again(self, exchanges: Iterable[Exchange], reason: Reason, *, unread: bool = False) -> None:
         """Send once more what a line has lost for this ``reason``; not twice.
 
         ``unread``: for all but the first that does not count.
@@ -194,7 +197,7 @@ class StreamTransport:
             counts = number == 0 or not unread
             if (exchange.resent and counts) or self._resting:
                 exchange.error(reason)
-                reason = NO_LINE
+                reason = Reason.NO_CONNECTION
             else:
                 exchange.resent = exchange.resent or counts
                 self.report.repeated()
@@ -225,7 +228,7 @@ class StreamTransport:
             rank = {address: number for number, address in enumerate(vain, 1)}
             self._dial(sorted(addresses, key=lambda one: (rank.get(one, 0), one != self._best)))
         else:
-            self._failed("no address")
+            self._failed(Reason.NO_ADDRESS)
 
     def _dial(self, addresses: Sequence[str]) -> None:
         dial = Dial(
@@ -259,9 +262,9 @@ class StreamTransport:
         self._deadline = None
         if self._new is not None:  # it was reached, and the handshake led nowhere
             self._note_vain(self._new.address)
-        self._failed("timeout")
+        self._failed(Reason.TIMEOUT)
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, reason: Reason) -> None:
         """End an attempt to open a line, and what waits for it."""
         self._stop_opening()
         self.report.failed(reason)
@@ -271,15 +274,15 @@ class StreamTransport:
             exchange.forget = None
             if not exchange.called:
                 exchange.error(reason)
-                reason = LOCAL if reason == LOCAL else NO_LINE
+                reason = Reason.LOCAL if reason is Reason.LOCAL else Reason.NO_CONNECTION
 
     def _note_vain(self, address: str) -> None:
         if address in self._vain:
             self._vain.remove(address)
         self._vain.append(address)
 
-    def _note_failure(self, reason: str) -> None:
-        if reason == LOCAL:  # says nothing about the upstream, and may be over at any moment
+    def _note_failure(self, reason: Reason) -> None:
+        if reason is Reason.LOCAL:  # says nothing about the upstream, and may be over at any moment
             return
         self._failures += 1
         if self._tls is not None:

@@ -23,11 +23,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from staggerdns.files import Unreadable, read_file
+from staggerdns.upstream.reason import Reason
 
-CERTIFICATE = "certificate"
-"""The reason of a connection that ends because the server's certificate is not accepted."""
-TLS = "tls"
-"""The reason of a connection that ends because no TLS session comes about."""
 H2 = b"h2"
 DOT = b"dot"
 """Application protocols (RFC 9113 section 3.2, RFC 7858 section 6)."""
@@ -146,7 +143,7 @@ class Handshake:
         return connection
 
     def finish(self) -> str:
-        """Say, when the handshake is over, what is wrong with the certificate, if anything."""
+        """Return, when the handshake is over, what is wrong with the certificate, if anything."""
         assert self._connection is not None
         certificate = self._connection.get_peer_certificate()
         name, pins = self._client.auth_name, self._client.pins
@@ -184,21 +181,21 @@ class Handshake:
         """Let go of the connection, which is closed."""
         self._connection = None
 
-    def explain(self, failure: Failure) -> tuple[str, str]:
-        """Return in a word, and in detail, why there is no session, if that is TLS's fault."""
+    def explain(self, failure: Failure) -> tuple[Reason, str] | None:
+        """Return why there is no session, and the details, if that is TLS's fault."""
         if self._problem:
-            return CERTIFICATE, self._problem
+            return Reason.CERTIFICATE, self._problem
         if not isinstance(failure.value, SSL.Error):
-            return "", ""
+            return None
         details = [error[2] for error in failure.value.args[0]] if failure.value.args else []
         if any(_NO_PROTOCOL in detail for detail in details):
-            return TLS, self.unspoken
-        return TLS, ", ".join(details) or "unknown"
+            return Reason.TLS, self.unspoken
+        return Reason.TLS, ", ".join(details) or "unknown"
 
     def _seen(
         self, connection: SSL.Connection, certificate: Any, number: int, depth: int, ok: int
     ) -> bool:
-        """Take OpenSSL's opinion of one certificate of the chain; called by OpenSSL."""
+        """Note OpenSSL's opinion of one certificate of the chain; called by OpenSSL."""
         self.resumed = False
         if ok or not self._client.auth_name:  # the pins decide
             return True

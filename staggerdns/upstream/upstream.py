@@ -11,34 +11,31 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTCP
 
-from staggerdns.instruments import Distribution
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.settings.values import AUTO
 from staggerdns.standstill import StandstillClock
-from staggerdns.upstream.blame import subject
+from staggerdns.upstream.blame import failing_reason, subject
 from staggerdns.upstream.budget import Budget
 from staggerdns.upstream.datagram import DatagramTransport
-from staggerdns.upstream.dialect import DOUBTS, NO_EDNS, Dialect, is_positive, sent_level
+from staggerdns.upstream.dialect import Dialect
 from staggerdns.upstream.edns import BARE, FULL, PLAIN
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import LOCAL, UNMARKED, Exchange, Outcome, reason_label
+from staggerdns.upstream.exchange import Exchange, Outcome, Server
 from staggerdns.upstream.health import Credit, Health, State, Uplink
 from staggerdns.upstream.latency import Latency
-from staggerdns.upstream.probe import Probe
 from staggerdns.upstream.readers import Readers
-from staggerdns.upstream.report import StreamReport
-from staggerdns.upstream.sidequeries import (
-    SILENCE,
-    STREAM_SILENCE,
-    SideQueries,
-    SideQuery,
-)
+from staggerdns.upstream.reason import Reason, RetryReason
+from staggerdns.upstream.report import StreamReport, UpstreamReport
+from staggerdns.upstream.retries import Retries
+from staggerdns.upstream.sidequeries import SILENCE, STREAM_SILENCE
 from staggerdns.upstream.stream import Resolve, StreamTransport
 from staggerdns.upstream.tls import Authorities
 from staggerdns.wire.answer import Answer
+from staggerdns.wire.constants import SOUND, WireError
+from staggerdns.wire.edns import full_rcode
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
@@ -48,7 +45,7 @@ LONGEST_PAUSE = 300.0
 _HEALTHY, _, _UNHEALTHY = State
 
 
-class Upstream:
+class Upstream(Server):
     """A resolver that we forward to.
 
     ``address``: where it is. ``readers`` watch its UDP sockets. ``rng``: returns that many random
@@ -77,12 +74,9 @@ class Upstream:
         self._budget = Budget(settings.budget)
         self.uplink = Uplink()
         self._clock = clock
-        self._journal = journal
         self._inflight = 0
-        self._metrics = metrics
-        self._distributions: list[dict[str, Distribution]] = [{} for _ in Verdict]
-        self._truncated = metrics.upstream_truncated.cell(self.name)
-        self._local_errors = metrics.upstream_local_errors.cell(self.name)
+        self._report = report = UpstreamReport(self.name, metrics, journal)
+        self.skipped = report.skipped
         entropy = Entropy(rng)
         # Over a connection nobody can forge a reply (RFC 7873 section 5.3): no tricks are needed.
         self._over_udp = over_udp = address.transport == "udp"
@@ -96,7 +90,7 @@ class Upstream:
             clock,
             address,
             entropy,
-            StreamReport(self.name, metrics, journal, self._reject, self._wait),
+            StreamReport(self.name, metrics, journal, report.rejected, self._wait),
             timeout=settings.timeout,
             resolve=resolve,
             authorities=authorities,
@@ -104,23 +98,19 @@ class Upstream:
         self._transport: DatagramTransport | StreamTransport = self._stream
         if address.transport == "udp":
             self._transport = DatagramTransport(
-                readers, address.endpoint, entropy, self._reject, self.dialect.moved
+                readers, address.endpoint, entropy, report.rejected, self.dialect.moved
             )
-        self._probe = Probe(self, clock, settings.timeout)
+        self._retries = Retries(
+            self,
+            clock,
+            patience=SILENCE if over_udp else STREAM_SILENCE,
+            timeout=settings.timeout,
+        )
         self.watched = 0
         """Exchanges that are tried in other ways while nothing comes: see `SideQueries.watch`."""
-        metrics.upstream_inflight.read_from(lambda: self._inflight, self.name)
-        # Not whether a trial is due, which changes twice a second while nobody answers.
-        metrics.upstream_usable.read_from(
-            lambda: float(self.health.state is not _UNHEALTHY), self.name
+        report.show(
+            clock, self.health, self.latency, lambda: self._inflight, lambda: self._budget.rate
         )
-        metrics.upstream_state.read_from(lambda: self.health.state, self.name)
-        metrics.upstream_latency.read_from(lambda: self.latency.mean(clock.seconds()), self.name)
-        metrics.upstream_rate.read_from(lambda: self._budget.rate, self.name)
-        self.skipped = metrics.staggered_skipped.cell(self.name)
-        self._changes = {
-            state: metrics.upstream_changes.cell(self.name, state.name.lower()) for state in State
-        }
 
     def usable(self, now: float) -> bool:
         """Say whether the upstream should be asked at ``now``, in seconds of the clock."""
@@ -159,6 +149,15 @@ class Upstream:
         """Whether the upstream may give signatures: it is not known to do without EDNS."""
         return self.dialect.edns.level > PLAIN
 
+    @property
+    def decides_health(self) -> bool:
+        """Whether what comes of a query decides about its health: it is on trial, or may heal."""
+        return self.health.state is not _HEALTHY
+
+    def usual_time(self, now: float) -> float:
+        """Return the seconds that a reply takes on average, 0 if none was ever measured."""
+        return self.latency.mean(now) if self.latency.measured else 0.0
+
     def ask(self, judge: Judge, tier: str, now: float, *, unsigned: bool = False) -> Exchange:
         """Send a query for the question of ``judge`` at ``now`` and return the exchange.
 
@@ -180,151 +179,71 @@ class Upstream:
                 exchange.level = PLAIN
                 exchange.query = dialect.compose(question, now, PLAIN)
             elif exchange.level == PLAIN:
-                exchange.error(NO_EDNS)  # its answer would lack the signatures
+                exchange.error(Reason.NO_EDNS)  # its answer would lack the signatures
                 return exchange
         self._transport.send(exchange)
         if self._over_udp and dialect.is_unsure:
-            self.watch(exchange)
+            self._retries.watch(exchange)
         return exchange
 
-    def carried(self, exchange: Exchange) -> None:
-        """Note that a query has gone out on a connection."""
-        if not self._over_udp:
-            self.watch(exchange)
+    # What exchanges and their transports tell.
 
-    def watch(self, exchange: Exchange) -> None:
-        """Have a query that was just sent tried in other ways if nothing comes for it."""
-        dialect = self.dialect
-        if not exchange.called and (dialect.unsure(exchange) or dialect.unsure_of_case(exchange)):
-            patience = SILENCE if self._over_udp else STREAM_SILENCE
-            self._side_queries(exchange).watch(patience)
-
-    def descends(self, exchange: Exchange) -> bool:
-        """Phrase a query with less EDNS if that may be why its connections are closed."""
-        dialect = self.dialect
-        lowest = BARE if exchange.question.do and not exchange.unsigned else PLAIN
-        if sent_level(exchange) <= lowest or not dialect.unsure(exchange):
-            return False
-        dialect.prepare(exchange, "edns", self._clock.seconds())
-        return True
-
-    def asks_again(
+    def received(
         self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
     ) -> bool:
-        """Repeat a query whose reply ``message`` is not the last word, or check that reply; say
-        whether that is so. What is done why, `Dialect` says.
+        """Judge a reply and end the exchange with it, unless it is not the last word: then the
+        query is sent once more.
 
-        ``believed``: there is no way to check it any more.
+        ``believed``: it was doubted, and there is no way to check it. Return whether another reply
+        to the same query is still welcome: this one may be forged.
         """
-        now = self._clock.seconds()
-        dialect = self.dialect
-        reason = dialect.doubt(exchange, message, now, over_stream=over_stream, believed=believed)
-        if not reason:
-            if is_positive(message):
-                self._probe.consider(exchange.judge, now)
+        if exchange.called:
             return False
-        if reason in DOUBTS:
-            self._side_queries(exchange).check(message, reason)
-            return True
-        exchange.release()
-        if reason == NO_EDNS:
-            exchange.error(NO_EDNS)
-        elif reason == "truncated":
-            self.ask_over_stream(exchange, reason)
+        dialect = self.dialect
+        usual = dialect.is_as_usual(exchange.query, message, len(exchange.question.section))
+        if over_stream:
+            dialect.stream_works = True
+        retries = self._retries
+        if not usual and retries.retry_if_needed(
+            exchange, message, over_stream=over_stream, believed=believed
+        ):
+            exchange.hinted = None
+            return retries.waits_on(exchange)
+        answer, reason = None, None
+        try:
+            verdict, answer = exchange.judge.judge(message)
+        except WireError:
+            verdict, reason = Verdict.FAILURE, Reason.MALFORMED
         else:
-            self._note_repeated(reason, now)
-            dialect.prepare(exchange, reason, now)
-            (self._stream if over_stream else self._transport).send(exchange)
-        return True
+            if answer is None:
+                if (
+                    usual  # but for the error that its OPT record has
+                    and full_rcode(message) not in SOUND
+                    and retries.retry_if_needed(
+                        exchange, message, over_stream=over_stream, believed=believed
+                    )
+                ):
+                    exchange.hinted = None
+                    return retries.waits_on(exchange)
+                reason = failing_reason(message)
+        self._end(exchange, verdict, answer, reason)
+        return False
 
-    def ask_over_stream(self, exchange: Exchange, reason: str) -> None:
-        """Repeat a query over TCP for that ``reason``."""
-        self._note_repeated(reason, self._clock.seconds())
-        self._stream.send(exchange)
+    def ended(self, exchange: Exchange, verdict: Verdict, reason: Reason) -> None:
+        """End the exchange, to which there will be no reply with a DNS message."""
+        self._end(exchange, verdict, None, reason)
 
-    def send_side_query(self, side_query: SideQuery, reason: str, *, over_stream: bool) -> None:
-        """Send a query beside an exchange for that ``reason``."""
-        self._note_repeated(reason, self._clock.seconds())
-        (self._stream if over_stream else self._transport).send(side_query)
-
-    def doubted(self) -> None:
-        """Note one more doubted reply to the same query."""
-        self._reject("doubted")
-
-    def _side_queries(self, exchange: Exchange) -> SideQueries:
-        if exchange.side_queries is None:
-            exchange.side_queries = SideQueries(self, exchange, self._clock)
-        return exchange.side_queries
-
-    def _note_repeated(self, reason: str, now: float) -> None:
-        if reason == "truncated":
-            self._truncated.value += 1
-        else:
-            self._metrics.upstream_repeated.cell(self.name, reason).value += 1
-        self._budget.spend(now)
-
-    def finished(
-        self, exchange: Exchange, verdict: Verdict, answer: Answer | None, reason: str
-    ) -> Outcome:
-        """Note how an exchange ended and return its outcome; called by the exchange."""
-        now = self._clock.seconds()
-        seconds = now - exchange.started
-        asleep = exchange.started < self._clock.woke  # for a part of that time
-        if asleep:
-            seconds = min(seconds, self.latency.mean(now))
-        self._inflight -= 1
-        if reason:
-            self._metrics.upstream_failures.cell(self.name, reason_label(reason)).value += 1
-            if exchange.complained and verdict == Verdict.FAILURE:
-                self.dialect.edns.vain(exchange.started, now)
-        by_tier = self._distributions[verdict]
-        distribution = by_tier.get(exchange.tier)
-        if distribution is None:
-            distribution = by_tier[exchange.tier] = self._metrics.upstream_seconds.distribution(
-                self.name, exchange.tier, verdict.name.lower()
-            )
-        distribution.observe(seconds)
-        if verdict <= Verdict.NEGATIVE:
-            if not asleep:
-                self.latency.add(seconds, now)
-            if exchange.started > self.uplink.last_worked:  # noqa: PLR1730 (max() is slower)
-                self.uplink.last_worked = exchange.started
-            change = self.health.succeeded(now, exchange.started)
-            if change is not None:
-                self._note_change(change, "")
-        elif verdict == Verdict.NETWORK_ERROR and reason not in UNMARKED and not asleep:
-            if reason == "timeout":  # a lost packet is no measurement: a hint, and a small one
-                self.latency.add(min(seconds, 2 * self.latency.mean(now)), now)
-            self._mark(now, exchange.started, reason)
-        elif verdict == Verdict.NETWORK_ERROR:
-            self._local_errors.value += reason == LOCAL
-            self.health.abandoned(exchange.started)
-        elif reason == "refused":
-            self._budget.refused(now)
-        # What a failing reply says depends on the others: see blame() and pardon().
-        tier, asked = exchange.tier, exchange.started
-        return Outcome(self, verdict, answer, reason, tier, asked, seconds, now)
-
-    def blame(self, reason: str, asked: float, question: Question) -> None:
-        """Mark a failing reply to a query of the time ``asked`` that others answered well, unless
-        it may be the fault of the name; called by the run.
-        """
-        if self.health.excuses(subject(reason, question), asked):
-            self.health.abandoned(asked)
-        else:
-            self._mark(self._clock.seconds(), asked, reason)
-
-    def pardon(self, asked: float) -> None:
-        """Take a failing reply to a query of the time ``asked`` for none of its own fault: nobody
-        answered well; called by the run.
-        """
-        self.health.abandoned(asked)
+    def retry_over_tcp(self, exchange: Exchange) -> None:
+        """Go on over TCP: somebody forges replies."""
+        self._retries.retry_over_tcp(exchange)
 
     def abandoned(self, exchange: Exchange) -> None:
-        """Note that an exchange was cancelled, which is no mark; called by the exchange.
+        """Note that an exchange was cancelled, which is no mark.
 
         If it had taken longer than usual already, that is a measurement all the same.
         """
+        if self._retries.beside:
+            self._retries.end(exchange)
         now = self._clock.seconds()
         waited = now - exchange.started
         if waited > self.latency.mean(now) and exchange.started >= self._clock.woke:
@@ -332,33 +251,118 @@ class Upstream:
         self._inflight -= 1
         self.health.abandoned(exchange.started)
 
+    def carried(self, exchange: Exchange) -> None:
+        """Note that a query has gone out on a connection."""
+        if not self._over_udp:
+            self._retries.watch(exchange)
+
+    def asks_for_less(self, exchange: Exchange) -> bool:
+        """Phrase a query with less EDNS, if that may be why its connections are closed."""
+        return self._retries.ask_for_less(exchange)
+
+    # What retries ask for.
+
+    def send_again(self, exchange: Exchange, reason: RetryReason, *, over_stream: bool) -> None:
+        """Send a query once more, or one beside it."""
+        self._report.repeated(reason)
+        self._budget.spend(self._clock.seconds())
+        (self._stream if over_stream else self._transport).send(exchange)
+
+    def doubted(self) -> None:
+        """Note one more doubted reply to the same query."""
+        self._report.rejected("doubted")
+
+    # Health.
+
+    def _end(
+        self, exchange: Exchange, verdict: Verdict, answer: Answer | None, reason: Reason | None
+    ) -> None:
+        """Note what the end of an exchange says about the upstream, and end it."""
+        if self._retries.beside:
+            self._retries.end(exchange)
+        now = self._clock.seconds()
+        seconds = now - exchange.started
+        asleep = exchange.started < self._clock.woke  # for a part of that time
+        if asleep:
+            seconds = min(seconds, self.latency.mean(now))
+        self._inflight -= 1
+        tier = exchange.tier
+        distribution = self._report.distributions[verdict].get(tier)
+        if distribution is None:
+            distribution = self._report.distribution(verdict, tier)
+        distribution.observe(seconds)
+        if reason is not None:
+            self._note_failure(exchange, verdict, reason, now, None if asleep else seconds)
+        else:
+            if not asleep:
+                self.latency.add(seconds, now)
+            if exchange.started > self.uplink.last_worked:  # noqa: PLR1730 (max() is slower)
+                self.uplink.last_worked = exchange.started
+            change = self.health.succeeded(now, exchange.started)
+            if change is not None:
+                self._note_change(change, None)
+        exchange.conclude(
+            Outcome(self, verdict, answer, reason, tier, exchange.started, seconds, now)
+        )
+
+    def _note_failure(
+        self,
+        exchange: Exchange,
+        verdict: Verdict,
+        reason: Reason,
+        now: float,
+        seconds: float | None,
+    ) -> None:
+        """Note a failure; ``seconds``: that it took, `None` if we slept meanwhile.
+
+        What a failing reply says depends on the others: see `blame` and `pardon`.
+        """
+        self._report.failed(reason)
+        if verdict == Verdict.FAILURE:
+            if exchange.complained:
+                self.dialect.edns.vain(exchange.started, now)
+            if reason is Reason.REFUSED:
+                self._budget.refused(now)
+        elif reason.counts_against_upstream and seconds is not None:
+            if reason is Reason.TIMEOUT:  # a lost packet is no measurement: a hint, a small one
+                self.latency.add(min(seconds, 2 * self.latency.mean(now)), now)
+            self._mark(now, exchange.started, reason)
+        else:
+            self.health.abandoned(exchange.started)
+
+    def blame(self, outcome: Outcome, question: Question) -> None:
+        """Mark a failing reply to ``question``, which others answered well, unless it may be the
+        fault of the name.
+        """
+        reason, asked = outcome.reason, outcome.asked
+        assert reason is not None, "a failure without a reason"
+        if self.health.excuses(subject(reason, question), asked):
+            self.health.abandoned(asked)
+        else:
+            self._mark(self._clock.seconds(), asked, reason)
+
+    def pardon(self, outcome: Outcome) -> None:
+        """Let a failing reply be none of the upstream's own fault: nobody answered well."""
+        self.health.abandoned(outcome.asked)
+
     def close(self) -> None:
         """Close all sockets."""
-        self._probe.end()
+        self._retries.close()
         self._transport.close()
         self._stream.close()
 
-    def _mark(self, now: float, asked: float, reason: str) -> None:
+    def _mark(self, now: float, asked: float, reason: Reason) -> None:
         alone = self.uplink.last_worked >= min(self.health.last_failed, asked)
         change = self.health.failed(now, asked, alone=alone)
         if change is not None:
             self._note_change(change, reason)
 
-    def _note_change(self, state: State, reason: str) -> None:
-        self._changes[state].value += 1
-        if state is _UNHEALTHY and reason == "timeout":  # is it what we send that it drops by now?
+    def _note_change(self, state: State, reason: Reason | None) -> None:
+        # Does it drop what we send by now?
+        if state is _UNHEALTHY and reason is Reason.TIMEOUT:
             self.dialect.edns.forget_proof()
-        tell = self._journal.info if state == State.HEALTHY else self._journal.warn
-        tell(
-            "upstream {upstream} is {state}{because}",
-            upstream=self.name,
-            state=state.name.lower(),
-            because=f" ({reason})" if reason else "",
-        )
+        self._report.changed(state, reason)
 
     def _wait(self, seconds: float) -> None:
         """Leave the upstream alone for as long as it asks, within reason."""
         self._budget.pause(self._clock.seconds(), min(seconds, LONGEST_PAUSE))
-
-    def _reject(self, reason: str) -> None:
-        self._metrics.upstream_rejected.cell(self.name, reason).value += 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fuzz
+from staggerdns.upstream.reason import RetryReason
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Answer, Pool, SectionsAnswer
 from staggerdns.wire.judge import Judge
@@ -32,18 +33,18 @@ RUNS = {"queries": 20_000, "replies": 3_000, "settings": 4_000}
 class NeverContent(Upstream):
     """Has every query repeated, again and again."""
 
-    def asks_again(
+    def received(
         self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
     ) -> bool:
         """Repeat it."""
-        self.ask_over_stream(exchange, "case")
-        return True
+        self.send_again(exchange, RetryReason.CASE, over_stream=True)
+        return False
 
 
 class Forgetful(Upstream):
     """Drops what it should repeat."""
 
-    def ask_over_stream(self, exchange: Exchange, reason: str) -> None:
+    def send_again(self, exchange: Exchange, reason: RetryReason, *, over_stream: bool) -> None:
         """End the exchange and tell nobody."""
         exchange.called = True
 

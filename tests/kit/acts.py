@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.names import from_labels
 from staggerdns.wire.question import Question
 
@@ -52,14 +53,14 @@ class Act:
 
     after: float | None = 0
     reply: Callable[[Question], bytes] | None = None
-    error: str = ""
+    error: Reason | None = None
     hint: bool = False
     later: float | None = None
 
     @property
     def silent(self) -> bool:
         """Whether nothing ever comes."""
-        return self.reply is None and not self.error
+        return self.reply is None and self.error is None
 
 
 SILENT = Act()
@@ -123,7 +124,7 @@ def garbles(after: float) -> Act:
     return Act(after, lambda question: says(0, own(0)).reply(question)[:-2])  # type: ignore[misc]
 
 
-def unreachable(after: float | None, reason: str = "connection refused") -> Act:
+def unreachable(after: float | None, reason: Reason = Reason.CONNECTION_REFUSED) -> Act:
     """A network error; ``after`` None: inside of the sending, as a bad route gives it."""
     return Act(after, None, reason)
 
@@ -131,8 +132,8 @@ def unreachable(after: float | None, reason: str = "connection refused") -> Act:
 def refuses(after: float, then: Act | None = None) -> Act:
     """An ICMP error, and nothing else; or it was forged, and ``then`` is done."""
     if then is None:
-        return Act(after, None, "connection refused", hint=True)
-    return Act(after, then.reply, "connection refused", hint=True, later=then.after)
+        return Act(after, None, Reason.CONNECTION_REFUSED, hint=True)
+    return Act(after, then.reply, Reason.CONNECTION_REFUSED, hint=True, later=then.after)
 
 
 def gives(after: float, rtype: int, data: bytes, ttl: int = 300) -> Act:

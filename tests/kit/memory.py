@@ -18,6 +18,7 @@ from staggerdns.settings.addresses import parse_upstream
 from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.edns import FULL
+from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import make_question
@@ -80,8 +81,8 @@ class StreamUpstream:
         self._made += 1
         return host, port, factory
 
-    def reasons(self) -> list[str]:
-        """Why exchanges have failed since the last call, an empty text for a good one."""
+    def reasons(self) -> list[Reason | None]:
+        """Why exchanges have failed since the last call, `None` for a good one."""
         found = [outcome.reason for outcome in self.outcomes]
         self.outcomes.clear()
         return found

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 
 from staggerdns.upstream.edns import BARE, FULL, PLAIN
 from staggerdns.upstream.exchange import Exchange
+from staggerdns.upstream.reason import Reason
 from tests.kit.acts import FORMERR, NXDOMAIN, REFUSED, SERVFAIL, A, own, says
 from tests.kit.simulated import Client, SimulatedResolver
 
@@ -193,7 +194,7 @@ class Wire:
     def send(self, exchange: Exchange) -> None:
         """Take a query."""
         if self._works == "refused":
-            exchange.error("connection refused")
+            exchange.error(Reason.CONNECTION_REFUSED)
             return
         seen = Seen(exchange, tcp=self._tcp)
         self.seen.append(seen)
@@ -218,7 +219,7 @@ class Wire:
 
     def _deliver(self, exchange: Exchange, reply: bytes) -> None:
         exchange.forget = None
-        still = exchange.reply(reply, final=self._tcp)
+        still = exchange.asker.received(exchange, reply, over_stream=self._tcp)
         if still and exchange.forget is None:
             exchange.forget = lambda exchange, *, timed_out: None
 

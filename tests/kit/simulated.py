@@ -37,7 +37,7 @@ from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.exchange import Exchange
-from staggerdns.upstream.sidequeries import SideQuery
+from staggerdns.upstream.sidequeries import SIDE_QUERY
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
 from staggerdns.wire.answer import Pool
@@ -73,7 +73,7 @@ class SimulatedTransport(DatagramTransport):
 
     def send(self, exchange: Exchange) -> None:
         """Note the query and schedule what the script wants; nothing beside an exchange counts."""
-        if isinstance(exchange, SideQuery):
+        if exchange.tier == SIDE_QUERY:
             return
         at = milliseconds(self._clock.seconds())
         self._launches.append(Launch(at, self._index, exchange.tier))
@@ -99,19 +99,19 @@ class SimulatedTransport(DatagramTransport):
         """Nothing is open."""
 
     def _deliver(self, exchange: Exchange, act: Act) -> None:
-        if act.hint:
+        if act.error is None:
+            self._answer(exchange, act)
+        elif act.hint:
             exchange.hint(act.error)
-        elif act.reply is None:
+        else:
             exchange.forget = None
             exchange.error(act.error)
-        else:
-            self._answer(exchange, act)
 
     @staticmethod
     def _answer(exchange: Exchange, act: Act) -> None:
         exchange.forget = None
         assert act.reply is not None
-        exchange.reply(act.reply(exchange.question), final=True)
+        exchange.asker.received(exchange, act.reply(exchange.question), over_stream=True)
 
 
 class SimulatedUpstream(Upstream):

@@ -10,6 +10,7 @@ import pytest
 from staggerdns.resolver.cache import FAILURE_TTL
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.upstream.health import State
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.answer import FailureAnswer
 from tests.kit.acts import SILENT, Act, fails, own, says_own, unreachable
 from tests.kit.simulated import Client, SimulatedResolver
@@ -24,7 +25,7 @@ RECOVERY = 2_000.0
 DEATHS = {
     "silent": SILENT,
     "refused": unreachable(1),
-    "no route": unreachable(None, "unreachable"),
+    "no route": unreachable(None, Reason.UNREACHABLE),
     "servfail": fails(5),
 }
 STRATEGIES = ("parallel", "racing", "sequential", "random", "auto")

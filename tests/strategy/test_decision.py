@@ -13,6 +13,7 @@ import pytest
 from staggerdns.strategy.decision import Decision
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import Outcome
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ POSITIVE, NEGATIVE, FAILURE, ERROR = Verdict
 KINDS = tuple(product((ACTIVE, STAGGERED), Verdict))
 GRACE = 1.5
 """Ends between two outcomes, which come at 1, 2, 3 ... seconds."""
-REASONS = {FAILURE: "servfail", ERROR: "closed"}
+REASONS = {FAILURE: Reason.SERVFAIL, ERROR: Reason.CLOSED}
 
 
 def outcome(verdict: Verdict, tier: str = ACTIVE, at: float = 0.0) -> Outcome:
     """An exchange that took a second and ended at ``at``."""
     nobody = cast("Any", None)
-    return Outcome(nobody, verdict, None, REASONS.get(verdict, ""), tier, at - 1.0, 1.0, at)
+    return Outcome(nobody, verdict, None, REASONS.get(verdict), tier, at - 1.0, 1.0, at)
 
 
 class Case(NamedTuple):
@@ -273,4 +274,9 @@ def test_reasons() -> None:
     """Those of failing replies and network errors in their order, then what was given up."""
     decision = decide(ERROR, FAILURE, NEGATIVE, POSITIVE)
     decision.given_up += 2
-    assert list(decision.reasons()) == ["closed", "servfail", "timeout", "timeout"]
+    assert list(decision.reasons()) == [
+        Reason.CLOSED,
+        Reason.SERVFAIL,
+        Reason.TIMEOUT,
+        Reason.TIMEOUT,
+    ]

@@ -11,6 +11,7 @@ import pytest
 from staggerdns.settings.sections import ParallelSettings, RacingSettings
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.health import State
+from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.refusals import REFUSED_WAIT
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
@@ -196,7 +197,7 @@ def attack(seed: int) -> None:
     def forge(share: float) -> None:
         for exchange in list(waiting):
             if not exchange.called and rng.random() < share:
-                exchange.hint(rng.choice(["connection refused", "unreachable"]))
+                exchange.hint(rng.choice([Reason.CONNECTION_REFUSED, Reason.UNREACHABLE]))
 
     clients = []
     for number in range(5):

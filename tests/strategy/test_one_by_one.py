@@ -9,6 +9,7 @@ from random import Random as Generator
 import pytest
 
 from staggerdns.strategy.tiers import ACTIVE
+from staggerdns.upstream.reason import Reason
 from tests.kit.acts import (
     NOERROR,
     NXDOMAIN,
@@ -42,7 +43,8 @@ def test_first_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [fails(30), fails(30, REFUSED), garbles(30), unreachable(30), unreachable(30, "closed")]
+    "bad",
+    [fails(30), fails(30, REFUSED), garbles(30), unreachable(30), unreachable(30, Reason.CLOSED)],
 )
 def test_next_after_a_failure(bad: Act) -> None:
     """A failure of any kind passes the question on at once, and never to the client."""

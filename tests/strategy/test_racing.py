@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from staggerdns.settings.sections import RacingSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import (
     NOERROR,
@@ -97,9 +98,9 @@ def test_batches_at_the_boundaries(deviation: float, upstreams: int, times: list
     resolver.assert_nothing_left()
 
 
-@pytest.mark.parametrize("reason", ["connection refused", "closed", "unreachable"])
+@pytest.mark.parametrize("reason", [Reason.CONNECTION_REFUSED, Reason.CLOSED, Reason.UNREACHABLE])
 @pytest.mark.parametrize("after", [None, 2, 99])
-def test_early_trigger(reason: str, after: float | None) -> None:
+def test_early_trigger(reason: Reason, after: float | None) -> None:
     """A network error of the first starts the others at once, as many as may be under way."""
     resolver = race(unreachable(after, reason), *[SILENT] * 3, says_own(4, 7), SILENT, concurrent=4)
     client = resolver.ask()

@@ -8,7 +8,7 @@ import pytest
 
 from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
-from staggerdns.upstream.exchange import NO_LINE
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.answer import FailureAnswer, Pool
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import (
@@ -233,8 +233,8 @@ def test_a_failure_never_wins(bad: Act) -> None:
         ([garbles(5)] * 5, Ede.OTHER),
         ([fails(5, REFUSED)] * 5, Ede.NO_REACHABLE_AUTHORITY),
         ([unreachable(5)] * 5, Ede.NETWORK_ERROR),
-        ([unreachable(5, "unreachable")] * 3 + [unreachable(5)] * 2, Ede.NETWORK_ERROR),
-        ([unreachable(5), *[unreachable(5, NO_LINE)] * 4], Ede.NETWORK_ERROR),
+        ([unreachable(5, Reason.UNREACHABLE)] * 3 + [unreachable(5)] * 2, Ede.NETWORK_ERROR),
+        ([unreachable(5), *[unreachable(5, Reason.NO_CONNECTION)] * 4], Ede.NETWORK_ERROR),
         ([fails(5), unreachable(5), fails(5, REFUSED), fails(5), fails(5)], Ede.OTHER),
     ],
 )

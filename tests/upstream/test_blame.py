@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from staggerdns.upstream.blame import BLOCKED, DNSSEC, explained, subject
+from staggerdns.upstream.blame import explained, subject
 from staggerdns.upstream.health import LONG_SERIES, State
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.constants import HEADER_SIZE
 from staggerdns.wire.question import make_question
 from tests.kit.acts import (
@@ -182,24 +183,26 @@ def test_blocked_names_are_no_refusals() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "word"),
+    ("codes", "reason"),
     [
-        *[((code,), DNSSEC) for code in DNSSEC_CODES],
-        *[((code,), BLOCKED) for code in BLOCKED_CODES],
-        *[((code,), "") for code in OTHER_CODES],
-        ((22, 23, 9), DNSSEC),
-        ((0, 17), BLOCKED),
-        ((15, 6), DNSSEC),
-        ((), ""),
+        *[((code,), Reason.DNSSEC) for code in DNSSEC_CODES],
+        *[((code,), Reason.BLOCKED) for code in BLOCKED_CODES],
+        *[((code,), None) for code in OTHER_CODES],
+        ((22, 23, 9), Reason.DNSSEC),
+        ((0, 17), Reason.BLOCKED),
+        ((15, 6), Reason.DNSSEC),
+        ((), None),
     ],
     ids=str,
 )
-def test_codes(codes: tuple[int, ...], word: str) -> None:
+def test_codes(codes: tuple[int, ...], reason: Reason | None) -> None:
     """Each code of RFC 8914 and the registry has its place, alone and among others."""
     message = with_errors(reply(make_question(name("www.example"), A), rcode=SERVFAIL), *codes)
-    assert explained(message) == word
+    assert explained(message) is reason
     for size in range(HEADER_SIZE, len(message)):
-        assert explained(message[:size]) in ("", BLOCKED, DNSSEC), "nothing is raised"
+        assert explained(message[:size]) in (None, Reason.BLOCKED, Reason.DNSSEC), (
+            "nothing is raised"
+        )
 
 
 @pytest.mark.parametrize(
@@ -217,8 +220,8 @@ def test_codes(codes: tuple[int, ...], word: str) -> None:
 def test_subjects(text: str, qtype: int, expected: bytes) -> None:
     """The zone of address questions, else the type; nothing where the zone itself is at fault."""
     question = make_question(name(text), qtype)
-    assert subject("servfail", question) == expected
-    assert subject(DNSSEC, question) is None
+    assert subject(Reason.SERVFAIL, question) == expected
+    assert subject(Reason.DNSSEC, question) is None
 
 
 def test_the_zones_of_a_series_are_bounded() -> None:

@@ -16,7 +16,7 @@ from twisted.internet.defer import gatherResults
 from staggerdns.upstream import datagram
 from staggerdns.upstream.datagram import LOWEST_PORT, QUERIES_PER_SOCKET, SOCKETS
 from staggerdns.upstream.edns import FULL
-from staggerdns.upstream.exchange import LOCAL
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.constants import HEADER_SIZE
 from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
@@ -131,11 +131,12 @@ async def test_a_reply_in_other_case_is_accepted(server: ScriptedUpstream) -> No
 
 
 @pytest.mark.parametrize(
-    ("rcode", "reason"), [(1, "formerr"), (2, "servfail"), (4, "notimp"), (5, "refused")]
+    ("rcode", "reason"),
+    [(1, Reason.FORMERR), (2, Reason.SERVFAIL), (4, Reason.NOTIMP), (5, Reason.REFUSED)],
 )
 @pytest_twisted.ensureDeferred
 async def test_an_error_without_its_question(
-    server: ScriptedUpstream, rcode: int, reason: str
+    server: ScriptedUpstream, rcode: int, reason: Reason
 ) -> None:
     """A bare header with an error is how some servers refuse: a failure, when TCP says the same."""
     server.behaviour = lambda query: [Send(query.wire[:2] + bytes((0x81, 0x80 | rcode)) + bytes(8))]
@@ -187,7 +188,7 @@ async def test_port_unreachable_is_known_at_once() -> None:
             exchange.expire()
             outcome = await exchange
             assert outcome.verdict == Verdict.NETWORK_ERROR
-            assert outcome.reason == "connection refused"
+            assert outcome.reason == Reason.CONNECTION_REFUSED
             assert asked.marks == min(number + 1, HEALTH.unhealthy_after)  # then it rests
     assert median(waits) < 0.1
     assert max(waits) < 2.5  # a busy machine may pause us, a timeout takes longer
@@ -206,7 +207,7 @@ async def test_port_unreachable_is_told_to_all_that_wait(server: ScriptedUpstrea
         assert not any(exchange.called for exchange in exchanges)
         for exchange in exchanges:
             exchange.expire()
-        assert {(await exchange).reason for exchange in exchanges} == {"connection refused"}
+        assert {(await exchange).reason for exchange in exchanges} == {Reason.CONNECTION_REFUSED}
         assert asked.upstream.inflight == 0
 
 
@@ -254,7 +255,7 @@ async def test_a_route_that_is_not_there() -> None:
         exchange = asked.start()
         outcomes: list[Outcome] = []
         exchange.addCallback(outcomes.append)
-        assert [outcome.reason for outcome in outcomes] == [LOCAL]
+        assert [outcome.reason for outcome in outcomes] == [Reason.LOCAL]
         assert asked.marks == 0
         assert asked.readers == 0
 
@@ -284,7 +285,7 @@ async def test_truncated_and_no_tcp(server: ScriptedUpstream) -> None:
     )
     with loopback_upstream(server.endpoint) as asked:
         outcome = await asked.ask()
-        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "closed")
+        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.CLOSED)
 
 
 @pytest_twisted.ensureDeferred
@@ -317,7 +318,7 @@ async def test_expired(server: ScriptedUpstream) -> None:
         await pause(0.02)
         exchange.expire()
         outcome = await exchange
-        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "timeout")
+        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.TIMEOUT)
         assert asked.marks == 1
         assert asked.upstream.latency.mean(reactor.seconds()) == outcome.seconds
         exchange.expire()
@@ -370,7 +371,7 @@ async def test_a_reply_larger_than_was_offered(server: ScriptedUpstream, size: i
     server.behaviour = large
     with loopback_upstream(server.endpoint, cookies=False) as asked:
         outcome = await asked.ask(make_question(WWW, TXT))
-        assert (outcome.verdict, outcome.reason) == (Verdict.POSITIVE, "")
+        assert (outcome.verdict, outcome.reason) == (Verdict.POSITIVE, None)
 
 
 @pytest.mark.parametrize("per_socket", [1, 5])
@@ -481,7 +482,7 @@ async def test_no_port_at_all(server: ScriptedUpstream) -> None:
             server.endpoint, rng=lambda size: offset * (size // 2), case=False, cookies=False
         ) as asked:
             outcome = await asked.ask()
-            assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, LOCAL)
+            assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.LOCAL)
             assert asked.marks == 0
             assert asked.readers == 0
 

@@ -12,6 +12,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
 from staggerdns.upstream.dial import ATTEMPT_DELAY, Dial
+from staggerdns.upstream.reason import Reason
 
 
 class ConnectionRace:
@@ -20,7 +21,7 @@ class ConnectionRace:
     def __init__(self, *addresses: str) -> None:
         self.reactor = cast("Any", MemoryReactorClock())
         self.built: list[str] = []
-        self.failures: list[str] = []
+        self.failures: list[Reason] = []
         self.dial = Dial(
             self.reactor,
             self.reactor,
@@ -86,7 +87,7 @@ def test_a_failure_starts_the_next_at_once() -> None:
     assert race.tried == ["2001:db8::1", "192.0.2.1"]
     assert race.failures == []
     race.refuse(1)
-    assert race.failures == ["connection refused"]
+    assert race.failures == [Reason.CONNECTION_REFUSED]
     assert race.reactor.getDelayedCalls() == []
 
 
@@ -97,7 +98,7 @@ def test_a_late_failure_is_no_end() -> None:
     race.refuse(1)
     assert race.failures == []
     race.refuse(0, error.TimeoutError())
-    assert race.failures == ["timeout"]
+    assert race.failures == [Reason.TIMEOUT]
 
 
 def test_cancelled() -> None:
@@ -120,12 +121,12 @@ def test_attempts_that_fail_at_once(count: int) -> None:
         def connectTCP(self, host: Any, port: Any, factory: Any, *more: Any, **_: Any) -> Any:
             factory.clientConnectionFailed(None, Failure(error.NoRouteError()))
 
-    failures: list[str] = []
+    failures: list[Reason] = []
     reactor = cast("Any", Broken())
     addresses = [f"192.0.2.{number}" for number in range(count)]
     dial = Dial(
         reactor, reactor, addresses, 53, timeout=1, build=cast("Any", None), failed=failures.append
     )
     dial.start()
-    assert failures == ["unreachable"]
+    assert failures == [Reason.UNREACHABLE]
     assert reactor.getDelayedCalls() == []

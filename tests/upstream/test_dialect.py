@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -16,9 +15,11 @@ import pytest_twisted
 
 from staggerdns.upstream.case import CASE_MISSES
 from staggerdns.upstream.cookies import COOKIE_MISSES
-from staggerdns.upstream.dialect import NO_EDNS, Dialect
+from staggerdns.upstream.dialect import Dialect
 from staggerdns.upstream.edns import BARE, DESCENTS, FULL, PATIENCE, PLAIN
 from staggerdns.upstream.entropy import Entropy
+from staggerdns.upstream.exchange import Asker, Exchange
+from staggerdns.upstream.reason import Reason, RetryReason
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.judge import Judge
@@ -37,19 +38,11 @@ WWW = make_question(from_labels([b"www", b"example-0123", b"org"]), A)
 SERVER_COOKIE = bytes(range(100, 116))
 
 
-@dataclass
-class Asked:
-    """What a dialect has to know of an exchange."""
-
-    question: Question
-    query: bytes
-    started: float
-    level: int = FULL
-    optioned: bool = False
-    complained: int = PLAIN
-    lowered: bool = False
-    renewed: bool = False
-    unsigned: bool = False
+def exchange(question: Question, query: bytes, started: float, level: int = FULL) -> Exchange:
+    """An exchange that nobody waits for."""
+    made = Exchange(Asker(), Judge(question), query, "active", started)
+    made.level = level
+    return made
 
 
 class Talk:
@@ -63,14 +56,14 @@ class Talk:
         """The next query, without its ID."""
         return self.dialect.compose(question, self.now)
 
-    def asked(self, question: Question = WWW) -> Asked:
+    def asked(self, question: Question = WWW) -> Exchange:
         """The next query as an exchange has it."""
         self.now += 1
-        return Asked(question, self.query(question), self.now, self.dialect.edns.level)
+        return exchange(question, self.query(question), self.now, self.dialect.edns.level)
 
     def hear(
         self,
-        query: bytes | Asked,
+        query: bytes | Exchange,
         *,
         rcode: int = 0,
         lower: bool = False,
@@ -80,9 +73,9 @@ class Talk:
         believed: bool = False,
         truncated: bool = False,
         answers: int = 1,
-    ) -> str:
+    ) -> RetryReason | None:
         """What the dialect says to a reply; ``cookie``: the server's, None for no option at all."""
-        asked = query if isinstance(query, Asked) else Asked(WWW, query, self.now)
+        asked = query if isinstance(query, Exchange) else exchange(WWW, query, self.now)
         reply = dns.message.make_response(dns.message.from_wire(b"\0\0" + asked.query))
         reply.set_rcode(dns.rcode.Rcode(rcode))
         if truncated:
@@ -100,11 +93,13 @@ class Talk:
         wire = reply.to_wire()
         if lower:
             wire = wire[:12] + WWW.section + wire[12 + len(WWW.section) :]
-        return self.dialect.doubt(asked, wire, self.now, over_stream=over_stream, believed=believed)
+        return self.dialect.retry_reason(
+            asked, wire, self.now, over_stream=over_stream, believed=believed
+        )
 
-    def again(self, asked: Asked, reason: str) -> Asked:
+    def again(self, asked: Exchange, reason: RetryReason) -> Exchange:
         """Phrase the query anew after that doubt."""
-        self.dialect.prepare(asked, reason, self.now)
+        self.dialect.rephrase(asked, reason, self.now)
         return asked
 
 
@@ -160,7 +155,7 @@ def test_a_reply_in_our_case_is_believed() -> None:
     """The letters as sent: nothing to doubt."""
     talk = Talk()
     for _ in range(10):
-        assert talk.hear(talk.query()) == ""
+        assert talk.hear(talk.query()) is None
 
 
 def test_a_reply_in_other_case_is_doubted() -> None:
@@ -169,8 +164,8 @@ def test_a_reply_in_other_case_is_doubted() -> None:
     for _ in range(10 * CASE_MISSES):
         query = talk.query()
         assert sent_name(query) != WWW.name
-        assert talk.hear(query, lower=True) == "case"
-        assert talk.hear(query, over_stream=True) == ""
+        assert talk.hear(query, lower=True) == RetryReason.CASE
+        assert talk.hear(query, over_stream=True) is None
 
 
 @pytest.mark.parametrize("over_tcp", [True, False], ids=["lower case over TCP", "nothing over TCP"])
@@ -180,13 +175,13 @@ def test_an_upstream_that_does_not_repeat_case(over_tcp: bool) -> None:
     for _ in range(CASE_MISSES):
         query = talk.query()
         assert sent_name(query) != WWW.name
-        assert talk.hear(query, lower=True) == "case"
+        assert talk.hear(query, lower=True) == RetryReason.CASE
         if over_tcp:
-            assert talk.hear(query, lower=True, over_stream=True) == ""
+            assert talk.hear(query, lower=True, over_stream=True) is None
         else:
-            talk.dialect.uncleared("case", talk.now)
+            talk.dialect.uncleared(RetryReason.CASE, talk.now)
     assert sent_name(talk.query()) == WWW.name
-    assert talk.hear(talk.query(), lower=True) == ""
+    assert talk.hear(talk.query(), lower=True) is None
 
 
 def test_misses_count_in_a_row() -> None:
@@ -194,21 +189,21 @@ def test_misses_count_in_a_row() -> None:
     talk = Talk()
     for _ in range(10):
         for _ in range(CASE_MISSES - 1):
-            talk.dialect.uncleared("case", talk.now)
-        assert talk.hear(talk.query()) == ""
+            talk.dialect.uncleared(RetryReason.CASE, talk.now)
+        assert talk.hear(talk.query()) is None
 
 
 def test_case_never() -> None:
     """Names go out in lower case, and replies in any case are taken."""
     talk = Talk(case=False)
     assert sent_name(talk.query()) == WWW.name
-    assert talk.hear(talk.query()) == ""
+    assert talk.hear(talk.query()) is None
 
 
 def test_over_a_stream_case_proves_nothing() -> None:
     """Nobody forges a reply on a connection."""
     talk = Talk()
-    assert talk.hear(talk.query(), lower=True, over_stream=True) == ""
+    assert talk.hear(talk.query(), lower=True, over_stream=True) is None
 
 
 # Cookies.
@@ -220,7 +215,7 @@ def test_the_server_cookie_is_learnt() -> None:
     first = talk.query()
     ours = client_cookie(first)
     assert first.endswith(b"\0\x0a\0\x08" + ours)
-    assert talk.hear(first, cookie=SERVER_COOKIE) == ""
+    assert talk.hear(first, cookie=SERVER_COOKIE) is None
     assert talk.query().endswith(b"\0\x0a\0\x18" + ours + SERVER_COOKIE)
     assert talk.query(make_question(WWW.name, A, do=True)).endswith(ours + SERVER_COOKIE)
 
@@ -235,30 +230,33 @@ def test_sizes_of_server_cookies(size: int, learnt: bool) -> None:
     opt = b"\0\0\x29\x04\xd0\0\0\0\0" + len(wrong).to_bytes(2, "big") + wrong
     section = query[10 : 10 + len(WWW.section)]
     reply = header + section + opt
-    assert talk.dialect.doubt(Asked(WWW, query, NOW), reply, NOW, over_stream=False) == "lowercase"
+    assert (
+        talk.dialect.retry_reason(exchange(WWW, query, NOW), reply, NOW, over_stream=False)
+        == RetryReason.LOWERCASE
+    )
     assert (len(talk.query()) > len(query)) == learnt
 
 
 def test_a_reply_without_our_cookie_is_doubted_when_it_should_have_one() -> None:
     """Only an upstream that has given a cookie is held to it, and not over TCP."""
     talk = Talk()
-    assert talk.hear(talk.query()) == ""
-    assert talk.hear(talk.query(), cookie=SERVER_COOKIE) == ""
-    assert talk.hear(talk.query()) == "cookie"
-    assert talk.hear(talk.query(), edns=False) == "cookie"
-    assert talk.hear(talk.query(), over_stream=True) == ""
-    assert talk.hear(talk.query(), cookie=SERVER_COOKIE) == ""
+    assert talk.hear(talk.query()) is None
+    assert talk.hear(talk.query(), cookie=SERVER_COOKIE) is None
+    assert talk.hear(talk.query()) == RetryReason.COOKIE
+    assert talk.hear(talk.query(), edns=False) == RetryReason.COOKIE
+    assert talk.hear(talk.query(), over_stream=True) is None
+    assert talk.hear(talk.query(), cookie=SERVER_COOKIE) is None
 
 
 def test_badcookie_is_tried_again_once() -> None:
     """The new cookie goes with the next query; when that is not good enough TCP is."""
     talk = Talk()
     talk.hear(talk.query(), cookie=SERVER_COOKIE)
-    assert talk.hear(talk.query(), rcode=23, cookie=b"another!") == "badcookie"
+    assert talk.hear(talk.query(), rcode=23, cookie=b"another!") == RetryReason.BADCOOKIE
     assert talk.query().endswith(b"another!")
-    again = talk.again(talk.asked(), "badcookie")
-    assert talk.hear(again, rcode=23, cookie=b"a third!") == "cookie"
-    assert talk.hear(again, rcode=23, cookie=b"a third!", over_stream=True) == "edns"
+    again = talk.again(talk.asked(), RetryReason.BADCOOKIE)
+    assert talk.hear(again, rcode=23, cookie=b"a third!") == RetryReason.COOKIE
+    assert talk.hear(again, rcode=23, cookie=b"a third!", over_stream=True) == RetryReason.EDNS
 
 
 def test_another_address_of_ours_means_another_cookie() -> None:
@@ -287,15 +285,15 @@ def test_a_cookie_that_comes_no_more() -> None:
         talk.hear(talk.query(), cookie=SERVER_COOKIE)
         for _ in range(COOKIE_MISSES):
             query = talk.query()
-            assert talk.hear(query) == "cookie"
+            assert talk.hear(query) == RetryReason.COOKIE
             if over_tcp:
-                assert talk.hear(query, over_stream=True) == ""
+                assert talk.hear(query, over_stream=True) is None
             else:
-                talk.dialect.uncleared("cookie", talk.now)
-        assert talk.hear(talk.query()) == ""
+                talk.dialect.uncleared(RetryReason.COOKIE, talk.now)
+        assert talk.hear(talk.query()) is None
         assert not talk.query().endswith(SERVER_COOKIE)
-        assert talk.hear(talk.query(), cookie=SERVER_COOKIE) == ""
-        assert talk.hear(talk.query()) == "cookie", "it has given one again"
+        assert talk.hear(talk.query(), cookie=SERVER_COOKIE) is None
+        assert talk.hear(talk.query()) == RetryReason.COOKIE, "it has given one again"
 
 
 def test_cookie_misses_count_in_a_row() -> None:
@@ -304,8 +302,8 @@ def test_cookie_misses_count_in_a_row() -> None:
     for _ in range(5):
         talk.hear(talk.query(), cookie=SERVER_COOKIE)
         for _ in range(COOKIE_MISSES - 1):
-            assert talk.hear(talk.query(), over_stream=True) == ""
-    assert talk.hear(talk.query()) == "cookie"
+            assert talk.hear(talk.query(), over_stream=True) is None
+    assert talk.hear(talk.query()) == RetryReason.COOKIE
 
 
 # EDNS, as queries show it; the rest is in test_edns.py.
@@ -316,7 +314,7 @@ def plain(query: bytes) -> bool:
     return dns.message.from_wire(b"\0\0" + query).edns < 0
 
 
-def levels(asked: Asked) -> int:
+def levels(asked: Exchange) -> int:
     """How much EDNS a query has."""
     if plain(asked.query):
         return PLAIN
@@ -335,10 +333,13 @@ def test_complaints_about_edns(rcode: int, over_stream: bool, echo: bool) -> Non
         asked = talk.asked()
         for level in (FULL, BARE):
             assert levels(asked) == level
-            assert talk.hear(asked, rcode=rcode, edns=echo, over_stream=over_stream) == "edns"
-            talk.again(asked, "edns")
+            assert (
+                talk.hear(asked, rcode=rcode, edns=echo, over_stream=over_stream)
+                == RetryReason.EDNS
+            )
+            talk.again(asked, RetryReason.EDNS)
         assert levels(asked) == PLAIN
-        assert talk.hear(asked, over_stream=over_stream) == ""
+        assert talk.hear(asked, over_stream=over_stream) is None
     assert plain(talk.query())
 
 
@@ -349,10 +350,10 @@ def test_other_errors_of_one_that_copes(rcode: int) -> None:
     """
     talk = Talk()
     for _ in range(10):
-        assert talk.hear(talk.asked(), cookie=SERVER_COOKIE) == ""
+        assert talk.hear(talk.asked(), cookie=SERVER_COOKIE) is None
         for _ in range(PATIENCE):
-            assert talk.hear(talk.asked(), rcode=rcode, cookie=SERVER_COOKIE) == ""
-    assert talk.hear(talk.asked(), rcode=rcode, cookie=SERVER_COOKIE) == "edns"
+            assert talk.hear(talk.asked(), rcode=rcode, cookie=SERVER_COOKIE) is None
+    assert talk.hear(talk.asked(), rcode=rcode, cookie=SERVER_COOKIE) == RetryReason.EDNS
 
 
 def test_errors_that_say_why() -> None:
@@ -362,15 +363,15 @@ def test_errors_that_say_why() -> None:
     reply = dns.message.make_response(dns.message.from_wire(b"\0\0" + asked.query))
     reply.set_rcode(dns.rcode.SERVFAIL)
     reply.use_edns(0, options=[dns.edns.EDEOption(dns.edns.EDECode.DNSSEC_BOGUS)])
-    assert talk.dialect.doubt(asked, reply.to_wire(), talk.now, over_stream=False) == ""
+    assert talk.dialect.retry_reason(asked, reply.to_wire(), talk.now, over_stream=False) is None
 
 
 def test_formerr_to_a_plain_query() -> None:
     """It is about something else; random case is the last to be tried."""
     talk = Talk()
-    asked = talk.again(talk.again(talk.asked(), "edns"), "edns")
-    assert talk.hear(asked, rcode=1) == "lowercase"
-    assert talk.hear(talk.again(asked, "lowercase"), rcode=1) == ""
+    asked = talk.again(talk.again(talk.asked(), RetryReason.EDNS), RetryReason.EDNS)
+    assert talk.hear(asked, rcode=1) == RetryReason.LOWERCASE
+    assert talk.hear(talk.again(asked, RetryReason.LOWERCASE), rcode=1) is None
     assert sent_name(asked.query) == WWW.name
 
 
@@ -380,7 +381,10 @@ def test_a_stranger_cannot_take_edns_away() -> None:
     talk.hear(talk.query())
     bare = b"\0\0\x81\x81" + bytes(8)
     for _ in range(10 * DESCENTS):
-        assert talk.dialect.doubt(talk.asked(), bare, talk.now, over_stream=False) == "question"
+        assert (
+            talk.dialect.retry_reason(talk.asked(), bare, talk.now, over_stream=False)
+            == RetryReason.QUESTION
+        )
         talk.hear(talk.query())
     assert not plain(talk.query())
 
@@ -392,16 +396,18 @@ def test_errors_without_a_question_prove_nothing(rcode: int) -> None:
     talk.hear(talk.asked(), cookie=b"cookie!!")
     bare = b"\0\0\x81" + bytes((0x80 | rcode,)) + bytes(8)
     asked = talk.asked()
-    assert talk.dialect.doubt(asked, bare, talk.now, over_stream=False) == "question"
-    assert not talk.dialect.trusts("question"), "the upstream would have sent our cookie"
-    over_tcp = talk.dialect.doubt(asked, bare, talk.now, over_stream=True)
-    assert over_tcp == ("edns" if rcode in (1, 4) else "")
+    assert (
+        talk.dialect.retry_reason(asked, bare, talk.now, over_stream=False) == RetryReason.QUESTION
+    )
+    assert not talk.dialect.trusts(RetryReason.QUESTION), "the upstream would have sent our cookie"
+    over_tcp = talk.dialect.retry_reason(asked, bare, talk.now, over_stream=True)
+    assert over_tcp is (RetryReason.EDNS if rcode in (1, 4) else None)
 
 
 def test_formerr_in_other_case_is_a_forgery() -> None:
     """The letters come first."""
     talk = Talk()
-    assert talk.hear(talk.query(), rcode=1, edns=False, lower=True) == "case"
+    assert talk.hear(talk.query(), rcode=1, edns=False, lower=True) == RetryReason.CASE
 
 
 def test_questions_with_do_keep_their_opt() -> None:
@@ -409,13 +415,13 @@ def test_questions_with_do_keep_their_opt() -> None:
     talk = Talk()
     signed = make_question(WWW.name, A, do=True)
     asked = talk.asked(signed)
-    assert talk.hear(asked, rcode=1) == "edns"
-    assert levels(talk.again(asked, "edns")) == BARE
+    assert talk.hear(asked, rcode=1) == RetryReason.EDNS
+    assert levels(talk.again(asked, RetryReason.EDNS)) == BARE
     assert dns.message.from_wire(b"\0\0" + asked.query).ednsflags & dns.flags.DO
-    assert talk.hear(asked, rcode=1) == NO_EDNS
+    assert talk.hear(asked, rcode=1) == RetryReason.EDNS
     asked.unsigned = True
-    assert talk.hear(asked, rcode=1) == "edns"
-    assert levels(talk.again(asked, "edns")) == PLAIN
+    assert talk.hear(asked, rcode=1) == RetryReason.EDNS
+    assert levels(talk.again(asked, RetryReason.EDNS)) == PLAIN
 
 
 # Names in random case that are denied.
@@ -427,12 +433,12 @@ def test_a_denial_is_asked_about_in_lower_case(rcode: int) -> None:
     talk = Talk()
     for _ in range(3):
         asked = talk.asked()
-        assert talk.hear(asked, rcode=rcode, answers=0) == "lowercase"
-        assert sent_name(talk.again(asked, "lowercase").query) == WWW.name
-        assert talk.hear(asked, rcode=rcode, answers=0) == ""
-    assert talk.hear(talk.asked()) == ""
+        assert talk.hear(asked, rcode=rcode, answers=0) == RetryReason.LOWERCASE
+        assert sent_name(talk.again(asked, RetryReason.LOWERCASE).query) == WWW.name
+        assert talk.hear(asked, rcode=rcode, answers=0) is None
+    assert talk.hear(talk.asked()) is None
     for _ in range(3):
-        assert talk.hear(talk.asked(), rcode=rcode, answers=0) == ""
+        assert talk.hear(talk.asked(), rcode=rcode, answers=0) is None
 
 
 def test_an_upstream_that_compares_octets() -> None:
@@ -441,16 +447,16 @@ def test_an_upstream_that_compares_octets() -> None:
     for _ in range(CASE_MISSES):
         asked = talk.asked()
         assert sent_name(asked.query) != WWW.name
-        assert talk.hear(asked, rcode=3) == "lowercase"
-        assert talk.hear(talk.again(asked, "lowercase")) == ""
+        assert talk.hear(asked, rcode=3) == RetryReason.LOWERCASE
+        assert talk.hear(talk.again(asked, RetryReason.LOWERCASE)) is None
     assert sent_name(talk.query()) == WWW.name
 
 
 def test_truncated_comes_first() -> None:
     """TC sends the query to TCP, whatever else there is to say."""
     talk = Talk()
-    assert talk.hear(talk.query(), truncated=True, lower=True) == "truncated"
-    assert talk.hear(talk.query(), truncated=True, over_stream=True) == ""
+    assert talk.hear(talk.query(), truncated=True, lower=True) == RetryReason.TRUNCATED
+    assert talk.hear(talk.query(), truncated=True, over_stream=True) is None
 
 
 # With real sockets.
@@ -494,7 +500,7 @@ async def test_an_upstream_without_edns() -> None:
         assert [query.parsed.edns for query in server.queries] == expected
         signed = make_question(WWW.name, A, do=True)
         outcome = await asked.ask(signed)
-        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, NO_EDNS)
+        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.NO_EDNS)
         assert len(server.queries) == len(expected)
         outcome = await asked.upstream.ask(
             Judge(signed), "active", asked.clock.seconds(), unsigned=True
@@ -516,7 +522,7 @@ async def test_an_upstream_that_knows_nothing_at_all() -> None:
         for _ in range(12):
             before = len(server.queries)
             outcome = await asked.ask()
-            assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, "formerr")
+            assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, Reason.FORMERR)
             counts.append(len(server.queries) - before)
         assert counts == [4] * 3 + [2] * 5 + [1] * 4
 

@@ -8,6 +8,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import gatherResults
 
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
@@ -109,7 +110,7 @@ async def test_another_name(daemon: Daemon, form: str) -> None:
     """The right server under a wrong name is refused."""
     with loopback_upstream(daemon.where(form), ca=daemon.ca) as asked:
         outcome = await asked.ask()
-        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "certificate")
+        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.CERTIFICATE)
     await no_connections()
 
 
@@ -118,7 +119,7 @@ async def test_another_path(daemon: Daemon) -> None:
     """A URL that the server does not know is a failure, not a network error."""
     with loopback_upstream(daemon.where("https://{https}/nothing"), ca=daemon.ca) as asked:
         outcome = await asked.ask()
-        assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, "http")
+        assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, Reason.HTTP)
     await no_connections()
 
 

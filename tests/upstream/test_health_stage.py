@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
-from staggerdns.upstream.exchange import LOCAL
 from staggerdns.upstream.health import State
+from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.upstreams import Upstreams
 from tests.kit.acts import NOERROR, SILENT, Act, fails, negative, says_own, unreachable
 from tests.kit.simulated import HEALTH, Client, SimulatedResolver
@@ -94,7 +94,13 @@ def test_thresholds_come_from_the_rules(degraded_after: int, unhealthy_after: in
 
 @pytest.mark.parametrize("strategy", RACES)
 @pytest.mark.parametrize(
-    "act", [negative(5), negative(5, NOERROR), unreachable(5, LOCAL), unreachable(None, LOCAL)]
+    "act",
+    [
+        negative(5),
+        negative(5, NOERROR),
+        unreachable(5, Reason.LOCAL),
+        unreachable(None, Reason.LOCAL),
+    ],
 )
 def test_what_is_no_mark(strategy: str, act: Act) -> None:
     """NXDOMAIN, NODATA and errors of our own machine never change a state."""
@@ -268,8 +274,8 @@ def test_all_are_tried_when_none_is_usable(strategy: str) -> None:
 
 OUTAGES = [
     pytest.param(SILENT, id="silence"),
-    pytest.param(unreachable(1, "unreachable"), id="unreachable"),
-    pytest.param(unreachable(None, "unreachable"), id="at once"),
+    pytest.param(unreachable(1, Reason.UNREACHABLE), id="unreachable"),
+    pytest.param(unreachable(None, Reason.UNREACHABLE), id="at once"),
     pytest.param(unreachable(3), id="refused"),
 ]
 
@@ -312,7 +318,7 @@ def test_answers_after_an_outage(strategy: str) -> None:
     """Whatever the strategy, the first question after it is answered, and all are usable then."""
     resolver = SimulatedResolver(*[says_own(index, 20) for index in range(3)], strategy=strategy)
     ask_one(resolver, "before")
-    outage(resolver, unreachable(1, "unreachable"), 100)
+    outage(resolver, unreachable(1, Reason.UNREACHABLE), 100)
     assert states(resolver) == [UNHEALTHY] * 3
     resolver.script(*[says_own(index, 20) for index in range(3)])
     asked = resolver.now
@@ -328,7 +334,7 @@ def test_answers_after_an_outage(strategy: str) -> None:
 def test_an_outage_doubles_nothing() -> None:
     """Twenty minutes without uplink: the trials fail, and no rest gets longer."""
     resolver = SimulatedResolver(*[says_own(index, 20) for index in range(3)])
-    outage(resolver, unreachable(1, "unreachable"), 1200, every=2000)
+    outage(resolver, unreachable(1, Reason.UNREACHABLE), 1200, every=2000)
     assert states(resolver) == [UNHEALTHY] * 3
     assert [upstream.health._open_for for upstream in resolver.upstreams] == [30.0] * 3
 
@@ -336,7 +342,7 @@ def test_an_outage_doubles_nothing() -> None:
 def test_one_that_stays_dead_after_an_outage() -> None:
     """It gets its trial, fails it while others answer, and rests as any other does."""
     resolver = SimulatedResolver(*[says_own(index, 20) for index in range(3)])
-    outage(resolver, unreachable(1, "unreachable"), 60)
+    outage(resolver, unreachable(1, Reason.UNREACHABLE), 60)
     resolver.script(unreachable(1), says_own(1, 20), says_own(2, 20))
     for number in range(10):
         ask_one(resolver, f"back{number}")

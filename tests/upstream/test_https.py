@@ -16,6 +16,7 @@ from twisted.internet import error
 from twisted.python.failure import Failure
 
 from staggerdns.upstream.https import LAST_STREAM, MAX_ABANDONED, MAX_STREAMS, MODEST_STREAMS
+from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.upstream import LONGEST_PAUSE
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.verdict import Verdict
@@ -76,7 +77,7 @@ def test_get() -> None:
     assert wire[:2] == b"\0\0"
     assert server.headers[3] == fields
     server.answer(1)
-    assert https.reasons() == [""]
+    assert https.reasons() == [None]
     https.upstream.close()
 
 
@@ -138,7 +139,7 @@ def test_out_of_order(https: HttpsUpstream) -> None:
     for index in (3, 0, 4, 2, 1):
         server.answer(server.requests[index])
         assert exchanges[index].called
-    assert https.reasons() == [""] * 5
+    assert https.reasons() == [None] * 5
     assert https.attempts == 1
 
 
@@ -154,7 +155,7 @@ def test_settings_are_respected(https: HttpsUpstream) -> None:
     assert server.requests == [1, 3, 5]
     for stream in (1, 5, 7, 9):
         server.answer(stream)
-    assert https.reasons() == [""] * 5
+    assert https.reasons() == [None] * 5
 
 
 def test_before_the_settings(https: HttpsUpstream) -> None:
@@ -181,7 +182,7 @@ def test_asked_in_the_middle_of_a_read(https: HttpsUpstream) -> None:
     server.answer(3)
     assert server.requests == [1, 3, 5]
     server.answer(5)
-    assert https.reasons() == ["", "", ""]
+    assert https.reasons() == [None, None, None]
 
 
 def test_asked_between_a_reply_and_a_goodbye(https: HttpsUpstream) -> None:
@@ -194,7 +195,7 @@ def test_asked_between_a_reply_and_a_goodbye(https: HttpsUpstream) -> None:
     assert not server.transport.cut()
     other = https.connect()
     other.answer(1)
-    assert https.reasons() == ["", ""]
+    assert https.reasons() == [None, None]
 
 
 def test_a_stream_that_cannot_be_opened(
@@ -214,7 +215,7 @@ def test_a_stream_that_cannot_be_opened(
     other = https.connect()
     for stream in (1, 3):
         other.answer(stream)
-    assert https.reasons() == ["", ""]
+    assert https.reasons() == [None, None]
 
 
 def test_a_thousand_at_once(https: HttpsUpstream) -> None:
@@ -225,7 +226,7 @@ def test_a_thousand_at_once(https: HttpsUpstream) -> None:
     assert len(server.requests) == MAX_STREAMS
     while len(https.outcomes) < MAX_STREAMS + 5:
         server.answer(server.requests[len(https.outcomes)])
-    assert set(https.reasons()) == {""}
+    assert set(https.reasons()) == {None}
     assert https.attempts == 1
 
 
@@ -246,7 +247,7 @@ def test_flow_control_of_bodies(https: HttpsUpstream) -> None:
         server.h2.increment_flow_control_window(10, 3)
         server.talk()
     server.answer(3)
-    assert https.reasons() == ["", ""]
+    assert https.reasons() == [None, None]
 
 
 def test_replies_longer_than_the_windows(https: HttpsUpstream) -> None:
@@ -260,7 +261,7 @@ def test_replies_longer_than_the_windows(https: HttpsUpstream) -> None:
     server = https.connect()
     for stream in server.requests:
         server.answer(stream, body)
-    assert https.reasons() == [""] * 40
+    assert https.reasons() == [None] * 40
 
 
 def test_reply_in_pieces(https: HttpsUpstream) -> None:
@@ -273,22 +274,22 @@ def test_reply_in_pieces(https: HttpsUpstream) -> None:
     for position in range(len(data)):
         assert https.outcomes == []
         server.protocol.dataReceived(data[position : position + 1])
-    assert https.reasons() == [""]
+    assert https.reasons() == [None]
 
 
 @pytest.mark.parametrize(
     ("status", "reason", "label"),
     [
-        (204, "http", "2xx"),
-        (301, "http", "3xx"),
-        (400, "http", "4xx"),
-        (404, "http", "4xx"),
-        (429, "refused", "429"),
-        (500, "http", "5xx"),
-        (503, "http", "503"),
+        (204, Reason.HTTP, "2xx"),
+        (301, Reason.HTTP, "3xx"),
+        (400, Reason.HTTP, "4xx"),
+        (404, Reason.HTTP, "4xx"),
+        (429, Reason.REFUSED, "429"),
+        (500, Reason.HTTP, "5xx"),
+        (503, Reason.HTTP, "503"),
     ],
 )
-def test_status(https: HttpsUpstream, status: int, reason: str, label: str) -> None:
+def test_status(https: HttpsUpstream, status: int, reason: Reason, label: str) -> None:
     """Anything but 200 is a failure, whatever the body says; nothing is followed."""
     https.ask()
     server = https.connect()
@@ -343,7 +344,7 @@ def test_a_reply_that_cannot_be_read(https: HttpsUpstream, monkeypatch: pytest.M
     monkeypatch.setattr("staggerdns.upstream.https.aged", broken)
     with pytest.raises(ZeroDivisionError):
         server.answer(1, age="5")
-    assert https.reasons() == ["http"]
+    assert https.reasons() == [Reason.HTTP]
 
 
 def test_retry_after_without_need(https: HttpsUpstream) -> None:
@@ -358,7 +359,7 @@ def test_content_type(https: HttpsUpstream, kind: str) -> None:
     """What is no DNS message is a failure, and counted."""
     https.ask()
     https.connect().answer(1, content_type=kind)
-    assert https.reasons() == ["http"]
+    assert https.reasons() == [Reason.HTTP]
     assert https.rejected() == {"type": 1}
 
 
@@ -367,19 +368,19 @@ def test_content_type_with_decoration(https: HttpsUpstream, kind: str) -> None:
     """Case and parameters of the media type do not matter (RFC 9110 section 8.3.1)."""
     https.ask()
     https.connect().answer(1, content_type=kind.strip())
-    assert https.reasons() == [""]
+    assert https.reasons() == [None]
 
 
 @pytest.mark.parametrize(
     ("body", "reason", "why"),
     [
-        (b"", "mismatch", "short"),
-        (b"\0" * 40, "mismatch", "flags"),
-        (good_body().replace(b"www", b"wwx"), "mismatch", "question"),
+        (b"", Reason.MISMATCH, "short"),
+        (b"\0" * 40, Reason.MISMATCH, "flags"),
+        (good_body().replace(b"www", b"wwx"), Reason.MISMATCH, "question"),
     ],
 )
 def test_body_that_does_not_answer(
-    https: HttpsUpstream, body: bytes, reason: str, why: str
+    https: HttpsUpstream, body: bytes, reason: Reason, why: str
 ) -> None:
     """A message that is no reply to the query is a failure; the connection goes on."""
     https.ask()
@@ -390,11 +391,11 @@ def test_body_that_does_not_answer(
     https.ask()
     server.listen()
     server.answer(3)
-    assert https.reasons() == [""]
+    assert https.reasons() == [None]
 
 
-@pytest.mark.parametrize(("size", "reason"), [(65_535, "mismatch"), (65_536, "http")])
-def test_size(https: HttpsUpstream, size: int, reason: str) -> None:
+@pytest.mark.parametrize(("size", "reason"), [(65_535, Reason.MISMATCH), (65_536, Reason.HTTP)])
+def test_size(https: HttpsUpstream, size: int, reason: Reason) -> None:
     """A body longer than a DNS message can be is not kept: its stream is reset."""
     https.ask()
     server = https.connect()
@@ -409,7 +410,7 @@ def test_size(https: HttpsUpstream, size: int, reason: str) -> None:
         server.h2.end_stream(1)
         server.talk()
     assert https.reasons() == [reason]
-    assert server.resets == ([1] if reason == "http" else [])
+    assert server.resets == ([1] if reason is Reason.HTTP else [])
 
 
 @pytest.mark.parametrize(
@@ -434,7 +435,7 @@ def test_stream_reset(https: HttpsUpstream, code: ErrorCodes) -> None:
     assert server.requests == [1, 3]
     server.h2.reset_stream(3, code)
     server.talk()
-    assert https.reasons() == ["closed"]
+    assert https.reasons() == [Reason.CLOSED]
     assert (server.requests, https.attempts) == ([1, 3], 1)
 
 
@@ -453,11 +454,11 @@ def test_goaway(https: HttpsUpstream) -> None:
     assert len(other.requests) == 2
     for stream in (1, 3):
         server.protocol.dataReceived(response(stream))
-    assert https.reasons() == ["", ""]
+    assert https.reasons() == [None, None]
     assert server.transport.disconnecting
     other.answer(1)
     other.answer(3)
-    assert https.reasons() == ["", ""]
+    assert https.reasons() == [None, None]
 
 
 def test_goaway_in_one_go_with_answers(https: HttpsUpstream) -> None:
@@ -466,7 +467,7 @@ def test_goaway_in_one_go_with_answers(https: HttpsUpstream) -> None:
     server = https.connect()
     server.h2.close_connection(last_stream_id=1)
     server.protocol.dataReceived(server.h2.data_to_send() + response(1))
-    assert https.reasons() == [""]
+    assert https.reasons() == [None]
     assert server.transport.disconnecting
     assert not server.transport.cut()
 
@@ -505,7 +506,7 @@ def test_cancelled(https: HttpsUpstream) -> None:
     assert server.resets == []
     server.answer(1)
     server.answer(3)
-    assert https.reasons() == [""]
+    assert https.reasons() == [None]
 
 
 def test_many_cancelled(https: HttpsUpstream) -> None:
@@ -536,7 +537,7 @@ def test_cancelled_streams_make_room(https: HttpsUpstream) -> None:
     assert (server.resets, server.requests[4:]) == ([1, 3], [9, 11])
     for stream in (7, 9, 11):
         server.answer(stream)
-    assert https.reasons() == ["", "", ""]
+    assert https.reasons() == [None, None, None]
 
 
 def test_a_connection_that_dies_between_two_answers(https: HttpsUpstream) -> None:
@@ -548,7 +549,7 @@ def test_a_connection_that_dies_between_two_answers(https: HttpsUpstream) -> Non
     https.reactor.advance(3)
     second.expire()
     assert server.transport.cut()
-    assert https.reasons() == ["", "timeout"]
+    assert https.reasons() == [None, Reason.TIMEOUT]
 
 
 def test_silence_with_nothing_to_say(https: HttpsUpstream) -> None:
@@ -578,7 +579,7 @@ def test_pings_are_no_answers(https: HttpsUpstream) -> None:
     assert server.transport.cut()
     other = https.connect()
     other.answer(1)
-    assert https.reasons() == ["", ""]
+    assert https.reasons() == [None, None]
 
 
 def test_timed_out(https: HttpsUpstream) -> None:
@@ -593,7 +594,7 @@ def test_timed_out(https: HttpsUpstream) -> None:
     exchange.expire()
     server.listen()
     assert server.resets == [1]
-    assert https.reasons() == ["", "timeout"]
+    assert https.reasons() == [None, Reason.TIMEOUT]
     assert not server.transport.cut()
 
 
@@ -608,7 +609,7 @@ def test_cancelled_in_the_backlog(https: HttpsUpstream) -> None:
     server.answer(1)
     assert server.requests == [1, 3]
     server.answer(3)
-    assert https.reasons() == ["", ""]
+    assert https.reasons() == [None, None]
 
 
 def test_lost_connection(https: HttpsUpstream) -> None:
@@ -621,7 +622,7 @@ def test_lost_connection(https: HttpsUpstream) -> None:
     assert len(other.requests) == 2
     for stream in other.requests:
         other.answer(stream)
-    assert https.reasons() == ["", ""]
+    assert https.reasons() == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -638,7 +639,7 @@ def test_what_is_no_http2(https: HttpsUpstream, data: bytes) -> None:
         server = https.connect()
         server.protocol.dataReceived(data)
         assert server.transport.cut()
-    assert https.reasons() == ["http"]
+    assert https.reasons() == [Reason.HTTP]
 
 
 def test_header_bombs(https: HttpsUpstream) -> None:
@@ -693,7 +694,7 @@ def test_closed_while_queries_are_under_way(https: HttpsUpstream) -> None:
     https.reactor.advance(3)
     for exchange in exchanges:
         exchange.expire()
-    assert https.reasons() == ["timeout"] * 3
+    assert https.reasons() == [Reason.TIMEOUT] * 3
     assert len(server.transport.value()) == written
     assert https.attempts == 1
 

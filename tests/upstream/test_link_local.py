@@ -11,7 +11,7 @@ import pytest_twisted
 from staggerdns.config import parse_config
 from staggerdns.configwarnings import config_warnings
 from staggerdns.settings.addresses import Endpoint, parse_endpoint, parse_listener, parse_upstream
-from staggerdns.upstream.exchange import LOCAL
+from staggerdns.upstream.reason import Reason
 from tests.kit.loopback import loopback_upstream
 from tests.kit.memory import StreamUpstream
 
@@ -101,7 +101,7 @@ async def test_an_interface_that_is_not_there(scheme: str) -> None:
     with loopback_upstream(f"[fe80::1%{NOWHERE}]:53", scheme) as asked:
         for _ in range(10):
             outcome: Outcome = await asked.ask()
-            assert outcome.reason == LOCAL
+            assert outcome.reason == Reason.LOCAL
         assert asked.marks == 0
         assert asked.readers == 0
 

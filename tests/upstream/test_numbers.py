@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import LOCAL
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.verdict import Verdict
 from tests.kit.acts import (
     NOERROR,
@@ -74,9 +74,9 @@ def test_below_at_its_limits() -> None:
         (fails(5, REFUSED), 0, Verdict.FAILURE),
         (garbles(5), 0, Verdict.FAILURE),
         (unreachable(5), 1, Verdict.NETWORK_ERROR),
-        (unreachable(5, "timeout"), 1, Verdict.NETWORK_ERROR),
+        (unreachable(5, Reason.TIMEOUT), 1, Verdict.NETWORK_ERROR),
         (unreachable(None), 1, Verdict.NETWORK_ERROR),
-        (unreachable(None, LOCAL), 0, Verdict.NETWORK_ERROR),
+        (unreachable(None, Reason.LOCAL), 0, Verdict.NETWORK_ERROR),
     ],
 )
 def test_what_is_a_mark(act: Act, marks: int, verdict: Verdict) -> None:
@@ -89,7 +89,7 @@ def test_what_is_a_mark(act: Act, marks: int, verdict: Verdict) -> None:
     resolver.run()
     (upstream,) = resolver.upstreams
     assert upstream.marks == marks
-    assert upstream.latency.measured == (act.error == "timeout" or verdict <= Verdict.NEGATIVE)
+    assert upstream.latency.measured == (act.error is Reason.TIMEOUT or verdict <= Verdict.NEGATIVE)
     labels = (upstream.name, "active", verdict.name.lower())
     assert resolver.metrics.upstream_seconds.counts() == {labels: 1}
 
@@ -143,7 +143,7 @@ def test_network_errors_of_all_are_marks() -> None:
 
 def test_errors_of_our_own_machine_are_no_marks() -> None:
     """What our own machine would not send says nothing, even where others answered."""
-    resolver = SimulatedResolver(unreachable(None, LOCAL), says_own(1, 5))
+    resolver = SimulatedResolver(unreachable(None, Reason.LOCAL), says_own(1, 5))
     for index in range(2 * HEALTH.unhealthy_after):
         resolver.ask(resolver.question(f"n{index}.example"))
         resolver.run()

@@ -95,7 +95,9 @@ class Forger:
         (exchange,) = [wait for wait in self.resolver.wires[0][0].waiting if not wait.called]
         seen = self.resolver.wires[0][0].seen[-1]
         reply = seen.reply(address, section=seen.question.section)
-        self.resolver.clock.callLater(after, exchange.reply, reply, final=False)
+        self.resolver.clock.callLater(
+            after, exchange.asker.received, exchange, reply, over_stream=False
+        )
 
 
 def silent(_seen: Seen) -> None:
@@ -180,7 +182,7 @@ def test_a_forged_error_without_a_question(rcode: int, tcp: str) -> None:
     client = slow.ask()
     (exchange,) = slow.resolver.wires[0][0].waiting
     bare = b"\0\0\x81" + bytes((0x80 | rcode,)) + bytes(8)
-    slow.resolver.clock.callLater(0.01, exchange.reply, bare, final=False)
+    slow.resolver.clock.callLater(0.01, exchange.asker.received, exchange, bare, over_stream=False)
     slow.resolver.clock.callLater(0.5, slow.resolver.wires[0][0].answer_all, cookie_reply)
     slow.resolver.run()
     assert client.addresses == ["203.0.113.7"]
@@ -234,12 +236,13 @@ def test_probes_keep_to_the_budget() -> None:
     resolver.run_to(resolver.now + 1000 * MEMORY)
     upstream._inflight += 1000
     resolver.ask_all(0, "none")
-    upstream._probe.consider(Judge(resolver.question("full.example")), resolver.clock.seconds())
-    assert upstream._probe._query is None
+    probe = upstream._retries._probe
+    probe.consider(Judge(resolver.question("full.example")), resolver.clock.seconds())
+    assert probe._query is None
     upstream._inflight -= 1000
     before = len(resolver.sent(0))
     for _ in range(3):
-        upstream._probe.consider(Judge(resolver.question("room.example")), resolver.clock.seconds())
+        probe.consider(Judge(resolver.question("room.example")), resolver.clock.seconds())
     assert len(resolver.sent(0)) - before == 1
     upstream.close()
     resolver.assert_nothing_left()

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 
 from staggerdns.upstream import datagram
 from staggerdns.upstream.datagram import LIFETIME, MAX_REJECTED
-from staggerdns.upstream.exchange import LOCAL
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.verdict import Verdict
 from tests.kit import behaviours as b
 from tests.kit.loopback import addresses, loopback_upstream, no_connections, until
@@ -111,11 +111,12 @@ async def test_a_socket_that_does_not_send_is_replaced(
 
 @pytest.mark.parametrize(
     ("number", "reason", "marks"),
-    [(number, "unreachable", 1) for number in DEAD] + [(number, LOCAL, 0) for number in OUR_OWN],
+    [(number, Reason.UNREACHABLE, 1) for number in DEAD]
+    + [(number, Reason.LOCAL, 0) for number in OUR_OWN],
 )
 @pytest_twisted.ensureDeferred
 async def test_two_sockets_that_do_not_send(
-    server: ScriptedUpstream, faults: Faults, number: int, reason: str, marks: int
+    server: ScriptedUpstream, faults: Faults, number: int, reason: Reason, marks: int
 ) -> None:
     """When the new socket does not send either the query has failed, before `ask` returns."""
     with loopback_upstream(server.endpoint) as asked:
@@ -141,7 +142,7 @@ async def test_a_full_buffer_is_not_the_socket_s_fault(
         await asked.ask()
         faults.due = [errno.EAGAIN]
         outcome = await asked.ask()
-        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, LOCAL)
+        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.LOCAL)
         assert asked.marks == 0
         await asked.ask()
         assert len(faults.sends) == 3
@@ -155,7 +156,7 @@ async def test_no_socket_to_be_had(server: ScriptedUpstream, faults: Faults, num
     with loopback_upstream(server.endpoint) as asked:
         faults.opening = [number] * 2
         outcome = await asked.ask()
-        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, LOCAL)
+        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.LOCAL)
         assert asked.marks == 0
         assert asked.readers == 0
         assert asked.metrics.upstream_local_errors.cell(asked.upstream.name).value == 1
@@ -353,5 +354,5 @@ async def test_truncated_over_tcp(server: ScriptedUpstream, transport: str) -> N
     server.behaviour = lambda query: [Send(b.truncated(query))]
     with loopback_upstream(server.endpoint, transport) as asked:
         outcome = await asked.ask()
-        assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, "truncated")
+        assert (outcome.verdict, outcome.reason) == (Verdict.FAILURE, Reason.TRUNCATED)
     await no_connections()

@@ -26,12 +26,13 @@ from staggerdns.upstream import stream
 from staggerdns.upstream.dial import ATTEMPT_DELAY
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import LOCAL, NO_LINE
 from staggerdns.upstream.line import CLOSING_TIME, IDLE_TIMEOUT, LONGEST_IDLE, MAX_TAKEN
+from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.stream import FIRST_WAIT
 from staggerdns.upstream.tls import DOT, Authorities, TlsClient
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Pool
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
 from tests.kit import behaviours as b
 from tests.kit.loopback import DEADLINE, cancelled, loopback_upstream, no_connections, pause, until
@@ -113,7 +114,7 @@ async def test_what_does_not_answer(
     with loopback_upstream(server.endpoint, "tcp://") as asked:
         outcome = await asked.ask()
         assert outcome.answer is None
-        assert outcome.reason == "mismatch"
+        assert outcome.reason == Reason.MISMATCH
         assert set(asked.rejected()) == {reason}
         assert asked.marks == 1
     await no_connections()
@@ -127,7 +128,7 @@ async def test_closed_in_mid_message(server: ScriptedUpstream, prefix: bytes) ->
     with loopback_upstream(server.endpoint, "tcp://") as asked:
         asked.upstream.dialect.edns.proven = FULL
         outcome = await asked.ask()
-        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "closed")
+        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.CLOSED)
         assert asked.marks == 1
         assert asked.repeated == 1
         assert len(server.queries) == server.connections_accepted == 2
@@ -178,7 +179,7 @@ async def test_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "FIRST_WAIT", stream.LONGEST_WAIT)  # none ends on a busy machine
     with loopback_upstream(free_endpoint(), "tcp://") as asked:
         start = time.monotonic()
-        reasons = ["connection refused"] * 2 + [NO_LINE] * 3
+        reasons = [Reason.CONNECTION_REFUSED] * 2 + [Reason.NO_CONNECTION] * 3
         for reason in reasons:
             outcome = await asked.ask()
             assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, reason)
@@ -313,10 +314,10 @@ def test_a_reply_that_cannot_be_read(tcp: TcpUpstream, monkeypatch: pytest.Monke
 
     tcp.ask()
     connection = tcp.connect()
-    monkeypatch.setattr("staggerdns.upstream.exchange.judge", broken)
+    monkeypatch.setattr(Judge, "judge", broken)
     with pytest.raises(ZeroDivisionError):
         connection.answer(*connection.queries())
-    assert tcp.reasons() == ["mismatch"]
+    assert tcp.reasons() == [Reason.MISMATCH]
 
 
 def test_all_that_wait_share_the_first_connection(tcp: TcpUpstream) -> None:
@@ -336,13 +337,13 @@ def test_lost_connection_with_many_under_way(tcp: TcpUpstream) -> None:
     connection.lose()
     again = tcp.connect()
     assert len(again.queries()) == 2
-    assert tcp.reasons() == [""]
+    assert tcp.reasons() == [None]
     again.lose()
-    assert tcp.reasons() == ["closed"]
+    assert tcp.reasons() == [Reason.CLOSED]
     last = tcp.connect()  # the younger one may never have been read, the first time
     assert len(last.queries()) == 1
     last.lose()
-    assert tcp.reasons() == ["closed"]
+    assert tcp.reasons() == [Reason.CLOSED]
     assert tcp.attempts == 3
 
 
@@ -356,7 +357,7 @@ def test_closed_after_each_answer_with_many_under_way(tcp: TcpUpstream) -> None:
         assert len(queries) == left
         connection.answer(queries[0])
         connection.lose()
-    assert tcp.reasons() == [""] * 8
+    assert tcp.reasons() == [None] * 8
     assert tcp.attempts == 8
     assert tcp.upstream.health.failures == 0
 
@@ -370,7 +371,7 @@ def test_a_query_that_kills_the_server(tcp: TcpUpstream) -> None:
         connection.answer(connection.queries()[1])
         connection.lose()
         assert tcp.attempts == 2, number
-    assert tcp.reasons() == ["", "", "closed"]
+    assert tcp.reasons() == [None, None, Reason.CLOSED]
 
 
 def test_retry_within_the_querys_time(tcp: TcpUpstream) -> None:
@@ -382,7 +383,7 @@ def test_retry_within_the_querys_time(tcp: TcpUpstream) -> None:
     other.cancel()
     connection.lose()
     assert tcp.attempts == 1
-    assert tcp.reasons() == ["timeout"]
+    assert tcp.reasons() == [Reason.TIMEOUT]
 
 
 def test_connect_timeout(tcp: TcpUpstream) -> None:
@@ -390,12 +391,12 @@ def test_connect_timeout(tcp: TcpUpstream) -> None:
     tcp.ask()
     assert tcp.reactor.tcpClients[0][3] == 3.0
     tcp.refuse(error.TimeoutError())
-    assert tcp.reasons() == ["timeout"]
+    assert tcp.reasons() == [Reason.TIMEOUT]
     tcp.ask()
     tcp.reactor.advance(2.99)
     assert tcp.reasons() == []
     tcp.reactor.advance(0.01)
-    assert tcp.reasons() == ["timeout"]
+    assert tcp.reasons() == [Reason.TIMEOUT]
 
 
 @pytest.mark.parametrize("problem", [error.NoRouteError, error.ConnectBindError, OSError])
@@ -403,25 +404,25 @@ def test_no_route(tcp: TcpUpstream, problem: type[Exception]) -> None:
     """What else prevents a connection makes the upstream unreachable."""
     tcp.ask()
     tcp.refuse(problem())
-    assert tcp.reasons() == ["unreachable"]
+    assert tcp.reasons() == [Reason.UNREACHABLE]
 
 
 @pytest.mark.parametrize(
-    ("number", "word"),
+    ("number", "reason"),
     [
-        (errno.EMFILE, LOCAL),
-        (errno.ENOBUFS, LOCAL),
-        (errno.EADDRNOTAVAIL, "unreachable"),
-        (errno.ECONNREFUSED, "connection refused"),
-        (errno.EHOSTUNREACH, "unreachable"),
+        (errno.EMFILE, Reason.LOCAL),
+        (errno.ENOBUFS, Reason.LOCAL),
+        (errno.EADDRNOTAVAIL, Reason.UNREACHABLE),
+        (errno.ECONNREFUSED, Reason.CONNECTION_REFUSED),
+        (errno.EHOSTUNREACH, Reason.UNREACHABLE),
     ],
 )
-def test_whose_fault(tcp: TcpUpstream, number: int, word: str) -> None:
+def test_whose_fault(tcp: TcpUpstream, number: int, reason: Reason) -> None:
     """No descriptors, no buffers: that is our own machine's fault and no mark."""
     tcp.ask()
     tcp.refuse(error.getConnectError((number, "as the system says")))
-    assert tcp.reasons() == [word]
-    assert tcp.upstream.health.failures == (word != LOCAL)
+    assert tcp.reasons() == [reason]
+    assert tcp.upstream.health.failures == (reason is not Reason.LOCAL)
 
 
 def test_backoff(tcp: TcpUpstream) -> None:
@@ -438,7 +439,7 @@ def test_backoff(tcp: TcpUpstream) -> None:
         attempts = tcp.attempts
         tcp.ask()
         assert tcp.attempts == attempts
-        assert tcp.reasons()[-2:] == ["connection refused", NO_LINE]
+        assert tcp.reasons()[-2:] == [Reason.CONNECTION_REFUSED, Reason.NO_CONNECTION]
         tcp.reactor.advance(0.02)
     tcp.ask()
     connection = tcp.connect()
@@ -455,13 +456,13 @@ def test_a_server_that_never_answers_counts_as_failing(tcp: TcpUpstream) -> None
     tcp.ask()
     tcp.connect().lose()
     tcp.connect().lose()
-    assert tcp.reasons() == ["closed"]
+    assert tcp.reasons() == [Reason.CLOSED]
     tcp.ask()
-    assert (tcp.attempts, tcp.reasons()) == (2, [NO_LINE])
+    assert (tcp.attempts, tcp.reasons()) == (2, [Reason.NO_CONNECTION])
     tcp.reactor.advance(FIRST_WAIT)
     tcp.ask()
     tcp.connect().lose()
-    assert (tcp.attempts, tcp.reasons()) == (3, ["closed"])
+    assert (tcp.attempts, tcp.reasons()) == (3, [Reason.CLOSED])
     assert tcp.upstream.health.failures == 2
 
 
@@ -475,18 +476,18 @@ def test_one_mark_for_one_failure(tcp: TcpUpstream) -> None:
         tcp.ask()
     connection.lose()
     tcp.refuse()
-    assert tcp.reasons() == ["", "connection refused", *[NO_LINE] * 9]
+    assert tcp.reasons() == [None, Reason.CONNECTION_REFUSED, *[Reason.NO_CONNECTION] * 9]
     assert tcp.upstream.health.failures == 1
     for _ in range(10):
         tcp.ask()
     tcp.connect().lose()  # the second failure: nothing is tried again before its time
-    assert tcp.reasons() == ["closed", *[NO_LINE] * 9]
+    assert tcp.reasons() == [Reason.CLOSED, *[Reason.NO_CONNECTION] * 9]
     assert tcp.upstream.health.failures == 2
     tcp.reactor.advance(FIRST_WAIT)
     for _ in range(10):
         tcp.ask()
     tcp.refuse(error.getConnectError((errno.EMFILE, "as the system says")))
-    assert tcp.reasons() == [LOCAL] * 10
+    assert tcp.reasons() == [Reason.LOCAL] * 10
     assert tcp.upstream.health.failures == 2
 
 
@@ -562,7 +563,7 @@ def test_keepalive_of_zero(tcp: TcpUpstream) -> None:
     assert len(other.queries()) == 1
     connection.answer(two)
     assert connection.transport.closing()
-    assert tcp.reasons() == ["", ""]
+    assert tcp.reasons() == [None, None]
 
 
 def test_a_silent_connection_is_dead(tcp: TcpUpstream) -> None:
@@ -581,7 +582,7 @@ def test_a_silent_connection_is_dead(tcp: TcpUpstream) -> None:
     assert connection.transport.cut()
     again = tcp.connect()
     again.answer(*again.queries())
-    assert tcp.reasons() == ["", "timeout", ""]
+    assert tcp.reasons() == [None, Reason.TIMEOUT, None]
 
 
 def test_a_connection_that_dies_between_two_answers(tcp: TcpUpstream) -> None:
@@ -596,7 +597,7 @@ def test_a_connection_that_dies_between_two_answers(tcp: TcpUpstream) -> None:
     assert connection.transport.cut()
     tcp.ask()
     tcp.connect()
-    assert tcp.reasons() == ["", "timeout"]
+    assert tcp.reasons() == [None, Reason.TIMEOUT]
 
 
 def test_silence_with_nothing_to_say(tcp: TcpUpstream) -> None:
@@ -634,7 +635,7 @@ def test_a_slow_query_kills_nobody(tcp: TcpUpstream) -> None:
     connection.answer(connection.queries()[1])
     slow.expire()
     assert not connection.transport.cut()
-    assert tcp.reasons() == ["", "timeout"]
+    assert tcp.reasons() == [None, Reason.TIMEOUT]
 
 
 def test_a_connection_has_its_fill(tcp: TcpUpstream) -> None:
@@ -663,7 +664,7 @@ def test_ids_of_the_abandoned_stay_taken(tcp: TcpUpstream, monkeypatch: pytest.M
     connection.answer(b"\0\1" + query[2:])
     assert tcp.reasons() == []
     connection.answer(query)
-    assert tcp.reasons() == [""]
+    assert tcp.reasons() == [None]
 
 
 def test_late_answers_are_answers(tcp: TcpUpstream) -> None:
@@ -705,7 +706,7 @@ def test_asked_after_the_end(tcp: TcpUpstream) -> None:
     """A closed upstream opens nothing any more, and its query ends at once, without a mark."""
     tcp.upstream.close()
     tcp.ask()
-    assert tcp.reasons() == [LOCAL]
+    assert tcp.reasons() == [Reason.LOCAL]
     assert tcp.attempts == 0
 
 
@@ -783,7 +784,7 @@ def test_addresses_whose_handshakes_stall() -> None:
         tcp.reactor.advance(2.99)
         assert tcp.reasons() == []
         tcp.reactor.advance(0.01)
-        assert tcp.reasons() == ["timeout"]
+        assert tcp.reasons() == [Reason.TIMEOUT]
         assert len(stream._lines) == 0
         tcp.reactor.advance(1)  # longer than the waits between attempts so far
     assert tried == ["2001:db8::1", "192.0.2.1", "192.0.2.2", "2001:db8::1"]
@@ -800,7 +801,7 @@ def test_a_name_without_addresses() -> None:
     tcp = NamedTcpUpstream()
     tcp.addresses = ()
     tcp.ask()
-    assert tcp.reasons() == ["no address"]
+    assert tcp.reasons() == [Reason.NO_ADDRESS]
     assert tcp.attempts == 0
     tcp.upstream.close()
 

@@ -12,7 +12,7 @@ import pytest
 from twisted.internet import error
 
 from staggerdns.upstream.edns import DESCENTS, FULL, MEMORY
-from staggerdns.upstream.exchange import LOCAL, NO_LINE
+from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.sidequeries import STREAM_SILENCE
 from staggerdns.upstream.stream import FIRST_WAIT
 from staggerdns.wire.judge import Judge
@@ -64,7 +64,7 @@ def assert_goes_plain(tcp: TcpUpstream) -> None:
     (query,) = connection.queries()
     assert query[11] == 0
     connection.answer(query)
-    assert tcp.reasons() == [""]
+    assert tcp.reasons() == [None]
 
 
 def test_neither_case_nor_cookies(tcp: TcpUpstream) -> None:
@@ -94,7 +94,7 @@ def test_formerr_on_a_connection(tcp: TcpUpstream, echo: bool) -> None:
         assert plain[11] == 0
         assert dns.message.from_wire(plain).question == dns.message.from_wire(query).question
         connection.answer(plain)
-        assert tcp.reasons() == [""]
+        assert tcp.reasons() == [None]
         tcp.reactor.advance(1)
         tcp.ask()
     assert repeated(tcp, "edns") == DESCENTS + 1
@@ -105,7 +105,7 @@ def test_formerr_on_a_connection(tcp: TcpUpstream, echo: bool) -> None:
     tcp.ask()
     connection = tcp.connect()
     connection.answer(*connection.queries())
-    assert tcp.reasons() == ["", ""]
+    assert tcp.reasons() == [None, None]
     (probe,) = connection.queries()
     assert probe[11] == 1
     connection.answer(probe)
@@ -131,7 +131,7 @@ def test_keepalive_is_an_option_too(tcp: TcpUpstream) -> None:
         (query,) = connection.queries()
         connection.answer(query)
         connection.lose()
-    assert tcp.reasons() == [""] * 2 * (DESCENTS + 1)
+    assert tcp.reasons() == [None] * 2 * (DESCENTS + 1)
 
 
 def test_silence_where_edns_works(tcp: TcpUpstream) -> None:
@@ -144,7 +144,7 @@ def test_silence_where_edns_works(tcp: TcpUpstream) -> None:
         assert opts(connection) == [1]
         exchange.expire()
         tcp.reactor.advance(10)
-    assert tcp.reasons() == ["timeout"] * 4
+    assert tcp.reasons() == [Reason.TIMEOUT] * 4
 
 
 def test_silence_where_nothing_is_known(tcp: TcpUpstream) -> None:
@@ -165,7 +165,7 @@ def test_silence_where_nothing_is_known(tcp: TcpUpstream) -> None:
         (plain,) = connection.queries()
         assert plain[11] == 0
         connection.answer(plain)
-        assert tcp.reasons() == [""]
+        assert tcp.reasons() == [None]
         connection.lose()
         tcp.reactor.advance(1)
     assert_goes_plain(tcp)
@@ -180,7 +180,7 @@ def test_a_late_reply_with_edns(tcp: TcpUpstream) -> None:
     tcp.reactor.advance(2 * STREAM_SILENCE)
     assert opts(connection) == [1, 0]
     connection.answer(first)
-    assert tcp.reasons() == [""]
+    assert tcp.reasons() == [None]
     tcp.ask()
     tcp.reactor.advance(2 * STREAM_SILENCE)
     assert opts(connection) == [1]
@@ -204,7 +204,7 @@ def test_patience_begins_with_the_connection(tcp: TcpUpstream) -> None:
     tcp.ask()
     tcp.reactor.advance(2.9)
     tcp.refuse()
-    assert tcp.reasons() == ["connection refused"]
+    assert tcp.reasons() == [Reason.CONNECTION_REFUSED]
     assert repeated(tcp, "silence") == 0
     assert tcp.upstream.health.failures == 1
 
@@ -228,7 +228,7 @@ def test_closing_where_nothing_is_known(tcp: TcpUpstream) -> None:
         (query,) = connection.queries()
         assert query[11] == 0
         connection.answer(query)
-        assert tcp.reasons() == [""], number
+        assert tcp.reasons() == [None], number
         connection.lose()
         tcp.reactor.advance(1)
     assert_goes_plain(tcp)
@@ -242,7 +242,7 @@ def test_closing_over_options(tcp: TcpUpstream) -> None:
     message = dns.message.from_wire(query)
     assert (message.edns, message.options) == (0, ())
     connection.answer(query)
-    assert tcp.reasons() == [""]
+    assert tcp.reasons() == [None]
 
 
 def test_closing_whatever_is_asked(tcp: TcpUpstream) -> None:
@@ -251,10 +251,10 @@ def test_closing_whatever_is_asked(tcp: TcpUpstream) -> None:
         tcp.reactor.advance(10)
         tcp.ask()
         closes(tcp, [1, 1] if number else [1, 1, 1]).lose()
-        assert tcp.reasons() == ["closed"]
+        assert tcp.reasons() == [Reason.CLOSED]
     tcp.reactor.advance(FIRST_WAIT * 2**4 - 0.01)
     tcp.ask()
-    assert tcp.reasons() == [NO_LINE]
+    assert tcp.reasons() == [Reason.NO_CONNECTION]
     assert tcp.upstream.health.failures == 5
     assert tcp.upstream.dialect.edns.level == FULL
 
@@ -264,7 +264,7 @@ def test_closing_where_edns_works(tcp: TcpUpstream) -> None:
     tcp.upstream.dialect.edns.proven = FULL
     tcp.ask()
     closes(tcp, [1]).lose()
-    assert tcp.reasons() == ["closed"]
+    assert tcp.reasons() == [Reason.CLOSED]
 
 
 def test_closing_over_signatures(tcp: TcpUpstream) -> None:
@@ -273,7 +273,7 @@ def test_closing_over_signatures(tcp: TcpUpstream) -> None:
     exchange = tcp.upstream.ask(Judge(question), "active", tcp.clock.seconds())
     exchange.addCallback(tcp.outcomes.append)
     closes(tcp, [1, 1]).lose()
-    assert tcp.reasons() == ["closed"]
+    assert tcp.reasons() == [Reason.CLOSED]
 
 
 def test_formerr_over_https() -> None:
@@ -288,7 +288,7 @@ def test_formerr_over_https() -> None:
     assert [len(message.options) for message in sent] == [1, 0, 0]
     assert sent[2].question == sent[0].question
     server.answer(5)
-    assert https.reasons() == [""]
+    assert https.reasons() == [None]
     assert repeated(https, "edns") == 2
     https.upstream.close()
 
@@ -298,9 +298,9 @@ def test_trouble_of_our_own_makes_nobody_wait(tcp: TcpUpstream) -> None:
     for _ in range(5):
         tcp.ask()
         tcp.refuse(error.getConnectError((errno.EMFILE, "no more")))
-    assert tcp.reasons() == [LOCAL] * 5
+    assert tcp.reasons() == [Reason.LOCAL] * 5
     tcp.ask()
     connection = tcp.connect()
     connection.answer(*connection.queries())
-    assert tcp.reasons() == [""]
+    assert tcp.reasons() == [None]
     assert tcp.metrics.upstream_local_errors.cell(tcp.upstream.name).value == 5

@@ -18,6 +18,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
+from staggerdns.upstream.reason import Reason
 from staggerdns.wire.verdict import Verdict
 from tests.kit.certificates import CertificateAuthority
 from tests.kit.loopback import loopback_upstream, no_connections, pause, reactor, until
@@ -196,7 +197,10 @@ async def test_refused(
         ):
             for _ in range(2):
                 outcome = await asked.ask()
-                assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "certificate")
+                assert (outcome.verdict, outcome.reason) == (
+                    Verdict.NETWORK_ERROR,
+                    Reason.CERTIFICATE,
+                )
             assert asked.connects() == {"certificate": 2}
             assert asked.marks == 2
             told = [formatEvent(event) for event in events]
@@ -210,7 +214,7 @@ async def test_the_systems_authorities(good: Certificate) -> None:
     """Without ``tls_ca`` those of the system count, which do not know ours."""
     async with serving(good) as server:
         with loopback_upstream(f"tls://{server.endpoint}#dns.example") as asked:
-            assert (await asked.ask()).reason == "certificate"
+            assert (await asked.ask()).reason == Reason.CERTIFICATE
         assert server.queries == []
 
 
@@ -230,7 +234,7 @@ async def test_no_old_tls(authority: CertificateAuthority, good: Certificate) ->
             for either in (context, ours.context):
                 either.set_cipher_list(b"DEFAULT:@SECLEVEL=0")  # or OpenSSL would refuse, too
             outcome = await asked.ask()
-            assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "tls")
+            assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.TLS)
         assert any("no TLS session" in formatEvent(event) for event in events)
 
 
@@ -269,28 +273,28 @@ async def test_authorities_are_read_again(
             assert tls is not None
             authorities = tls._authorities
 
-            async def ask() -> str:
+            async def ask() -> Reason | None:
                 reason = (await asked.ask()).reason
                 await until(lambda: not server.connections)
                 return reason
 
-            assert await ask() == ""
+            assert await ask() is None
             file.write_text("")
             assert authorities.reread() == f"expected certificates in PEM form in {file}"
-            assert await ask() == ""
+            assert await ask() is None
             shutil.copy(authority.ca, file)
             assert authorities.reread() == ""
-            assert await ask() == ""
+            assert await ask() is None
             assert asked.connects() == {"full": 1, "resumed": 2}
             file.write_bytes(
                 authority.ca.read_bytes() + CertificateAuthority(tmp_path / "two").ca.read_bytes()
             )
             assert authorities.reread() == ""
-            assert await ask() == ""
+            assert await ask() is None
             assert asked.connects() == {"full": 2, "resumed": 2}
             shutil.copy(CertificateAuthority(tmp_path / "other").ca, file)
             assert authorities.reread() == ""
-            assert await ask() == "certificate"
+            assert await ask() is Reason.CERTIFICATE
         assert len(server.queries) == 4
 
 
@@ -316,7 +320,7 @@ async def test_a_session_of_before_is_not_kept(
             assert (await exchange).verdict == Verdict.POSITIVE
             await until(lambda: not server.connections)
             server.silent = False
-            assert (await asked.ask()).reason == "certificate"
+            assert (await asked.ask()).reason == Reason.CERTIFICATE
 
 
 @pytest_twisted.ensureDeferred
@@ -333,7 +337,7 @@ async def test_a_failure_ends_the_session(
             tls = asked.upstream.stream.tls
             assert tls is not None
             assert tls.session is not None
-            assert (await asked.ask()).reason == "certificate"
+            assert (await asked.ask()).reason == Reason.CERTIFICATE
             assert tls.session is None
 
 
@@ -384,7 +388,7 @@ async def test_no_plain_text_ever(authority: CertificateAuthority, good: Certifi
     port = reactor.listenTCP(0, Factory.forProtocol(Plain), interface="127.0.0.1")
     with loopback_upstream(f"tls://127.0.0.1:{port.getHost().port}", ca=authority.ca) as asked:
         outcome = await asked.ask()
-        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "tls")
+        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.TLS)
     await no_connections()
     await port.stopListening()
     assert seen[:1] == b"\x16"
@@ -412,7 +416,7 @@ async def test_a_server_without_http2(
             capturedLogs() as events,
         ):
             outcome = await asked.ask()
-            assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "tls")
+            assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.TLS)
             name = asked.upstream.name
         assert server.queries == []
     told = [formatEvent(event) for event in events if "detail" in event]
@@ -431,7 +435,7 @@ async def test_a_server_of_another_protocol(
     async with serving(good) as server:
         server.context.set_alpn_select_callback(lambda _, offered: b"x")
         with loopback_upstream(f"tls://{server.endpoint}", ca=authority.ca) as asked:
-            assert (await asked.ask()).reason == "tls"
+            assert (await asked.ask()).reason == Reason.TLS
         assert server.queries == []
 
 
@@ -442,7 +446,7 @@ async def test_a_server_that_never_shakes_hands(authority: CertificateAuthority)
     where = f"tls://127.0.0.1:{port.getHost().port}"
     with loopback_upstream(where, ca=authority.ca, timeout=0.2) as asked:
         outcome = await asked.ask()
-        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, "timeout")
+        assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.TIMEOUT)
         assert asked.connects() == {"timeout": 1}
     await no_connections()
     await port.stopListening()
