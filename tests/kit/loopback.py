@@ -62,6 +62,7 @@ class LoopbackUpstream:
     ) -> None:
         self.clock = StandstillClock(clock)
         self.metrics = Metrics()
+        self.authorities = None if ca is None else Authorities(str(ca))
         self._readers = Readers(reactor, Journal())
         self.upstream = Upstream(
             parse_upstream(scheme + str(endpoint)),
@@ -78,7 +79,7 @@ class LoopbackUpstream:
             metrics=self.metrics,
             journal=Journal(),
             resolve=resolve,
-            authorities=None if ca is None else Authorities(str(ca)),
+            authorities=self.authorities,
         )
 
     @property
@@ -100,8 +101,9 @@ class LoopbackUpstream:
     @property
     def sockets(self) -> DatagramTransport:
         """The transport for UDP."""
-        assert isinstance(self.upstream._transport, DatagramTransport)
-        return self.upstream._transport
+        transport = self.upstream._transport
+        assert isinstance(transport, DatagramTransport)
+        return transport
 
     def start(self, question: Question | None = None) -> Exchange:
         """Ask, and return the exchange."""

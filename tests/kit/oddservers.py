@@ -8,7 +8,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from random import Random
-from typing import Any, cast
 
 from twisted.internet.task import Clock
 
@@ -232,16 +231,12 @@ class OddServersResolver(SimulatedResolver):
         self.wires: list[tuple[Wire, Wire]] = []
         random = Random(1)
         for upstream, server in zip(self.upstreams, servers, strict=True):
-            fresh = type(upstream.dialect)(
-                type(upstream.dialect._entropy)(random.randbytes), case=True, cookies=True
-            )
-            upstream.dialect = fresh
             pair = (
                 Wire(self.clock, server, tcp=False, works="works"),
                 Wire(self.clock, server, tcp=True, works=tcp),
             )
             self.wires.append(pair)
-            upstream._transport, upstream._stream = cast("Any", pair[0]), cast("Any", pair[1])
+            upstream.carry_by(*pair, random.randbytes)
 
     def sent(self, index: int) -> list[Seen]:
         """What one upstream was asked so far, over UDP and TCP."""

@@ -183,8 +183,7 @@ class SimulatedRanking:
     def assert_nothing_left(self) -> None:
         """Assert that no timer runs and no sample waits, once answers to nobody have come."""
         assert [probe.under_way for probe in self.probes] == [0] * len(self.probes)
-        assert not self.measurer._by_address
-        assert not self.measurer._waiting
+        assert self.metrics.addresses_measured.values() == {(): 0}
         assert self.measurer.running == 0
         # Answers to samples that were given up are still on their way, and go nowhere.
         ours = [call for call in self.clock.calls if call.func.__name__ != "_answer"]

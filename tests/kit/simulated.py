@@ -35,13 +35,16 @@ from staggerdns.strategy.parallel import Parallel
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.upstream.datagram import DatagramTransport
+from staggerdns.upstream.dialect import Dialect
 from staggerdns.upstream.edns import FULL
+from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.sidequeries import SIDE_QUERY
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import Question, make_question
+from staggerdns.wire.rebinding import Rebinding
 from tests.kit.acts import A, Act, name
 
 START = 1000.0
@@ -156,10 +159,19 @@ class SimulatedUpstream(Upstream):
         for _ in range(HEALTH.unhealthy_after):
             self.health.failed(now, now, alone=True)
 
-    @property
-    def inflight(self) -> int:
-        """Queries that wait for an answer."""
-        return self._inflight
+    def carry_by(self, datagrams: Any, stream: Any, rng: Callable[[int], bytes]) -> None:
+        """Send by these transports; so little is known of the upstream as in the beginning."""
+        self._transport, self._stream = datagrams, stream
+        self.dialect = Dialect(Entropy(rng), case=True, cookies=True)
+
+    def occupy(self, queries: int) -> None:
+        """Have so many more queries under way, fewer when it is negative."""
+        self._inflight += queries
+
+    def spend(self, queries: int) -> None:
+        """Let so many queries count as sent now."""
+        for _ in range(queries):
+            self._budget.spend(self._clock.seconds())
 
 
 class Client:
@@ -232,6 +244,7 @@ class SimulatedResolver:
         budget: BudgetSettings = BUDGET,
         racing: RacingSettings | None = None,
         rng: Callable[[int], bytes] = bytes,
+        rebinding: Rebinding | None = None,
     ) -> None:
         self.clock = Clock()
         self.clock.advance(START)
@@ -252,7 +265,7 @@ class SimulatedResolver:
             for index, act in enumerate(acts)
         ]
         self.upstreams = members
-        journal = Journal(level)
+        self.journal = journal = Journal(level)
         self.peaks = [0] * len(acts)  # queries under way at each upstream, the most so far
         self.peak = 0  # and at all together
         settings = UpstreamSettings(
@@ -283,6 +296,7 @@ class SimulatedResolver:
             self.clock,
             self.metrics,
             journal,
+            rebinding,
         )
         self.cache.refresh_with(self.forwarder.refresh)
 
@@ -360,6 +374,12 @@ class SimulatedResolver:
             inflight = [upstream.inflight for upstream in self.upstreams]
             self.peaks = list(map(max, self.peaks, inflight))
             self.peak = max(self.peak, sum(inflight))
+
+    def give_up(self) -> None:
+        """Cancel the collections under way, as a forwarder that has too many does."""
+        for collection in self.forwarder._collections.values():
+            collection.cancel()
+        self.forwarder._collections.clear()
 
     def assert_nothing_left(self) -> None:
         """Assert that no timer, query or collection is left."""

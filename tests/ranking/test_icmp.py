@@ -357,6 +357,7 @@ class Bench:
 
     def __init__(self, family: socket.AddressFamily = socket.AF_INET, *, raw: bool = True) -> None:
         self.socket = FakeSocket()
+        self.reactor = NoReactor()
         self.clock = Clock()
         self.clock.advance(50)
         self.family = family
@@ -364,7 +365,7 @@ class Bench:
             patch.setattr(icmp_module, "_open", lambda _: (self.socket, raw))
             self.pinger = Pinger(
                 family,
-                NoReactor(),  # type: ignore[arg-type]
+                self.reactor,  # type: ignore[arg-type]
                 self.clock,
                 rng,
                 wall=lambda: WALL,
@@ -554,7 +555,7 @@ def test_close_of_the_reader() -> None:
     bench.ping(HOST)
     bench.pinger.close()
     assert bench.socket.closed
-    assert bench.pinger._reactor.readers == []  # type: ignore[attr-defined]
+    assert bench.reactor.readers == []
     assert [failure.check(CancelledError) for failure in bench.failures] == [CancelledError]
     bench.pinger.connectionLost(Failure(Exception("over")))  # the reactor may tell it, too
     assert bench.pinger.logPrefix() == "icmp"

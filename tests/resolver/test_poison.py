@@ -49,8 +49,7 @@ def attacked(
     attack: Act, honest: Sequence[Act] = HONEST, rebinding: Rebinding | None = None
 ) -> tuple[SimulatedResolver, Client]:
     """Collect once from the honest ones and the attacker."""
-    resolver = SimulatedResolver(*honest, attack)
-    resolver.forwarder._rebinding = rebinding
+    resolver = SimulatedResolver(*honest, attack, rebinding=rebinding)
     client = resolver.ask()
     resolver.run()
     resolver.assert_nothing_left()
@@ -175,8 +174,9 @@ def test_domains_of_our_own() -> None:
 
 def test_an_ipv6_name_is_protected() -> None:
     """Private IPv4 in the clothes of IPv6 is found."""
-    resolver = SimulatedResolver(says(5, "64:ff9b::10.0.0.1", "::ffff:127.0.0.1", "2001:db8:9::1"))
-    resolver.forwarder._rebinding = Rebinding([])
+    resolver = SimulatedResolver(
+        says(5, "64:ff9b::10.0.0.1", "::ffff:127.0.0.1", "2001:db8:9::1"), rebinding=Rebinding([])
+    )
     client = resolver.ask(resolver.question(qtype=AAAA))
     resolver.run()
     assert client.addresses == ["2001:db8:9::1"]

@@ -205,7 +205,7 @@ def test_any_order_of_events(steps: list[tuple[str, int, list[int], float]], que
             simulated.cache.commit(key, its, pool(*now, ttl=86_400), simulated.clock.seconds())
             held[number] = (its, now)
         simulated.at(simulated.ranking.now + pause)
-        assert len(simulated.ranking.sorts._sorts) <= queue
+        assert simulated.metrics.sorts_running.values()[()] <= queue
         for one, (its, now) in held.items():
             found = simulated.peek(names[one])
             assert found is not None

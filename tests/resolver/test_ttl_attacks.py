@@ -104,9 +104,8 @@ class World:
         entry = self.resolver.cache.entries.get(self.resolver.question().key)
         if not self.resolver.running:
             assert entry is not None, "the honest ones allow it"
-        if entry is not None and self.resolver.cache._servable(
-            entry, self.resolver.clock.seconds()
-        ):
+        now = self.resolver.clock.seconds()
+        if entry is not None and self.resolver.cache.reply_ttl(entry, now):
             self.look(entry)
 
 

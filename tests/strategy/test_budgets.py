@@ -11,29 +11,26 @@ from staggerdns.settings.sections import BudgetSettings, ParallelSettings
 from staggerdns.strategy.parallel import MAX_DELAYS
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from tests.kit.acts import NOERROR, SERVFAIL, SILENT, own, says_own
-from tests.kit.simulated import SimulatedResolver
+from tests.kit.simulated import BUDGET, SimulatedResolver
 
 if TYPE_CHECKING:
     from tests.kit.acts import Act
     from tests.kit.simulated import Client
 
+MOST = BUDGET.max_inflight
 NONE = BudgetSettings(max_inflight=1, queries_per_second=0, burst=1)
 
 
 def fill(resolver: SimulatedResolver, *indices: int) -> None:
     """Use up the places in flight of these upstreams."""
     for index in indices:
-        resolver.upstreams[index]._inflight += resolver.upstreams[
-            index
-        ]._budget._settings.max_inflight
+        resolver.upstreams[index].occupy(MOST)
 
 
 def drain(resolver: SimulatedResolver, *indices: int) -> None:
     """Give the places back."""
     for index in indices:
-        resolver.upstreams[index]._inflight -= resolver.upstreams[
-            index
-        ]._budget._settings.max_inflight
+        resolver.upstreams[index].occupy(-MOST)
 
 
 def skipped(resolver: SimulatedResolver) -> list[int]:
@@ -198,8 +195,7 @@ def test_completeness_needs_half_of_the_bucket() -> None:
     rules = BudgetSettings(max_inflight=100, queries_per_second=1, burst=10)
     resolver = SimulatedResolver(*[says_own(index, 10) for index in range(4)], budget=rules)
     for index in (2, 3):
-        for _ in range(6):
-            resolver.upstreams[index]._budget.spend(resolver.clock.seconds())
+        resolver.upstreams[index].spend(6)
     resolver.ask()
     resolver.run()
     assert skipped(resolver) == [0, 0, 1, 1]

@@ -142,9 +142,7 @@ def test_a_collection_that_is_given_up(strategy: str) -> None:
     for _ in range(12):
         resolver.ask(resolver.question("www.example"))
         resolver.run_to(resolver.now + 60)
-        for collection in list(resolver.forwarder._collections.values()):
-            collection.cancel()
-        resolver.forwarder._collections.clear()
+        resolver.give_up()
         assert resolver.upstreams[0].usable(resolver.clock.seconds())
     assert states(resolver) == [UNHEALTHY, HEALTHY]
     assert [upstream.inflight for upstream in resolver.upstreams] == [0, 0]
@@ -205,9 +203,7 @@ def test_a_trial_of_a_collection_that_is_given_up() -> None:
     resolver.run_to(30_000)
     resolver.ask(resolver.question("www.example"))
     resolver.run_to(resolver.now + 500)
-    for collection in list(resolver.forwarder._collections.values()):
-        collection.cancel()
-    resolver.forwarder._collections.clear()
+    resolver.give_up()
     assert [upstream for _, upstream in resolver.launches].count(0) == 1
     assert resolver.upstreams[0].usable(resolver.clock.seconds())
 

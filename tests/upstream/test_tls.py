@@ -14,6 +14,7 @@ from OpenSSL import SSL
 from twisted.internet.defer import gatherResults
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.tcp import Client
 from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
@@ -269,9 +270,8 @@ async def test_authorities_are_read_again(
     async with serving(good) as server:
         server.close_after_answer = True
         with loopback_upstream(f"tls://{server.endpoint}#dns.example", ca=file) as asked:
-            tls = asked.upstream.stream.tls
-            assert tls is not None
-            authorities = tls._authorities
+            authorities = asked.authorities
+            assert authorities is not None
 
             async def ask() -> Reason | None:
                 reason = (await asked.ask()).reason
@@ -307,14 +307,15 @@ async def test_a_session_of_before_is_not_kept(
     shutil.copy(authority.ca, file)
     async with serving(good) as server:
         with loopback_upstream(f"tls://{server.endpoint}#dns.example", ca=file) as asked:
-            tls = asked.upstream.stream.tls
+            tls, authorities = asked.upstream.stream.tls, asked.authorities
             assert tls is not None
+            assert authorities is not None
             old = tls.context
             server.silent = server.close_after_answer = True
             exchange = asked.start()
             await until(lambda: bool(server.queries))
             shutil.copy(CertificateAuthority(tmp_path / "other").ca, file)
-            assert tls._authorities.reread() == ""
+            assert authorities.reread() == ""
             assert tls.context is not old  # as another connection would have it
             server.connections[0].answer(server.queries[0])
             assert (await exchange).verdict == Verdict.POSITIVE
@@ -366,9 +367,7 @@ async def test_options_of_the_socket(authority: CertificateAuthority, good: Cert
             for _ in range(3):
                 await asked.ask()
                 await pause(0.005)
-            line = asked.upstream.stream._line
-            assert line is not None
-            found = line.transport.socket
+            (found,) = [one.socket for one in reactor.getReaders() if isinstance(one, Client)]
             assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
             assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1500
