@@ -38,7 +38,7 @@ from staggerdns.settings.sections import LocalSettings, ServerSettings
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import AD, COOKIE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
 from staggerdns.wire.edns import option, padded_reply
-from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
+from staggerdns.wire.query import Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import render, render_error
 
 
@@ -109,9 +109,9 @@ class StaggerServerFactory(DNSServerFactory):
             self.metrics.dropped.cell(transport, "unanswerable").value += 1
             return None
         except Rejected as rejected:
-            request = self._request(rejected.query, host, transport, now)
+            request = Request(rejected.query, host, transport, now, self.client_groups.find(host))
             return self._reject(request, rejected.rcode)
-        return self._answer(self._request(query, host, transport, now))
+        return self._answer(Request(query, host, transport, now, self.client_groups.find(host)))
 
     def serve_stream(self, message: bytes, host: str, transport: str) -> Reply:
         """Answer one message as `serve` does, over TCP, TLS or HTTPS: ready replies come first."""
@@ -132,7 +132,8 @@ class StaggerServerFactory(DNSServerFactory):
         actions = self.metrics.rate_limited
         request: Request | None = None
         with suppress(Unanswerable, Rejected):
-            request = self._request(parse_query(message), host, transport, now)
+            client = self.client_groups.find(host)
+            request = Request(parse_query(message), host, transport, now, client)
         if request is not None and request.query.cookie and self._cookies is not None:
             if self._cookies.is_valid(request.query.cookie, host, now):
                 actions.cell("excused").value += 1
@@ -188,9 +189,6 @@ class StaggerServerFactory(DNSServerFactory):
             send(reply)
 
     # From a query to its reply.
-
-    def _request(self, query: Query, host: str, transport: str, now: float) -> Request:
-        return Request(query, host, transport, now, self.client_groups.find(host))
 
     def _answer(self, request: Request) -> Deferred[bytes] | bytes:
         """Answer a query: here, from the cache, or with what the forwarder finds."""
