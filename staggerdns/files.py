@@ -12,6 +12,8 @@ import stat
 import time
 from io import FileIO
 
+from staggerdns.errors import StaggerDNSError
+
 MAX_SIZE = 1_048_576
 """Bytes of a file that is read: nothing is answered meanwhile."""
 PIPE_WAIT = 5.0
@@ -20,7 +22,7 @@ _TOO_MUCH = bytes(MAX_SIZE + 1)
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-class Unreadable(ValueError):
+class Unreadable(StaggerDNSError, ValueError):
     """A file that cannot be used; the text goes behind its path."""
 
 

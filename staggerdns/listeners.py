@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 
+from staggerdns.errors import StaggerDNSError
 from staggerdns.journal import Journal
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory
@@ -29,7 +30,7 @@ _UNPRIVILEGED = 1024
 _DNS = 53
 
 
-class CannotBind(ValueError):
+class CannotBind(StaggerDNSError, ValueError):
     """A listener that cannot be had; the text is one line for a person."""
 
 

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import globalLogPublisher
 
 from staggerdns import __version__
-from staggerdns.building import Chain
+from staggerdns.chain import Chain
 from staggerdns.configwarnings import config_warnings
 from staggerdns.descriptors import fit_descriptors
 from staggerdns.journal import Journal, LostLines
@@ -37,8 +37,6 @@ from staggerdns.server.received import read_received
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.tls import Certificate
 from staggerdns.settings.sections import Config
-
-__all__ = ["DRAIN_TIME", "Chain", "StaggerService"]
 
 DRAIN_TIME = 0.9
 """Seconds that queries under way have at a stop, so that all is over within a second."""

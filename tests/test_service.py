@@ -26,9 +26,10 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.names import dns
 
 from staggerdns import __version__, liveness
+from staggerdns.chain import Chain
 from staggerdns.config import parse_config
 from staggerdns.metrics import Metrics
-from staggerdns.service import DRAIN_TIME, Chain, StaggerService
+from staggerdns.service import DRAIN_TIME, StaggerService
 from staggerdns.tap import Options, makeService
 from tests.kit import behaviours as b
 from tests.kit import clients

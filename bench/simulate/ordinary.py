@@ -14,7 +14,7 @@ from bench.simulate.landscapes import Character, Kind
 from bench.simulate.replay import Plan
 from bench.simulate.wire import Wire, connect, record
 from bench.traffic import RATE, TTL, Ages, one_address, own_address, popular, rotating
-from staggerdns.service import Chain
+from staggerdns.chain import Chain
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.names import from_text

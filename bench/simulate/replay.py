@@ -12,9 +12,9 @@ from twisted.internet.task import Clock
 
 from bench.simulate.landscapes import Draws, Kind
 from bench.simulate.wire import Wire, connect, record
+from staggerdns.chain import Chain
 from staggerdns.config import parse_config
 from staggerdns.resolver.entry import Entry
-from staggerdns.service import Chain
 from staggerdns.settings.sections import Config
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.upstream.exchange import Exchange

@@ -19,6 +19,8 @@ from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadDescri
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from staggerdns.errors import StaggerDNSError
+
 _header = struct.Struct("!BBHHH")
 _PAYLOAD = 16  # random bytes: what nobody who has not seen the echo can answer
 _READS_PER_WAKE_UP = 64
@@ -31,7 +33,7 @@ _SO_TIMESTAMPNS = 35  # the socket module does not name it
 _timespec = struct.Struct("@ll").unpack
 
 
-class IcmpUnavailable(OSError):
+class IcmpUnavailable(StaggerDNSError, OSError):
     """The system lets us open neither kind of socket."""
 
 

@@ -38,6 +38,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from staggerdns.errors import StaggerDNSError
 from staggerdns.server.clientconnection import MAX_PENDING
 
 MAX_FRAMES_AHEAD = 2_000
@@ -65,7 +66,7 @@ _NAMES = {  # literals without indexing, named by the static table (RFC 7541 sec
 Fields = list[tuple[bytes, bytes]]
 
 
-class TooMuchError(ProtocolError):
+class TooMuchError(StaggerDNSError, ProtocolError):
     """The client sends more frames or header fields than its requests need."""
 
     error_code = ErrorCodes.ENHANCE_YOUR_CALM

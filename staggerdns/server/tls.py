@@ -23,6 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from staggerdns.errors import StaggerDNSError
 from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import Journal
 
@@ -33,7 +34,7 @@ EXPIRY_WARNING = timedelta(days=14)
 WARN_EVERY = timedelta(days=1)
 
 
-class CertificateProblem(ValueError):
+class CertificateProblem(StaggerDNSError, ValueError):
     """What is wrong with one of the files; ``key``: its name in the section ``server``."""
 
     def __init__(self, key: str, problem: str) -> None:

@@ -8,6 +8,8 @@ from itertools import count
 
 import yaml
 
+from staggerdns.errors import StaggerDNSError
+
 _TAG = "tag:yaml.org,2002:"
 MAX_VALUES = 100_000
 """Values of one document, lists and mappings included. One counts wherever an alias repeats it,
@@ -22,7 +24,7 @@ _PLAIN_SCALARS = {
 }
 
 
-class ConfigError(ValueError):
+class ConfigError(StaggerDNSError, ValueError):
     """A configuration that cannot be used; the text names the place and what was expected."""
 
 

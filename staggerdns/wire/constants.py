@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from staggerdns.errors import StaggerDNSError
+
 HEADER_SIZE: Final = 12  # RFC 1035 section 4.1.1
 MAX_NAME: Final = 255  # RFC 1035 section 2.3.4, octets with the root label
 MAX_LABEL: Final = 63
@@ -112,5 +114,5 @@ class Ede(IntEnum):
     NETWORK_ERROR = 23
 
 
-class WireError(ValueError):
+class WireError(StaggerDNSError, ValueError):
     """Bytes that are not the DNS message they claim to be."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 
+from staggerdns.errors import StaggerDNSError
 from staggerdns.wire.constants import (
     CD,
     CLIENT_COOKIE_SIZE,
@@ -37,7 +38,7 @@ _type_class = struct.Struct("!HH").unpack_from
 _COOKIE_SIZES = frozenset((CLIENT_COOKIE_SIZE, *WITH_SERVER_COOKIE))  # RFC 7873 section 5.2.2
 
 
-class Unanswerable(ValueError):
+class Unanswerable(StaggerDNSError, ValueError):
     """A message that gets no reply at all."""
 
 
@@ -86,7 +87,7 @@ class Query:
         return Question(self.key)
 
 
-class Rejected(ValueError):
+class Rejected(StaggerDNSError, ValueError):
     """A query that gets an error reply: ``rcode`` says which, ``query`` what is known of it."""
 
     def __init__(self, rcode: Rcode, query: Query) -> None:

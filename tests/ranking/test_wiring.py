@@ -8,11 +8,11 @@ import pytest
 import pytest_twisted
 from twisted.internet.testing import MemoryReactorClock
 
+from staggerdns.chain import Chain
 from staggerdns.config import parse_config
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.icmp import Pinger
 from staggerdns.ranking.sorts import TRIGGERS
-from staggerdns.service import Chain
 from tests.kit.loopback import reactor
 from tests.kit.probing import established
 from tests.kit.ranked import asks, pool, shown

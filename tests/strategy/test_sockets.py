@@ -13,8 +13,8 @@ import pytest_twisted
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.names import dns
 
+from staggerdns.chain import Chain
 from staggerdns.config import parse_config
-from staggerdns.service import Chain
 from tests.kit import behaviours as b
 from tests.kit.loopback import no_connections, reactor
 from tests.kit.ports import free_endpoint

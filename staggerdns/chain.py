@@ -1,4 +1,4 @@
-"""Builds the rooms from the configuration and connects them: the resolver chain and its ranking."""
+"""The resolver chain of a configuration: every room below it is made and connected here."""
 
 from __future__ import annotations
 
