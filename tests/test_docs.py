@@ -205,26 +205,36 @@ def test_references_resolve() -> None:
         assert any(map(after.startswith, headings(DOCS / page))), (path, page, after[:40])
 
 
+def build(source: Path, output: Path) -> subprocess.CompletedProcess[str]:
+    """Build the pages in ``source`` as ``make lint`` does."""
+    return subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "-n", str(source), str(output)],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+
+
 @pytest.mark.live
 @pytest.mark.slow
-def test_it_builds_without_a_warning(tmp_path: Path) -> None:
-    """What is a warning ends the build, and a metric without a description does."""
-
-    def build(source: Path, name: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "sphinx", "-q", "-W", "-n", str(source), str(tmp_path / name)],
-            capture_output=True,
-            text=True,
-            timeout=170,
-            check=False,
-        )
-
-    copy = tmp_path / "docs"
-    shutil.copytree(DOCS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+def test_the_site(tmp_path: Path) -> None:
+    """It builds without a warning, and its pages lead to each other; a metric without a description
+    ends the build.
+    """
     for name in ("CHANGELOG.rst", "CONTRIBUTING.rst", "staggerdns"):
         (tmp_path / name).symlink_to(ROOT / name)
-    page = copy / "metrics.rst"
-    page.write_text(page.read_text("utf-8").replace(".. metric:: staggerdns_probes_total\n", ""))
-    done = build(copy, "html")
+    copy = tmp_path / "docs"
+    shutil.copytree(DOCS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    done = build(copy, tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    for page in (tmp_path / "site").glob("*.html"):
+        targets = re.findall(r'href="([\w./-]+)(?:#[^"]*)?"', page.read_text("utf-8"))
+        missing = {one for one in targets if not (page.parent / one).exists()}
+        assert missing == set(), page.name
+    metrics = copy / "metrics.rst"
+    text = metrics.read_text("utf-8")
+    metrics.write_text(text.replace(".. metric:: staggerdns_probes_total\n", ""))
+    done = build(copy, tmp_path / "site")
     assert done.returncode != 0
     assert "staggerdns_probes_total" in done.stderr

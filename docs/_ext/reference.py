@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,8 @@ class SettingsReference(SphinxDirective):
             if not section.keys and not section.path:
                 continue
             yield from (f".. _settings-{section.path}:", "", section.path)
-            yield from ("-" * len(section.path), "", section.text, "")
+            text = section.text.removeprefix(f"``{section.path}``: ")
+            yield from ("-" * len(section.path), "", text[:1].upper() + text[1:], "")
             for key in section.keys:
                 yield from (f".. confval:: {key.path}", f"   :type: {key.kind}")
                 yield from (f"   :default: {key.default}", "", textwrap.indent(key.text, "   "), "")
@@ -110,6 +112,16 @@ def _check_all_described(app: Sphinx, env: BuildEnvironment) -> None:
         raise ExtensionError(f"no page describes these metrics: {', '.join(sorted(missing))}")
 
 
+def _lead_to_pages(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Let what links to files of the checkout, as pages from its top do, lead to their pages."""
+    for node in doctree.findall(nodes.reference):
+        page = re.fullmatch(r"docs/(\w+)\.rst", node.get("refuri", ""))
+        if page is not None:
+            if page[1] not in app.env.found_docs:
+                raise ExtensionError(f"{docname}: there is no page docs/{page[1]}.rst")
+            node["refuri"] = app.builder.get_relative_uri(docname, page[1])
+
+
 def _parse_family(env: BuildEnvironment, text: str, node: Any) -> str:
     """Show name and labels of a family; what refers to it gives the name alone."""
     name, brace, inner = text.partition("{")
@@ -126,4 +138,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-purge-doc", _forget_page)
     app.connect("env-merge-info", _merge_pages)
     app.connect("env-check-consistency", _check_all_described)
+    app.connect("doctree-resolved", _lead_to_pages)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
