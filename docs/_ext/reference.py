@@ -38,7 +38,11 @@ class SettingsReference(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the sections."""
         self.env.note_dependency(sections.__file__)
-        return self.parse_text_to_nodes("\n".join(self._lines()), allow_section_headings=True)
+        try:
+            text = "\n".join(self._lines())
+        except LookupError as error:
+            raise self.error(str(error)) from None
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
 
     def _lines(self) -> Iterator[str]:
         for section in read_sections():
