@@ -10,20 +10,20 @@ from collections.abc import Callable
 
 
 class Hangups:
-    """Takes this process's SIGHUPs, and keeps the first ones until somebody wants to hear."""
+    """This process's SIGHUPs: those that come before anybody wants to know are kept for him."""
 
     def __init__(self) -> None:
         self._came = False
         self._hear: Callable[[], object] | None = None
 
     def take(self) -> None:
-        """Have them come here from now on; only the main thread can."""
+        """Install the signal handler, which only the main thread can do."""
         signal.signal(signal.SIGHUP, self._note)
 
     def tell(self, hear: Callable[[], object]) -> None:
-        """Call ``hear`` whenever one comes, and at once if one has come already.
+        """Call ``hear`` at every signal from now on, and at once if there was one already.
 
-        It is called in the middle of whatever the main thread does.
+        It is called in the signal handler, in the middle of whatever the main thread does.
         """
         self._hear = hear
         if self._came:

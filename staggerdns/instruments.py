@@ -121,7 +121,7 @@ class Gauge:
         self._readers: dict[tuple[str, ...], Callable[[], float]] = {}
 
     def read_from(self, reader: Callable[[], float], *values: str) -> None:
-        """Take the value of these label values from ``reader``."""
+        """Call ``reader`` for the value under these label values."""
         self._readers[values] = reader
 
     def values(self) -> dict[tuple[str, ...], float]:
@@ -149,7 +149,7 @@ class Maximum:
         self._since = 0.0
 
     def see(self, value: int, now: float) -> None:
-        """Take in a ``value`` seen at ``now``, in seconds of any clock that goes forward."""
+        """Count a ``value`` seen at ``now``, in seconds of any clock that goes forward."""
         self._turn(now)
         self._lately = max(self._lately, value)
 

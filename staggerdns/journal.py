@@ -7,7 +7,7 @@ A per-query line costs its guard and no more: callers write ``if journal.verbose
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import (
     FilteringLogObserver,
@@ -23,13 +23,16 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+if TYPE_CHECKING:
+    from staggerdns.instruments import Cell
+
 NAMESPACE = "staggerdns"
 LEVELS = ("debug", "info", "warn", "error")
 """Values of ``log.level``, most talkative first."""
 
 
 class Journal:
-    """Logs events of ``level`` and above; ``verbose`` says whether per-query lines are wanted."""
+    """Logs events of ``level`` and above; ``verbose``: whether it logs single queries, too."""
 
     def __init__(self, level: str = "info", log: Logger | None = None) -> None:
         self._threshold = LEVELS.index(level)
@@ -61,7 +64,7 @@ class Journal:
 
 
 def limit_log(level: str) -> None:
-    """Have Twisted's own lines obey ``level``, too, once whoever runs us begins to log."""
+    """Apply ``level`` to Twisted's own lines, too, from the moment that logging begins."""
     begin = globalLogBeginner.beginLoggingTo
     keep = _Keep(LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level)))
 
@@ -73,7 +76,7 @@ def limit_log(level: str) -> None:
 
 @implementer(ILogFilterPredicate)
 class _Keep:
-    """Keeps our own events, which a `Journal` has judged, and of all others what ``rest`` does."""
+    """Lets our own events pass, which a `Journal` has filtered; ``rest`` filters all others."""
 
     def __init__(self, rest: ILogFilterPredicate) -> None:
         self._rest = rest
@@ -84,18 +87,14 @@ class _Keep:
         return self._rest(event)
 
 
-class _Count(Protocol):
-    value: int
-
-
 @implementer(ILogObserver)
 class LostLines:
-    """Counts in ``cell`` the events that another observer could not write: the disk is full."""
+    """Counts in ``cell`` what another observer could not write, as when the disk is full."""
 
-    def __init__(self, cell: _Count) -> None:
+    def __init__(self, cell: Cell) -> None:
         self._cell = cell
 
     def __call__(self, event: LogEvent) -> None:
-        """Take an event; Twisted tells the other observers of one that failed."""
+        """Count the event if it says that an observer failed: the others are told of that."""
         if "observer" in event and event.get("log_namespace") == "twisted.logger._observer":
             self._cell.value += 1

@@ -4,13 +4,13 @@
     answering  --that is not answered either-->  not answering
     not answering  --any good answer-->  answering
 
-Good answers to clients are proof enough. What fails is none, since a name may be at fault, so
-``. NS`` is asked, in the same way as any question of a client: at once, but not more often than
-once in `CONFIRM_EVERY`. Idle times are no proof either; but only somebody who wants to know has
-``. NS`` asked in them, for an idle network shall be idle. While nobody answers it is asked every
-`ASK_EVERY`, wanted or not, so that the end of an outage is noticed without any client. Replies that
-fail (SERVFAIL) are no silence: they do for an answer until `ASK_EVERY` later, and only those that
-come then, with no good one in between, are checked.
+A good answer to a client proves that upstreams answer. A failed question proves nothing, since its
+name may be at fault: then ``. NS`` is asked, like any question of a client, at once but at most
+once in `CONFIRM_EVERY`. A time without questions proves nothing either; but then ``. NS`` is asked
+only when somebody calls `Liveness.check`, so that an idle network stays idle. While nobody answers,
+``. NS`` is asked every `ASK_EVERY`, so that the end of an outage is noticed without any client.
+Replies that are errors (SERVFAIL) are replies nevertheless: only when they have been coming for
+`ASK_EVERY` without a good answer is ``. NS`` asked because of one.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ GRACE = 2.0
 
 
 class Liveness:
-    """Knows whether anybody answers, and tells ``journal`` when that changes.
+    """Finds out whether any upstream answers, and logs to ``journal`` when that changes.
 
-    ``ask`` asks ``. NS`` and says why there was no good answer, or nothing if there was one.
-    ``last_worked`` returns when the latest question was asked that was answered well, by ``clock``.
+    ``ask`` asks ``. NS``; its result is why there was no good answer, empty if there was one.
+    ``last_worked`` returns when the latest question with a good answer was asked, by ``clock``.
     """
 
     def __init__(

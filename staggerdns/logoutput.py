@@ -1,4 +1,4 @@
-"""The log's way out through standard output, which waits for nobody.
+"""Standard output as the log writes to it: without waiting for whoever reads it.
 
 A pipe whose reader has stopped fills up, and the next line would stop the whole program until it
 is read. Here a line is written when the system takes it, is held when not, and is dropped and
@@ -11,18 +11,16 @@ import os
 import select
 from collections import deque
 from io import TextIOBase
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from twisted.internet.interfaces import IWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from staggerdns.instruments import Cell
+
 MAX_HELD = 1_048_576
 """Bytes of lines that wait for their reader; what comes beyond them is dropped."""
-
-
-class _Count(Protocol):
-    value: int
 
 
 @implementer(IWriteDescriptor)
@@ -32,7 +30,7 @@ class LogOutput(TextIOBase):
     ``lost`` counts the writes, one for each line of the log, that were given up.
     """
 
-    def __init__(self, stream: TextIO, reactor: Any, lost: _Count) -> None:
+    def __init__(self, stream: TextIO, reactor: Any, lost: Cell) -> None:
         stream.flush()
         self._descriptor = stream.fileno()
         self._encoding = stream.encoding
@@ -54,15 +52,15 @@ class LogOutput(TextIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Say whether somebody looks at it."""
+        """Return whether it is a terminal."""
         return os.isatty(self._descriptor)
 
     def writable(self) -> bool:
-        """Say that it is for writing."""
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
-        """Write ``text`` at once, or later, or never."""
+        """Write ``text``: at once, when there is room for it, or never if too much is held."""
         data = text.encode(self._encoding, "backslashreplace")
         if self._size + len(data) > MAX_HELD:
             self._lost.value += 1
@@ -77,14 +75,14 @@ class LogOutput(TextIOBase):
         return len(text)
 
     def doWrite(self) -> None:
-        """Go on: there is room again; called by the reactor."""
+        """Write more of what is held; the reactor calls this when there is room."""
         self._write_held()
         if not self._held:
             self._waiting = False
             self._reactor.removeWriter(self)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Write what may still be written; called when the reader is gone, or the reactor ends."""
+        """Write what fits and give up the rest: the reader is gone, or the reactor ends."""
         self._write_held()
         self._lost.value += len(self._held)
         self._held.clear()
@@ -96,7 +94,7 @@ class LogOutput(TextIOBase):
         return "log"
 
     def _write_held(self) -> None:
-        """Write for as long as that does not wait.
+        """Write what is held for as long as there is room.
 
         A pipe that is ready takes `select.PIPE_BUF` bytes at once, whoever else writes into it.
         """

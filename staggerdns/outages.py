@@ -1,7 +1,7 @@
-"""What the log says of an outage: one line when it begins, one when it is over.
+"""What is logged of an outage: one line when it begins, one when it is over.
 
-While few answers come, an outage ends and begins again with each of them. It is over when there has
-been none for `STEADY`, and its duration is what had passed when that time began.
+Where answers come now and then, upstreams seem to fail and to recover many times. So an outage is
+over only when they have answered for `STEADY`, and its duration ends when that time began.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOOK_EVERY = 1.0
 
 
 class Outages:
-    """Tells ``journal`` of outages; ``answering`` says whether somebody answers just now."""
+    """Logs outages to ``journal``; ``answering`` returns whether any upstream answers now."""
 
     def __init__(
         self, answering: Callable[[], bool], clock: IReactorTime, journal: Journal
@@ -34,7 +34,7 @@ class Outages:
         self._look_again: IDelayedCall | None = None
 
     def noticed(self, since: float, reason: str) -> None:
-        """Note that nobody has answered a question of the time ``since``, and why."""
+        """Note that a question asked at ``since`` got no answer, and for what ``reason``."""
         self._over_since = None
         if self._began is None:
             self._began = since

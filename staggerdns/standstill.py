@@ -1,4 +1,4 @@
-"""Time as it passes for a program that may stand still: a clock that stands still with it.
+"""A clock that does not count the time for which the whole program stood still.
 
 A process that was stopped (SIGSTOP, a debugger, a paused machine) or slept with its machine finds
 its timers late and replies in its sockets, and a reactor runs the timers first: everything would
@@ -6,10 +6,9 @@ time out that was answered long ago. So calls are watched:
 
     in time --late by more than `LATE`--> standstill --sockets read--> late calls run, in time
 
-The time by which the earliest call is late, but for `LATE`, does not count: what
-`StandstillClock.seconds` returns goes on near where the standstill began, for all that measure by
-this clock. Late calls wait for one turn of the reactor, in which it reads the sockets. While no
-call waits nobody can be late.
+The time by which the earliest call is late is left out, except for `LATE`: the clock goes on near
+where it was when the standstill began. Late calls wait for one more turn of the reactor, in which
+it reads the sockets. While no call waits, a standstill is not noticed, and harms nobody.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _ROUNDING = 1e-6
 
 @implementer(IReactorTime)
 class StandstillClock:
-    """The time of ``clock``, a reactor or what stands for one, without standstills.
+    """The time of ``clock``, a reactor or the like, without standstills.
 
     ``woke``: when the last standstill was over, ``woke_late``: the last of more than `LONG`
     seconds. All times are seconds of this clock.
@@ -42,7 +41,7 @@ class StandstillClock:
         self._now: Callable[[], float] = clock.seconds
         self._lost = 0.0
         self._pending: dict[_Call, None] = {}
-        self._first: _Call | None = None  # the earliest of them, or one that was until of late
+        self._first: _Call | None = None  # the earliest, unless cancelled or put off since
         self._first_due = inf  # when it was due then
         self._late_at = inf  # of ``clock``: when the first is late
         self._gap = 0.0  # by how much it is, beyond that
@@ -59,7 +58,7 @@ class StandstillClock:
     def callLater(
         self, delay: float, callable: Callable[..., Any], *args: object, **kw: object
     ) -> _Call:
-        """Have ``callable`` called after ``delay`` seconds."""
+        """Call ``callable`` after ``delay`` seconds."""
         call = _Call(self, self.seconds() + delay, callable, args, kw)
         self.start(call, delay)
         return call
@@ -69,18 +68,18 @@ class StandstillClock:
         return list(self._pending)
 
     def start(self, call: _Call, delay: float) -> None:
-        """Have a call wait; called by the call."""
+        """Set the timer of a call; called by the call."""
         self._pending[call] = None
         call.timer = self._clock.callLater(delay, self._fire, call)
         self.moved(call)
 
     def moved(self, call: _Call) -> None:
-        """Take note of when a call is due now; called by the call."""
+        """Watch a call if it is the earliest now; called by the call."""
         if call.due < self._first_due:
             self._watch(call)
 
     def stop(self, call: _Call) -> None:
-        """Have a call wait no more; called by the call."""
+        """Cancel the timer of a call; called by the call."""
         del self._pending[call]
         timer, call.timer = call.timer, None  # they hold each other
         timer.cancel()
@@ -104,7 +103,7 @@ class StandstillClock:
         self._gap = 0.0
 
     def _look(self, now: float) -> None:
-        """Take no notice of the time by which the first call is too late, if it still waits."""
+        """Leave out the time by which the earliest call is late, if it still waits."""
         first = self._first
         if first is None or first not in self._pending or first.due > self._first_due:
             if not self._pending:
@@ -155,7 +154,7 @@ class _Call:
         return self.due
 
     def active(self) -> bool:
-        """Say whether the call still waits."""
+        """Return whether the call still waits."""
         return self._over is None
 
     def cancel(self) -> None:

@@ -65,7 +65,7 @@ class Answer:
     addresses: tuple[bytes, ...]
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Answer:
-        """Return the same answer with its addresses in another order; without any it is itself."""
+        """Return the same answer with its addresses in another order; itself when it has none."""
         return self
 
     @property
@@ -215,7 +215,7 @@ class SectionsAnswer(Answer):
         negative: bool,
         choice: Sequence[Record] = (),
     ) -> None:
-        """Take what is left in ``reply``; ``choice`` are the addresses that may change places."""
+        """Keep what is left in ``reply``; ``choice`` are the addresses that may be reordered."""
         self.rcode = reply.rcode
         self.ad = bool(reply.flags & AD)
         self.negative = negative
@@ -334,9 +334,9 @@ class NegativeAnswer(Answer):
 
 
 def _are_all(records: Sequence[Record], position: int) -> bool:
-    """Say whether the records stand one behind the other from ``position`` on.
+    """Return whether the records follow each other without a gap from ``position`` on.
 
-    Where one is missing in between, those behind it move up, and pointers to them would go astray.
+    Where one was left out, those behind it move up, so that pointers to them would be wrong.
     """
     for record in records:
         if record.owner != position:

@@ -112,7 +112,7 @@ class Judge:
         return Verdict.NEGATIVE, SectionsAnswer(reply, question, ttl, negative=True)
 
     def _strip(self, reply: Reply, section: list[Record]) -> set[Record]:
-        """Take private addresses out of a section; return their records."""
+        """Remove private addresses from a section; return their records."""
         stripped = strip(reply, section)
         self.stripped += len(stripped)
         return stripped

@@ -127,7 +127,10 @@ class NameTable:
         return self._add_labels(starts, rest, position), end
 
     def _add_labels(self, starts: list[int], rest: NameAt, end: int) -> int:
-        """Take the labels that begin at ``starts`` and end at ``end``, in front of ``rest``."""
+        """Add the labels that begin at ``starts`` and end at ``end``, in front of ``rest``.
+
+        Returns the number of the whole name.
+        """
         lower, own, children, by_offset = self._lower, self.own, self._children, self.by_offset
         node, way, shares = rest
         message, ours, has_ours = self._message, self.ours, False

@@ -45,7 +45,7 @@ _STAND_FOR_IPV4 = frozenset(
 _SIX_TO_FOUR = b"\x20\x02"  # RFC 3056
 
 
-# The octets with which such IPv4 addresses begin: most are public by their first one.
+# First octets of IPv4 addresses that may be private: with any other an address is public.
 _FIRST_4 = frozenset(
     first
     for first in range(256)
@@ -54,14 +54,14 @@ _FIRST_4 = frozenset(
 
 
 def is_private(address: bytes) -> bool:
-    """Say whether an address (4 or 16 bytes) means a place that only the network itself knows."""
+    """Return whether an address (4 or 16 bytes) has a meaning inside of one network only."""
     if len(address) == 4 and address[0] not in _FIRST_4:
         return False
     return _is_within(address, _KEPT_OUT_4, _KEPT_OUT_6)
 
 
 def is_unicast(address: bytes) -> bool:
-    """Say whether an address (4 or 16 bytes) can belong to one host."""
+    """Return whether an address (4 or 16 bytes) can belong to one host."""
     return not _is_within(address, _NO_HOST_4, _NO_HOST_6)
 
 

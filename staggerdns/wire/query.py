@@ -140,7 +140,7 @@ def parse_query(message: bytes) -> Query:
 
 
 def _has_opt(message: bytes, questions: int, records: int, additional: int) -> bool:
-    """Say whether a message that we refuse anyway has an OPT record, as far as it is legible."""
+    """Return whether a message that we refuse anyway has an OPT record, as far as it is legible."""
     position = HEADER_SIZE
     try:
         for _ in range(questions):

@@ -64,8 +64,9 @@ def quick_pool(message: bytes, question: Question) -> Pool | None:
 
 
 def _outline_is_sound(message: bytes, position: int, nscount: int, arcount: int) -> bool:
-    """Say whether records fill the message, as they should: of the Internet, and at most one OPT
-    among them, with no error in it.
+    """Return whether records fill the rest of the message as they should.
+
+    All are of class IN; one of the last ``arcount`` may be an OPT record, which has no error.
     """
     opts = 0
     try:

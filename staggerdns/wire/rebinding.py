@@ -22,7 +22,7 @@ _HINT_SIZES = {4: 4, 6: 16}  # ipv4hint, ipv6hint
 
 
 class Rebinding:
-    """Says whose answers are looked through: all but those of ``allowed`` domains.
+    """Which names must not lead to private addresses: all but those in ``allowed`` domains.
 
     ``allowed``: names in wire form, lower case.
     """
@@ -31,7 +31,7 @@ class Rebinding:
         self._allowed = frozenset(allowed)
 
     def screens(self, name: bytes) -> bool:
-        """Say whether ``name`` (wire form, lower case) must not have private addresses."""
+        """Return whether ``name`` (wire form, lower case) must not have private addresses."""
         allowed = self._allowed
         position = 0
         while allowed:
@@ -44,9 +44,9 @@ class Rebinding:
 
 
 def strip(reply: Reply, section: list[Record]) -> set[Record]:
-    """Take the records that hold private addresses out of a section of ``reply``; return them.
+    """Remove the records that hold private addresses from a section of ``reply``; return them.
 
-    What is left was not validated as it stands.
+    AD is cleared then, since nobody has validated what is left.
     """
     message = reply.message
     removed = {record for record in section if _is_private(message, record)}

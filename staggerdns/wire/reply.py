@@ -84,7 +84,7 @@ _NAPTR_STRINGS = 3
 
 
 def keeps_letters(rtype: int, *, do: bool) -> bool:
-    """Say whether the letters of names in this type's data are covered by signatures.
+    """Return whether the letters of names in this type's data are covered by signatures.
 
     Those of the older types are signed in lower case (RFC 4034 section 6.2), of NSEC (RFC 6840
     section 5.1) and of types since RFC 3597 as they stand.
@@ -279,7 +279,10 @@ def _read_section(
 
 
 def _is_special(reply: Reply, record: Record, section: list[Record], qclass: int) -> bool:
-    """Take or drop a record that is about the message, or of another class than the question."""
+    """Keep or drop a record that is about the message, or of another class than the question.
+
+    Returns whether it was one of these.
+    """
     message = reply.message
     if record.type == Type.OPT:
         if section is reply.additional and reply.opt is None and not message[record.owner]:

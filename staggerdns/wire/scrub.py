@@ -67,7 +67,7 @@ class _Sets:
             self._sets.add(key)
 
     def keeps(self, record: Record, message: bytes, *, signed: bool) -> bool:
-        """Say whether a record stays; ``signed``: signatures do."""
+        """Return whether a record stays; ``signed``: whether signatures do."""
         key = record.name, record.type
         if key in self._sets:
             return True
@@ -137,7 +137,7 @@ def scrub_answers(reply: Reply, question: Question) -> Path:
 
 
 def _is_plain(reply: Reply, question: Question, path: Path) -> bool:
-    """Say whether the answers are of the question's own name, as most are, and fill ``path``."""
+    """Fill ``path`` if all answers are of the question's own name, as most are; return whether."""
     own, qtype = reply.names.own, question.qtype
     found = []
     for record in reply.answers:
@@ -202,7 +202,7 @@ def _scrub_authority(reply: Reply, question: Question, path: Path) -> None:
 
 
 def _is_inside(reply: Reply, node: int, inside: dict[int, bool]) -> bool:
-    """Say whether a name is below one that is known to be ``inside``; what is found is added."""
+    """Return whether a name is below one of ``inside``; note what is found there."""
     way = []
     while node not in inside:
         way.append(node)

@@ -161,7 +161,7 @@ def test_sent_to_tcp(payload: int | None) -> None:
 
 @pytest.mark.parametrize(("slip", "answered"), [(0, 0), (1, 12), (2, 6), (3, 4), (10, 1)])
 def test_slip(slip: int, answered: int) -> None:
-    """Every so manieth query is answered, the others are dropped and counted."""
+    """Every n-th query is answered, the others are dropped and counted."""
     server = limited(slip)
     replies = [beyond(server, client_query()) for _ in range(12)]
     assert sum(reply is not None for reply in replies) == answered

@@ -346,7 +346,7 @@ def forgeries(draw: st.DrawFn) -> tuple[Question, bytes]:
 
 
 def check_upstream_reply(asked: Question, message: bytes, ttl: int) -> Answer | None:
-    """Take a reply the way of every reply, and check what clients would be given of it.
+    """Pass a reply on as every reply is, and check what clients would be given of it.
 
     Addresses are in reverse, as ranking could have put them.
     """
