@@ -98,7 +98,7 @@ class Collection:
 
         Cancelling it takes this follower out and disturbs nobody else.
         """
-        follower: Deferred[Entry] = Deferred(self.followers_remove)
+        follower: Deferred[Entry] = Deferred(self._leave)
         if self._entry is None and self._answer is not None:  # the cache cannot answer any more
             self._commit(now)
         if self._entry is not None:
@@ -107,10 +107,9 @@ class Collection:
             self.followers.append(follower)
         return follower
 
-    def followers_remove(self, follower: Deferred[Entry]) -> None:
-        """Forget a follower that went away."""
-        if follower in self.followers:
-            self.followers.remove(follower)
+    def evict_oldest(self) -> Deferred[Entry]:
+        """Take out the follower that has waited for the longest, and return it."""
+        return self.followers.pop(0)
 
     def abandon(self) -> list[Deferred[Entry]]:
         """Stop asking, to make room for others; return the followers that still wait.
@@ -218,6 +217,11 @@ class Collection:
         self._run = None  # the two know each other: leave the collector of cycles nothing
         if not self.abandoned:
             self._over(self.question.key)
+
+    def _leave(self, follower: Deferred[Entry]) -> None:
+        """Forget a follower that went away."""
+        if follower in self.followers:
+            self.followers.remove(follower)
 
     def _settle_anew(self, answer: Answer, tier: str, since: float, now: float) -> None:
         self._since = since

@@ -93,7 +93,7 @@ class Forwarder:
                 return succeed(_failure(now))
         follower = collection.join(now)
         if len(collection.followers) > MAX_FOLLOWERS:
-            self._doom([collection.followers.pop(0)], "followers")
+            self._doom([collection.evict_oldest()], "followers")
         self._make_room()
         return follower
 
