@@ -30,8 +30,12 @@ from staggerdns.wire.pool import cap, merge, without_private
 from staggerdns.wire.reply import STRAYS
 
 
-class Books:
-    """Where all collections of a forwarder keep accounts, with the settings of pools; made once."""
+class CollectionContext:
+    """What all collections of a forwarder work with; made once, and kept by each until it ends.
+
+    ``settings`` say what may join a pool. ``failed`` is called when a collection fails, with
+    whether there were replies. The rest are the metrics that a collection counts in.
+    """
 
     def __init__(
         self,
@@ -65,7 +69,7 @@ class Collection:
         self,
         judge: Judge,
         generation: int,
-        books: Books,
+        context: CollectionContext,
         over: Callable[[bytes], None],
         now: float,
     ) -> None:
@@ -73,7 +77,7 @@ class Collection:
         self.question = judge.question
         self.followers: list[Deferred[Entry]] = []
         self._generation = generation
-        self._books = books
+        self._context = context
         self._over = over
         self._run: Run | None = None
         self._strategy = ""
@@ -121,7 +125,7 @@ class Collection:
             self._run.cancel()
             self._run = None
         if self._entry is not None:
-            self._books.cache.complete(self.question.key, self._generation, self._first_ttl)
+            self._context.cache.complete(self.question.key, self._generation, self._first_ttl)
         followers, self.followers = self.followers, []
         return followers
 
@@ -131,20 +135,20 @@ class Collection:
             self._run.cancel()
         if self._entry is None:
             self._answer = FailureAnswer(Ede.NOT_READY, 0)
-            self._commit(self._books.clock.seconds())
+            self._commit(self._context.clock.seconds())
 
     def first(self, outcome: Outcome, tier: str) -> None:
         """Take the answer for the clients."""
         answer = outcome.answer
         assert answer is not None
-        if self._books.journal.verbose:
+        if self._context.journal.verbose:
             self._log(
                 "{name}: {upstream} answers first, after {seconds:.3f} s",
                 upstream=outcome.upstream.name,
                 seconds=outcome.seconds,
             )
-        now = self._books.clock.seconds()
-        self._settle_anew(self._books.cache.admit(answer), tier, now, now)
+        now = self._context.clock.seconds()
+        self._settle_anew(self._context.cache.admit(answer), tier, now, now)
 
     def more(self, outcome: Outcome, tier: str) -> None:
         """Take a later positive answer into the pool."""
@@ -153,16 +157,16 @@ class Collection:
             return
         assert answer is not None
         assert held is not None
-        books = self._books
-        settings = books.settings
-        answer = books.cache.admit(answer)
+        context = self._context
+        settings = context.settings
+        answer = context.cache.admit(answer)
         if held.negative:  # it answered the clients, but data is worth more
             public = answer if settings.merge_private else without_private(answer)
             if public is not None and (public.ttl or not held.ttl):
-                now = books.clock.seconds()
+                now = context.clock.seconds()
                 self._settle_anew(public, tier, now, now)
         elif isinstance(held, Pool) and isinstance(answer, Pool):
-            now = books.clock.seconds()
+            now = context.clock.seconds()
             if answer.ttl and not held.ttl and self._overrules(answer, tier, now):
                 return
             age = int(now - self._since)
@@ -173,39 +177,39 @@ class Collection:
             gain = len(merged.addresses) - len(held.addresses)
             self._answer = merged
             if gain:
-                books.joined[tier].value += gain
+                context.joined[tier].value += gain
                 self._settle(now)
 
     def ended(self, asked: int, answered: int, reasons: Sequence[Reason]) -> None:
         """Take the end of the run."""
-        books = self._books
-        now = books.clock.seconds()
+        context = self._context
+        now = context.clock.seconds()
         if self._answer is None:
             self._since = now
             ede = _ede(reasons)
-            self._answer = books.cache.admit(
+            self._answer = context.cache.admit(
                 FailureAnswer(
                     ede, FAILURE_TTL, ", ".join(sorted({reason.text for reason in reasons}))
                 )
             )
             if reasons:
-                books.failed(ede == Ede.OTHER)
+                context.failed(ede == Ede.OTHER)
         if self._entry is None:
             self._commit(now)
         elif isinstance(self._answer, Pool) and self._answer is not self._committed:
-            books.cache.prolong(self.question.key, self._generation, self._answer)
-        books.cache.complete(
+            context.cache.prolong(self.question.key, self._generation, self._answer)
+        context.cache.complete(
             self.question.key, self._generation, self._first_ttl, self._vouched or None
         )
         outcome = "failed" if isinstance(self._answer, FailureAnswer) else "positive"
         if self._answer.negative:
             outcome = "negative"
-        books.stripped.value += self.judge.stripped
+        context.stripped.value += self.judge.stripped
         for kind, count in self.judge.strays.items():
-            books.strays[kind].value += count
-        books.outcomes.cell(self._strategy, outcome).value += 1
-        books.seconds.observe(now - self.started)
-        if books.journal.verbose:
+            context.strays[kind].value += count
+        context.outcomes.cell(self._strategy, outcome).value += 1
+        context.seconds.observe(now - self.started)
+        if context.journal.verbose:
             pool = self._answer
             self._log(
                 "{name}: collection complete, {answers} answers from {asked} upstreams, "
@@ -228,8 +232,8 @@ class Collection:
         self._first_ttl = self._longest = answer.ttl
         self._vouched = 0
         if isinstance(answer, Pool):
-            answer = cap(answer, self._books.settings.max_pool_size)
-            self._books.joined[tier].value += len(answer.addresses)
+            answer = cap(answer, self._context.settings.max_pool_size)
+            self._context.joined[tier].value += len(answer.addresses)
         self._answer = answer
         self._settle(now)
 
@@ -238,7 +242,7 @@ class Collection:
         first answer that may not be (TTL 0): then what those two say takes its place. One alone
         against another is not believed.
         """
-        settings = self._books.settings
+        settings = self._context.settings
         public = answer if settings.merge_private else without_private(answer)
         if not isinstance(public, Pool):
             return False
@@ -264,13 +268,13 @@ class Collection:
 
         So a name that is asked for often never shrinks to what one upstream says.
         """
-        cache = self._books.cache
+        cache = self._context.cache
         if self.followers or not cache.stands(self.question.key, self._generation, now):
             self._commit(now)
 
     def _commit(self, now: float) -> None:
         assert self._answer is not None
-        self._entry = entry = self._books.cache.commit(
+        self._entry = entry = self._context.cache.commit(
             self.question.key, self._generation, self._answer, now, self._since
         )
         self._committed = self._answer
@@ -279,7 +283,7 @@ class Collection:
             follower.callback(entry)
 
     def _log(self, format: str, **fields: object) -> None:
-        self._books.journal.debug(format, name=str(self.question), **fields)
+        self._context.journal.debug(format, name=str(self.question), **fields)
 
 
 def _ede(reasons: Sequence[Reason]) -> Ede:

@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
-from staggerdns.resolver.collection import Books, Collection
+from staggerdns.resolver.collection import CollectionContext, Collection
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.strategy import Strategy
@@ -64,7 +64,7 @@ class Forwarder:
         self._strategy = strategy
         self._cache = cache
         self._rebinding = rebinding
-        self._books = Books(cache, settings, clock, metrics, journal)
+        self._context = CollectionContext(cache, settings, clock, metrics, journal)
         self._journal = journal
         self._collections: dict[bytes, Collection] = {}
         self._followers = metrics.followers.cell()
@@ -105,7 +105,7 @@ class Forwarder:
 
     def tell_failures(self, listener: Callable[[bool], None]) -> None:
         """Call ``listener`` when a collection has failed, with whether there were replies."""
-        self._books.failed = listener
+        self._context.failed = listener
 
     def close(self) -> None:
         """Cancel every collection and start no more; whoever waits gets SERVFAIL."""
@@ -124,7 +124,9 @@ class Forwarder:
         rebinding = self._rebinding
         screened = rebinding is not None and rebinding.screens(question.name)
         judge = Judge(question, screened=screened)
-        collection = Collection(judge, next(self._cache.generations), self._books, self._ended, now)
+        collection = Collection(
+            judge, next(self._cache.generations), self._context, self._ended, now
+        )
         self._collections[question.key] = collection
         if self._queue or (
             self._starts and (self._starts >= STARTS_PER_TURN or now >= self._turn_end)

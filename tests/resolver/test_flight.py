@@ -204,12 +204,12 @@ def test_asking_again_from_the_callback() -> None:
 def test_an_old_collection_ends_after_a_new_one() -> None:
     """The generation decides, not the time: what an old collection brings late changes nothing."""
     resolver = SimulatedResolver(says_own(0, 10))
-    books = resolver.forwarder._books
+    context = resolver.forwarder._context
     over: list[bytes] = []
     question = resolver.question()
     now = resolver.clock.seconds()
-    old = Collection(Judge(question), 1, books, over.append, now)
-    new = Collection(Judge(question), 2, books, over.append, now)
+    old = Collection(Judge(question), 1, context, over.append, now)
+    new = Collection(Judge(question), 2, context, over.append, now)
     resolver.script(says_own(7, 100))
     old.begin(resolver.strategy.ask(old.judge, old))
     late = Client(resolver.clock, old.join(now))
