@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
-from staggerdns.resolver.collection import CollectionContext, Collection
+from staggerdns.resolver.collection import Collection, CollectionContext
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import ParallelSettings
 from staggerdns.strategy.strategy import Strategy
@@ -73,7 +73,7 @@ class Forwarder:
         self._closed = False
         self._queue: deque[Collection] = deque()
         self._turn: IDelayedCall | None = None
-        self._doomed: list[tuple[Deferred[Entry], str]] = []
+        self._evicted: list[tuple[Deferred[Entry], str]] = []
         self._turn_end = 0.0
         self._starts = 0  # in this turn; if there are any, `_turn` will end it
         metrics.collections_queued.read_from(lambda: len(self._queue))
@@ -93,7 +93,7 @@ class Forwarder:
                 return succeed(_failure(now))
         follower = collection.join(now)
         if len(collection.followers) > MAX_FOLLOWERS:
-            self._doom([collection.evict_oldest()], "followers")
+            self._evict([collection.evict_oldest()], "followers")
         self._make_room()
         return follower
 
@@ -114,7 +114,7 @@ class Forwarder:
             self._turn.cancel()
             self._turn = None
         self._queue.clear()
-        self._let_down()
+        self._fail_evicted()
         while self._collections:
             self._collections.popitem()[1].cancel()
 
@@ -135,7 +135,7 @@ class Forwarder:
             return collection
         if not self._starts:
             self._turn_end = now + TURN
-            self._want_turn()
+            self._schedule_turn()
         self._begin(collection)
         return None if collection.abandoned else collection
 
@@ -160,10 +160,10 @@ class Forwarder:
         """Begin as many collections as one turn may, the oldest first."""
         self._turn = None
         self._starts = 0
-        self._let_down()
+        self._fail_evicted()
         if not self._queue:
             return
-        self._want_turn()
+        self._schedule_turn()
         now = self._clock.seconds()
         self._turn_end = now + TURN
         while self._queue and self._starts < STARTS_PER_TURN and now < self._turn_end:
@@ -172,7 +172,7 @@ class Forwarder:
                 self._begin(collection)
                 now = self._clock.seconds()
 
-    def _want_turn(self) -> None:
+    def _schedule_turn(self) -> None:
         if self._turn is None:
             self._turn = self._clock.callLater(0, self._take_turn)
 
@@ -181,22 +181,24 @@ class Forwarder:
         if collection.abandoned:
             return
         del self._collections[collection.question.key]
-        self._doom(collection.abandon(), limit)
+        self._evict(collection.abandon(), limit)
 
-    def _doom(self, waiting: list[Deferred[Entry]], limit: str) -> None:
+    def _evict(self, waiting: list[Deferred[Entry]], limit: str) -> None:
         """Note who shall wait no longer; they may ask again at once, so they hear of it later.
 
         ``limit``: what they are counted under, empty for a defect, which is in the log.
         """
         if waiting:
-            self._doomed += [(follower, limit) for follower in waiting]
-            self._want_turn()
+            self._evicted += [(follower, limit) for follower in waiting]
+            self._schedule_turn()
 
-    def _let_down(self) -> None:
+    def _fail_evicted(self) -> None:
         """Give SERVFAIL to those who shall wait no longer."""
-        doomed, self._doomed = self._doomed, []
+        if not self._evicted:
+            return
+        evicted, self._evicted = self._evicted, []
         failure = _failure(self._clock.seconds())
-        for follower, limit in doomed:
+        for follower, limit in evicted:
             if not follower.called:  # it may have gone away meanwhile
                 if limit:
                     self._shed.cell(limit).value += 1

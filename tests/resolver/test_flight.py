@@ -48,7 +48,7 @@ def ede_of(client: Client) -> int:
 
 
 def shed(resolver: SimulatedResolver, limit: str) -> int:
-    """How many clients were let down because of this limit."""
+    """How many clients were evicted because of this limit."""
     return resolver.metrics.shed.cell(limit).value
 
 
@@ -347,7 +347,7 @@ def test_most_collections(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_answered_collection_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One whose clients have their answer ends early: its pool stays, nobody is let down."""
+    """One whose clients have their answer ends early: its pool stays, nobody is evicted."""
     monkeypatch.setattr(forwarder_module, "MAX_COLLECTIONS", 1)
     resolver = SimulatedResolver(says_own(0, 10), says_own(1, 20), says_own(2, 500))
     first = resolver.ask()
@@ -546,8 +546,8 @@ def test_closing_with_a_queue() -> None:
     resolver.assert_nothing_left()
 
 
-def test_who_is_let_down_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many turn to another name the moment that they are let down, no call nests."""
+def test_who_is_evicted_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many turn to another name the moment that they are evicted, no call nests."""
     monkeypatch.setattr(forwarder_module, "MAX_QUEUED", 5)
     resolver = SimulatedResolver(says_own(0, 40))
     depth = deepest = asked = 0
