@@ -32,8 +32,8 @@ LARGEST_SHARE = 16
 """An answer that takes more than this part of ``max_size`` is given but not kept."""
 KEY_OCTETS = 40
 """What a key takes beside its own octets."""
-TRUST = 2
-"""How many times as long as all others the first answer may put off that the others are asked."""
+FIRST_TTL_LIMIT = 2
+"""How many times the second-longest TTL that of the first answer counts for at most."""
 FAILURE_TTL = 1
 """Seconds for which a failure is remembered, the least that RFC 9520 section 3.2 allows."""
 
@@ -224,19 +224,19 @@ class AnswerCache:
             entry.prolong(answer)
 
     def complete(
-        self, key: bytes, generation: int, first: int = 0, vouched: int | None = None
+        self, key: bytes, generation: int, first_ttl: int = 0, second_ttl: int | None = None
     ) -> None:
         """Note that the collection of that generation has ended.
 
-        Seconds for which upstreams allowed their answers to be kept: ``first`` the one that
-        answered first, ``vouched`` some other one but the most generous, if there is one.
+        TTLs of upstreams' answers in seconds: ``first_ttl`` of the one that came first,
+        ``second_ttl`` the second-longest, `None` if there was one answer alone.
         """
         entry = self._entries.get(key)
         if entry is not None and entry.generation == generation:
             entry.complete = True
             if isinstance(entry.answer, Pool):
-                allowed = entry.lifetime if vouched is None else vouched
-                entry.refresh_age = _refresh_age(entry.answer, first, allowed)
+                second = entry.lifetime if second_ttl is None else second_ttl
+                entry.refresh_age = _refresh_age(entry.answer, first_ttl, second)
                 self._set_due(entry)
 
     def is_stale(self, entry: Entry, now: float) -> bool:
@@ -307,12 +307,13 @@ class AnswerCache:
         return now < entry.expires + self._settings.max_stale
 
 
-def _refresh_age(pool: Pool, first: int, vouched: int) -> int:
+def _refresh_age(pool: Pool, first_ttl: int, second_ttl: int) -> int:
     """Return the age in seconds at which a pool is to be refreshed, whatever its order.
 
-    When half of it, or its chain, has died; but not while a cache that knew the ``first`` answer
-    alone would ask nobody. That counts for at most `TRUST` times what all upstreams but the most
-    generous ``vouched`` for, so that none of them can keep the others from being heard.
+    When half of it, or its CNAME chain, has died; but not while a cache that knew the first answer
+    alone would ask nobody. One upstream with a long TTL must not keep the others from being
+    asked: so the second-longest is a limit to half of the pool, and `FIRST_TTL_LIMIT` times
+    that to the first answer.
     """
-    age = max(min(pool.half_life, vouched), min(first, TRUST * vouched))
+    age = max(min(pool.half_life, second_ttl), min(first_ttl, FIRST_TTL_LIMIT * second_ttl))
     return min(age, pool.cname_life) if pool.cname_chain else age

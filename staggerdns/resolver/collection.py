@@ -83,8 +83,8 @@ class Collection:
         self._strategy = ""
         self._answer: Answer | None = None
         self._since = 0.0  # when the first of the answer came
-        self._longest = self._vouched = 0  # the two longest times that upstreams allowed
-        self._first_ttl = 0  # what the one allowed whose answer came first
+        self._longest_ttl = self._second_ttl = 0  # the longest that upstreams gave
+        self._first_ttl = 0  # that of the answer that came first
         self._keepable: tuple[Pool, float] | None = None  # behind one with TTL 0, and when it came
         self._entry: Entry | None = None
         self._committed: Answer | None = None  # what the cache holds of this collection
@@ -173,7 +173,7 @@ class Collection:
             merged = merge(
                 held, answer, settings.max_pool_size, private=settings.merge_private, age=age
             )
-            self._vouch(answer.ttl + age)
+            self._note_ttl(answer.ttl + age)
             gain = len(merged.addresses) - len(held.addresses)
             self._answer = merged
             if gain:
@@ -199,7 +199,7 @@ class Collection:
         elif isinstance(self._answer, Pool) and self._answer is not self._committed:
             context.cache.prolong(self.question.key, self._generation, self._answer)
         context.cache.complete(
-            self.question.key, self._generation, self._first_ttl, self._vouched or None
+            self.question.key, self._generation, self._first_ttl, self._second_ttl or None
         )
         outcome = "failed" if isinstance(self._answer, FailureAnswer) else "positive"
         if self._answer.negative:
@@ -229,8 +229,8 @@ class Collection:
 
     def _settle_anew(self, answer: Answer, tier: str, since: float, now: float) -> None:
         self._since = since
-        self._first_ttl = self._longest = answer.ttl
-        self._vouched = 0
+        self._first_ttl = self._longest_ttl = answer.ttl
+        self._second_ttl = 0
         if isinstance(answer, Pool):
             answer = cap(answer, self._context.settings.max_pool_size)
             self._context.joined[tier].value += len(answer.addresses)
@@ -254,14 +254,14 @@ class Collection:
         self._settle_anew(
             merge(first, public, settings.max_pool_size, private=True, age=age), tier, since, now
         )
-        self._first_ttl = self._longest = first.ttl
-        self._vouch(public.ttl + age)
+        self._first_ttl = self._longest_ttl = first.ttl
+        self._note_ttl(public.ttl + age)
         return True
 
-    def _vouch(self, ttl: int) -> None:
-        """Note for how long one more upstream allowed its answer to be kept."""
-        self._vouched = max(self._vouched, min(self._longest, ttl))
-        self._longest = max(self._longest, ttl)
+    def _note_ttl(self, ttl: int) -> None:
+        """Note the TTL of one more upstream's answer, counted from the first answer on."""
+        self._second_ttl = max(self._second_ttl, min(self._longest_ttl, ttl))
+        self._longest_ttl = max(self._longest_ttl, ttl)
 
     def _settle(self, now: float) -> None:
         """Commit what there is, but while a refresh runs behind an answer that holds, at its end.

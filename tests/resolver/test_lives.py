@@ -41,12 +41,12 @@ def given(simulated: SimulatedCache | SimulatedRankedCache) -> tuple[list[int | 
 
 
 def stored(
-    *lives: int, first: int = 0, vouched: int | None = None, **limits: int
+    *lives: int, first: int = 0, second_ttl: int | None = None, **limits: int
 ) -> SimulatedCache:
     """A cache with the pool of a collection that has ended."""
     simulated = SimulatedCache(**limits)
     simulated.cache.commit(WWW.key, 1, lived(*lives), simulated.clock.seconds())
-    simulated.cache.complete(WWW.key, 1, first, vouched)
+    simulated.cache.complete(WWW.key, 1, first, second_ttl)
     return simulated
 
 
@@ -107,10 +107,10 @@ def test_due_when_half_has_died(lives: tuple[int, ...], due: int) -> None:
     assert len(simulated.refreshed) == 2
 
 
-@pytest.mark.parametrize(("vouched", "due"), [(None, 300), (30, 30), (1, 5), (500, 300)])
-def test_no_single_upstream_keeps_a_refresh_away(vouched: int | None, due: int) -> None:
+@pytest.mark.parametrize(("second_ttl", "due"), [(None, 300), (30, 30), (1, 5), (500, 300)])
+def test_no_single_upstream_keeps_a_refresh_away(second_ttl: int | None, due: int) -> None:
     """An entry is due when all upstreams but the most generous one have had their time."""
-    simulated = stored(300, vouched=vouched)
+    simulated = stored(300, second_ttl=second_ttl)
     simulated.at(due - 0.01)
     given(simulated)
     assert simulated.refreshed == []
@@ -120,14 +120,14 @@ def test_no_single_upstream_keeps_a_refresh_away(vouched: int | None, due: int) 
 
 
 @pytest.mark.parametrize(
-    ("first", "vouched", "due"),
+    ("first", "second_ttl", "due"),
     [(10, 50, 20), (20, 50, 20), (40, 50, 40), (60, 50, 60), (60, 25, 50), (60, 5, 10)],
 )
-def test_no_sooner_than_the_first_answer_alone(first: int, vouched: int, due: int) -> None:
+def test_no_sooner_than_the_first_answer_alone(first: int, second_ttl: int, due: int) -> None:
     """While a cache that knew the first answer alone would ask nobody, nor is this one due; but not
     for more than twice as long as the others allowed.
     """
-    simulated = stored(60, 20, 20, first=first, vouched=vouched)
+    simulated = stored(60, 20, 20, first=first, second_ttl=second_ttl)
     simulated.at(due - 0.01)
     given(simulated)
     assert simulated.refreshed == []
