@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from staggerdns.journal import Journal
 from staggerdns.liveness import Liveness
 from staggerdns.metrics import Metrics
-from staggerdns.ranking.budget import Budget
+from staggerdns.ranking.budget import ProbeBudget
 from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.probes import Probes
 from staggerdns.ranking.rtt import RttTable
@@ -193,7 +193,7 @@ class Ranking:
         self._measurer = Measurer(
             self.probes.all,
             table,
-            Budget(settings.max_probes_per_second, awake),
+            ProbeBudget(settings.max_probes_per_second, awake),
             awake,
             clock,
             metrics,

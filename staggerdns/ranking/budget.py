@@ -8,7 +8,7 @@ BURST = 0.5
 """Seconds' worth of probes that may go at once after a quiet time."""
 
 
-class Budget:
+class ProbeBudget:
     """``rate`` probes per second, with a burst of `BURST` seconds' worth, but at least one."""
 
     def __init__(self, rate: float, clock: IReactorTime) -> None:

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from staggerdns.metrics import Metrics
-from staggerdns.ranking.budget import Budget
+from staggerdns.ranking.budget import ProbeBudget
 from staggerdns.ranking.rtt import RttTable
 from staggerdns.settings.sections import RankingSettings
 
@@ -50,7 +50,7 @@ class Measurer:
         self,
         probes: Sequence[Probe],
         table: RttTable,
-        budget: Budget,
+        budget: ProbeBudget,
         clock: IReactorTime,
         table_clock: IReactorTime,
         metrics: Metrics,

@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from staggerdns.metrics import Metrics
-from staggerdns.ranking.budget import Budget
+from staggerdns.ranking.budget import ProbeBudget
 from staggerdns.ranking.measure import Measurer, Probe
 from staggerdns.ranking.rtt import RttTable
 from staggerdns.ranking.sorts import TRIGGERS, Sorts
@@ -145,7 +145,7 @@ class SimulatedRanking:
         ]
         ways: list[Probe] = [*self.probes]
         self.table = RttTable(settings)
-        self.budget = Budget(settings.max_probes_per_second, self.clock)
+        self.budget = ProbeBudget(settings.max_probes_per_second, self.clock)
         self.measurer = Measurer(
             ways,
             self.table,

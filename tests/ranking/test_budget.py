@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.ranking.budget import BURST, Budget
+from staggerdns.ranking.budget import BURST, ProbeBudget
 from tests.kit.probing import make_clock
 
 
 def test_burst_then_rate() -> None:
     """Half a second's worth goes at once, what follows one by one."""
-    budget = Budget(10, make_clock())
+    budget = ProbeBudget(10, make_clock())
     waits = [budget.reserve() for _ in range(8)]
     assert waits == pytest.approx([0, 0, 0, 0, 0, 0.1, 0.2, 0.3])
 
@@ -20,7 +20,7 @@ def test_burst_then_rate() -> None:
 def test_savings_are_bounded() -> None:
     """A day of idleness saves no more than the burst."""
     clock = make_clock()
-    budget = Budget(10, clock)
+    budget = ProbeBudget(10, clock)
     clock.rightNow += 86_400
     waits = [budget.reserve() for _ in range(6)]
     assert waits == pytest.approx([0] * 5 + [0.1], abs=1e-6)
@@ -29,7 +29,7 @@ def test_savings_are_bounded() -> None:
 def test_savings_come_back() -> None:
     """After a pause there is as much of the burst again as the pause was long."""
     clock = make_clock()
-    budget = Budget(10, clock)
+    budget = ProbeBudget(10, clock)
     for _ in range(5):
         budget.reserve()
     clock.rightNow += 0.3001
@@ -39,7 +39,7 @@ def test_savings_come_back() -> None:
 @pytest.mark.parametrize("rate", [1, 2, 3])
 def test_small_rates(rate: float) -> None:
     """Even the least rate sends one probe at once, and then holds itself."""
-    budget = Budget(rate, make_clock())
+    budget = ProbeBudget(rate, make_clock())
     waits = [budget.reserve() for _ in range(4)]
     assert waits[0] == 0
     assert waits[3] == pytest.approx(3 / rate - max(0, BURST - 1 / rate))
@@ -52,7 +52,7 @@ STEPS = st.lists(st.tuples(st.floats(0, 2), st.integers(1, 30)), min_size=1, max
 def test_rate_and_burst_hold_in_any_window(rate: int, steps: list[tuple[float, int]]) -> None:
     """Whenever it is asked, no window of t seconds gets more than rate x t + burst probes."""
     clock = make_clock()
-    budget = Budget(rate, clock)
+    budget = ProbeBudget(rate, clock)
     sent: list[float] = []
     for pause, askers in steps:
         clock.rightNow += pause
@@ -76,7 +76,7 @@ def assert_within(sent: list[float], rate: float) -> None:
 def test_the_rate_is_reached(rate: int) -> None:
     """Whoever asks all the time gets the whole rate: the budget wastes nothing."""
     clock = make_clock()
-    budget = Budget(rate, clock)
+    budget = ProbeBudget(rate, clock)
     granted, wait = 0, 0.0
     for _ in range(100):
         clock.rightNow += 0.1
