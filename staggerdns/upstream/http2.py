@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MAX_HEADERS = 16_384  # octets of the fields of one response
 
 
-class Connection(H2Connection):
+class ClientState(H2Connection):
     """A connection whose older streams go on behind a GOAWAY."""
 
     def __init__(self) -> None:

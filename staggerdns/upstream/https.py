@@ -13,7 +13,6 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
 
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -31,19 +30,16 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from staggerdns.settings.addresses import Endpoint
+from staggerdns.upstream.connection import Connection, ConnectionOwner
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.exchange import Exchange
-from staggerdns.upstream.http2 import Connection
-from staggerdns.upstream.line import Line
+from staggerdns.upstream.http2 import ClientState
 from staggerdns.upstream.reason import Reason
+from staggerdns.upstream.tls import Handshake
 from staggerdns.wire.age import aged
 from staggerdns.wire.constants import MAX_MESSAGE, MEDIA_TYPE
 from staggerdns.wire.edns import with_options
 from staggerdns.wire.reply import mismatch
-
-if TYPE_CHECKING:
-    from staggerdns.upstream.stream import StreamTransport
-    from staggerdns.upstream.tls import Handshake
 
 MAX_STREAMS = 1000
 """Streams that we have open at once, whatever the server allows."""
@@ -70,10 +66,10 @@ class _Stream:
 
 
 @implementer(IPushProducer)
-class HttpLine(Line):
+class HttpConnection(Connection):
     """An HTTP/2 connection."""
 
-    def __init__(self, owner: StreamTransport, address: str, tls: Handshake | None) -> None:
+    def __init__(self, owner: ConnectionOwner, address: str, tls: Handshake | None) -> None:
         super().__init__(owner, address, tls)
         where = owner.address
         host = where.auth_name if where.auth_name and ":" not in where.auth_name else ""
@@ -93,11 +89,11 @@ class HttpLine(Line):
         self._abandoned: dict[int, None] = {}
         self._held: dict[int, _Stream] = {}  # by flow control
         self._limit = MODEST_STREAMS
-        self._reading = False  # h2 is ahead of us then: it knows of settings and of a GOAWAY
-        self._h2 = Connection()
+        self._reading = False  # events are being handled; h2 knows of later ones, like a GOAWAY
+        self._h2 = ClientState()
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what the server says."""
+        """Read what the server sends."""
         if self._lost:
             return
         self._acknowledge()
@@ -115,7 +111,7 @@ class HttpLine(Line):
         self._settle()
 
     def pauseProducing(self) -> None:
-        """Read nothing while the server does not read what that makes us say."""
+        """Read nothing more while the server does not read what we answer to its frames."""
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
@@ -228,7 +224,7 @@ class HttpLine(Line):
             self.retire()
 
     def _send_body(self, number: int, stream: _Stream) -> None:
-        """Send of a body what flow control allows."""
+        """Send as much of a body as flow control allows."""
         room = min(self._h2.local_flow_control_window(number), self._h2.max_outbound_frame_size)
         if room > 0:
             part, stream.unsent = stream.unsent[:room], stream.unsent[room:]
@@ -244,7 +240,7 @@ class HttpLine(Line):
         self._end(number)
 
     def _end(self, number: int) -> _Stream | None:
-        """Take a stream that is over out of the books."""
+        """Forget a stream that is over, and return it if it was known."""
         stream = self._streams.pop(number, None)
         if stream is not None and stream.exchange is not None:
             del self._numbers[stream.exchange]
@@ -302,7 +298,7 @@ class HttpLine(Line):
         stream = self._end(number)
         if stream is None:
             return
-        if stream.unsent:  # it knows the answer before it has heard the question
+        if stream.unsent:  # it answered before it had the whole query
             self._h2.reset_stream(number, ErrorCodes.CANCEL)
         self._note_answer()
         exchange = stream.exchange

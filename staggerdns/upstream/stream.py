@@ -1,16 +1,22 @@
 """Queries to one upstream over connections that are kept: TCP, TLS, HTTPS.
 
-    closed --first query--> opening --accepted--> open --its line retires, or is lost--> closed
+    closed   --the first query-->                opening
+    opening  --the server was accepted-->        open
+    opening  --no address answers in time-->     closed
+    open     --the connection retires or is lost-->  closed
 
-There is one line that takes queries, opened when there is one to send; those that come while it is
-being opened wait for it. What was under way when a line was lost is sent once more on a new
-one, within the time that it has (RFC 7766 section 6.2.4). A server may have closed it after so
-many answers: then only the oldest query counts as tried, those behind it were hardly read. After
-failures to open a line, or lines that were lost before any reply, the next attempt has to wait,
-twice as long each time; until then queries fail at once, so that others are asked. However many
-exchanges fail with one line, or one attempt, that is one mark against the upstream. While EDNS is
-not proven, the second close in a row may be about that: then queries go with less of it.
-Nothing ever goes to another transport.
+New queries go to one connection, opened for the first of them; those that come while it is being
+opened wait for it. Others may still be draining. Nothing ever goes to another transport.
+
+Lost connections. What was under way is sent once more on a new connection, within the time that it
+has (RFC 7766 section 6.2.4). A server may close a connection after so many answers; then only the
+oldest query counts as tried once, since the others were hardly read.
+
+Failures. When the second attempt in a row to open a connection fails, or a connection is lost
+before any reply, the next attempt waits, each time twice as long. Meanwhile queries fail at once,
+so that other upstreams are asked. One connection or attempt is one mark against the upstream,
+however many exchanges fail with it. While EDNS is not proven it may be why the server closes
+connections: after the second one in a row queries go out with less of it.
 """
 
 from __future__ import annotations
@@ -26,17 +32,17 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from staggerdns.deferreds import ignore_cancellation
 from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.standstill import StandstillClock
+from staggerdns.upstream.connection import Connection, DnsConnection
 from staggerdns.upstream.dial import Dial
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange
-from staggerdns.upstream.https import HttpLine
-from staggerdns.upstream.line import DnsLine, Line
+from staggerdns.upstream.https import HttpConnection
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.report import StreamReport
 from staggerdns.upstream.tls import DOT, H2, Authorities, Handshake, TlsClient
 
 FIRST_WAIT = 0.25
-"""Seconds between the second failure in a row to open a line and the next attempt."""
+"""Seconds between the second failure in a row to open a connection and the next attempt."""
 LONGEST_WAIT = 8.0
 
 Resolve = Callable[[str], "Deferred[Sequence[str]]"]
@@ -46,8 +52,8 @@ Resolve = Callable[[str], "Deferred[Sequence[str]]"]
 class StreamTransport:
     """Sends exchanges to the upstream at ``address``; ``report`` is told what happens.
 
-    ``timeout``: seconds that opening a line may take, and a reply. ``resolve`` is needed for an
-    address with a name in it, ``authorities`` for an encrypted one.
+    ``timeout``: seconds that opening a connection may take, and a reply. ``resolve`` is needed for
+    an address with a name in it, ``authorities`` for an encrypted one.
     """
 
     def __init__(
@@ -75,18 +81,18 @@ class StreamTransport:
             self._tls = TlsClient(
                 address.auth_name, address.pins, alpn, authorities or Authorities()
             )
-        self._line: Line | None = None  # the one that takes queries
-        self._lines: set[Line] = set()  # all that are open, or being opened
-        self._queue: dict[Exchange, None] = {}  # what waits for a line
-        self._new: Line | None = None  # connected, and not accepted yet
+        self._connection: Connection | None = None  # the one that takes queries
+        self._connections: set[Connection] = set()  # all that are open, or being opened
+        self._queue: dict[Exchange, None] = {}  # what waits for a connection
+        self._new: Connection | None = None  # connected, and not accepted yet
         self._stop: Callable[[], None] | None = None  # ends the search for an address, or dialing
-        self._deadline: IDelayedCall | None = None  # of opening a line
+        self._deadline: IDelayedCall | None = None  # of opening a connection
         self._best = ""  # the address that has worked last,
-        self._vain: list[str] = []  # and those that took connections in vain since, latest last
+        self._vain: list[str] = []  # and those that connected in vain since, latest last
         self._failures = 0  # in a row
         self._not_before = 0.0
         self._closed = False
-        report.count_connections(lambda: len(self._lines))
+        report.count_connections(lambda: len(self._connections))
 
     @property
     def tls(self) -> TlsClient | None:
@@ -99,17 +105,17 @@ class StreamTransport:
         return self._failures
 
     def send(self, exchange: Exchange) -> None:
-        """Send the exchange's query, now or when there is a line. It may end inside of this."""
+        """Send the exchange's query, now or when there is a connection. May end the exchange."""
         if self._closed:
             exchange.error(Reason.LOCAL)
             return
         now = self.clock.seconds()
-        line = self._line
-        if line is not None:
-            if not line.dead(now):
-                line.carry(exchange, now)
+        connection = self._connection
+        if connection is not None:
+            if not connection.dead(now):
+                connection.carry(exchange, now)
                 return
-            line.drop(Reason.TIMEOUT)
+            connection.drop(Reason.TIMEOUT)
         if self._resting:
             exchange.error(Reason.NO_CONNECTION)
             return
@@ -123,70 +129,70 @@ class StreamTransport:
         self._closed = True
         self._stop_opening()
         self._queue.clear()
-        self._line = None
-        lines, self._lines = self._lines, set()
-        for line in lines:
-            line.close()
+        self._connection = None
+        connections, self._connections = self._connections, set()
+        for connection in connections:
+            connection.close()
 
-    # What lines tell.
+    # What connections report.
 
-    def opened(self, line: Line, kind: str) -> None:
-        """Use a new line, whose server was accepted."""
+    def opened(self, connection: Connection, kind: str) -> None:
+        """Use a new connection, whose server was accepted."""
         self._new = None
         self._stop_opening()
         self.report.connected(kind)
-        self._line = line
+        self._connection = connection
         now = self.clock.seconds()
         queue, self._queue = self._queue, {}
         for exchange in queue:
             if exchange.called:
                 continue
-            if self._line is line:
-                line.carry(exchange, now)
+            if self._connection is connection:
+                connection.carry(exchange, now)
             else:
                 self.send(exchange)
 
-    def works(self, line: Line) -> None:
-        """Note the first reply on a line."""
+    def works(self, connection: Connection) -> None:
+        """Note the first reply on a connection."""
         self._failures = 0
-        self._best = line.address
+        self._best = connection.address
         self._vain.clear()
 
-    def retired(self, line: Line) -> None:
-        """Send nothing more to a line."""
-        if self._line is line:
-            self._line = None
+    def retired(self, connection: Connection) -> None:
+        """Send nothing more to a connection."""
+        if self._connection is connection:
+            self._connection = None
 
-    def lost(self, line: Line, reason: Reason, orphans: list[Exchange]) -> None:
-        """Use a line no more, and send once more what was under way on it."""
-        if not line.answered:
-            self._note_vain(line.address)
-        if self._new is line:
+    def lost(self, connection: Connection, reason: Reason, orphans: list[Exchange]) -> None:
+        """Use a connection no more, and send once more what was under way on it."""
+        if not connection.answered:
+            self._note_vain(connection.address)
+        if self._new is connection:
             self._new = None
             self._failed(reason)
             return
-        self.retired(line)
+        self.retired(connection)
         descended: list[Exchange] = []
-        if reason is Reason.CLOSED and not line.answered:
+        if reason is Reason.CLOSED and not connection.answered:
             again = self._failures > 0
             descended = [
                 one for one in orphans if (again or one.resent) and one.asker.asks_for_less(one)
             ]
-        if orphans and not line.answered and not descended:
+        if orphans and not connection.answered and not descended:
             self._note_failure(reason)
         for exchange in descended:
             exchange.forget = None
             self.report.repeated()
             self.send(exchange)
         rest = [one for one in orphans if one not in descended] if descended else orphans
-        self.again(rest, reason, unread=line.answered)
+        self.again(rest, reason, unread=connection.answered)
 
-    def gone(self, line: Line) -> None:
-        """Forget a line that is closed."""
-        self._lines.discard(line)
+    def gone(self, connection: Connection) -> None:
+        """Forget a connection that is closed."""
+        self._connections.discard(connection)
 
     def again(self, exchanges: Iterable[Exchange], reason: Reason, *, unread: bool = False) -> None:
-        """Send once more what a line has lost for this ``reason``; not twice.
+        """Send once more what a connection has lost for this ``reason``; not twice.
 
         ``unread``: for all but the first that does not count.
         """
@@ -205,8 +211,8 @@ class StreamTransport:
 
     @property
     def _resting(self) -> bool:
-        """Whether there is no line, and it is too early to open one."""
-        at_work = self._line is not None or self._deadline is not None
+        """Whether there is no connection, and it is too early to open one."""
+        at_work = self._connection is not None or self._deadline is not None
         return not at_work and self.clock.seconds() < self._not_before
 
     # Opening.
@@ -246,14 +252,14 @@ class StreamTransport:
     def _build(self, address: str) -> IProtocol:
         """Return the protocol of a connection that was made."""
         handshake = Handshake(self._tls) if self._tls is not None else None
-        kind = HttpLine if self.address.transport == "https" else DnsLine
-        line = kind(self, address, handshake)
-        self._lines.add(line)
-        self._new = line
+        kind = HttpConnection if self.address.transport == "https" else DnsConnection
+        connection = kind(self, address, handshake)
+        self._connections.add(connection)
+        self._new = connection
         if handshake is None:
-            return line
+            return connection
         factory = TLSMemoryBIOFactory(
-            handshake, isClient=True, wrappedFactory=_Ready(line), clock=self._reactor
+            handshake, isClient=True, wrappedFactory=_Ready(connection), clock=self._reactor
         )
         factory.noisy = False
         return factory.buildProtocol(None)
@@ -265,7 +271,7 @@ class StreamTransport:
         self._failed(Reason.TIMEOUT)
 
     def _failed(self, reason: Reason) -> None:
-        """End an attempt to open a line, and what waits for it."""
+        """End an attempt to open a connection, and what waits for it."""
         self._stop_opening()
         self.report.failed(reason)
         self._note_failure(reason)
@@ -297,7 +303,7 @@ class StreamTransport:
             stop()
         new, self._new = self._new, None
         if new is not None:
-            self._lines.discard(new)
+            self._connections.discard(new)
             new.close()
         if self._deadline is not None:
             self._deadline.cancel()
@@ -308,13 +314,13 @@ class StreamTransport:
 
 
 class _Ready(Factory):
-    """Hands out a protocol that is there already."""
+    """A factory of one protocol, which is there already."""
 
     noisy = False
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
-    def buildProtocol(self, addr: IAddress | None) -> Line:
-        """Return the line."""
-        return self._line
+    def buildProtocol(self, addr: IAddress | None) -> Connection:
+        """Return the connection."""
+        return self._connection

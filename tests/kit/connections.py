@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from staggerdns.server.https import HttpsFactory
 from staggerdns.server.stream import StreamProtocol
-from staggerdns.upstream.http2 import Connection as ClientState
+from staggerdns.upstream.http2 import ClientState
 from tests.kit.clients import parse
 from tests.kit.factory import FRIEND, MemoryServer
 from tests.kit.messages import client_query

@@ -128,7 +128,7 @@ async def test_idle_time_is_the_servers(daemon: Daemon) -> None:
     """Unbound says for how long it keeps an idle connection; dnsdist does not."""
     with loopback_upstream(daemon.where("tls://{tls}"), ca=daemon.ca) as asked:
         await asked.ask()
-        line = asked.upstream.stream._line
+        line = asked.upstream.stream._connection
         assert line is not None
         assert line._idle == (20.0 if daemon.address[-1] == 53 else 30.0)
     await no_connections()

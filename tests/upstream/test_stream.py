@@ -23,10 +23,10 @@ from staggerdns.settings.addresses import parse_upstream
 from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.standstill import LATE, LONG, StandstillClock
 from staggerdns.upstream import stream
+from staggerdns.upstream.connection import CLOSING_TIME, IDLE_TIMEOUT, LONGEST_IDLE, MAX_TAKEN
 from staggerdns.upstream.dial import ATTEMPT_DELAY
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.line import CLOSING_TIME, IDLE_TIMEOUT, LONGEST_IDLE, MAX_TAKEN
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.stream import FIRST_WAIT
 from staggerdns.upstream.tls import DOT, Authorities, TlsClient
@@ -785,7 +785,7 @@ def test_addresses_whose_handshakes_stall() -> None:
         assert tcp.reasons() == []
         tcp.reactor.advance(0.01)
         assert tcp.reasons() == [Reason.TIMEOUT]
-        assert len(stream._lines) == 0
+        assert len(stream._connections) == 0
         tcp.reactor.advance(1)  # longer than the waits between attempts so far
     assert tried == ["2001:db8::1", "192.0.2.1", "192.0.2.2", "2001:db8::1"]
     tcp.addresses = ("192.0.2.3",)

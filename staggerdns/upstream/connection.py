@@ -12,24 +12,26 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from typing import Protocol as TypingProtocol
 
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from staggerdns.settings.addresses import UpstreamAddress
+from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.edns import FULL
+from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.reason import Reason
+from staggerdns.upstream.report import StreamReport
+from staggerdns.upstream.tls import Handshake
 from staggerdns.wire.edns import KEEPALIVE_WANTED, keepalive, with_options
 from staggerdns.wire.reply import mismatch
-
-if TYPE_CHECKING:
-    from staggerdns.upstream.stream import StreamTransport
-    from staggerdns.upstream.tls import Handshake
 
 IDLE_TIMEOUT = 30.0
 """Seconds that an idle connection is kept when its upstream does not say for how long."""
@@ -42,8 +44,39 @@ MAX_TAKEN = 4096
 """Queries of one connection without a reply, those of exchanges that gave up included."""
 
 
+class ConnectionOwner(TypingProtocol):
+    """The transport that a connection belongs to, as the connection knows it.
+
+    ``timeout``: seconds that a reply may take; ``report`` is told what happens.
+    """
+
+    clock: StandstillClock
+    address: UpstreamAddress
+    entropy: Entropy
+    report: StreamReport
+    timeout: float
+
+    def opened(self, connection: Connection, kind: str) -> None:
+        """Use a new connection, whose server was accepted."""
+
+    def works(self, connection: Connection) -> None:
+        """Note the first reply on a connection."""
+
+    def retired(self, connection: Connection) -> None:
+        """Send nothing more to a connection."""
+
+    def lost(self, connection: Connection, reason: Reason, orphans: list[Exchange]) -> None:
+        """Use a connection no more, and see to what was under way on it."""
+
+    def gone(self, connection: Connection) -> None:
+        """Forget a connection that is closed."""
+
+    def again(self, exchanges: Iterable[Exchange], reason: Reason) -> None:
+        """Send once more what a connection has lost for this ``reason``; not twice."""
+
+
 @implementer(IHandshakeListener)
-class Line(Protocol, ABC):
+class Connection(Protocol, ABC):
     """A connection of ``owner``; ``tls`` is its handshake if it is encrypted.
 
     Subclasses say how a query travels: they fill ``waiting``, whose keys are theirs to choose.
@@ -51,7 +84,7 @@ class Line(Protocol, ABC):
 
     transport: Any  # a TCP or TLS transport, which has more than ITransport says
 
-    def __init__(self, owner: StreamTransport, address: str, tls: Handshake | None) -> None:
+    def __init__(self, owner: ConnectionOwner, address: str, tls: Handshake | None) -> None:
         self.address = address
         self.waiting: dict[Any, Exchange] = {}
         self.retired = False
@@ -70,7 +103,7 @@ class Line(Protocol, ABC):
     # What the owner asks for.
 
     def carry(self, exchange: Exchange, now: float) -> None:
-        """Send the exchange's query; the line is open and not retired."""
+        """Send the exchange's query; the connection is open and not retired."""
         self._used = now
         if self._silent_since is None:
             self._silent_since = now
@@ -79,8 +112,8 @@ class Line(Protocol, ABC):
         exchange.asker.carried(exchange)
 
     def dead(self, now: float) -> bool:
-        """Say whether the line has been silent for longer than a reply may take, or since a time
-        in which the network may have forgotten it.
+        """Return whether the connection has been silent for longer than a reply may take, or since
+        a standstill in which the network may have forgotten it.
         """
         return self._silent_for(self._owner.timeout, now) or self._used < self._clock.woke_late
 
@@ -99,7 +132,7 @@ class Line(Protocol, ABC):
             self.transport.abortConnection()
 
     def retire(self) -> None:
-        """Take no more queries, and close when the last reply has come."""
+        """Accept no more queries, and close when the last reply has come."""
         if not self.retired:
             self.retired = True
             self._owner.retired(self)
@@ -108,7 +141,7 @@ class Line(Protocol, ABC):
     # What Twisted calls.
 
     def connectionMade(self) -> None:
-        """Go to work, or see to the handshake first."""
+        """Open the connection for queries, with TLS only after the handshake."""
         transport = self.transport
         if ITCPTransport.providedBy(transport):
             self._set_tcp = partial(self.transport.socket.setsockopt, socket.IPPROTO_TCP)
@@ -119,7 +152,7 @@ class Line(Protocol, ABC):
             self._open("tcp")
 
     def handshakeCompleted(self) -> None:
-        """Accept the server's certificate, or leave."""
+        """Accept the server's certificate, or drop the connection."""
         assert self._tls is not None
         self._problem = self._tls.finish()
         if self._problem:
@@ -130,7 +163,7 @@ class Line(Protocol, ABC):
             self._open("resumed" if self._tls.resumed else "full")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Give what waits back to the owner."""
+        """Return what waits to the owner."""
         why = Reason.CLOSED
         if self._tls is not None:
             explained = self._tls.explain(reason)
@@ -146,21 +179,21 @@ class Line(Protocol, ABC):
     # For subclasses.
 
     def _begin(self) -> None:
-        """Say the first words, before any query."""
+        """Send what comes before any query."""
 
     def _goodbye(self) -> None:
-        """Say the last words of a line that closes in order."""
+        """Send what comes last on a connection that closes in order."""
 
     @abstractmethod
     def _send(self, exchange: Exchange) -> None:
-        """Put the exchange's query on the line."""
+        """Send the exchange's query."""
 
     @abstractmethod
     def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:
-        """Take note that nobody waits for the exchange's reply any more."""
+        """Note that nobody waits for the exchange's reply any more."""
 
     def _orphans(self) -> list[Exchange]:
-        """Take out and return what waits, in the order of asking."""
+        """Remove and return what waits, in the order of asking."""
         orphans = list(self.waiting.values())
         self.waiting.clear()
         return orphans
@@ -171,12 +204,12 @@ class Line(Protocol, ABC):
         self._set_tcp(socket.TCP_QUICKACK, 1)
 
     def _alive(self) -> None:
-        """Note a sign of life, which has been taken: what waits still has waited from now on."""
+        """Note a sign of life: silence counts from now on, if queries still wait."""
         self._used = now = self._clock.seconds()
         self._silent_since = now if self._busy else None
 
     def _note_answer(self) -> None:
-        """Note a reply: the upstream keeps what it promised when the connection was made."""
+        """Note a reply: the connection is not only open, its server answers."""
         if not self.answered:
             self.answered = True
             if self._tls is not None:
@@ -184,7 +217,7 @@ class Line(Protocol, ABC):
             self._owner.works(self)
 
     def _given_up(self, *, timed_out: bool) -> None:
-        """Look whether the line is dead, or done, after an exchange has left."""
+        """Drop the connection if it is dead, close it if it is drained: an exchange gave up."""
         # Half the time is enough: what has just run out may have begun before the connection.
         if timed_out and self._silent_for(self._owner.timeout / 2, self._clock.seconds()):
             self.drop(Reason.TIMEOUT)
@@ -196,7 +229,7 @@ class Line(Protocol, ABC):
         return since is not None and now - since >= seconds
 
     def _settle(self) -> None:
-        """Close a retired line that waits for nothing more."""
+        """Close a retired connection that waits for nothing more."""
         if self.retired and not self._busy and not self._lost:
             self._finish()
 
@@ -205,7 +238,7 @@ class Line(Protocol, ABC):
         return bool(self.waiting)
 
     def _keep_for(self, seconds: float) -> None:
-        """Take the upstream's word on how long it keeps an idle connection."""
+        """Keep the idle connection for as long as the upstream says that it does."""
         if seconds <= 0:
             self.retire()  # RFC 7828 section 3.2.2
         elif min(seconds, LONGEST_IDLE) != self._idle and not self._lost:
@@ -226,7 +259,7 @@ class Line(Protocol, ABC):
         self.drop(reason)
 
     def _look(self) -> None:
-        """Close an idle line; look again later at any other."""
+        """Close an idle connection; look again later at any other."""
         self._timer = None
         self._set_tcp(socket.TCP_QUICKACK, 1)  # for the session tickets: see _acknowledge
         rest = self._idle if self._busy else self._used + self._idle - self._clock.seconds()
@@ -258,17 +291,17 @@ class Line(Protocol, ABC):
             self._timer = None
 
 
-class DnsLine(Line):
+class DnsConnection(Connection):
     """DNS messages behind their length (RFC 1035 section 4.2.2), over TCP or TLS."""
 
-    def __init__(self, owner: StreamTransport, address: str, tls: Handshake | None) -> None:
+    def __init__(self, owner: ConnectionOwner, address: str, tls: Handshake | None) -> None:
         super().__init__(owner, address, tls)
         self._buffer = b""
         self._asked_to_keep = False
         self._abandoned: set[bytes] = set()
 
     def dataReceived(self, data: bytes) -> None:
-        """Take the replies in the stream, however it is cut."""
+        """Read the replies in the stream, however it is cut into segments."""
         if self._lost:
             return
         self._acknowledge()
