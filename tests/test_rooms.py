@@ -36,17 +36,14 @@ DOOR = ("process", "make_service")
 """Where alone the reactor comes in."""
 FLOOR = {room: floor for floor, rooms in enumerate(reversed(ROOMS)) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))
-TYPES_POINT_BACK = ("upstream",)
-"""Rooms whose modules still import each other for types."""
 GLOBAL_REACTOR = "twisted.internet.reactor"
 
 
 class Import:
     """One import statement's target and where it stands."""
 
-    def __init__(self, target: str, *, typing_only: bool, function: str) -> None:
+    def __init__(self, target: str, *, function: str) -> None:
         self.target = target
-        self.typing_only = typing_only
         self.function = function
 
 
@@ -55,7 +52,7 @@ def imports(path: Path) -> list[Import]:
     found: list[Import] = []
     package = ("staggerdns", *path.relative_to(PACKAGE).parts[:-1])
 
-    def visit(node: ast.AST, function: str, typing_only: bool) -> None:
+    def visit(node: ast.AST, function: str) -> None:
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -65,21 +62,13 @@ def imports(path: Path) -> list[Import]:
             targets = [f"{base}.{alias.name}" for alias in node.names]
         else:
             targets = []
-        found.extend(
-            Import(target, typing_only=typing_only, function=function) for target in targets
-        )
+        found.extend(Import(target, function=function) for target in targets)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             function = node.name
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for statement in node.body:
-                visit(statement, function, True)
-            for statement in node.orelse:
-                visit(statement, function, typing_only)
-            return
         for child in ast.iter_child_nodes(node):
-            visit(child, function, typing_only)
+            visit(child, function)
 
-    visit(ast.parse(path.read_text(encoding="utf-8")), "", False)
+    visit(ast.parse(path.read_text(encoding="utf-8")), "")
     return found
 
 
@@ -203,11 +192,7 @@ def test_modules_of_a_room_have_no_cycles() -> None:
     graph: dict[str, set[str]] = {}
     for path in MODULES:
         dotted = ".".join(("staggerdns", *path.relative_to(PACKAGE).with_suffix("").parts))
-        graph[dotted] = {
-            one.target.rpartition(".")[0]
-            for one in imports(path)
-            if not (one.typing_only and home_of(path) in TYPES_POINT_BACK)
-        }
+        graph[dotted] = {one.target.rpartition(".")[0] for one in imports(path)}
 
     def reach(start: str, seen: set[str]) -> set[str]:
         for target in graph.get(start, set()) - seen:
