@@ -33,9 +33,9 @@ from staggerdns.deferreds import ignore_cancellation
 from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.connection import Connection, DnsConnection
-from staggerdns.upstream.dial import Dial
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange
+from staggerdns.upstream.happyeyeballs import HappyEyeballs
 from staggerdns.upstream.https import HttpConnection
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.report import StreamReport
@@ -85,7 +85,7 @@ class StreamTransport:
         self._connections: set[Connection] = set()  # all that are open, or being opened
         self._queue: dict[Exchange, None] = {}  # what waits for a connection
         self._new: Connection | None = None  # connected, and not accepted yet
-        self._stop: Callable[[], None] | None = None  # ends the search for an address, or dialing
+        self._stop: Callable[[], None] | None = None  # ends the search for addresses, or the race
         self._deadline: IDelayedCall | None = None  # of opening a connection
         self._best = ""  # the address that has worked last,
         self._vain: list[str] = []  # and those that connected in vain since, latest last
@@ -221,7 +221,7 @@ class StreamTransport:
         self._deadline = self.clock.callLater(self.timeout, self._give_up)
         endpoint = self.address.endpoint
         if not self.address.named:
-            self._dial([endpoint.host])
+            self._connect([endpoint.host])
             return
         assert self._resolve is not None, "a name, and nobody to resolve it"
         found = self._resolve(endpoint.host)
@@ -232,12 +232,12 @@ class StreamTransport:
         if addresses:
             self._vain = vain = [one for one in self._vain if one in addresses]
             rank = {address: number for number, address in enumerate(vain, 1)}
-            self._dial(sorted(addresses, key=lambda one: (rank.get(one, 0), one != self._best)))
+            self._connect(sorted(addresses, key=lambda one: (rank.get(one, 0), one != self._best)))
         else:
             self._failed(Reason.NO_ADDRESS)
 
-    def _dial(self, addresses: Sequence[str]) -> None:
-        dial = Dial(
+    def _connect(self, addresses: Sequence[str]) -> None:
+        race = HappyEyeballs(
             self._reactor,
             self.clock,
             addresses,
@@ -246,8 +246,8 @@ class StreamTransport:
             build=self._build,
             failed=self._failed,
         )
-        self._stop = dial.cancel
-        dial.start()
+        self._stop = race.cancel
+        race.start()
 
     def _build(self, address: str) -> IProtocol:
         """Return the protocol of a connection that was made."""

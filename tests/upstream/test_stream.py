@@ -24,9 +24,9 @@ from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.standstill import LATE, LONG, StandstillClock
 from staggerdns.upstream import stream
 from staggerdns.upstream.connection import CLOSING_TIME, IDLE_TIMEOUT, LONGEST_IDLE, MAX_TAKEN
-from staggerdns.upstream.dial import ATTEMPT_DELAY
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.entropy import Entropy
+from staggerdns.upstream.happyeyeballs import ATTEMPT_DELAY
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.stream import FIRST_WAIT
 from staggerdns.upstream.tls import DOT, Authorities, TlsClient
@@ -731,7 +731,7 @@ class NamedTcpUpstream(TcpUpstream):
         )
 
     def wanted(self) -> list[str]:
-        """The addresses that were dialed since the last call, in order."""
+        """The addresses that were tried since the last call, in order."""
         found = [client[0] for client in self.reactor.tcpClients[self._made :]]
         self._made = self.attempts
         return found

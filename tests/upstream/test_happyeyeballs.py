@@ -1,4 +1,4 @@
-"""Dialing: several addresses, the first that takes the connection wins (RFC 8305)."""
+"""Happy eyeballs: several addresses, the first that takes the connection wins (RFC 8305)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
-from staggerdns.upstream.dial import ATTEMPT_DELAY, Dial
+from staggerdns.upstream.happyeyeballs import ATTEMPT_DELAY, HappyEyeballs
 from staggerdns.upstream.reason import Reason
 
 
 class ConnectionRace:
-    """A dial in memory, and what came of it."""
+    """A race in memory, and what came of it."""
 
     def __init__(self, *addresses: str) -> None:
         self.reactor = cast("Any", MemoryReactorClock())
         self.built: list[str] = []
         self.failures: list[Reason] = []
-        self.dial = Dial(
+        self.connecting = HappyEyeballs(
             self.reactor,
             self.reactor,
             addresses,
@@ -31,7 +31,7 @@ class ConnectionRace:
             build=self._build,
             failed=self.failures.append,
         )
-        self.dial.start()
+        self.connecting.start()
 
     def _build(self, address: str) -> Protocol:
         self.built.append(address)
@@ -102,10 +102,10 @@ def test_a_late_failure_is_no_end() -> None:
 
 
 def test_cancelled() -> None:
-    """Nothing is left of a dial that was called off, and nobody is told."""
+    """Nothing is left of a race that was called off, and nobody is told."""
     race = ConnectionRace("2001:db8::1", "192.0.2.1")
     race.reactor.advance(ATTEMPT_DELAY)
-    race.dial.cancel()
+    race.connecting.cancel()
     race.refuse(0, error.UserError())
     race.refuse(1, error.UserError())
     assert race.connect(0) is None
@@ -124,9 +124,9 @@ def test_attempts_that_fail_at_once(count: int) -> None:
     failures: list[Reason] = []
     reactor = cast("Any", Broken())
     addresses = [f"192.0.2.{number}" for number in range(count)]
-    dial = Dial(
+    connecting = HappyEyeballs(
         reactor, reactor, addresses, 53, timeout=1, build=cast("Any", None), failed=failures.append
     )
-    dial.start()
+    connecting.start()
     assert failures == [Reason.UNREACHABLE]
     assert reactor.getDelayedCalls() == []

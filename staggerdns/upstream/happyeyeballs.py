@@ -20,7 +20,7 @@ ATTEMPT_DELAY = 0.25
 """Seconds from one attempt to the next (RFC 8305 section 5)."""
 
 
-class Dial:
+class HappyEyeballs:
     """Attempts to reach ``addresses``, best first, at ``port``; `start` it.
 
     ``build`` makes the protocol for the address that has answered, and is called once at most;
@@ -110,17 +110,17 @@ class Dial:
 class _Attempt(ClientFactory):
     noisy = False
 
-    def __init__(self, dial: Dial, address: str) -> None:
-        self._dial = dial
+    def __init__(self, race: HappyEyeballs, address: str) -> None:
+        self._race = race
         self.address = address
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol | None:  # type: ignore[override]
         """Return the protocol of the new connection, `None` to drop it."""
-        return self._dial.connected(self)
+        return self._race.connected(self)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         """Tell that there is no connection."""
-        self._dial.attempt_failed(self, explain(reason))
+        self._race.attempt_failed(self, explain(reason))
 
 
 def explain(failure: Failure) -> Reason:
