@@ -204,7 +204,7 @@ class Run(ABC):
         if decision.negatives:
             contradicted = decision.contradicted()
             for outcome in decision.negatives:
-                outcome.upstream.credit.denied(contradicted=contradicted)
+                outcome.upstream.negative_trust.negative(contradicted=contradicted)
         self._observer.ended(self.candidates.asked, decision.answered, reasons)
 
     def _take(self, outcome: Outcome, exchange: Exchange) -> None:

@@ -94,7 +94,7 @@ class _Host:
         self._not_before = 0.0
         self._outstanding: dict[Exchange, tuple[Upstream, Type]] = {}
         self._found: dict[int, Addresses] = {}
-        self._denied: set[int] = set()
+        self._negative: set[int] = set()
         self._ttl = LONGEST_TTL
         self._timers: list[IDelayedCall] = []
         self._waiting: dict[Deferred[Addresses], None] = {}
@@ -118,7 +118,7 @@ class _Host:
         self._stop()
 
     def _look_up(self) -> None:
-        self._found, self._denied, self._ttl = {}, set(), LONGEST_TTL
+        self._found, self._negative, self._ttl = {}, set(), LONGEST_TTL
         self._later(TIMEOUT, self._time_out)
         wire = from_text(self._name)
         asked: list[Exchange] = []
@@ -146,7 +146,7 @@ class _Host:
                 self._ttl = min(self._ttl, outcome.answer.ttl)
                 self._later(RESOLUTION_DELAY, self._tell)
         elif outcome.verdict == Verdict.NEGATIVE:
-            self._denied.add(qtype)
+            self._negative.add(qtype)
         elif outcome.verdict == Verdict.FAILURE:
             resolver.pardon(outcome)
         if len(self._found) == len(_TYPES) or not self._outstanding:
@@ -164,7 +164,7 @@ class _Host:
             exchange.expire()
 
     def _end(self) -> None:
-        """Keep what was found; what nobody found stays as it was, unless somebody denied it."""
+        """Keep what was found; what nobody found stays as it was, unless somebody answered that there is none."""
         self._stop()
         now = self._clock.seconds()
         bootstrap = self._bootstrap
@@ -172,7 +172,7 @@ class _Host:
         if self._found:
             self._failures = 0
             self._expires = now + max(SHORTEST_TTL, self._ttl)
-            for qtype in self._denied:
+            for qtype in self._negative:
                 self._known.pop(qtype, None)
             self._known.update(self._found)
             bootstrap.lookups.cell("found").value += 1

@@ -3,10 +3,10 @@
     unproven --an answer in our letters, over UDP-->                                    proven
     unproven, proven --`CASE_MISSES` doubted replies in a row that nothing cleared-->   off
     unproven --`CASE_MISSES` names in a row that it has in lower case only-->           off
-    unproven --`DENIALS` errors or denials that are the same in lower case-->           off
+    unproven --`NEGATIVES` errors or negatives that are the same in lower case-->           off
     off --a probe in random case was answered-->                                        proven
 
-``unproven`` and ``proven`` send random case. What an unproven upstream denies, answers with an
+``unproven`` and ``proven`` send random case. What an unproven upstream answers with a negative, an
 error or not at all, is asked once more in lower case: there are servers that compare octets. A
 name is asked so often only until one was answered well. The first two ways to ``off`` are final
 for `MEMORY` seconds; after the third, which says nothing about letters, the next answer is the
@@ -21,7 +21,7 @@ from math import inf
 from staggerdns.upstream.edns import MEMORY
 
 CASE_MISSES = 3
-DENIALS = 8
+NEGATIVES = 8
 
 
 class Case:
@@ -37,7 +37,7 @@ class Case:
         self._misses = 0
         self._small = 0  # names that were found in lower case only
         self._small_at = -inf
-        self._denials = 0
+        self._negatives = 0
 
     def repeated(self) -> None:
         """Note a reply in our letters."""
@@ -46,7 +46,7 @@ class Case:
     def answered(self) -> None:
         """Note a positive answer in our letters over UDP."""
         self.is_proven = self.is_mixed
-        self._small = self._denials = 0
+        self._small = self._negatives = 0
 
     def missed(self, now: float) -> None:
         """Note that a doubted reply was not cleared."""
@@ -65,8 +65,8 @@ class Case:
                 if self._small >= CASE_MISSES:
                     self._leave(now + MEMORY)
         else:
-            self._denials += 1
-            if self._denials >= DENIALS:
+            self._negatives += 1
+            if self._negatives >= NEGATIVES:
                 self._leave(now)
 
     def probed(self, now: float, *, good: bool) -> None:
@@ -75,8 +75,8 @@ class Case:
         self.is_mixed = self.is_proven = good
 
     @property
-    def doubts_denials(self) -> bool:
-        """Whether a denial of a name in random case is asked about once more."""
+    def doubts_negatives(self) -> bool:
+        """Whether a negative answer to a name in random case is asked about once more."""
         return self.is_mixed and not self.is_proven
 
     @property
@@ -87,4 +87,4 @@ class Case:
     def _leave(self, probe_at: float) -> None:
         self.is_mixed = self.is_proven = False
         self.probe_at = probe_at
-        self._misses = self._small = self._denials = 0
+        self._misses = self._small = self._negatives = 0

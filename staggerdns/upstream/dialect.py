@@ -193,7 +193,7 @@ class Dialect:
             reason = RetryReason.EDNS
         positive = rcode == Rcode.NOERROR and is_positive(message)
         if reason is None and not positive and not about_the_name and not exchange.lowered:
-            reason = RetryReason.LOWERCASE if mixed and self.case.doubts_denials else None
+            reason = RetryReason.LOWERCASE if mixed and self.case.doubts_negatives else None
         if reason is None:
             proves_case = positive and mixed and repeated and not over_stream
             self._learn(exchange, rcode, now, positive=positive, proves_case=proves_case)
@@ -247,7 +247,7 @@ class Dialect:
 
     def unsure_of_case(self, exchange: Exchange) -> bool:
         """Return whether the letters of a query may be why the upstream is silent."""
-        return self.case.doubts_denials and not exchange.lowered
+        return self.case.doubts_negatives and not exchange.lowered
 
     # Probes.
 

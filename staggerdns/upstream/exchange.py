@@ -19,7 +19,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from staggerdns.upstream.edns import FULL, PLAIN
-from staggerdns.upstream.health import Credit
+from staggerdns.upstream.health import NegativeTrust
 from staggerdns.upstream.reason import Reason
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.judge import Judge
@@ -102,7 +102,7 @@ class Server(Asker):
     __slots__ = ()
 
     name: str
-    credit: Credit
+    negative_trust: NegativeTrust
 
     def blame(self, outcome: Outcome, question: Question) -> None:
         """Mark a failing reply to ``question``, which others answered well."""

@@ -41,8 +41,8 @@ HEALING = 1.0
 LONG_SERIES = 50
 """Error replies in a row that may be the fault of the names: those behind them are failures."""
 DOUBTFUL = 0.2
-"""Share of contradicted denials above which others are asked first."""
-_DENIALS = 0.05  # the weight of one denial in that share
+"""Share of contradicted negatives above which others are asked first."""
+_WEIGHT = 0.05  # the weight of one negative in that share
 
 
 class State(IntEnum):
@@ -197,8 +197,8 @@ class Health:
         return state
 
 
-class Credit:
-    """Whether an upstream's denials can be believed: how often others contradict them.
+class NegativeTrust:
+    """Whether an upstream's negative answers can be believed: how often others contradict them.
 
     One that denies what exists, quickly, would sit in the active tier for ever and leave its work
     to the other one there.
@@ -209,13 +209,13 @@ class Credit:
     def __init__(self) -> None:
         self._contradicted = 0.0
 
-    def denied(self, *, contradicted: bool) -> None:
-        """Note a denial, and whether somebody else knew better."""
-        self._contradicted += _DENIALS * (contradicted - self._contradicted)
+    def negative(self, *, contradicted: bool) -> None:
+        """Note a negative answer, and whether somebody else knew better."""
+        self._contradicted += _WEIGHT * (contradicted - self._contradicted)
 
     @property
     def doubtful(self) -> bool:
-        """Whether more than `DOUBTFUL` of its denials were contradicted of late."""
+        """Whether more than `DOUBTFUL` of its negatives were contradicted of late."""
         return self._contradicted > DOUBTFUL
 
 

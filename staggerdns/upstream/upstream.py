@@ -24,7 +24,7 @@ from staggerdns.upstream.dialect import Dialect
 from staggerdns.upstream.edns import BARE, FULL, PLAIN
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange, Outcome, Server
-from staggerdns.upstream.health import Credit, Health, State, Uplink
+from staggerdns.upstream.health import Health, NegativeTrust, State, Uplink
 from staggerdns.upstream.latency import Latency
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.reason import Reason, RetryReason
@@ -70,7 +70,7 @@ class Upstream(Server):
         self.name = str(address)
         self.latency = Latency(settings.adaptive.ewma_alpha)
         self.health = Health(settings.health)
-        self.credit = Credit()
+        self.negative_trust = NegativeTrust()
         self._budget = Budget(settings.budget)
         self.uplink = Uplink()
         self._clock = clock

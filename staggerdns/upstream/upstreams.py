@@ -31,7 +31,7 @@ class Upstreams:
     def arranged(self, now: float) -> list[Upstream]:
         """Return those to ask, best first: healthy by latency, then degraded, then trials.
 
-        Of equal health, those whose denials the others contradict come last. Those with an open
+        Of equal health, those whose negatives the others contradict come last. Those with an open
         circuit are left out, unless it is open everywhere: then all are tried, trials first.
         """
         if now >= self._order_until:
@@ -40,7 +40,7 @@ class Upstreams:
                 self._members,
                 key=lambda upstream: (
                     upstream.health.state,
-                    upstream.credit.doubtful,
+                    upstream.negative_trust.doubtful,
                     upstream.latency.mean(now),
                 ),
             )

@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from staggerdns.upstream.case import CASE_MISSES, DENIALS, Case
+from staggerdns.upstream.case import CASE_MISSES, NEGATIVES, Case
 from staggerdns.upstream.edns import MEMORY
 
 NOW = 1000.0
@@ -37,20 +37,20 @@ def test_names_found_in_lower_case_only() -> None:
     assert case.is_mixed
     for number in range(1, CASE_MISSES):
         case.in_lower_case(NOW + number, NOW + number + 0.1, positive=True)
-    assert case.doubts_denials is False
+    assert case.doubts_negatives is False
     assert case.probe_at > NOW + MEMORY
 
 
-def test_denials_confirmed() -> None:
+def test_negatives_confirmed() -> None:
     """After eight that were right in the first place the next answer is waited for: no name
     costs two queries for ever.
     """
     case = Case(wanted=True)
-    for _ in range(DENIALS - 1):
+    for _ in range(NEGATIVES - 1):
         case.in_lower_case(NOW, NOW, positive=False)
-    assert (case.doubts_denials, case.probe_at) == (True, inf)
+    assert (case.doubts_negatives, case.probe_at) == (True, inf)
     case.in_lower_case(NOW, NOW, positive=False)
-    assert (case.doubts_denials, case.probe_at) == (False, NOW)
+    assert (case.doubts_negatives, case.probe_at) == (False, NOW)
     case.probed(NOW, good=True)
     assert (case.is_mixed, case.is_proven, case.probe_at) == (True, True, inf)
 
@@ -59,7 +59,7 @@ def test_proof_is_for_good() -> None:
     """What was under way when the first answer came says nothing any more."""
     case = Case(wanted=True)
     case.answered()
-    assert not case.doubts_denials
+    assert not case.doubts_negatives
     for number in range(10):
         case.in_lower_case(NOW + number, NOW + number, positive=True)
     assert case.is_mixed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from staggerdns.upstream.health import DOUBTFUL, Credit
+from staggerdns.upstream.health import DOUBTFUL, NegativeTrust
 from staggerdns.upstream.upstreams import ORDER_FOR, Upstreams
 from tests.kit.acts import NOERROR, NXDOMAIN, negative, says_own
 from tests.kit.simulated import SimulatedResolver
@@ -27,17 +27,17 @@ def test_an_order_may_be_changed_by_whoever_gets_it() -> None:
     assert len(upstreams.arranged(1000.0)) == len(upstreams) == 2
 
 
-def test_the_share_of_contradicted_denials() -> None:
-    """More than a fifth makes doubtful; denials that stand bring the share down again."""
-    credit = Credit()
+def test_the_share_of_contradicted_negatives() -> None:
+    """More than a fifth makes doubtful; negatives that stand bring the share down again."""
+    trust = NegativeTrust()
     told = []
     for _ in range(8):
-        told.append(credit.doubtful)
-        credit.denied(contradicted=True)
+        told.append(trust.doubtful)
+        trust.negative(contradicted=True)
     assert told == [False] * 5 + [True] * 3, f"1 - 0.95 ** 5 > {DOUBTFUL}"
     for _ in range(11):
-        credit.denied(contradicted=False)
-    assert not credit.doubtful
+        trust.negative(contradicted=False)
+    assert not trust.doubtful
 
 
 def test_the_quick_liar_leaves_the_active_tier() -> None:
@@ -60,7 +60,7 @@ def test_names_that_do_not_exist_cost_no_credit() -> None:
         client = resolver.ask(resolver.question(f"n{number}.example"))
         resolver.run()
         assert client.rcode == NXDOMAIN
-    assert not any(upstream.credit.doubtful for upstream in resolver.upstreams)
+    assert not any(upstream.negative_trust.doubtful for upstream in resolver.upstreams)
 
 
 def test_whoever_invents_names_casts_no_doubt_on_those_who_know_better() -> None:
@@ -71,7 +71,7 @@ def test_whoever_invents_names_casts_no_doubt_on_those_who_know_better() -> None
     for number in range(12):
         resolver.ask(resolver.question(f"n{number}.example"))
         resolver.run()
-    assert not any(upstream.credit.doubtful for upstream in resolver.upstreams)
+    assert not any(upstream.negative_trust.doubtful for upstream in resolver.upstreams)
 
 
 def test_one_against_one_the_denial_is_doubted() -> None:
@@ -80,4 +80,4 @@ def test_one_against_one_the_denial_is_doubted() -> None:
     for number in range(12):
         resolver.ask(resolver.question(f"n{number}.example"))
         resolver.run()
-    assert [upstream.credit.doubtful for upstream in resolver.upstreams] == [True, False]
+    assert [upstream.negative_trust.doubtful for upstream in resolver.upstreams] == [True, False]
