@@ -14,7 +14,7 @@ from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.unsigned import NO_RESERVE, Reserve
 from staggerdns.upstream.exchange import Server
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.upstream.upstreams import all_rest
+from staggerdns.upstream.upstreams import all_circuits_open
 
 
 class Candidates:
@@ -31,7 +31,7 @@ class Candidates:
         "reserve",
         "_everybody",
         "_again",
-        "_all_rest",
+        "_all_open",
         "_wants_room",
         "_adaptive",
     )
@@ -44,7 +44,7 @@ class Candidates:
             self.reserve = Reserve()
             self.waiting = self.reserve.hold_back(upstreams)
         self._again = 0  # the next of all to be asked once more
-        self._all_rest = False  # no upstream was usable when the first was asked: all are tried
+        self._all_open = False  # no upstream was usable when the first was asked: all are tried
         self._wants_room = False  # counted among those that wait for it
         self._adaptive = adaptive
 
@@ -70,7 +70,7 @@ class Candidates:
     def _choose(self, count: int, now: float, first: bool) -> list[Upstream]:
         """Do what `take` does, but look at each upstream."""
         if not self.asked:
-            self._all_rest = all_rest(self.waiting)
+            self._all_open = all_circuits_open(self.waiting)
         chosen: list[Upstream] = []
         passed_over: list[Upstream] = []
         looked_at = 0
@@ -78,7 +78,7 @@ class Candidates:
             if len(chosen) == count:
                 break
             looked_at += 1
-            if not self._all_rest and not upstream.usable(now):
+            if not self._all_open and not upstream.usable(now):
                 continue  # its circuit has opened since, or its trial gone to another run
             if upstream.has_room(now, first=first and not chosen):
                 chosen.append(upstream)
@@ -106,7 +106,7 @@ class Candidates:
             for upstream in self._everybody[self._again :] + self._everybody[: self._again]
             if upstream not in replied
             and upstream not in self.reserve
-            and (self._all_rest or upstream.usable(now))
+            and (self._all_open or upstream.usable(now))
             and upstream.has_room(now, first=True)
         ][:count]
         if silent:

@@ -174,16 +174,16 @@ class Health:
         if self.state == State.UNHEALTHY:
             if alone and self._alone:
                 self._open_for = min(2 * self._open_for, self._settings.max_open_for)
-            self._rest(now, alone=alone)
+            self._open_circuit(now, alone=alone)
             return None
         if self._failures >= self._settings.unhealthy_after:
-            self._rest(now, alone=alone)
+            self._open_circuit(now, alone=alone)
             return self._become(State.UNHEALTHY)
         if self._failures >= self._settings.degraded_after:
             return self._become(State.DEGRADED)
         return None
 
-    def _rest(self, now: float, *, alone: bool) -> None:
+    def _open_circuit(self, now: float, *, alone: bool) -> None:
         self._alone = alone
         self._trial_until = 0.0
         self._open_until = now + (self._open_for if alone else min(self._open_for, OUTAGE_RETRY))

@@ -116,7 +116,7 @@ class StreamTransport:
                 connection.carry(exchange, now)
                 return
             connection.drop(Reason.TIMEOUT)
-        if self._resting:
+        if self._backs_off:
             exchange.error(Reason.NO_CONNECTION)
             return
         self._queue[exchange] = None
@@ -201,7 +201,7 @@ class StreamTransport:
                 continue
             exchange.forget = None
             counts = number == 0 or not unread
-            if (exchange.resent and counts) or self._resting:
+            if (exchange.resent and counts) or self._backs_off:
                 exchange.error(reason)
                 reason = Reason.NO_CONNECTION
             else:
@@ -210,7 +210,7 @@ class StreamTransport:
                 self.send(exchange)
 
     @property
-    def _resting(self) -> bool:
+    def _backs_off(self) -> bool:
         """Whether there is no connection, and it is too early to open one."""
         at_work = self._connection is not None or self._deadline is not None
         return not at_work and self.clock.seconds() < self._not_before

@@ -47,14 +47,14 @@ class Upstreams:
         order = self._order
         if order[-1].health.state == State.UNHEALTHY:
             usable = [upstream for upstream in order if upstream.usable(now)]
-            if not all_rest(order):
+            if not all_circuits_open(order):
                 return usable
             return usable + [upstream for upstream in order if upstream not in usable]
         return order.copy()
 
     def usable(self, now: float) -> int:
         """Return how many are worth asking at ``now``: all of them when none is."""
-        if all_rest(self._members):
+        if all_circuits_open(self._members):
             return len(self._members)
         return sum(upstream.usable(now) for upstream in self._members)
 
@@ -69,6 +69,6 @@ class Upstreams:
             upstream.close()
 
 
-def all_rest(upstreams: Iterable[Upstream]) -> bool:
-    """Say whether the circuits of all of them are open."""
+def all_circuits_open(upstreams: Iterable[Upstream]) -> bool:
+    """Return whether the circuits of all of them are open."""
     return all(upstream.health.state == State.UNHEALTHY for upstream in upstreams)

@@ -154,7 +154,7 @@ class SimulatedUpstream(Upstream):
         return self.health.failures
 
     def open_circuit(self) -> None:
-        """Note failures until the upstream rests."""
+        """Note failures until its circuit opens."""
         now = self._clock.seconds()
         for _ in range(HEALTH.unhealthy_after):
             self.health.failed(now, now, alone=True)

@@ -189,7 +189,7 @@ async def test_port_unreachable_is_known_at_once() -> None:
             outcome = await exchange
             assert outcome.verdict == Verdict.NETWORK_ERROR
             assert outcome.reason == Reason.CONNECTION_REFUSED
-            assert asked.marks == min(number + 1, HEALTH.unhealthy_after)  # then it rests
+            assert asked.marks == min(number + 1, HEALTH.unhealthy_after)  # then its circuit opens
     assert median(waits) < 0.1
     assert max(waits) < 2.5  # a busy machine may pause us, a timeout takes longer
 
@@ -359,8 +359,8 @@ async def test_a_reply_larger_than_was_offered(server: ScriptedUpstream, size: i
     def large(query: Query) -> list[Send]:
         length = size - HEADER_SIZE - len(WWW) - 4 - 12  # the question, then the record's head
         data = (b"\xff" + bytes(255)) * (length // 256)
-        rest = length - len(data)
-        data += bytes((rest - 1,)) + bytes(rest - 1)
+        wait = length - len(data)
+        data += bytes((wait - 1,)) + bytes(wait - 1)
         counts = bytes((0, 1, 0, 1, 0, 0, 0, 0))
         section = query.wire[HEADER_SIZE : HEADER_SIZE + len(WWW) + 4]
         head = query.wire[:2] + b"\x81\x80" + counts + section

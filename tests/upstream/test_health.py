@@ -107,11 +107,11 @@ def test_open_for() -> None:
 
 def test_a_failed_trial_opens_it_again_for_twice_as_long() -> None:
     """30 s, 60 s and so on up to ten minutes, where it stays (trap 5)."""
-    health, now, rests = opened(100.0), 100.0, []
-    for rest in (30, 60, 120, 240, 480, 600, 600, 600):
-        assert not health.usable(now + rest - 0.001)
+    health, now, waits = opened(100.0), 100.0, []
+    for wait in (30, 60, 120, 240, 480, 600, 600, 600):
+        assert not health.usable(now + wait - 0.001)
         now += rest
-        rests.append(rest)
+        waits.append(wait)
         assert trial_fails(health, now) is None, "unhealthy as before: nothing to tell"
         assert not health.usable(now)
     assert health.state == UNHEALTHY
@@ -119,16 +119,16 @@ def test_a_failed_trial_opens_it_again_for_twice_as_long() -> None:
 
 def test_the_cap_may_be_no_multiple() -> None:
     """A cap between two doublings is kept exactly; one of ``open_for`` means no doubling."""
-    for cap, rests in ((100.0, (30, 60, 100, 100)), (30.0, (30, 30, 30))):
+    for cap, waits in ((100.0, (30, 60, 100, 100)), (30.0, (30, 30, 30))):
         health, now = opened(0.0, replace(SETTINGS, max_open_for=cap)), 0.0
-        for rest in rests:
-            assert not health.usable(now + rest - 0.001)
+        for wait in waits:
+            assert not health.usable(now + wait - 0.001)
             now += rest
             trial_fails(health, now)
 
 
 def test_health_forgets_the_doubling_only_when_healthy() -> None:
-    """A good trial alone does not make the next rest short again; healing does."""
+    """A good trial alone does not make the next wait short again; healing does."""
     health = opened(0.0)
     trial_fails(health, 30.0)
     health.asked(90.0)
@@ -155,11 +155,11 @@ def test_one_trial_at_a_time() -> None:
         assert not health.usable(now)
     health.failed(133.0, 130.0, alone=True)
     assert not health.usable(192.9)
-    assert health.usable(193.0), "the rest begins when the trial has failed"
+    assert health.usable(193.0), "the wait begins when the trial has failed"
 
 
 def test_a_cancelled_trial_may_be_repeated() -> None:
-    """Cancelling says nothing: no mark, no longer rest, and another trial may follow."""
+    """Cancelling says nothing: no mark, no longer wait, and another trial may follow."""
     health = opened(100.0)
     health.asked(130.0)
     health.abandoned(130.0)
@@ -239,7 +239,7 @@ EVENTS = st.lists(
 
 @given(EVENTS)
 def test_whatever_happens(events: list[tuple[str, float, bool]]) -> None:
-    """In any course of events: told are changes only, an upstream never rests for longer than the
+    """In any course of events: told are changes only, its circuit is never open for longer than the
     cap once its queries are over, and no two trials run at once, but in an outage.
     """
     health, now, under_way = Health(SETTINGS), 0.0, list[float]()
