@@ -20,7 +20,7 @@ _RISE = 1.1
 _LEAST_RATE = 5.0
 
 
-class Budget:
+class QueryBudget:
     """One upstream's budget, as ``settings`` allow; times are seconds of the caller's clock."""
 
     __slots__ = (

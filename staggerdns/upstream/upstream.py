@@ -18,7 +18,7 @@ from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.settings.values import AUTO
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.blame import failing_reason, subject
-from staggerdns.upstream.budget import Budget
+from staggerdns.upstream.budget import QueryBudget
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.dialect import Dialect
 from staggerdns.upstream.edns import BARE, FULL, PLAIN
@@ -71,7 +71,7 @@ class Upstream(Server):
         self.latency = Latency(settings.adaptive.ewma_alpha)
         self.health = Health(settings.health)
         self.negative_trust = NegativeTrust()
-        self._budget = Budget(settings.budget)
+        self._budget = QueryBudget(settings.budget)
         self.uplink = Uplink()
         self._clock = clock
         self._inflight = 0

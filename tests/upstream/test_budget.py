@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from staggerdns.metrics import Metrics
 from staggerdns.settings.sections import BudgetSettings
-from staggerdns.upstream.budget import LOAD, REFUSALS, REFUSED_SHARE, Budget
+from staggerdns.upstream.budget import LOAD, REFUSALS, REFUSED_SHARE, QueryBudget
 from tests.kit.acts import REFUSED, fails, says_own
 from tests.kit.simulated import SimulatedResolver
 
@@ -23,7 +23,7 @@ def rules(rate: int = 0, burst: int = 100, inflight: int = 1000) -> BudgetSettin
     return BudgetSettings(max_inflight=inflight, queries_per_second=rate, burst=burst)
 
 
-def spend_all(budget: Budget, now: float, *, first: bool = True, most: int = 10_000) -> int:
+def spend_all(budget: QueryBudget, now: float, *, first: bool = True, most: int = 10_000) -> int:
     """Ask at ``now`` as long as there is room; how often."""
     count = 0
     while count < most and budget.has_room(now, 0, first=first):
@@ -37,7 +37,7 @@ def spend_all(budget: Budget, now: float, *, first: bool = True, most: int = 10_
 @pytest.mark.parametrize("first", [True, False])
 def test_in_flight(limit: int, rate: int, first: bool) -> None:
     """One more may go below the cap, none at it or beyond; half of it is for first answers."""
-    budget = Budget(rules(rate, 100, limit))
+    budget = QueryBudget(rules(rate, 100, limit))
     places = limit if first else (limit + 1) // 2
     assert budget.has_room(1.0, places - 1, first=first)
     assert not budget.has_room(1.0, places, first=first)
@@ -46,7 +46,7 @@ def test_in_flight(limit: int, rate: int, first: bool) -> None:
 
 def test_no_limit() -> None:
     """With 0 queries per second any number may go at any time."""
-    budget = Budget(rules(0, 1))
+    budget = QueryBudget(rules(0, 1))
     assert spend_all(budget, 1.0, most=5000) == 5000
     assert spend_all(budget, 1.0, first=False, most=5000) == 5000
     assert budget.rate == 0
@@ -56,7 +56,7 @@ def test_no_limit() -> None:
 @pytest.mark.parametrize(("rate", "burst"), [(300, 100), (10, 100), (1, 1), (5, 3), (1000, 2)])
 def test_the_bucket(rate: int, burst: int) -> None:
     """A burst goes at once and not one more; then one query every 1/rate seconds."""
-    budget = Budget(rules(rate, burst))
+    budget = QueryBudget(rules(rate, burst))
     assert spend_all(budget, 1000.0) == burst
     due = budget.room_at(1000.0)
     assert due == pytest.approx(1000.0 + 1 / rate)
@@ -68,14 +68,14 @@ def test_the_bucket(rate: int, burst: int) -> None:
 @pytest.mark.parametrize(("burst", "left"), [(100, 50), (99, 50), (10, 5), (3, 2), (2, 1), (1, 0)])
 def test_half_is_for_first_answers(burst: int, left: int) -> None:
     """What only completes pools leaves half of the bucket, whole queries, to first answers."""
-    budget = Budget(rules(1, burst))
+    budget = QueryBudget(rules(1, burst))
     assert spend_all(budget, 0.0, first=False) == burst - left
     assert spend_all(budget, 0.0, first=True) == left
 
 
 def test_who_waits_for_whom() -> None:
     """An empty bucket has room for a first answer long before it has room for more."""
-    budget = Budget(rules(10, 10))
+    budget = QueryBudget(rules(10, 10))
     spend_all(budget, 0.0)
     times = {
         first: next(
@@ -100,7 +100,7 @@ def test_no_window_sees_more(
     rate: int, burst: int, course: list[tuple[float, int, bool, bool]]
 ) -> None:
     """In any window of t seconds no more than rate * t + burst queries go, refused or not."""
-    budget = Budget(rules(rate, burst))
+    budget = QueryBudget(rules(rate, burst))
     now, sent = 50.0, list[float]()
     for wait, wanted, first, refused in course:
         now += wait
@@ -116,20 +116,20 @@ def test_no_window_sees_more(
 @given(st.integers(1, 500), st.integers(1, 200), st.floats(0.0, 100_000.0))
 def test_room_at_is_when_there_is_room(rate: int, burst: int, start: float) -> None:
     """At the time that it names a first answer may be asked for, and not much earlier."""
-    budget = Budget(rules(rate, burst))
+    budget = QueryBudget(rules(rate, burst))
     spend_all(budget, start)
     due = budget.room_at(start)
     assert start < due <= start + 1.001 / rate
     assert budget.has_room(due + 1e-6, 0, first=True)
 
 
-def refuse(budget: Budget, now: float, count: int = 1000) -> None:
+def refuse(budget: QueryBudget, now: float, count: int = 1000) -> None:
     """Have so many queries refused."""
     for _ in range(count):
         budget.refused(now)
 
 
-def busy(budget: Budget, now: float, count: int) -> None:
+def busy(budget: QueryBudget, now: float, count: int) -> None:
     """Ask ``count`` times within the second of ``now``."""
     for _ in range(count):
         budget.spend(now)
@@ -137,7 +137,7 @@ def busy(budget: Budget, now: float, count: int) -> None:
 
 def test_a_refusal_at_rest_says_nothing() -> None:
     """With up to 20 queries in a second a refusal is about the name."""
-    budget = Budget(rules())
+    budget = QueryBudget(rules())
     busy(budget, 10.0, LOAD)
     refuse(budget, 10.5)
     assert budget.rate == 0
@@ -147,7 +147,7 @@ def test_a_refusal_at_rest_says_nothing() -> None:
 @pytest.mark.parametrize("load", [21, 100, 1000])
 def test_a_refusal_under_load(load: int) -> None:
     """Beyond that it halves what was asked, and at once."""
-    budget = Budget(rules())
+    budget = QueryBudget(rules())
     busy(budget, 10.0, load)
     refuse(budget, 10.5)
     assert budget.rate == max(LEAST, load / 2)
@@ -160,7 +160,7 @@ def test_few_refusals_are_about_names(load: int) -> None:
     """Below a quarter of the queries, and below five, they change nothing; one more does."""
     few = max(REFUSALS, -(-load // 4)) - 1
     assert REFUSED_SHARE == 0.25
-    budget = Budget(rules())
+    budget = QueryBudget(rules())
     busy(budget, 10.0, load)
     refuse(budget, 10.5, few)
     assert budget.rate == 0
@@ -170,7 +170,7 @@ def test_few_refusals_are_about_names(load: int) -> None:
 
 def test_refusals_count_within_a_second() -> None:
     """Those of the second before are not added up."""
-    budget = Budget(rules())
+    budget = QueryBudget(rules())
     for second in range(10, 30):
         busy(budget, float(second), 40)
         refuse(budget, second + 0.5, 9)
@@ -180,7 +180,7 @@ def test_refusals_count_within_a_second() -> None:
 def test_the_load_of_the_second_before_counts() -> None:
     """A reply comes later than its query: the second before counts, the one before that not."""
     for second, slowed in ((11.0, True), (12.0, False)):
-        budget = Budget(rules())
+        budget = QueryBudget(rules())
         busy(budget, 10.9, 100)
         budget.spend(second)
         refuse(budget, second)
@@ -189,7 +189,7 @@ def test_the_load_of_the_second_before_counts() -> None:
 
 def test_many_refusals_of_one_burst() -> None:
     """A hundred refusals within a second are one sign; going on for seconds, it goes on falling."""
-    budget = Budget(rules(400, 400))
+    budget = QueryBudget(rules(400, 400))
     busy(budget, 10.0, 400)
     for number in range(100):
         refuse(budget, 10.1 + number / 200)
@@ -203,7 +203,7 @@ def test_many_refusals_of_one_burst() -> None:
 def test_the_rate_never_falls_below_five() -> None:
     """However much is refused, some queries still go: they find out when it is over."""
     for limit, least in ((6, LEAST), (5, LEAST), (3, 3)):
-        budget = Budget(rules(limit, 100))
+        budget = QueryBudget(rules(limit, 100))
         busy(budget, 10.0, 100)
         refuse(budget, 10.0)
         assert budget.rate == least, "a slower limit stays as it is"
@@ -212,7 +212,7 @@ def test_the_rate_never_falls_below_five() -> None:
 @pytest.mark.parametrize("limit", [0, 300])
 def test_recovery(limit: int) -> None:
     """Without refusals the rate rises by a tenth a second, back to the limit or to none."""
-    budget = Budget(rules(limit, 300))
+    budget = QueryBudget(rules(limit, 300))
     busy(budget, 0.0, 300)
     refuse(budget, 0.0)
     seen = [budget.rate]
@@ -228,7 +228,7 @@ def test_recovery(limit: int) -> None:
 
 def test_slowed_down_it_bursts_less() -> None:
     """The bucket shrinks with the rate: a slowed upstream gets no burst of the old size."""
-    budget = Budget(rules(200, 200))
+    budget = QueryBudget(rules(200, 200))
     busy(budget, 10.0, 100)
     refuse(budget, 10.0)
     assert budget.rate == 50
