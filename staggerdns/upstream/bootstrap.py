@@ -164,7 +164,9 @@ class _Host:
             exchange.expire()
 
     def _end(self) -> None:
-        """Keep what was found; what nobody found stays as it was, unless somebody answered that there is none."""
+        """Keep what was found. What nobody found stays as it was, unless a resolver answered that
+        there is none.
+        """
         self._stop()
         now = self._clock.seconds()
         bootstrap = self._bootstrap

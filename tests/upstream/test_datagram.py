@@ -359,8 +359,8 @@ async def test_a_reply_larger_than_was_offered(server: ScriptedUpstream, size: i
     def large(query: Query) -> list[Send]:
         length = size - HEADER_SIZE - len(WWW) - 4 - 12  # the question, then the record's head
         data = (b"\xff" + bytes(255)) * (length // 256)
-        wait = length - len(data)
-        data += bytes((wait - 1,)) + bytes(wait - 1)
+        rest = length - len(data)
+        data += bytes((rest - 1,)) + bytes(rest - 1)
         counts = bytes((0, 1, 0, 1, 0, 0, 0, 0))
         section = query.wire[HEADER_SIZE : HEADER_SIZE + len(WWW) + 4]
         head = query.wire[:2] + b"\x81\x80" + counts + section

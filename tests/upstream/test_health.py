@@ -110,7 +110,7 @@ def test_a_failed_trial_opens_it_again_for_twice_as_long() -> None:
     health, now, waits = opened(100.0), 100.0, []
     for wait in (30, 60, 120, 240, 480, 600, 600, 600):
         assert not health.usable(now + wait - 0.001)
-        now += rest
+        now += wait
         waits.append(wait)
         assert trial_fails(health, now) is None, "unhealthy as before: nothing to tell"
         assert not health.usable(now)
@@ -123,7 +123,7 @@ def test_the_cap_may_be_no_multiple() -> None:
         health, now = opened(0.0, replace(SETTINGS, max_open_for=cap)), 0.0
         for wait in waits:
             assert not health.usable(now + wait - 0.001)
-            now += rest
+            now += wait
             trial_fails(health, now)
 
 
