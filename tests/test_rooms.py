@@ -42,8 +42,9 @@ GLOBAL_REACTOR = "twisted.internet.reactor"
 class Import:
     """One import statement's target and where it stands."""
 
-    def __init__(self, target: str, *, function: str) -> None:
+    def __init__(self, target: str, *, typing_only: bool, function: str) -> None:
         self.target = target
+        self.typing_only = typing_only
         self.function = function
 
 
@@ -52,7 +53,7 @@ def imports(path: Path) -> list[Import]:
     found: list[Import] = []
     package = ("staggerdns", *path.relative_to(PACKAGE).parts[:-1])
 
-    def visit(node: ast.AST, function: str) -> None:
+    def visit(node: ast.AST, function: str, typing_only: bool) -> None:
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -62,13 +63,21 @@ def imports(path: Path) -> list[Import]:
             targets = [f"{base}.{alias.name}" for alias in node.names]
         else:
             targets = []
-        found.extend(Import(target, function=function) for target in targets)
+        found.extend(
+            Import(target, typing_only=typing_only, function=function) for target in targets
+        )
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             function = node.name
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for statement in node.body:
+                visit(statement, function, True)
+            for statement in node.orelse:
+                visit(statement, function, typing_only)
+            return
         for child in ast.iter_child_nodes(node):
-            visit(child, function)
+            visit(child, function, typing_only)
 
-    visit(ast.parse(path.read_text(encoding="utf-8")), "")
+    visit(ast.parse(path.read_text(encoding="utf-8")), "", False)
     return found
 
 
