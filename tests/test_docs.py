@@ -49,7 +49,7 @@ def headings(path: Path) -> list[str]:
     return [
         text
         for text, line in pairwise(lines)
-        if text and line == line[:1] * len(text) and line[0] in "=-~"
+        if text and line and line == line[0] * len(text) and line[0] in "=-~"
     ]
 
 
@@ -129,6 +129,16 @@ def test_named_files_are_there() -> None:
     for page in pages():
         named = _PATH.findall(page.read_text(encoding="utf-8"))
         assert [name for name in named if not (ROOT / name).exists()] == [], page.name
+
+
+def test_named_classes_and_functions_are_there() -> None:
+    """What the pages for those who carry on call by its name in the code has that name there."""
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "staggerdns").rglob("*.py"))
+    words = set(re.findall(r"\w+", code))
+    for name in ("docs/architecture.rst", "docs/glossary.rst", "CONTRIBUTING.rst"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        named = re.findall(r"``([A-Z]\w*[a-z]\w*|[a-z]+_[a-z_]+)``", text)
+        assert set(named) <= words, name
 
 
 def test_the_links_of_the_readme_lead_somewhere() -> None:
