@@ -6,6 +6,7 @@ turn them into samples when somebody asks.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable
 from itertools import accumulate
@@ -29,13 +30,24 @@ class Cell:
         self.value = 0
 
 
-class Counter:
-    """A family of cells by label values; bind a cell once and keep it."""
+class Family:
+    """What one ``name`` of a metric stands for, by the values of its ``labels``."""
 
     def __init__(self, name: str, documentation: str, *labels: str) -> None:
         self._name = name
         self._documentation = documentation
         self._labels = labels
+
+    @abstractmethod
+    def collect(self) -> Metric:
+        """Return the family with the values of now."""
+
+
+class Counter(Family):
+    """A family of cells by label values; bind a cell once and keep it."""
+
+    def __init__(self, name: str, documentation: str, *labels: str) -> None:
+        super().__init__(name, documentation, *labels)
         self._cells: dict[tuple[str, ...], Cell] = {}
 
     def cell(self, *values: str) -> Cell:
@@ -82,13 +94,11 @@ class Distribution:
         return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum
 
 
-class Histogram:
+class Histogram(Family):
     """A family of distributions by label values."""
 
     def __init__(self, name: str, documentation: str, *labels: str) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._labels = labels
+        super().__init__(name, documentation, *labels)
         self._distributions: dict[tuple[str, ...], Distribution] = {}
 
     def distribution(self, *values: str) -> Distribution:
@@ -111,13 +121,11 @@ class Histogram:
         return family
 
 
-class Gauge:
+class Gauge(Family):
     """A family whose values are read from functions when somebody asks."""
 
     def __init__(self, name: str, documentation: str, *labels: str) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._labels = labels
+        super().__init__(name, documentation, *labels)
         self._readers: dict[tuple[str, ...], Callable[[], float]] = {}
 
     def read_from(self, reader: Callable[[], float], *values: str) -> None:

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from staggerdns import __version__
-from staggerdns.instruments import Cell, Counter, Gauge, Histogram
+from staggerdns.instruments import Cell, Counter, Family, Gauge, Histogram
 from staggerdns.wire.constants import Rcode, Type
 
 _QTYPES = (
@@ -293,7 +293,7 @@ class Metrics(Collector):
         """Yield every family with the values of now."""
         yield from self._traffic()
         for family in vars(self).values():
-            if isinstance(family, Counter | Gauge | Histogram):
+            if isinstance(family, Family):
                 yield family.collect()
 
     def _traffic(self) -> Iterator[Metric]:

@@ -269,7 +269,20 @@ class SectionsAnswer(Answer):
         return self.counts, bytes(body)
 
 
-class FailureAnswer(Answer):
+class _OwnAnswer(Answer):
+    """An answer of our own making: nothing that an upstream validated, nothing to choose from."""
+
+    __slots__ = ()
+
+    def __init__(self, rcode: Rcode, ttl: int, *, negative: bool = False) -> None:
+        self.rcode = rcode
+        self.ad = False
+        self.negative = negative
+        self.ttl = ttl
+        self.addresses = ()
+
+
+class FailureAnswer(_OwnAnswer):
     """No upstream answered well: SERVFAIL, kept briefly (RFC 9520).
 
     ``ede`` says why in a number (RFC 8914 section 4), ``text`` in words.
@@ -278,11 +291,7 @@ class FailureAnswer(Answer):
     __slots__ = ("ede", "text")
 
     def __init__(self, ede: int, ttl: int, text: str = "") -> None:
-        self.rcode = Rcode.SERVFAIL
-        self.ad = False
-        self.negative = False
-        self.ttl = ttl
-        self.addresses = ()
+        super().__init__(Rcode.SERVFAIL, ttl)
         self.ede = ede
         self.text = text.encode()
 
@@ -291,17 +300,13 @@ class FailureAnswer(Answer):
         return b"\0\0\0\0\0\0", b""
 
 
-class RecordAnswer(Answer):
+class RecordAnswer(_OwnAnswer):
     """One record of our own making at the name asked for."""
 
     __slots__ = ("record",)
 
     def __init__(self, rtype: int, rclass: int, data: bytes, ttl: int) -> None:
-        self.rcode = Rcode.NOERROR
-        self.ad = False
-        self.negative = False
-        self.ttl = ttl
-        self.addresses = ()
+        super().__init__(Rcode.NOERROR, ttl)
         self.record = pack_fields(rtype, rclass, ttl, len(data)) + data
 
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
@@ -309,7 +314,7 @@ class RecordAnswer(Answer):
         return b"\0\1\0\0\0\0", _QUESTION_POINTER + self.record
 
 
-class NegativeAnswer(Answer):
+class NegativeAnswer(_OwnAnswer):
     """NXDOMAIN or NODATA of our own, with an SOA by which it may be kept (RFC 2308 section 3).
 
     ``zone``: how many octets at the end of the name asked for are the zone's own name. What the
@@ -319,11 +324,7 @@ class NegativeAnswer(Answer):
     __slots__ = ("zone",)
 
     def __init__(self, rcode: Rcode, zone: int, ttl: int) -> None:
-        self.rcode = rcode
-        self.ad = False
-        self.negative = True
-        self.ttl = ttl
-        self.addresses = ()
+        super().__init__(rcode, ttl, negative=True)
         self.zone = zone
 
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
