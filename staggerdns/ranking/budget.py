@@ -18,7 +18,7 @@ class ProbeBudget:
         self._next = clock.seconds() - self._ahead
 
     def reserve(self) -> float:
-        """Take one probe; return the seconds until it may be sent, 0 for at once.
+        """Reserve one probe; return the seconds until it may be sent, 0 for at once.
 
         Whoever reserves is bounded in number, and so is the wait.
         """

@@ -50,7 +50,7 @@ class _Attempt(ClientFactory):
         self._started = clock.seconds()
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return _Hangup(self)
+        return _AbortAtOnce(self)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         if reason.check(error.ConnectionRefusedError):
@@ -69,8 +69,8 @@ class _Attempt(ClientFactory):
             self.connector.disconnect()
 
 
-class _Hangup(Protocol):
-    """Leaves at once, with a reset, so that no state stays behind."""
+class _AbortAtOnce(Protocol):
+    """Aborts the connection at once, so that the kernel keeps no state of it."""
 
     transport: Any  # a TCP transport, which has more than ITransport says
 

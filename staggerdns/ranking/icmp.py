@@ -22,7 +22,7 @@ from zope.interface import implementer
 from staggerdns.errors import StaggerDNSError
 
 _header = struct.Struct("!BBHHH")
-_PAYLOAD = 16  # random bytes: what nobody who has not seen the echo can answer
+_PAYLOAD = 16  # random octets, so that only who has seen the echo can reply to it
 _READS_PER_WAKE_UP = 64
 _ECHO_4, _REPLY_4 = 8, 0
 _ECHO_6, _REPLY_6 = 128, 129
@@ -167,7 +167,7 @@ class Pinger:
         ):
             del self._waiting[sequence]
             elapsed = self._clock.seconds() - echo.sent
-            # A step of the wall clock in between shows as nonsense, and does not count.
+            # After a step of the wall clock the timestamp is wrong: then our own time counts.
             echo.callback(elapsed - waited if waited < elapsed else elapsed)
 
 

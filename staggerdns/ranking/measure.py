@@ -34,7 +34,7 @@ class Probe(Protocol):
     cheap: bool
 
     def usable(self, address: bytes) -> bool:
-        """Say whether this way can reach the address."""
+        """Return whether this way can reach the address."""
 
     def ping(self, address: bytes) -> Deferred[float]:
         """Send one sample: a Deferred of the seconds that cancelling gives up."""
@@ -86,7 +86,7 @@ class Measurer:
         return len(self._waiting) >= MAX_WAITING
 
     def usable(self, address: bytes) -> bool:
-        """Say whether there is a way of probing the address."""
+        """Return whether there is a way of probing the address."""
         return any(probe.usable(address) for probe in self.probes)
 
     def measure(self, address: bytes) -> Deferred[float]:
@@ -110,14 +110,14 @@ class Measurer:
         self._waiting.clear()
         self._running = 0
 
-    def deserted(self, address: bytes) -> None:
+    def abandoned(self, address: bytes) -> None:
         """Drop an address that nobody asks for any more, if it is not under way yet."""
         if address in self._waiting:
             del self._waiting[address]
             del self._by_address[address]
 
     def finished(self, address: bytes) -> None:
-        """Take a measurement that has ended out of the books."""
+        """Forget a measurement that has ended, and begin those that have waited for that."""
         if self._by_address.pop(address, None) is not None:
             self._running -= 1
             self._start_waiting()
@@ -165,7 +165,7 @@ class _Measurement:
         if asker in self._askers:
             self._askers.remove(asker)
             if not self._askers:
-                self._measurer.deserted(self._address)
+                self._measurer.abandoned(self._address)
 
     def _next_probe(self) -> None:
         """Begin the next way of probing."""
@@ -179,7 +179,7 @@ class _Measurement:
         trial.begin()
 
     def began(self) -> None:
-        """Have the next way of probing wait for its turn; called when a trial really begins."""
+        """Start the timer for the next way of probing; called with a trial's first sample."""
         if self._undecided() and self._probes:
             measurer = self._measurer
             self._timer = measurer.clock.callLater(measurer.timeout * PATIENCE, self._next_probe)
@@ -197,7 +197,7 @@ class _Measurement:
                     trial.stop()
 
     def done(self, trial: _Trial) -> None:
-        """Take the end of a trial; called by the trial."""
+        """End the measurement, or begin the next way of probing; called when a trial ends."""
         if trial is self._winner:
             self._finish(trial.results)
         elif self._winner is None and all(other.lost for other in self._trials):
@@ -245,7 +245,7 @@ class _Trial:
         self._to_send = measurer.samples
         self._waiting: dict[Deferred[float], IDelayedCall] = {}
         self._next: IDelayedCall | None = None
-        self._patient = False  # the next sample only waits for an answer to the last
+        self._patient = False  # the next sample is sent early if the last one is answered
         self._stopped = False
 
     @property
@@ -295,7 +295,7 @@ class _Trial:
         self._measurer.seconds[self._probe.name].observe(seconds)
         self.results.append(seconds)
         self._measurement.answered(self)
-        if self._patient:  # the next one was to follow a lost one: no need to wait
+        if self._patient:  # no need to wait any longer
             self._stop_next()
             self._send_when_allowed()
         elif self._next is None and self._to_send:

@@ -50,7 +50,7 @@ class IcmpProbe:
             )
 
     def usable(self, address: bytes) -> bool:
-        """Say whether there is a socket for the address's family."""
+        """Return whether there is a socket for the address's family."""
         self.open()
         return len(address) in self._pingers
 
@@ -75,7 +75,7 @@ class TcpProbe:
         self._connector = Connector(port, reactor, clock, timeout)
 
     def usable(self, address: bytes) -> bool:
-        """Say that TCP goes everywhere."""
+        """Return `True`: TCP reaches every address."""
         return True
 
     def ping(self, address: bytes) -> Deferred[float]:

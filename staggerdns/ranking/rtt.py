@@ -59,7 +59,7 @@ class RttTable:
         return now < rtt.measured + min(lifetime, self._lifetime)
 
     def answers(self, address: bytes) -> bool:
-        """Say whether anything has come back from the address when it was last measured."""
+        """Return whether anything has come back from the address when it was last measured."""
         rtt = self._known.get(address)
         return rtt is not None and rtt.seconds is not None
 
@@ -101,13 +101,13 @@ class RttTable:
             rtt.seconds = None
             rtt.loss = 1.0
             return
-        # The least of a few samples is the path; what is above it is somebody's queue.
+        # The least of a few samples is that of the path; the rest of the others is queueing.
         best = min(answered)
         spread = sum(answered) / len(answered) - best
         if rtt.seconds is None:
             rtt.seconds, rtt.deviation, rtt.loss = best, spread, loss
         else:
-            # Only what varies within a measurement is jitter: a new level shall show.
+            # Jitter is what varies within one measurement: a lasting change is none.
             rtt.seconds += _ALPHA * (best - rtt.seconds)
             rtt.deviation += _ALPHA * (spread - rtt.deviation)
             rtt.loss += _ALPHA * (loss - rtt.loss)

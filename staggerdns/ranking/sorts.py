@@ -1,9 +1,9 @@
 """The sort queue: at most one sort per key, a bounded number of them at once.
 
 A sort waits for the measurements of its addresses and then reports their order, once. It is its
-own token: `Sorts.cancel` (CancelSort) takes it out of the books, and from then on it reports
-nothing, however late its measurements end. Addresses whose round-trip time is fresh in the
-table are not measured again; when all are, the sort reports at once and never queues.
+own token: `Sorts.cancel` (CancelSort) forgets it, and from then on it reports nothing, however
+late its measurements end. Addresses whose round-trip time is fresh in the table are not
+measured again; when all are, the sort reports at once and never queues.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TRIGGERS = (
 """What makes a sort start, as the metrics call it (SPEC section 3)."""
 
 Report = Callable[[tuple[bytes, ...] | None, float], None]
-"""Takes the order, or `None` when no address answered and nothing is known, and the time then."""
+"""Called with the order, or `None` when no address has answered, and the time."""
 
 
 class Sorts:
@@ -97,7 +97,7 @@ class Sorts:
             self._sorts.popitem()[1].cancel()
 
     def finished(self, key: bytes, sort: _Sort) -> bool:
-        """Take a sort out of the books; say whether its result still counts."""
+        """Forget a sort that has ended; return whether its result still counts."""
         if self._sorts.get(key) is not sort:
             return False
         del self._sorts[key]

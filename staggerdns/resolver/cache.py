@@ -85,7 +85,7 @@ class AnswerCache:
         return self._octets
 
     def refresh_with(self, refresh: Refresh) -> None:
-        """Have entries that are due, and are asked for, refreshed by ``refresh`` from now on."""
+        """Call ``refresh`` from now on for each entry that is due when it is looked up."""
         self._refresh = refresh
 
     def lookup(self, key: bytes, now: float) -> Entry | None:
@@ -205,7 +205,7 @@ class AnswerCache:
         self._octets -= entry.octets
 
     def _make_room(self) -> None:
-        """Let go of what was used least recently, as long as there is too much."""
+        """Remove what was used least recently until the rest is within the limits."""
         settings = self._settings
         while True:
             if self._octets > settings.max_size:
@@ -218,7 +218,7 @@ class AnswerCache:
             self._evicted[limit].value += 1
 
     def prolong(self, key: bytes, generation: int, answer: Answer) -> None:
-        """Take in what that collection learned of the lives of the addresses that it committed."""
+        """Update the lives of the addresses that the collection of that generation committed."""
         entry = self._entries.get(key)
         if entry is not None and entry.generation == generation:
             entry.prolong(answer)
@@ -226,7 +226,7 @@ class AnswerCache:
     def complete(
         self, key: bytes, generation: int, first_ttl: int = 0, second_ttl: int | None = None
     ) -> None:
-        """Note that the collection of that generation has ended.
+        """Mark the entry of that generation as complete: its collection has ended.
 
         TTLs of upstreams' answers in seconds: ``first_ttl`` of the one that came first,
         ``second_ttl`` the second-longest, `None` if there was one answer alone.
@@ -271,7 +271,7 @@ class AnswerCache:
         ttl = answer.ttl - age
         if isinstance(answer, Pool):
             ttl = answer.least - age
-            if answer.cname_chain:  # a dead chain is given like a stale entry: a refresh is behind
+            if answer.cname_chain:  # an expired chain is given as a stale entry is
                 ttl = min(ttl, answer.cname_life - age if answer.cname_life > age else short)
         period = self._settings.user_return_ttl
         return max(1, min(ttl, period - age % period) if period else ttl)
@@ -290,7 +290,7 @@ class AnswerCache:
         return min(entry.stored + int(now - entry.stored) + 1, end)
 
     def _set_due(self, entry: Entry) -> None:
-        """Say when a pool whose collection has ended is to be refreshed (SPEC section 2).
+        """Set when a pool whose collection has ended is to be refreshed (SPEC section 2).
 
         That is when much of it, or its nearest address, has died; but not before it is worth it: a
         client that comes for the better order comes as late.

@@ -85,7 +85,9 @@ class Collection:
         self._since = 0.0  # when the first of the answer came
         self._longest_ttl = self._second_ttl = 0  # the longest that upstreams gave
         self._first_ttl = 0  # that of the answer that came first
-        self._keepable: tuple[Pool, float] | None = None  # behind one with TTL 0, and when it came
+        self._keepable: tuple[Pool, float] | None = (
+            None  # an answer after one with TTL 0, and when it came
+        )
         self._entry: Entry | None = None
         self._committed: Answer | None = None  # what the cache holds of this collection
         self.abandoned = False
@@ -103,7 +105,7 @@ class Collection:
         Cancelling it takes this follower out and disturbs nobody else.
         """
         follower: Deferred[Entry] = Deferred(self._leave)
-        if self._entry is None and self._answer is not None:  # the cache cannot answer any more
+        if self._entry is None and self._answer is not None:  # it is not in the cache any more
             self._commit(now)
         if self._entry is not None:
             follower.callback(self._entry)
@@ -112,7 +114,7 @@ class Collection:
         return follower
 
     def evict_oldest(self) -> Deferred[Entry]:
-        """Take out the follower that has waited for the longest, and return it."""
+        """Remove the follower that has waited for the longest, and return it."""
         return self.followers.pop(0)
 
     def abandon(self) -> list[Deferred[Entry]]:
@@ -138,7 +140,7 @@ class Collection:
             self._commit(self._context.clock.seconds())
 
     def first(self, outcome: Outcome, tier: str) -> None:
-        """Take the answer for the clients."""
+        """Commit the answer that the run gives to the clients."""
         answer = outcome.answer
         assert answer is not None
         if self._context.journal.verbose:
@@ -151,7 +153,7 @@ class Collection:
         self._settle_anew(self._context.cache.admit(answer), tier, now, now)
 
     def more(self, outcome: Outcome, tier: str) -> None:
-        """Take a later positive answer into the pool."""
+        """Merge a later positive answer into the pool."""
         answer, held = outcome.answer, self._answer
         if answer is held:  # the same reply again
             return
@@ -181,7 +183,7 @@ class Collection:
                 self._settle(now)
 
     def ended(self, asked: int, answered: int, reasons: Sequence[Reason]) -> None:
-        """Take the end of the run."""
+        """Complete what is in the cache when the run has ended, or commit a failure."""
         context = self._context
         now = context.clock.seconds()
         if self._answer is None:
@@ -218,7 +220,7 @@ class Collection:
                 asked=asked,
                 addresses=len(pool.addresses) if isinstance(pool, Pool) else 0,
             )
-        self._run = None  # the two know each other: leave the collector of cycles nothing
+        self._run = None  # they refer to each other: no reference cycle stays behind
         if not self.abandoned:
             self._over(self.question.key)
 

@@ -57,7 +57,7 @@ class Entry:
         self.octets = ENTRY_OCTETS + answer.octets
 
     def prolong(self, answer: Answer) -> None:
-        """Take in what an answer says of the same addresses about the time that they live."""
+        """Set the lives of the addresses to those in ``answer``, which has the same addresses."""
         self.answer = answer.reordered(self.answer.addresses)
         self.lifetime = self.refresh_age = answer.ttl
         self.due = self.expires = self.stored + self.lifetime

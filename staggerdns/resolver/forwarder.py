@@ -75,7 +75,7 @@ class Forwarder:
         self._turn: IDelayedCall | None = None
         self._evicted: list[tuple[Deferred[Entry], str]] = []
         self._turn_end = 0.0
-        self._starts = 0  # in this turn; if there are any, `_turn` will end it
+        self._starts = 0  # in this turn; `_turn` is set while it is not 0
         metrics.collections_queued.read_from(lambda: len(self._queue))
         metrics.collections.read_from(lambda: len(self._collections))
 
@@ -184,7 +184,7 @@ class Forwarder:
         self._evict(collection.abandon(), limit)
 
     def _evict(self, waiting: list[Deferred[Entry]], limit: str) -> None:
-        """Note who shall wait no longer; they may ask again at once, so they hear of it later.
+        """Have followers fail in the next turn: who fails may ask again at once, and must not nest.
 
         ``limit``: what they are counted under, empty for a defect, which is in the log.
         """

@@ -66,7 +66,7 @@ class Ranker:
         return answer
 
     def committed(self, key: bytes, entry: Entry, rank: tuple[bytes, ...]) -> None:
-        """Note that ``entry`` takes the place of what was under its key; end the sort of that."""
+        """Prepare a committed entry for its sort; cancel that of the entry which it replaces."""
         entry.rank = rank
         entry.rankable = self._is_rankable(entry.answer)
         self._sorts.cancel(key)
@@ -124,7 +124,7 @@ class Ranker:
             now,
             partial(self._sorted, key, entry, reorder),
         )
-        if not started:  # the order of what is known has to do until a later hit
+        if not started:  # until a later hit the order is that of what is known
             known = order(addresses, self._sorts.table, rank)
             if known != addresses:
                 entry = reorder(key, entry, known, None) or entry
