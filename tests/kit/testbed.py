@@ -64,6 +64,8 @@ class Testbed:
     Each upstream behaves so for every name that `route` has not given away.
     """
 
+    __test__ = False  # pytest would collect it for its name
+
     def __init__(
         self,
         directory: Path,
