@@ -1,11 +1,11 @@
 """What all connections of clients have in common: DNS over TCP and TLS, HTTP/1.1 and HTTP/2.
 
-Each has a place among the `Connections`. It is idle when no query of it waits for an answer, since
-the last whole query came or its last answer went; octets that are no whole query do not count. It
-is closed when it has been idle for the idle timeout.
+Each is one of the `Connections`, and closed when it has been idle for the idle timeout. It is idle
+while none of its queries waits for an answer; the time counts from the last whole query or answer,
+whatever other octets come.
 
-It is not read while the client does not read the replies, and aborted when that lasts for the
-idle timeout. Replies that are written while input is being processed are sent in one piece.
+A connection is not read while its client does not read the replies, and aborted when that lasts for
+the idle timeout. Replies that are written while input is being processed are sent in one piece.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         self._unsent_size = 0
         self.last_write = 0
         self._in_transport = 0  # octets, while blocked
-        self._gone = False
+        self._ended = False
         self.callLater = self._clock.callLater  # type: ignore[method-assign, assignment]
 
     # What subclasses override.
@@ -188,7 +188,7 @@ class ClientConnection(Protocol, TimeoutMixin):
 
     def note_unread(self) -> None:
         """Report to the `Connections` how many octets the client has yet to read."""
-        if not self._gone:
+        if not self._ended:
             unread = self._in_transport + self._unsent_size + self.flow_blocked
             self._connections.note_unread(self, unread)
 
@@ -220,7 +220,7 @@ class ClientConnection(Protocol, TimeoutMixin):
             self.transport.loseConnection()
 
     def _end(self) -> None:
-        self._gone = True
+        self._ended = True
         self.draining = True
         self.closing = True
         self._unsent.clear()

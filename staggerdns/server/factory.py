@@ -252,7 +252,7 @@ class StaggerServerFactory(DNSServerFactory):
         )
 
     def _got_entry(self, entry: Entry, request: Request) -> bytes:
-        self._one_answered(request)
+        self._request_done(request)
         now = self.clock.seconds()
         stale = self._caching.cache.is_stale(entry, now)
         reply = self._render(request, entry, now, stale=stale)
@@ -260,14 +260,14 @@ class StaggerServerFactory(DNSServerFactory):
         return self._count(request, reply)
 
     def _got_failure(self, failure: Failure, request: Request) -> bytes:
-        self._one_answered(request)
+        self._request_done(request)
         if not request.shed:
             if failure.check(CancelledError):
                 failure.raiseException()
             self.journal.failure("a query could not be answered", failure)
         return self._refuse(request, Rcode.SERVFAIL, Ede.OTHER)
 
-    def _one_answered(self, request: Request) -> None:
+    def _request_done(self, request: Request) -> None:
         self._pending.remove(request)
         if not self._pending and self._drained is not None:
             drained, self._drained = self._drained, None

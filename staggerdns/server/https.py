@@ -8,8 +8,8 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 
 from staggerdns.deferreds import ignore_cancellation
+from staggerdns.server.connections import StreamServer
 from staggerdns.server.doh import DohResource, Response
-from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.http1 import Http1Request, Http1Session
 from staggerdns.server.http2 import Http2Session
 from staggerdns.server.httpsession import HttpClientConnection, HttpSession
@@ -24,7 +24,7 @@ class HttpsFactory(ServerFactory):
 
     noisy = False
 
-    def __init__(self, factory: StaggerServerFactory, path: str) -> None:
+    def __init__(self, factory: StreamServer, path: str) -> None:
         self._factory = factory
         self._resource = DohResource(factory, path)
 
@@ -40,7 +40,7 @@ class HttpsConnection(HttpClientConnection):
     # Of several responses in one TLS record dnsperf 2.10 reads only the first.
     coalesces = False
 
-    def __init__(self, factory: StaggerServerFactory, resource: DohResource) -> None:
+    def __init__(self, factory: StreamServer, resource: DohResource) -> None:
         super().__init__(factory.client_connections)
         self._factory = factory
         self._resource = resource

@@ -9,10 +9,7 @@ ask gets one refusal; such connections take no room from others.
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import (
-    IAddress,
-    IHalfCloseableProtocol,
-)
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -31,10 +28,10 @@ DISALLOWED_TIMEOUT = 2.0
 class StreamProtocol(ClientConnection):
     """One client connection of ``factory``."""
 
-    def __init__(self, factory: StreamServer, label: str = TCP) -> None:
+    def __init__(self, factory: StreamServer, transport_name: str = TCP) -> None:
         super().__init__(factory.client_connections)
         self._factory = factory
-        self._label = label  # TCP or TLS
+        self._transport_name = transport_name  # TCP or TLS
         self._buffer = b""
         self._pending: dict[Deferred[bytes], None] = {}
         self._client_done = False
@@ -106,7 +103,7 @@ class StreamProtocol(ClientConnection):
 
     def _serve(self, message: bytes) -> None:
         try:
-            reply = self._factory.serve_stream(message, self.host, self._label)
+            reply = self._factory.serve_stream(message, self.host, self._transport_name)
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the connection)
             self._factory.journal.failure("a message could not be answered")
             return
