@@ -46,7 +46,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         self.host = ""
         self.client: ClientGroup | None = None
         self.disallowed = False  # its client may not ask
-        self.draining = False  # takes no more queries
+        self.draining = False  # accepts no more queries
         self.blocked = False  # the client does not read, and the transport is full
         self.closing = False
         self._connections = connections
@@ -132,7 +132,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         self.transport.abortConnection()
 
     def drain(self) -> None:
-        """Take no more queries, since the server stops; close when there are no answers to send."""
+        """Accept no more queries, since the server stops; close when all are answered."""
         self.draining = True
         if not self.pending and not self.flow_blocked:
             self.close()

@@ -50,7 +50,7 @@ class OpenConnection(Protocol):
         """Abort the connection, with all that has not been sent."""
 
     def drain(self) -> None:
-        """Take no more queries, and close when those that wait are answered."""
+        """Accept no more queries, and close when those that wait are answered."""
 
     def close(self) -> None:
         """Close the connection when what is written has been sent."""
@@ -122,7 +122,7 @@ class Connections:
         return {connection.tcp_transport for connection in self.open}
 
     def drain(self) -> None:
-        """Take no more queries on any of them, and close each when it has no answers to send."""
+        """Accept no more queries on any of them, and close each when it has no answers to send."""
         for connection in list(self.open):
             connection.drain()
 

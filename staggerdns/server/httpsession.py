@@ -68,7 +68,7 @@ class HttpClientConnection(ClientConnection):
         self.session.dataReceived(data)
 
     def drain(self) -> None:
-        """Take no more requests, since the server stops."""
+        """Accept no more requests, since the server stops."""
         self._announce_end()
         super().drain()
 

@@ -11,6 +11,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.testing import StringTransport
 from twisted.names import dns as names_dns
 from twisted.names.resolve import ResolverChain
 from twisted.names.server import DNSServerFactory
@@ -20,6 +21,7 @@ from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.question import make_question
 from tests.kit.clients import addresses, parse
+from tests.kit.connections import Connection
 from tests.kit.factory import FRIEND, STRANGER, FakeForwarder, MemoryServer, pool
 from tests.kit.messages import (
     NAME,
@@ -434,6 +436,18 @@ def test_decoded_messages(
     reply = parse(data)
     assert reply.id == 77
     assert addresses(reply) == ["198.18.0.0"]
+
+
+def test_connections_of_twisted(server: MemoryServer) -> None:
+    """Twisted's own protocols over TCP take no place among our connections, and none from them."""
+    theirs = names_dns.DNSProtocol(server.factory)
+    theirs.makeConnection(StringTransport())
+    ours = [Connection(server) for _ in range(3)]
+    assert not any(connection.aborted() for connection in ours)
+    assert server.factory.client_connections.open == [one.protocol for one in ours]
+    assert server.factory.connections == [theirs]
+    for connection in ours:
+        connection.lost()
 
 
 def test_decoded_responses_get_no_reply(server: MemoryServer) -> None:
