@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -22,8 +23,9 @@ SERVERS = "servers: [1.1.1.1, 9.9.9.9]"
 def example() -> str:
     """Return the program on the page."""
     section = (ROOT / "docs" / "library.rst").read_text("utf-8")
-    indented = section.partition(".. code-block:: python\n")[2]
-    program = textwrap.dedent(indented)
+    block = re.search(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", section)
+    assert block is not None
+    program = textwrap.dedent(block[1])
     assert SERVERS in program
     return program
 
