@@ -1,14 +1,16 @@
 """The names of one reply as numbers: equal names have equal ones.
 
-A name's number stands for its labels in lower case (RFC 4343): 0 is the root, 1 to `own` are the
-question's name and what it ends with, shortest first. Each label of the message is looked at once,
+A name's number stands for its labels in lower case (RFC 4343). 0 is the root; 1 to `NameTable.own`
+are the question's name and those above it, shortest first. Each label of the message is read once,
 however many pointers lead to it.
 
-Upstreams are asked in random letters, and no client shall be given these. Some upstreams write them
-out where others would compress, even those of an earlier question, from a cache. So what a name has
-in common with the end of the question is taken for a pointer to that, as it mostly is one; and
-labels of the question that stand elsewhere with its capitals, as in front of another zone
-(RFC 6672 section 2.2), are in lower case.
+Upstreams are asked in random letters, which no client must be given. Some upstreams write names out
+where others would compress them: in the letters of our question, or of an earlier one that they
+answered from a cache. Therefore
+
+* the end that a name shares with the question is taken for a pointer to it, and
+* labels of the question that stand elsewhere with its capitals, as in front of another zone
+  (RFC 6672 section 2.2), are taken in lower case.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from staggerdns.wire.constants import HEADER_SIZE, MAX_LABEL, MAX_NAME, POINTER,
 from staggerdns.wire.names import MAX_HOPS
 
 NameAt = tuple[int, int, bool]
-"""Of a name that begins somewhere: its number, the pointers on its way, and whether what it has in
-common with the end of the question is written out.
+"""Of the name that begins at an offset: its number, how many pointers it goes through, and whether
+the end that it shares with the question is written out.
 """
 _ROOT: NameAt = (0, 0, False)
 
@@ -51,11 +53,12 @@ class NameTable:
     """The names that have been read of ``message``, whose question section is in lower case.
 
     ``sent``: the question's name as the upstream repeated it; `None` when it left the question out.
-    ``ours``: labels as we sent them, with capitals. Of the name read last, ``shares`` says whether
-    what the question ends with is written out in it, ``has_ours`` whether capitals in it may be
-    ours.
-    ``strange``: a pointer in any name led to where no name of a record begins. ``question`` is what
-    a name is that is nothing but a pointer to the question's.
+    ``ours``: labels with capitals, as we sent them, and their lower case. ``question``: what a name
+    is that is nothing but a pointer to the question's. ``odd_pointer``: some pointer led to where
+    no record's name begins.
+
+    Of the name read last: ``shares``: the end that it shares with the question is written out;
+    ``has_ours``: its capitals may be ours.
     """
 
     __slots__ = (
@@ -66,7 +69,7 @@ class NameTable:
         "shares",
         "ours",
         "has_ours",
-        "strange",
+        "odd_pointer",
         "question",
         "_message",
         "_lower",
@@ -91,7 +94,7 @@ class NameTable:
                 for start, after, label in tree.labels:
                     if sent[start:after] != label:
                         self.ours[sent[start:after]] = label
-        self.shares = self.has_ours = self.strange = False
+        self.shares = self.has_ours = self.odd_pointer = False
 
     def read(self, position: int, limit: int = 0, hops: int = 0) -> tuple[int, int]:
         """Check the name at ``position``; return its number and the offset behind it.
@@ -132,7 +135,7 @@ class NameTable:
         Returns the number of the whole name.
         """
         lower, own, children, by_offset = self._lower, self.own, self._children, self.by_offset
-        node, way, shares = rest
+        node, pointers, shares = rest
         message, ours, has_ours = self._message, self.ours, False
         capitals = message[starts[0] : end] != lower[starts[0] : end]
         for start in reversed(starts):
@@ -144,7 +147,7 @@ class NameTable:
             if capitals and not has_ours:
                 written = message[start:end]
                 has_ours = written in ours or (node <= own and written != label)
-            by_offset[start] = (node, way, shares)
+            by_offset[start] = (node, pointers, shares)
             end = start
         self.shares, self.has_ours = shares, has_ours
         return node
@@ -155,20 +158,20 @@ class NameTable:
         target = (message[position] & 0x3F) << 8 | message[position + 1]
         known = self.by_offset.get(target)
         if known is None:
-            known = self._stranger(target, first, hops)
-        node, way, shares = known
-        if way == MAX_HOPS:
+            known = self._read_target(target, first, hops)
+        node, pointers, shares = known
+        if pointers == MAX_HOPS:
             raise WireError("too many compression pointers in one name")
-        return node, way + 1, shares
+        return node, pointers + 1, shares
 
-    def _stranger(self, target: int, first: int, hops: int) -> NameAt:
+    def _read_target(self, target: int, first: int, hops: int) -> NameAt:
         """Return what is where a pointer leads to, and no record's name begins.
 
         Others take any name that stands before, as in the data of types that are opaque to us.
         """
         if not HEADER_SIZE <= target < first or hops == MAX_HOPS:
             raise WireError("compression pointer to no earlier name")
-        self.strange = True
+        self.odd_pointer = True
         self.read(target, first, hops + 1)
         return self.by_offset[target]
 

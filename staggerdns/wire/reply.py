@@ -5,9 +5,9 @@ bytes which pass may be sent on to clients: every name is legal, every pointer l
 before it, and the data of the types that carry names or addresses has the shape that their RFCs
 give it. Unknown types are opaque (RFC 3597).
 
-The answer section is read strictly. Of the others, which add to it, and of what stands behind them,
-is taken what can be read, as dig, glibc and unbound do; the rest is *stray*: counted by its kind,
-one of `STRAYS`, and left out.
+The answer section is read strictly. Of the other sections, and of what stands behind the last
+record, we keep what can be read, as dig, glibc and unbound do. The rest is *stray*: it is left out
+and counted by its kind, one of `STRAYS`.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def index_reply(message: bytes, question: Question, tree: NameTree | None = None
     else:
         if position != len(message):
             reply.strayed(OCTETS)
-    if reply.names.strange:
+    if reply.names.odd_pointer:
         reply.as_is = False
     return reply
 
