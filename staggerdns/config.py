@@ -126,15 +126,15 @@ def _check_bootstrap(upstream: UpstreamSettings) -> None:
 
 def _check_certificate(server: ServerSettings) -> None:
     """Check that encrypted listeners have a certificate that they can show."""
-    chain, key = server.tls_certificate, server.tls_key
+    certificates, key = server.tls_certificate, server.tls_key
     encrypted = [listener for listener in server.listen if listener.scheme]
-    for name, path in (("tls_certificate", chain), ("tls_key", key)):
-        if path is None and (encrypted or chain or key):
+    for name, path in (("tls_certificate", certificates), ("tls_key", key)):
+        if path is None and (encrypted or certificates or key):
             because = f"{encrypted[0]} needs it" if encrypted else "one file needs the other"
             raise ConfigError(f"server.{name}: expected a PEM file: {because}")
-    if chain is not None and key is not None:
+    if certificates is not None and key is not None:
         try:
-            Certificate(chain, key, Journal(), time.time)
+            Certificate(certificates, key, Journal(), time.time)
         except CertificateProblem as error:
             raise ConfigError(f"server.{error.key}: {error}") from None
 

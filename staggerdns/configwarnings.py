@@ -14,7 +14,7 @@ from staggerdns.settings.sections import Config
 
 
 def is_own_address(host: str) -> bool:
-    """Say whether ``host`` is an address of this machine; nothing is sent for that."""
+    """Return whether ``host`` is an address of this machine; nothing is sent to find out."""
     if ip_address(host).is_loopback:
         return True
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -42,7 +42,7 @@ def config_warnings(config: Config, is_own: Callable[[str], bool] = is_own_addre
 def _warn_of_address(
     address: UpstreamAddress, listeners: tuple[Listener, ...], is_own: Callable[[str], bool]
 ) -> str:
-    """Say why nothing good can come from an upstream, if that is so."""
+    """Return why nothing good can come from an upstream, empty if nothing is known."""
     if address.named:
         return ""
     endpoint = address.endpoint
@@ -70,7 +70,7 @@ def _warn_of_address(
 
 
 def _warn_of_batches(config: Config) -> str:
-    """Say whether upstreams are asked too late, or never."""
+    """Return a warning if upstreams are asked too late or never, empty otherwise."""
     upstream, numbers = config.upstream, config.upstream.parallel
     others = len(upstream.servers) - numbers.active_tier_size
     if others <= 0:

@@ -14,23 +14,23 @@ class Hangups:
 
     def __init__(self) -> None:
         self._came = False
-        self._hear: Callable[[], object] | None = None
+        self._call: Callable[[], object] | None = None
 
     def take(self) -> None:
         """Install the signal handler, which only the main thread can do."""
         signal.signal(signal.SIGHUP, self._note)
 
-    def tell(self, hear: Callable[[], object]) -> None:
-        """Call ``hear`` at every signal from now on, and at once if there was one already.
+    def forward_to(self, call: Callable[[], object]) -> None:
+        """Call ``call`` at every signal from now on, and at once if there was one already.
 
         It is called in the signal handler, in the middle of whatever the main thread does.
         """
-        self._hear = hear
+        self._call = call
         if self._came:
-            hear()
+            call()
 
     def _note(self, *_: object) -> None:
-        if self._hear is None:
+        if self._call is None:
             self._came = True
         else:
-            self._hear()
+            self._call()

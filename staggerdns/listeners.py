@@ -75,7 +75,7 @@ class Listeners:
         return [*self._datagram_ports, *self._stream_ports]
 
     def stop_reading(self) -> list[Deferred[Any]]:
-        """Take no more queries and no more connections."""
+        """Stop reading queries and accepting connections."""
         for datagram_port in self._datagram_ports:
             datagram_port.stopReading()
         return [maybeDeferred(port.stopListening) for port in self._stream_ports]
@@ -170,7 +170,7 @@ class Listeners:
 
 
 def _overlap(one: Endpoint, other: Endpoint) -> bool:
-    """Say whether two places cannot be bound both."""
+    """Return whether one of the two cannot be bound when the other is."""
     first, second = ip_address(one.host), ip_address(other.host)
     if one.port != other.port or first.version != second.version:
         return False
@@ -178,6 +178,6 @@ def _overlap(one: Endpoint, other: Endpoint) -> bool:
 
 
 def _lacks_ipv6(endpoint: Endpoint, error: CannotListenError) -> bool:
-    """Say whether this is the IPv6 loopback of a machine that has none."""
+    """Return whether this is the IPv6 loopback of a machine that has none."""
     number = getattr(error.socketError, "errno", None)
     return endpoint.host == "::1" and number in (EADDRNOTAVAIL, EAFNOSUPPORT)

@@ -45,7 +45,7 @@ def make_service(config: Config, runner: Any, hangups: Hangups) -> IService:
         service.bind()
         limit_log(config.log.level)
         _keep_log(service, runner, reactor)
-        hangups.tell(partial(reactor.callFromThread, service.reread))
+        hangups.forward_to(partial(reactor.callFromThread, service.reread))
         reactor.stop = partial(_stop, reactor.stop)
     made: IService = service
     return made
@@ -58,7 +58,7 @@ def _stop(stop: Callable[[], None]) -> None:
 
 
 def _keep_log(service: StaggerService, runner: Any, reactor: Any) -> None:
-    """Have a log that nobody reads stop nothing."""
+    """Keep the program going while nobody reads its log from standard output."""
     printed = sys.stdout
     if printed is not None:
         sys.stdout = LogOutput(printed, reactor, service.lost_lines)

@@ -123,7 +123,7 @@ class StaggerService(Service):
         self.bind()
 
     def startService(self) -> None:
-        """Say that the server is up."""
+        """Log that the server is up, with everything that the operator should know of it."""
         self.bind()  # `twist` has not called privilegedStartService
         super().startService()
         globalLogPublisher.addObserver(self._watch_log)
@@ -189,7 +189,7 @@ class StaggerService(Service):
         )
 
     def healthy(self) -> bool:
-        """Say whether listeners are up and upstreams answer, as far as is known."""
+        """Return whether listeners are up and upstreams answer, as far as is known."""
         return bool(self.running) and self._liveness.answering
 
     def check(self) -> Deferred[bool]:

@@ -29,7 +29,7 @@ def test_early_ones_are_told_once(hangups: Hangups, early: int) -> None:
     heard: list[int] = []
     for _ in range(early):
         signal.raise_signal(signal.SIGHUP)
-    hangups.tell(lambda: heard.append(1))
+    hangups.forward_to(lambda: heard.append(1))
     assert len(heard) == min(early, 1)
     for number in range(2):
         signal.raise_signal(signal.SIGHUP)
