@@ -19,7 +19,7 @@ DOCS := $(BIN)/sphinx-build -W --keep-going -n -d build/doctrees docs build/docs
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run demo test pytest lint docs format bench simulate fuzz soak programs clean FORCE
+.PHONY: help run demo test pytest lint docs format mutate bench simulate fuzz soak programs clean FORCE
 
 help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
@@ -29,6 +29,7 @@ help:
 	@echo 'make lint    ruff, mypy, and the documentation with its warnings as errors'
 	@echo 'make docs    build the documentation: build/docs/index.html'
 	@echo 'make format  let ruff rewrite the sources'
+	@echo 'make mutate  change each default and each condition of the decision: tests have to fail'
 	@echo 'make bench   compare speed and memory with unbound and dnsmasq'
 	@echo 'make simulate  try the strategies on drawn reply times: first answers, load, pools'
 	@echo 'make fuzz    look for octets that break the readers (RUNS=$(RUNS) of each); finds go to .fuzz'
@@ -69,6 +70,9 @@ docs: .venv/.ready-test
 format: .venv/.ready-test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+mutate: .venv/.ready-test
+	@$(BIN)/python -m tests.mutate
 
 bench: programs .venv/.ready-test
 	@$(BIN)/python -m bench
