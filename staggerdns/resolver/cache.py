@@ -162,8 +162,7 @@ class AnswerCache:
                 return existing
             self._remove(key)
         if ranker is not None:
-            rank = ranker.rank(existing)
-            answer = ranker.arranged(answer, rank)
+            answer, rank = ranker.arranged(answer, existing)
         entry = Entry(answer, generation, now if since is None else since, answer.ttl)
         entry.octets += KEY_OCTETS + len(key)
         kept = answer.ttl and entry.octets * LARGEST_SHARE <= self._settings.max_size

@@ -51,24 +51,28 @@ class Ranker:
         self._sorts = sorts
         self._journal = journal
 
-    def rank(self, entry: Entry | None) -> tuple[bytes, ...]:
-        """Return the order of the last whole pool that was sorted under an entry's key."""
-        if entry is None:
-            return ()
-        if entry.sorted_at is not None and (entry.complete or not entry.rank):
-            return entry.answer.addresses
-        return entry.rank
+    def arranged(self, answer: Answer, previous: Entry | None) -> tuple[Answer, tuple[bytes, ...]]:
+        """Return ``answer`` with its addresses ordered by what is known, and its rank.
 
-    def arranged(self, answer: Answer, rank: tuple[bytes, ...]) -> Answer:
-        """Return ``answer`` with its addresses in the order that is known, after ``rank``."""
+        That is the order of the last whole pool that was sorted under its key; ``previous`` is the
+        entry there.
+        """
+        if previous is None:
+            rank: tuple[bytes, ...] = ()
+        elif previous.sorted_at is not None and (previous.complete or not previous.rank):
+            rank = previous.answer.addresses
+        else:
+            rank = previous.rank
         if 1 < len(answer.addresses) <= MAX_RANKED:
-            return answer.reordered(order(answer.addresses, self._sorts.table, rank))
-        return answer
+            answer = answer.reordered(order(answer.addresses, self._sorts.table, rank))
+        return answer, rank
 
     def committed(self, key: bytes, entry: Entry, rank: tuple[bytes, ...]) -> None:
         """Prepare a committed entry for its sort; cancel that of the entry which it replaces."""
         entry.rank = rank
-        entry.rankable = self._is_rankable(entry.answer)
+        addresses = entry.answer.addresses
+        if 1 < len(addresses) <= MAX_RANKED:
+            entry.rankable = any(self._is_probed(address) for address in addresses)
         self._sorts.cancel(key)
 
     def sort_new(
@@ -147,11 +151,6 @@ class Ranker:
                 name=to_text(key[NAME]),
                 count=len(addresses),
             )
-
-    def _is_rankable(self, answer: Answer) -> bool:
-        addresses = answer.addresses
-        some = 1 < len(addresses) <= MAX_RANKED
-        return some and any(self._is_probed(address) for address in addresses)
 
     def _is_probed(self, address: bytes) -> bool:
         if is_private(address) and (not self._settings.probe_private or not is_unicast(address)):
