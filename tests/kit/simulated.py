@@ -50,6 +50,7 @@ from tests.kit.acts import A, Act, name
 START = 1000.0
 """Seconds on the clock when a test begins: never 0, which could hide a missing "now"."""
 
+DEFAULTS = UpstreamSettings(servers=())
 HEALTH = HealthSettings()
 BUDGET = BudgetSettings()
 
@@ -236,10 +237,10 @@ class SimulatedResolver:
         self,
         *acts: Act,
         parallel: ParallelSettings | None = None,
-        timeout: float = 3.0,
+        timeout: float = DEFAULTS.timeout,
         cache: CacheSettings | None = None,
         level: str = "info",
-        strategy: str = "parallel",
+        strategy: str = DEFAULTS.strategy,
         health: HealthSettings = HEALTH,
         budget: BudgetSettings = BUDGET,
         racing: RacingSettings | None = None,
