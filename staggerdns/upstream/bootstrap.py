@@ -109,11 +109,11 @@ class _Host:
         waiting: Deferred[Addresses] = Deferred(lambda gone: self._waiting.pop(gone, None))
         self._waiting[waiting] = None
         if self._known:
-            self._later(PATIENCE, self._tell)
+            self._later(PATIENCE, self._answer_waiting)
         return waiting
 
     def close(self) -> None:
-        """Drop everything; nobody is told."""
+        """Drop everything; those who wait get no answer."""
         self._waiting.clear()
         self._stop()
 
@@ -144,7 +144,7 @@ class _Host:
             if usable:
                 self._found[qtype] = usable
                 self._ttl = min(self._ttl, outcome.answer.ttl)
-                self._later(RESOLUTION_DELAY, self._tell)
+                self._later(RESOLUTION_DELAY, self._answer_waiting)
         elif outcome.verdict == Verdict.NEGATIVE:
             self._negative.add(qtype)
         elif outcome.verdict == Verdict.FAILURE:
@@ -189,10 +189,10 @@ class _Host:
             if not self._failures:
                 bootstrap.journal.warn("{name} has no address", name=self._name)
             self._failures += 1
-        self._tell()
+        self._answer_waiting()
 
-    def _tell(self) -> None:
-        """Tell those who wait what is known by now."""
+    def _answer_waiting(self) -> None:
+        """Give those who wait what is known by now."""
         addresses = self._list()
         if addresses or not self._outstanding:
             waiting, self._waiting = self._waiting, {}
@@ -218,6 +218,6 @@ class _Host:
 
 
 def _is_host(text: str) -> bool:
-    """Say whether an address can be a server's: blocklists answer with 0.0.0.0, which is us."""
+    """Return whether an address can be a server's: blocklists answer with 0.0.0.0, which is us."""
     address = ip_address(text)
     return not (address.is_unspecified or address.is_multicast)

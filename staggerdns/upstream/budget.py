@@ -1,9 +1,9 @@
 """How much one upstream may be asked: queries in flight, and a token bucket of queries per second.
 
-First answers come before completeness: a query that only completes a pool needs half of the
-bucket left over, so that under a burst the staggered tier waits and the active tier does not.
-An upstream that refuses a lot while it is asked a lot gets fewer queries: its rate falls to a part
-of what it was asked in the last second and recovers slowly (as TCP does with losses).
+First answers come before complete pools: a query that only completes a pool needs a bucket at
+least half full, so that in a burst the staggered tier waits and the active tier does not. An
+upstream that refuses many of many queries gets fewer: its rate falls to a part of what it was asked
+in the last second, and recovers slowly, as TCP's does after losses.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class QueryBudget:
         """Queries in flight below which others than first answers may go."""
 
     def has_room(self, now: float, inflight: int, *, first: bool) -> bool:
-        """Say whether one more query may go; ``first``: a client waits for its answer."""
+        """Return whether one more query may go; ``first``: a client waits for its answer."""
         if inflight >= (self._settings.max_inflight if first else self.spare_places):
             return False
         if not self.rate:
@@ -80,10 +80,9 @@ class QueryBudget:
             self._tokens -= 1
 
     def refused(self, now: float) -> None:
-        """Note a refusal: many of them under load mean that we ask too much.
-
-        A few mean that some names are refused. One fall a second is enough: refusals of one
-        burst come together.
+        """Note a refusal. Many of them under load mean that we ask too much: the rate falls, once
+        a second at most, since the refusals of one burst come together. A few only mean that some
+        names are refused.
         """
         self._refused += 1
         load = max(self._asked, self._asked_before)
@@ -96,7 +95,7 @@ class QueryBudget:
             self._tokens = min(self._tokens, self._burst)
 
     def pause(self, now: float, seconds: float) -> None:
-        """Have no room for ``seconds``: the upstream has asked for that. What follows is slow."""
+        """Let no query go for ``seconds``, as the upstream has asked, and few for a while after."""
         self._slowed = now
         self.rate = min(self.rate or LOAD, float(LOAD))
         self._filled = now

@@ -1,17 +1,16 @@
 """Whether one upstream copes with names in random case (0x20): repeats the letters, and finds them.
 
-    unproven --an answer in our letters, over UDP-->                                    proven
-    unproven, proven --`CASE_MISSES` doubted replies in a row that nothing cleared-->   off
-    unproven --`CASE_MISSES` names in a row that it has in lower case only-->           off
-    unproven --`NEGATIVES` errors or negatives that are the same in lower case-->           off
-    off --a probe in random case was answered-->                                        proven
+    unproven          --an answer over UDP in our letters-->                        proven
+    unproven, proven  --`CASE_MISSES` doubted replies in a row, none cleared-->     off
+    unproven          --`CASE_MISSES` names in a row found in lower case only-->    off
+    unproven          --`NEGATIVES` negatives or errors, the same in lower case-->  off
+    off               --a probe in random case was answered well-->                 proven
 
-``unproven`` and ``proven`` send random case. What an unproven upstream answers with a negative, an
-error or not at all, is asked once more in lower case: there are servers that compare octets. A
-name is asked so often only until one was answered well. The first two ways to ``off`` are final
-for `MEMORY` seconds; after the third, which says nothing about letters, the next answer is the
-occasion for a probe. A doubted reply is cleared when the reply in our letters comes after all,
-over UDP or TCP.
+Names go out in random case unless it is ``off``. While it is ``unproven``, a negative, an error and
+no reply at all are asked about once more in lower case: there are servers that compare octets.
+
+A doubted reply is cleared when one in our letters comes after all, over UDP or TCP. A probe follows
+after `MEMORY` seconds; in the fourth case, which says nothing about letters, with the next answer.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ class Case:
 
     @property
     def doubts_negatives(self) -> bool:
-        """Whether a negative answer to a name in random case is asked about once more."""
+        """Whether a negative answer in random case is asked about once more, in lower case."""
         return self.is_mixed and not self.is_proven
 
     @property

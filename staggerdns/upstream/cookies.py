@@ -1,9 +1,10 @@
 """The DNS Cookies that one upstream and we have given each other (RFC 7873).
 
-From an upstream that has given us a cookie a UDP reply without ours is doubted; discarding it
-(section 5.3) would hurt a farm of unlike servers behind one address. When nothing clears that
-`COOKIE_MISSES` times in a row, the server's cookie is forgotten; ours still goes with every query
-that has options, and a new one of the server's is taken. BADCOOKIE brings a new one, too.
+When an upstream has given us a cookie, a UDP reply without ours is doubted and checked. It is not
+discarded (section 5.3), since several unlike servers may share one address. After `COOKIE_MISSES`
+doubts in a row that no check cleared, the server's cookie is forgotten. Ours still goes with every
+query that has options, and the next cookie that the server gives counts again; BADCOOKIE brings
+one, too.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ class Cookies:
         self.renew()
 
     def renew(self) -> None:
-        """Take a new cookie of ours, and forget the server's."""
+        """Make a new cookie of ours, and forget the server's."""
         if self.wanted:
             self.ours = self._entropy.take_bytes(CLIENT_COOKIE_SIZE)
         self._keep(b"")
 
     def learn(self, message: bytes) -> bool:
-        """Take the server's cookie from a reply; say whether the reply repeats ours.
+        """Remember the server's cookie in a reply. Return whether the reply repeats ours.
 
-        Nobody but the upstream can know these octets: there is no need to look for their place.
+        Our octets may stand anywhere in the message: nobody but the upstream can know them.
         """
         place = message.find(self.ours)
         if place < 0:

@@ -34,7 +34,7 @@ nothing else. A question with DO goes out without OPT only when nobody else can 
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, auto
 
 from staggerdns.upstream.case import Case
 from staggerdns.upstream.cookies import Cookies
@@ -85,8 +85,8 @@ def is_positive(message: bytes) -> bool:
 class ProbeKind(Enum):
     """What a probe tries again: random case, or a higher level of EDNS."""
 
-    CASE = "case"
-    EDNS = "edns"
+    CASE = auto()
+    EDNS = auto()
 
 
 class Dialect:
@@ -210,7 +210,7 @@ class Dialect:
         level = sent_level(exchange)
         if rcode in SOUND:
             self.edns.good(level, exchange.complained, exchange.started, now)
-        self._look_round(level)
+        self._look_around(level)
 
     def trusts(self, doubt: RetryReason) -> bool:
         """Return whether a reply with that doubt may be used when TCP cannot be asked.
@@ -231,7 +231,7 @@ class Dialect:
         elif doubt is RetryReason.COOKIE:
             self.cookies.missed()
             self._make_opts()
-        self._look_round(PLAIN)
+        self._look_around(PLAIN)
         self._is_settled = False
 
     @property
@@ -275,7 +275,7 @@ class Dialect:
             self.case.probed(now, good=good)
         else:
             self.edns.probed(exchange.level, now, good=good)
-        self._look_round(PLAIN)
+        self._look_around(PLAIN)
 
     # The rest.
 
@@ -303,7 +303,7 @@ class Dialect:
             self._make_opts()
         return None
 
-    def _look_round(self, level: int) -> None:
+    def _look_around(self, level: int) -> None:
         """Note when a probe is due, and whether replies to queries at that level of EDNS are well
         known by now.
         """

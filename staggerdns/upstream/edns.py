@@ -14,13 +14,16 @@ AD flag either (RFC 6840 section 5.7), so that it is a query as RFC 1035 has it.
     FULL, BARE  --`DESCENTS` questions in a row were answered at a lower level only-->  that level
     BARE, PLAIN --a probe one level higher was answered-->                    the level of the probe
 
-Whether the error has an OPT record, ours or its own, makes no difference (RFC 8906 section 8). A
-client's question goes down the levels at once, so that learning costs it time and no answer. No
-single reply decides what other questions get: those that count are asked one after the other, so
-that neither one odd name nor the end of an outage can pass for a habit. When errors were the same
-at all levels, `PATIENCE` times in a row, they were about something else: then no question goes down
-for a while, twice as long each time, so that whoever refuses everything is not asked thrice for
-ever.
+Whether the error has an OPT record, ours or the server's, makes no difference (RFC 8906 section 8).
+
+A question that needs a lower level is asked at it at once: that takes time and costs no answer.
+What level other questions get changes only after `DESCENTS` such questions, each asked after the
+one before had been answered. So one odd name changes nothing, nor does the end of an outage, where
+many questions are under way together.
+
+An upstream that answers with errors at all levels has another problem than EDNS. After `PATIENCE`
+such questions in a row none is asked at lower levels for a while, each time twice as long: an
+upstream that refuses everything is not asked three times for every question.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ class Edns:
         self.level = FULL
         self.proven = PLAIN
         self.probe_at = inf
-        self._landing = PLAIN  # where the last descents ended,
+        self._landing = PLAIN  # the level at which the last descents ended,
         self._descents = 0  # and how many did in a row
         self._counted_at = -inf
         self._errors = 0  # in a row, at a level that is proven
@@ -60,7 +63,7 @@ class Edns:
         self._rest_until = -inf
 
     def complains(self, rcode: int, sent: int, now: float) -> bool:
-        """Say whether a reply to a query sent at that level is a reason to ask one level lower."""
+        """Return whether a reply to a query at the level ``sent`` is a reason to ask one lower."""
         if sent == PLAIN or rcode in SOUND or now < self._rest_until:
             return False
         if rcode in _EXPLICIT or sent > self.proven:
@@ -70,8 +73,9 @@ class Edns:
         return self._errors > PATIENCE
 
     def good(self, sent: int, complained: int, asked: float, now: float) -> None:
-        """Note a good reply at a level; ``complained``: the level at which the question, of the
-        time ``asked``, was sent first, if that was to no avail, else `PLAIN`.
+        """Note a good reply at the level ``sent`` to a question of the time ``asked``.
+
+        ``complained``: the highest level at which the question was sent in vain before, or `PLAIN`.
         """
         self.proven = max(self.proven, sent)
         if sent >= complained:
@@ -110,7 +114,7 @@ class Edns:
         self.probe_at = inf if self.level == FULL else now + MEMORY
 
     def forget_proof(self) -> None:
-        """Let silence be a reason to go down again: the upstream is not what it was."""
+        """Let silence be a reason to ask lower again: the upstream may have changed."""
         self.proven = PLAIN
 
     @property

@@ -1,14 +1,14 @@
 """One query to one upstream, from the moment it is asked to its outcome.
 
 An `Exchange` ends exactly once: with a reply, an error, `Exchange.expire` when its time is up,
-or its cancellation. All but the last give an `Outcome`; cancelling is our
-own wish and says nothing about the upstream (SPEC section 2).
+or its cancellation. All but the last give an `Outcome`; cancelling is our own wish and says nothing
+about the upstream (SPEC section 2).
 
 A transport hands what comes to whoever asked, the `Asker`: an `Upstream`, or something of its own
 that asks beside an exchange. What a reply is worth is for that to decide.
 
 An ICMP error over UDP ends nothing, since anybody can forge one (RFC 5927, RFC 8085 section 5.2):
-it is a hint to ask others (`Exchange.hint`), and what an exchange without a reply died of.
+it is a hint to ask others (`Exchange.hint`), and the reason of an exchange that gets no reply.
 """
 
 from __future__ import annotations
@@ -152,11 +152,10 @@ class Exchange(Deferred[Outcome]):
         self._call: Callable[[Outcome, Exchange], None] | None = None
 
     def on_outcome(self, call: Callable[[Outcome, Exchange], None]) -> None:
-        """Call ``call`` with outcome and exchange in place of callbacks; it hears nothing of a
-        cancellation.
+        """Call ``call`` with outcome and exchange, in place of callbacks, but not when cancelled.
 
-        Of the many exchanges that only complete a pool, a Deferred's callbacks would cost more
-        than everything else about a reply.
+        Most exchanges only complete a pool. For these a Deferred's callbacks would cost more than
+        everything else about a reply.
         """
         if self.called:
             call(self.result, self)  # type: ignore[arg-type]  # only `expire` and errors come so early
@@ -187,7 +186,7 @@ class Exchange(Deferred[Outcome]):
             self.release()
 
     def release(self, *, timed_out: bool = False) -> None:
-        """Have the transport in charge forget the query."""
+        """Make the transport in charge forget the query."""
         forget, self.forget = self.forget, None
         if forget is not None:
             forget(self, timed_out=timed_out)
@@ -222,7 +221,7 @@ class Exchange(Deferred[Outcome]):
 
 
 def _cancelled(exchange: Deferred[Outcome]) -> None:
-    """Be the canceller; a bound method would make a reference cycle of every exchange."""
+    """Cancel an exchange. Not a method: a bound one would make each exchange a reference cycle."""
     assert isinstance(exchange, Exchange)
     exchange.release()
     exchange.asker.abandoned(exchange)

@@ -55,7 +55,7 @@ class HappyEyeballs:
         self._try_next()
 
     def cancel(self) -> None:
-        """Give up without telling anybody."""
+        """Give up; ``failed`` is not called."""
         self._over = True
         if self._next is not None:
             self._next.cancel()
@@ -119,7 +119,7 @@ class _Attempt(ClientFactory):
         return self._race.connected(self)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        """Tell that there is no connection."""
+        """Go on with the next address: this one cannot be reached."""
         self._race.attempt_failed(self, explain(reason))
 
 

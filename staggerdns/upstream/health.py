@@ -96,7 +96,7 @@ class Health:
         return self._failures
 
     def usable(self, now: float) -> bool:
-        """Say whether the upstream should be asked at ``now``: not while its circuit is open,
+        """Return whether the upstream should be asked at ``now``: not while its circuit is open,
         and only once when the time for a trial has come.
         """
         if self.state != State.UNHEALTHY:
@@ -104,7 +104,7 @@ class Health:
         return now >= self._open_until and now >= self._trial_until
 
     def wants_visit(self, now: float) -> bool:
-        """Say whether a query should go there for the sake of its health alone: a trial that is
+        """Return whether a query should go there for the sake of its health alone: a trial that is
         due, or one that may heal a degraded upstream which nobody asks otherwise.
         """
         if self.state == State.UNHEALTHY:
@@ -118,14 +118,14 @@ class Health:
             self._trial_until = inf if self._alone else now + OUTAGE_RETRY
 
     def abandoned(self, asked: float) -> None:
-        """Note that a query of the time ``asked`` says nothing: if it was the trial, another may
-        follow.
+        """Note that a query of the time ``asked`` says nothing about the upstream: if it was the
+        trial, another one may follow.
         """
         if asked >= self._open_until:
             self._trial_until = 0.0
 
     def excuses(self, subject: bytes | None, asked: float) -> bool:
-        """Say whether an error reply to a query of the time ``asked``, to what others answered
+        """Return whether an error reply to a query of the time ``asked``, which others answered
         well, may be no fault of the upstream's; if not, it goes to `failed`.
 
         ``subject``: the zone or type that it may be about, `None` for what says that itself.

@@ -27,7 +27,7 @@ class Latency:
         self._measured: float | None = None
 
     def add(self, seconds: float, now: float) -> None:
-        """Take in one reply time measured at ``now``; the first replaces the assumption."""
+        """Add one reply time measured at ``now``; the first replaces the assumption."""
         measured, self._measured = self._measured, now
         if measured is None:
             self._mean = seconds

@@ -27,7 +27,7 @@ class Reader(Protocol):
         """Return the open socket's descriptor."""
 
     def read(self) -> None:
-        """Take what is there; a socket with an error counts as readable."""
+        """Read what is there; a socket with an error counts as readable."""
 
 
 @implementer(IReadDescriptor)
@@ -73,7 +73,7 @@ class Readers:
                 self._journal.failure("an upstream's reply could not be read")
 
     def connectionLost(self, reason: Failure) -> None:
-        """Lose nothing: the set is no connection."""
+        """Do nothing: the set is no connection."""
 
     def logPrefix(self) -> str:
         """Name the set in the reactor's log."""

@@ -82,7 +82,7 @@ class Retries:
         return True
 
     def watch(self, exchange: Exchange) -> None:
-        """Have a query that was just sent tried in other ways if nothing comes for it."""
+        """Try a query that was just sent in other ways, if nothing comes for it."""
         dialect = self._upstream.dialect
         if not exchange.called and (
             dialect.unsure_of_level(exchange) or dialect.unsure_of_case(exchange)

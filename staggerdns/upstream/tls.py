@@ -59,8 +59,8 @@ class Authorities:
         self._context: SSL.Context | None = None
 
     def reread(self) -> str:
-        """Read the file now; from the next connection on those in it are trusted. What cannot be
-        used changes nothing. Return what is wrong with it, if anything.
+        """Read the file once more: its authorities are trusted from the next connection on. A file
+        that cannot be used changes nothing. Return what is wrong with it, if anything.
         """
         if self._path is None:
             return ""
@@ -108,8 +108,8 @@ class TlsClient:
 
     @property
     def context(self) -> SSL.Context:
-        """The context of the next connection. With other authorities the session is over: whoever
-        it was accepted by may not be trusted any more.
+        """The context of the next connection. When the authorities have changed, the session is
+        dropped: they may not trust the server that it is with.
         """
         if self._context is not self._authorities.context:
             self._context = self._authorities.context
@@ -162,7 +162,7 @@ class Handshake:
 
     @property
     def speaks(self) -> bool:
-        """Whether the server agreed to the application protocol; on DNS it need not say a word."""
+        """Whether the server agreed to the application protocol; for DNS it may leave that out."""
         assert self._connection is not None
         agreed = self._connection.get_alpn_proto_negotiated()
         return agreed == self._client.alpn or (self._client.alpn == DOT and not agreed)
@@ -173,7 +173,7 @@ class Handshake:
         return _UNSPOKEN[self._client.alpn]
 
     def keep_session(self) -> None:
-        """Have the next connection resume the session of this one, whose server was accepted."""
+        """Keep the session for the next connection to resume; the server was accepted."""
         if self._connection is not None and self._connection.get_context() is self._client.context:
             self._client.session = self._connection.get_session()
 

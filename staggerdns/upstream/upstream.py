@@ -1,8 +1,8 @@
 """One upstream resolver: address, transports, health and latency in one place.
 
-`Upstream.ask` starts an `Exchange`; however that ends, it reports back here, and here alone is
-noted what it says about the upstream. Time limits belong to whoever asks: see
-`Exchange.expire`.
+`Upstream.ask` starts an `Exchange`. Whatever becomes of it is decided here: what a reply is worth,
+whether the query is sent once more, and what the outcome says about the upstream. Time limits are
+for the caller to keep: see `Exchange.expire`.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Upstream(Server):
         )
 
     def usable(self, now: float) -> bool:
-        """Say whether the upstream should be asked at ``now``, in seconds of the clock."""
+        """Return whether the upstream should be asked at ``now``, in seconds of the clock."""
         return self.health.usable(now)
 
     @property
@@ -128,7 +128,7 @@ class Upstream(Server):
 
     @property
     def unhindered(self) -> bool:
-        """Whether health and budget would let any query go now; quick to say."""
+        """Whether health and budget would let any query go now; quickly found."""
         budget = self._budget
         return (
             self._inflight < budget.spare_places
@@ -137,7 +137,7 @@ class Upstream(Server):
         )
 
     def has_room(self, now: float, *, first: bool) -> bool:
-        """Say whether the budget lets one more query go; ``first``: a client waits for it."""
+        """Return whether the budget lets one more query go; ``first``: a client waits for it."""
         return self._budget.has_room(now, self._inflight, first=first)
 
     def room_at(self, now: float) -> float:

@@ -1,4 +1,4 @@
-"""All upstreams of a program: whom to ask first, and the way out that they share."""
+"""All upstreams of a program: whom to ask first, and the uplink that they share."""
 
 from __future__ import annotations
 
