@@ -2,15 +2,16 @@
 
 A reply that fails although others answered well is a mark against its upstream, but:
 
-* What a zone holds is nobody's fault but the zone's. Broken records, and an answer too large even
-  for TCP, come from there. So does an error whose Extended DNS Error (RFC 8914) says that DNSSEC
-  does not validate, or that the upstream does not want to answer. No mark.
-* Any other error (SERVFAIL, REFUSED, FORMERR, NOTIMP, an HTTP status) may be about one zone, or a
-  type that the upstream does not know. So one zone, and one type other than A and AAAA, makes one
-  mark in a row (`subject`). That an authority gives no answer (codes 13, 22, 23, 24 of RFC 8914) is
-  such an error: of one zone it is the zone's trouble, of several the upstream's own way out.
+* What a zone holds is the zone's fault: broken records, an answer too large even for TCP, and an
+  error whose Extended DNS Error (RFC 8914) says that DNSSEC does not validate, or that the upstream
+  does not want to answer. These are no marks.
+* Any other error (SERVFAIL, REFUSED, FORMERR, NOTIMP, an HTTP status) may be about one zone, or
+  about a type that the upstream does not know. So in a row of failures each zone, and each type
+  other than A and AAAA, is a mark only once (`subject`). The same holds for the codes 13, 22, 23
+  and 24 of RFC 8914, which say that an authority gives no answer: when several zones have that
+  trouble it is likely the upstream's own uplink.
 
-What makes no mark is counted all the same: see `staggerdns.upstream.health.LONG_SERIES`.
+Errors that are no marks are still counted: see `staggerdns.upstream.health.LONG_SERIES`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from staggerdns.wire.question import Question
 # valid, DNSKEY, RRSIG, zone key bit or NSEC missing; of the IANA registry: expired before valid,
 # NSEC3 iterations.
 _DNSSEC_CODES = frozenset((1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 25, 27))
-_BLOCKED_CODES = frozenset((15, 16, 17))  # blocked, censored, filtered; not 18: that means us
+_BLOCKED_CODES = frozenset(
+    (15, 16, 17)
+)  # blocked, censored, filtered; not 18, prohibited: that is about us
 
 
 def explained(message: bytes) -> Reason | None:

@@ -2,10 +2,10 @@
 
     unknown --wanted--> being looked up --found--> known --TTL over--> old --wanted--> ...
 
-All resolvers of ``upstream.bootstrap`` are asked for A and AAAA at once, when somebody wants to
-connect and not before. Old addresses are looked up anew, and stay in use when that fails, or takes
-longer than `PATIENCE`. Somebody who waits gets the first kind of address when the other is not
-there after `RESOLUTION_DELAY` (RFC 8305 section 3).
+A name is looked up when somebody wants to connect and not before: all resolvers of
+``upstream.bootstrap`` are asked for A and AAAA at once. When the TTL is over the name is looked up
+again; the old addresses stay in use when that fails or takes longer than `PATIENCE`. When addresses
+of one family have come, those of the other are awaited for `RESOLUTION_DELAY` (RFC 8305 section 3).
 """
 
 from __future__ import annotations

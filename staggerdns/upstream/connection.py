@@ -2,10 +2,10 @@
 
     opening --certificate accepted--> open --told to, full, idle--> retired --drained--> closed
 
-Queries go out as they come and replies are taken in any order (RFC 7766 sections 6.2.1.1 and 7).
-The ID of an exchange that gave up stays taken until its reply has come. An idle connection is
-closed after the time that the upstream says (RFC 7828), else after `IDLE_TIMEOUT`. One that stays
-silent although it has been asked is dead: packets may be lost on the way without a word.
+Queries go out as they come, and replies may come in any order (RFC 7766 sections 6.2.1.1 and 7).
+The ID of an exchange that gave up is not used again until its reply has come. An idle connection is
+closed after the time that the upstream says (RFC 7828), else after `IDLE_TIMEOUT`. A connection
+that has been asked and stays silent is dead: something on the way may drop all its packets.
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ class Connection(Protocol, ABC):
         return orphans
 
     def _acknowledge(self) -> None:
-        # A server with Nagle's algorithm holds a reply back until we have acknowledged the one
-        # before: the kernel must not wait with that, and forgets that it must not.
+        # A server with Nagle's algorithm sends no reply before the last one is acknowledged, so
+        # the kernel must not delay that. The option has to be set each time (tcp(7)).
         self._set_tcp(socket.TCP_QUICKACK, 1)
 
     def _alive(self) -> None:
@@ -218,7 +218,7 @@ class Connection(Protocol, ABC):
 
     def _given_up(self, *, timed_out: bool) -> None:
         """Drop the connection if it is dead, close it if it is drained: an exchange gave up."""
-        # Half the time is enough: what has just run out may have begun before the connection.
+        # Half the time is enough: the exchange may have waited for the connection before.
         if timed_out and self._silent_for(self._owner.timeout / 2, self._clock.seconds()):
             self.drop(Reason.TIMEOUT)
         else:
@@ -363,7 +363,7 @@ class DnsConnection(Connection):
         try:
             exchange.asker.received(exchange, message, over_stream=True)
         except Exception:
-            exchange.error(Reason.MISMATCH)  # nobody else knows it any more
+            exchange.error(Reason.MISMATCH)  # it waits nowhere any more
             raise
 
     def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:

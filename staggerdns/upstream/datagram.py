@@ -2,12 +2,15 @@
 
 Each upstream has up to `SOCKETS` connected sockets, each bound to a random port. A query takes
 one of them at random and a random ID, so ports stay unpredictable (RFC 5452 section 9.2) at a
-fraction of the cost of a socket per query. A socket is replaced when it has sent
-`QUERIES_PER_SOCKET` queries or is `LIFETIME` old, when somebody guesses at its IDs (what waits on
-it goes on over TCP then), and when it may have lost its way: a query timed out, or the machine's
-address changed under it. The kernel delivers to a connected socket only what comes from the
-upstream's address and port, and reports ICMP errors on it. Those do not say whose query they are
-about, and may be forged: they are hints for all that wait on the socket.
+fraction of the cost of a socket per query. A socket is replaced
+
+* when it has sent `QUERIES_PER_SOCKET` queries, or is `LIFETIME` old,
+* when a query on it timed out or could not be sent: our address or the route may have changed,
+* when somebody guesses at its IDs; the queries that wait on it then go out once more over TCP.
+
+The kernel delivers to a connected socket only what comes from the upstream's address and port, and
+reports ICMP errors on it. Those do not say whose query they are about, and may be forged: they are
+hints for all that wait on the socket.
 """
 
 from __future__ import annotations
@@ -91,7 +94,7 @@ class DatagramTransport:
         try:
             opened = self._sockets[slot] = self._open(now)
         except OSError as error:
-            # No descriptor to be had: fewer ports to guess at are better than no answers.
+            # Out of descriptors: fewer ports to guess at are better than no answers.
             others = [other for other in self._sockets if other and not other.spent(now)]
             if error.errno not in (EMFILE, ENFILE) or not others:
                 raise
@@ -160,7 +163,7 @@ class _ConnectedSocket:
         self._forgotten: set[bytes] = set()  # IDs whose replies may still come, or come again
         self._sent = 0
         self._rejected = 0
-        self._old_at = now + LIFETIME  # at once when it has lost its way
+        self._old_at = now + LIFETIME  # or at once: see above
         self.fileno = connected.fileno
         readers.add(self)
 
@@ -185,7 +188,7 @@ class _ConnectedSocket:
         try:
             self._socket.send(message)
         except ConnectionRefusedError:
-            # The refusal of an earlier query, reported now: this one was not sent.
+            # The system reports the refusal of an earlier query, and has not sent this one.
             self._socket.send(message)
             refused = list(waiting.values())
         waiting[message_id] = exchange
@@ -200,7 +203,7 @@ class _ConnectedSocket:
         waiting = self._waiting
         for _ in range(_READS_PER_WAKE_UP):
             try:
-                message = receive(MAX_MESSAGE)  # whatever we have offered
+                message = receive(MAX_MESSAGE)  # not only what EDNS has offered
             except BlockingIOError:
                 break
             except OSError as error:

@@ -147,8 +147,9 @@ class Exchange(Deferred[Outcome]):
         self.query = query
         self.tier = tier
         self.started = started
-        self.forget: _Forget | None = None  # these two are set by the
-        self.message_id = b""  # transport in charge
+        # The transport in charge sets these two.
+        self.forget: _Forget | None = None
+        self.message_id = b""
         self._call: Callable[[Outcome, Exchange], None] | None = None
 
     def on_outcome(self, call: Callable[[Outcome, Exchange], None]) -> None:

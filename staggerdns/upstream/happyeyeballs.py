@@ -96,7 +96,7 @@ class HappyEyeballs:
             except OSError:  # the interface of a link-local address is not there
                 self.attempt_failed(attempt, Reason.LOCAL)
                 return
-            if attempt in self._attempts:  # not failed at once
+            if attempt in self._attempts:  # else it has failed at once
                 self._attempts[attempt] = connector
         elif not self._attempts and not self._over:
             self._over = True

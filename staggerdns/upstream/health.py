@@ -166,7 +166,7 @@ class Health:
         a moment only.
         """
         if asked < self._open_until or asked < self._good_since:
-            return None  # what came since says more
+            return None  # a later query says more
         self.last_failed = asked
         self._visit_at = now + self._settings.open_for
         self._failures += 1

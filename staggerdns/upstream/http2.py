@@ -19,8 +19,8 @@ class ClientState(H2Connection):
     """A connection whose older streams go on behind a GOAWAY."""
 
     def __init__(self) -> None:
-        # Header fields are bytes both ways; ours are right as they stand, and of those that come
-        # we look at four.
+        # Header fields are bytes both ways. Ours are valid as they stand, and of the server's we
+        # use only four.
         super().__init__(
             H2Configuration(
                 client_side=True,
@@ -50,8 +50,8 @@ class ClientState(H2Connection):
 class _Encoder(Encoder):
     """HPACK's encoder, but for the same fields again and again, as our requests have.
 
-    When the same fields have made the same block twice, they are all in the table by now, and make
-    it again until there is anything else to encode.
+    When the same fields have made the same block twice, all of them are in the table, and the block
+    stays the same until other fields are encoded.
     """
 
     def __init__(self) -> None:

@@ -3,9 +3,9 @@
 A query has the ID 0, so that HTTP caches know equal ones (section 4.1). Streams beyond what the
 server allows wait for others to end, and bodies for its flow control (RFC 9113 sections 5.1.2 and
 5.2). After GOAWAY the streams that the server will still answer go on, the others are sent again
-elsewhere. A stream whose exchange gave up runs on, since servers resent many resets; one that
-timed out is reset, and so is one whose place is needed. Only what happens to streams is a sign of
-life: a server that sends PINGs and no answers is as good as dead.
+on another connection. A stream whose exchange gave up is left open, since servers resent many
+resets; it is reset when its time is up or its place is needed. Only frames of streams are signs of
+life: a server that sends PINGs and no answers counts as dead.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ class HttpConnection(Connection):
         fields: list[tuple[bytes, bytes]]
         if self._get:
             path = self._path + b"?dns=" + urlsafe_b64encode(message).rstrip(b"=")
-            # One of a kind: it would only push others out of the table.
+            # Each is different, and would push what repeats out of the table (RFC 7541).
             fields = [NeverIndexedHeaderTuple(b":path", path), (b"accept", MEDIA_TYPE)]
             message = b""
         else:
@@ -235,7 +235,7 @@ class HttpConnection(Connection):
             self._held.pop(number, None)
 
     def _reset(self, number: int) -> None:
-        with suppress(H2Error):  # it is closed, and we have yet to read that
+        with suppress(H2Error):  # the server has closed it, which we have yet to read
             self._h2.reset_stream(number, ErrorCodes.CANCEL)
         self._end(number)
 
@@ -307,7 +307,7 @@ class HttpConnection(Connection):
         try:
             self._read(stream, exchange)
         except Exception:
-            exchange.failure(Reason.HTTP)  # nobody else knows it any more
+            exchange.failure(Reason.HTTP)  # it waits nowhere any more
             raise
 
     def _read(self, stream: _Stream, exchange: Exchange) -> None:

@@ -33,7 +33,7 @@ class Latency:
             self._mean = seconds
             return
         idle = now - measured
-        if idle >= 1:  # what was forgotten must not come back
+        if idle >= 1:  # so that what has decayed stays so
             self._mean = self._decayed(idle)
             self._variance *= exp(-idle / DECAY)
         off = seconds - self._mean

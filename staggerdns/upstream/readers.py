@@ -1,8 +1,8 @@
 """Many sockets behind one descriptor of the reactor.
 
-Upstreams have dozens of sockets, and under load several are readable at once. The reactor's own
-way from its poll to each reader costs more than reading a reply does; an epoll set of our own,
-which the reactor watches as one reader, takes that way once for all of them.
+Upstreams have dozens of sockets, and under load several are readable at once. What the reactor does
+between its poll and each reader costs more than reading a reply. With an epoll set of our own,
+which the reactor watches as one reader, it does that once for all of them.
 """
 
 from __future__ import annotations

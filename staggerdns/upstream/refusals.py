@@ -1,7 +1,8 @@
-"""What it means that exchanges were refused by ICMP, which anybody can forge.
+"""When exchanges that were refused by ICMP are given up.
 
-Others are asked at once, as if those had failed; the replies are waited for all the same. Only
-when nobody else is left, and a client waits, they are given up before their time is over.
+Anybody can forge an ICMP error. So others are asked at once, as if the refused ones had failed, and
+their replies are still awaited. They are given up early only when a client waits and nobody else
+is left.
 """
 
 from __future__ import annotations

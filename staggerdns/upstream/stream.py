@@ -197,7 +197,7 @@ class StreamTransport:
         ``unread``: for all but the first that does not count.
         """
         for number, exchange in enumerate(exchanges):
-            if exchange.called:  # by what became of another one
+            if exchange.called:  # ended by what became of another one
                 continue
             exchange.forget = None
             counts = number == 0 or not unread
@@ -266,7 +266,7 @@ class StreamTransport:
 
     def _give_up(self) -> None:
         self._deadline = None
-        if self._new is not None:  # it was reached, and the handshake led nowhere
+        if self._new is not None:  # it was reached, and the handshake never ended
             self._note_vain(self._new.address)
         self._failed(Reason.TIMEOUT)
 
@@ -276,7 +276,7 @@ class StreamTransport:
         self.report.failed(reason)
         self._note_failure(reason)
         queue, self._queue = self._queue, {}
-        for exchange in reversed(queue):  # the mark is for the latest, which says most
+        for exchange in reversed(queue):  # the one mark is for the newest
             exchange.forget = None
             if not exchange.called:
                 exchange.error(reason)
@@ -288,11 +288,11 @@ class StreamTransport:
         self._vain.append(address)
 
     def _note_failure(self, reason: Reason) -> None:
-        if reason is Reason.LOCAL:  # says nothing about the upstream, and may be over at any moment
+        if reason is Reason.LOCAL:  # nothing about the upstream, and perhaps over soon
             return
         self._failures += 1
         if self._tls is not None:
-            self._tls.session = None  # it may be the server's trouble
+            self._tls.session = None  # resuming it may be what fails
         if self._failures > 1:
             wait = min(FIRST_WAIT * 2 ** min(self._failures - 2, 16), LONGEST_WAIT)
             self._not_before = self.clock.seconds() + wait

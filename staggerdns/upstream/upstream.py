@@ -186,7 +186,7 @@ class Upstream(Server):
             self._retries.watch(exchange)
         return exchange
 
-    # What exchanges and their transports tell.
+    # What exchanges and their transports report.
 
     def received(
         self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
@@ -217,7 +217,7 @@ class Upstream(Server):
         else:
             if answer is None:
                 if (
-                    usual  # but for the error that its OPT record has
+                    usual  # but an error may stand in its OPT record
                     and full_rcode(message) not in SOUND
                     and retries.retry_if_needed(
                         exchange, message, over_stream=over_stream, believed=believed
@@ -282,7 +282,7 @@ class Upstream(Server):
             self._retries.end(exchange)
         now = self._clock.seconds()
         seconds = now - exchange.started
-        asleep = exchange.started < self._clock.woke  # for a part of that time
+        asleep = exchange.started < self._clock.woke  # we were, for a part of that time
         if asleep:
             seconds = min(seconds, self.latency.mean(now))
         self._inflight -= 1
@@ -358,7 +358,7 @@ class Upstream(Server):
             self._note_change(change, reason)
 
     def _note_change(self, state: State, reason: Reason | None) -> None:
-        # Does it drop what we send by now?
+        # Silence may be about what we send: let lower levels of EDNS be tried again.
         if state is _UNHEALTHY and reason is Reason.TIMEOUT:
             self.dialect.edns.forget_proof()
         self._report.changed(state, reason)
