@@ -37,25 +37,32 @@ OTHERS = (
 
 @pytest.fixture
 def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
-    """Places that cannot be bound, with the number of the error; all others can."""
+    """Places that cannot be bound, with the number of the error; all others can, once."""
     refused: Refuse = {}
+    taken: set[tuple[str, str]] = set()
 
-    def fail(host: str, port: int) -> None:
-        number = refused.get(str(Endpoint(host, port)))
+    def fail(transport: str, host: str, port: int) -> None:
+        place = str(Endpoint(host, port))
+        number = EADDRINUSE if (transport, place) in taken else refused.get(place)
+        taken.add((transport, place))
         if number is not None:
             raise CannotListenError(host, port, OSError(number, strerror(number)))
 
     class Datagrams:
+        transport = "udp"
+
         def __init__(self, port: int, host: str, *_: object) -> None:
             self.place = host, port
 
         def startListening(self) -> None:
-            fail(*self.place)
+            fail(self.transport, *self.place)
 
         def stopListening(self) -> None:
             pass
 
     class Streams(Datagrams):
+        transport = "tcp"
+
         def __init__(self, port: int, factory: object, host: str, *_: object) -> None:
             self.place = host, port
 
@@ -144,16 +151,10 @@ def test_the_page(refuse: Refuse, number: int, port: int) -> None:
 def test_in_our_own_way(refuse: Refuse, first: str, second: str) -> None:
     """Where an earlier item has the port, nobody else is blamed."""
     if first == second:
-        found = Listeners(
-            (parse_listener(first),), None, MemoryServer().factory, MemoryReactorClock(), Journal()
-        )
-        found._taken.append(("server.listen[0]", parse_listener(first)))
-        assert (
-            found._remedy(parse_listener(second), EADDRINUSE) == f"server.listen[0] has it, {first}"
-        )
-        return
-    refuse[second] = EADDRINUSE
-    said = complaint([first, second])
+        said = complaint([first], second)
+    else:
+        refuse[second] = EADDRINUSE
+        said = complaint([first, second])
     assert said.endswith(f"Address already in use: server.listen[0] has it, {first}")
 
 

@@ -193,7 +193,17 @@ class QuietTransport(StringTransport):
 
 
 class Refusing(socket.socket):
-    """A socket that the system lets send nothing."""
+    """A socket that the system lets send nothing, with one query in it."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_INET, socket.SOCK_DGRAM)
+        self.come = [question("www.example.").to_wire()]
+
+    def recvfrom(self, *arguments: object) -> tuple[bytes, tuple[str, int]]:
+        """Give the query, once."""
+        if not self.come:
+            raise BlockingIOError
+        return self.come.pop(), CLIENT
 
     def sendto(self, *arguments: object) -> int:
         """Fail as a full or forbidden network does."""
@@ -269,9 +279,9 @@ def test_every_family_moves() -> None:
     )
     server.factory.serve_beyond_limit(b"\0" * 3, "127.0.0.1", "udp", 0.0)
     port = DatagramPort(0, "127.0.0.1", MemoryReactor(), server.factory)
-    with Refusing(socket.AF_INET, socket.SOCK_DGRAM) as refusing:
+    with Refusing() as refusing:
         port.socket = refusing
-        port._send(b"reply", CLIENT)
+        port.doRead()
     for number in range(MAX_QUEUED + 2 * STARTS_PER_TURN):
         server.ask(f"crowd{number}.example.")
     look()

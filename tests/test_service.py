@@ -337,13 +337,14 @@ def test_the_configuration_reaches_the_upstreams() -> None:
     )
     clock = Clock()
     clock.advance(1000.0)
-    chain = Chain(parse_config(text), None, clock=clock)
+    metrics = Metrics()
+    chain = Chain(parse_config(text), None, clock=clock, metrics=metrics)
     (upstream,) = chain.upstreams
     upstream.latency.add(0.1, 1000.0)
     upstream.latency.add(0.2, 1000.0)
     assert upstream.latency.mean(1000.0) == pytest.approx(0.15)
     assert upstream.has_room(1000.0, first=True)
-    assert upstream._budget.rate == 50
+    assert metrics.upstream_rate.values() == {(upstream.name,): 50}
     assert not upstream._budget.has_room(1000.0, 3, first=True)
     upstream.health.failed(1000.0, 1000.0, alone=True)
     assert not upstream.usable(1006.9)

@@ -14,7 +14,7 @@ import pytest
 from tests.kit import behaviours as b
 from tests.kit.certificates import CertificateAuthority
 from tests.kit.daemons import encrypted_unbound
-from tests.kit.internet.world import _PATH
+from tests.kit.internet.world import PATH
 from tests.kit.ports import free_endpoint
 from tests.kit.program import Program
 from tests.kit.scripted import ScriptedUpstream
@@ -40,7 +40,7 @@ def ip(arguments: str) -> str:
     """Run ``ip`` in the namespace of this thread; what it says."""
     return subprocess.run(
         ["ip", *arguments.split()],
-        env={**os.environ, "PATH": _PATH},
+        env={**os.environ, "PATH": PATH},
         check=True,
         capture_output=True,
         text=True,
@@ -71,7 +71,7 @@ def client_port(server_port: int) -> int:
     own = f"127.0.0.1:{server_port}"
     lines = subprocess.run(
         ["ss", "-Htn", "state", "established", "dst", own],
-        env={**os.environ, "PATH": _PATH},
+        env={**os.environ, "PATH": PATH},
         check=True,
         capture_output=True,
         text=True,

@@ -16,18 +16,16 @@ from twisted.internet.tcp import Client
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.settings.addresses import parse_upstream
-from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.tls import Authorities
-from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import A, name
 from tests.kit.readings import by_last_label
+from tests.kit.upstreams import make_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,22 +62,18 @@ class LoopbackUpstream:
         self.metrics = Metrics()
         self.authorities = None if ca is None else Authorities(str(ca))
         self._readers = Readers(reactor, Journal())
-        self.upstream = Upstream(
-            parse_upstream(scheme + str(endpoint)),
-            UpstreamSettings(
-                servers=(),
-                timeout=timeout,
-                case_randomization="auto" if case else "never",
-                cookies=cookies,
-            ),
+        self.upstream = make_upstream(
+            scheme + str(endpoint),
+            self.clock,
+            self.metrics,
             reactor=reactor,
             readers=self._readers,
-            clock=self.clock,
             rng=rng,
-            metrics=self.metrics,
-            journal=Journal(),
             resolve=resolve,
             authorities=self.authorities,
+            timeout=timeout,
+            case_randomization="auto" if case else "never",
+            cookies=cookies,
         )
 
     @property

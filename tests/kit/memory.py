@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import struct
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,20 +11,19 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
-from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.settings.addresses import parse_upstream
-from staggerdns.settings.sections import UpstreamSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.reason import Reason
-from staggerdns.upstream.upstream import Upstream
+from staggerdns.upstream.tls import Authorities
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import make_question
 from tests.kit.acts import A, name, says
+from tests.kit.upstreams import make_upstream
 
 if TYPE_CHECKING:
     from staggerdns.upstream.exchange import Exchange, Outcome
+    from staggerdns.upstream.stream import Resolve
 
 WWW = make_question(name("www.example"), A)
 REFUSED = error.getConnectError((errno.ECONNREFUSED, "refused"))
@@ -45,20 +43,19 @@ class SteadyReactor(MemoryReactorClock):
 class StreamUpstream:
     """The upstream at ``where``, how its exchanges ended, and what it wanted to connect to."""
 
-    def __init__(self, where: str, timeout: float = 3.0) -> None:
+    def __init__(self, where: str, timeout: float = 3.0, resolve: Resolve | None = None) -> None:
         self.reactor = cast("Any", SteadyReactor())
         self.reactor.advance(1000)
         self.metrics = Metrics()
         self.clock = StandstillClock(self.reactor)
-        self.upstream = Upstream(
-            parse_upstream(where),
-            UpstreamSettings(servers=(), timeout=timeout),
+        self.upstream = make_upstream(
+            where,
+            self.clock,
+            self.metrics,
             reactor=self.reactor,
-            readers=cast("Any", None),
-            clock=self.clock,
-            rng=os.urandom,
-            metrics=self.metrics,
-            journal=Journal(),
+            resolve=resolve,
+            authorities=Authorities(),
+            timeout=timeout,
         )
         self.upstream.dialect.edns.proven = FULL  # as if it had answered before
         self.outcomes: list[Outcome] = []

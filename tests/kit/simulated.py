@@ -288,7 +288,7 @@ class SimulatedResolver:
             journal=journal,
         )
         self.strategies = Strategies(context)
-        self.strategy: Parallel = self.strategies._parallel
+        self.strategy = cast("Parallel", self.strategies.chosen)
         self.cache = AnswerCache(cache or CacheSettings(), self.metrics)
         self.forwarder = Forwarder(
             self.strategies.chosen,

@@ -74,3 +74,48 @@ def test_nothing_else_needs_the_tests(name: str) -> None:
     """The package runs without tests, benchmarks and fuzzing."""
     for path in (ROOT / name).rglob("*.py"):
         assert not {full.split(".")[0] for full in imported(path)} & {"tests", "bench", "fuzz"}
+
+
+MOST_PRIVATE = 29
+"""How often the tests may reach for what is private to the package: for what has no readout."""
+
+
+def private_names() -> set[str]:
+    """Every name of the package with one underscore in front: of attributes, and in modules."""
+    found: set[str] = set()
+    for path in (ROOT / "staggerdns").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                found.add(node.attr)
+            elif isinstance(node, ast.Name):
+                found.add(node.id)
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found.add(node.name)
+    return {name for name in found if name.startswith("_") and not name.startswith("__")}
+
+
+def test_few_privates_are_touched() -> None:
+    """Tests look at readouts: `Counter.values`, `AnswerCache.entries`, `Health.failures`.
+
+    A class of the kit that is an upstream, with another transport, may use what it inherits.
+    """
+    private = private_names()
+    found = [
+        f"{path.relative_to(TESTS)}:{node.lineno}: {ast.unparse(node)}"
+        for path in MODULES
+        if any(name.startswith(("staggerdns.", "tests.kit.")) for name in imported(path))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr in private
+        and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
+    ]
+    assert len(found) <= MOST_PRIVATE, "\n".join(found)
+
+
+def test_nothing_private_is_imported() -> None:
+    """What a test imports from the package, or from the kit, is for others to use."""
+    for path in MODULES:
+        names = [
+            name.split(".") for name in imported(path) if name.startswith(("staggerdns.", "tests."))
+        ]
+        assert not [n for n in names if n[-1].startswith("_") and not n[-1].startswith("__")], path

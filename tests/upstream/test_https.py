@@ -7,7 +7,10 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 from h2.errors import ErrorCodes
+from h2.events import RequestReceived
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from hypothesis import given
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.python.failure import Failure
 
-from staggerdns.upstream.https import LAST_STREAM, MAX_ABANDONED, MAX_STREAMS, MODEST_STREAMS
+from staggerdns.upstream.https import MAX_ABANDONED, MAX_STREAMS, MODEST_STREAMS
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.upstream import LONGEST_PAUSE
 from staggerdns.wire.answer import Pool
@@ -165,7 +168,8 @@ def test_before_the_settings(https: HttpsUpstream) -> None:
     factory = https.reactor.tcpClients[0][2]
     protocol, transport = factory.buildProtocol(None), MemoryTransport()
     protocol.makeConnection(transport)
-    assert len(protocol._streams) == MODEST_STREAMS
+    seen = H2Connection(H2Configuration(client_side=False)).receive_data(transport.value())
+    assert sum(isinstance(event, RequestReceived) for event in seen) == MODEST_STREAMS
 
 
 def test_asked_in_the_middle_of_a_read(https: HttpsUpstream) -> None:
@@ -209,7 +213,7 @@ def test_a_stream_that_cannot_be_opened(
     https.ask()
     server = https.connect()
     with monkeypatch.context() as patch:
-        patch.setattr(server.protocol._h2, "send_headers", refuse)
+        patch.setattr(H2Connection, "send_headers", refuse)
         https.ask()
     assert server.transport.cut()
     other = https.connect()
@@ -657,13 +661,12 @@ def test_pushed_streams_are_refused(https: HttpsUpstream) -> None:
     assert https.connect().h2.remote_settings.enable_push == 0
 
 
-def test_last_stream(https: HttpsUpstream) -> None:
+def test_last_stream(https: HttpsUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stream numbers end: long before that, a new connection takes over."""
     https.ask()
     server = https.connect()
     server.answer(1)
-    line = server.protocol
-    line._h2.highest_outbound_stream_id = LAST_STREAM - 3
+    monkeypatch.setattr("staggerdns.upstream.https.LAST_STREAM", 4)
     https.ask()
     assert https.attempts == 1
     https.ask()

@@ -13,7 +13,7 @@ from staggerdns.configwarnings import config_warnings
 from staggerdns.settings.addresses import Endpoint, parse_endpoint, parse_listener, parse_upstream
 from staggerdns.upstream.reason import Reason
 from tests.kit.loopback import loopback_upstream
-from tests.kit.memory import StreamUpstream
+from tests.kit.memoryhttp import HttpsUpstream
 
 if TYPE_CHECKING:
     from staggerdns.upstream.exchange import Outcome
@@ -54,14 +54,11 @@ def test_upstreams(text: str, shown: str, host: str) -> None:
 def test_the_interface_is_nobody_else_s_concern() -> None:
     """Neither a certificate nor a request names it (RFC 6874 section 4)."""
     assert parse_upstream("tls://fe80::1%eth0").auth_name == "fe80::1"
-    line = StreamUpstream("https://[fe80::1%eth0]:8443/dns-query")
-    line.ask()
-    host, port, _ = line.next_attempt()
-    assert (host, port) == ("fe80::1%eth0", 8443)
-    made = line.upstream.stream._build("fe80::1%eth0")
-    inner = made.wrappedProtocol  # type: ignore[attr-defined]
-    assert (b":authority", b"[fe80::1]:8443") in inner._pseudo
-    line.upstream.close()
+    https = HttpsUpstream("https://[fe80::1%eth0]:8443/dns-query")
+    https.ask()
+    assert https.reactor.tcpClients[0][:2] == ("fe80::1%eth0", 8443)
+    assert https.connect().headers[1][":authority"] == "[fe80::1]:8443"
+    https.upstream.close()
 
 
 @pytest.mark.parametrize(

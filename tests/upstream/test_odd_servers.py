@@ -234,13 +234,13 @@ def test_probes_keep_to_the_budget() -> None:
     resolver.ask_all(5, "first")
     upstream = resolver.upstreams[0]
     resolver.run_to(resolver.now + 1000 * MEMORY)
-    upstream._inflight += 1000
+    before = len(resolver.sent(0))
+    upstream.occupy(1000)
     resolver.ask_all(0, "none")
     probe = upstream._retries._probe
     probe.consider(Judge(resolver.question("full.example")), resolver.clock.seconds())
-    assert probe._query is None
-    upstream._inflight -= 1000
-    before = len(resolver.sent(0))
+    assert len(resolver.sent(0)) == before
+    upstream.occupy(-1000)
     for _ in range(3):
         probe.consider(Judge(resolver.question("room.example")), resolver.clock.seconds())
     assert len(resolver.sent(0)) - before == 1
@@ -382,9 +382,7 @@ def test_bootstrap(kind: str, tcp: str) -> None:
     """An odd resolver finds the addresses of upstreams within its time, at the first try."""
     resolver = OddServersResolver(KINDS[kind], tcp=tcp)
     clock: Clock = resolver.clock
-    bootstrap = Bootstrap(
-        resolver.upstreams, clock, resolver.metrics, resolver.strategies._parallel.context.journal
-    )
+    bootstrap = Bootstrap(resolver.upstreams, clock, resolver.metrics, resolver.journal)
     found: list[object] = []
     bootstrap.resolve("dns.example").addCallback(found.append)
     resolver.run()

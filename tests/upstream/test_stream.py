@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import itertools
-import os
 import struct
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
 import pytest
@@ -16,12 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.internet.defer import gatherResults, succeed
-from twisted.internet.testing import MemoryReactorClock
 
-from staggerdns.journal import Journal
-from staggerdns.settings.addresses import parse_upstream
-from staggerdns.settings.sections import UpstreamSettings
-from staggerdns.standstill import LATE, LONG, StandstillClock
+from staggerdns.standstill import LATE, LONG
 from staggerdns.upstream import stream
 from staggerdns.upstream.connection import CLOSING_TIME, IDLE_TIMEOUT, LONGEST_IDLE, MAX_TAKEN
 from staggerdns.upstream.edns import FULL
@@ -29,8 +24,6 @@ from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.happyeyeballs import ATTEMPT_DELAY
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.stream import FIRST_WAIT
-from staggerdns.upstream.tls import DOT, Authorities, TlsClient
-from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
@@ -39,6 +32,7 @@ from tests.kit.loopback import DEADLINE, cancelled, loopback_upstream, no_connec
 from tests.kit.memory import (
     WWW,
     MemoryTransport,
+    StreamUpstream,
     TcpServerEnd,
     TcpUpstream,
     framed,
@@ -710,25 +704,13 @@ def test_asked_after_the_end(tcp: TcpUpstream) -> None:
     assert tcp.attempts == 0
 
 
-class NamedTcpUpstream(TcpUpstream):
+class NamedUpstream(StreamUpstream):
     """An upstream with a name, whose addresses are ``addresses``."""
 
     addresses: Sequence[str] = ("2001:db8::1", "192.0.2.1", "192.0.2.2")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.upstream.close()
-        self.upstream = Upstream(
-            parse_upstream("tcp://dns.example"),
-            UpstreamSettings(servers=()),
-            reactor=self.reactor,
-            readers=cast("Any", None),
-            clock=StandstillClock(self.reactor),
-            rng=os.urandom,
-            metrics=self.metrics,
-            journal=Journal(),
-            resolve=lambda name: succeed(self.addresses),
-        )
+    def __init__(self, scheme: str = "tcp") -> None:
+        super().__init__(f"{scheme}://dns.example", resolve=lambda _: succeed(self.addresses))
 
     def wanted(self) -> list[str]:
         """The addresses that were tried since the last call, in order."""
@@ -743,7 +725,7 @@ class NamedTcpUpstream(TcpUpstream):
 
 def test_the_address_that_worked_comes_first() -> None:
     """Where one address has answered, the next connection begins there."""
-    tcp = NamedTcpUpstream()
+    tcp = NamedUpstream()
     tcp.ask()
     tcp.reactor.advance(ATTEMPT_DELAY)
     assert tcp.wanted() == ["2001:db8::1", "192.0.2.1"]
@@ -759,7 +741,7 @@ def test_the_address_that_worked_comes_first() -> None:
 
 def test_an_address_that_takes_connections_in_vain_comes_last() -> None:
     """An address that connects, and never answers, is not in the way of the others."""
-    tcp = NamedTcpUpstream()
+    tcp = NamedUpstream()
     tcp.ask()
     tcp.take(0).lose()
     tcp.wanted()
@@ -771,9 +753,8 @@ def test_an_address_that_takes_connections_in_vain_comes_last() -> None:
 
 def test_addresses_whose_handshakes_stall() -> None:
     """A handshake has the timeout; then the other addresses come first, each in its turn."""
-    tcp = NamedTcpUpstream()
+    tcp = NamedUpstream("tls")
     stream = tcp.upstream.stream
-    stream._tls = TlsClient("dns.example", frozenset(), DOT, Authorities())
     tried = []
     for _ in range(4):
         tcp.ask()
@@ -785,7 +766,7 @@ def test_addresses_whose_handshakes_stall() -> None:
         assert tcp.reasons() == []
         tcp.reactor.advance(0.01)
         assert tcp.reasons() == [Reason.TIMEOUT]
-        assert len(stream._connections) == 0
+        assert not any(tcp.metrics.upstream_connections.values().values())
         tcp.reactor.advance(1)  # longer than the waits between attempts so far
     assert tried == ["2001:db8::1", "192.0.2.1", "192.0.2.2", "2001:db8::1"]
     tcp.addresses = ("192.0.2.3",)
@@ -798,7 +779,7 @@ def test_addresses_whose_handshakes_stall() -> None:
 
 def test_a_name_without_addresses() -> None:
     """When the name cannot be resolved, the upstream has failed, and nobody waits."""
-    tcp = NamedTcpUpstream()
+    tcp = NamedUpstream()
     tcp.addresses = ()
     tcp.ask()
     assert tcp.reasons() == [Reason.NO_ADDRESS]
@@ -808,10 +789,10 @@ def test_a_name_without_addresses() -> None:
 
 def test_ipv6_address() -> None:
     """IPv6 upstreams are connected to by their normal form."""
-    with loopback_upstream("[2001:DB8:0::1]:53", "tcp://") as asked:
-        reactor = asked.upstream.stream._reactor = cast("Any", MemoryReactorClock())
-        asked.start()
-        assert reactor.tcpClients[0][:2] == ("2001:db8::1", 53)
+    tcp = StreamUpstream("tcp://[2001:DB8:0::1]:53")
+    tcp.ask()
+    assert tcp.next_attempt()[:2] == ("2001:db8::1", 53)
+    tcp.upstream.close()
 
 
 @given(st.lists(st.one_of(st.binary(max_size=60), st.just(None)), max_size=8), st.data())

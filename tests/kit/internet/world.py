@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _TUN = Path("/dev/net/tun")
 
 # Debian keeps `ip` where the PATH of ordinary users does not lead.
-_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
 class NoInternet(RuntimeError):
@@ -60,7 +60,7 @@ class World:
         self._process = subprocess.Popen(
             ["unshare", "--net", sys.executable, "-m", "tests.kit.internet.answerer"],
             cwd=ROOT,
-            env={**os.environ, "PATH": _PATH},
+            env={**os.environ, "PATH": PATH},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -144,13 +144,13 @@ def _check_machine() -> None:
     if os.geteuid() != 0:
         raise NoInternet("only root can build a network namespace with a TUN device")
     for program in ("ip", "unshare"):
-        if shutil.which(program, path=_PATH) is None:
+        if shutil.which(program, path=PATH) is None:
             raise NoInternet(f"the program {program} is missing")
     if _TUN.exists():
         return
     # A container may lack the device node alone, or the kernel its module.
     subprocess.run(["modprobe", "tun"], check=False, capture_output=True) if shutil.which(
-        "modprobe", path=_PATH
+        "modprobe", path=PATH
     ) else None
     with contextlib.suppress(OSError):
         _TUN.parent.mkdir(exist_ok=True)

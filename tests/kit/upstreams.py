@@ -1,0 +1,50 @@
+"""One real `Upstream`, with the settings that a test wants."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from staggerdns.journal import Journal
+from staggerdns.settings.addresses import parse_upstream
+from staggerdns.settings.sections import UpstreamSettings
+from staggerdns.upstream.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from staggerdns.metrics import Metrics
+    from staggerdns.standstill import StandstillClock
+    from staggerdns.upstream.readers import Readers
+    from staggerdns.upstream.stream import Resolve
+    from staggerdns.upstream.tls import Authorities
+
+
+def make_upstream(
+    where: str,
+    clock: StandstillClock,
+    metrics: Metrics,
+    *,
+    reactor: Any = None,
+    readers: Readers | None = None,
+    rng: Callable[[int], bytes] = os.urandom,
+    resolve: Resolve | None = None,
+    authorities: Authorities | None = None,
+    **settings: Any,
+) -> Upstream:
+    """Return the upstream that is written ``where``, with the default settings but for these.
+
+    Over connections it needs a ``reactor``, over UDP ``readers``.
+    """
+    return Upstream(
+        parse_upstream(where),
+        UpstreamSettings(servers=(), **settings),
+        reactor=reactor,
+        readers=readers,  # type: ignore[arg-type]
+        clock=clock,
+        rng=rng,
+        metrics=metrics,
+        journal=Journal(),
+        resolve=resolve,
+        authorities=authorities,
+    )
