@@ -153,7 +153,7 @@ def _other_values(module: str, node: ast.expr, where: str) -> Iterator[Mutant]:
         yield _replaced(module, node, ast.unparse(ast.Tuple(node.elts[:-1])), where)
         yield from _other_values(module, node.elts[0], where)
     elif isinstance(node, ast.Tuple):
-        yield _replaced(module, node, '("example",)', where)
+        yield _replaced(module, node, r'(b"\7example\0",)', where)  # a domain
     elif isinstance(node, ast.Call) and ast.unparse(node.func) == "tuple":
         yield _replaced(module, node, f"{ast.unparse(node)}[:-1]", where)
     elif isinstance(node, ast.Call) and node.args:

@@ -29,7 +29,7 @@ from staggerdns.service import StaggerService
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import make_question
-from tests.kit.acts import SILENT, TXT, A, Act, name, says, says_own
+from tests.kit.acts import SILENT, TXT, A, Act, name, negative, says, says_own
 from tests.kit.clients import addresses, parse
 from tests.kit.connections import Connection
 from tests.kit.factory import pool
@@ -382,6 +382,18 @@ def test_timeout() -> None:
     assert asked.rcode == "SERVFAIL"
 
 
+def test_latency() -> None:
+    """A measurement moves the average of an upstream by a fifth of the difference."""
+    program = Program(says_own(0, 100))
+    program.ask("one.example.")
+    program.at(101)
+    program.upstreams[0].script.act = says_own(0, 200)
+    program.ask("two.example.")
+    program.at(302)
+    mean = program.upstreams[0].latency.mean(program.clock.seconds())
+    assert mean == pytest.approx(0.12, abs=0.0005)
+
+
 def test_a_race() -> None:
     """Four queries of one name are under way at the most."""
     program = Program(*[SILENT] * 10, upstream=", strategy: racing")
@@ -434,12 +446,44 @@ def test_private_addresses() -> None:
     """They are given to clients, and stripped for every name if that is wanted."""
     for more, count in ((NO_RANKING, 1), (f"{NO_RANKING}\nrebinding: {{strip: true}}", 0)):
         program = Program(says(1, "10.0.0.1"), more=more)
-        asked = program.ask("www.something.")
+        asked = program.ask("www.example.")
         program.at(3_000)
         assert len(addresses(asked.reply)) == count
 
 
 # cache
+
+
+def test_a_ttl_of_nothing() -> None:
+    """It is given as it came."""
+    program = Program(says(1, "203.0.113.1", ttl=0))
+    asked = program.ask()
+    program.at(2)
+    assert asked.reply.answer[0].ttl == 0
+
+
+def test_a_long_ttl() -> None:
+    """A day is the most."""
+    assert chain().cache.admit(pool(ttl=100_000)).ttl == 86_400
+
+
+def test_a_long_negative_ttl() -> None:
+    """Five minutes are the most."""
+    program = Program(negative(1, ttl=5_000, minimum=5_000))
+    asked = program.ask()
+    program.at(2)
+    assert asked.reply.authority[0].ttl == 300
+
+
+@pytest.mark.parametrize(("later", "given"), [(3_599.9, True), (3_600.1, False)])
+def test_a_stale_answer(later: float, given: bool) -> None:
+    """It is given for an hour after its end."""
+    program = Program(says(0, "203.0.113.1", ttl=300))
+    program.ask()
+    program.at(5_000)
+    program.upstreams[0].script.act = SILENT
+    program.at((300 + later) * 1000)
+    assert program.ask().answered == given
 
 
 def test_entries() -> None:
