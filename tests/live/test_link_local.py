@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent.parent
 SIDE = """
 import socket, subprocess, sys, threading, time
 from pathlib import Path
-from tests.harness.clients import question
-from tests.harness.program import command, environment
+from tests.kit.clients import question
+from tests.kit.program import command, environment
 
 path, scheme, zone = sys.argv[1:]
 QUERY = question("www.example.").to_wire()
