@@ -1,4 +1,4 @@
-"""The configuration: YAML text to a frozen, validated `Config` (SPEC section 7).
+"""The configuration: YAML text to a frozen, validated `Config` (docs/configuration.rst).
 
 Whatever is wrong ends in one `ConfigError` that names the path, as in ``upstream.servers[1]``, and
 what was expected.

@@ -1,4 +1,5 @@
-"""What the log sees: one structured event per phase (SPEC section 6), nothing when a level is off.
+"""What the log sees: one structured event per phase (docs/operating.rst, The log), nothing when a
+level is off.
 
 A per-query line costs its guard and no more: callers write ``if journal.verbose:`` around
 `Journal.debug`, because even a filtered `twisted.logger` call costs microseconds.

@@ -1,4 +1,4 @@
-"""What Prometheus sees (SPEC section 5).
+"""What Prometheus sees (docs/metrics.rst).
 
 Every family of the program is named here. Label values come from fixed sets or from the
 configuration, never from a query's name or a client's address.

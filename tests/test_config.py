@@ -1,4 +1,4 @@
-"""The configuration: SPEC section 7."""
+"""The configuration: docs/configuration.rst."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_every_key_is_tested_here() -> None:
 
 
 def test_defaults_of_the_server() -> None:
-    """Without a section ``server`` that is as SPEC section 7 says."""
+    """Without a section ``server`` that is as docs/configuration.rst says."""
     server = parse_config("upstream: {servers: [192.0.2.1]}").server
     assert list(map(str, server.listen)) == ["127.0.0.1:5300", "[::1]:5300"]
     assert list(map(str, server.allow)) == [
@@ -220,7 +220,7 @@ def test_defaults_of_the_server() -> None:
 
 
 def test_defaults() -> None:
-    """With upstreams alone, everything else is as SPEC section 7 says."""
+    """With upstreams alone, everything else is as docs/configuration.rst says."""
     config = parse_config("upstream: {servers: [192.0.2.1]}")
     assert (config.rebinding.strip, config.rebinding.allow_domains) == (False, ())
     assert list(map(str, config.upstream.bootstrap)) == ["1.1.1.1:53", "8.8.8.8:53"]

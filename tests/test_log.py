@@ -1,4 +1,4 @@
-"""What the lines of the log say (SPEC section 6): which question, how many answers."""
+"""What the lines of the log say (docs/operating.rst, The log): which question, how many answers."""
 
 from __future__ import annotations
 

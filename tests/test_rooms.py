@@ -1,4 +1,6 @@
-"""The house (SPEC section 8): rooms import downwards only, and the reactor comes in at the door."""
+"""The house (docs/architecture.rst, Rooms): rooms import downwards only, and the reactor comes in
+at the door.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """From round-trip times to an order of addresses. Pure: it only reads the table.
 
-(SPEC section 3.) Near before far, far before never measured, those before silent; whoever is
-equal keeps the place in which it came. A new order must win by more than jitter: two addresses
-that were ranked before swap only when the difference between them is larger than both
+(docs/specification.rst, Order.) Near before far, far before never measured, those before silent;
+whoever is equal keeps the place in which it came. A new order must win by more than jitter: two
+addresses that were ranked before swap only when the difference between them is larger than both
 deviate.
 """
 

@@ -67,7 +67,7 @@ class RttTable:
         """Return what orders the address, in seconds; `None` when it was never measured.
 
         A silent address costs more than any that answers, and lost samples more than any
-        round trip (SPEC section 3).
+        round trip (docs/specification.rst, Order).
         """
         rtt = self._known.get(address)
         if rtt is None:

@@ -27,7 +27,7 @@ TRIGGERS = (
     "sorted_missing",
     "queue_full",
 )
-"""What makes a sort start, as the metrics call it (SPEC section 3)."""
+"""What makes a sort start, as the metrics call it (docs/specification.rst, Triggers of a sort)."""
 
 Report = Callable[[tuple[bytes, ...] | None, float], None]
 """Called with the order, or `None` when no address has answered, and the time."""

@@ -1,9 +1,9 @@
 """The cache: answers as collected, at the head of the resolver chain.
 
-Entries are kept in the order of their last use and the least recently used one makes room for
-a new one; there is no timer. `AnswerCache.commit` is the only way in, one synchronous step: an
-older generation changes nothing, so the order in which collections end does not matter (SPEC
-section 2).
+Entries are kept in the order of their last use and the least recently used one makes room for a new
+one; there is no timer. `AnswerCache.commit` is the only way in, one synchronous step: an older
+generation changes nothing, so the order in which collections end does not matter
+(docs/specification.rst, Flights and generations).
 
 An entry has two times. It is due for a refresh when much of it has died: it is answered as fresh,
 with what lives of it, while one refresh runs behind. It has expired when all of it has died, and
@@ -253,7 +253,9 @@ class AnswerCache:
         return answer.living(age - self._settings.max_stale, 1)
 
     def reply_ttl(self, entry: Entry, now: float) -> int:
-        """Return the TTL in seconds that a client may be given at ``now`` (SPEC section 3)."""
+        """Return the TTL in seconds that a client may be given at ``now`` (docs/specification.rst,
+        TTL phases).
+        """
         ttl = self._ttl(entry, now)
         ranker = self._ranker
         if ranker is None:
@@ -289,7 +291,8 @@ class AnswerCache:
         return min(entry.stored + int(now - entry.stored) + 1, end)
 
     def _set_due(self, entry: Entry) -> None:
-        """Set when a pool whose collection has ended is to be refreshed (SPEC section 2).
+        """Set when a pool whose collection has ended is to be refreshed (docs/specification.rst,
+        Lives of addresses).
 
         That is when much of it, or its nearest address, has died; but not before it is worth it: a
         client that comes for the better order comes as late.

@@ -3,7 +3,7 @@
 It hears every outcome of its run, merges what may be merged and commits each gain to the cache
 under its generation. Clients that wait are followers; they get the first answer, and neither
 their coming nor their going changes what the collection does: it belongs to the question, not
-to whoever asked first (SPEC section 2).
+to whoever asked first (docs/specification.rst, Flights and generations).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The forwarder: the end of the resolver chain, one collection per question at a time.
 
-A question that is being collected is never asked again meanwhile: newcomers join
-(single flight, SPEC section 2). Each collection gets the next generation number, and a collection
-that has ended leaves nothing behind but its entry in the cache.
+A question that is being collected is never asked again meanwhile: newcomers join (single flight,
+docs/specification.rst, Flights and generations). Each collection gets the next generation number,
+and a collection that has ended leaves nothing behind but its entry in the cache.
 
 Starting a collection is the dearest thing that a query can cause. So that answers which are
 there already need not wait behind it, in one turn of the reactor only `STARTS_PER_TURN` begin, or

@@ -5,7 +5,7 @@ measures and puts them in their final order. The entry is its sort's token: a ne
 cancels the old sort and starts its own in one step with being stored, and a sort that ends for an
 entry which has been replaced changes nothing. Until an entry is sorted, and again when its
 order has become old, clients get a short TTL, so that they come back for the better order.
-(SPEC section 3.)
+(docs/specification.rst, Ranking.)
 
 Entries are the cache's: it alone replaces them, and a ranker asks it to by the `Reorder` that it is
 given. Of an entry ``sorted_at``, ``sort_after``, ``rank`` and ``rankable`` are the ranker's to set.
@@ -101,7 +101,7 @@ class Ranker:
     def ttl(self, entry: Entry, ttl: int, short: int, now: float) -> int:
         """Return the TTL that a client may be given of an entry that allows ``ttl`` seconds.
 
-        ``short``: what one gets who shall come back soon (SPEC section 3).
+        ``short``: what one gets who shall come back soon (docs/specification.rst, TTL phases).
         """
         if not entry.complete and isinstance(entry.answer, Pool):
             return min(ttl, short)

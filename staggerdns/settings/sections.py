@@ -1,4 +1,5 @@
-"""The settings: every key of the configuration with its default and its limits (SPEC section 7).
+"""The settings: every key of the configuration with its default and its limits
+(docs/configuration.rst).
 
 They are here and nowhere else: a class that goes by settings takes its section. `staggerdns.config`
 fills them from YAML. ``auto`` for a number is `None`.

@@ -1,4 +1,5 @@
-"""Numbers that follow what is measured, in bounded steps (SPEC section 4).
+"""Numbers that follow what is measured, in bounded steps (docs/specification.rst, Adaptive
+numbers).
 
 Three of them: the delay of `racing`, the timeout per try of `sequential`, and the fallback
 timeout of `parallel` when it is ``auto``. None leaves its bounds, whatever is measured.
@@ -73,7 +74,9 @@ class RacingDelay:
 
 
 def batch_numbers(deviation: float, remaining: int) -> tuple[int, float]:
-    """Return size and interval of a racing batch: the table of SPEC section 4."""
+    """Return size and interval of a racing batch: the table of docs/specification.rst, Other
+    strategies.
+    """
     if deviation < 0.05:
         return (3 if remaining > 5 else 2), 0.02
     return (4 if remaining > 5 else 3), 0.015

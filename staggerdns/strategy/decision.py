@@ -1,6 +1,7 @@
 """What the outcomes of one question come to: the client's answer, and who was wrong.
 
-Pure: no clock, no timer, no socket. Times are arguments, in seconds. The rules (SPEC section 2):
+Pure: no clock, no timer, no socket. Times are arguments, in seconds. The rules
+(docs/specification.rst, Client's answer):
 
     the first positive             is the answer at once
     the first negative             waits for a positive, and is the answer when the whole active

@@ -1,7 +1,8 @@
 """Strategies ``sequential`` and ``random``: one upstream at a time until one answers well.
 
-(SPEC section 4.) ``sequential`` asks the best first, ``random`` shuffles. The next one is asked
-after 1.5 times the upstream's average reply time, within the bounds of the configuration.
+(docs/specification.rst, Other strategies.) ``sequential`` asks the best first, ``random`` shuffles.
+The next one is asked after 1.5 times the upstream's average reply time, within the bounds of the
+configuration.
 """
 
 from __future__ import annotations

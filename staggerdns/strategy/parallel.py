@@ -1,8 +1,8 @@
 """Strategy ``parallel``: an active tier at once, all the others in timed batches.
 
-(SPEC section 2.) The active tier is asked at t = 0. The staggered tier begins at the earliest of
-the first good answer, ``fallback_timeout``, and the failure of the whole active tier. Its
-batches keep ``stagger_delay`` between launches, so that no such window sees more than one
+(docs/specification.rst, Tiers.) The active tier is asked at t = 0. The staggered tier begins at the
+earliest of the first good answer, ``fallback_timeout``, and the failure of the whole active tier.
+Its batches keep ``stagger_delay`` between launches, so that no such window sees more than one
 launch; only a failed active tier lets the first batch go without waiting.
 """
 

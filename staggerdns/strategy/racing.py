@@ -1,9 +1,10 @@
 """Strategy ``racing``: the best upstream first, the others after an adaptive delay.
 
-(SPEC section 4.) The delay follows the reply times that are measured. A network error of the first
-upstream starts the others at once (an early trigger); an application error does not, but as
-soon as all that were asked have failed the next batch goes without waiting. Batches follow
-the table in `adaptive.batch_numbers`; at most ``max_concurrent`` queries are under way.
+(docs/specification.rst, Other strategies.) The delay follows the reply times that are measured. A
+network error of the first upstream starts the others at once (an early trigger); an application
+error does not, but as soon as all that were asked have failed the next batch goes without waiting.
+Batches follow the table in `adaptive.batch_numbers`; at most ``max_concurrent`` queries are under
+way.
 """
 
 from __future__ import annotations

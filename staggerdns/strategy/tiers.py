@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 ACTIVE = "active"
-"""Asked at once (SPEC section 2)."""
+"""Asked at once (docs/specification.rst, Tiers)."""
 STAGGERED = "staggered"
 """Asked later: in batches, once more, or for the sake of their health."""

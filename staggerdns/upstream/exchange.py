@@ -2,7 +2,7 @@
 
 An `Exchange` ends exactly once: with a reply, an error, `Exchange.expire` when its time is up,
 or its cancellation. All but the last give an `Outcome`; cancelling is our own wish and says nothing
-about the upstream (SPEC section 2).
+about the upstream (docs/specification.rst, Health).
 
 A transport hands what comes to whoever asked, the `Asker`: an `Upstream`, or something of its own
 that asks beside an exchange. What a reply is worth is for that to decide.

@@ -1,4 +1,5 @@
-"""Whether an upstream is worth asking: a circuit breaker per upstream (SPEC section 4).
+"""Whether an upstream is worth asking: a circuit breaker per upstream (docs/specification.rst,
+Health).
 
 States and what moves between them:
 

@@ -1,6 +1,6 @@
 """What an upstream's reply is worth: one place for the rules that every strategy obeys.
 
-(SPEC section 2, "Which answer goes to the client"; RFC 2308 for negatives.)
+(docs/specification.rst, Verdicts; RFC 2308 for negatives.)
 """
 
 from __future__ import annotations

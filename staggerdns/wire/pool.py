@@ -1,4 +1,4 @@
-"""How the addresses of several upstreams become one pool (SPEC section 2, merging)."""
+"""How the addresses of several upstreams become one pool (docs/specification.rst, Merging)."""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ def always(*samples: Sample, names: int = 3, warm: int = 0) -> Draws:
 
 
 def test_real_strategy_on_known_times() -> None:
-    """Replies at known times give the schedule of SPEC section 2: tiers, windows and full pool."""
+    """Replies at known times give the schedule of docs/specification.rst, Tiers: tiers, windows and
+    full pool.
+    """
     done = replay(PARALLEL, always(*good(48, 60, 30, 90, 20), names=1))
     (name,) = done.names
     assert name.launches == pytest.approx([0, 0, 0.05, 0.05, 0.1])

@@ -1,4 +1,4 @@
-"""The budget of probes: a rate and a burst (SPEC section 3)."""
+"""The budget of probes: a rate and a burst (docs/specification.rst, Ranking)."""
 
 from __future__ import annotations
 

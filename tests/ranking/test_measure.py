@@ -1,4 +1,6 @@
-"""Measuring: samples, ways of probing in turn, company, concurrency, budget (SPEC section 3)."""
+"""Measuring: samples, ways of probing in turn, company, concurrency, budget
+(docs/specification.rst, Ranking).
+"""
 
 from __future__ import annotations
 

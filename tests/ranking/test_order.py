@@ -1,4 +1,6 @@
-"""From costs to an order: pure the first time, with hysteresis after that (SPEC section 3)."""
+"""From costs to an order: pure the first time, with hysteresis after that (docs/specification.rst,
+Ranking).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of round-trip times: averages, losses, age, bound (SPEC section 3)."""
+"""The table of round-trip times: averages, losses, age, bound (docs/specification.rst, Ranking)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sort queue: GetOrStartSort, CancelSort, its bound (SPEC section 3)."""
+"""The sort queue: GetOrStartSort, CancelSort, its bound (docs/specification.rst, Ranking)."""
 
 from __future__ import annotations
 

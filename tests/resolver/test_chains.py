@@ -1,9 +1,9 @@
 """What the CNAME chain of one name says about the others: nothing that a client could get.
 
 One upstream alone brings a chain, and might as well say that the way to its own address leads
-through the names of sixteen banks (SPEC section 3, trigger 6). So a name is answered only by what
-was said when it was asked itself. What is worth knowing of a chain, how far its addresses are, is
-known by address and not by name.
+through the names of sixteen banks (docs/specification.rst, Triggers of a sort). So a name is
+answered only by what was said when it was asked itself. What is worth knowing of a chain, how far
+its addresses are, is known by address and not by name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""One flight per question: followers, joiners, generations, limits, shutdown (SPEC section 2)."""
+"""One flight per question: followers, joiners, generations, limits, shutdown
+(docs/specification.rst, Flights and generations).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Every address has a life of its own: what of a pool is given, for how long, and when it is
-refreshed (SPEC section 2, TTL).
+refreshed (docs/specification.rst, Lives of addresses).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the answers of one collection become one pool (SPEC section 2, merging)."""
+"""How the answers of one collection become one pool (docs/specification.rst, Merging)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""What somebody who controls one of the upstreams can do to a pool, and what he cannot (SPEC
-section 2): with every test the attacker is the last upstream, and answers whatever he likes.
+"""What somebody who controls one of the upstreams can do to a pool, and what he cannot
+(docs/specification.rst, Merging): with every test the attacker is the last upstream, and answers
+whatever he likes.
 
 He can: be the first, and so give the first clients whatever public address he likes; add public
 addresses behind those of the others; have known ones live longer, though not unrefreshed. He

@@ -1,4 +1,6 @@
-"""The ranked cache: what clients are told, and the triggers of sorts (SPEC section 3)."""
+"""The ranked cache: what clients are told, and the triggers of sorts (docs/specification.rst,
+Ranking).
+"""
 
 from __future__ import annotations
 

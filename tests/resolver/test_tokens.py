@@ -1,4 +1,6 @@
-"""Sorts and generations: what ends late changes nothing (SPEC sections 2 and 3)."""
+"""Sorts and generations: what ends late changes nothing (docs/specification.rst, Flights and
+generations).
+"""
 
 from __future__ import annotations
 

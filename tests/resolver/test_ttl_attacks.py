@@ -1,5 +1,6 @@
 """TTL attacks drawn at random: one of five upstreams says what it likes about the time that
-addresses live, the others' and its own, against a model of what may be given (SPEC section 2, TTL).
+addresses live, the others' and its own, against a model of what may be given
+(docs/specification.rst, Lives of addresses).
 
 The model knows what each upstream said and when, and nothing of how pools are kept.
 """

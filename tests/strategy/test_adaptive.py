@@ -1,4 +1,6 @@
-"""Numbers that follow what is measured: their tables, bounds and steps (SPEC section 4)."""
+"""Numbers that follow what is measured: their tables, bounds and steps (docs/specification.rst,
+Adaptive numbers).
+"""
 
 from __future__ import annotations
 

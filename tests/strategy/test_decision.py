@@ -1,5 +1,5 @@
 """The decision on one question, without a clock: every small case against the rules written
-down once more (SPEC section 2), and examples of each rule.
+down once more (docs/specification.rst, Client's answer), and examples of each rule.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""`sequential` and `random` on the clock: one upstream at a time (SPEC section 4)."""
+"""`sequential` and `random` on the clock: one upstream at a time (docs/specification.rst, Other
+strategies).
+"""
 
 from __future__ import annotations
 

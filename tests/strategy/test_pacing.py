@@ -1,4 +1,4 @@
-"""The promises of SPEC section 2 for any upstreams and any settings.
+"""The promises of docs/specification.rst, Tiers for any upstreams and any settings.
 
 What should have happened is worked out from the recorded launches and the script alone: see
 `Expected`, which knows nothing of the strategy's state.

@@ -1,4 +1,6 @@
-"""One question on the clock: who is asked when, and what the client gets when (SPEC section 2)."""
+"""One question on the clock: who is asked when, and what the client gets when
+(docs/specification.rst, Tiers).
+"""
 
 from __future__ import annotations
 

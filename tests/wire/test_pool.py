@@ -1,4 +1,4 @@
-"""From replies to one pool: SPEC section 2, "Merging"."""
+"""From replies to one pool: docs/specification.rst, Merging."""
 
 from __future__ import annotations
 

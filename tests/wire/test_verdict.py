@@ -1,4 +1,4 @@
-"""What a reply is worth: SPEC section 2, RFC 2308."""
+"""What a reply is worth: docs/specification.rst, Verdicts, RFC 2308."""
 
 from __future__ import annotations
 
