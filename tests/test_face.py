@@ -82,3 +82,12 @@ def test_the_version_stands_in_one_place() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     assert "version" not in project["project"]
     assert project["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "staggerdns.__version__"
+    changes = (ROOT / "CHANGELOG.rst").read_text("utf-8")
+    assert f"\nStaggerDNS {staggerdns.__version__} (" in changes
+
+
+def test_no_address_is_invented() -> None:
+    """The project has no page that a reader could look for in vain."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    assert "urls" not in project["project"]
+    assert "http" not in project["tool"]["towncrier"]["issue_format"]
