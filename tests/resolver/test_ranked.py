@@ -266,6 +266,22 @@ def test_rtt_stale_with_new_times() -> None:
     assert simulated.hit()[0] == [30, 10]
 
 
+def test_rtt_stale_with_nearly_the_same_times() -> None:
+    """What was sorted swaps only for a clear difference: the order is compared with the last."""
+    times = {(10, False): 0.0100, (10, True): 0.0110, (20, False): 0.0102, (20, True): 0.0102}
+    simulated = SimulatedRankedCache(lambda address, sample: times[address[-1], sample >= 3])
+    simulated.store(pool(20, 10, ttl=86_400))
+    simulated.at(1)
+    assert simulated.hit()[0] == [10, 20]
+    simulated.at(301)
+    simulated.hit()
+    simulated.at(302)
+    table = simulated.ranking.table
+    assert table.cost(packed(10)[0]) > table.cost(packed(20)[0])  # type: ignore[operator]
+    assert simulated.hit()[0] == [10, 20]
+    assert simulated.ranking.counts() == {"first_answer": 1, "rtt_stale": 1}
+
+
 def test_rtt_stale_and_a_refresh_that_fails() -> None:
     """The entry stays; as long as its order is old, a refresh is tried every five seconds."""
     simulated = SimulatedRankedCache(silent)
