@@ -25,9 +25,8 @@ from staggerdns.wire.question import Question
 # valid, DNSKEY, RRSIG, zone key bit or NSEC missing; of the IANA registry: expired before valid,
 # NSEC3 iterations.
 _DNSSEC_CODES = frozenset((1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 25, 27))
-_BLOCKED_CODES = frozenset(
-    (15, 16, 17)
-)  # blocked, censored, filtered; not 18, prohibited: that is about us
+# Blocked, censored, filtered. Not 18, prohibited, which is about us.
+_BLOCKED_CODES = frozenset((15, 16, 17))
 
 
 def explained(message: bytes) -> Reason | None:
