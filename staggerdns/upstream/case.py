@@ -34,8 +34,8 @@ class Case:
         self.is_proven = False
         self.probe_at = inf
         self._misses = 0
-        self._small = 0  # names that were found in lower case only
-        self._small_at = -inf
+        self._lower_only = 0  # names that were found in lower case only
+        self._lower_only_at = -inf
         self._negatives = 0
 
     def repeated(self) -> None:
@@ -45,7 +45,7 @@ class Case:
     def answered(self) -> None:
         """Note a positive answer in our letters over UDP."""
         self.is_proven = self.is_mixed
-        self._small = self._negatives = 0
+        self._lower_only = self._negatives = 0
 
     def missed(self, now: float) -> None:
         """Note that a doubted reply was not cleared."""
@@ -58,10 +58,10 @@ class Case:
         if not self.is_mixed or self.is_proven:
             return
         if positive:
-            if asked > self._small_at:  # not under way together with one that counts
-                self._small_at = now
-                self._small += 1
-                if self._small >= CASE_MISSES:
+            if asked > self._lower_only_at:  # not under way together with one that counts
+                self._lower_only_at = now
+                self._lower_only += 1
+                if self._lower_only >= CASE_MISSES:
                     self._leave(now + MEMORY)
         else:
             self._negatives += 1
@@ -86,4 +86,4 @@ class Case:
     def _leave(self, probe_at: float) -> None:
         self.is_mixed = self.is_proven = False
         self.probe_at = probe_at
-        self._misses = self._small = self._negatives = 0
+        self._misses = self._lower_only = self._negatives = 0

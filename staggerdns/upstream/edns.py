@@ -37,7 +37,7 @@ MEMORY = 900.0
 """Seconds for which it is remembered what an upstream does not cope with, before it is probed."""
 DESCENTS = 3
 PATIENCE = 3
-FIRST_REST = 1.0
+FIRST_PAUSE = 1.0
 """Seconds without descents after `PATIENCE` in vain; they double up to `MEMORY`."""
 _EXPLICIT = frozenset(
     (int(Rcode.FORMERR), int(Rcode.NOTIMP), int(Rcode.BADVERS), int(Rcode.BADCOOKIE))
@@ -54,17 +54,17 @@ class Edns:
         self.level = FULL
         self.proven = PLAIN
         self.probe_at = inf
-        self._landing = PLAIN  # the level at which the last descents ended,
+        self._descended_to = PLAIN  # the level at which the last descents ended,
         self._descents = 0  # and how many did in a row
         self._counted_at = -inf
         self._errors = 0  # in a row, at a level that is proven
-        self._vain = 0
-        self._vain_at = -inf
-        self._rest_until = -inf
+        self._all_failed = 0
+        self._all_failed_at = -inf
+        self._paused_until = -inf
 
     def complains(self, rcode: int, sent: int, now: float) -> bool:
         """Return whether a reply to a query at the level ``sent`` is a reason to ask one lower."""
-        if sent == PLAIN or rcode in SOUND or now < self._rest_until:
+        if sent == PLAIN or rcode in SOUND or now < self._paused_until:
             return False
         if rcode in _EXPLICIT or sent > self.proven:
             return True
@@ -79,16 +79,16 @@ class Edns:
         """
         self.proven = max(self.proven, sent)
         if sent >= complained:
-            if sent > self._landing:
+            if sent > self._descended_to:
                 self._descents = 0
             if sent == self.level:
-                self._errors = self._vain = 0
+                self._errors = self._all_failed = 0
             return
-        self._vain, self._rest_until = 0, -inf
+        self._all_failed, self._paused_until = 0, -inf
         if sent >= self.level or asked <= self._counted_at:
             return  # it was under way together with one that counts
-        if sent != self._landing:
-            self._landing, self._descents = sent, 0
+        if sent != self._descended_to:
+            self._descended_to, self._descents = sent, 0
         self._counted_at = now
         self._descents += 1
         if self._descents >= DESCENTS:
@@ -96,21 +96,21 @@ class Edns:
             self._descents = 0
             self.probe_at = now + MEMORY
 
-    def vain(self, asked: float, now: float) -> None:
+    def failed_at_all_levels(self, asked: float, now: float) -> None:
         """Note that a question of the time ``asked`` failed at all levels."""
-        if asked <= self._vain_at:
+        if asked <= self._all_failed_at:
             return
-        self._vain_at = now
-        self._vain += 1
-        if self._vain >= PATIENCE:
-            doubled = FIRST_REST * 2.0 ** min(self._vain - PATIENCE, 16)
-            self._rest_until = now + min(doubled, MEMORY)
+        self._all_failed_at = now
+        self._all_failed += 1
+        if self._all_failed >= PATIENCE:
+            doubled = FIRST_PAUSE * 2.0 ** min(self._all_failed - PATIENCE, 16)
+            self._paused_until = now + min(doubled, MEMORY)
 
     def probed(self, level: int, now: float, *, good: bool) -> None:
         """Note how a probe at that level ended."""
         if good and level > self.level:
             self.level = self.proven = level
-            self._landing = PLAIN
+            self._descended_to = PLAIN
         self.probe_at = inf if self.level == FULL else now + MEMORY
 
     def forget_proof(self) -> None:

@@ -221,7 +221,7 @@ class NegativeTrust:
 
 
 class Uplink:
-    """What all upstreams of a program have in common: the way out.
+    """What all upstreams of a program have in common: the uplink.
 
     ``last_worked``: when the latest query was asked that anybody answered well. An upstream that
     failed since is not alone with that: the uplink is likely at fault.

@@ -88,7 +88,7 @@ class StreamTransport:
         self._stop: Callable[[], None] | None = None  # ends the search for addresses, or the race
         self._deadline: IDelayedCall | None = None  # of opening a connection
         self._best = ""  # the address that has worked last,
-        self._vain: list[str] = []  # and those that connected in vain since, latest last
+        self._unanswered: list[str] = []  # and those that connected in vain since, latest last
         self._failures = 0  # in a row
         self._not_before = 0.0
         self._closed = False
@@ -156,7 +156,7 @@ class StreamTransport:
         """Note the first reply on a connection."""
         self._failures = 0
         self._best = connection.address
-        self._vain.clear()
+        self._unanswered.clear()
 
     def retired(self, connection: Connection) -> None:
         """Send nothing more to a connection."""
@@ -166,7 +166,7 @@ class StreamTransport:
     def lost(self, connection: Connection, reason: Reason, orphans: list[Exchange]) -> None:
         """Use a connection no more, and send once more what was under way on it."""
         if not connection.answered:
-            self._note_vain(connection.address)
+            self._note_unanswered(connection.address)
         if self._new is connection:
             self._new = None
             self._failed(reason)
@@ -230,8 +230,8 @@ class StreamTransport:
 
     def _found(self, addresses: Sequence[str]) -> None:
         if addresses:
-            self._vain = vain = [one for one in self._vain if one in addresses]
-            rank = {address: number for number, address in enumerate(vain, 1)}
+            self._unanswered = unanswered = [one for one in self._unanswered if one in addresses]
+            rank = {address: number for number, address in enumerate(unanswered, 1)}
             self._connect(sorted(addresses, key=lambda one: (rank.get(one, 0), one != self._best)))
         else:
             self._failed(Reason.NO_ADDRESS)
@@ -267,7 +267,7 @@ class StreamTransport:
     def _give_up(self) -> None:
         self._deadline = None
         if self._new is not None:  # it was reached, and the handshake never ended
-            self._note_vain(self._new.address)
+            self._note_unanswered(self._new.address)
         self._failed(Reason.TIMEOUT)
 
     def _failed(self, reason: Reason) -> None:
@@ -282,10 +282,10 @@ class StreamTransport:
                 exchange.error(reason)
                 reason = Reason.LOCAL if reason is Reason.LOCAL else Reason.NO_CONNECTION
 
-    def _note_vain(self, address: str) -> None:
-        if address in self._vain:
-            self._vain.remove(address)
-        self._vain.append(address)
+    def _note_unanswered(self, address: str) -> None:
+        if address in self._unanswered:
+            self._unanswered.remove(address)
+        self._unanswered.append(address)
 
     def _note_failure(self, reason: Reason) -> None:
         if reason is Reason.LOCAL:  # nothing about the upstream, and perhaps over soon

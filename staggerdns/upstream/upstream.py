@@ -320,7 +320,7 @@ class Upstream(Server):
         self._report.failed(reason)
         if verdict == Verdict.FAILURE:
             if exchange.complained:
-                self.dialect.edns.vain(exchange.started, now)
+                self.dialect.edns.failed_at_all_levels(exchange.started, now)
             if reason is Reason.REFUSED:
                 self._budget.refused(now)
         elif reason.counts_against_upstream and seconds is not None:

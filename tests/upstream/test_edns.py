@@ -93,7 +93,7 @@ def test_who_refuses_everything_is_not_asked_thrice_for_ever() -> None:
         now = NOW + second
         if edns.complains(REFUSED, FULL, now):
             descents.append(second)
-            edns.vain(now, now + 0.1)
+            edns.failed_at_all_levels(now, now + 0.1)
     assert descents[:PATIENCE] == [0, 1, 2]
     assert len(descents) < 120
     assert descents[-1] - descents[-2] >= MEMORY
@@ -103,7 +103,7 @@ def test_vain_descents_under_way_together_count_once() -> None:
     """A burst of names that an upstream refuses does not end its learning."""
     edns = Edns()
     for _ in range(50):
-        edns.vain(NOW, NOW + 0.1)
+        edns.failed_at_all_levels(NOW, NOW + 0.1)
     assert edns.complains(REFUSED, FULL, NOW + 0.2)
 
 
@@ -111,7 +111,7 @@ def test_a_descent_that_helps_ends_the_rest() -> None:
     """Then it is about EDNS after all."""
     edns = Edns()
     for number in range(PATIENCE + 5):
-        edns.vain(NOW + number, NOW + number)
+        edns.failed_at_all_levels(NOW + number, NOW + number)
     assert not edns.complains(FORMERR, FULL, NOW + 10)
     descend(edns, NOW + 10)
     assert edns.complains(FORMERR, FULL, NOW + 11)

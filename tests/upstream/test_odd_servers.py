@@ -398,7 +398,7 @@ def test_bootstrap(kind: str, tcp: str) -> None:
 def test_codes_are_told_in_full(rcode: int, word: str) -> None:
     """The upper bits are in the OPT record; labels of metrics stay few."""
     resolver = OddServersResolver(lambda seen: seen.reply(rcode=rcode))
-    resolver.upstreams[0].dialect.edns._rest_until = resolver.clock.seconds() + 60
+    resolver.upstreams[0].dialect.edns._paused_until = resolver.clock.seconds() + 60
     client = resolver.ask()
     resolver.run()
     answer = client.entry.answer

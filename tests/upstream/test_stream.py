@@ -772,7 +772,7 @@ def test_addresses_whose_handshakes_stall() -> None:
     tcp.addresses = ("192.0.2.3",)
     tcp.ask()
     assert tcp.wanted() == ["192.0.2.3"]
-    assert stream._vain == []
+    assert stream._unanswered == []
     tcp.upstream.close()
     assert tcp.reactor.getDelayedCalls() == []
 
