@@ -101,7 +101,7 @@ def test_nothing_is_left(acts: Sequence[Act], strategy: str, transport: str) -> 
     assert left_by(resolver, queries("n"), transport) == {}
 
 
-class Knot:
+class Cycle:
     """A cycle, as it comes about when two that hold each other are let go."""
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ def test_what_is_left_is_seen() -> None:
     """A cycle for each name is found."""
 
     def ties(asked: Question) -> bytes:
-        Knot()
+        Cycle()
         return reply(asked)
 
-    assert left_by(SimulatedResolver(Act(20, ties)), queries("n"), "udp")["Knot"] >= NAMES
+    assert left_by(SimulatedResolver(Act(20, ties)), queries("n"), "udp")["Cycle"] >= NAMES

@@ -56,7 +56,7 @@ bare 300 A 203.0.113.70
 """
 
 
-class Site:
+class SignedTestbed:
     """A signed zone with a signed and an unsigned child, on two nsd; the program before them."""
 
     def __init__(self, zone: SignedZone, upstream: Endpoint, program: Program) -> None:
@@ -92,7 +92,7 @@ def _spoil(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SignedTestbed]:
     """Two nsd with the same zones, and a program that asks both."""
     directory = tmp_path_factory.mktemp("signed")
     child = sign("secure.zone.example.", _CHILD)
@@ -105,7 +105,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     upstreams = free_endpoints(2, first=61)
     with contextlib.ExitStack() as stack:
         stack.enter_context(daemons.nsd(directory / "nsd", zones, upstreams))
-        yield Site(zone, upstreams[0], stack.enter_context(Program(directory, upstreams)))
+        yield SignedTestbed(zone, upstreams[0], stack.enter_context(Program(directory, upstreams)))
 
 
 VALID = [
@@ -133,14 +133,14 @@ VALID = [
 
 
 @pytest.mark.parametrize(("name", "rdtype"), VALID)
-def test_valid(site: Site, name: str, rdtype: str) -> None:
+def test_valid(signed: SignedTestbed, name: str, rdtype: str) -> None:
     """Delv validates, from a cold cache and a warm one, the very same that it gets without us."""
-    expected = site.delv(name, rdtype, direct=True)
+    expected = signed.delv(name, rdtype, direct=True)
     assert "fully validated" in expected
-    cold = site.delv(name, rdtype)
-    asked = site.collections()
-    warm = site.delv(name, rdtype)
-    assert site.collections() == asked
+    cold = signed.delv(name, rdtype)
+    asked = signed.collections()
+    warm = signed.delv(name, rdtype)
+    assert signed.collections() == asked
     assert _plain(cold) == _plain(warm) == _plain(expected)
 
 
@@ -150,10 +150,10 @@ def _plain(output: str) -> list[str]:
     return sorted(" ".join(part for part in line if not part.isdigit()) for line in lines)
 
 
-def test_unsigned(site: Site) -> None:
+def test_unsigned(signed: SignedTestbed) -> None:
     """Data of an unsigned zone is proved to be that, and passes as such."""
     for _ in range(2):
-        said = site.delv("www.plain.zone.example.", "A")
+        said = signed.delv("www.plain.zone.example.", "A")
         assert "unsigned answer" in said
         assert "203.0.113.9" in said
 
@@ -167,36 +167,36 @@ def test_unsigned(site: Site) -> None:
         ("bare.zone.example.", "A"),
     ],
 )
-def test_bogus(site: Site, name: str, rdtype: str) -> None:
+def test_bogus(signed: SignedTestbed, name: str, rdtype: str) -> None:
     """Bogus data stays bogus: what cannot be validated upstream cannot be validated here."""
     for direct in (True, False, False):
-        said = site.delv(name, rdtype, direct=direct)
+        said = signed.delv(name, rdtype, direct=direct)
         assert "validated" not in said
         assert "resolution failed" in said
-    reply = site.program.ask(name, rdtype, do=True, ad=True)
+    reply = signed.program.ask(name, rdtype, do=True, ad=True)
     assert reply.rcode == "NOERROR"
     assert not reply.flag("AD")
 
 
-def test_the_wrong_anchor(site: Site) -> None:
+def test_the_wrong_anchor(signed: SignedTestbed) -> None:
     """With another trust anchor nothing is validated: the test can fail."""
     other = sign("zone.example.", _TOP)
-    said = delv(site.program.directory, site.program.endpoint, other, "www.zone.example.", "A")
+    said = delv(signed.program.directory, signed.program.endpoint, other, "www.zone.example.", "A")
     assert "validated" not in said
     assert "resolution failed" in said
 
 
-def test_plain_questions_do_not_spoil_signed_ones(site: Site) -> None:
+def test_plain_questions_do_not_spoil_signed_ones(signed: SignedTestbed) -> None:
     """The merged answers to those who do not validate are kept apart from the signed ones."""
     name = "WWW.zone.example."
-    assert len(site.program.ask(name).addresses) == 3
-    assert "RRSIG" not in site.program.ask(name, payload=1232).types
-    assert "fully validated" in site.delv(name, "A")
-    assert "RRSIG" in site.program.ask(name, do=True).types
-    assert "RRSIG" not in site.program.ask(name).types
+    assert len(signed.program.ask(name).addresses) == 3
+    assert "RRSIG" not in signed.program.ask(name, payload=1232).types
+    assert "fully validated" in signed.delv(name, "A")
+    assert "RRSIG" in signed.program.ask(name, do=True).types
+    assert "RRSIG" not in signed.program.ask(name).types
 
 
-def test_beside_an_upstream_without_edns(site: Site, tmp_path: Path) -> None:
+def test_beside_an_upstream_without_edns(signed: SignedTestbed, tmp_path: Path) -> None:
     """A quicker one that gives no signatures never answers those who validate; others it may."""
     formerr = behaviours.rcode_without_edns("FORMERR")
 
@@ -206,10 +206,12 @@ def test_beside_an_upstream_without_edns(site: Site, tmp_path: Path) -> None:
 
     with contextlib.ExitStack() as stack:
         quick = stack.enter_context(ScriptedUpstream(old))
-        program = stack.enter_context(Program(tmp_path, [str(quick.endpoint), str(site.upstream)]))
+        program = stack.enter_context(
+            Program(tmp_path, [str(quick.endpoint), str(signed.upstream)])
+        )
         for number in range(5):  # so that it is known for what it is
             assert program.ask(f"n{number}.wild.zone.example.").addresses
-        mixed = Site(site.zone, site.upstream, program)
+        mixed = SignedTestbed(signed.zone, signed.upstream, program)
         for name, rdtype in VALID[:8]:
             assert "fully validated" in mixed.delv(name, rdtype)
         assert "unsigned answer" in mixed.delv("www.plain.zone.example.", "A")

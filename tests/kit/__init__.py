@@ -13,8 +13,10 @@ From inside, most of it on a `task.Clock`, without sockets:
 * `messages`, `acts`: wire builders, and what a simulated upstream does.
 * `simulated`, `oddservers`: a resolver with simulated upstreams. `cache`, `ranked`, `probing`,
   `filling`: caches, and ways of probing.
-* `loopback`, `memory`, `memoryhttp`: one upstream, asked over real sockets or over none.
-* `factory`, `connections`: a server factory, and its clients in memory.
+* `upstreams` (`make_upstream`); `loopback`, `memory`, `memoryhttp`: one upstream, asked over real
+  sockets or over none.
+* `factory` (`make_factory`), `connections`: a server factory, and its clients in memory.
+* `readings`: what tests read from metrics.
 
 Words: *simulated* is a part of the product on a clock, with scripted neighbours; *scripted* is a
 server on real sockets that does what a test says; *in memory* is a connection without sockets; a

@@ -28,7 +28,7 @@ import dns.rdatatype
 from tests.kit.ports import Endpoint, free_port
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    pass
 
 _SO_TIMESTAMPNS = 35
 
@@ -178,12 +178,7 @@ class ScriptedUpstream:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     # The thread.

@@ -21,7 +21,6 @@ from tests.kit.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 ZONE = """\
 $ORIGIN crowd.example.
@@ -71,12 +70,7 @@ class Watch(threading.Thread):
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self.join()
         self.crowded = (self._waiting() - self._waited) / (time.monotonic() - self._began)

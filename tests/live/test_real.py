@@ -41,7 +41,7 @@ delegated NS ns.elsewhere.example.
 BIG = " ".join(f'"{"x" * 200}"' for _ in range(12))
 
 
-class Site:
+class ZoneTestbed:
     """Five real upstreams with five views of one zone, and the program before them."""
 
     def __init__(self, upstreams: list[Endpoint], program: Program) -> None:
@@ -50,7 +50,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def zones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZoneTestbed]:
     """Three nsd, an unbound and a dnsmasq that forward to two further nsd."""
     base = tmp_path_factory.mktemp("real")
     ends = free_endpoints(7, first=41)
@@ -64,27 +64,27 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         upstreams = [ends[0], ends[1], ends[2], ends[5], ends[6]]
         servers = [*map(str, upstreams[:2]), f"tcp://{upstreams[2]}", *map(str, upstreams[3:])]
         program = stack.enter_context(Program(base / "program", servers))
-        yield Site(upstreams, program)
+        yield ZoneTestbed(upstreams, program)
         program.check_log()
 
 
-SETS = {f"203.0.{site}.{host}" for site in range(5) for host in (1, 2)}
+SETS = {f"203.0.{zones}.{host}" for zones in range(5) for host in (1, 2)}
 
 
-def test_five_views_in_one_pool(site: Site) -> None:
+def test_five_views_in_one_pool(zones: ZoneTestbed) -> None:
     """The addresses of five real servers end in one pool."""
-    first = site.program.ask("www.zone.example")
+    first = zones.program.ask("www.zone.example")
     assert first.rcode == "NOERROR"
     assert set(first.addresses) <= SETS
-    site.program.pool("www.zone.example", SETS)
-    site.program.ask("www.zone.example", "AAAA")
-    site.program.pool("www.zone.example", {f"2a00:{n}::1" for n in range(1, 6)}, "AAAA")
+    zones.program.pool("www.zone.example", SETS)
+    zones.program.ask("www.zone.example", "AAAA")
+    zones.program.pool("www.zone.example", {f"2a00:{n}::1" for n in range(1, 6)}, "AAAA")
 
 
-def test_alias_in_one_pool(site: Site) -> None:
+def test_alias_in_one_pool(zones: ZoneTestbed) -> None:
     """A CNAME and the addresses of five servers behind it."""
-    site.program.ask("alias.zone.example")
-    reply = site.program.pool("alias.zone.example", SETS)
+    zones.program.ask("alias.zone.example")
+    reply = zones.program.pool("alias.zone.example", SETS)
     assert reply.types == ["CNAME", "A"]
     assert reply.message.answer[1].name.to_text() == "www.zone.example."
 
@@ -103,22 +103,22 @@ def test_alias_in_one_pool(site: Site) -> None:
         ("big.zone.example", "TXT"),
     ],
 )
-def test_octets_are_those_of_the_server(site: Site, name: str, rdtype: str) -> None:
+def test_octets_are_those_of_the_server(zones: ZoneTestbed, name: str, rdtype: str) -> None:
     """The data of every type is octet by octet what nsd sends when asked directly."""
-    direct = ask(site.upstreams[0], name, rdtype, tcp=True)
+    direct = ask(zones.upstreams[0], name, rdtype, tcp=True)
     want = sorted(rdata.to_wire() for rdata in direct.message.answer[0])
     for _ in range(2):
-        reply = site.program.ask(name, rdtype, tcp=True)
+        reply = zones.program.ask(name, rdtype, tcp=True)
         assert sorted(rdata.to_wire() for rdata in reply.message.answer[0]) == want
 
 
-def test_negatives_with_the_soa_of_the_server(site: Site) -> None:
+def test_negatives_with_the_soa_of_the_server(zones: ZoneTestbed) -> None:
     """NXDOMAIN and NODATA come with nsd's SOA, in about one round trip."""
     for name, rdtype, rcode in (
         ("nobody.zone.example", "A", "NXDOMAIN"),
         ("www.zone.example", "MX", "NOERROR"),
     ):
-        reply = site.program.ask(name, rdtype)
+        reply = zones.program.ask(name, rdtype)
         assert reply.rcode == rcode
         assert reply.seconds < 2
         found = reply.authority("SOA")
@@ -127,11 +127,11 @@ def test_negatives_with_the_soa_of_the_server(site: Site) -> None:
         assert found.ttl <= 60
 
 
-def test_dig(site: Site) -> None:
+def test_dig(zones: ZoneTestbed) -> None:
     """Dig has nothing to complain about, over UDP and TCP, with and without EDNS."""
-    server = site.program.endpoint
-    site.program.ask("www.zone.example")
-    site.program.pool("www.zone.example", SETS)
+    server = zones.program.endpoint
+    zones.program.ask("www.zone.example")
+    zones.program.pool("www.zone.example", SETS)
     for extra in ("+noedns", "+bufsize=4096", "+tcp", "+dnssec", "+nocookie"):
         output = dig(server, "WWW.zone.example", "A", extra)
         assert "status: NOERROR" in output
@@ -144,19 +144,19 @@ def test_dig(site: Site) -> None:
     assert "status: NOTIMP" in dig(server, "zone.example", "+opcode=notify")
 
 
-def test_dig_falls_back_to_tcp(site: Site) -> None:
+def test_dig_falls_back_to_tcp(zones: ZoneTestbed) -> None:
     """A big answer is truncated for dig over UDP, which then gets all of it over TCP."""
-    output = dig(site.program.endpoint, "big.zone.example", "TXT")
+    output = dig(zones.program.endpoint, "big.zone.example", "TXT")
     assert "Truncated, retrying in TCP mode" in output
     assert output.count("x" * 200) == 12
-    assert "flags: qr tc rd ra" in dig(site.program.endpoint, "big.zone.example", "TXT", "+ignore")
+    assert "flags: qr tc rd ra" in dig(zones.program.endpoint, "big.zone.example", "TXT", "+ignore")
 
 
-def test_kdig(site: Site) -> None:
+def test_kdig(zones: ZoneTestbed) -> None:
     """Kdig agrees with dig, also with several queries on one TCP connection."""
-    server = site.program.endpoint
-    site.program.ask("www.zone.example")
-    site.program.pool("www.zone.example", SETS)
+    server = zones.program.endpoint
+    zones.program.ask("www.zone.example")
+    zones.program.pool("www.zone.example", SETS)
     lines = set(kdig(server, "www.zone.example", "A", "+short").split())
     assert lines == SETS
     queries = ["-q", "web.zone.example", "-t", "HTTPS", "-q", "zone.example", "-t", "MX"]
@@ -167,20 +167,20 @@ def test_kdig(site: Site) -> None:
     assert ";; WARNING" not in kdig(server, "nobody.zone.example", "+dnssec")
 
 
-def test_wildcard(site: Site) -> None:
+def test_wildcard(zones: ZoneTestbed) -> None:
     """Each name under a wildcard is a name of its own."""
     for label in ("a", "b"):
-        reply = site.program.ask(f"{label}.wild.zone.example")
+        reply = zones.program.ask(f"{label}.wild.zone.example")
         assert reply.addresses == ["203.0.113.99"]
         assert reply.message.answer[0].name.to_text() == f"{label}.wild.zone.example."
 
 
-def test_one_daemon_dies(site: Site) -> None:
+def test_one_daemon_dies(zones: ZoneTestbed) -> None:
     """Metrics tell that all five were asked, and the program stays healthy."""
-    assert site.program.health() == 200
-    samples = site.program.metrics()
+    assert zones.program.health() == 200
+    samples = zones.program.metrics()
     asked = {
         s.labels["upstream"] for s in samples.find("staggerdns_upstream_seconds_count") if s.value
     }
     assert len(asked) == 5
-    eventually(lambda: site.program.metrics().value("staggerdns_upstream_inflight") == 0)
+    eventually(lambda: zones.program.metrics().value("staggerdns_upstream_inflight") == 0)

@@ -352,7 +352,7 @@ def test_raw_socket_first() -> None:
 WALL = 1_800_000_000.5
 
 
-class Bench:
+class FakePing:
     """A pinger on a fake socket."""
 
     def __init__(self, family: socket.AddressFamily = socket.AF_INET, *, raw: bool = True) -> None:
@@ -392,9 +392,9 @@ IP_HEADER = b"\x45" + b"\0" * 19
 
 def test_the_packet() -> None:
     """An echo request has type 8, the identifier, the next sequence, 16 octets, a right sum."""
-    bench = Bench()
-    bench.ping(HOST)
-    ((packet, host),) = bench.socket.sent
+    fake = FakePing()
+    fake.ping(HOST)
+    ((packet, host),) = fake.socket.sent
     assert host == "192.0.2.7"
     expected = echo_reply(socket.AF_INET, kind=8)
     assert packet == expected
@@ -402,9 +402,9 @@ def test_the_packet() -> None:
 
 def test_the_packet_of_ipv6() -> None:
     """ICMPv6 has type 128, and the kernel computes the sum."""
-    bench = Bench(socket.AF_INET6)
-    bench.ping(HOST_6)
-    ((packet, host),) = bench.socket.sent
+    fake = FakePing(socket.AF_INET6)
+    fake.ping(HOST_6)
+    ((packet, host),) = fake.socket.sent
     assert host == "2001:db8::7"
     assert packet == echo_reply(socket.AF_INET6, kind=128)
 
@@ -438,21 +438,21 @@ def test_the_sum(data: bytes, identifier: int) -> None:
 )
 def test_replies(family: socket.AddressFamily, raw: bool, packet: bytes, host: str) -> None:
     """A reply counts from any kind of socket, once, with the time since its echo."""
-    bench = Bench(family, raw=raw)
-    bench.ping(HOST if family == socket.AF_INET else HOST_6)
-    bench.clock.advance(0.035)
-    bench.hear(packet, host)
-    bench.hear(packet, host)
-    assert bench.answers == [pytest.approx(0.035)]
+    fake = FakePing(family, raw=raw)
+    fake.ping(HOST if family == socket.AF_INET else HOST_6)
+    fake.clock.advance(0.035)
+    fake.hear(packet, host)
+    fake.hear(packet, host)
+    assert fake.answers == [pytest.approx(0.035)]
 
 
 @pytest.mark.parametrize("raw", [True, False])
 @pytest.mark.parametrize("wrong", [*FORGERIES, "source", "type", "request"])
 def test_what_is_no_reply(family: socket.AddressFamily, raw: bool, wrong: str) -> None:
     """Whatever is wrong in one thing is not taken, from either kind of socket."""
-    bench = Bench(family, raw=raw)
+    fake = FakePing(family, raw=raw)
     version_4 = family == socket.AF_INET
-    bench.ping(HOST if version_4 else HOST_6)
+    fake.ping(HOST if version_4 else HOST_6)
     changes = dict(FORGERIES.get(wrong, {}))
     if wrong == "type":
         changes["kind"] = 3
@@ -464,19 +464,19 @@ def test_what_is_no_reply(family: socket.AddressFamily, raw: bool, wrong: str) -
         packet, right = IP_HEADER + packet, IP_HEADER + right
     host = "192.0.2.7" if version_4 else "2001:db8::7"
     other = "192.0.2.8" if version_4 else "2001:db8::8"
-    bench.hear(packet, other if wrong == "source" else host)
-    assert bench.answers == []
-    bench.hear(right, host)
-    assert bench.answers == [0]
+    fake.hear(packet, other if wrong == "source" else host)
+    assert fake.answers == []
+    fake.hear(right, host)
+    assert fake.answers == [0]
 
 
 @given(st.binary(max_size=60), st.booleans(), st.sampled_from(FAMILIES))
 def test_noise(packet: bytes, raw: bool, family: socket.AddressFamily) -> None:
     """No bytes upset the reading."""
-    bench = Bench(family, raw=raw)
-    bench.ping(HOST if family == socket.AF_INET else HOST_6)
-    bench.hear(packet, "192.0.2.7")
-    assert bench.failures == []
+    fake = FakePing(family, raw=raw)
+    fake.ping(HOST if family == socket.AF_INET else HOST_6)
+    fake.hear(packet, "192.0.2.7")
+    assert fake.failures == []
 
 
 @pytest.mark.parametrize(
@@ -484,81 +484,81 @@ def test_noise(packet: bytes, raw: bool, family: socket.AddressFamily) -> None:
 )
 def test_time_in_the_queue_does_not_count(waited: float, expected: float) -> None:
     """What a reply waited for us is not distance; a wall clock that was set says nothing."""
-    bench = Bench()
-    bench.ping(HOST)
-    bench.clock.advance(0.030)
+    fake = FakePing()
+    fake.ping(HOST)
+    fake.clock.advance(0.030)
     came = WALL - waited
     stamp = struct.pack("@ll", int(came), round(came % 1 * 1e9))
-    bench.socket.notes = [(socket.SOL_SOCKET, 35, stamp)]
-    bench.hear(IP_HEADER + echo_reply(socket.AF_INET), "192.0.2.7")
-    assert bench.answers == [pytest.approx(expected, abs=1e-5)]
+    fake.socket.notes = [(socket.SOL_SOCKET, 35, stamp)]
+    fake.hear(IP_HEADER + echo_reply(socket.AF_INET), "192.0.2.7")
+    assert fake.answers == [pytest.approx(expected, abs=1e-5)]
 
 
 def test_replies_find_their_echoes() -> None:
     """Answers in another order than the echoes go to whom they belong."""
-    bench = Bench()
+    fake = FakePing()
     order: list[int] = []
     for number in range(3):
-        bench.pinger.ping(HOST).addCallback(lambda _, which: order.append(which), number)
+        fake.pinger.ping(HOST).addCallback(lambda _, which: order.append(which), number)
     for number in (2, 0, 1):
-        bench.hear(IP_HEADER + echo_reply(socket.AF_INET, sequence=SEQUENCE + number), "192.0.2.7")
+        fake.hear(IP_HEADER + echo_reply(socket.AF_INET, sequence=SEQUENCE + number), "192.0.2.7")
     assert order == [2, 0, 1]
 
 
 def test_a_sequence_that_waits_is_not_given_again() -> None:
     """When the numbers come round, those of echoes under way are left out."""
-    bench = Bench()
-    first = bench.ping(HOST)
+    fake = FakePing()
+    first = fake.ping(HOST)
     for _ in range(0xFFFF):
-        other = bench.pinger.ping(HOST)
+        other = fake.pinger.ping(HOST)
         other.addErrback(lambda failure: failure.trap(CancelledError) and None)
         other.cancel()
-    bench.ping(HOST)
-    sequences = [int.from_bytes(packet[6:8], "big") for packet, _ in bench.socket.sent]
+    fake.ping(HOST)
+    sequences = [int.from_bytes(packet[6:8], "big") for packet, _ in fake.socket.sent]
     assert sequences[-1] != sequences[0]
     assert len(set(sequences)) == 0x10000
-    bench.hear(IP_HEADER + echo_reply(socket.AF_INET), "192.0.2.7")
+    fake.hear(IP_HEADER + echo_reply(socket.AF_INET), "192.0.2.7")
     assert first.called
-    assert len(bench.answers) == 1
+    assert len(fake.answers) == 1
 
 
 def test_an_error_of_sending() -> None:
     """Where the system refuses to send, the Deferred fails and nothing waits."""
-    bench = Bench()
-    bench.socket.error = OSError(101, "Network is unreachable")
-    bench.ping(HOST)
-    assert [failure.check(OSError) for failure in bench.failures] == [OSError]
-    assert bench.pinger.waiting == 0
+    fake = FakePing()
+    fake.socket.error = OSError(101, "Network is unreachable")
+    fake.ping(HOST)
+    assert [failure.check(OSError) for failure in fake.failures] == [OSError]
+    assert fake.pinger.waiting == 0
 
 
 def test_an_error_of_reading() -> None:
     """An ICMP error on the socket is no answer, and no end: what is behind it is read."""
-    bench = Bench()
-    bench.ping(HOST)
-    bench.socket.incoming.append(ConnectionRefusedError(111, "refused"))
-    bench.hear(IP_HEADER + echo_reply(socket.AF_INET), "192.0.2.7")
-    bench.pinger.doRead()  # the reactor comes again while there is something
-    assert len(bench.answers) == 1
+    fake = FakePing()
+    fake.ping(HOST)
+    fake.socket.incoming.append(ConnectionRefusedError(111, "refused"))
+    fake.hear(IP_HEADER + echo_reply(socket.AF_INET), "192.0.2.7")
+    fake.pinger.doRead()  # the reactor comes again while there is something
+    assert len(fake.answers) == 1
 
 
 def test_reads_are_bounded() -> None:
     """A flood does not keep the reactor in the reading for ever."""
-    bench = Bench()
-    bench.socket.incoming = [(b"", "192.0.2.7")] * 10_000
-    bench.pinger.doRead()
-    assert len(bench.socket.incoming) > 9_000
+    fake = FakePing()
+    fake.socket.incoming = [(b"", "192.0.2.7")] * 10_000
+    fake.pinger.doRead()
+    assert len(fake.socket.incoming) > 9_000
 
 
 def test_close_of_the_reader() -> None:
     """The end takes the reader out and closes the socket."""
-    bench = Bench()
-    bench.ping(HOST)
-    bench.pinger.close()
-    assert bench.socket.closed
-    assert bench.reactor.readers == []
-    assert [failure.check(CancelledError) for failure in bench.failures] == [CancelledError]
-    bench.pinger.connectionLost(Failure(Exception("over")))  # the reactor may tell it, too
-    assert bench.pinger.logPrefix() == "icmp"
+    fake = FakePing()
+    fake.ping(HOST)
+    fake.pinger.close()
+    assert fake.socket.closed
+    assert fake.reactor.readers == []
+    assert [failure.check(CancelledError) for failure in fake.failures] == [CancelledError]
+    fake.pinger.connectionLost(Failure(Exception("over")))  # the reactor may tell it, too
+    assert fake.pinger.logPrefix() == "icmp"
 
 
 @pytest_twisted.ensureDeferred

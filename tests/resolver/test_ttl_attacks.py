@@ -27,7 +27,7 @@ SECOND = 1.0
 """TTLs are whole seconds: what is left of one is given rounded up."""
 
 
-class World:
+class LyingUpstream:
     """Five upstreams for one name, the last of them lies; what they said, and a client."""
 
     def __init__(self, rng: random.Random) -> None:
@@ -118,12 +118,12 @@ def test_ttl_attacks() -> None:
     rng = random.Random(SEED)
     fresh = stale = 0
     for _ in range(ATTACKS):
-        world = World(rng)
+        lying = LyingUpstream(rng)
         for _ in range(rng.randint(3, 12)):
-            world.ask()
+            lying.ask()
             pause = rng.choice([0, 100, 1_000, 5_000, 20_000, 59_000, 100_000, 3_000_000])
-            world.resolver.run_to(world.resolver.now + pause)
-        fresh += world.fresh
-        stale += world.stale
+            lying.resolver.run_to(lying.resolver.now + pause)
+        fresh += lying.fresh
+        stale += lying.stale
     assert fresh > 5 * ATTACKS
     assert stale > ATTACKS // 2

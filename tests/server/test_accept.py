@@ -31,7 +31,7 @@ class Listener(socket.socket):
         raise OSError(number, os.strerror(number))
 
 
-class Gate:
+class FailingPort:
     """A listener and what it has to do with."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Gate:
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingPort]:
     """A listener without Twisted's spare descriptor."""
     from twisted.internet import tcp  # noqa: PLC0415
 
@@ -76,7 +76,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
             return False
 
     monkeypatch.setattr(tcp, "_reservedFD", Spent())
-    made = Gate()
+    made = FailingPort()
     assert made.reading()
     yield made
     if made.port.connected:
@@ -86,44 +86,44 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 
 @pytest.mark.parametrize("number", LASTING)
-def test_what_lasts(gate: Gate, number: int) -> None:
+def test_what_lasts(failing: FailingPort, number: int) -> None:
     """What is lacking will still be lacking in a moment: the listener rests, and goes on."""
-    logged = gate.fails(number)
+    logged = failing.fails(number)
     assert logged == [f"TCP connections cannot be accepted: {errno.errorcode[number]}"]
-    assert not gate.reading()
-    gate.reactor.advance(ACCEPT_PAUSE - 0.01)
-    assert not gate.reading()
-    gate.reactor.advance(0.01)
-    assert gate.reading()
-    assert gate.refused == 1
+    assert not failing.reading()
+    failing.reactor.advance(ACCEPT_PAUSE - 0.01)
+    assert not failing.reading()
+    failing.reactor.advance(0.01)
+    assert failing.reading()
+    assert failing.refused == 1
 
 
-def test_what_passes(gate: Gate) -> None:
+def test_what_passes(failing: FailingPort) -> None:
     """A connection that the client has given up again is no reason to rest."""
-    gate.fails(errno.ECONNABORTED)
-    assert gate.reading()
-    assert gate.refused == 1
-    assert not gate.fails(errno.EAGAIN, errno.EPERM)
-    assert gate.refused == 1
+    failing.fails(errno.ECONNABORTED)
+    assert failing.reading()
+    assert failing.refused == 1
+    assert not failing.fails(errno.EAGAIN, errno.EPERM)
+    assert failing.refused == 1
 
 
-def test_said_now_and_then(gate: Gate) -> None:
+def test_said_now_and_then(failing: FailingPort) -> None:
     """The log has one line in `WARN_EVERY` seconds, however many connections come."""
-    lines = gate.fails(*[errno.ECONNABORTED] * 50)
-    gate.reactor.advance(WARN_EVERY - 0.01)
-    lines += gate.fails(*[errno.ECONNABORTED] * 50)
+    lines = failing.fails(*[errno.ECONNABORTED] * 50)
+    failing.reactor.advance(WARN_EVERY - 0.01)
+    lines += failing.fails(*[errno.ECONNABORTED] * 50)
     assert len(lines) == 1
-    gate.reactor.advance(0.01)
-    assert len(gate.fails(*[errno.ECONNABORTED] * 50)) == 1
-    assert gate.refused == 150
+    failing.reactor.advance(0.01)
+    assert len(failing.fails(*[errno.ECONNABORTED] * 50)) == 1
+    assert failing.refused == 150
 
 
-def test_the_end_of_a_rest(gate: Gate) -> None:
+def test_the_end_of_a_rest(failing: FailingPort) -> None:
     """A listener that is closed while it rests does not wake up."""
-    gate.fails(errno.ENFILE)
-    assert gate.reactor.getDelayedCalls()
-    gate.port.connectionLost(Failure(ConnectionDone()))
-    assert not gate.reactor.getDelayedCalls()
+    failing.fails(errno.ENFILE)
+    assert failing.reactor.getDelayedCalls()
+    failing.port.connectionLost(Failure(ConnectionDone()))
+    assert not failing.reactor.getDelayedCalls()
 
 
 def test_few_at_once() -> None:

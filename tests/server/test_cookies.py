@@ -23,7 +23,7 @@ SECRET = bytes.fromhex("e5e973e5a6b2a43f48e7dc849e37bfcf")
 NOW = 1_559_731_985
 
 
-class Baker:
+class SimulatedCookies:
     """Cookies on a clock; ``wall`` is set as a test likes."""
 
     def __init__(self, secret: bytes | None = None) -> None:
@@ -87,51 +87,51 @@ class Baker:
 )
 def test_vectors(secret: str, host: str, wall: int, received: str, answered: str) -> None:
     """The cookies of the standard's examples come out octet by octet."""
-    baker = Baker(bytes.fromhex(secret))
-    baker.wall = wall
-    assert baker.reply_cookie(bytes.fromhex(received), host).hex() == answered
+    simulated = SimulatedCookies(bytes.fromhex(secret))
+    simulated.wall = wall
+    assert simulated.reply_cookie(bytes.fromhex(received), host).hex() == answered
 
 
 def test_reserved_octets_count() -> None:
     """A good cookie with other reserved octets, as RFC 9018 A.3 has it, proves its address."""
-    baker = Baker(SECRET)
-    baker.wall = 0x5CF78F71
+    simulated = SimulatedCookies(SECRET)
+    simulated.wall = 0x5CF78F71
     cookie = bytes.fromhex("fc93fc62807ddb8601abcdef5cf78f71a314227b6679ebf5")
-    assert baker.is_valid(cookie, "203.0.113.203")
-    assert not baker.is_valid(cookie[:9] + bytes(3) + cookie[12:], "203.0.113.203")
+    assert simulated.is_valid(cookie, "203.0.113.203")
+    assert not simulated.is_valid(cookie[:9] + bytes(3) + cookie[12:], "203.0.113.203")
 
 
 @pytest.mark.parametrize("host", [HOST, "2001:db8::1", "fe80::1%eth0"])
 def test_a_cookie_proves_its_address(host: str) -> None:
     """What we made proves the address that we made it for, and is given again."""
-    baker = Baker()
-    assert not baker.is_valid(CLIENT, host)
-    cookie = baker.reply_cookie(CLIENT, host)
+    simulated = SimulatedCookies()
+    assert not simulated.is_valid(CLIENT, host)
+    cookie = simulated.reply_cookie(CLIENT, host)
     assert cookie[:8] == CLIENT
     assert len(cookie) == 24
-    assert baker.is_valid(cookie, host)
-    assert baker.reply_cookie(cookie, host) == cookie
+    assert simulated.is_valid(cookie, host)
+    assert simulated.reply_cookie(cookie, host) == cookie
     for other in ("198.51.100.101", "2001:db8::2"):
-        assert not baker.is_valid(cookie, other)
+        assert not simulated.is_valid(cookie, other)
 
 
 @given(st.integers(0, 23), st.integers(1, 255))
 def test_a_changed_octet(place: int, change: int) -> None:
     """With any octet changed it proves nothing."""
-    baker = Baker(SECRET)
-    cookie = bytearray(baker.reply_cookie(CLIENT, HOST))
+    simulated = SimulatedCookies(SECRET)
+    cookie = bytearray(simulated.reply_cookie(CLIENT, HOST))
     cookie[place] ^= change
-    assert not baker.is_valid(bytes(cookie), HOST)
+    assert not simulated.is_valid(bytes(cookie), HOST)
 
 
 @given(st.binary(min_size=8, max_size=40))
 def test_any_cookie(cookie: bytes) -> None:
     """Whatever comes proves nothing, and gets a good cookie for its client."""
-    baker = Baker(SECRET)
-    assert not baker.is_valid(cookie, HOST)
-    answer = baker.reply_cookie(cookie, HOST)
+    simulated = SimulatedCookies(SECRET)
+    assert not simulated.is_valid(cookie, HOST)
+    answer = simulated.reply_cookie(cookie, HOST)
     assert answer[:8] == cookie[:8]
-    assert baker.is_valid(answer, HOST)
+    assert simulated.is_valid(answer, HOST)
 
 
 @pytest.mark.parametrize(
@@ -149,35 +149,35 @@ def test_any_cookie(cookie: bytes) -> None:
 @pytest.mark.parametrize("start", [NOW, 2**32 - 10])
 def test_ages(age: int, good: bool, same: bool, start: int) -> None:
     """Good for an hour and five minutes ahead, the same for half an hour, in 2106 as well."""
-    baker = Baker(SECRET)
-    baker.wall = start
-    cookie = baker.reply_cookie(CLIENT, HOST)
-    baker.wall = start + age
-    assert baker.is_valid(cookie, HOST) is good
-    assert (baker.reply_cookie(cookie, HOST) == cookie) is same
+    simulated = SimulatedCookies(SECRET)
+    simulated.wall = start
+    cookie = simulated.reply_cookie(CLIENT, HOST)
+    simulated.wall = start + age
+    assert simulated.is_valid(cookie, HOST) is good
+    assert (simulated.reply_cookie(cookie, HOST) == cookie) is same
 
 
 def test_the_secret_rolls_over() -> None:
     """A day makes a new secret; cookies of the former one still prove, and are replaced."""
-    baker = Baker()
-    baker.pass_time(SECRET_LIFETIME - 1)
-    cookie = baker.reply_cookie(CLIENT, HOST)
-    assert len(baker.secrets) == 1
-    baker.pass_time(1)
-    assert baker.is_valid(cookie, HOST)
-    assert len(baker.secrets) == 2
-    newer = baker.reply_cookie(cookie, HOST)
+    simulated = SimulatedCookies()
+    simulated.pass_time(SECRET_LIFETIME - 1)
+    cookie = simulated.reply_cookie(CLIENT, HOST)
+    assert len(simulated.secrets) == 1
+    simulated.pass_time(1)
+    assert simulated.is_valid(cookie, HOST)
+    assert len(simulated.secrets) == 2
+    newer = simulated.reply_cookie(cookie, HOST)
     assert newer != cookie
-    assert baker.is_valid(newer, HOST)
-    baker.clock.advance(SECRET_LIFETIME)
-    assert baker.is_valid(newer, HOST)
-    assert not baker.is_valid(cookie, HOST)
-    assert len(baker.secrets) == 3
+    assert simulated.is_valid(newer, HOST)
+    simulated.clock.advance(SECRET_LIFETIME)
+    assert simulated.is_valid(newer, HOST)
+    assert not simulated.is_valid(cookie, HOST)
+    assert len(simulated.secrets) == 3
 
 
 def test_a_secret_for_good() -> None:
     """A configured secret stays, so that other servers with the same one agree."""
-    one, other = Baker(SECRET), Baker(SECRET)
+    one, other = SimulatedCookies(SECRET), SimulatedCookies(SECRET)
     one.pass_time(10 * SECRET_LIFETIME)
     other.wall = one.wall
     assert one.secrets == []
@@ -186,12 +186,12 @@ def test_a_secret_for_good() -> None:
 
 def test_the_wall_clock_jumps() -> None:
     """A jump makes cookies worthless until the next one is made, and new ones are good."""
-    baker = Baker()
-    cookie = baker.reply_cookie(CLIENT, HOST)
+    simulated = SimulatedCookies()
+    cookie = simulated.reply_cookie(CLIENT, HOST)
     for jump in (-86_400, 86_400 * 365):
-        baker.wall += jump
-        assert not baker.is_valid(cookie, HOST)
-        assert baker.is_valid(baker.reply_cookie(cookie, HOST), HOST)
+        simulated.wall += jump
+        assert not simulated.is_valid(cookie, HOST)
+        assert simulated.is_valid(simulated.reply_cookie(cookie, HOST), HOST)
 
 
 def option(cookie: bytes) -> dns.edns.Option:

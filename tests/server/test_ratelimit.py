@@ -21,7 +21,7 @@ OTHER = "192.0.2.78"
 CLIENT_COOKIE = b"8 octets"
 
 
-class Buckets:
+class LimitedQueries:
     """A limiter, and how many of some queries it lets pass."""
 
     def __init__(self, per_second: int = 10, burst: int = 5) -> None:
@@ -40,14 +40,14 @@ class Buckets:
 @pytest.mark.parametrize(("per_second", "burst"), [(10, 5), (1, 1), (3, 7), (1_000_000, 100)])
 def test_a_burst(per_second: int, burst: int, now: float) -> None:
     """A burst passes as a whole, one query more does not, at once or later in small portions."""
-    assert Buckets(per_second, burst).passed(burst + 1, now) == burst
-    buckets = Buckets(per_second, burst)
+    assert LimitedQueries(per_second, burst).passed(burst + 1, now) == burst
+    buckets = LimitedQueries(per_second, burst)
     assert [buckets.passed(1, now) for _ in range(burst + 1)] == [1] * burst + [0]
 
 
 def test_the_rate() -> None:
     """After a burst each tenth of a second brings one token, up to a full bucket."""
-    buckets = Buckets()
+    buckets = LimitedQueries()
     assert buckets.passed(9, 100) == 5
     assert buckets.passed(9, 100.04) == 0
     assert buckets.passed(9, 100.1) == 1
@@ -58,14 +58,14 @@ def test_the_rate() -> None:
 
 def test_in_the_long_run() -> None:
     """Whoever asks without end gets the rate, and what is refused costs no tokens."""
-    buckets = Buckets(per_second=20, burst=10)
+    buckets = LimitedQueries(per_second=20, burst=10)
     passed = sum(buckets.passed(7, 50 + step / 100) for step in range(1001))
     assert passed == pytest.approx(10 + 20 * 10, abs=1)
 
 
 def test_clients_do_not_share() -> None:
     """One client's flood takes nothing from another."""
-    buckets = Buckets()
+    buckets = LimitedQueries()
     assert buckets.passed(100, 1) == 5
     assert buckets.passed(5, 1, OTHER) == 5
     assert buckets.passed(1, 1, "2001:db8::1") == 1
@@ -75,7 +75,7 @@ def test_clients_do_not_share() -> None:
 
 def test_exempt_clients() -> None:
     """Loopback has no limit, and leaves no trace."""
-    buckets = Buckets()
+    buckets = LimitedQueries()
     assert buckets.passed(1000, 1, "127.0.0.1") == 1000
     assert len(buckets.limiter) == 0
 
@@ -90,7 +90,7 @@ def forged(first: int, count: int) -> list[Datagram]:
 
 def test_three_hundred_thousand_sources() -> None:
     """The table is bounded whatever comes, and a flood that goes on is held all the time."""
-    buckets = Buckets(per_second=1, burst=5)
+    buckets = LimitedQueries(per_second=1, burst=5)
     passed = most = 0
     try:
         for start in range(0, 300_000, 1000):
@@ -112,7 +112,7 @@ def test_what_is_forgotten() -> None:
     """A client that is silent while two generations fill starts with a full bucket; that costs
     whoever forges them `MAX_CLIENTS` sources at least.
     """
-    buckets = Buckets()
+    buckets = LimitedQueries()
     assert buckets.passed(9, 1) == 5
     buckets.limiter.screen(forged(0, MAX_CLIENTS), 1)
     assert buckets.passed(9, 1) == 0

@@ -19,7 +19,7 @@ QUERY = b"\x12\x34rest of a query"
 REPLY = b"\x12\x34rest of a reply"
 
 
-class Table:
+class ReadyTable:
     """A table with one reply in it, for ``FRIEND``, until 10 s."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Table:
 
 def test_a_ready_reply_gets_the_id_of_its_query() -> None:
     """Equal bytes after the ID get equal bytes after the ID, and are counted."""
-    table = Table()
+    table = ReadyTable()
     for message_id in (b"\0\0", b"\xff\xff", b"\x12\x34"):
         reply = table.ready.reply(message_id + QUERY[2:], FRIEND, 0.0)
         assert reply == message_id + REPLY[2:]
@@ -44,14 +44,14 @@ def test_a_ready_reply_gets_the_id_of_its_query() -> None:
 @pytest.mark.parametrize("now", [0.0, 9.999, 10.0, 11.0])
 def test_until(now: float) -> None:
     """A reply is ready until its time, and not at it."""
-    table = Table()
+    table = ReadyTable()
     assert (table.ready.reply(QUERY, FRIEND, now) is not None) == (now < 10)
     assert table.cell.value == (now < 10)
 
 
 def test_a_dead_entry() -> None:
     """What is made from an entry is void when the entry is."""
-    table = Table()
+    table = ReadyTable()
     table.entry.alive = False
     assert table.ready.reply(QUERY, FRIEND, 0.0) is None
     table.ready.keep(QUERY, REPLY[:-1], 10.0, Entry(pool(), 2, 0.0, 300), table.cell)
@@ -60,7 +60,7 @@ def test_a_dead_entry() -> None:
 
 def test_strangers() -> None:
     """Only hosts that access control has let in already are answered here."""
-    table = Table()
+    table = ReadyTable()
     other = "192.0.2.78"
     assert table.ready.reply(QUERY, STRANGER, 0.0) is None
     assert table.ready.reply(QUERY, other, 0.0) is None
@@ -73,7 +73,7 @@ def test_strangers() -> None:
 @given(st.binary(max_size=40))
 def test_any_other_bytes(message: bytes) -> None:
     """What is not in the table byte for byte gets nothing; nothing raises."""
-    table = Table()
+    table = ReadyTable()
     if message[2:] != QUERY[2:]:
         assert table.ready.reply(message, FRIEND, 0.0) is None
         assert table.cell.value == 0
@@ -83,7 +83,7 @@ def test_limit_in_octets() -> None:
     """Query, reply and entry count, a reply that takes another's place once; one octet more than
     there may be makes the table start anew.
     """
-    table = Table()
+    table = ReadyTable()
     ready, cell = table.ready, table.cell
     each = READY_OCTETS + 2 + 4096 + table.entry.octets
     first = READY_OCTETS + len(QUERY) - 2 + len(REPLY) + table.entry.octets
@@ -101,7 +101,7 @@ def test_limit_in_octets() -> None:
 
 def test_table_limit() -> None:
     """`MAX_READY` replies are kept; one more makes the table start anew."""
-    table = Table()
+    table = ReadyTable()
     for number in range(MAX_READY - 1):
         query = b"id" + number.to_bytes(4, "big")
         table.ready.keep(query, REPLY, 10.0, table.entry, table.cell)

@@ -48,7 +48,7 @@ class Socket:
         return len(data)
 
 
-class Door:
+class FakeListener:
     """A listener of a server, and its socket."""
 
     def __init__(self) -> None:
@@ -71,46 +71,46 @@ class Door:
 
 
 @pytest.fixture
-def door() -> Door:
+def listener() -> FakeListener:
     """A listener with an answer in its cache."""
-    made = Door()
+    made = FakeListener()
     made.server.commit(ask(), pool())
     return made
 
 
 @pytest.mark.parametrize("number", FULL)
-def test_a_reply_that_cannot_be_sent(door: Door, number: int) -> None:
+def test_a_reply_that_cannot_be_sent(listener: FakeListener, number: int) -> None:
     """It is counted and costs nobody else theirs, whether made now or ready; the next is sent."""
     for _ in range(2):
-        door.socket.due = [problem(number)]
-        assert door.comes(*(client_query(id=one) for one in range(3))) == [1, 2]
-    assert door.errors == 2
-    assert door.comes(client_query(id=7)) == [7]
-    assert door.errors == 2
+        listener.socket.due = [problem(number)]
+        assert listener.comes(*(client_query(id=one) for one in range(3))) == [1, 2]
+    assert listener.errors == 2
+    assert listener.comes(client_query(id=7)) == [7]
+    assert listener.errors == 2
 
 
 @pytest.mark.parametrize("number", FULL)
-def test_a_late_reply_that_cannot_be_sent(door: Door, number: int) -> None:
+def test_a_late_reply_that_cannot_be_sent(listener: FakeListener, number: int) -> None:
     """The same for what had to be asked first."""
-    assert door.comes(client_query("a.example.", id=1), client_query("b.example.", id=2)) == []
-    door.socket.due = [problem(number)]
-    for found in door.server.forwarder.waiting:
-        found.callback(door.server.entry(pool()))
-    assert [reply[:2] for reply in door.socket.sent] == [b"\0\2"]
-    assert door.errors == 1
+    assert listener.comes(client_query("a.example.", id=1), client_query("b.example.", id=2)) == []
+    listener.socket.due = [problem(number)]
+    for found in listener.server.forwarder.waiting:
+        found.callback(listener.server.entry(pool()))
+    assert [reply[:2] for reply in listener.socket.sent] == [b"\0\2"]
+    assert listener.errors == 1
 
 
 @pytest.mark.parametrize("number", [errno.ECONNREFUSED, errno.ENOBUFS, errno.ENOMEM, errno.EINTR])
-def test_a_read_that_fails(door: Door, number: int) -> None:
+def test_a_read_that_fails(listener: FakeListener, number: int) -> None:
     """What had come before it is answered at once, what comes after it at the next wake-up."""
     first, second = client_query(id=1), client_query(id=2)
-    assert door.comes(first, problem(number), second) == [1]
-    assert door.comes() == [2]
+    assert listener.comes(first, problem(number), second) == [1]
+    assert listener.comes() == [2]
 
 
 @pytest.mark.parametrize("count", [BATCH - 1, BATCH, BATCH + 1])
-def test_a_wake_up_has_an_end(door: Door, count: int) -> None:
+def test_a_wake_up_has_an_end(listener: FakeListener, count: int) -> None:
     """No more than `BATCH` datagrams are read before others get their turn."""
     ids = list(range(count))
-    assert door.comes(*(client_query(id=one) for one in ids)) == ids[:BATCH]
-    assert door.comes() == ids[BATCH:]
+    assert listener.comes(*(client_query(id=one) for one in ids)) == ids[:BATCH]
+    assert listener.comes() == ids[BATCH:]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Place:
+class MemoryStatus:
     """A metrics listener on a clock."""
 
     def __init__(self, check: Callable[[], Deferred[bool]] = lambda: succeed(True)) -> None:
@@ -32,12 +32,12 @@ class Place:
         )
 
 
-class Visitor:
+class StatusClient:
     """A connection to it."""
 
-    def __init__(self, place: Place, host: str = "192.0.2.1") -> None:
+    def __init__(self, page: MemoryStatus, host: str = "192.0.2.1") -> None:
         self.transport = HttpTransport(host, b"")
-        self.line = place.factory.buildProtocol(None)
+        self.line = page.factory.buildProtocol(None)
         self.line.makeConnection(self.transport)
 
     def send(self, text: str) -> None:
@@ -56,9 +56,9 @@ class Visitor:
 
 
 @pytest.fixture
-def place() -> Place:
-    """A place of one's own."""
-    return Place()
+def page() -> MemoryStatus:
+    """A status page of one's own."""
+    return MemoryStatus()
 
 
 @pytest.mark.parametrize(
@@ -75,103 +75,105 @@ def place() -> Place:
         ("/healthz", "GET", "x", 413),
     ],
 )
-def test_pages(place: Place, path: str, method: str, body: str, status: int) -> None:
+def test_pages(page: MemoryStatus, path: str, method: str, body: str, status: int) -> None:
     """There are two pages, for GET and HEAD, and no body is taken."""
-    visitor = Visitor(place)
-    visitor.ask(path, method, body)
-    assert visitor.statuses() == [status]
-    assert (b"staggerdns_queries" in visitor.transport.value()) == (
+    client = StatusClient(page)
+    client.ask(path, method, body)
+    assert client.statuses() == [status]
+    assert (b"staggerdns_queries" in client.transport.value()) == (
         status == 200 and "metrics" in path
     )
-    assert method != "HEAD" or visitor.transport.value().endswith(b"\r\n\r\n")
-    visitor.line.connectionLost()
-    assert not place.clock.getDelayedCalls()
+    assert method != "HEAD" or client.transport.value().endswith(b"\r\n\r\n")
+    client.line.connectionLost()
+    assert not page.clock.getDelayedCalls()
 
 
 def test_health() -> None:
     """When no upstream answers the health page is 503."""
-    visitor = Visitor(Place(lambda: succeed(False)))
-    visitor.ask("/healthz")
-    assert visitor.statuses() == [503]
+    client = StatusClient(MemoryStatus(lambda: succeed(False)))
+    client.ask("/healthz")
+    assert client.statuses() == [503]
 
 
-def test_connections(place: Place) -> None:
+def test_connections(page: MemoryStatus) -> None:
     """One connection past `LIMITS` makes the idlest leave; those with requests stay."""
     visitors = []
     for number in range(LIMITS.tcp_max_connections):
-        visitors.append(Visitor(place, f"192.0.2.{number}"))
-        place.clock.advance(0.1)
-    assert not any(visitor.transport.over() for visitor in visitors)
-    visitors.append(Visitor(place, "192.0.2.200"))
-    assert [visitor.transport.over() for visitor in visitors] == [True, *[False] * 16]
-    assert len(place.factory.client_connections.open) == LIMITS.tcp_max_connections
+        visitors.append(StatusClient(page, f"192.0.2.{number}"))
+        page.clock.advance(0.1)
+    assert not any(client.transport.over() for client in visitors)
+    visitors.append(StatusClient(page, "192.0.2.200"))
+    assert [client.transport.over() for client in visitors] == [True, *[False] * 16]
+    assert len(page.factory.client_connections.open) == LIMITS.tcp_max_connections
 
 
-def test_connections_of_one_client(place: Place) -> None:
+def test_connections_of_one_client(page: MemoryStatus) -> None:
     """Nobody is exempt: a client has its own share."""
-    visitors = [Visitor(place, "127.0.0.1") for _ in range(LIMITS.tcp_max_per_client)]
-    other = Visitor(place)
-    assert not any(visitor.transport.over() for visitor in visitors)
-    visitors.append(Visitor(place, "127.0.0.1"))
-    assert sum(visitor.transport.over() for visitor in visitors) == 1
+    visitors = [StatusClient(page, "127.0.0.1") for _ in range(LIMITS.tcp_max_per_client)]
+    other = StatusClient(page)
+    assert not any(client.transport.over() for client in visitors)
+    visitors.append(StatusClient(page, "127.0.0.1"))
+    assert sum(client.transport.over() for client in visitors) == 1
     assert not other.transport.over()
 
 
-def test_no_room(place: Place) -> None:
+def test_no_room(page: MemoryStatus) -> None:
     """While all wait for a page, one more is refused and counted."""
     for _ in range(round(BURST / METRICS_COST)):
-        place.factory.throttle.wait(METRICS_COST)
-    visitors = [Visitor(place, f"192.0.2.{number}") for number in range(LIMITS.tcp_max_connections)]
-    for visitor in visitors:
-        visitor.ask("/healthz")
-    assert Visitor(place, "192.0.2.200").transport.over()
-    assert place.refused.value == 1
-    place.clock.advance(1)
-    assert [visitor.statuses() for visitor in visitors] == [[200]] * LIMITS.tcp_max_connections
+        page.factory.throttle.wait(METRICS_COST)
+    visitors = [
+        StatusClient(page, f"192.0.2.{number}") for number in range(LIMITS.tcp_max_connections)
+    ]
+    for client in visitors:
+        client.ask("/healthz")
+    assert StatusClient(page, "192.0.2.200").transport.over()
+    assert page.refused.value == 1
+    page.clock.advance(1)
+    assert [client.statuses() for client in visitors] == [[200]] * LIMITS.tcp_max_connections
 
 
-def test_idle_and_slow(place: Place) -> None:
+def test_idle_and_slow(page: MemoryStatus) -> None:
     """Who says nothing, or half a request in drops, leaves after the idle time."""
-    silent, slow = Visitor(place), Visitor(place)
+    silent, slow = StatusClient(page), StatusClient(page)
     slow.send("GET /metrics HTTP/1.1\r\n")
     for _ in range(round(LIMITS.tcp_idle_timeout) - 1):
-        place.clock.advance(1)
+        page.clock.advance(1)
         slow.send("x: y\r\n")
         assert not silent.transport.over()
         assert not slow.transport.over()
-    place.clock.advance(1.1)
+    page.clock.advance(1.1)
     assert silent.transport.over()
     assert slow.transport.over()
 
 
-def test_who_does_not_read(place: Place) -> None:
+def test_who_does_not_read(page: MemoryStatus) -> None:
     """At most one page is made ahead of what is taken, and nobody is waited for without end."""
-    visitor = Visitor(place)
-    visitor.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
-    producer = visitor.transport.producer
+    client = StatusClient(page)
+    client.send("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+    producer = client.transport.producer
     assert producer is not None
     producer.pauseProducing()
     for _ in range(20):
-        visitor.ask("/metrics")
-    assert len(visitor.statuses()) <= 2
-    place.clock.advance(LIMITS.tcp_idle_timeout + 0.1)
-    assert visitor.transport.aborted()
+        client.ask("/metrics")
+    assert len(client.statuses()) <= 2
+    page.clock.advance(LIMITS.tcp_idle_timeout + 0.1)
+    assert client.transport.aborted()
 
 
-def test_pace(place: Place) -> None:
+def test_pace(page: MemoryStatus) -> None:
     """`BURST` worth of pages is served at once; beyond it they come at their pace."""
     burst = round(BURST / METRICS_COST)
-    visitors = [Visitor(place, f"192.0.2.{number}") for number in range(10)]
+    visitors = [StatusClient(page, f"192.0.2.{number}") for number in range(10)]
     for number in range(burst + 10):
         visitors[number % 10].ask("/metrics")
-    served = lambda: sum(len(visitor.statuses()) for visitor in visitors)  # noqa: E731
+    served = lambda: sum(len(client.statuses()) for client in visitors)  # noqa: E731
     assert served() == burst
     for number in range(1, 6):
-        place.clock.advance(METRICS_COST)
+        page.clock.advance(METRICS_COST)
         assert served() == burst + number
-    Visitor(place).line.connectionLost()
+    StatusClient(page).line.connectionLost()
     visitors[9].line.connectionLost()
-    place.clock.advance(10)
+    page.clock.advance(10)
     assert served() == burst + 9, "nobody waits any more who has gone"
     assert OTHER_COST < METRICS_COST
 
@@ -186,8 +188,8 @@ def test_health_that_is_not_known_yet(healthy: bool, status: int) -> None:
         waiting.append(Deferred(cancelled.append))
         return waiting[-1]
 
-    place = Place(check)
-    one, other = Visitor(place), Visitor(place)
+    page = MemoryStatus(check)
+    one, other = StatusClient(page), StatusClient(page)
     one.ask("/healthz")
     other.ask("/healthz")
     assert one.statuses() == other.statuses() == []

@@ -24,7 +24,6 @@ from tests.kit.namespaces import OWN, enter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from types import TracebackType
 
 _TUN = Path("/dev/net/tun")
 
@@ -77,12 +76,7 @@ class World:
         assert ready.strip() != str(Path(OWN).readlink()), "not a namespace of its own"
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._namespace)
         process = self._running
         try:
