@@ -1,0 +1,104 @@
+"""A miss on its way through the code: docs/architecture.rst, The hops of a miss, says the truth."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+from tests.kit.acts import says_own
+from tests.kit.checkout import ROOT
+from tests.kit.factory import make_factory
+from tests.kit.messages import client_query
+from tests.kit.simulated import SimulatedResolver
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+ROOMS = ("server", "resolver", "strategy", "upstream")
+"""Those that a miss goes down through, and its reply up."""
+TRANSPORTS = "staggerdns/upstream/datagram.py"
+"""Where the hops are that a simulated upstream does without."""
+
+
+class Walk:
+    """What is called in the package while ``step`` runs.
+
+    ``modules``: in the order of their first calls. ``climbs``: the calls from one of the `ROOMS` to
+    one above it; a call by way of Twisted is one of whoever called Twisted.
+    """
+
+    def __init__(self, step: Callable[[], object]) -> None:
+        self.modules: list[str] = []
+        self.climbs: list[tuple[str, str]] = []
+        before = sys.getprofile()
+        sys.setprofile(self._note)
+        try:
+            step()
+        finally:
+            sys.setprofile(before)
+
+    def _note(self, frame: FrameType, event: str, _: object) -> None:
+        module = _module(frame)
+        if event != "call" or module is None:
+            return
+        if module not in self.modules:
+            self.modules.append(module)
+        caller: FrameType | None = frame.f_back
+        while caller is not None and _module(caller) is None:
+            caller = caller.f_back
+        rooms = [_room(_module(one)) for one in (caller, frame) if one is not None]
+        if len(rooms) == 2 and all(room in ROOMS for room in rooms):
+            below, above = rooms
+            if ROOMS.index(above) < ROOMS.index(below):
+                self.climbs.append((below, above))
+
+
+def _module(frame: FrameType) -> str | None:
+    path = Path(frame.f_code.co_filename)
+    if not path.is_relative_to(ROOT / "staggerdns"):
+        return None
+    return str(path.relative_to(ROOT))
+
+
+def _room(module: str | None) -> str:
+    return "" if module is None else module.split("/")[1]
+
+
+def hops() -> list[str]:
+    """Return the module of each numbered hop, as far as the simulation has it."""
+    text = (ROOT / "docs" / "architecture.rst").read_text(encoding="utf-8")
+    section = text.partition("\nThe hops of a miss\n")[2].partition("\n\n\n")[0]
+    found = re.findall(r"^[0-9]+\. ``(staggerdns/[\w/.]+)``", section, re.MULTILINE)
+    assert len(found) == 11
+    return [module for module in found if module != TRANSPORTS]
+
+
+def test_the_hops_of_a_miss() -> None:
+    """A query goes down through all rooms, and nothing is called upwards meanwhile. The reply goes
+    up: each room calls the one that asked, once, and the modules are those of the page.
+    """
+    resolver = SimulatedResolver(says_own(0, 20), says_own(1, 30), says_own(2, 30))
+    clock = resolver.clock
+    factory = make_factory(resolver.cache, resolver.forwarder, clock, resolver.metrics)
+    replies: list[bytes] = []
+
+    def ask() -> None:
+        waiting = factory.serve(client_query(), "127.0.0.1", "udp", clock.seconds())
+        assert isinstance(waiting, Deferred)
+        waiting.addCallback(replies.append)
+
+    down = Walk(ask)
+    assert down.climbs == []
+    assert [launch.at for launch in resolver.launched] == [0, 0]
+    up = Walk(lambda: resolver.run_to(20))
+    assert replies
+    assert up.climbs == [("upstream", "strategy"), ("strategy", "resolver"), ("resolver", "server")]
+    places = [down.modules.index(module) for module in hops()[:5]]
+    assert places == sorted(places)
+    places = [up.modules.index(module) for module in hops()[5:]]
+    assert places == sorted(places)
