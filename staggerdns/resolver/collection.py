@@ -139,7 +139,7 @@ class Collection:
             self._answer = FailureAnswer(Ede.NOT_READY, 0)
             self._commit(self._context.clock.seconds())
 
-    def first(self, outcome: Outcome, tier: str) -> None:
+    def first(self, outcome: Outcome) -> None:
         """Commit the answer that the run gives to the clients."""
         answer = outcome.answer
         assert answer is not None
@@ -150,9 +150,9 @@ class Collection:
                 seconds=outcome.seconds,
             )
         now = self._context.clock.seconds()
-        self._settle_anew(self._context.cache.admit(answer), tier, now, now)
+        self._settle_anew(self._context.cache.admit(answer), outcome.tier, now, now)
 
-    def more(self, outcome: Outcome, tier: str) -> None:
+    def more(self, outcome: Outcome) -> None:
         """Merge a later positive answer into the pool."""
         answer, held = outcome.answer, self._answer
         if answer is held:  # the same reply again
@@ -166,10 +166,10 @@ class Collection:
             public = answer if settings.merge_private else without_private(answer)
             if public is not None and (public.ttl or not held.ttl):
                 now = context.clock.seconds()
-                self._settle_anew(public, tier, now, now)
+                self._settle_anew(public, outcome.tier, now, now)
         elif isinstance(held, Pool) and isinstance(answer, Pool):
             now = context.clock.seconds()
-            if answer.ttl and not held.ttl and self._overrules(answer, tier, now):
+            if answer.ttl and not held.ttl and self._overrules(answer, outcome.tier, now):
                 return
             age = int(now - self._since)
             merged = merge(
@@ -179,7 +179,7 @@ class Collection:
             gain = len(merged.addresses) - len(held.addresses)
             self._answer = merged
             if gain:
-                context.joined[tier].value += gain
+                context.joined[outcome.tier].value += gain
                 self._settle(now)
 
     def ended(self, asked: int, answered: int, reasons: Sequence[Reason]) -> None:

@@ -12,10 +12,10 @@ from staggerdns.upstream.reason import Reason
 class Observer(Protocol):
     """Whoever wants to know what comes of a run."""
 
-    def first(self, outcome: Outcome, tier: str) -> None:
+    def first(self, outcome: Outcome) -> None:
         """Learn the answer that the client gets; called at most once."""
 
-    def more(self, outcome: Outcome, tier: str) -> None:
+    def more(self, outcome: Outcome) -> None:
         """Learn a positive answer that came after the first."""
 
     def ended(self, asked: int, answered: int, reasons: Sequence[Reason]) -> None:

@@ -134,7 +134,7 @@ class Run(ABC):
         """Give the client its answer."""
         self.candidates.want_no_room()
         self.adaptive.racing_delay.latency.add(outcome.seconds, now)
-        self._observer.first(outcome, outcome.tier)
+        self._observer.first(outcome)
 
     def ask_next(self, count: int, tier: str, now: float) -> list[Upstream]:
         """Ask up to ``count`` of those that wait and whose budget has room; return them."""
@@ -216,7 +216,7 @@ class Run(ABC):
         self.heard(outcome, exchange)
         if decision.take(outcome):
             if answered_before:
-                self._observer.more(outcome, outcome.tier)
+                self._observer.more(outcome)
             else:
                 self.answer(outcome, outcome.at)
         if self._busy:
