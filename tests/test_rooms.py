@@ -127,6 +127,14 @@ def test_every_room_is_known() -> None:
     assert {home_of(path) for path in MODULES} - {None} <= set(FLOOR)
 
 
+def test_the_table_of_rooms() -> None:
+    """The page on the architecture has all of them, in this order."""
+    page = (PACKAGE.parent / "docs" / "architecture.rst").read_text(encoding="utf-8")
+    table = page.partition(".. _hit:")[0]
+    listed = re.findall(r"^``staggerdns/(\w+)(?:/|\.py)`` ", table, re.MULTILINE)
+    assert listed == [room for rooms in ROOMS for room in rooms]
+
+
 @pytest.mark.parametrize("path", MODULES, ids=label)
 def test_imports_point_down(path: Path) -> None:
     """No module imports from a room above its own or beside it, not even for its types."""

@@ -2,8 +2,9 @@
 
 Inside the program answers travel as `Entry` objects. For other Twisted programs the adapters
 provide `twisted.internet.interfaces.IResolver`: records decoded by `twisted.names.dns`, errors
-from `twisted.names.error`. Whoever composes the chain may give an adapter another cache or
-forwarder at any time: nobody else keeps those from one turn of the reactor to the next.
+from `twisted.names.error`. Whoever composes the chain may give the adapters another cache and the
+forwarder that belongs to it at any time: the server asks for both on every message, and what is
+under way keeps its own until it ends.
 """
 
 from __future__ import annotations
