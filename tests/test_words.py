@@ -11,13 +11,7 @@ import pytest
 import staggerdns
 
 PACKAGE = Path(staggerdns.__file__).parent
-ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-SOURCES = [
-    path
-    for room in ("staggerdns", "tests", "bench", "fuzz")
-    for path in ROOT.glob(f"{room}/**/*.py")
-]
 FORMER_NAME = re.compile(
     "asks_again|all_rest|deaf|denied|doomed|flee|identities|outsider|rests|spots|tell|NO_LINE"
     "|Books|Budget|Clients|Credit|Dial|Failed|Line|Local|Nothing|Pace|RateLimit|Tools|Waiter|WebLine"
@@ -86,12 +80,6 @@ def test_a_chain_is_one_of_resolvers() -> None:
     assert len(paths) > 10
     wrong = [path for path in paths if "chain" in defined(ast.parse(path.read_bytes()))]
     assert wrong == []
-
-
-def test_everything_is_formatted() -> None:
-    """No stretch of any source is kept from the formatter; a table alone may be, by ``skip``."""
-    off = re.compile(r"#\s*fmt:\s*off")
-    assert [path for path in SOURCES if off.search(path.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize(
