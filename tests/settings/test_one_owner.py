@@ -142,17 +142,34 @@ def defaults(tree: ast.Module) -> Iterator[tuple[str, float]]:
 
 
 def constants(tree: ast.Module) -> Iterator[tuple[str, float]]:
-    """Yield the constants of a module and of its classes that are numbers."""
-    for node in ast.walk(tree):
+    """Yield the constants of a module and of its classes that are numbers, and the numbers in
+    its dictionaries by their keys; annotated fields of classes are `defaults`.
+    """
+    nodes = list(ast.walk(tree))
+    fields = {part for node in nodes if isinstance(node, ast.ClassDef) for part in node.body}
+    for node in nodes:
+        pairs: list[tuple[str, ast.expr | None]] = []
         if isinstance(node, ast.Assign):
-            value = number(node.value)
+            pairs = [(ast.unparse(target), node.value) for target in node.targets]
+        elif isinstance(node, ast.AnnAssign) and node not in fields:
+            pairs = [(ast.unparse(node.target), node.value)]
+        elif isinstance(node, ast.Dict):
+            pairs = [
+                (key.value, value)
+                for key, value in zip(node.keys, node.values, strict=True)
+                if isinstance(key, ast.Constant) and isinstance(key.value, str)
+            ]
+        for name, expression in pairs:
+            value = number(expression)
             if value is not None:
-                yield from ((ast.unparse(target), value) for target in node.targets)
+                yield name, value
 
 
 def repeated(source: str) -> list[str]:
     """Return where a module states the number of a setting: a default of that name, whatever the
-    number, and a constant of that name with the very number.
+    number, and a constant or a key of a dictionary of that name with the very number.
+
+    It goes by the name: the same number under another name is not found.
     """
     values: dict[str, set[object]] = {}
     for key, field in KEYS.items():
@@ -169,7 +186,7 @@ def repeated(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", SOURCES)
 def test_no_default_is_repeated(path: str) -> None:
-    """The number of a setting stands in `staggerdns.settings` and nowhere else."""
+    """The number of a setting stands under its name in `staggerdns.settings` and nowhere else."""
     assert repeated(SOURCES[path]) == []
 
 
@@ -181,6 +198,11 @@ def test_no_default_is_repeated(path: str) -> None:
         "class C:\n    def m(self, burst: int = 100) -> None: pass",
         "@dataclass\nclass Limits:\n    max_entries: int = 50_000",
         "MAX_ENTRIES = 50_000",
+        "MAX_STALE: int = 3_600",
+        "_MAX_STALE: Final = 60 * 60",
+        "def f():\n    max_stale: int = 3_600",
+        'DEFAULTS = {"fallback_timeout": 0.3}',
+        'DEFAULTS = {"upstream.fallback_timeout": 0.3, **others, 7: 0.3}',
         "_MAX_SIZE = 128 * 1024 * 1024",
         "class C:\n    STAGGER_DELAY = 0.05",
         "f = lambda samples=3: samples",
@@ -189,6 +211,21 @@ def test_no_default_is_repeated(path: str) -> None:
 def test_repeated_defaults_would_be_found(source: str) -> None:
     """Each way of stating such a number again is found."""
     assert len(repeated(source)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "MAX_STALE: int",
+        "MAX_STALE: int = 3_599",
+        "SECONDS_AN_HOUR: int = 3_600",
+        'LABELS = {"fallback_timeout": "seconds"}',
+        'OTHERS = {"fallback_timeout": 0.31, "else": 0.3}',
+    ],
+)
+def test_other_numbers_are_not_found(source: str) -> None:
+    """Another number under the name of a setting, or its number under another name."""
+    assert repeated(source) == []
 
 
 def test_sections_are_declared_once() -> None:
