@@ -230,6 +230,24 @@ def test_a_tier_that_is_asked_one_by_one_agrees_for_those_asked() -> None:
     assert decision.settle(0.0, nobody_left=False) is negative
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "agreed"), [((NEGATIVE, NEGATIVE), True), ((FAILURE, NEGATIVE), False)]
+)
+def test_those_who_joined_the_tier_have_to_agree_too(
+    verdicts: Sequence[Verdict], agreed: bool
+) -> None:
+    """The whole active tier is all who were asked, at once or one by one: a negative stands
+    against a later positive if all of them said it, and not if the last one alone did.
+    """
+    decision = Decision(10.0, single=False)
+    for verdict in verdicts:
+        decision.ask_active(1)
+        decision.take(outcome(verdict))
+    assert decision.settle(0.0, nobody_left=False) is not None
+    assert decision.take(outcome(POSITIVE, STAGGERED)) is not agreed
+    assert decision.negative is agreed
+
+
 def test_a_single_answer_is_the_end_of_it() -> None:
     """Where one answer is all that is wanted, no other positive is of use or against anybody."""
     decision = Decision(0.0, single=True)
