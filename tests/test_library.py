@@ -17,6 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from staggerdns.resolver.adapter import CacheAdapter, ChainAdapter, ForwarderAdapter, Records
+from staggerdns.resolver.cache import AnswerCache
+from staggerdns.resolver.forwarder import Forwarder
 from tests.kit.acts import (
     AAAA,
     MX,
@@ -333,6 +335,16 @@ def test_stock_stream_protocol() -> None:
     assert int.from_bytes(sent[:2], "big") == len(sent) - 2
     assert len(parse(sent[2:]).answer[0]) == 32
     protocol.connectionLost(Failure(Exception("over")))
+
+
+@pytest.mark.parametrize("link", [AnswerCache, Forwarder])
+def test_links_are_no_resolvers_of_twisted(link: type) -> None:
+    """The links of the chain are plain objects; `IResolver` is what the adapters provide."""
+    assert link.__bases__ == (object,)
+    assert not IResolver.implementedBy(link)
+    library = Library(SILENT)
+    (made,) = (one for one in (library.cache, library.forwarder) if isinstance(one, link))
+    assert not IResolver.providedBy(made)
 
 
 def test_records_of_every_section() -> None:
