@@ -8,12 +8,13 @@ ask gets one refusal; such connections take no room from others.
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from staggerdns.deferreds import ignore_cancellation
 from staggerdns.server.clientconnection import MAX_PENDING, ClientConnection
 from staggerdns.server.connections import StreamServer
 from staggerdns.server.request import TCP, TLS
@@ -118,7 +119,7 @@ class StreamProtocol(ClientConnection):
     def _answered(self, result: bytes | Failure, pending: Deferred[bytes]) -> None:
         del self._pending[pending]
         if isinstance(result, Failure):
-            result.trap(CancelledError)
+            ignore_cancellation(result)
             return
         self._write(result)
         self.query_ended()
