@@ -1,4 +1,4 @@
-"""The seven triggers of a sort, each through the running program and under its own label."""
+"""The triggers of a sort, each through the running program and under its own label."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.kit.internet.testbed import SHORT, InternetTestbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.kit.internet.world import World
 
@@ -113,13 +114,13 @@ def test_rtt_stale(restless: InternetTestbed, host: int) -> None:
 # A crowd.
 
 
-@pytest.fixture(scope="module")
-def crowded(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InternetTestbed]:
-    """One program with a short queue, one sample for each address, and one upstream."""
-    settings = {"ranking": {"queue": 8, "samples": 1, "max_probes_per_second": 100}}
-    with InternetTestbed(
-        world, tmp_path_factory.mktemp("crowded"), settings, upstreams=1
-    ) as testbed:
+@pytest.fixture
+def crowded(world: World, tmp_path: Path) -> Iterator[InternetTestbed]:
+    """A program with a short queue and one sample for each address, which a busy machine may let
+    wait for seconds; and one upstream.
+    """
+    settings = {"ranking": {"queue": 8, "samples": 1, "timeout": 5, "max_probes_per_second": 100}}
+    with InternetTestbed(world, tmp_path, settings, upstreams=1) as testbed:
         yield testbed
 
 
