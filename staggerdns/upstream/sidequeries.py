@@ -33,7 +33,9 @@ from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
 
 TCP_PATIENCE = 0.3
+"""Seconds that TCP has to give the reply that settles a doubt, before the kept one may be used."""
 SILENCE = 0.2
+"""Seconds without a reply over UDP after which a query goes out once more with less EDNS."""
 STREAM_SILENCE = 0.5
 """The same on a connection, which loses nothing."""
 MAX_WATCHED = 20
