@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IResolver
 from twisted.internet.testing import StringTransport
 from twisted.names import dns, error
 from twisted.names.resolve import ResolverChain
+from twisted.names.server import DNSServerFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -376,3 +377,25 @@ def test_timeouts_are_accepted(method: str) -> None:
     library.run()
     assert library.now == 3000
     assert len(failures) == 1
+
+
+def test_a_server_of_twisted() -> None:
+    """Its own `DNSServerFactory` uses our links: first the forwarder, then the cache."""
+
+    class Protocol:
+        def __init__(self) -> None:
+            self.sent: list[dns.Message] = []
+
+        def writeMessage(self, message: dns.Message) -> None:
+            self.sent.append(message)
+
+    library = Library(says_own(0, 20))
+    factory = DNSServerFactory(caches=[library.caching], clients=[library.forwarding])
+    protocol = Protocol()
+    for _ in range(2):
+        message = dns.Message()
+        message.queries = [dns.Query(b"example.com")]
+        factory.messageReceived(message, protocol)
+        library.run()
+    assert [texts(one.answers) for one in protocol.sent] == [[own(0)], [own(0)]]
+    assert len(library.launches) == 1

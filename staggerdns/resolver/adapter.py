@@ -149,6 +149,9 @@ class CacheAdapter(_Adapter):
         """Return what of an entry a client may be given at ``now``, and with which TTL."""
         return self.cache.living(entry, now), self.cache.reply_ttl(entry, now)
 
+    def cacheResult(self, query: dns.Query, payload: Records) -> None:
+        """Do nothing: what the forwarder finds it has committed, with more than these records."""
+
     def exceptionForCode(self, responseCode: int) -> type[Exception]:
         """Return the error of a cached failure: one with which a Twisted chain ends."""
         return error.AuthoritativeDomainError
