@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bench import programs
 from bench.daemons import StartError
-from tests.kit.internet.places import near
+from tests.kit.internet.hosts import near
 from tests.kit.internet.world import NoInternet, World
 
 #: Milliseconds between one address of a pool and the next farther one.

@@ -13,7 +13,7 @@ from bench.daemons import Laboratory, wait_for
 from bench.report import Section, Target, p95
 from bench.watch import INTERVAL, Watched, watch
 from bench.witness import ADDRESSES, Witnesses
-from tests.kit.internet.places import milliseconds
+from tests.kit.internet.hosts import milliseconds
 
 #: Addresses of a name; each of the five upstreams knows three of them.
 POOL = 15

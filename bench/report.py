@@ -37,7 +37,7 @@ class Target:
 
 
 @dataclass
-class Line:
+class Figure:
     """One figure of one server over all rounds."""
 
     measure: str
@@ -81,7 +81,7 @@ class Section:
     """One question that the benchmark answers."""
 
     title: str
-    lines: list[Line] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     #: Per server: queries that got no good answer, and all that were asked.
     failed: Counter[str] = field(default_factory=Counter)
@@ -110,19 +110,19 @@ class Section:
         """
         reference = statistics.median(rounds[base]) if base else None
         for number, (server, values) in enumerate(rounds.items()):
-            line = Line(measure if number == 0 else "", server, values, digits)
+            figure = Figure(measure if number == 0 else "", server, values, digits)
             if base and reference and server != base:
-                line.ratio = line.median / reference
+                figure.ratio = figure.median / reference
                 if paired:
                     both = zip(values, rounds[base], strict=True)
-                    line.ratio = statistics.median(one / other for one, other in both)
+                    figure.ratio = statistics.median(one / other for one, other in both)
             if number == 0:
-                line.target = target
-            self.lines.append(line)
+                figure.target = target
+            self.figures.append(figure)
 
     def text(self) -> str:
         """The section as it is printed."""
-        rows = [_HEAD, *(line.cells() for line in self.lines)]
+        rows = [_HEAD, *(figure.cells() for figure in self.figures)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
         out = [self.title]
         for row in rows:
@@ -150,15 +150,15 @@ def write_json(path: Path, environment: Mapping[str, str], sections: Sequence[Se
                 "asked": dict(section.asked),
                 "lines": [
                     {
-                        "measure": line.measure,
-                        "server": line.server,
-                        "median": line.median,
-                        "rounds": list(line.rounds),
-                        "ratio": line.ratio,
-                        "target": asdict(line.target) if line.target else None,
-                        "met": line.met,
+                        "measure": figure.measure,
+                        "server": figure.server,
+                        "median": figure.median,
+                        "rounds": list(figure.rounds),
+                        "ratio": figure.ratio,
+                        "target": asdict(figure.target) if figure.target else None,
+                        "met": figure.met,
                     }
-                    for line in _named(section.lines)
+                    for figure in _named(section.figures)
                 ],
             }
             for section in sections
@@ -167,10 +167,14 @@ def write_json(path: Path, environment: Mapping[str, str], sections: Sequence[Se
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def _named(lines: Sequence[Line]) -> list[Line]:
-    """Give every line its measure; the table leaves repetitions out."""
-    out: list[Line] = []
-    for line in lines:
-        measure = line.measure or out[-1].measure
-        out.append(Line(measure, line.server, line.rounds, line.digits, line.ratio, line.target))
+def _named(figures: Sequence[Figure]) -> list[Figure]:
+    """Give every figure its measure; the table leaves repetitions out."""
+    out: list[Figure] = []
+    for figure in figures:
+        measure = figure.measure or out[-1].measure
+        out.append(
+            Figure(
+                measure, figure.server, figure.rounds, figure.digits, figure.ratio, figure.target
+            )
+        )
     return out

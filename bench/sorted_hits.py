@@ -7,7 +7,7 @@ from bench.client import ask, records
 from bench.daemons import Daemon, Laboratory
 from bench.report import Section, Target
 from bench.watch import watch
-from tests.kit.internet.places import by_distance
+from tests.kit.internet.hosts import by_distance
 
 NAMES = 1_000
 _ADDRESSES = 5

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.client import failed, question, records
-from tests.kit.internet.places import by_distance
+from tests.kit.internet.hosts import by_distance
 
 #: Seconds between a reply and the next question for the same name: how precise the times are.
 INTERVAL = 0.005
@@ -50,7 +50,7 @@ class Watched:
         return (then - self.first) * 1000
 
     def look(self, addresses: list[str], ttl: int, now: float) -> None:
-        """Take in an answer."""
+        """Note when an answer is the first, the full pool, or in order."""
         if self.first is None:
             self.first = now
         if set(addresses) != set(self.pool):

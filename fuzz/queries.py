@@ -26,7 +26,7 @@ ANSWERS: tuple[Answer, ...] = (
 
 
 def check(data: bytes) -> None:
-    """Take one message; raises `AssertionError`, or anything else, for a defect."""
+    """Check one message; raises `AssertionError`, or anything else, for a defect."""
     try:
         query = parse_query(data)
     except Unanswerable:

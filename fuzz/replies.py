@@ -69,7 +69,7 @@ _TTL = 0x3F3F3F3F  # legal, and an unlikely thing to be left in place
 
 
 def check(data: bytes) -> None:
-    """Take one message; raises `AssertionError`, or anything else, for a defect."""
+    """Check one message; raises `AssertionError`, or anything else, for a defect."""
     if not data:
         return
     asked = Question(QUESTIONS[data[0] % len(QUESTIONS)])

@@ -8,7 +8,7 @@ from staggerdns.settings.document import ConfigError
 
 
 def check(data: bytes) -> None:
-    """Take one file; raises `AssertionError`, or anything else, for a defect."""
+    """Check one file; raises `AssertionError`, or anything else, for a defect."""
     try:
         text = data.decode()
     except UnicodeDecodeError:

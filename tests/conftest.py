@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which live tests had to be run again, and why: it should be rare, and seen."""
+    """Report which live tests had to be run again, and why: it should be rare, and seen."""
     again = terminalreporter.stats.get("rerun", [])
     if not again:
         return
@@ -108,7 +108,7 @@ class CriticalEvents:
 
 
 def pytest_collection_finish() -> None:
-    """Take all that the imports made out of the collector's sight.
+    """Hide all that the imports made from the collector.
 
     Each collection is then quick enough to run one after every test.
     """

@@ -189,7 +189,7 @@ class QuietTransport(StringTransport):
     """A connection in memory that takes TCP's options too."""
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """Take it."""
+        """Accept it, without effect."""
 
 
 class Refusing(socket.socket):

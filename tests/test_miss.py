@@ -51,7 +51,7 @@ class Walk:
         caller: FrameType | None = frame.f_back
         while caller is not None and _module(caller) is None:
             caller = caller.f_back
-        rooms = [_room(_module(one)) for one in (caller, frame) if one is not None]
+        rooms = [_package(_module(one)) for one in (caller, frame) if one is not None]
         if len(rooms) == 2 and all(room in ROOMS for room in rooms):
             below, above = rooms
             if ROOMS.index(above) < ROOMS.index(below):
@@ -65,7 +65,7 @@ def _module(frame: FrameType) -> str | None:
     return str(path.relative_to(ROOT))
 
 
-def _room(module: str | None) -> str:
+def _package(module: str | None) -> str:
     return "" if module is None else module.split("/")[1]
 
 

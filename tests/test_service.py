@@ -108,7 +108,7 @@ class Running:
 
 
 def _nothing_open() -> bool:
-    """Say whether nothing is read, written or scheduled on the reactor."""
+    """Return whether nothing is read, written or scheduled on the reactor."""
     internal: set[Any] = reactor._internalReaders
     left = [reader for reader in reactor.getReaders() if reader not in internal]
     return not (left or reactor.getWriters() or reactor.getDelayedCalls())
@@ -665,7 +665,7 @@ class Unbindable(socket.socket):
 
 @pytest.fixture(params=["EADDRNOTAVAIL at bind", "EAFNOSUPPORT at once"])
 def no_ipv6(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take IPv6 away from listeners, in either way that Linux can lack it."""
+    """Deprive listeners of IPv6, in either way that Linux can lack it."""
 
     def create(port: Any) -> socket.socket:
         if port.addressFamily == socket.AF_INET6 and request.param.startswith("EAFNOSUPPORT"):

@@ -80,8 +80,8 @@ def _run(
     show = Show(reactor, directory, inner, why_not, lambda line: print(line, flush=True))
     failures: list[str] = []
 
-    async def tell() -> None:
-        await show.tell()
+    async def run() -> None:
+        await show.run()
         if arguments.svg and show.timeline is not None:
             arguments.svg.write_text(draw(show.timeline), encoding="utf-8")
         if arguments.once:
@@ -95,7 +95,7 @@ def _run(
             reactor.stop()
 
     reactor.addSystemEventTrigger("before", "shutdown", show.stop)
-    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(tell()).addErrback(failed))
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(run()).addErrback(failed))
     # A closed terminal ends us as Ctrl-C does; else the program would live on.
     signal.signal(signal.SIGHUP, lambda _number, _frame: reactor.callFromThread(reactor.stop))
     reactor.run()

@@ -15,7 +15,7 @@ def _column(seconds: float) -> int:
     return min(max(round(seconds * 1000 / STEP), 0), COLUMNS - 1)
 
 
-def _line(who: str, what: str, drawn: str, said: str = "") -> str:
+def _row(who: str, what: str, drawn: str, said: str = "") -> str:
     return f"  {who:<12}{what:<10}{drawn:<{COLUMNS}}  {said}".rstrip()
 
 
@@ -33,17 +33,17 @@ def scale() -> str:
         at = round(time / STEP)
         if at + len(label) <= COLUMNS:
             marks[at : at + len(label)] = label
-    return _line("", "", "".join(marks))
+    return _row("", "", "".join(marks))
 
 
 def asked_line(asked: Asked, tier: str, began: float) -> str:
     """Return the line of one upstream; ``began``: when the client asked."""
     start = _column(asked.at - began)
     if asked.answered is None:
-        return _line(asked.host, tier, " " * start + "|" + "." * (COLUMNS - start - 1), "no answer")
+        return _row(asked.host, tier, " " * start + "|" + "." * (COLUMNS - start - 1), "no answer")
     length = max(1, _column(asked.answered - began) - start)
     drawn = " " * start + "|" + "=" * (length - 1) + ">"
-    return _line(asked.host, tier, drawn, _said(asked.answered - asked.at, asked.addresses))
+    return _row(asked.host, tier, drawn, _said(asked.answered - asked.at, asked.addresses))
 
 
 def _said(seconds: float, addresses: int) -> str:
@@ -54,7 +54,7 @@ def _said(seconds: float, addresses: int) -> str:
 def client_line(first: float, addresses: int) -> str:
     """Return the line of the client, who had an answer after ``first`` seconds."""
     drawn = "?" + "-" * (max(1, _column(first)) - 1) + "!"
-    return _line("client", "", drawn, _said(first, addresses))
+    return _row("client", "", drawn, _said(first, addresses))
 
 
 def pool_line(growth: Sequence[tuple[float, int]]) -> str:
@@ -62,7 +62,7 @@ def pool_line(growth: Sequence[tuple[float, int]]) -> str:
     drawn = [" "] * COLUMNS
     for seconds, size in growth:
         drawn[_column(seconds)] = str(size)
-    return _line("pool", "", "".join(drawn).rstrip(), f"{growth[-1][1]} addresses")
+    return _row("pool", "", "".join(drawn).rstrip(), f"{growth[-1][1]} addresses")
 
 
 def order_line(when: str, addresses: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ class _Client(DatagramProtocol):
         self.transport.write(self._query.toStr(), ("127.0.0.1", self._port))
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        """Take the reply."""
+        """Hand on the reply, once."""
         if self.done.called:
             return
         seconds = self._reactor.seconds() - self._began

@@ -66,7 +66,7 @@ class Program(ProcessProtocol):
     errReceived = outReceived
 
     def processEnded(self, reason: Failure) -> None:
-        """Say so to whoever waits."""
+        """Let whoever waits know."""
         if not self.up.called:
             self.up.errback(self._broken("has ended"))
         self.ended.callback(None)

@@ -1,4 +1,4 @@
-"""Takes what comes from outside to the program, which is in a network namespace of its own."""
+"""Passes what comes from outside to the program, which is in a network namespace of its own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Queries(DatagramProtocol):
         self._target = target
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        """Take a query inside."""
+        """Pass a query inside."""
         reply = _Reply(self, datagram, addr, self._target)
         port = self._reactor.listenUDP(0, reply, interface="127.0.0.1")
         self._reactor.callLater(_PATIENCE, port.stopListening)

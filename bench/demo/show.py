@@ -59,7 +59,7 @@ class Show:
         self.timeline: Timeline | None = None
         """The first question as it was drawn, when it has been."""
 
-    async def tell(self) -> None:
+    async def run(self) -> None:
         """Show all but the end; raises `Broken` or TimeoutError when the program fails."""
         self._introduce()
         await self.program.up
@@ -142,7 +142,7 @@ class Show:
         self._say("\n" + textwrap.fill(note, 98) + "\n")
 
     def invite(self, port: int, web: int) -> None:
-        """Say what to try."""
+        """Print what to try."""
         self._say("\nNow you:\n")
         self._say(f"  dig @127.0.0.1 -p {port} {NAME}")
         self._say(f"  dig @127.0.0.1 -p {port} any.other.name.example.com")

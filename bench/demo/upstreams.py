@@ -64,7 +64,7 @@ class Upstream(DatagramProtocol):
         self._notice = notice
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        """Take a question."""
+        """Note a question, and answer it after the delay."""
         asked_at = self._clock.seconds()
         query = dns.Message()
         query.fromStr(datagram)

@@ -39,7 +39,7 @@ class Wire:
         """Hear that the reply is about to be read."""
 
     def send(self, exchange: Exchange) -> None:
-        """Take a query."""
+        """Deliver the reply to a query in its time, if there is one."""
         reply = self.answer(exchange)
         if reply is None:
             return

@@ -35,7 +35,7 @@ class Counts:
         return asdict(self)
 
 
-class Clients:
+class SoakClients:
     """All clients of the server at ``address``; they ask while `resume` has been called."""
 
     def __init__(self, address: tuple[str, int], seed: int = 1) -> None:
@@ -109,7 +109,7 @@ class Clients:
         self._waiting.clear()
 
     def received(self, reply: bytes) -> None:
-        """Take a reply over UDP."""
+        """Count a reply over UDP, unless nothing waits for it."""
         if self._waiting.pop(int.from_bytes(reply[:2], "big"), None) is not None:
             self._count(reply)
 
@@ -158,7 +158,7 @@ class Clients:
 
 
 class _Receiver(asyncio.DatagramProtocol):
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: SoakClients) -> None:
         self._clients = clients
 
     def datagram_received(self, data: bytes, addr: Any) -> None:

@@ -37,7 +37,7 @@ SLACK = {
 
 
 def read(reactor: Any) -> Reading:
-    """Take a reading; what only waits for the collector is collected first."""
+    """Return a reading; what only waits for the collector is collected first."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return Reading(

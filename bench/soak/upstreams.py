@@ -25,7 +25,7 @@ class Upstream:
         self._clock = clock
 
     def good(self) -> bool:
-        """Say whether it is in its good time; each has its own rhythm."""
+        """Return whether it is in its good time; each has its own rhythm."""
         return int(self._clock() / (PERIOD * (1 + 0.3 * self.number))) % 2 == 0
 
     def over_udp(self, message: bytes) -> Sequence[tuple[float, bytes]]:
@@ -49,7 +49,7 @@ class Silent(Upstream):
 
 
 class Failing(Upstream):
-    """Says SERVFAIL by turns, and everything twice."""
+    """Answers SERVFAIL by turns, and everything twice."""
 
     def over_udp(self, message: bytes) -> Sequence[tuple[float, bytes]]:
         """Answer twice."""
@@ -62,7 +62,7 @@ class Truncating(Upstream):
     """Answers over TCP only, and by turns breaks off in the middle."""
 
     def over_udp(self, message: bytes) -> Sequence[tuple[float, bytes]]:
-        """Say that it does not fit."""
+        """Answer that it does not fit."""
         return [(self._delay, wire.reply(message, self.number, truncated=True))]
 
     def over_tcp(self, message: bytes) -> tuple[bytes, bool]:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import sys
 
-from bench.soak.clients import Clients
+from bench.soak.clients import SoakClients
 from bench.soak.upstreams import serve
 
 
@@ -19,7 +19,7 @@ def _address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-async def _obey(clients: Clients) -> None:
+async def _obey(clients: SoakClients) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -37,7 +37,7 @@ async def _obey(clients: Clients) -> None:
 
 
 async def _main(server: str, *upstreams: str) -> None:
-    clients = Clients(_address(server))
+    clients = SoakClients(_address(server))
     tasks = [
         asyncio.create_task(serve([_address(upstream) for upstream in upstreams])),
         asyncio.create_task(clients.run()),

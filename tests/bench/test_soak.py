@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 
 import bench
 from bench.soak import wire
-from bench.soak.clients import Clients
+from bench.soak.clients import SoakClients
 from bench.soak.readings import SLACK, Reading, read, verdicts
 from bench.soak.upstreams import KINDS
 
@@ -115,7 +115,7 @@ def test_clients_count_what_is_lost() -> None:
     """A reply counts once, by its code; what nobody answers is lost after a while."""
 
     async def scene() -> dict[str, int]:
-        clients = Clients(("127.0.0.1", 9))
+        clients = SoakClients(("127.0.0.1", 9))
         clients._waiting = {1: 10.0, 2: 10.0, 3: 11.0, 4: 11.0}
         query = wire.query("www1.soak.test", wire.A, 1, edns=True)
         for _ in range(2):

@@ -56,7 +56,7 @@ def with_our_letters(message: bytes, asked: Question) -> tuple[Verdict, Answer |
 
 
 def unscrubbed(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
-    """Take whatever stands in a reply."""
+    """Return all that stands in a reply as its answer."""
     return Verdict.POSITIVE, SectionsAnswer(index_reply(message, asked), asked, 1, negative=False)
 
 

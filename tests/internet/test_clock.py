@@ -9,7 +9,7 @@ import pytest
 from tests.kit import behaviours as b
 from tests.kit.clients import eventually
 from tests.kit.clock import WallClock
-from tests.kit.internet.places import by_distance, near
+from tests.kit.internet.hosts import by_distance, near
 from tests.kit.internet.testbed import SHORT
 
 if TYPE_CHECKING:

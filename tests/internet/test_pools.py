@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.kit import behaviours as b
 from tests.kit.clients import dig, eventually, stays
-from tests.kit.internet.places import (
+from tests.kit.internet.hosts import (
     Kind,
     by_distance,
     milliseconds,

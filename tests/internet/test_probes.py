@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.kit import behaviours as b
 from tests.kit.clients import eventually
-from tests.kit.internet.places import Kind, by_distance, near, near6, special
+from tests.kit.internet.hosts import Kind, by_distance, near, near6, special
 from tests.kit.internet.testbed import SHORT, UPSTREAM_TTL, listed
 from tests.kit.program import CLEAN
 from tests.kit.testbed import most_in_window

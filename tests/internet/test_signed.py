@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.kit import daemons
 from tests.kit.clients import eventually
-from tests.kit.internet.places import by_distance, near
+from tests.kit.internet.hosts import by_distance, near
 from tests.kit.internet.testbed import SHORT
 from tests.kit.ports import free_endpoints
 from tests.kit.program import Program

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.kit import behaviours as b
 from tests.kit.clients import eventually, stays
-from tests.kit.internet.places import Kind, by_distance, near, special
+from tests.kit.internet.hosts import Kind, by_distance, near, special
 from tests.kit.internet.testbed import SHORT
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.kit import behaviours as b
 from tests.kit.clients import eventually
-from tests.kit.internet.places import by_distance, near
+from tests.kit.internet.hosts import by_distance, near
 from tests.kit.internet.testbed import SHORT, InternetTestbed
 
 if TYPE_CHECKING:

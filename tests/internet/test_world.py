@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kit.internet import packets
-from tests.kit.internet.places import Kind, near, near6, special, special6
+from tests.kit.internet.hosts import Kind, near, near6, special, special6
 
 if TYPE_CHECKING:
     from collections.abc import Callable

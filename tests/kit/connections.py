@@ -64,7 +64,7 @@ class Connection:
         self.transport.producer.pauseProducing()
 
     def take(self) -> None:
-        """Take what is in the server's buffer."""
+        """Read what is in the server's buffer."""
         assert self.transport.producer is not None
         self.transport.producer.resumeProducing()
 
@@ -139,26 +139,26 @@ class HttpClient:
     def __init__(self, server: MemoryServer, host: str = FRIEND) -> None:
         self._server = server
         self.transport = HttpTransport(host, self.protocol)
-        self.line: Any = HttpsFactory(server.factory, "/dns-query").buildProtocol(
+        self.connection: Any = HttpsFactory(server.factory, "/dns-query").buildProtocol(
             IPv4Address("TCP", host, 4711)
         )
-        self.line.makeConnection(self.transport)
+        self.connection.makeConnection(self.transport)
         self.h2 = ClientState()  # which goes on behind a GOAWAY
         self.events: list[Any] = []
         self.start()
 
     def start(self) -> None:
-        """Say hello."""
+        """Send the preface of HTTP/2."""
         self.h2.initiate_connection()
         self.flush()
 
     def flush(self) -> None:
-        """Send what h2 has to say, and take what the server says."""
-        self.line.dataReceived(self.h2.data_to_send())
+        """Send what h2 has ready, and read what the server sends."""
+        self.connection.dataReceived(self.h2.data_to_send())
         self.read()
 
     def read(self) -> None:
-        """Take what the server says."""
+        """Read what the server sends."""
         for _ in range(4):  # turns in which it writes
             self._server.clock.advance(0)
         data = self.transport.value()
@@ -203,7 +203,7 @@ class HttpClient:
         self.transport.producer.pauseProducing()
 
     def take(self) -> None:
-        """Take what is in the server's buffer."""
+        """Read what is in the server's buffer."""
         assert self.transport.producer is not None
         self.transport.producer.resumeProducing()
         self.read()
@@ -211,7 +211,7 @@ class HttpClient:
     def lost(self) -> None:
         """The connection is gone."""
         why = ConnectionAborted() if self.transport.aborted() else ConnectionDone()
-        self.line.connectionLost(Failure(why))
+        self.connection.connectionLost(Failure(why))
 
 
 class Http1Client(HttpClient):
@@ -220,11 +220,11 @@ class Http1Client(HttpClient):
     protocol = b"http/1.1"
 
     def start(self) -> None:
-        """Say nothing: there is no hello."""
+        """Send nothing: HTTP/1.1 has no preface."""
         self._got = b""
 
     def read(self) -> None:
-        """Take what the server says."""
+        """Read what the server sends."""
         self._got += self.transport.value()
         self.transport.clear()
 
@@ -232,14 +232,14 @@ class Http1Client(HttpClient):
         """Begin a request with a body."""
         size = f"content-length: {length}" if length is not None else "transfer-encoding: chunked"
         head = f"POST /dns-query HTTP/1.1\r\nhost: x\r\ncontent-type: {TYPE}\r\n{size}\r\n\r\n"
-        self.line.dataReceived(head.encode())
+        self.connection.dataReceived(head.encode())
         return 1
 
     def body(self, stream: int, data: bytes, *, last: bool = True) -> None:
         """Send a part of the body."""
-        self.line.dataReceived(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.connection.dataReceived(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         if last:
-            self.line.dataReceived(b"0\r\n\r\n")
+            self.connection.dataReceived(b"0\r\n\r\n")
 
     def replies(self) -> int:
         """How many replies are there."""

@@ -99,11 +99,11 @@ class MemoryTransport(StringTransport):
         self._aborted = True
 
     def closing(self) -> bool:
-        """Say whether it is being closed in order."""
+        """Return whether it is being closed in order."""
         return self.disconnecting
 
     def cut(self) -> bool:
-        """Say whether it was closed at once, without a goodbye."""
+        """Return whether it was closed at once, without a goodbye."""
         return self._aborted
 
 

@@ -191,7 +191,7 @@ class Wire:
         self._works = works
 
     def send(self, exchange: Exchange) -> None:
-        """Take a query."""
+        """Answer a query, refuse it, or leave it waiting."""
         if self._works == "refused":
             exchange.error(Reason.CONNECTION_REFUSED)
             return

@@ -76,7 +76,7 @@ class FakeProbe:
         return [sample.at for sample in self.samples]
 
     def usable(self, address: bytes) -> bool:
-        """Say whether this way can reach the address."""
+        """Return whether this way can reach the address."""
         return not self._width or len(address) == self._width
 
     def ping(self, address: bytes) -> Deferred[float]:
@@ -250,7 +250,7 @@ class FakeSocket:
         self.sent.append((packet, target[0]))
 
     def setsockopt(self, *option: int) -> None:
-        """Take any option."""
+        """Accept any option."""
 
     def recvmsg(
         self, size: int, notes: int

@@ -124,7 +124,7 @@ def test_one_dies_and_another_takes_over(build: BuildTestbed, scheme: str) -> No
         assert reply.seconds < SOON
         return True
 
-    def rests(index: int) -> bool:
+    def unhealthy(index: int) -> bool:
         state = "staggerdns_upstream_state"
         upstream = scheme + str(testbed.endpoints[index])
         return answered() and testbed.program.metrics().value(state, upstream=upstream) == 2
@@ -132,7 +132,7 @@ def test_one_dies_and_another_takes_over(build: BuildTestbed, scheme: str) -> No
     with contextlib.ExitStack() as stack:
         for index, endpoint in enumerate(testbed.endpoints):
             testbed.upstreams[index].stop()
-            eventually(lambda: rests(index))  # noqa: B023
+            eventually(lambda: unhealthy(index))  # noqa: B023
             back = stack.enter_context(ScriptedUpstream(own_answer(index), endpoint))
             eventually(lambda: answered() and back.queries)  # noqa: B023
 

@@ -79,7 +79,7 @@ def test_a_slow_upstream_loses_its_race(build: BuildTestbed) -> None:
 
 @contextlib.contextmanager
 def resetting(endpoint: Endpoint) -> Iterator[None]:
-    """Take TCP connections, read the query, and reset them."""
+    """Accept TCP connections, read the query, and reset them."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(endpoint)
@@ -222,7 +222,7 @@ def test_two_thousand_names_in_a_second(build: BuildTestbed) -> None:
     answered: dict[int, str] = {}
 
     def take(client: UdpClient, timeout: float) -> bool:
-        """Take a reply; say whether one came."""
+        """Note a reply; return whether one came."""
         wire = client.receive_raw(timeout)
         if wire is not None:
             answered[wire[0] << 8 | wire[1]] = parse(wire).rcode().name

@@ -36,7 +36,7 @@ REPLY = {socket.AF_INET: 0, socket.AF_INET6: 129}
 
 
 class NoReactor:
-    """Takes readers and knows which it has; `Pinger.doRead` is called by the test."""
+    """Notes which readers it has; `Pinger.doRead` is called by the test."""
 
     def __init__(self) -> None:
         self.readers: list[Any] = []
@@ -188,7 +188,7 @@ def at_rest(pinger: SpyPinger) -> None:
 
 
 @pytest.fixture
-def stage(family: socket.AddressFamily) -> Iterator[tuple[SpyPinger, socket.socket]]:
+def pinger_and_liar(family: socket.AddressFamily) -> Iterator[tuple[SpyPinger, socket.socket]]:
     """A pinger whose chance is known, and a raw socket that lies to it."""
     try:
         protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
@@ -208,10 +208,10 @@ def host_of(family: socket.AddressFamily) -> str:
 
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_forged_replies(
-    family: socket.AddressFamily, stage: tuple[SpyPinger, socket.socket], forgery: str
+    family: socket.AddressFamily, pinger_and_liar: tuple[SpyPinger, socket.socket], forgery: str
 ) -> None:
     """A reply that is wrong in one thing is read and not taken; the right one behind it is."""
-    pinger, liar = stage
+    pinger, liar = pinger_and_liar
     forged = echo_reply(family, **FORGERIES[forgery])
     host = host_of(family)
     liar.sendto(forged, (host, 0))  # first, because the system itself answers within `ping`
@@ -225,10 +225,10 @@ def test_forged_replies(
 
 
 def test_a_perfect_forgery(
-    family: socket.AddressFamily, stage: tuple[SpyPinger, socket.socket]
+    family: socket.AddressFamily, pinger_and_liar: tuple[SpyPinger, socket.socket]
 ) -> None:
     """The way in which these tests forge would work, did one know everything."""
-    pinger, liar = stage
+    pinger, liar = pinger_and_liar
     liar.sendto(echo_reply(family), (host_of(family), 0))
     pinger.ping(LOOPBACK[family])
     at_rest(pinger)
@@ -239,10 +239,10 @@ def test_a_perfect_forgery(
 
 @pytest.mark.parametrize("family", [socket.AF_INET])  # loopback has one IPv6 address only
 def test_a_reply_from_elsewhere(
-    family: socket.AddressFamily, stage: tuple[SpyPinger, socket.socket]
+    family: socket.AddressFamily, pinger_and_liar: tuple[SpyPinger, socket.socket]
 ) -> None:
     """A reply that is right in all but its source is not taken."""
-    pinger, liar = stage
+    pinger, liar = pinger_and_liar
     liar.bind(("127.0.0.2", 0))
     liar.sendto(echo_reply(family), ("127.0.0.1", 0))
     pinger.ping(LOOPBACK[family])
@@ -252,10 +252,10 @@ def test_a_reply_from_elsewhere(
 
 
 def test_only_replies_come_in(
-    family: socket.AddressFamily, stage: tuple[SpyPinger, socket.socket]
+    family: socket.AddressFamily, pinger_and_liar: tuple[SpyPinger, socket.socket]
 ) -> None:
     """The system keeps all other types away from a raw socket: echo requests, errors."""
-    pinger, liar = stage
+    pinger, liar = pinger_and_liar
     if not pinger.raw:
         pytest.skip("no raw socket is allowed here")
     for kind in (3, 8, 11) if family == socket.AF_INET else (1, 3, 128, 135):

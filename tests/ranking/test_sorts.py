@@ -28,7 +28,7 @@ class Reports:
         return [found for _, found in self.all]
 
     def __call__(self, found: tuple[bytes, ...] | None, now: float) -> None:
-        """Take a report."""
+        """Note a report, and when it came."""
         assert now == self.ranking.clock.seconds()
         self.all.append((round(self.ranking.now, 6), found))
 

@@ -32,7 +32,7 @@ class Wire:
         return self.waiting.pop(0)
 
     def sendto(self, message: bytes, address: tuple[str, int]) -> None:
-        """Take a datagram, or fail."""
+        """Note a datagram, or fail."""
         if self.error is not None:
             raise self.error
         self.sent.append((message, address))

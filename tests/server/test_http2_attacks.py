@@ -51,7 +51,7 @@ class Raw(HttpClient):
     """A client that sends whatever frames it likes and keeps account of its windows."""
 
     def start(self) -> None:
-        """Say hello."""
+        """Begin the account, and send the preface."""
         self._got = b""
         self.garbled = False
         self._encoder = Encoder()
@@ -68,7 +68,7 @@ class Raw(HttpClient):
 
     def send_raw(self, data: bytes) -> None:
         """Send octets, and take what the server says."""
-        self.line.dataReceived(data)
+        self.connection.dataReceived(data)
         self.read()
 
     def send(self, *frames: Frame) -> None:
@@ -114,7 +114,7 @@ class Raw(HttpClient):
         self.send(frame)
 
     def read(self) -> None:
-        """Take what the server says; it must keep to the windows."""
+        """Read the server's frames; it must keep to the windows."""
         self._got += self.transport.value()
         self.transport.clear()
         while len(self._got) >= 9:
@@ -158,7 +158,7 @@ class Raw(HttpClient):
 
 def settings_kept(client: Raw) -> int:
     """How many settings of the client the server's h2 remembers."""
-    return len(client.line.session._h2.remote_settings)
+    return len(client.connection.session._h2.remote_settings)
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def one_draw(seed: int) -> bool:
             found = server.forwarder.waiting.pop(rng.randrange(len(server.forwarder.waiting)))
             if not found.called:
                 found.callback(server.entry(pool(rng.choice((1, 20, 100)))))
-        session = client.line.session
+        session = client.connection.session
         assert session.pending <= MAX_PENDING
         assert session.bodies <= MAX_BODIES
         assert 0 <= server.factory.client_connections.unread <= MAX_UNREAD
@@ -259,7 +259,7 @@ def one_draw(seed: int) -> bool:
         assert client.transport.over()
     client.lost()
     assert server.factory.client_connections.unread == 0
-    assert client.line.pending == 0
+    assert client.connection.pending == 0
     assert not server.clock.getDelayedCalls()
     return going
 
@@ -342,7 +342,7 @@ def test_no_frame_costs_more_than_a_request(server: MemoryServer, kind: str) -> 
     for _ in range(3):  # the header fields are known, the reply is ready
         client.send(client.headers(), client.data(client_query()))
     request = client.headers().serialize() + client.data(client_query()).serialize()
-    plain = calls(lambda: client.line.dataReceived(request))
+    plain = calls(lambda: client.connection.dataReceived(request))
     client.read()
     opened = 90 if kind == "settings with streams" else 1
     client.send(*(client.headers() for _ in range(opened)))
@@ -353,7 +353,7 @@ def test_no_frame_costs_more_than_a_request(server: MemoryServer, kind: str) -> 
     data = frame.serialize()
     if frame.stream_id:
         data = data[:5] + client.stream.to_bytes(4, "big") + data[9:]
-    assert calls(lambda: client.line.dataReceived(data)) <= plain
+    assert calls(lambda: client.connection.dataReceived(data)) <= plain
     assert not client.transport.over()
     client.lost()
 
@@ -459,7 +459,7 @@ def test_our_goodbye(server: MemoryServer) -> None:
     """Behind our GOAWAY what was asked is answered, what comes later refused, and then it ends."""
     client = Raw(server)
     client.send(client.headers(), client.data(client_query("later.example")))
-    client.line.drain()
+    client.connection.drain()
     client.read()
     assert client.goodbye() == 0
     assert not client.transport.over()

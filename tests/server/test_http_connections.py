@@ -105,7 +105,7 @@ class Silent(HttpClient):
     """Does not even say hello."""
 
     def start(self) -> None:
-        """Say nothing."""
+        """Send no preface."""
 
 
 def test_queries_under_way(server: MemoryServer, kind: type[HttpClient]) -> None:
@@ -149,8 +149,8 @@ def test_bodies_in_trickles(
 def test_heads_in_trickles(server: MemoryServer) -> None:
     """So has a head."""
     client = Http1Client(server)
-    client.line.dataReceived(b"GET /dns-query HTTP/1.1\r\n")
-    assert trickle(server, client, lambda: client.line.dataReceived(b"x: y\r\n")) == IDLE
+    client.connection.dataReceived(b"GET /dns-query HTTP/1.1\r\n")
+    assert trickle(server, client, lambda: client.connection.dataReceived(b"x: y\r\n")) == IDLE
     client.lost()
 
 
@@ -178,7 +178,7 @@ def test_head_requests_are_not_logged(
     client = kind(server)
     path = f"/dns-query?dns={encoded}"
     if kind is Http1Client:
-        client.line.dataReceived(f"HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        client.connection.dataReceived(f"HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
     else:
         fields = [(":method", "HEAD"), (":scheme", "https"), (":authority", "x"), (":path", path)]
         client.h2.send_headers(1, fields, end_stream=True)
@@ -196,7 +196,7 @@ def test_who_floods_and_does_not_read(server: MemoryServer, log: list[LogEvent])
     client.stop_taking()
     for _ in range(2_000):
         client.h2.ping(b"12345678")
-    client.line.dataReceived(client.h2.data_to_send())
+    client.connection.dataReceived(client.h2.data_to_send())
     assert client.transport.producerState == "paused"
     assert client.transport.value() == b""
     server.clock.advance(IDLE + 0.1)
@@ -217,7 +217,11 @@ def test_the_longest_idle_one_makes_room(kind: type[HttpClient]) -> None:
     held[1].body(stream, b"x", last=False)  # is no request
     newcomer = kind(server)
     assert [client.transport.aborted() for client in held] == [False, True, False]
-    assert server.factory.client_connections.open == [held[0].line, held[2].line, newcomer.line]
+    assert server.factory.client_connections.open == [
+        held[0].connection,
+        held[2].connection,
+        newcomer.connection,
+    ]
     assert server.metrics.tcp_refused.cell().value == 0
     held[1].lost()
     assert len(server.factory.client_connections.open) == 3, "its place is given once, not twice"
@@ -261,7 +265,7 @@ def test_the_end(server: MemoryServer, kind: type[HttpClient]) -> None:
     server.forwarder.instant = None
     busy.ask("busy.example")
     for client in (idle, busy):
-        client.line.drain()
+        client.connection.drain()
     assert idle.transport.over()
     assert not busy.transport.over()
     with contextlib.suppress(h2.exceptions.StreamClosedError):  # a stream is refused at once
@@ -269,8 +273,8 @@ def test_the_end(server: MemoryServer, kind: type[HttpClient]) -> None:
     assert len(server.forwarder.asked) == 2
     server.forwarder.waiting[0].callback(server.entry(pool()))
     assert busy.replies() == 1
-    busy.line.close()
-    busy.line.close()
+    busy.connection.close()
+    busy.connection.close()
     assert busy.transport.over()
     for client in (idle, busy):
         client.lost()
@@ -288,7 +292,7 @@ def test_bodies_that_wait(server: MemoryServer) -> None:
         for _ in range(4):
             client.body(streams[-1], part, last=False)
         client.body(streams[-1], b"x" * (MAX_MESSAGE - 4 * len(part)), last=False)
-    assert client.line.session.bodies == MAX_BODIES
+    assert client.connection.session.bodies == MAX_BODIES
     client.body(client.head(), b"x")
     assert client.statuses() == [b"413"]
     client.h2.reset_stream(streams[0])
@@ -297,7 +301,7 @@ def test_bodies_that_wait(server: MemoryServer) -> None:
     client.body(streams[1], b"")
     assert client.statuses()[1:] == [b"400", b"200"], "there is room: no query, and FORMERR or so"
     client.lost()
-    assert client.line.session.bodies == 0
+    assert client.connection.session.bodies == 0
 
 
 def test_rapid_resets(server: MemoryServer, log: list[LogEvent]) -> None:
@@ -316,7 +320,7 @@ def test_rapid_resets(server: MemoryServer, log: list[LogEvent]) -> None:
         client.flush()
     assert len(server.forwarder.cancelled) == len(server.forwarder.waiting) == MAX_RESETS
     assert server.factory.drain().called
-    assert client.line.idle_since is not None
+    assert client.connection.idle_since is not None
     assert not client.transport.over()
     client.ask("real.example")
     server.forwarder.waiting[-1].callback(server.entry(pool()))
@@ -326,7 +330,7 @@ def test_rapid_resets(server: MemoryServer, log: list[LogEvent]) -> None:
     assert not client.transport.over()
     for _ in range(500):
         give_up()
-    client.line.dataReceived(client.h2.data_to_send())
+    client.connection.dataReceived(client.h2.data_to_send())
     assert client.transport.aborted()
     assert len(server.forwarder.waiting) == MAX_RESETS + 3
     client.lost()
@@ -344,7 +348,7 @@ def test_resets_before_the_end_of_a_request(server: MemoryServer) -> None:
         client.h2.reset_stream(stream)
         client.flush()
     assert server.forwarder.asked == []
-    assert client.line.session.bodies == 0
+    assert client.connection.session.bodies == 0
     client.ask()
     assert len(server.forwarder.waiting) == 1
     client.lost()
@@ -352,7 +356,7 @@ def test_resets_before_the_end_of_a_request(server: MemoryServer) -> None:
 
 def test_streams_without_end(server: MemoryServer, log: list[LogEvent]) -> None:
     """A connection has a hundred requests under way; one more ends it, and nobody waits."""
-    client = Deaf(server)
+    client = IgnoresSettings(server)
     for number in range(101):
         assert not client.transport.over()
         assert len(server.forwarder.waiting) == number
@@ -365,21 +369,21 @@ def test_streams_without_end(server: MemoryServer, log: list[LogEvent]) -> None:
     assert log == []
 
 
-class Deaf(HttpClient):
+class IgnoresSettings(HttpClient):
     """Does not hear the server's limits."""
 
     def read(self) -> None:
-        """Take nothing."""
+        """Leave unread whatever the server sends."""
 
 
 def test_heads_without_end(server: MemoryServer, log: list[LogEvent]) -> None:
     """Heads that are far too long end the connection: 16 KiB for HTTP/1.1, 64 KiB for HTTP/2."""
     first = Http1Client(server)
-    first.line.dataReceived(b"GET /dns-query HTTP/1.1\r\n" + b"x: " + b"y" * 16_384 + b"\r\n")
+    first.connection.dataReceived(b"GET /dns-query HTTP/1.1\r\n" + b"x: " + b"y" * 16_384 + b"\r\n")
     second = HttpClient(server)
     fields = [(":method", "GET"), (":scheme", "https"), (":authority", "x"), (":path", "/")]
     second.h2.send_headers(1, [*fields, *((f"x{n}", "y" * 1000) for n in range(66))])
-    second.line.dataReceived(second.h2.data_to_send())
+    second.connection.dataReceived(second.h2.data_to_send())
     for client in (first, second):
         assert client.transport.over()
         client.lost()
@@ -414,7 +418,7 @@ def test_pipelined_requests_of_who_does_not_read(
 
     monkeypatch.setattr(client.transport, "write", full)
     head = f"GET /dns-query?dns={QUERY} HTTP/1.1\r\nhost: x\r\n\r\n"
-    client.line.dataReceived(head.encode() * 50)
+    client.connection.dataReceived(head.encode() * 50)
     for number in range(1, 51):
         assert client.replies() == number
         assert len(server.forwarder.asked) == number
@@ -429,7 +433,7 @@ def test_absolute_targets(server: MemoryServer) -> None:
     server.forwarder.instant = server.entry(pool())
     for target, found in ((f"https://x/dns-query?dns={QUERY}", 1), ("https://x/", 0)):
         client = Http1Client(server)
-        client.line.dataReceived(f"GET {target} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        client.connection.dataReceived(f"GET {target} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
         assert client.replies() == found
         client.lost()
 

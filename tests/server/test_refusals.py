@@ -40,7 +40,7 @@ class Socket:
         return one[:size], CLIENT
 
     def sendto(self, data: bytes, address: tuple[str, int]) -> int:
-        """Take a reply, or raise the next error."""
+        """Note a reply, or raise the next error."""
         assert address == CLIENT
         if self.due:
             raise self.due.pop(0)

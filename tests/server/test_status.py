@@ -37,12 +37,12 @@ class StatusClient:
 
     def __init__(self, page: MemoryStatus, host: str = "192.0.2.1") -> None:
         self.transport = HttpTransport(host, b"")
-        self.line = page.factory.buildProtocol(None)
-        self.line.makeConnection(self.transport)
+        self.connection = page.factory.buildProtocol(None)
+        self.connection.makeConnection(self.transport)
 
     def send(self, text: str) -> None:
         """Send what is a request, or a part of one."""
-        self.line.dataReceived(text.encode())
+        self.connection.dataReceived(text.encode())
 
     def ask(self, path: str, method: str = "GET", body: str = "") -> None:
         """Send a request."""
@@ -84,7 +84,7 @@ def test_pages(page: MemoryStatus, path: str, method: str, body: str, status: in
         status == 200 and "metrics" in path
     )
     assert method != "HEAD" or client.transport.value().endswith(b"\r\n\r\n")
-    client.line.connectionLost()
+    client.connection.connectionLost()
     assert not page.clock.getDelayedCalls()
 
 
@@ -171,8 +171,8 @@ def test_pace(page: MemoryStatus) -> None:
     for number in range(1, 6):
         page.clock.advance(METRICS_COST)
         assert served() == burst + number
-    StatusClient(page).line.connectionLost()
-    visitors[9].line.connectionLost()
+    StatusClient(page).connection.connectionLost()
+    visitors[9].connection.connectionLost()
     page.clock.advance(10)
     assert served() == burst + 9, "nobody waits any more who has gone"
     assert OTHER_COST < METRICS_COST
@@ -193,11 +193,11 @@ def test_health_that_is_not_known_yet(healthy: bool, status: int) -> None:
     one.ask("/healthz")
     other.ask("/healthz")
     assert one.statuses() == other.statuses() == []
-    other.line.connectionLost(Failure(ConnectionDone()))
+    other.connection.connectionLost(Failure(ConnectionDone()))
     assert cancelled == [waiting[1]]
     waiting[0].callback(healthy)
     assert one.statuses() == [status]
     one.ask("/")
     assert one.statuses() == [status, 404]
-    one.line.connectionLost(Failure(ConnectionDone()))
+    one.connection.connectionLost(Failure(ConnectionDone()))
     assert len(cancelled) == 1

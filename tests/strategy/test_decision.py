@@ -51,7 +51,7 @@ class Case(NamedTuple):
         return [at for at, kind in enumerate(self.kinds, 1) if kind[1] == verdict]
 
 
-class Course(NamedTuple):
+class Result(NamedTuple):
     """What comes of a question: the first answer and when it is given, which positives are of use
     after that, who is blamed and pardoned, and whose negatives were wrong; all by when they came.
     """
@@ -63,7 +63,7 @@ class Course(NamedTuple):
     wrong: list[int]
 
 
-def decided(case: Case) -> Course:
+def decided(case: Case) -> Result:
     """What `Decision` makes of a case, with a look at it each half second."""
     decision = Decision(case.grace, single=case.single)
     decision.ask_active(sum(tier == ACTIVE for tier, _ in case.kinds) + case.silent_active)
@@ -83,7 +83,7 @@ def decided(case: Case) -> Course:
             assert answer is None
             answer = held.at, now
         assert decision.made == (answer is not None)
-    return Course(
+    return Result(
         answer,
         gains,
         [int(one.at) for one in decision.blamed()],
@@ -92,7 +92,7 @@ def decided(case: Case) -> Course:
     )
 
 
-def by_the_rules(case: Case) -> Course:
+def by_the_rules(case: Case) -> Result:
     """What the rules say of a case, all outcomes known."""
     positives, negatives, failures, _ = map(case.times, Verdict)
     active = [verdict for tier, verdict in case.kinds if tier == ACTIVE]
@@ -119,7 +119,7 @@ def by_the_rules(case: Case) -> Course:
         gains = []
     positive = (overtaken or bool(gains)) and not case.single
     wrong = positive and len(positives) >= len(negatives)
-    return Course(
+    return Result(
         answer,
         gains,
         failures if answer else [],

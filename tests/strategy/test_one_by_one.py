@@ -29,14 +29,14 @@ from tests.kit.acts import (
 from tests.kit.simulated import SimulatedResolver
 
 
-def line(*acts: Act, strategy: str = "sequential", seed: int = 1) -> SimulatedResolver:
+def one_by_one(*acts: Act, strategy: str = "sequential", seed: int = 1) -> SimulatedResolver:
     """A resolver on which upstreams are asked one by one."""
     return SimulatedResolver(*acts, strategy=strategy, rng=Generator(seed).randbytes)
 
 
 def test_first_answers() -> None:
     """One good answer, one query."""
-    resolver = line(says_own(0, 700), says_own(1, 5))
+    resolver = one_by_one(says_own(0, 700), says_own(1, 5))
     client = resolver.ask()
     resolver.run()
     assert resolver.launched == [(0, 0, ACTIVE)]
@@ -50,7 +50,7 @@ def test_first_answers() -> None:
 )
 def test_next_after_a_failure(bad: Act) -> None:
     """A failure of any kind passes the question on at once, and never to the client."""
-    resolver = line(bad, bad, says_own(2, 5), SILENT)
+    resolver = one_by_one(bad, bad, says_own(2, 5), SILENT)
     client = resolver.ask()
     resolver.run()
     assert resolver.launches == [(0, 0), (30, 1), (60, 2)]
@@ -62,7 +62,7 @@ def test_next_after_a_failure(bad: Act) -> None:
 @pytest.mark.parametrize("rcode", [NXDOMAIN, NOERROR])
 def test_negative_is_an_answer(rcode: int) -> None:
     """A negative ends the asking at once, and is no mark."""
-    resolver = line(fails(10), negative(20, rcode), says_own(2, 5))
+    resolver = one_by_one(fails(10), negative(20, rcode), says_own(2, 5))
     client = resolver.ask()
     resolver.run()
     assert (client.at, client.rcode, len(resolver.launches)) == (30, rcode, 2)
@@ -75,7 +75,7 @@ def test_negative_is_an_answer(rcode: int) -> None:
 )
 def test_timeout_per_try(average: float | None, timeout: float) -> None:
     """Silence ends a try after 1.5 times the average, within 500 ms and 2 s; 1 s at the start."""
-    resolver = line(SILENT, says_own(1, 5))
+    resolver = one_by_one(SILENT, says_own(1, 5))
     if average is not None:
         now = resolver.clock.seconds()
         resolver.upstreams[0].latency.add(average / 1000, now)
@@ -90,7 +90,7 @@ def test_timeout_per_try(average: float | None, timeout: float) -> None:
 
 def test_each_try_has_its_own_timeout() -> None:
     """The timeout is the asked upstream's, not the one before's."""
-    resolver = line(SILENT, SILENT, says_own(2, 5))
+    resolver = one_by_one(SILENT, SILENT, says_own(2, 5))
     now = resolver.clock.seconds()
     for upstream, seconds in zip(resolver.upstreams, (0.4, 0.8, 0.9), strict=True):
         upstream.latency.add(seconds, now)
@@ -101,7 +101,7 @@ def test_each_try_has_its_own_timeout() -> None:
 
 def test_all_silent() -> None:
     """Every upstream has its second, and they go round again until the time is over: SERVFAIL."""
-    resolver = line(*[SILENT] * 4)
+    resolver = one_by_one(*[SILENT] * 4)
     client = resolver.ask()
     resolver.run()
     assert [(round(at), upstream) for at, upstream in resolver.launches] == [
@@ -113,7 +113,7 @@ def test_all_silent() -> None:
 
 def test_best_first() -> None:
     """Healthy by latency, then degraded; resting ones are left out."""
-    resolver = line(*[fails(1)] * 4)
+    resolver = one_by_one(*[fails(1)] * 4)
     now = resolver.clock.seconds()
     for upstream, seconds in zip(resolver.upstreams, (0.01, 0.05, 0.04, 0.03), strict=True):
         upstream.latency.add(seconds, now)
@@ -127,7 +127,7 @@ def test_best_first() -> None:
 
 def orders(upstreams: int, questions: int, seed: int) -> list[tuple[int, ...]]:
     """In which order `random` asks upstreams that all fail, question by question."""
-    resolver = line(*[fails(1)] * upstreams, strategy="random", seed=seed)
+    resolver = one_by_one(*[fails(1)] * upstreams, strategy="random", seed=seed)
     found = []
     for index in range(questions):
         asked = len(resolver.launches)
@@ -154,7 +154,7 @@ def test_random_orders_are_equally_likely() -> None:
 
 def test_random_leaves_out_resting_ones() -> None:
     """An open circuit is not asked, however the dice fall; if all are open, all are asked."""
-    resolver = line(*[fails(1)] * 4, strategy="random")
+    resolver = one_by_one(*[fails(1)] * 4, strategy="random")
     resolver.upstreams[1].open_circuit()
     for index in range(20):
         resolver.ask(resolver.question(f"n{index}.example"))
@@ -172,7 +172,7 @@ def test_random_leaves_out_resting_ones() -> None:
 @pytest.mark.parametrize("at", [0, 500, 1000, 1500])
 def test_shutdown_in_the_middle(strategy: str, at: float) -> None:
     """Closed at any time: nothing is left, nobody else is asked or marked."""
-    resolver = line(*[SILENT] * 4, strategy=strategy)
+    resolver = one_by_one(*[SILENT] * 4, strategy=strategy)
     client = resolver.ask()
     resolver.run_to(at)
     marks = [upstream.marks for upstream in resolver.upstreams]

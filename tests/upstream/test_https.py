@@ -679,10 +679,10 @@ def test_a_client_that_does_not_read(https: HttpsUpstream) -> None:
     https.ask()
     server = https.connect()
     assert server.transport.producer is server.protocol
-    line: Any = server.protocol
-    line.pauseProducing()
+    connection: Any = server.protocol
+    connection.pauseProducing()
     assert server.transport.producerState == "paused"
-    line.resumeProducing()
+    connection.resumeProducing()
     assert server.transport.producerState == "producing"
 
 

@@ -1,7 +1,7 @@
 """The program that is the test internet: it answers what comes out of a TUN device.
 
 Started inside a network namespace of its own, it brings the device and the routes up and then
-does, packet by packet, what the `places` say, each answer at its time. It ends when its standard
+does, packet by packet, what the `hosts` say, each answer at its time. It ends when its standard
 input does; until then each line there is a command, answered with a line of JSON:
 
 ``log N``: every request so far but the first N: seconds (`time.monotonic`), method and address.
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.kit.internet import packets
-from tests.kit.internet.places import JITTER, UNREACHABLE, UNREACHABLE_6, Kind, Place, place
+from tests.kit.internet.hosts import JITTER, UNREACHABLE, UNREACHABLE_6, Host, Kind, host_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,18 +136,18 @@ class Answerer:
     def _note(self, now: float, method: str, target: bytes) -> None:
         self.log.append((now, method, str(ipaddress.ip_address(target))))
 
-    def _reach(self, target: bytes) -> Place | None:
+    def _reach(self, target: bytes) -> Host | None:
         """Return where a packet arrives, None when it does not."""
-        kind, seconds = place(target)
+        kind, seconds = host_at(target)
         seconds = self._moved.get(target, seconds)
         self._seen[target] += 1
         if kind == Kind.SILENT or (kind == Kind.LOSSY and self._seen[target] % 2 == 0):
             return None
         if kind == Kind.JITTERY:
             seconds += self._rng.uniform(-JITTER, JITTER)
-        return Place(kind, seconds)
+        return Host(kind, seconds)
 
-    def _greet(self, packet: packets.Packet, asked: packets.Segment, where: Place) -> bytes:
+    def _greet(self, packet: packets.Packet, asked: packets.Segment, where: Host) -> bytes:
         welcome = asked.target_port in _OPEN_PORTS and where.kind != Kind.REFUSING
         answer = packets.Segment(
             asked.target_port,
@@ -160,7 +160,7 @@ class Answerer:
 
 
 def _echoes(
-    packet: packets.Packet, asked: packets.Echo, where: Place
+    packet: packets.Packet, asked: packets.Echo, where: Host
 ) -> Iterator[tuple[float, bytes]]:
     if where.kind in (Kind.TCP_ONLY, Kind.REFUSING):
         return

@@ -14,7 +14,7 @@ import dns.rrset
 from tests.kit import behaviours as b
 from tests.kit import program
 from tests.kit.clients import Reply, check_belongs, eventually, parse, question
-from tests.kit.internet.places import by_distance
+from tests.kit.internet.hosts import by_distance
 from tests.kit.program import Samples, merged
 from tests.kit.scripted import Send
 from tests.kit.testbed import Testbed

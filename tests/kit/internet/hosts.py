@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class Kind(enum.IntEnum):
-    """How a place behaves, beyond its distance."""
+    """How a host behaves, beyond its distance."""
 
     SILENT = 0  # nothing ever comes back
     LOSSY = 1  # every second packet to it is lost
@@ -28,28 +28,28 @@ class Kind(enum.IntEnum):
 
 
 JITTER = 0.004
-"""Seconds by which an answer of a `Kind.JITTERY` place may come early or late."""
+"""Seconds by which an answer of a `Kind.JITTERY` host may come early or late."""
 
 UNREACHABLE, UNREACHABLE_6 = "203.0.113.0/24", "2001:db8::/32"
 """Networks to which there is no route: sending there fails at once."""
 
 
-class Place(NamedTuple):
+class Host(NamedTuple):
     """What an address means; ``seconds``: its round-trip time."""
 
     kind: Kind
     seconds: float
 
 
-def place(address: bytes) -> Place:
+def host_at(address: bytes) -> Host:
     """Read an address of 4 or 16 bytes."""
     if len(address) == 4:
         if address[:2] == b"\xc6\x13":
-            return Place(_kind(address[2]), address[3] / 1000)
-        return Place(Kind.PLAIN, address[2] / 1000)
+            return Host(_kind(address[2]), address[3] / 1000)
+        return Host(Kind.PLAIN, address[2] / 1000)
     seconds = int.from_bytes(address[6:8], "big") / 1000
     number = int.from_bytes(address[8:10], "big")
-    return Place(_kind(number) if number else Kind.PLAIN, seconds)
+    return Host(_kind(number) if number else Kind.PLAIN, seconds)
 
 
 def _kind(number: int) -> Kind:
@@ -59,7 +59,7 @@ def _kind(number: int) -> Kind:
 
 def milliseconds(text: str) -> int:
     """Return the round-trip time that is written in an address, in milliseconds."""
-    return round(place(ipaddress.ip_address(text).packed).seconds * 1000)
+    return round(host_at(ipaddress.ip_address(text).packed).seconds * 1000)
 
 
 def near(distance: int, host: int = 1) -> str:

@@ -218,10 +218,10 @@ def test_a_failed_trial_reopens() -> None:
         before = len(resolver.launches)
         ask_one(resolver, f"n{second}")
         asked += [at / 1000 for at, upstream in resolver.launches[before:] if upstream == 0]
-    rests = [after - before for before, after in zip([0.0, *asked], asked, strict=False)]
-    assert len(rests) == 4
-    for rest, expected in zip(rests, (30, 60, 120, 240), strict=True):
-        assert expected <= rest <= expected + 4
+    waits = [after - before for before, after in zip([0.0, *asked], asked, strict=False)]
+    assert len(waits) == 4
+    for wait, expected in zip(waits, (30, 60, 120, 240), strict=True):
+        assert expected <= wait <= expected + 4
 
 
 # The order.
@@ -328,7 +328,7 @@ def test_answers_after_an_outage(strategy: str) -> None:
 
 
 def test_an_outage_doubles_nothing() -> None:
-    """Twenty minutes without uplink: the trials fail, and no rest gets longer."""
+    """Twenty minutes without uplink: the trials fail, and no wait gets longer."""
     resolver = SimulatedResolver(*[says_own(index, 20) for index in range(3)])
     outage(resolver, unreachable(1, Reason.UNREACHABLE), 1200, every=2000)
     assert states(resolver) == [UNHEALTHY] * 3
@@ -336,7 +336,7 @@ def test_an_outage_doubles_nothing() -> None:
 
 
 def test_one_that_stays_dead_after_an_outage() -> None:
-    """It gets its trial, fails it while others answer, and rests as any other does."""
+    """It gets its trial, fails it while others answer, and waits as any other does."""
     resolver = SimulatedResolver(*[says_own(index, 20) for index in range(3)])
     outage(resolver, unreachable(1, Reason.UNREACHABLE), 60)
     resolver.script(unreachable(1), says_own(1, 20), says_own(2, 20))
