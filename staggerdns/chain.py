@@ -189,7 +189,9 @@ class Ranking:
         journal: Journal,
     ) -> None:
         table = RttTable(settings)
-        self.probes = Probes(settings, reactor, awake, rng, journal)
+        # Round trips are real time: without what a standstill took of it they would come out too
+        # short, and the far address first.
+        self.probes = Probes(settings, reactor, clock, rng, journal)
         self._measurer = Measurer(
             self.probes.all,
             table,

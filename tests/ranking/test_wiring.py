@@ -69,6 +69,21 @@ def test_numbers_arrive() -> None:
     made.close()
 
 
+def test_a_standstill_makes_no_address_nearer() -> None:
+    """What passes while the program stands still counts for the probes that are under way."""
+    on = MemoryReactorClock()
+    metrics = Metrics()
+    made = chain("{probes: ['tcp:443'], samples: 1}", on, metrics)
+    made.cache.commit(WWW.key, 1, pool(10, 20), on.seconds())
+    on.advance(0)
+    on.rightNow += 3  # and nothing that was due has been called
+    for _, _, factory, *_ in list(on.tcpClients):
+        established(factory)
+    _, total = metrics.probe_seconds.distribution("tcp:443").samples()
+    assert total == pytest.approx(2 * 3)
+    made.close()
+
+
 def test_queue_arrives() -> None:
     """The bound of the queue is that of the configuration."""
     on = MemoryReactorClock()
