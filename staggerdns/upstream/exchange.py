@@ -13,6 +13,7 @@ it is a hint to ask others (`Exchange.hint`), and the reason of an exchange that
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -60,11 +61,13 @@ class Outcome:
 class Asker:
     """Whoever has sent the query of an exchange, and is told what becomes of it.
 
-    A class and no `typing.Protocol`: every reply comes this way.
+    A class and no `typing.Protocol`: every reply comes this way. Abstract without ABCMeta, whose
+    checks of instances are slow.
     """
 
     __slots__ = ()
 
+    @abstractmethod
     def received(
         self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
     ) -> bool:
@@ -73,15 +76,14 @@ class Asker:
         ``believed``: it is doubted, and there is no way to check it. Return whether another reply
         to the same query is still welcome: this one may be forged.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def ended(self, exchange: Exchange, verdict: Verdict, reason: Reason) -> None:
         """End the exchange, to which there will be no reply with a DNS message."""
-        raise NotImplementedError
 
+    @abstractmethod
     def retry_over_tcp(self, exchange: Exchange) -> None:
         """Go on over TCP: somebody forges replies."""
-        raise NotImplementedError
 
     def abandoned(self, exchange: Exchange) -> None:
         """Note that the exchange was cancelled."""
@@ -104,13 +106,13 @@ class Server(Asker):
     name: str
     negative_trust: NegativeTrust
 
+    @abstractmethod
     def blame(self, outcome: Outcome, question: Question) -> None:
         """Mark a failing reply to ``question``, which others answered well."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pardon(self, outcome: Outcome) -> None:
         """Let a failing reply be none of the upstream's own fault: nobody answered well."""
-        raise NotImplementedError
 
 
 class Exchange(Deferred[Outcome]):

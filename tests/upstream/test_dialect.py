@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from unittest import mock
 
 import dns.edns
 import dns.flags
@@ -40,7 +41,7 @@ SERVER_COOKIE = bytes(range(100, 116))
 
 def exchange(question: Question, query: bytes, started: float, level: int = FULL) -> Exchange:
     """An exchange that nobody waits for."""
-    made = Exchange(Asker(), Judge(question), query, "active", started)
+    made = Exchange(mock.create_autospec(Asker), Judge(question), query, "active", started)
     made.level = level
     return made
 
