@@ -135,14 +135,11 @@ def raw_udp(server: Endpoint, wire: bytes, timeout: float = 5.0) -> bytes | None
             return None
 
 
-class UdpClient:
-    """A UDP socket of its own port, for several queries in flight."""
+class _Client:
+    """What clients with a socket of their own have in common."""
 
-    def __init__(self, server: Endpoint, source: str | None = None) -> None:
-        self._sock = socket.socket(_family(server), socket.SOCK_DGRAM)
-        if source is not None:
-            self._sock.bind((source, 0))
-        self._sock.connect(server)
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
 
     def __enter__(self) -> Self:
         return self
@@ -153,6 +150,16 @@ class UdpClient:
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()
+
+
+class UdpClient(_Client):
+    """A UDP socket of its own port, for several queries in flight."""
+
+    def __init__(self, server: Endpoint, source: str | None = None) -> None:
+        super().__init__(socket.socket(_family(server), socket.SOCK_DGRAM))
+        if source is not None:
+            self._sock.bind((source, 0))
+        self._sock.connect(server)
 
     def send(self, query: dns.message.Message | bytes) -> None:
         """Send one query."""
@@ -175,24 +182,13 @@ class UdpClient:
         return Reply(wire, parse(wire), time.monotonic() - start)
 
 
-class TcpClient:
+class TcpClient(_Client):
     """A TCP connection, for several queries in flight."""
 
     def __init__(self, server: Endpoint, source: str | None = None) -> None:
-        self._sock = socket.create_connection(
-            server, timeout=5, source_address=None if source is None else (source, 0)
-        )
+        here = None if source is None else (source, 0)
+        super().__init__(socket.create_connection(server, timeout=5, source_address=here))
         self._buffer = bytearray()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._sock.close()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._sock.close()
 
     def finish(self) -> None:
         """Close our sending half."""

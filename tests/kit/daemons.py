@@ -105,24 +105,18 @@ def nsd(
 
 
 def _unbound(
-    directory: Path, lines: Sequence[str], endpoint: Endpoint
+    directory: Path, endpoints: Sequence[Endpoint], settings: Sequence[str]
 ) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    """Run unbound with this configuration until it answers at ``endpoint``."""
-    configuration = directory / "unbound.conf"
-    configuration.write_text("\n".join(lines) + "\n")
-    command = [_program("unbound"), "-d", "-c", str(configuration)]
-    return _running(command, directory / "unbound.log", [endpoint])
+    """Run unbound at ``endpoints`` until it answers at the first of them.
 
-
-@contextlib.contextmanager
-def unbound(
-    directory: Path, endpoint: Endpoint, forward_to: Sequence[Endpoint]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Resolve by forwarding everything to ``forward_to``; no validation."""
+    ``settings``: further lines of the section ``server``, and other sections behind them.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     lines = [
+        "remote-control:",
+        "  control-enable: no",
         "server:",
-        f"  interface: {endpoint.host}@{endpoint.port}",
+        *(f"  interface: {end.host}@{end.port}" for end in endpoints),
         '  username: ""',
         '  chroot: ""',
         '  pidfile: ""',
@@ -131,16 +125,28 @@ def unbound(
         "  use-syslog: no",
         '  logfile: ""',
         '  module-config: "iterator"',
-        "  do-not-query-localhost: no",
         "  access-control: 127.0.0.0/8 allow",
-        "  do-ip6: no",
-        "remote-control:",
-        "  control-enable: no",
-        "forward-zone:",
-        '  name: "."',
-        *(f"  forward-addr: {end.host}@{end.port}" for end in forward_to),
+        *(f"  {line}" for line in settings),
     ]
-    with _unbound(directory, lines, endpoint) as process:
+    configuration = directory / "unbound.conf"
+    configuration.write_text("\n".join(lines) + "\n")
+    command = [_program("unbound"), "-d", "-c", str(configuration)]
+    return _running(command, directory / "unbound.log", endpoints[:1])
+
+
+@contextlib.contextmanager
+def unbound(
+    directory: Path, endpoint: Endpoint, forward_to: Sequence[Endpoint]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Resolve by forwarding everything to ``forward_to``; no validation."""
+    settings = [
+        "do-not-query-localhost: no",
+        "do-ip6: no",
+        "forward-zone:",
+        'name: "."',
+        *(f"forward-addr: {end.host}@{end.port}" for end in forward_to),
+    ]
+    with _unbound(directory, [endpoint], settings) as process:
         yield process
 
 
@@ -186,34 +192,20 @@ def encrypted_unbound(
 
     ``settings``: further lines of the section ``server``.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     lines = [
-        "server:",
-        *(f"  interface: {end.host}@{end.port}" for end in (plain, tls, https)),
-        '  username: ""',
-        '  chroot: ""',
-        '  pidfile: ""',
-        f'  directory: "{directory}"',
-        "  num-threads: 1",
-        "  use-syslog: no",
-        '  logfile: ""',
-        '  module-config: "iterator"',
-        "  access-control: 127.0.0.0/8 allow",
-        f"  tls-port: {tls.port}",
-        f"  https-port: {https.port}",
-        '  http-endpoint: "/dns-query"',
-        f'  tls-service-key: "{certificate.key}"',
-        f'  tls-service-pem: "{certificate.chain}"',
-        "  edns-tcp-keepalive: yes",
-        "  edns-tcp-keepalive-timeout: 20000",
-        '  local-zone: "." refuse',
-        '  local-zone: "example." redirect',
-        '  local-data: "example. 300 A 203.0.113.53"',
-        *(f"  {line}" for line in settings),
-        "remote-control:",
-        "  control-enable: no",
+        f"tls-port: {tls.port}",
+        f"https-port: {https.port}",
+        'http-endpoint: "/dns-query"',
+        f'tls-service-key: "{certificate.key}"',
+        f'tls-service-pem: "{certificate.chain}"',
+        "edns-tcp-keepalive: yes",
+        "edns-tcp-keepalive-timeout: 20000",
+        'local-zone: "." refuse',
+        'local-zone: "example." redirect',
+        'local-data: "example. 300 A 203.0.113.53"',
+        *settings,
     ]
-    with _unbound(directory, lines, plain) as process:
+    with _unbound(directory, [plain, tls, https], lines) as process:
         yield process
 
 
