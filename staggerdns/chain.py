@@ -157,7 +157,7 @@ class Chain:
             return "" if last >= asked or last > before else "no good answer"
 
         liveness = Liveness(ask, lambda: upstreams.last_worked, self._awake, self._journal)
-        self.forwarder.tell_failures(lambda heard: liveness.failed(heard=heard))
+        self.forwarder.tell_failures(lambda served: liveness.failed(served=served))
         return liveness
 
     def open(self) -> None:

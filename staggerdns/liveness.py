@@ -9,8 +9,9 @@ name may be at fault: then ``. NS`` is asked, like any question of a client, at 
 once in `CONFIRM_EVERY`. A time without questions proves nothing either; but then ``. NS`` is asked
 only when somebody calls `Liveness.check`, so that an idle network stays idle. While nobody answers,
 ``. NS`` is asked every `ASK_EVERY`, so that the end of an outage is noticed without any client.
-Replies that are errors (SERVFAIL) are replies nevertheless: only when they have been coming for
-`ASK_EVERY` without a good answer is ``. NS`` asked because of one.
+Replies that are errors (SERVFAIL) come from somebody who serves us, unless all of them say REFUSED:
+only when they have been coming for `ASK_EVERY` without a good answer is ``. NS`` asked because of
+one.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Liveness:
         self._last_worked = last_worked
         self._clock = clock
         self._began = clock.seconds() + GRACE - ASK_EVERY
-        self._heard = -inf
+        self._served = -inf
         self._asked = -inf
         self._silent_since: float | None = None
         self._asking: Deferred[str] | None = None
@@ -72,7 +73,7 @@ class Liveness:
         if not self.answering:
             return succeed(False)
         now = self._clock.seconds()
-        known = max(self._last_worked(), self._heard, self._began)
+        known = max(self._last_worked(), self._served, self._began)
         due = self._again is not None and self._again.getTime() <= now
         if self._asking is None and (due or now - known >= ASK_EVERY):
             self._forget_again()
@@ -83,13 +84,16 @@ class Liveness:
         self._waiting.append(waiting)
         return waiting
 
-    def failed(self, *, heard: bool) -> None:
-        """Note a question of a client that was not answered well; ``heard``: there were replies."""
+    def failed(self, *, served: bool) -> None:
+        """Note a question of a client that was not answered well.
+
+        ``served``: somebody replied, and not that we are refused.
+        """
         now = self._clock.seconds()
-        if heard:
-            if self._last_worked() >= self._heard:  # the first since a good answer
-                self._heard = now
-            if now - self._heard < ASK_EVERY:
+        if served:
+            if self._last_worked() >= self._served:  # the first since a good answer
+                self._served = now
+            if now - self._served < ASK_EVERY:
                 return
         if self._asking is None and self.answering:
             self._ask_at(self._asked + CONFIRM_EVERY, now)

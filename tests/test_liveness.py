@@ -54,9 +54,9 @@ class SimulatedLiveness:
         """Let a client's question be answered well."""
         self.worked = self.clock.seconds()
 
-    def fail(self, *, heard: bool = False) -> None:
+    def fail(self, *, served: bool = False) -> None:
         """Let a client's question fail."""
-        self.liveness.failed(heard=heard)
+        self.liveness.failed(served=served)
         self.clock.advance(0)
 
     def page(self) -> bool | None:
@@ -219,7 +219,7 @@ def test_a_failure_soon_after_the_last_question(simulated: SimulatedLiveness) ->
 def test_the_page_before_the_next_turn(simulated: SimulatedLiveness) -> None:
     """A failure that has not been checked yet, because the reactor has not turned, is checked."""
     simulated.says = False
-    simulated.liveness.failed(heard=False)
+    simulated.liveness.failed(served=False)
     assert simulated.page() is False
     assert len(simulated.asked) == 1
     simulated.settled()
@@ -232,21 +232,21 @@ def test_replies_that_fail(simulated: SimulatedLiveness) -> None:
     simulated.clock.advance(60)
     simulated.says = False
     for _ in range(100):
-        simulated.fail(heard=True)
+        simulated.fail(served=True)
         assert simulated.page() is True
         simulated.clock.advance(ASK_EVERY / 101)
     assert simulated.asked == []
-    simulated.fail(heard=True)
+    simulated.fail(served=True)
     assert simulated.asked == []
     simulated.clock.advance(ASK_EVERY / 101 + 1e-6)
-    simulated.fail(heard=True)
+    simulated.fail(served=True)
     assert len(simulated.asked) == 1
     assert [line for _, line in simulated.log] == ["no upstream answers (timeout)"]
     assert simulated.page() is False
     simulated.clock.advance(0.001)
     simulated.good()
     simulated.clock.advance(ASK_EVERY - 0.001)
-    simulated.fail(heard=True)
+    simulated.fail(served=True)
     simulated.clock.advance(0.001)
     assert simulated.page() is True
     simulated.settled()

@@ -34,7 +34,8 @@ class CollectionContext:
     """What all collections of a forwarder work with; made once, and kept by each until it ends.
 
     ``settings`` say what may join a pool. ``failed`` is called when a collection fails, with
-    whether there were replies. The rest are the metrics that a collection counts in.
+    whether we are served: somebody replied, and not that we are refused. The rest are the metrics
+    that a collection counts in.
     """
 
     def __init__(
@@ -188,14 +189,15 @@ class Collection:
         now = context.clock.seconds()
         if self._answer is None:
             self._since = now
-            ede = _ede(reasons)
             self._answer = context.cache.admit(
                 FailureAnswer(
-                    ede, FAILURE_TTL, ", ".join(sorted({reason.text for reason in reasons}))
+                    _ede(reasons),
+                    FAILURE_TTL,
+                    ", ".join(sorted({reason.text for reason in reasons})),
                 )
             )
             if reasons:
-                context.failed(ede == Ede.OTHER)
+                context.failed(_is_served(reasons))
         if self._entry is None:
             self._commit(now)
         elif isinstance(self._answer, Pool) and self._answer is not self._committed:
@@ -296,8 +298,15 @@ def _ede(reasons: Sequence[Reason]) -> Ede:
         return Ede.OTHER
     if all(reason.is_network for reason in reasons):
         return Ede.NETWORK_ERROR
-    unheard = all(reason.is_network or reason in _UNHEARD for reason in reasons)
-    return Ede.NO_REACHABLE_AUTHORITY if unheard else Ede.OTHER
+    not_served = all(reason.is_network or reason in _NOT_SERVED for reason in reasons)
+    return Ede.NO_REACHABLE_AUTHORITY if not_served else Ede.OTHER
 
 
-_UNHEARD = (Reason.TIMEOUT, Reason.REFUSED)
+_NOT_SERVED = (Reason.TIMEOUT, Reason.REFUSED)
+
+
+def _is_served(reasons: Sequence[Reason]) -> bool:
+    """Return whether somebody replied who would have served us."""
+    return not all(
+        reason.is_network or reason in _NOT_SERVED or reason is Reason.NO_EDNS for reason in reasons
+    )

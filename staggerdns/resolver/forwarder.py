@@ -104,7 +104,7 @@ class Forwarder:
             self._make_room()
 
     def tell_failures(self, listener: Callable[[bool], None]) -> None:
-        """Call ``listener`` when a collection has failed, with whether there were replies."""
+        """Call ``listener`` when a collection has failed, with whether we were served."""
         self._context.failed = listener
 
     def close(self) -> None:

@@ -28,13 +28,17 @@ from tests.kit.acts import (
     AAAA,
     NOERROR,
     NXDOMAIN,
+    REFUSED,
     SERVFAIL,
     SILENT,
+    Act,
     fails,
+    garbles,
     negative,
     own,
     says,
     says_own,
+    unreachable,
 )
 from tests.kit.simulated import Client, SimulatedResolver
 
@@ -640,3 +644,29 @@ def test_names_share_nothing() -> None:
         assert clients[index].at == index * 7 + 10
         assert sorted(resolver.pool(question)) == [own(number) for number in range(5)]
     resolver.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("act", "served"),
+    [
+        (fails(5), True),
+        (garbles(5), True),
+        (fails(5, REFUSED), False),
+        (unreachable(5), False),
+        (SILENT, False),
+    ],
+)
+def test_a_failure_tells_whether_we_are_served(act: Act, *, served: bool) -> None:
+    """An error that may be the name's own is no outage; refusal and silence may be one."""
+    resolver = SimulatedResolver(act, act)
+    told: list[bool] = []
+    resolver.forwarder.tell_failures(told.append)
+    client = resolver.ask()
+    resolver.run_to(4000)
+    assert client.rcode == SERVFAIL
+    assert told == [served]
+    resolver = SimulatedResolver(act, fails(5))
+    resolver.forwarder.tell_failures(told.append)
+    resolver.ask()
+    resolver.run_to(4000)
+    assert told == [served, True]
