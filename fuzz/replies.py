@@ -20,7 +20,7 @@ from fuzz import reading
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.settings.addresses import parse_upstream
-from staggerdns.settings.sections import UpstreamSettings
+from staggerdns.settings.upstreams import UpstreamSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.edns import FULL, MEMORY
 from staggerdns.upstream.exchange import Exchange

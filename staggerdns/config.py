@@ -18,13 +18,9 @@ from staggerdns.journal import LEVELS, Journal
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.tls import Certificate, CertificateProblem
 from staggerdns.settings.document import ConfigError, read_document
-from staggerdns.settings.sections import (
-    PROFILES,
-    Config,
-    ServerSettings,
-    UpstreamSettings,
-    default_of,
-)
+from staggerdns.settings.section import default_of
+from staggerdns.settings.sections import Config, ServerSettings
+from staggerdns.settings.upstreams import PROFILES, UpstreamSettings
 from staggerdns.settings.values import AUTO, SecondsOrAuto, read_value
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.tls import Authorities

@@ -2,11 +2,11 @@
 
     .venv/bin/python -m tests.mutate [WORD ...]      or: make mutate
 
-Mutated are every default of a setting (``staggerdns/settings/sections.py``), which a test of what
-the program does must notice, not one that reads the configuration; and every comparison and
-condition of the decision on a question (``staggerdns/strategy/decision.py``). Each mutant
-has its quick tests (`TESTS`), which end with the first failure. With words, only mutants whose
-description has all of them are tried. The exit status is 1 if a mutant survives.
+Mutated are every default of a setting (``staggerdns/settings/``), which a test of what the program
+does must notice, not one that reads the configuration; and every comparison and condition of the
+decision on a question (``staggerdns/strategy/decision.py``). Each mutant has its quick tests
+(`TESTS`), which end with the first failure. With words, only mutants whose description has all of
+them are tried. The exit status is 1 if a mutant survives.
 
 The sources stay as they are: everything happens in copies of the tree in a temporary directory, one
 for each processor, and each mutant in a process of its own that has `LIMIT` seconds.
@@ -29,7 +29,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
-SECTIONS = "staggerdns/settings/sections.py"
+SECTIONS = ("staggerdns/settings/sections.py", "staggerdns/settings/upstreams.py")
 DECISION = "staggerdns/strategy/decision.py"
 COPIED = ("staggerdns", "twisted", "tests", "etc", "bench", "pyproject.toml", "README.rst")
 LIMIT = 120
@@ -192,7 +192,7 @@ class Workplace:
                 shutil.copy(ROOT / name, directory / name)
         self.mutant: Mutant | None = None
         self._originals = {
-            module: (directory / module).read_text("utf-8") for module in (DECISION, SECTIONS)
+            module: (directory / module).read_text("utf-8") for module in (DECISION, *SECTIONS)
         }
 
     def begin(self, mutant: Mutant | None, tests: Sequence[str]) -> int:
@@ -274,7 +274,10 @@ def main(words: Sequence[str]) -> str | None:
     """Try the mutants whose descriptions have all the ``words``; return what is wrong."""
     mutants = [
         mutant
-        for mutant in (*comparisons(DECISION), *defaults(SECTIONS))
+        for mutant in (
+            *comparisons(DECISION),
+            *(mutant for module in SECTIONS for mutant in defaults(module)),
+        )
         if all(word in mutant.description for word in words)
     ]
     for name in _PRELOADED:

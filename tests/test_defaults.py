@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from staggerdns.settings.addresses import UpstreamAddress
-    from staggerdns.settings.sections import UpstreamSettings
+    from staggerdns.settings.upstreams import UpstreamSettings
     from tests.kit.factory import MemoryServer
 
 CLIENT = "10.0.0.7"

@@ -17,7 +17,7 @@ from staggerdns.config import CASE, parse_config
 from staggerdns.journal import LEVELS
 from staggerdns.ranking.rtt import MAX_ADDRESSES
 from staggerdns.resolver.forwarder import MAX_COLLECTIONS, MAX_FOLLOWERS, MAX_QUEUED
-from staggerdns.settings.sections import PROFILES
+from staggerdns.settings.upstreams import PROFILES
 from staggerdns.strategy.adaptive import ENOUGH_SAMPLES, SAMPLES
 from staggerdns.strategy.strategies import NAMES
 from tests.kit.checkout import ROOT

@@ -23,13 +23,12 @@ from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.settings.sections import (
-    BudgetSettings,
     CacheSettings,
     ClientSettings,
-    ParallelSettings,
     RateLimitSettings,
     ServerSettings,
 )
+from staggerdns.settings.upstreams import BudgetSettings, ParallelSettings
 from tests.kit import behaviours as b
 from tests.kit.acts import REFUSED, SILENT, fails, gives, negative, says, says_own, unreachable
 from tests.kit.clients import question

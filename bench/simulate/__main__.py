@@ -32,7 +32,7 @@ from bench.simulate.ordinary import (
 )
 from bench.simulate.replay import Plan
 from staggerdns.settings.document import ConfigError
-from staggerdns.settings.sections import PROFILES
+from staggerdns.settings.upstreams import PROFILES
 
 WARM = 100
 _NAMES = {False: 3000, True: 400}

@@ -14,7 +14,7 @@ import msgspec
 from prometheus_client.core import Metric
 
 from staggerdns.metrics import Metrics, ProcessMetrics
-from staggerdns.settings import sections, values
+from staggerdns.settings import sections, upstreams, values
 from staggerdns.settings.addresses import Endpoint, Listener, Network, UpstreamAddress
 
 KINDS: dict[object, str] = {
@@ -174,10 +174,10 @@ def labels(family: Metric) -> tuple[str, ...]:
 
 def profiles() -> dict[str, dict[str, str]]:
     """Return the five numbers that each profile sets, as shown, in the order of their speed."""
-    fields = {field.name: field for field in msgspec.structs.fields(sections.ParallelSettings)}
-    keys = sections.PROFILES["latency"]
+    fields = {field.name: field for field in msgspec.structs.fields(upstreams.ParallelSettings)}
+    keys = upstreams.PROFILES["latency"]
     default = {key: show_default(fields[key]).strip("`") for key in keys}
     return {
-        name: {key: str(sections.PROFILES[name].get(key, default[key])) for key in keys}
+        name: {key: str(upstreams.PROFILES[name].get(key, default[key])) for key in keys}
         for name in ("latency", "balanced", "completeness")
     }

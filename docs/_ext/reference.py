@@ -2,7 +2,7 @@
 
 ``settings-reference``
     every key of the configuration, section by section: its kind, limits and default as
-    `staggerdns.settings.sections` has them, and the docstring that stands under it there.
+    `staggerdns.settings` has them, and the docstring that stands under it there.
 
 ``profiles-reference``
     what each ``upstream.profile`` sets.
@@ -25,7 +25,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 from docs._ext.declared import families, labels, profiles, read_sections
-from staggerdns.settings import sections
+from staggerdns.settings import sections, upstreams
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -38,6 +38,7 @@ class SettingsReference(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the sections."""
         self.env.note_dependency(sections.__file__)
+        self.env.note_dependency(upstreams.__file__)
         try:
             text = "\n".join(self._lines())
         except LookupError as error:
@@ -61,7 +62,7 @@ class ProfilesReference(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the table."""
-        self.env.note_dependency(sections.__file__)
+        self.env.note_dependency(upstreams.__file__)
         return self.parse_text_to_nodes("\n".join(self._lines()))
 
     def _lines(self) -> Iterator[str]:

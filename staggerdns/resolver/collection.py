@@ -18,7 +18,7 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache
 from staggerdns.resolver.entry import Entry
-from staggerdns.settings.sections import ParallelSettings
+from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.run import Run
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import Outcome

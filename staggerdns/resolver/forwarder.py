@@ -24,7 +24,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.collection import Collection, CollectionContext
 from staggerdns.resolver.entry import Entry
-from staggerdns.settings.sections import ParallelSettings
+from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.strategy import Strategy
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede

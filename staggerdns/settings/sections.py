@@ -1,8 +1,8 @@
 """The settings: every key of the configuration with its default and its limits
 (docs/configuration.rst).
 
-They are here and nowhere else: a class that goes by settings takes its section. `staggerdns.config`
-fills them from YAML. ``auto`` for a number is `None`.
+They are here, those of the section ``upstream`` in `staggerdns.settings.upstreams`, and nowhere
+else: a class that goes by settings takes its section. `staggerdns.config` fills them from YAML.
 """
 
 from __future__ import annotations
@@ -11,14 +11,10 @@ from typing import Annotated
 
 import msgspec
 
-from staggerdns.settings.addresses import (
-    Endpoint,
-    Listener,
-    Network,
-    UpstreamAddress,
-    parse_upstream,
-)
-from staggerdns.settings.values import Domain, Octets, Seconds, SecondsOrAuto, Secret
+from staggerdns.settings.addresses import Endpoint, Listener, Network
+from staggerdns.settings.section import Positive, Section
+from staggerdns.settings.upstreams import UpstreamSettings
+from staggerdns.settings.values import Domain, Octets, Seconds, Secret
 
 _ALLOWED_BY_DEFAULT = (
     "127.0.0.0/8",
@@ -31,22 +27,11 @@ _ALLOWED_BY_DEFAULT = (
     "fe80::/10",
 )
 
-
-Positive = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 CacheSize = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
 Ttl = Annotated[int, msgspec.Meta(ge=0, le=604_800)]
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-def default_of(section: type[msgspec.Struct], key: str) -> object:
-    """Return what stands for ``key`` of a section if it is not given."""
-    return next(field.default for field in msgspec.structs.fields(section) if field.name == key)
-
-
-class ClientSettings(_Section, frozen=True, kw_only=True):
+class ClientSettings(Section, frozen=True, kw_only=True):
     """``server.client``: whose addresses count as one client, and who has no limits."""
 
     ipv4_prefix: Annotated[int, msgspec.Meta(ge=8, le=32)] = 32
@@ -62,7 +47,7 @@ class ClientSettings(_Section, frozen=True, kw_only=True):
     """
 
 
-class RateLimitSettings(_Section, frozen=True, kw_only=True):
+class RateLimitSettings(Section, frozen=True, kw_only=True):
     """``server.rate_limit``: of each client, over UDP; 0 queries per second: no limit."""
 
     queries_per_second: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
@@ -75,7 +60,7 @@ class RateLimitSettings(_Section, frozen=True, kw_only=True):
     """
 
 
-class CookieSettings(_Section, frozen=True, kw_only=True):
+class CookieSettings(Section, frozen=True, kw_only=True):
     """``server.cookies``: DNS Cookies for clients; no secret: one of our own, which changes."""
 
     enabled: bool = True
@@ -86,7 +71,7 @@ class CookieSettings(_Section, frozen=True, kw_only=True):
     """
 
 
-class ServerSettings(_Section, frozen=True, kw_only=True):
+class ServerSettings(Section, frozen=True, kw_only=True):
     """``server``: where clients come in and who may."""
 
     listen: tuple[Listener, ...] = (Listener("127.0.0.1", 5300), Listener("::1", 5300))
@@ -127,143 +112,7 @@ class ServerSettings(_Section, frozen=True, kw_only=True):
     cookies: CookieSettings = CookieSettings()
 
 
-class ParallelSettings(_Section, frozen=True, kw_only=True):
-    """``upstream.parallel``: the numbers of the two tiers and of the pool."""
-
-    active_tier_size: Positive = 2
-    """Upstreams asked at once: the usable ones with the lowest latency."""
-    fallback_timeout: SecondsOrAuto | None = SecondsOrAuto(0.3)
-    """Without a good answer until then, the others are asked too. ``auto`` learns it from the
-    active tier, within 50ms and 300ms.
-    """
-    batch_size: Positive = 2
-    """How many of the others are asked at a time."""
-    stagger_delay: Seconds = Seconds(0.05)
-    """Time between two batches."""
-    total_collect_timeout: Seconds = Seconds(3)
-    """When a collection ends, whatever is missing."""
-    negative_grace: Seconds = Seconds(0.03)
-    """How long a first NXDOMAIN or NODATA waits for something better from the active tier."""
-    max_pool_size: Positive = 32
-    """Most addresses kept for one name and type."""
-    merge_private: bool = False
-    """Whether private, loopback, link-local, multicast and unspecified addresses join a pool when
-    they come from an upstream other than the one that answered first.
-    """
-
-
-_FIVE = ParallelSettings.__struct_fields__[:5]
-PROFILES: dict[str, dict[str, object]] = {
-    "balanced": {},
-    "latency": dict(zip(_FIVE, (3, "200ms", 2, "30ms", "2s"), strict=True)),
-    "completeness": dict(zip(_FIVE, (2, "500ms", 2, "100ms", "5s"), strict=True)),
-}
-"""Presets for the first five numbers of ``upstream.parallel``; what is given there wins."""
-
-
-class RacingSettings(_Section, frozen=True, kw_only=True):
-    """``upstream.racing``: how long the first upstream has the field to itself."""
-
-    delay: Seconds = Seconds(0.1)
-    """How long the first upstream has the field to itself, before anything is measured."""
-    min_delay: Seconds = Seconds(0.02)
-    """Lower bound of that delay, which follows the reply times."""
-    max_delay: Seconds = Seconds(0.2)
-    """Upper bound of that delay."""
-    max_concurrent: Positive = 4
-    """Most queries of one race under way."""
-
-
-class SequentialSettings(_Section, frozen=True, kw_only=True):
-    """``upstream.sequential``: how long one try may take."""
-
-    timeout: Seconds = Seconds(1)
-    """How long a try may take, before anything is measured; then 1.5 times the average."""
-    min_timeout: Seconds = Seconds(0.5)
-    """Lower bound of that timeout."""
-    max_timeout: Seconds = Seconds(2)
-    """Upper bound of that timeout."""
-
-
-class HealthSettings(_Section, frozen=True, kw_only=True):
-    """``upstream.health``: when the circuit of an upstream opens, and for how long."""
-
-    degraded_after: Positive = 3
-    """Failures in a row after which an upstream comes behind the healthy ones."""
-    unhealthy_after: Positive = 5
-    """Failures in a row after which it is not asked any more: its circuit is open."""
-    open_for: Seconds = Seconds(30)
-    """How long its circuit is open before one trial query; twice as long after each failed trial.
-    """
-    max_open_for: Seconds = Seconds(600)
-    """Upper bound of that time."""
-    heal_after: Positive = 2
-    """Successes in a row that make it healthy again."""
-
-
-class AdaptiveSettings(_Section, frozen=True, kw_only=True):
-    """``upstream.adaptive``: how fast the numbers follow what is measured."""
-
-    ewma_alpha: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.2
-    """Weight of a new measurement in the moving averages."""
-    max_step: Seconds = Seconds(0.01)
-    """Most that one measurement moves the racing delay."""
-
-
-class BudgetSettings(_Section, frozen=True, kw_only=True):
-    """``upstream.budget``: how much each upstream may be asked; 0 queries per second: no limit."""
-
-    max_inflight: Positive = 1000
-    """Most queries that wait for one upstream."""
-    queries_per_second: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
-    """Most queries per second to one upstream; 0 is no limit. The staggered tier yields to first
-    answers. An upstream that refuses under load is asked less for a while in any case.
-    """
-    burst: Positive = 100
-    """How many of these may go at once."""
-
-
-class UpstreamSettings(_Section, frozen=True, kw_only=True):
-    """``upstream``: whom to ask and how."""
-
-    servers: tuple[UpstreamAddress, ...]
-    """Whom to ask, in one of the forms of :ref:`upstream-addresses`; the only key that must be
-    given. Nothing falls back to plain text.
-    """
-    bootstrap: tuple[UpstreamAddress, ...] = tuple(map(parse_upstream, ("1.1.1.1", "8.8.8.8")))
-    """Resolvers, given by address, that find the addresses of those ``servers`` that are given by
-    name. One that is dead delays nobody; the last good addresses are kept.
-    """
-    tls_ca: str | None = None
-    """PEM file with the certification authorities that count for ``tls`` and ``https``; null is
-    those of the system.
-    """
-    strategy: str = "parallel"
-    """How upstreams are asked: ``parallel`` in two tiers; ``racing``: the best first, the others
-    after an adaptive delay; ``sequential`` or ``random``: one at a time; ``auto``: by the number of
-    usable upstreams, 1 sequential, 2 or 3 racing, more parallel.
-    """
-    profile: str = "balanced"
-    """``balanced``, ``latency`` or ``completeness``: presets for the first five numbers of
-    ``upstream.parallel``. A number that is given wins.
-    """
-    timeout: Seconds = Seconds(3)
-    """How long one upstream may take for one query."""
-    case_randomization: str = "auto"
-    """Whether queries over UDP have the letters of the name in random case, against forged replies;
-    ``auto`` leaves it alone for upstreams that do not repeat it, ``never`` for all.
-    """
-    cookies: bool = True
-    """Whether queries over UDP carry DNS Cookies (RFC 7873), against forged replies."""
-    parallel: ParallelSettings = ParallelSettings()
-    racing: RacingSettings = RacingSettings()
-    sequential: SequentialSettings = SequentialSettings()
-    health: HealthSettings = HealthSettings()
-    adaptive: AdaptiveSettings = AdaptiveSettings()
-    budget: BudgetSettings = BudgetSettings()
-
-
-class LocalSettings(_Section, frozen=True, kw_only=True):
+class LocalSettings(Section, frozen=True, kw_only=True):
     """``local``: names that are answered here; null for no hosts file."""
 
     hosts: str | None = "/etc/hosts"
@@ -292,7 +141,7 @@ class LocalSettings(_Section, frozen=True, kw_only=True):
     """
 
 
-class RebindingSettings(_Section, frozen=True, kw_only=True):
+class RebindingSettings(Section, frozen=True, kw_only=True):
     """``rebinding``: whether answers lose private addresses, and in which domains they do not."""
 
     strip: bool = False
@@ -305,7 +154,7 @@ class RebindingSettings(_Section, frozen=True, kw_only=True):
     """Domains whose names keep such addresses all the same."""
 
 
-class CacheSettings(_Section, frozen=True, kw_only=True):
+class CacheSettings(Section, frozen=True, kw_only=True):
     """``cache``: how much is kept and for how long; TTLs in whole seconds, 0 turns one off."""
 
     max_entries: CacheSize = 50_000
@@ -334,7 +183,7 @@ class CacheSettings(_Section, frozen=True, kw_only=True):
     """
 
 
-class RankingSettings(_Section, frozen=True, kw_only=True):
+class RankingSettings(Section, frozen=True, kw_only=True):
     """``ranking``: how the nearest address is found."""
 
     enabled: bool = True
@@ -363,14 +212,14 @@ class RankingSettings(_Section, frozen=True, kw_only=True):
     """Whether private, loopback and link-local addresses are probed."""
 
 
-class MetricsSettings(_Section, frozen=True, kw_only=True):
+class MetricsSettings(Section, frozen=True, kw_only=True):
     """``metrics``: where Prometheus comes; null for nowhere."""
 
     listen: Endpoint | None = Endpoint("127.0.0.1", 9153)
     """``/metrics`` and ``/healthz`` over HTTP; null is off."""
 
 
-class LogSettings(_Section, frozen=True, kw_only=True):
+class LogSettings(Section, frozen=True, kw_only=True):
     """``log``: how much is told."""
 
     level: str = "info"
@@ -379,7 +228,7 @@ class LogSettings(_Section, frozen=True, kw_only=True):
     """
 
 
-class Config(_Section, frozen=True, kw_only=True):
+class Config(Section, frozen=True, kw_only=True):
     """The whole configuration."""
 
     upstream: UpstreamSettings

@@ -12,7 +12,7 @@ from bisect import insort
 from collections import deque
 
 from staggerdns.instruments import Maximum
-from staggerdns.settings.sections import (
+from staggerdns.settings.upstreams import (
     AdaptiveSettings,
     RacingSettings,
     SequentialSettings,

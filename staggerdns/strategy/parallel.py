@@ -8,7 +8,7 @@ launch; only a failed active tier lets the first batch go without waiting.
 
 from __future__ import annotations
 
-from staggerdns.settings.sections import ParallelSettings
+from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.decision import Decision
 from staggerdns.strategy.observer import Observer

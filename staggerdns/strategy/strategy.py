@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.settings.sections import UpstreamSettings
+from staggerdns.settings.upstreams import UpstreamSettings
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.observer import Observer

@@ -8,7 +8,7 @@ in the last second, and recovers slowly, as TCP's does after losses.
 
 from __future__ import annotations
 
-from staggerdns.settings.sections import BudgetSettings
+from staggerdns.settings.upstreams import BudgetSettings
 
 LOAD = 20
 """Queries within a second above which a refusal counts as a sign to slow down."""

@@ -33,7 +33,7 @@ from __future__ import annotations
 from enum import IntEnum
 from math import inf
 
-from staggerdns.settings.sections import HealthSettings
+from staggerdns.settings.upstreams import HealthSettings
 
 OUTAGE_RETRY = 0.5
 """Seconds between two trials of an upstream while no upstream answers."""

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTCP
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.settings.addresses import UpstreamAddress
-from staggerdns.settings.sections import UpstreamSettings
+from staggerdns.settings.upstreams import UpstreamSettings
 from staggerdns.settings.values import AUTO
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.blame import failing_reason, subject

@@ -11,7 +11,8 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.resolver.ranker import Ranker
-from staggerdns.settings.sections import CacheSettings, ParallelSettings, RankingSettings
+from staggerdns.settings.sections import CacheSettings, RankingSettings
+from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.wire.answer import Pool, SectionsAnswer
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reply import index_reply

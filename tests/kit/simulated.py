@@ -20,9 +20,9 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.settings.addresses import parse_upstream
-from staggerdns.settings.sections import (
+from staggerdns.settings.sections import CacheSettings
+from staggerdns.settings.upstreams import (
     BudgetSettings,
-    CacheSettings,
     HealthSettings,
     ParallelSettings,
     RacingSettings,

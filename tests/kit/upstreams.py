@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from staggerdns.journal import Journal
 from staggerdns.settings.addresses import parse_upstream
-from staggerdns.settings.sections import UpstreamSettings
+from staggerdns.settings.upstreams import UpstreamSettings
 from staggerdns.upstream.upstream import Upstream
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import random
 import pytest
 from twisted.internet.task import Clock
 
-from staggerdns.settings.sections import ParallelSettings
+from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import to_text
 from staggerdns.wire.question import Question, make_question

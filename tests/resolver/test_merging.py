@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.settings.sections import ParallelSettings
+from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import to_text

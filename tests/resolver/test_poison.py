@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from staggerdns.settings.sections import ParallelSettings
+from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.names import from_labels
 from staggerdns.wire.question import Question

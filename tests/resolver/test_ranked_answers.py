@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.settings.sections import ParallelSettings
+from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.wire.answer import SectionsAnswer
 from tests.kit.acts import negative, says
 from tests.kit.clients import parse, question

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from staggerdns.journal import Journal
 from staggerdns.resolver.forwarder import Forwarder
-from staggerdns.settings.sections import ParallelSettings
+from staggerdns.settings.upstreams import ParallelSettings
 from tests.kit.acts import own, says_own
 from tests.kit.simulated import SimulatedResolver
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import staggerdns
-from staggerdns.settings import sections
+from staggerdns.settings import sections, upstreams
 from staggerdns.settings.sections import Config
 
 if TYPE_CHECKING:
@@ -229,9 +229,10 @@ def test_other_numbers_are_not_found(source: str) -> None:
 
 
 def test_sections_are_declared_once() -> None:
-    """Every section is a class of its own in one module, frozen, and every key has a meaning."""
-    for kind in SECTIONS.values():
-        assert kind.__module__ == sections.__name__
+    """Every section is a class of its own in its module, frozen, and every key has a meaning."""
+    for path, kind in SECTIONS.items():
+        module = upstreams if path.partition(".")[0] == "upstream" else sections
+        assert kind.__module__ == module.__name__
         assert kind.__struct_config__.frozen
         assert kind.__struct_config__.forbid_unknown_fields
         assert inspect.getdoc(kind)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.settings.sections import AdaptiveSettings, RacingSettings, SequentialSettings
+from staggerdns.settings.upstreams import AdaptiveSettings, RacingSettings, SequentialSettings
 from staggerdns.strategy.adaptive import (
     ENOUGH_SAMPLES,
     SAMPLES,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from staggerdns.settings.sections import BudgetSettings, ParallelSettings
+from staggerdns.settings.upstreams import BudgetSettings, ParallelSettings
 from staggerdns.strategy.parallel import MAX_DELAYS
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from tests.kit.acts import NOERROR, SERVFAIL, SILENT, own, says_own

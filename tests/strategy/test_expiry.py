@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.settings.sections import ParallelSettings
+from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy import run
 from tests.kit.acts import SILENT, says_own
 from tests.kit.simulated import SimulatedResolver

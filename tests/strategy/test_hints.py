@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from staggerdns.settings.sections import ParallelSettings, RacingSettings
+from staggerdns.settings.upstreams import ParallelSettings, RacingSettings
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.health import State
 from staggerdns.upstream.reason import Reason

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from staggerdns.settings.sections import ParallelSettings
+from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.run import RETRY_INTERVAL
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED

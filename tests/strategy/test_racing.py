@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from staggerdns.settings.sections import RacingSettings
+from staggerdns.settings.upstreams import RacingSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.reason import Reason
 from staggerdns.wire.constants import Ede

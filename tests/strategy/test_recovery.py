@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.settings.sections import RacingSettings
+from staggerdns.settings.upstreams import RacingSettings
 from staggerdns.strategy.run import RETRY_INTERVAL
 from staggerdns.upstream.health import State
 from staggerdns.wire.judge import Judge

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from staggerdns.settings.sections import ParallelSettings
+from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.reason import Reason
 from staggerdns.wire.answer import FailureAnswer, Pool

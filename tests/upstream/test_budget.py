@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staggerdns.metrics import Metrics
-from staggerdns.settings.sections import BudgetSettings
+from staggerdns.settings.upstreams import BudgetSettings
 from staggerdns.upstream.budget import LOAD, REFUSALS, REFUSED_SHARE, QueryBudget
 from tests.kit.acts import REFUSED, fails, says_own
 from tests.kit.simulated import SimulatedResolver

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from staggerdns.settings.sections import HealthSettings
+from staggerdns.settings.upstreams import HealthSettings
 from staggerdns.upstream.health import OUTAGE_RETRY, Health, State
 
 HEALTHY, DEGRADED, UNHEALTHY = State
