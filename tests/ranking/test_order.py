@@ -5,10 +5,11 @@ Ranking).
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from staggerdns.ranking.order import LEAST_JITTER, order
@@ -23,6 +24,10 @@ ADDRESSES = st.lists(st.sampled_from([address(number) for number in range(12)]),
 MEASURED = st.dictionaries(
     st.sampled_from([address(number) for number in range(12)]),
     st.lists(st.none() | st.floats(0.0001, 0.2), min_size=1, max_size=3),
+)
+CLOSE = st.dictionaries(
+    st.sampled_from([address(number) for number in range(12)]),
+    st.lists(st.sampled_from([0.01, 0.0102, 0.011, 0.0111, 0.012, 0.015]), min_size=1, max_size=3),
 )
 STEADY = st.dictionaries(
     st.sampled_from([address(number) for number in range(12)]),
@@ -41,6 +46,80 @@ def known(measured: dict[bytes, Samples]) -> RttTable:
 def milliseconds(**trips: float) -> RttTable:
     """A table of A, B, C... with steady round-trip times."""
     return known({address("abcde".index(key)): [trip / 1000] for key, trip in trips.items()})
+
+
+def inserted(
+    addresses: Sequence[bytes], table: RttTable, ranked: Sequence[bytes]
+) -> tuple[bytes, ...]:
+    """What `order` returns, by inserting one address after the other: the model."""
+    costs = {one: 1e9 if (cost := table.cost(one)) is None else cost for one in addresses}
+    if not ranked:
+        return tuple(sorted(addresses, key=costs.__getitem__))
+    arranged = [one for one in ranked if one in costs]
+    before = set(arranged)
+    for one in addresses:
+        if one not in before:
+            place = len(arranged)
+            while place and costs[one] < costs[arranged[place - 1]]:
+                place -= 1
+            arranged.insert(place, one)
+
+    def clearly_nearer(one: bytes, other: bytes) -> bool:
+        margin = max(LEAST_JITTER, table.jitter(one) + table.jitter(other))
+        return costs[one] + margin < costs[other]
+
+    result: list[bytes] = []
+    for one in arranged:
+        place = 0
+        while place < len(result) and not clearly_nearer(one, result[place]):
+            place += 1
+        result.insert(place, one)
+    return tuple(result)
+
+
+class CountingTable(RttTable):
+    """Notes for which addresses it was asked."""
+
+    def __init__(self, measured: dict[bytes, Samples]) -> None:
+        super().__init__(RankingSettings())
+        for one, samples in measured.items():
+            self.add(one, samples, START)
+        self.costs: list[bytes] = []
+        self.jitters: list[bytes] = []
+
+    def cost(self, address: bytes) -> float | None:
+        """Note it."""
+        self.costs.append(address)
+        return super().cost(address)
+
+    def jitter(self, address: bytes) -> float:
+        """Note it."""
+        self.jitters.append(address)
+        return super().jitter(address)
+
+
+@given(ADDRESSES, MEASURED | STEADY | CLOSE, ADDRESSES)
+@settings(max_examples=200)
+def test_the_same_as_by_insertion(
+    addresses: list[bytes], measured: dict[bytes, Samples], ranked: list[bytes]
+) -> None:
+    """Whatever is skipped changes no result, and nobody is looked up twice."""
+    table = CountingTable(measured)
+    expected = inserted(addresses, table, ranked)
+    table.costs, table.jitters = [], []
+    assert order(addresses, table, ranked) == expected
+    assert len(set(table.costs)) == len(table.costs)
+    assert len(set(table.jitters)) == len(table.jitters)
+
+
+@pytest.mark.parametrize("ranked", [[], [C], [A, B], [A, B, C]])
+def test_nothing_to_order(ranked: list[bytes]) -> None:
+    """A tuple in order is returned itself, and nobody's jitter matters; one that is not is not."""
+    table = CountingTable({A: [0.001], B: [0.002], C: [0.003]})
+    addresses = (A, B, C)
+    assert order(addresses, table, ranked) is addresses
+    assert table.jitters == []
+    assert order((B, A, C), table, ranked) == addresses
 
 
 def test_nearest_first() -> None:
