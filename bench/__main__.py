@@ -40,7 +40,9 @@ _Part = Callable[[Laboratory], report.Section]
 _FULL: dict[str, _Part] = {
     "hits": lambda lab: hits.measure(lab, rounds=5, seconds=2),
     "sorted": lambda lab: sorted_hits.measure(lab, rounds=12, seconds=0.8),
-    "fresh": lambda lab: fresh.measure(lab, rounds=5, count=20_000),
+    "fresh": lambda lab: fresh.one(lab, rounds=5, count=20_000),
+    "same": lambda lab: fresh.three(lab, rounds=5, count=10_000, fill=50_000),
+    "own": lambda lab: fresh.own_addresses(lab, rounds=5, count=5_000, fill=50_000),
     "latency": lambda lab: latency.measure(lab, rounds=3, seconds=6),
     "transports": lambda lab: transports.measure(lab, rounds=3, count=20_000, seconds=6),
     "ordinary": lambda lab: ordinary.measure(lab, seconds=120),
@@ -48,11 +50,13 @@ _FULL: dict[str, _Part] = {
     "ranking": lambda lab: ranking.measure(lab, rounds=3, shared=200, own=12),
 }
 #: What must not be measured outside a network namespace of its own.
-_INSIDE = {"sorted", "ranking"}
+_INSIDE = {"sorted", "own", "ranking"}
 _QUICK: dict[str, _Part] = {
     "hits": lambda lab: hits.measure(lab, rounds=3, seconds=1),
     "sorted": lambda lab: sorted_hits.measure(lab, rounds=6, seconds=0.5),
-    "fresh": lambda lab: fresh.measure(lab, rounds=2, count=10_000),
+    "fresh": lambda lab: fresh.one(lab, rounds=2, count=10_000),
+    "same": lambda lab: fresh.three(lab, rounds=3, count=4_000, fill=10_000),
+    "own": lambda lab: fresh.own_addresses(lab, rounds=3, count=4_000, fill=10_000),
     "latency": lambda lab: latency.measure(lab, rounds=1, seconds=3),
     "transports": lambda lab: transports.measure(lab, rounds=1, count=10_000, seconds=3),
     "ordinary": lambda lab: ordinary.measure(lab, seconds=30),

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -89,7 +89,7 @@ class Daemon:
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def metric(self, name: str) -> float:
-        """The sum of all samples of this name in `/metrics`."""
+        """The sum of all samples of this name, a regular expression, in `/metrics`."""
         with urllib.request.urlopen(
             f"http://{self.web[0]}:{self.web[1]}/metrics", timeout=5
         ) as page:
@@ -170,9 +170,15 @@ class Laboratory:
         path.write_text(text, encoding="ascii")
         return path
 
-    def start(self, name: str, command: Sequence[str], core: int) -> Daemon:
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        core: int,
+        environment: Mapping[str, str] | None = None,
+    ) -> Daemon:
         """Start ``command`` on ``core`` with its output in a log file. The caller waits for
-        its first answer.
+        its first answer. ``environment`` is added to that of the benchmark.
         """
         log = self.path(f"{name}-{time.monotonic_ns()}.log")
         with log.open("wb") as output:
@@ -182,6 +188,7 @@ class Laboratory:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
+                env={**os.environ, **(environment or {})},
                 # Ctrl-C is for the benchmark, which then ends the daemons itself.
                 start_new_session=True,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench import load, servers
+from bench.authority import Authority, same
 from bench.daemons import Laboratory, wait_for
 from bench.report import Section, Target
 
@@ -14,7 +15,7 @@ def measure(laboratory: Laboratory, *, rounds: int, seconds: float) -> Section:
     section = Section(
         f"Cached hits ({NAMES:,} names, {rounds} rounds of {seconds:g} s, 100 outstanding)"
     )
-    authority = servers.Authority(laboratory)
+    authority = Authority(laboratory, same())
     queries = load.query_file(laboratory, "hits", load.names("hit", NAMES))
     daemons = [
         start(laboratory, authority.addresses)
@@ -55,7 +56,7 @@ class _Quiet:
 
     LOOKS = 5
 
-    def __init__(self, authority: servers.Authority) -> None:
+    def __init__(self, authority: Authority) -> None:
         self._authority = authority
         self._last = -1
         self._same = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 
 from bench import load, servers
+from bench.authority import Authority, same
 from bench.client import Pacer
 from bench.daemons import Laboratory
 from bench.report import Section, Target, p95
@@ -20,7 +21,7 @@ def measure(laboratory: Laboratory, *, rounds: int, seconds: float) -> Section:
         f"Added latency over the fastest upstream "
         f"({RATE} never-seen names/s, {rounds} rounds of {seconds:g} s)"
     )
-    authority = servers.Authority(laboratory)
+    authority = Authority(laboratory, same())
     daemons = [
         start(laboratory, authority.addresses) for start in (servers.staggerdns, servers.dnsmasq)
     ]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import programs
+from bench.authority import ZONE, part
 from bench.daemons import Daemon, Laboratory
-from bench.servers import ZONE
 
 #: Seconds that dnsperf waits for a reply before it calls the query lost.
 PATIENCE = 5
@@ -44,9 +44,12 @@ class Load:
         return self.cpu / self.answered * 1e6
 
 
-def names(label: str, count: int, start: int = 0) -> list[str]:
-    """Return ``count`` different names of the zone."""
-    return [f"{label}-{number:06d}.{ZONE}" for number in range(start, start + count)]
+def names(label: str, count: int, start: int = 0, pools: int = 0) -> list[str]:
+    """Return ``count`` different names of the zone, evenly in its parts if it has ``pools``."""
+    numbers = range(start, start + count)
+    if not pools:
+        return [f"{label}-{number:06d}.{ZONE}" for number in numbers]
+    return [f"{label}-{number:06d}.{part(number % pools)}.{ZONE}" for number in numbers]
 
 
 def query_file(laboratory: Laboratory, name: str, qnames: Iterable[str]) -> Path:

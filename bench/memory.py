@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench import load, servers
+from bench.authority import UPSTREAMS, Authority, same
 from bench.daemons import Laboratory
 from bench.report import Section, Target
 
@@ -18,7 +19,7 @@ def measure(laboratory: Laboratory, *, rate: int) -> Section:
     """
     total = servers.CACHE_SIZE
     section = Section(f"Memory with {total:,} cached names (filled at {rate:,} names/s)")
-    authority = servers.Authority(laboratory)
+    authority = Authority(laboratory, same())
     # wait_until_answering has cached a name.
     room = total - 1
     warm = load.query_file(laboratory, "memory-warm", load.names("memory", _WARM))
@@ -39,7 +40,7 @@ def measure(laboratory: Laboratory, *, rate: int) -> Section:
         upstream = 0
         for queries, count in ((warm, _WARM), (rest, room - _WARM), (everything, room)):
             upstream = authority.queries()
-            each = 0 if queries is everything else len(servers.UPSTREAMS) if asks_all else 1
+            each = 0 if queries is everything else len(UPSTREAMS) if asks_all else 1
             settle = authority.arrival_of(count * each)
             done = load.run(daemon, queries, rate=rate, settle=settle)
             section.count(daemon.name, done.failed, done.answered + done.failed)

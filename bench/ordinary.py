@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from bench import servers
+from bench.authority import ZONE, Upstreams
 from bench.client import Pacer
 from bench.daemons import Daemon, Laboratory, wait_for
 from bench.report import Section, Target
@@ -14,7 +15,7 @@ from bench.traffic import NAMES, RATE, TTL, Ages, own_address, popular
 from bench.witness import ADDRESSES, Witnesses
 
 _SEED = 1
-_NAMES = [f"ordinary-{number:04d}.{servers.ZONE}" for number in range(NAMES)]
+_NAMES = [f"ordinary-{number:04d}.{ZONE}" for number in range(NAMES)]
 
 
 class _Upstreams(Witnesses):
@@ -42,7 +43,7 @@ def measure(laboratory: Laboratory, *, seconds: float) -> Section:
         f"{TTL} s as old as they happen to be in each of {len(ADDRESSES)} upstreams, all asked)"
     )
     began = time.monotonic()
-    starts: Sequence[Callable[[Laboratory, servers.Upstreams], Daemon]] = (
+    starts: Sequence[Callable[[Laboratory, Upstreams], Daemon]] = (
         servers.staggerdns,
         servers.dnsmasq,
     )

@@ -47,7 +47,7 @@ def measure(laboratory: Laboratory, *, rounds: int, shared: int, own: int) -> Se
     loads = list(_loads(rounds, shared, own))
     every_pool = {name: pool for each in loads for name, pool in each.pools.items()}
     witnesses = laboratory.enter(Witnesses(every_pool))
-    daemon = servers.staggerdns_ranking(laboratory, witnesses.addresses, world)
+    daemon = servers.staggerdns(laboratory, witnesses.addresses, world=world)
 
     def busy() -> float:
         return sum(daemon.metric(f"staggerdns_{what}") for what in _UNDER_WAY)

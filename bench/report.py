@@ -99,11 +99,11 @@ class Section:
         *,
         digits: int = 0,
         base: str | None = None,
-        target: Target | None = None,
+        target: Target | Mapping[str, Target | None] | None = None,
         paired: bool = False,
     ) -> None:
-        """Add a line per server, with ratios to the server ``base``; the target is for the
-        first server.
+        """Add a line per server, with ratios to the server ``base``; a single target is for the
+        first server, others are for those that they are named with.
 
         ``paired``: the ratio is the median of the ratios round by round, in which whatever else
         the machine did at the time cancels out, and not the ratio of the medians.
@@ -116,7 +116,9 @@ class Section:
                 if paired:
                     both = zip(values, rounds[base], strict=True)
                     figure.ratio = statistics.median(one / other for one, other in both)
-            if number == 0:
+            if isinstance(target, Mapping):
+                figure.target = target.get(server)
+            elif number == 0:
                 figure.target = target
             self.figures.append(figure)
 

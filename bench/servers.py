@@ -2,113 +2,70 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 from bench import programs
-from bench.daemons import Daemon, Laboratory, free_port, wait_for
+from bench.authority import ZONE, Upstreams
+from bench.daemons import Daemon, Laboratory, free_port
+from bench.report import Target
+from tests.kit.checkout import ROOT
 from tests.kit.internet.world import World
 
-#: Where the one nsd listens: five upstreams.
-UPSTREAMS = tuple(f"127.0.0.{number}" for number in range(11, 16))
-ZONE = "bench.example"
 #: Entries that every cache may hold.
 CACHE_SIZE = 50_000
-#: Seconds after which no staggered batch is still to come.
-_SETTLE = 4.0
+#: Entries of dnsmasq. With 10,001 it logs at its start that so many may cost performance.
+DNSMASQ_SIZE = 10_000
 
-_ZONE_FILE = f"""\
-$ORIGIN {ZONE}.
-$TTL 86400
-@ SOA ns hostmaster 1 3600 600 86400 300
-@ NS ns
-ns A 192.0.2.1
-"""
-
-Upstreams = Sequence[tuple[str, int]]
+Start = Callable[[Laboratory, Upstreams], Daemon]
 
 
-class Authority:
-    """nsd on five addresses with a wildcard, so that every name exists; it counts.
-
-    ``records``: the addresses that every name has.
+class Build(NamedTuple):
+    """One way to run StaggerDNS: ``name`` in the tables, ``path`` that its modules come from (None:
+    the checkout).
     """
 
-    def __init__(self, laboratory: Laboratory, records: Sequence[str] = ("203.0.113.7",)) -> None:
-        port = free_port(*UPSTREAMS)
-        self.addresses: Upstreams = [(address, port) for address in UPSTREAMS]
-        wildcard = "".join(f"* A {record}\n" for record in records)
-        laboratory.write("zone", _ZONE_FILE + wildcard)
-        here = laboratory.directory
-        lines = [
-            "server:",
-            *(f"  ip-address: {address}" for address in UPSTREAMS),
-            f"  port: {port}",
-            '  username: ""',
-            f"  zonesdir: {here}",
-            f"  xfrdir: {here}",
-            '  database: ""',
-            f"  pidfile: {here}/nsd.pid",
-            f"  xfrdfile: {here}/nsd.xfrd",
-            f"  zonelistfile: {here}/nsd.zones",
-            "  server-count: 1",
-            "  rrl-ratelimit: 0",
-            "remote-control:",
-            "  control-enable: yes",
-            f"  control-interface: {here}/nsd.control",
-            "zone:",
-            f"  name: {ZONE}",
-            "  zonefile: zone",
-        ]
-        self._config = laboratory.write("nsd.conf", "\n".join(lines) + "\n")
-        command = [programs.find("nsd"), "-d", "-c", str(self._config)]
-        daemon = laboratory.start("nsd", command, programs.cores()[1])
-        for address in self.addresses:
-            daemon.wait_until_answering(address, f"ready.{ZONE}")
+    name: str
+    path: Path | None
 
-    def queries(self) -> int:
-        """How many queries have arrived so far, at all five addresses together."""
-        done = subprocess.run(
-            [programs.find("nsd-control"), "-c", str(self._config), "stats_noreset"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-        found = re.search(r"^num\.queries=(\d+)$", done.stdout, re.MULTILINE)
-        if found is None:
-            raise programs.SetupError("nsd-control reports no num.queries")
-        return int(found.group(1))
-
-    def arrival_of(self, more: int) -> Callable[[], None]:
-        """Return a function that returns when ``more`` queries have come from now on, or when
-        the last of them should have come: staggered batches leave long after the answers.
-        """
-        goal = self.queries() + more
-
-        def settle() -> None:
-            wait_for(lambda: self.queries() >= goal, _SETTLE)
-
-        return settle
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the program is started with beyond the environment of the benchmark."""
+        return {} if self.path is None else {"PYTHONPATH": str(self.path)}
 
 
-def staggerdns(laboratory: Laboratory, upstreams: Upstreams) -> Daemon:
+PURE = Build("staggerdns", None)
+COMPILED = Build("staggerdns (compiled)", ROOT / "build" / "compiled")
+
+
+def builds() -> list[Build]:
+    """Return the builds that there are here: the checkout, and what `make compiled` has made."""
+    return [build for build in (PURE, COMPILED) if build.path is None or build.path.is_dir()]
+
+
+def targets(pure: Target | None, compiled: Target | None = None) -> dict[str, Target | None]:
+    """Return the target of each build; without one of its own, the compiled one has the other's."""
+    return {PURE.name: pure, COMPILED.name: compiled or pure}
+
+
+def staggerdns(
+    laboratory: Laboratory,
+    upstreams: Upstreams,
+    build: Build = PURE,
+    *,
+    world: World | None = None,
+    entries: int = CACHE_SIZE,
+    more: str = "",
+) -> Daemon:
     """Start StaggerDNS with its defaults: access control, metrics and TTL ageing are on.
 
-    Ranking is not: its probes would leave the machine.
+    Ranking is on inside a ``world``, where its probes stay; elsewhere they would leave the machine.
+    ``more``: further sections of the configuration.
     """
-    return _staggerdns(laboratory, upstreams, ranking=False)
-
-
-def staggerdns_ranking(laboratory: Laboratory, upstreams: Upstreams, world: World) -> Daemon:
-    """Start StaggerDNS with ranking on, inside ``world``, where its probes stay."""
-    with world.inside():
-        return _staggerdns(laboratory, upstreams, ranking=True)
-
-
-def _staggerdns(laboratory: Laboratory, upstreams: Upstreams, *, ranking: bool) -> Daemon:
     port, metrics = free_port("127.0.0.1"), free_port("127.0.0.1")
     listed = ", ".join(f"'{host}:{number}'" for host, number in upstreams)
     config = laboratory.write(
@@ -116,14 +73,20 @@ def _staggerdns(laboratory: Laboratory, upstreams: Upstreams, *, ranking: bool) 
         f"server: {{listen: ['127.0.0.1:{port}']}}\n"
         "upstream:\n"
         f"  servers: [{listed}]\n"
-        f"cache: {{max_entries: {CACHE_SIZE}}}\n"
+        f"cache: {{max_entries: {entries}}}\n"
         f"metrics: {{listen: '127.0.0.1:{metrics}'}}\n"
-        f"ranking: {{enabled: {str(ranking).lower()}}}\n",
+        f"ranking: {{enabled: {str(world is not None).lower()}}}\n" + more,
     )
     command = [programs.twistd(), "-n", "--pidfile=", "staggerdns", "--config", str(config)]
-    daemon = _started("staggerdns", command, laboratory, port)
+    with world.inside() if world else contextlib.nullcontext():
+        daemon = _started(build.name, command, laboratory, port, build.environment)
     daemon.web = ("127.0.0.1", metrics)
     return daemon
+
+
+def every_staggerdns(world: World | None = None, entries: int = CACHE_SIZE) -> list[Start]:
+    """Return how to start each of the `builds`."""
+    return [partial(staggerdns, build=build, world=world, entries=entries) for build in builds()]
 
 
 def unbound(laboratory: Laboratory, upstreams: Upstreams) -> Daemon:
@@ -158,12 +121,11 @@ def unbound(laboratory: Laboratory, upstreams: Upstreams) -> Daemon:
     return _started("unbound", command, laboratory, port)
 
 
-def dnsmasq(laboratory: Laboratory, upstreams: Upstreams, entries: int = 10_000) -> Daemon:
+def dnsmasq(laboratory: Laboratory, upstreams: Upstreams, entries: int = DNSMASQ_SIZE) -> Daemon:
     """Start dnsmasq asking all upstreams at once (--all-servers).
 
     What a new name costs it depends on ``entries``: with full caches dnsmasq 2.90 took 31 us of
-    CPU per name with 150 and 122 us with 10,000, in one run of `bench.fresh`. With 10,001 it logs
-    at its start that so many may cost performance, with 10,000 it does not.
+    CPU per name with 150 and 122 us with 10,000, in one run of `bench.fresh`.
     """
     port = free_port("127.0.0.1")
     command = [
@@ -186,8 +148,14 @@ def dnsmasq(laboratory: Laboratory, upstreams: Upstreams, entries: int = 10_000)
     return _started("dnsmasq", command, laboratory, port)
 
 
-def _started(name: str, command: list[str], laboratory: Laboratory, port: int) -> Daemon:
-    daemon = laboratory.start(name, command, programs.cores()[0])
+def _started(
+    name: str,
+    command: list[str],
+    laboratory: Laboratory,
+    port: int,
+    environment: Mapping[str, str] | None = None,
+) -> Daemon:
+    daemon = laboratory.start(name, command, programs.cores()[0], environment)
     daemon.wait_until_answering(("127.0.0.1", port), f"ready.{ZONE}")
     return daemon
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench import inside, load, servers
+from bench.authority import UPSTREAMS, Authority, same
 from bench.client import ask, records
 from bench.daemons import Daemon, Laboratory
 from bench.report import Section, Target
@@ -25,17 +26,17 @@ def measure(laboratory: Laboratory, *, rounds: int, seconds: float) -> Section:
     )
     world = laboratory.enter(inside.internet())
     addresses = inside.pool(_ADDRESSES, host=1)
-    authority = servers.Authority(laboratory, addresses)
+    authority = Authority(laboratory, same(addresses))
     names = load.names("sorted", NAMES)
     queries = load.query_file(laboratory, "sorted", names)
-    ranking = servers.staggerdns_ranking(laboratory, authority.addresses, world)
+    ranking = servers.staggerdns(laboratory, authority.addresses, world=world)
     plain = servers.staggerdns(laboratory, authority.addresses)
     control = servers.staggerdns(laboratory, authority.addresses)
     daemons = (ranking, plain, control)
     labels = ("ranking on", "ranking off", "ranking off, again")
     for daemon, label in zip(daemons, labels, strict=True):
         daemon.name = label
-        settle = authority.arrival_of(NAMES * len(servers.UPSTREAMS))
+        settle = authority.arrival_of(NAMES * len(UPSTREAMS))
         load.run(daemon, queries, outstanding=20, settle=settle)
     watched = watch(
         ranking.address, dict.fromkeys(names, addresses), rate=_RATE, patience=_PATIENCE

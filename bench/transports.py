@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from bench import load, programs, servers
+from bench import load, programs
+from bench.authority import ZONE
 from bench.client import Pacer
 from bench.daemons import Daemon, Laboratory, free_port
 from bench.report import Section, Target
@@ -93,8 +94,8 @@ def _unbound(laboratory: Laboratory, ports: _Ports, certificate: Certificate) ->
         "  do-daemonize: no",
         "  use-syslog: no",
         '  module-config: "iterator"',
-        f'  local-zone: "{servers.ZONE}." redirect',
-        f'  local-data: "{servers.ZONE}. 300 A 203.0.113.7"',
+        f'  local-zone: "{ZONE}." redirect',
+        f'  local-data: "{ZONE}. 300 A 203.0.113.7"',
         "  access-control: 127.0.0.0/8 allow",
         "remote-control:",
         "  control-enable: no",
@@ -102,7 +103,7 @@ def _unbound(laboratory: Laboratory, ports: _Ports, certificate: Certificate) ->
     config = laboratory.write("transports.conf", "\n".join(lines) + "\n")
     command = [programs.find("unbound"), "-d", "-c", str(config)]
     daemon = laboratory.start("unbound", command, programs.cores()[1])
-    daemon.wait_until_answering(("127.0.0.1", ports["plain"]), f"ready.{servers.ZONE}")
+    daemon.wait_until_answering(("127.0.0.1", ports["plain"]), f"ready.{ZONE}")
     return daemon
 
 
@@ -118,6 +119,6 @@ def _staggerdns(laboratory: Laboratory, name: str, upstream: str, ca: Path) -> D
     )
     command = [programs.twistd(), "-n", "--pidfile=", "staggerdns", "--config", str(config)]
     daemon = laboratory.start(name, command, programs.cores()[0])
-    daemon.wait_until_answering(("127.0.0.1", port), f"ready.{servers.ZONE}")
+    daemon.wait_until_answering(("127.0.0.1", port), f"ready.{ZONE}")
     daemon.web = ("127.0.0.1", metrics)
     return daemon
