@@ -274,11 +274,11 @@ class Metrics(Collector):
 
     def query(self, transport: str, qtype: int) -> Cell:
         """Return the cell that counts queries of this kind."""
-        return self._queries.setdefault((transport, _known(qtype, _QTYPE_LABELS)), Cell())
+        return _cell(self._queries, (transport, _known(qtype, _QTYPE_LABELS)))
 
     def response(self, transport: str, rcode: int) -> Cell:
         """Return the cell that counts responses of this kind."""
-        return self._responses.setdefault((transport, _known(rcode, _RCODE_LABELS)), Cell())
+        return _cell(self._responses, (transport, _known(rcode, _RCODE_LABELS)))
 
     def hit(self, transport: str, qtype: int, rcode: int) -> HitCell:
         """Return the cell that counts a query and its response from the cache in one go."""
@@ -339,6 +339,13 @@ class ProcessMetrics(Collector):
         """Yield every family with the values of now."""
         for gauge in self._gauges:
             yield gauge.collect()
+
+
+def _cell(cells: dict[tuple[str, int], Cell], kind: tuple[str, int]) -> Cell:
+    found = cells.get(kind)
+    if found is None:
+        found = cells[kind] = Cell()
+    return found
 
 
 def _known(number: int, labels: dict[int, str]) -> int:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from staggerdns.strategy.tiers import ACTIVE
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.upstream.reason import Reason
-from staggerdns.wire.verdict import Verdict
+from staggerdns.wire.verdict import FAILURE, NEGATIVE, POSITIVE
 
 
 class Decision:
@@ -85,7 +85,7 @@ class Decision:
         active = outcome.tier == ACTIVE
         if active:
             self.active_left -= 1
-        if verdict == Verdict.POSITIVE:
+        if verdict is POSITIVE:
             self.answered += 1
             if self._final:
                 return False
@@ -94,7 +94,7 @@ class Decision:
             self.held = None
             self._final = self._single
             return True
-        if verdict == Verdict.NEGATIVE:
+        if verdict is NEGATIVE:
             self.answered += 1
             self.negatives.append(outcome)
             self._active_negatives += active
@@ -128,7 +128,7 @@ class Decision:
 
     def failing(self) -> list[Outcome]:
         """Return the replies that answered nothing."""
-        return [one for one in self.failures if one.verdict == Verdict.FAILURE]
+        return [one for one in self.failures if one.verdict is FAILURE]
 
     def blamed(self) -> list[Outcome]:
         """Return the failing replies that are a mark against their upstreams, in the end."""

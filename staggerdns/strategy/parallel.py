@@ -17,7 +17,7 @@ from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.wire.judge import Judge
-from staggerdns.wire.verdict import Verdict
+from staggerdns.wire.verdict import POSITIVE
 
 MAX_DELAYS = 3
 """How often a run delays batches for which budgets have no room, each time for twice as long."""
@@ -177,13 +177,13 @@ class ParallelRun(Run):
 
     def heard(self, outcome: Outcome, exchange: Exchange) -> None:
         """Ask nobody else after a positive answer that nothing can be merged into."""
-        if outcome.verdict == Verdict.POSITIVE and not self.question.mergeable:
+        if outcome.verdict is POSITIVE and not self.question.mergeable:
             self.candidates.waiting = []
 
     def answer(self, outcome: Outcome, now: float) -> None:
         """Give the client its answer, and count what became of the active tier."""
         if outcome.tier == ACTIVE:
-            self._note_active("answered" if outcome.verdict == Verdict.POSITIVE else "negative")
+            self._note_active("answered" if outcome.verdict is POSITIVE else "negative")
             if self._settings.fallback_timeout is None:
                 self.adaptive.fallback.add(outcome.seconds)
         super().answer(outcome, now)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -25,6 +26,7 @@ from staggerdns.upstream.refusals import give_up_at, unrefused
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.judge import Judge
 
+_NO_EDNS: Final = Reason.NO_EDNS
 RETRY_INTERVAL = 1.0
 """Seconds after the last query to the next round, when nobody has answered."""
 
@@ -208,7 +210,7 @@ class Run(ABC):
         self._observer.ended(self.candidates.asked, decision.answered, reasons)
 
     def _take(self, outcome: Outcome, exchange: Exchange) -> None:
-        if outcome.reason is Reason.NO_EDNS:
+        if outcome.reason is _NO_EDNS:
             self.candidates.reserve.add(self.outstanding[exchange])
         del self.outstanding[exchange]
         decision = self.decision

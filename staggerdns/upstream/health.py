@@ -54,6 +54,9 @@ class State(IntEnum):
     UNHEALTHY = 2
 
 
+_HEALTHY, _DEGRADED, _UNHEALTHY = State
+
+
 class Health:
     """The health of one upstream. The methods that note something return the new state if it
     has just changed, else `None`.
@@ -77,7 +80,7 @@ class Health:
 
     def __init__(self, settings: HealthSettings) -> None:
         self._settings = settings
-        self.state = State.HEALTHY
+        self.state = _HEALTHY
         self._failures = 0
         self._successes = 0
         self._open_for = settings.open_for
@@ -100,7 +103,7 @@ class Health:
         """Return whether the upstream should be asked at ``now``: not while its circuit is open,
         and only once when the time for a trial has come.
         """
-        if self.state != State.UNHEALTHY:
+        if self.state != _UNHEALTHY:
             return True
         return now >= self._open_until and now >= self._trial_until
 
@@ -108,14 +111,14 @@ class Health:
         """Return whether a query should go there for the sake of its health alone: a trial that is
         due, or one that may heal a degraded upstream which nobody asks otherwise.
         """
-        if self.state == State.UNHEALTHY:
+        if self.state == _UNHEALTHY:
             return self.usable(now)
-        return self.state == State.DEGRADED and now >= self._visit_at
+        return self.state == _DEGRADED and now >= self._visit_at
 
     def asked(self, now: float) -> None:
         """Note that a query is on its way: the trial, if the time for one has come."""
         self._visit_at = now + self._settings.open_for
-        if self.state == State.UNHEALTHY and now >= self._open_until:
+        if self.state == _UNHEALTHY and now >= self._open_until:
             self._trial_until = inf if self._alone else now + OUTAGE_RETRY
 
     def abandoned(self, asked: float) -> None:
@@ -133,7 +136,7 @@ class Health:
         """
         if asked < self._good_since:
             return True
-        if subject is not None and self.state is State.UNHEALTHY:
+        if subject is not None and self.state is _UNHEALTHY:
             return False
         if subject is not None and subject not in self._subjects:
             self._subjects.add(subject)
@@ -150,7 +153,7 @@ class Health:
         if self._subjects:
             self._subjects.clear()
         self.last_failed = inf
-        if self.state is State.HEALTHY:
+        if self.state is _HEALTHY:
             return None
         self._trial_until = 0.0
         self._visit_at = now + HEALING
@@ -158,8 +161,8 @@ class Health:
         self._successes += 1
         if self._successes >= self._settings.heal_after:
             self._open_for = self._settings.open_for
-            return self._become(State.HEALTHY)
-        return self._become(State.DEGRADED)
+            return self._become(_HEALTHY)
+        return self._become(_DEGRADED)
 
     def failed(self, now: float, asked: float, *, alone: bool) -> State | None:
         """Note a bad reply to a query of the time ``asked``. ``alone``: other upstreams are doing
@@ -172,16 +175,16 @@ class Health:
         self._visit_at = now + self._settings.open_for
         self._failures += 1
         self._successes = 0
-        if self.state == State.UNHEALTHY:
+        if self.state == _UNHEALTHY:
             if alone and self._alone:
                 self._open_for = min(2 * self._open_for, self._settings.max_open_for)
             self._open_circuit(now, alone=alone)
             return None
         if self._failures >= self._settings.unhealthy_after:
             self._open_circuit(now, alone=alone)
-            return self._become(State.UNHEALTHY)
+            return self._become(_UNHEALTHY)
         if self._failures >= self._settings.degraded_after:
-            return self._become(State.DEGRADED)
+            return self._become(_DEGRADED)
         return None
 
     def _open_circuit(self, now: float, *, alone: bool) -> None:
@@ -192,7 +195,7 @@ class Health:
     def _become(self, state: State) -> State | None:
         if state == self.state:
             return None
-        if state != State.DEGRADED or self.state == State.HEALTHY:
+        if state != _DEGRADED or self.state == _HEALTHY:
             self._successes = 0
         self.state = state
         return state

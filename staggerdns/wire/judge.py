@@ -16,7 +16,7 @@ from staggerdns.wire.reading import quick_pool, read_pool
 from staggerdns.wire.rebinding import strip
 from staggerdns.wire.reply import Record, Reply, index_reply
 from staggerdns.wire.scrub import scrub_answers, scrub_rest
-from staggerdns.wire.verdict import Verdict
+from staggerdns.wire.verdict import FAILURE, NEGATIVE, POSITIVE, Verdict
 
 _u32 = struct.Struct("!I").unpack_from
 _ADDRESSES = frozenset((int(Type.A), int(Type.AAAA)))
@@ -63,7 +63,7 @@ class Judge:
         if question.mergeable:
             pool = quick_pool(message, question)
             if pool is not None and not (self.screened and any(map(is_private, pool.addresses))):
-                return Verdict.POSITIVE, pool
+                return POSITIVE, pool
         names = self._names
         if names is None:
             names = self._names = NameTree(question.name)
@@ -77,7 +77,7 @@ class Judge:
     def _weigh(self, reply: Reply) -> tuple[Verdict, Answer | None]:
         # What is missing in a reply that is cut even over TCP cannot be known.
         if reply.flags & TC or reply.rcode not in SOUND:
-            return Verdict.FAILURE, None
+            return FAILURE, None
         question = self.question
         positive = not reply.rcode
         is_referral = positive and bool(reply.authority) and _is_referral(reply)
@@ -90,7 +90,7 @@ class Judge:
         if positive and question.mergeable:
             pool = read_pool(reply, path)
             if pool is not None:
-                return Verdict.POSITIVE, pool
+                return POSITIVE, pool
         scrub_rest(reply, question, path)
         if self.screened:
             stripped |= self._strip(reply, reply.authority)
@@ -98,18 +98,16 @@ class Judge:
         if positive and path.found:
             ttl = min([record.ttl for record in reply.records()])
             choice = path.found if question.qtype in _ADDRESSES else ()
-            return Verdict.POSITIVE, SectionsAnswer(
-                reply, question, ttl, negative=False, choice=choice
-            )
+            return POSITIVE, SectionsAnswer(reply, question, ttl, negative=False, choice=choice)
         if is_referral and not answered:
-            return Verdict.FAILURE, None
+            return FAILURE, None
         ttl = _negative_ttl(reply)
         came = reply.message[6:8] != b"\0\0"
         if positive and came and not answered and not _has_soa(reply):
             raise WireError("an answer section with nothing that was asked for")
         if stripped and answered:  # there is hardly an SOA to say it
             ttl = ttl or min(record.ttl for record in stripped)
-        return Verdict.NEGATIVE, SectionsAnswer(reply, question, ttl, negative=True)
+        return NEGATIVE, SectionsAnswer(reply, question, ttl, negative=True)
 
     def _strip(self, reply: Reply, section: list[Record]) -> set[Record]:
         """Remove private addresses from a section; return their records."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import (
@@ -24,6 +25,8 @@ from staggerdns.wire.scrub import Path
 
 _u32 = struct.Struct("!I")
 _counts = struct.Struct("!5H").unpack_from
+_A: Final = int(Type.A)
+_OPT: Final = int(Type.OPT)
 
 
 def quick_pool(message: bytes, question: Question) -> Pool | None:
@@ -37,7 +40,7 @@ def quick_pool(message: bytes, question: Question) -> Pool | None:
     if flags & (TC | RCODE) or not count:
         return None
     header = question.pointer_type_class
-    length, size = (b"\0\4", 16) if question.qtype == Type.A else (b"\0\x10", 28)
+    length, size = (b"\0\4", 16) if question.qtype == _A else (b"\0\x10", 28)
     start = HEADER_SIZE + len(question.section)
     end = start + count * size
     if end > len(message):
@@ -75,7 +78,7 @@ def _outline_is_sound(message: bytes, position: int, nscount: int, arcount: int)
             position = position + 1 if not first else skip_name(message, position)
             rtype, rclass, ttl, length = read_fields(message, position)
             position += RECORD_SIZE + length
-            if rtype == Type.OPT:
+            if rtype == _OPT:
                 opts += 1
                 if first or opts > 1 or index < nscount or ttl >> 24:
                     return False
