@@ -147,7 +147,7 @@ def _check_asked(asked: Question, message: bytes, ways: int) -> None:
         clock.advance(1)
         exchange = upstream.ask(Judge(asked), "active", clock.seconds())
         answered = 0
-        while not exchange.called:
+        while not exchange.over:
             assert len(sent) <= MOST_SENT
             if answered == len(sent):
                 exchange.expire()  # a doubted reply was the last
@@ -195,7 +195,7 @@ def _check_relearning(
                 good + bytes(4) + (_COOKIE if query.query[9] else b""),
                 over_stream=over_stream,
             )
-        if not exchange.called:
+        if not exchange.over:
             exchange.expire()
     assert dialect.edns.level == FULL, "no EDNS any more"
     assert dialect.case.is_mixed, "no random case any more"

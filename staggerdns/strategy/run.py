@@ -174,7 +174,8 @@ class Run(ABC):
             self.outstanding[exchange] = upstream
             exchange.on_hint = self._take_hint
             if tier == ACTIVE:
-                exchange.addCallbacks(self._take, ignore_cancellation, callbackArgs=(exchange,))
+                outcome = exchange.deferred()
+                outcome.addCallbacks(self._take, ignore_cancellation, callbackArgs=(exchange,))
             else:
                 exchange.on_outcome(self._take)
         self._busy = False

@@ -130,7 +130,9 @@ class _Host:
                 self._outstanding[exchange] = resolver, qtype
                 asked.append(exchange)
         for exchange in asked:
-            exchange.addCallbacks(self._take, ignore_cancellation, callbackArgs=(exchange,))
+            exchange.deferred().addCallbacks(
+                self._take, ignore_cancellation, callbackArgs=(exchange,)
+            )
 
     def _take(self, outcome: Outcome, exchange: Exchange) -> None:
         asked = self._outstanding.pop(exchange, None)

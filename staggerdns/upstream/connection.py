@@ -31,7 +31,7 @@ from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.report import StreamReport
 from staggerdns.upstream.tls import Handshake
 from staggerdns.wire.edns import KEEPALIVE_WANTED, keepalive, with_options
-from staggerdns.wire.reply import mismatch
+from staggerdns.wire.reply import mismatch, repeats
 
 IDLE_TIMEOUT = 30.0
 """Seconds that an idle connection is kept when its upstream does not say for how long."""
@@ -350,7 +350,8 @@ class DnsConnection(Connection):
                 self.drop(Reason.MISMATCH)
             return
         exchange.forget = None
-        reason = mismatch(message, exchange.question)
+        repeated = repeats(message, exchange.query, exchange.question.end)
+        reason = "" if repeated else mismatch(message, exchange.question)
         if reason:
             self._owner.report.rejected(reason)
             exchange.error(Reason.MISMATCH)
@@ -361,7 +362,7 @@ class DnsConnection(Connection):
         if seconds is not None:
             self._keep_for(seconds)
         try:
-            exchange.asker.received(exchange, message, over_stream=True)
+            exchange.asker.received(exchange, message, over_stream=True, repeated=repeated)
         except Exception:
             exchange.error(Reason.MISMATCH)  # it waits nowhere any more
             raise

@@ -25,7 +25,7 @@ from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.reason import Reason, of_errno
 from staggerdns.wire.constants import MAX_MESSAGE
-from staggerdns.wire.reply import mismatch
+from staggerdns.wire.reply import mismatch, repeats
 
 SOCKETS = 8
 QUERIES_PER_SOCKET = 128
@@ -66,7 +66,7 @@ class DatagramTransport:
         held = self._sockets[slot]
         try:
             try:
-                if held is None or held.spent(exchange.started):
+                if held is None or exchange.started >= held.spent_at:
                     held = self._socket_in(slot, exchange.started)
                 held.send(exchange)
             except BlockingIOError:
@@ -88,14 +88,14 @@ class DatagramTransport:
     def _socket_in(self, slot: int, now: float) -> _ConnectedSocket:
         """Return the socket in ``slot``, a new one when the old one has had its time."""
         held = self._sockets[slot]
-        if held is not None and not held.spent(now):
+        if held is not None and now < held.spent_at:
             return held
         self._empty(slot)
         try:
             opened = self._sockets[slot] = self._open(now)
         except OSError as error:
             # Out of descriptors: fewer ports to guess at are better than no answers.
-            others = [other for other in self._sockets if other and not other.spent(now)]
+            others = [other for other in self._sockets if other and now < other.spent_at]
             if error.errno not in (EMFILE, ENFILE) or not others:
                 raise
             return others[self._entropy.below(len(others))]
@@ -160,16 +160,12 @@ class _ConnectedSocket:
         self._socket = connected
         self._entropy = entropy
         self._waiting: dict[bytes, Exchange] = {}
-        self._forgotten: set[bytes] = set()  # IDs whose replies may still come, or come again
-        self._sent = 0
+        self._used: set[bytes] = set()  # IDs of all queries; their replies may come late, or twice
         self._rejected = 0
-        self._old_at = now + LIFETIME  # or at once: see above
+        self.spent_at = now + LIFETIME
+        """When it sends nothing more: or at once, see above."""
         self.fileno = connected.fileno
         readers.add(self)
-
-    def spent(self, now: float) -> bool:
-        """Return whether the socket should send nothing more."""
-        return self._sent >= QUERIES_PER_SOCKET or now >= self._old_at
 
     @property
     def idle(self) -> bool:
@@ -178,11 +174,13 @@ class _ConnectedSocket:
 
     def send(self, exchange: Exchange) -> None:
         """Send a query under a fresh ID. Raises `OSError` when the system does not take it."""
-        waiting = self._waiting
+        waiting, used = self._waiting, self._used
         message_id = self._entropy.take()
-        while message_id in waiting:
+        while message_id in used:
             message_id = self._entropy.take()
-        self._sent += 1
+        used.add(message_id)
+        if len(used) >= QUERIES_PER_SOCKET:
+            self.spent_at = 0.0
         message = message_id + exchange.query
         refused: list[Exchange] = []
         try:
@@ -209,42 +207,42 @@ class _ConnectedSocket:
             except OSError as error:
                 self._hint(of_errno(error.errno))
                 break
-            exchange = waiting.get(message[:2])
+            message_id = message[:2]
+            exchange = waiting.get(message_id)
             if exchange is None:
-                if message[:2] in self._forgotten:
-                    self._transport.rejected("late")
-                    continue
-                self._rejected += 1
-                self._transport.rejected("id")
-                if self._rejected == MAX_REJECTED:
-                    self._retry_over_tcp()
+                self._reject(message_id)
                 continue
-            reason = mismatch(message, exchange.question)
+            repeated = repeats(message, exchange.query, exchange.question.end)
+            reason = "" if repeated else mismatch(message, exchange.question)
             if reason:
                 self._transport.rejected(reason)
                 continue
-            del waiting[message[:2]]
-            self._forgotten.add(message[:2])
+            del waiting[message_id]
             exchange.forget = None
-            still = exchange.asker.received(exchange, message, over_stream=False)
+            still = exchange.asker.received(exchange, message, over_stream=False, repeated=repeated)
             if still and exchange.forget is None:
-                self._wait_on(message[:2], exchange)
-            if len(waiting) == 0:
+                # The right reply may be behind one that may be forged.
+                waiting[message_id] = exchange
+                exchange.forget = self._forget
+            if not waiting:
                 break
         if not waiting:
             self._transport.drained(self)
 
-    def _wait_on(self, message_id: bytes, exchange: Exchange) -> None:
-        """Leave room for the right reply behind one that may be forged."""
-        if self._waiting.setdefault(message_id, exchange) is exchange:
-            self._forgotten.discard(message_id)
-            exchange.forget = self._forget
+    def _reject(self, message_id: bytes) -> None:
+        """Count a message with the ID of no query that waits."""
+        if message_id in self._used:
+            self._transport.rejected("late")
+            return
+        self._rejected += 1
+        self._transport.rejected("id")
+        if self._rejected == MAX_REJECTED:
+            self._retry_over_tcp()
 
     def _retry_over_tcp(self) -> None:
         """Send what waits here over TCP: somebody guesses at the IDs, and knows the port."""
-        self._old_at = 0.0
+        self.spent_at = 0.0
         endangered = list(self._waiting.values())
-        self._forgotten.update(self._waiting)
         self._waiting.clear()
         for exchange in endangered:
             exchange.forget = None
@@ -261,8 +259,7 @@ class _ConnectedSocket:
 
     def _forget(self, exchange: Exchange, *, timed_out: bool) -> None:
         if timed_out:
-            self._old_at = 0.0
+            self.spent_at = 0.0
         del self._waiting[exchange.message_id]
-        self._forgotten.add(exchange.message_id)
         if not self._waiting:
             self._transport.drained(self)

@@ -25,7 +25,7 @@ from staggerdns.upstream.reason import Reason
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
-from staggerdns.wire.verdict import Verdict
+from staggerdns.wire.verdict import FAILURE, NETWORK_ERROR, Verdict
 
 
 class Outcome:
@@ -69,10 +69,17 @@ class Asker:
 
     @abstractmethod
     def received(
-        self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
+        self,
+        exchange: Exchange,
+        message: bytes,
+        *,
+        over_stream: bool,
+        repeated: bool = False,
+        believed: bool = False,
     ) -> bool:
         """Use a reply that matches the query; over a stream nobody can forge one.
 
+        ``repeated``: its question is known to be the one that was sent, letter by letter.
         ``believed``: it is doubted, and there is no way to check it. Return whether another reply
         to the same query is still welcome: this one may be forged.
         """
@@ -115,13 +122,16 @@ class Server(Asker):
         """Let a failing reply be none of the upstream's own fault: nobody answered well."""
 
 
-class Exchange(Deferred[Outcome]):
-    """A question on its way to one upstream: a Deferred of the `Outcome`.
+class Exchange:
+    """A question on its way to one upstream.
 
     ``asker``: who asked; ``judge``: of the replies to the ``question``; ``query``: the message
-    without its ID, ready to send. Cancel it to give up without a mark.
+    without its ID, ready to send. Whoever wants the `Outcome` says so once, by `deferred` or by
+    `on_outcome`.
     """
 
+    over = False
+    """Whether it has ended."""
     resent = False
     """Whether the query was sent once more because its connection was lost."""
     hinted: Reason | None = None
@@ -140,52 +150,70 @@ class Exchange(Deferred[Outcome]):
     """Whether it has been asked once more with a new cookie."""
     unsigned = False
     """Whether an answer without signatures is better than none, although DO is set."""
+    # The transport in charge sets these two.
+    forget: _Forget | None = None
+    message_id = b""
+    _call: Callable[[Outcome, Exchange], None] | None = None
+    _deferred: Deferred[Outcome] | None = None
+    _outcome: Outcome | None = None  # until somebody wants it
 
     def __init__(self, asker: Asker, judge: Judge, query: bytes, tier: str, started: float) -> None:
-        super().__init__(_cancelled)
         self.asker = asker
         self.judge = judge
         self.question = judge.question
         self.query = query
         self.tier = tier
         self.started = started
-        # The transport in charge sets these two.
-        self.forget: _Forget | None = None
-        self.message_id = b""
-        self._call: Callable[[Outcome, Exchange], None] | None = None
+
+    def deferred(self) -> Deferred[Outcome]:
+        """Return a Deferred of the outcome; to cancel one is to cancel the other."""
+        made: Deferred[Outcome] = Deferred(self._give_up)
+        if self._outcome is not None:
+            made.callback(self._outcome)
+        else:
+            self._deferred = made
+        return made
 
     def on_outcome(self, call: Callable[[Outcome, Exchange], None]) -> None:
-        """Call ``call`` with outcome and exchange, in place of callbacks, but not when cancelled.
+        """Call ``call`` with outcome and exchange, but not when cancelled.
 
-        Most exchanges only complete a pool. For these a Deferred's callbacks would cost more than
-        everything else about a reply.
+        Most exchanges only complete a pool. For these a Deferred would cost more than everything
+        else about a reply.
         """
-        if self.called:
-            call(self.result, self)  # type: ignore[arg-type]  # only `expire` and errors come so early
+        if self._outcome is not None:
+            call(self._outcome, self)
         else:
             self._call = call
 
     def conclude(self, outcome: Outcome) -> None:
         """End with this outcome; called by whoever asked."""
-        call = self._call
-        if call is None:
-            self.callback(outcome)
+        self.over = True
+        deferred = self._deferred
+        if self._call is not None:
+            self._call(outcome, self)
+        elif deferred is not None:
+            self._deferred = None  # they hold each other
+            deferred.callback(outcome)
         else:
-            self.called = True
-            call(outcome, self)
+            self._outcome = outcome
 
     def cancel(self) -> None:
         """Give up without a mark."""
-        if self._call is None:
-            super().cancel()
-        elif not self.called:
-            self.called = True
-            _cancelled(self)
+        if self._deferred is not None:
+            self._deferred.cancel()
+        elif not self.over:
+            self._give_up()
+
+    def _give_up(self, _: object = None) -> None:
+        self.over = True
+        self._deferred = None
+        self.release()
+        self.asker.abandoned(self)
 
     def drop(self) -> None:
         """End without an outcome, for one that nobody but its asker knows."""
-        if not self.called:
-            self.called = True
+        if not self.over:
+            self.over = True
             self.release()
 
     def release(self, *, timed_out: bool = False) -> None:
@@ -196,38 +224,31 @@ class Exchange(Deferred[Outcome]):
 
     def hint(self, reason: Reason) -> None:
         """Note an error that may be forged; a reply is welcome all the same."""
-        if not self.called and self.hinted is None:
+        if not self.over and self.hinted is None:
             self.hinted = reason
             if self.on_hint is not None:
                 self.on_hint(self)
 
     def error(self, reason: Reason) -> None:
         """End with a network error."""
-        if not self.called:
-            self.asker.ended(self, Verdict.NETWORK_ERROR, reason)
+        if not self.over:
+            self.asker.ended(self, NETWORK_ERROR, reason)
 
     def failure(self, reason: Reason) -> None:
         """End with a reply that holds no DNS message, like an HTTP error."""
-        if not self.called:
-            self.asker.ended(self, Verdict.FAILURE, reason)
+        if not self.over:
+            self.asker.ended(self, FAILURE, reason)
 
     def expire(self) -> None:
         """End because the time is up."""
-        if not self.called:
+        if not self.over:
             self.release(timed_out=True)
-            self.asker.ended(self, Verdict.NETWORK_ERROR, self.hinted or Reason.TIMEOUT)
+            self.asker.ended(self, NETWORK_ERROR, self.hinted or Reason.TIMEOUT)
 
     def retry_over_tcp(self) -> None:
         """Go on over TCP: somebody forges replies."""
-        if not self.called:
+        if not self.over:
             self.asker.retry_over_tcp(self)
-
-
-def _cancelled(exchange: Deferred[Outcome]) -> None:
-    """Cancel an exchange. Not a method: a bound one would make each exchange a reference cycle."""
-    assert isinstance(exchange, Exchange)
-    exchange.release()
-    exchange.asker.abandoned(exchange)
 
 
 class _Forget(Protocol):

@@ -39,7 +39,7 @@ from staggerdns.upstream.tls import Handshake
 from staggerdns.wire.age import aged
 from staggerdns.wire.constants import MAX_MESSAGE, MEDIA_TYPE
 from staggerdns.wire.edns import with_options
-from staggerdns.wire.reply import mismatch
+from staggerdns.wire.reply import mismatch, repeats
 
 MAX_STREAMS = 1000
 """Streams that we have open at once, whatever the server allows."""
@@ -327,7 +327,8 @@ class HttpConnection(Connection):
         age = _number(headers.get(b"age", b""))
         if age:
             message = aged(message, exchange.question, age)
-        exchange.asker.received(exchange, message, over_stream=True)
+        repeated = repeats(message, exchange.query, exchange.question.end)
+        exchange.asker.received(exchange, message, over_stream=True, repeated=repeated)
 
     def _note_status(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Heed a server that asks for less (RFC 6585 section 4, RFC 9110 section 15.6.4)."""

@@ -53,16 +53,22 @@ class Probe(Asker):
             query.drop()
 
     def received(
-        self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
+        self,
+        exchange: Exchange,
+        message: bytes,
+        *,
+        over_stream: bool,
+        repeated: bool = False,
+        believed: bool = False,
     ) -> bool:
         """Learn from the reply; no other is welcome."""
-        exchange.called = True
+        exchange.over = True
         self._learn(exchange, message)
         return False
 
     def ended(self, exchange: Exchange, verdict: Verdict, reason: Reason) -> None:
         """Learn that there is no reply."""
-        exchange.called = True
+        exchange.over = True
         self._learn(exchange, b"")
 
     def retry_over_tcp(self, exchange: Exchange) -> None:

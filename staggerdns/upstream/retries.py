@@ -84,7 +84,7 @@ class Retries:
     def watch(self, exchange: Exchange) -> None:
         """Try a query that was just sent in other ways, if nothing comes for it."""
         dialect = self._upstream.dialect
-        if not exchange.called and (
+        if not exchange.over and (
             dialect.unsure_of_level(exchange) or dialect.unsure_of_case(exchange)
         ):
             self._side_queries(exchange).watch(self._patience)

@@ -116,10 +116,16 @@ class SideQueries(Asker):
     # What becomes of the side queries.
 
     def received(
-        self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
+        self,
+        exchange: Exchange,
+        message: bytes,
+        *,
+        over_stream: bool,
+        repeated: bool = False,
+        believed: bool = False,
     ) -> bool:
         """Use the reply to a side query for the exchange; no other is welcome."""
-        exchange.called = True
+        exchange.over = True
         if exchange is self._check:
             self._checked(exchange, message, over_stream=over_stream)
         else:
@@ -128,7 +134,7 @@ class SideQueries(Asker):
 
     def ended(self, exchange: Exchange, verdict: Verdict, reason: Reason) -> None:
         """Go on without a reply to this side query."""
-        exchange.called = True
+        exchange.over = True
         if exchange is self._check:
             self._check = None
             self._stop_steps()
@@ -173,7 +179,7 @@ class SideQueries(Asker):
         step.lowered = lowered
         self._steps.append(step)
         upstream.send_again(step, RetryReason.SILENCE, over_stream=False)
-        if not exchange.called:
+        if not exchange.over:
             self._step_later()
 
     @property

@@ -145,7 +145,7 @@ class StreamTransport:
         now = self.clock.seconds()
         queue, self._queue = self._queue, {}
         for exchange in queue:
-            if exchange.called:
+            if exchange.over:
                 continue
             if self._connection is connection:
                 connection.carry(exchange, now)
@@ -197,7 +197,7 @@ class StreamTransport:
         ``unread``: for all but the first that does not count.
         """
         for number, exchange in enumerate(exchanges):
-            if exchange.called:  # ended by what became of another one
+            if exchange.over:  # ended by what became of another one
                 continue
             exchange.forget = None
             counts = number == 0 or not unread
@@ -278,7 +278,7 @@ class StreamTransport:
         queue, self._queue = self._queue, {}
         for exchange in reversed(queue):  # the one mark is for the newest
             exchange.forget = None
-            if not exchange.called:
+            if not exchange.over:
                 exchange.error(reason)
                 reason = Reason.LOCAL if reason is Reason.LOCAL else Reason.NO_CONNECTION
 

@@ -38,7 +38,7 @@ from staggerdns.wire.constants import SOUND, WireError
 from staggerdns.wire.edns import full_rcode
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
-from staggerdns.wire.verdict import Verdict
+from staggerdns.wire.verdict import FAILURE, Verdict
 
 LONGEST_PAUSE = 300.0
 """Seconds that an upstream may have itself left alone by Retry-After."""
@@ -189,18 +189,25 @@ class Upstream(Server):
     # What exchanges and their transports report.
 
     def received(
-        self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
+        self,
+        exchange: Exchange,
+        message: bytes,
+        *,
+        over_stream: bool,
+        repeated: bool = False,
+        believed: bool = False,
     ) -> bool:
         """Judge a reply and end the exchange with it, unless it is not the last word: then the
         query is sent once more.
 
+        ``repeated``: its question is known to be the one that was sent, letter by letter.
         ``believed``: it was doubted, and there is no way to check it. Return whether another reply
         to the same query is still welcome: this one may be forged.
         """
-        if exchange.called:
+        if exchange.over:
             return False
         dialect = self.dialect
-        usual = dialect.is_as_usual(exchange.query, message, len(exchange.question.section))
+        usual = repeated and dialect.is_as_usual(message)
         if over_stream:
             dialect.stream_works = True
         retries = self._retries
@@ -213,7 +220,7 @@ class Upstream(Server):
         try:
             verdict, answer = exchange.judge.judge(message)
         except WireError:
-            verdict, reason = Verdict.FAILURE, Reason.MALFORMED
+            verdict, reason = FAILURE, Reason.MALFORMED
         else:
             if answer is None:
                 if (
@@ -318,7 +325,7 @@ class Upstream(Server):
         What a failing reply says depends on the others: see `blame` and `pardon`.
         """
         self._report.failed(reason)
-        if verdict == Verdict.FAILURE:
+        if verdict == FAILURE:
             if exchange.complained:
                 self.dialect.edns.failed_at_all_levels(exchange.started, now)
             if reason is Reason.REFUSED:

@@ -30,14 +30,27 @@ class Judge:
     kind.
     """
 
-    __slots__ = ("question", "screened", "stripped", "strays", "_last", "_names")
+    __slots__ = (
+        "question",
+        "screened",
+        "stripped",
+        "strays",
+        "_head",
+        "_tail",
+        "_verdict",
+        "_answer",
+        "_names",
+    )
 
     def __init__(self, question: Question, *, screened: bool = False) -> None:
         self.question = question
         self.screened = screened
         self.stripped = 0
         self.strays: dict[str, int] = {}
-        self._last: tuple[bytes, tuple[Verdict, Answer | None]] | None = None
+        # Of the reply judged last: what was compared, and what came of it.
+        self._head = self._tail = b""
+        self._verdict = FAILURE
+        self._answer: Answer | None = None
         self._names: NameTree | None = None
 
     def judge(self, message: bytes) -> tuple[Verdict, Answer | None]:
@@ -49,14 +62,12 @@ class Judge:
         negative, except a referral, which a resolver does not give. Raises `WireError` for what is
         malformed.
         """
-        # Upstreams often agree to the byte, but for the ID and the case of the name.
-        compared = message[2:HEADER_SIZE] + message[HEADER_SIZE + len(self.question.section) :]
-        last = self._last
-        if last is not None and last[0] == compared:
-            return last[1]
-        result = self._judge(message)
-        self._last = (compared, result)
-        return result
+        # Upstreams often agree to the octet, but for the ID and the case of the name.
+        head, tail = message[2:HEADER_SIZE], message[self.question.end :]
+        if tail != self._tail or head != self._head:
+            self._verdict, self._answer = self._judge(message)
+            self._head, self._tail = head, tail
+        return self._verdict, self._answer
 
     def _judge(self, message: bytes) -> tuple[Verdict, Answer | None]:
         question = self.question

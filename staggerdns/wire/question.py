@@ -5,7 +5,17 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from staggerdns.wire.constants import AD, CD, CLASS_IN, EDNS_DO, EDNS_UDP_SIZE, RD, Type, type_text
+from staggerdns.wire.constants import (
+    AD,
+    CD,
+    CLASS_IN,
+    EDNS_DO,
+    EDNS_UDP_SIZE,
+    HEADER_SIZE,
+    RD,
+    Type,
+    type_text,
+)
 from staggerdns.wire.key import (
     CD_MARK,
     DO_MARK,
@@ -26,7 +36,8 @@ _ADDRESS_TYPES = (Type.A, Type.AAAA)
 class Question:
     """One question: ``name`` (wire form, lower case), ``qtype``, ``qclass``, ``do``, ``cd``.
 
-    ``section`` is the question section in wire form, ``mergeable`` whether answers of several
+    ``section`` is the question section in wire form, ``end`` the offset behind it in a message,
+    ``mergeable`` whether answers of several
     upstreams may join in one pool: addresses asked for without DO. ``pointer_type_class`` is how
     a record that answers the question directly usually begins. A question is a value: what is
     learned of its replies is the `Judge`'s.
@@ -35,6 +46,7 @@ class Question:
     __slots__ = (
         "key",
         "section",
+        "end",
         "name",
         "qtype",
         "qclass",
@@ -49,6 +61,7 @@ class Question:
     def __init__(self, key: bytes) -> None:
         self.key: Final = key
         self.section: Final = key[SECTION]
+        self.end: Final = HEADER_SIZE + len(self.section)
         self.name: Final = key[NAME]
         type_and_class = key[TYPE_AND_CLASS]
         qtype, qclass = _TYPE_CLASS.unpack(type_and_class)

@@ -34,7 +34,13 @@ class NeverContent(Upstream):
     """Has every query repeated, again and again."""
 
     def received(
-        self, exchange: Exchange, message: bytes, *, over_stream: bool, believed: bool = False
+        self,
+        exchange: Exchange,
+        message: bytes,
+        *,
+        over_stream: bool,
+        repeated: bool = False,
+        believed: bool = False,
     ) -> bool:
         """Repeat it."""
         self.send_again(exchange, RetryReason.CASE, over_stream=True)
@@ -46,7 +52,7 @@ class Forgetful(Upstream):
 
     def send_again(self, exchange: Exchange, reason: RetryReason, *, over_stream: bool) -> None:
         """End the exchange and tell nobody."""
-        exchange.called = True
+        exchange.over = True
 
 
 def with_our_letters(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:

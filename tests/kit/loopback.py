@@ -108,7 +108,7 @@ class LoopbackUpstream:
         """Ask, and return the outcome; AssertionError when none comes in time."""
         exchange = self.start(question)
         late = reactor.callLater(DEADLINE, exchange.expire)
-        outcome = await exchange
+        outcome = await exchange.deferred()
         assert late.active(), "no outcome in time"
         late.cancel()
         return outcome
@@ -153,9 +153,10 @@ def addresses(outcome: Outcome) -> list[str]:
 async def cancelled(one: LoopbackUpstream, exchange: Exchange) -> None:
     """Cancel the one query under way; it must leave no trace."""
     assert one.upstream.inflight == 1
+    waiting = exchange.deferred()
     exchange.cancel()
     with pytest.raises(CancelledError):
-        await exchange
+        await waiting
     assert one.upstream.inflight == 0
     assert one.marks == 0
     assert not one.upstream.latency.measured

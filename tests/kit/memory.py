@@ -7,7 +7,6 @@ import struct
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import error
-from twisted.internet.defer import CancelledError
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
@@ -22,6 +21,8 @@ from tests.kit.acts import A, name, says
 from tests.kit.upstreams import make_upstream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from staggerdns.upstream.exchange import Exchange, Outcome
     from staggerdns.upstream.stream import Resolve
 
@@ -61,10 +62,15 @@ class StreamUpstream:
         self.outcomes: list[Outcome] = []
         self._made = 0
 
-    def ask(self) -> Exchange:
-        """Ask for WWW."""
+    def ask(self, then: Callable[[], object] = lambda: None) -> Exchange:
+        """Ask for WWW; ``then`` is called with the outcome."""
         exchange = self.upstream.ask(Judge(WWW), "active", self.clock.seconds())
-        exchange.addCallbacks(self.outcomes.append, lambda failure: failure.trap(CancelledError))
+
+        def take(outcome: Outcome, _: Exchange) -> None:
+            self.outcomes.append(outcome)
+            then()
+
+        exchange.on_outcome(take)
         return exchange
 
     @property

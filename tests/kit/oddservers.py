@@ -211,7 +211,7 @@ class Wire:
     def answer_all(self, server: Server) -> None:
         """Answer now what still waits, as that server does."""
         for exchange in self.waiting:
-            if not exchange.called:
+            if not exchange.over:
                 reply = server(Seen(exchange, tcp=self._tcp))
                 assert reply is not None
                 self._deliver(exchange, reply)

@@ -196,7 +196,7 @@ def attack(seed: int) -> None:
 
     def forge(share: float) -> None:
         for exchange in list(waiting):
-            if not exchange.called and rng.random() < share:
+            if not exchange.over and rng.random() < share:
                 exchange.hint(rng.choice([Reason.CONNECTION_REFUSED, Reason.UNREACHABLE]))
 
     clients = []

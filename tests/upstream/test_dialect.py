@@ -503,9 +503,8 @@ async def test_an_upstream_without_edns() -> None:
         outcome = await asked.ask(signed)
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, Reason.NO_EDNS)
         assert len(server.queries) == len(expected)
-        outcome = await asked.upstream.ask(
-            Judge(signed), "active", asked.clock.seconds(), unsigned=True
-        )
+        exchange = asked.upstream.ask(Judge(signed), "active", asked.clock.seconds(), unsigned=True)
+        outcome = await exchange.deferred()
         assert outcome.verdict == Verdict.POSITIVE
         assert asked.marks == 0
         cell = asked.metrics.upstream_repeated.cell(asked.upstream.name, "edns")

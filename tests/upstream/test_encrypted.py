@@ -95,7 +95,7 @@ async def test_burst(daemon: Daemon, form: str) -> None:
     """A thousand queries at once over one connection are all answered."""
     with loopback_upstream(daemon.where(form), ca=daemon.ca) as asked:
         questions = [make_question(name(f"b{number}.example"), A) for number in range(BURST)]
-        outcomes = await gatherResults([asked.start(question) for question in questions])
+        outcomes = await gatherResults([asked.start(question).deferred() for question in questions])
         assert all(good(daemon, outcome) for outcome in outcomes)
         assert sum(asked.connects().values()) == 1
         assert asked.repeated == 0

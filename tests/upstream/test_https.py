@@ -141,7 +141,7 @@ def test_out_of_order(https: HttpsUpstream) -> None:
     assert server.requests == [1, 3, 5, 7, 9]
     for index in (3, 0, 4, 2, 1):
         server.answer(server.requests[index])
-        assert exchanges[index].called
+        assert exchanges[index].over
     assert https.reasons() == [None] * 5
     assert https.attempts == 1
 
@@ -174,10 +174,9 @@ def test_before_the_settings(https: HttpsUpstream) -> None:
 
 def test_asked_in_the_middle_of_a_read(https: HttpsUpstream) -> None:
     """What is asked because of a reply heeds the settings, or the goodbye, right behind it."""
-    first = https.ask()
+    https.ask(then=https.ask)
     https.ask()
     server = https.connect(MAX_CONCURRENT_STREAMS=2)
-    first.addCallback(lambda _: https.ask())
     server.h2.send_headers(1, [(":status", "200"), ("content-type", TYPE)])
     server.h2.send_data(1, good_body(), end_stream=True)
     server.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 1})
@@ -191,9 +190,8 @@ def test_asked_in_the_middle_of_a_read(https: HttpsUpstream) -> None:
 
 def test_asked_between_a_reply_and_a_goodbye(https: HttpsUpstream) -> None:
     """What is asked because of a reply goes elsewhere when a GOAWAY is right behind it."""
-    first = https.ask()
+    https.ask(then=https.ask)
     server = https.connect()
-    first.addCallback(lambda _: https.ask())
     server.h2.close_connection(last_stream_id=1)
     server.protocol.dataReceived(response(1) + server.h2.data_to_send())
     assert not server.transport.cut()

@@ -92,7 +92,7 @@ class Forger:
 
     def forge(self, address: bytes, after: float) -> None:
         """Have a reply in lower case come for the query under way, after so many seconds."""
-        (exchange,) = [wait for wait in self.resolver.wires[0][0].waiting if not wait.called]
+        (exchange,) = [wait for wait in self.resolver.wires[0][0].waiting if not wait.over]
         seen = self.resolver.wires[0][0].seen[-1]
         reply = seen.reply(address, section=seen.question.section)
         self.resolver.clock.callLater(

@@ -122,8 +122,8 @@ async def test_two_sockets_that_do_not_send(
     with loopback_upstream(server.endpoint) as asked:
         faults.due = [number] * 2
         exchange = asked.start()
-        assert exchange.called
-        outcome = await exchange
+        assert exchange.over
+        outcome = await exchange.deferred()
         assert (outcome.verdict, outcome.reason) == (Verdict.NETWORK_ERROR, reason)
         assert asked.marks == marks
         assert len(faults.sends) == 2
@@ -176,7 +176,7 @@ async def test_the_sockets_that_are_open_must_do(
         faults.opening = [number] * 1000
         verdicts = [(await asked.ask()).verdict for _ in range(40)]
         faults.opening = []
-        await gatherResults([asked.start() for _ in range(40)])
+        await gatherResults([asked.start().deferred() for _ in range(40)])
         assert asked.readers > 1, "it goes on as before"
     good = verdicts.count(Verdict.POSITIVE)
     assert good < 40 if number == errno.ENETUNREACH else good == 40
@@ -193,7 +193,7 @@ async def test_what_waits_on_a_dead_socket_may_still_come(
         faults.due = [errno.EINVAL]
         assert (await asked.ask()).verdict == Verdict.POSITIVE
         assert asked.readers == 2
-        assert (await waiting).verdict == Verdict.POSITIVE
+        assert (await waiting.deferred()).verdict == Verdict.POSITIVE
         await until(lambda: asked.readers == 1)
 
 
@@ -281,7 +281,7 @@ async def test_late_replies_are_no_guesses(server: ScriptedUpstream) -> None:
     server.behaviour = b.answers("203.0.113.1", after=0.05)
     with loopback_upstream(server.endpoint) as asked:
         for _ in range(3 * MAX_REJECTED):
-            asked.start().addErrback(lambda _: None).cancel()
+            asked.start().cancel()
         server.behaviour = b.answers("203.0.113.1", after=0.2)
         assert addresses(await asked.ask()) == ["203.0.113.1"]
         assert asked.rejected() == {"late": 3 * MAX_REJECTED}
@@ -328,7 +328,7 @@ async def test_a_timeout_takes_nobody_else_along(server: ScriptedUpstream) -> No
         lost.expire()
         await asked.ask()
         assert asked.readers == 2
-        assert (await waiting).verdict == Verdict.POSITIVE
+        assert (await waiting.deferred()).verdict == Verdict.POSITIVE
         await until(lambda: asked.readers == 1)
     first, second, third = ports(server)
     assert first == second != third
@@ -340,7 +340,6 @@ async def test_a_cancelled_query_costs_nothing(server: ScriptedUpstream) -> None
     server.behaviour = b.in_turn(b.silent, GOOD)
     with loopback_upstream(server.endpoint) as asked:
         given_up = asked.start()
-        given_up.addErrback(lambda _: None)
         await until(lambda: len(server.queries) == 1)
         given_up.cancel()
         await asked.ask()

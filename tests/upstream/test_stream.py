@@ -80,7 +80,7 @@ async def test_a_thousand_at_once(server: ScriptedUpstream) -> None:
     server.behaviour = behave
     with loopback_upstream(server.endpoint, "tcp://") as asked:
         asked.upstream.dialect.edns.proven = FULL
-        outcomes = await gatherResults([asked.start() for _ in range(1000)])
+        outcomes = await gatherResults([asked.start().deferred() for _ in range(1000)])
         assert {outcome.verdict for outcome in outcomes} == {Verdict.POSITIVE}
         assert asked.rejected() == {}
     await no_connections()
@@ -161,7 +161,7 @@ async def test_server_that_closes_after_each_answer_at_once(server: ScriptedUpst
     """Queries that are under way together with such a server are all answered, too."""
     server.behaviour = lambda query: [*GOOD(query), Close(0)]
     with loopback_upstream(server.endpoint, "tcp://") as asked:
-        outcomes = await gatherResults([asked.start() for _ in range(20)])
+        outcomes = await gatherResults([asked.start().deferred() for _ in range(20)])
         assert {outcome.verdict for outcome in outcomes} == {Verdict.POSITIVE}
         assert asked.marks == 0
     await no_connections()
@@ -251,7 +251,7 @@ async def test_close_with_queries_under_way(server: ScriptedUpstream) -> None:
         other.upstream.close()
         await no_connections()
         for exchange, one in ((first, asked), (second, other)):
-            assert not exchange.called
+            assert not exchange.over
             exchange.expire()
             assert one.upstream.inflight == 0
 

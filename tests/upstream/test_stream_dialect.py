@@ -271,7 +271,7 @@ def test_closing_over_signatures(tcp: TcpUpstream) -> None:
     """A question with DO does not go without OPT: others may have signatures."""
     question = make_question(name("www.example"), A, do=True)
     exchange = tcp.upstream.ask(Judge(question), "active", tcp.clock.seconds())
-    exchange.addCallback(tcp.outcomes.append)
+    exchange.deferred().addCallback(tcp.outcomes.append)
     closes(tcp, [1, 1]).lose()
     assert tcp.reasons() == [Reason.CLOSED]
 

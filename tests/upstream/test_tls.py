@@ -318,7 +318,7 @@ async def test_a_session_of_before_is_not_kept(
             assert authorities.reread() == ""
             assert tls.context is not old  # as another connection would have it
             server.connections[0].answer(server.queries[0])
-            assert (await exchange).verdict == Verdict.POSITIVE
+            assert (await exchange.deferred()).verdict == Verdict.POSITIVE
             await until(lambda: not server.connections)
             server.silent = False
             assert (await asked.ask()).reason == Reason.CERTIFICATE
@@ -456,7 +456,7 @@ async def test_what_is_sent(authority: CertificateAuthority, good: Certificate) 
     """Queries are padded to whole blocks; no option but padding and keepalive, and no subnet."""
     async with serving(good) as server:
         with loopback_upstream(f"tls://{server.endpoint}", ca=authority.ca) as asked:
-            await gatherResults([asked.start() for _ in range(3)])
+            await gatherResults([asked.start().deferred() for _ in range(3)])
         assert {len(query) for query in server.queries} == {128}
         options = [dns.message.from_wire(query).options for query in server.queries]
         assert [[int(option.otype) for option in some] for some in options] == [
@@ -477,5 +477,5 @@ async def test_interrupted(authority: CertificateAuthority, good: Certificate) -
             server.silent = False
             server.connections[0].transport.write(b"\0\x40\1\2\3")
             server.connections[0].transport.loseConnection()
-            assert (await exchange).verdict == Verdict.POSITIVE
+            assert (await exchange.deferred()).verdict == Verdict.POSITIVE
             assert (asked.repeated, asked.marks) == (1, 0)

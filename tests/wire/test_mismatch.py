@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from staggerdns.wire.reply import mismatch
+from staggerdns.wire.reply import mismatch, repeats
 from tests.kit.messages import ask, raw_reply, record
 
 ASKED = ask()
@@ -56,3 +58,44 @@ def test_replies(message: bytes) -> None:
 def test_other_messages(message: bytes, reason: str) -> None:
     """An answer without its question may be anybody's; so is one with another."""
     assert mismatch(message, ASKED) == reason
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (REPLY, True),
+        (raw_reply(ASKED, flags=0x8583), True),
+        (REPLY.replace(b"example", b"eXaMPle"), False),
+        (REPLY[: ASKED.end], True),
+        (REPLY[: ASKED.end - 1], False),
+        (raw_reply(ASKED, [ADDRESS], flags=0x0180), False),
+        (raw_reply(ASKED, [ADDRESS], flags=0xA180), False),
+        (raw_reply(ASKED, [ADDRESS], flags=0x8980), False),
+        (REPLY[:4] + b"\0\2" + REPLY[6:], False),
+        (REPLY[:4] + b"\1\1" + REPLY[6:], False),
+        (bare(2), False),
+        (b"", False),
+    ],
+)
+def test_the_question_letter_by_letter(message: bytes, expected: bool) -> None:
+    """The quick look accepts what the thorough one does, if it is also in our letters."""
+    query = b"\1\0\0\1" + bytes(6) + ASKED.section
+    assert repeats(message, query, ASKED.end) is expected
+    assert not expected or mismatch(message, ASKED) == ""
+
+
+@given(st.data())
+def test_the_quick_look_accepts_no_more(data: st.DataObject) -> None:
+    """Whatever octets of a reply are others: what is accepted quickly is so thoroughly, too."""
+    query = (
+        b"\1\0\0\1"
+        + bytes(6)
+        + ASKED.in_random_case(
+            data.draw(st.binary(min_size=len(ASKED.section), max_size=len(ASKED.section)))
+        )
+    )
+    message = bytearray(b"\0\0\x81\x80\0\1" + bytes(6) + query[10:] + bytes(5))
+    for place in data.draw(st.lists(st.integers(2, len(message) - 1), max_size=2)):
+        message[place] = data.draw(st.integers(0, 255))
+    if repeats(bytes(message), query, ASKED.end):
+        assert mismatch(bytes(message), ASKED) == ""
