@@ -13,6 +13,7 @@ stays for ``max_stale`` seconds: it is answered with a short TTL while one refre
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
@@ -46,6 +47,18 @@ def _no_refresh(_: Question, now: float) -> None:
     """Refresh nothing: nobody collects for the cache yet."""
 
 
+class Merger:
+    """Whoever has more addresses for an entry than are in it."""
+
+    # Abstract without ABCMeta, and no protocol of typing: cheap to make and to call.
+
+    __slots__ = ()
+
+    @abstractmethod
+    def merge(self, now: float) -> None:
+        """Commit the entry anew with all of them, now that somebody looks at it."""
+
+
 class AnswerCache:
     """Answers by question key, bounded by ``settings`` and put in order by ``ranker``, if any.
 
@@ -61,6 +74,7 @@ class AnswerCache:
         self._ranker = ranker
         self._refresh: Refresh = _no_refresh
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._mergers: dict[bytes, Merger] = {}
         self._octets = 0
         self._evicted = {
             limit: metrics.cache_evictions.cell(limit) for limit in ("max_entries", "max_size")
@@ -96,6 +110,11 @@ class AnswerCache:
         entry = self._entries.get(key)
         if entry is None:
             return None
+        if not entry.alive:
+            self._mergers[key].merge(now)
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
         is_due = now >= entry.due
         if is_due and not self._servable(entry, now):
             self._remove(key)
@@ -198,8 +217,28 @@ class AnswerCache:
                 self._set_due(entry)
         return entry
 
+    def defer(self, key: bytes, generation: int, merger: Merger) -> bool:
+        """Have ``merger`` add to the entry of that generation when somebody looks at it.
+
+        Return whether there is one. Until then no ready reply is made of it.
+        """
+        entry = self._entries.get(key)
+        if entry is None or entry.generation != generation:
+            return False
+        entry.alive = False
+        self._mergers[key] = merger
+        return True
+
+    def merged(self, key: bytes, merger: Merger) -> None:
+        """Let ``merger`` add no more, unless it is asked to once more."""
+        if self._mergers.get(key) is merger:
+            del self._mergers[key]
+            self._entries[key].alive = True
+
     def _remove(self, key: bytes) -> None:
         entry = self._entries.pop(key)
+        if not entry.alive:
+            del self._mergers[key]
         entry.alive = False
         self._octets -= entry.octets
 

@@ -1,9 +1,16 @@
 """A collection: one question's whole life, from the first query to the last answer.
 
-It hears every outcome of its run, merges what may be merged and commits each gain to the cache
-under its generation. Clients that wait are followers; they get the first answer, and neither
-their coming nor their going changes what the collection does: it belongs to the question, not
-to whoever asked first (docs/specification.rst, Flights and generations).
+It hears every outcome of its run and commits what it finds to the cache under its generation.
+Clients that wait are followers; they get the first answer, and neither their coming nor their going
+changes what the collection does: it belongs to the question, not to whoever asked first
+(docs/specification.rst, Flights and generations).
+
+Later answers wait until somebody looks: to merge, order and store a pool costs more than all else
+about an answer, and nobody has to see the steps in between.
+
+    later answer --> waiting --+-- the entry is looked up, or a newcomer joins --+--> merged
+                               +-- `MERGE_DELAY` is over                        --+
+                               +-- the collection ends                          --+
 """
 
 from __future__ import annotations
@@ -16,9 +23,10 @@ from twisted.internet.interfaces import IReactorTime
 from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache
+from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache, Merger
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.upstreams import ParallelSettings
+from staggerdns.strategy.alarms import Alarm, Alarms
 from staggerdns.strategy.run import Run
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import Outcome
@@ -26,8 +34,15 @@ from staggerdns.upstream.reason import Reason
 from staggerdns.wire.answer import Answer, FailureAnswer, Pool
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.judge import Judge
-from staggerdns.wire.pool import cap, merge, without_private
+from staggerdns.wire.pool import GrowingPool, cap, merge, without_private
 from staggerdns.wire.reply import STRAYS
+
+MERGE_DELAY = 0.2
+"""Seconds that a later answer may wait to be merged.
+
+With a few upstreams the collection has ended by then, so that the pool is merged once. Addresses
+are probed that much later at most, which nobody feels who obeys the short TTL of the first answer.
+"""
 
 
 class CollectionContext:
@@ -50,6 +65,7 @@ class CollectionContext:
         self.settings = settings
         self.clock = clock
         self.journal = journal
+        self.alarms = Alarms(clock, journal)
         self.failed: Callable[[bool], None] = lambda _: None
         self.outcomes = metrics.collection_outcomes
         self.stripped = metrics.rebinding_stripped.cell()
@@ -60,7 +76,7 @@ class CollectionContext:
         }
 
 
-class Collection:
+class Collection(Merger):
     """The collection of one question; give it its run with `begin`.
 
     ``over`` is called once, when the collection has ended by itself.
@@ -82,8 +98,11 @@ class Collection:
         self._over = over
         self._run: Run | None = None
         self._strategy = ""
-        self._answer: Answer | None = None
+        self._answer: Answer | None = None  # but for what waits in `_later`
         self._since = 0.0  # when the first of the answer came
+        self._later: list[Outcome] = []
+        self._growing: GrowingPool | None = None  # what `_answer` comes from, if it has grown
+        self._alarm: Alarm | None = None
         self._longest_ttl = self._second_ttl = 0  # the longest that upstreams gave
         self._first_ttl = 0  # that of the answer that came first
         self._keepable: tuple[Pool, float] | None = (
@@ -106,6 +125,8 @@ class Collection:
         Cancelling it takes this follower out and disturbs nobody else.
         """
         follower: Deferred[Entry] = Deferred(self._leave)
+        if self._later:
+            self.merge(now)
         if self._entry is None and self._answer is not None:  # it is not in the cache any more
             self._commit(now)
         if self._entry is not None:
@@ -127,6 +148,8 @@ class Collection:
         if self._run is not None:
             self._run.cancel()
             self._run = None
+        if self._later:
+            self.merge(self._context.clock.seconds())
         if self._entry is not None:
             self._context.cache.complete(self.question.key, self._generation, self._first_ttl)
         followers, self.followers = self.followers, []
@@ -136,9 +159,13 @@ class Collection:
         """Stop asking; followers that still wait get a failure."""
         if self._run is not None:
             self._run.cancel()
+        now = self._context.clock.seconds()
         if self._entry is None:
+            self._later = []
             self._answer = FailureAnswer(Ede.NOT_READY, 0)
-            self._commit(self._context.clock.seconds())
+            self._commit(now)
+        elif self._later:
+            self.merge(now)
 
     def first(self, outcome: Outcome) -> None:
         """Commit the answer that the run gives to the clients."""
@@ -151,37 +178,31 @@ class Collection:
                 seconds=outcome.seconds,
             )
         now = self._context.clock.seconds()
-        self._settle_anew(self._context.cache.admit(answer), outcome.tier, now, now)
+        self._begin_anew(self._context.cache.admit(answer), outcome.tier, now)
+        self._settle(now)
 
     def more(self, outcome: Outcome) -> None:
-        """Merge a later positive answer into the pool."""
+        """Have a later positive answer join the pool."""
         answer, held = outcome.answer, self._answer
-        if answer is held:  # the same reply again
-            return
         assert answer is not None
         assert held is not None
-        context = self._context
-        settings = context.settings
-        answer = context.cache.admit(answer)
-        if held.negative:  # it answered the clients, but data is worth more
-            public = answer if settings.merge_private else without_private(answer)
+        if isinstance(held, Pool) and isinstance(answer, Pool):
+            self._later.append(outcome)
+            if len(self._later) == 1:
+                self._await_look(outcome.at)
+        elif held.negative:  # it answered the clients, but data is worth more
+            context = self._context
+            answer = context.cache.admit(answer)
+            public = answer if context.settings.merge_private else without_private(answer)
             if public is not None and (public.ttl or not held.ttl):
                 now = context.clock.seconds()
-                self._settle_anew(public, outcome.tier, now, now)
-        elif isinstance(held, Pool) and isinstance(answer, Pool):
-            now = context.clock.seconds()
-            if answer.ttl and not held.ttl and self._overrules(answer, outcome.tier, now):
-                return
-            age = int(now - self._since)
-            merged = merge(
-                held, answer, settings.max_pool_size, private=settings.merge_private, age=age
-            )
-            self._note_ttl(answer.ttl + age)
-            gain = len(merged.addresses) - len(held.addresses)
-            self._answer = merged
-            if gain:
-                context.joined[outcome.tier].value += gain
+                self._begin_anew(public, outcome.tier, now)
                 self._settle(now)
+
+    def merge(self, now: float) -> None:
+        """Merge what has come since, and commit the pool if it grew."""
+        if self._merge_later():
+            self._settle(now)
 
     def ended(self, asked: int, answered: int, reasons: Sequence[Reason]) -> None:
         """Complete what is in the cache when the run has ended, or commit a failure."""
@@ -198,7 +219,7 @@ class Collection:
             )
             if reasons:
                 context.failed(_is_served(reasons))
-        if self._entry is None:
+        if self._merge_later() or self._entry is None:
             self._commit(now)
         elif isinstance(self._answer, Pool) and self._answer is not self._committed:
             context.cache.prolong(self.question.key, self._generation, self._answer)
@@ -231,7 +252,63 @@ class Collection:
         if follower in self.followers:
             self.followers.remove(follower)
 
-    def _settle_anew(self, answer: Answer, tier: str, since: float, now: float) -> None:
+    def _await_look(self, now: float) -> None:
+        """Leave the first answer that waits to whoever looks at the entry, or to the alarm."""
+        context = self._context
+        key = self.question.key
+        if self._entry is not None:
+            if context.cache.defer(key, self._generation, self):
+                self._alarm = context.alarms.set(now + MERGE_DELAY, self._alarmed)
+        elif not context.cache.stands(key, self._generation, now):
+            self.merge(now)
+
+    def _alarmed(self) -> None:
+        self._alarm = None
+        self.merge(self._context.clock.seconds())
+
+    def _take_later(self) -> list[Outcome]:
+        """Return the answers that wait, which nobody needs to be waited for any more."""
+        later, self._later = self._later, []
+        if self._alarm is not None:
+            self._context.alarms.cancel(self._alarm)
+            self._alarm = None
+        self._context.cache.merged(self.question.key, self)
+        return later
+
+    def _merge_later(self) -> bool:
+        """Merge the answers that wait; return whether that brought new addresses."""
+        if not self._later:
+            return False
+        grown = False
+        for outcome in self._take_later():
+            grown = self._merge(outcome) or grown
+        if self._growing is not None:
+            self._answer = self._growing.pool()
+        return grown
+
+    def _merge(self, outcome: Outcome) -> bool:
+        answer, held, growing = outcome.answer, self._answer, self._growing
+        if answer is held and (growing is None or not growing.changed):
+            return False  # the same reply again
+        context = self._context
+        assert answer is not None
+        answer = context.cache.admit(answer)
+        assert isinstance(answer, Pool)
+        assert isinstance(held, Pool)
+        if answer.ttl and not held.ttl and self._overrules(answer, outcome.tier, outcome.at):
+            return True
+        if growing is None:
+            settings = context.settings
+            growing = self._growing = GrowingPool(
+                held, settings.max_pool_size, private=settings.merge_private
+            )
+        age = int(outcome.at - self._since)
+        self._note_ttl(answer.ttl + age)
+        gain = growing.add(answer, age)
+        context.joined[outcome.tier].value += gain
+        return gain > 0
+
+    def _begin_anew(self, answer: Answer, tier: str, since: float) -> None:
         self._since = since
         self._first_ttl = self._longest_ttl = answer.ttl
         self._second_ttl = 0
@@ -239,7 +316,7 @@ class Collection:
             answer = cap(answer, self._context.settings.max_pool_size)
             self._context.joined[tier].value += len(answer.addresses)
         self._answer = answer
-        self._settle(now)
+        self._growing = None
 
     def _overrules(self, answer: Pool, tier: str, now: float) -> bool:
         """Return whether this is the second upstream that allows its answer to be kept, after a
@@ -255,9 +332,8 @@ class Collection:
             return False
         first, since = self._keepable
         age = int(now - since)
-        self._settle_anew(
-            merge(first, public, settings.max_pool_size, private=True, age=age), tier, since, now
-        )
+        both = merge(first, public, settings.max_pool_size, private=True, age=age)
+        self._begin_anew(both, tier, since)
         self._first_ttl = self._longest_ttl = first.ttl
         self._note_ttl(public.ttl + age)
         return True

@@ -15,7 +15,8 @@ class Entry:
     it may be given as fresh, 0 for one that is not kept. ``due``: when it is to be refreshed, at
     the latest when it expires (`AnswerCache` says); ``refresh_age``: the seconds until then,
     whatever its order. ``generation``: the collection that it comes from. ``alive``: no newer
-    answer has taken its place; replies made ready from it are void as soon as this is false.
+    answer has taken its place, and none has come that belongs to it; replies made ready from it are
+    void as soon as this is false.
     ``retry_at``: no refresh before then. ``complete``: its collection has ended. ``sorted_at``:
     when its addresses were ranked, `None` if they are not. ``sort_after``: no new sort before then.
     ``rank``: the order of the last whole pool that was sorted here. ``rankable``: there is
@@ -74,5 +75,5 @@ class Entry:
         entry.octets = self.octets
         entry.sorted_at = self.sorted_at
         entry.sort_after = self.sort_after
-        self.alive = False
+        entry.alive, self.alive = self.alive, False
         return entry

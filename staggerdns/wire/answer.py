@@ -137,18 +137,23 @@ class Pool(Answer):
         lives = self.lives
         return sorted(lives)[(len(lives) - 1) // 2]
 
-    def having(self, lives: Mapping[bytes, int]) -> Pool:
-        """Return a pool of these addresses in this order, with these lives; at least one."""
-        longest, least = max(lives.values()), min(lives.values())
-        packed = array("I", lives.values()).tobytes() if least < longest else b""
+    def having(
+        self, lives: Mapping[bytes, int], ad: bool | None = None, cname_life: int | None = None
+    ) -> Pool:
+        """Return a pool of these addresses in this order, with these lives; at least one.
+
+        ``ad`` and ``cname_life`` are as they are here if they are not given.
+        """
+        values = lives.values()
+        longest, least = max(values), min(values)
         return Pool(
             self.cname_chain,
             tuple(lives),
             longest,
-            self.ad,
-            lives=packed,
+            self.ad if ad is None else ad,
+            lives=array("I", values).tobytes() if least < longest else b"",
             least=least,
-            cname_life=self.cname_life,
+            cname_life=self.cname_life if cname_life is None else cname_life,
         )
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Pool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from ipaddress import ip_network
 
 from staggerdns.wire.answer import Answer, Pool
 
-_life = struct.Struct("=I").pack
 _Ranges = tuple[tuple[int, int], ...]
 
 
@@ -83,67 +81,73 @@ def _embedded_ipv4(address: bytes) -> bytes | None:
 def merge(pool: Pool, other: Pool, limit: int, *, private: bool, age: int = 0) -> Pool:
     """Return ``pool`` with what ``other`` brings, or ``pool`` itself when that is nothing.
 
-    New addresses join behind those of ``pool``; known ones live as long as the longest of their
-    bringers allowed. ``age``: how many seconds ago the first of ``pool`` came. The result has at
-    most ``limit`` addresses; ``private`` lets private addresses of ``other`` join. AD stays only
-    if both had it. What may not be kept at all (TTL 0) does not join what may, and
-    what joins it may not be kept either.
+    See `GrowingPool`.
     """
-    if pool.ttl and not other.ttl:
-        return pool
-    known = set(pool.addresses)
-    new = [
-        address
-        for address in other.addresses
-        if address not in known and (private or not is_private(address))
-    ][: max(0, limit - len(known))]
-    life = other.ttl + age if pool.ttl else 0
-    if other.ad or not pool.ad:  # else it would live on by the word of who did not validate it
-        if life > pool.least and len(new) < len(other.addresses):
-            pool = _lengthened(pool, other.addresses, life)
-        if pool.cname_chain and pool.cname_chain == other.cname_chain:
-            cname_life = other.cname_life + age
-            if cname_life > pool.cname_life:
-                pool = _with_cname_life(pool, cname_life)
-    if not new:
-        return pool
-    if pool.packed_lives or life != pool.ttl:
-        held = pool.packed_lives or _life(pool.ttl) * len(pool.addresses)
-        lives = held + _life(life) * len(new)
-    else:
-        lives = b""
-    return Pool(
-        pool.cname_chain,
-        pool.addresses + tuple(new),
-        max(pool.ttl, life),
-        pool.ad and other.ad,
-        lives=lives,
-        least=min(pool.least, life),
-        cname_life=pool.cname_life,
-    )
+    growing = GrowingPool(pool, limit, private=private)
+    growing.add(other, age)
+    return growing.pool()
 
 
-def _lengthened(pool: Pool, addresses: tuple[bytes, ...], life: int) -> Pool:
-    """Return ``pool`` with ``life`` for those of these addresses that have a shorter one."""
-    lives = dict(zip(pool.addresses, pool.lives, strict=True))
-    shorter = [address for address in addresses if lives.get(address, life) < life]
-    if not shorter:
-        return pool
-    lives.update(dict.fromkeys(shorter, life))
-    return pool.having(lives)
+class GrowingPool:
+    """A pool that answers of other upstreams join, one after the other.
 
+    It begins as ``pool`` and has at most ``limit`` addresses; ``private`` lets private addresses
+    join.
+    """
 
-def _with_cname_life(pool: Pool, cname_life: int) -> Pool:
-    """Return ``pool`` with another life of its CNAMEs."""
-    return Pool(
-        pool.cname_chain,
-        pool.addresses,
-        pool.ttl,
-        pool.ad,
-        lives=pool.packed_lives,
-        least=pool.least,
-        cname_life=cname_life,
-    )
+    __slots__ = ("changed", "_pool", "_limit", "_private", "_lives", "_ad", "_cname_life")
+
+    def __init__(self, pool: Pool, limit: int, *, private: bool) -> None:
+        self.changed = False
+        """Whether anything has been added since `pool` was asked for last."""
+        self._pool = pool
+        self._limit = limit
+        self._private = private
+        self._lives = dict(zip(pool.addresses, pool.lives, strict=True))
+        self._ad = pool.ad
+        self._cname_life = pool.cname_life
+
+    def add(self, other: Pool, age: int) -> int:
+        """Add what ``other`` brings, and return how many addresses are new.
+
+        They join behind those that are there; known ones live as long as the longest of their
+        bringers allowed. ``age``: how many seconds ago the first of the pool came. AD stays only if
+        all had it of whom there are addresses. What may not be kept at all (TTL 0) does not join
+        what may, and what joins it may not be kept either.
+        """
+        kept = self._pool.ttl
+        if kept and not other.ttl:
+            return 0
+        life = other.ttl + age if kept else 0
+        # Else it would live on by the word of who did not validate it.
+        lengthens = other.ad or not self._ad
+        lives = self._lives
+        before = len(lives)
+        for address in other.addresses:
+            known = lives.get(address)
+            if known is None:
+                if len(lives) < self._limit and (self._private or not is_private(address)):
+                    lives[address] = life
+            elif known < life and lengthens:
+                lives[address] = life
+                self.changed = True
+        chain = self._pool.cname_chain
+        cname_life = other.cname_life + age
+        if chain and lengthens and cname_life > self._cname_life and chain == other.cname_chain:
+            self._cname_life = cname_life
+            self.changed = True
+        new = len(lives) - before
+        if new:
+            self._ad = self._ad and other.ad
+            self.changed = True
+        return new
+
+    def pool(self) -> Pool:
+        """Return the pool as it is now, the same one as long as nothing has been added."""
+        if self.changed:
+            self.changed = False
+            self._pool = self._pool.having(self._lives, self._ad, self._cname_life)
+        return self._pool
 
 
 def bounded(pool: Pool, least: int, most: int) -> Pool:
@@ -155,8 +159,11 @@ def bounded(pool: Pool, least: int, most: int) -> Pool:
     ):
         return pool
     lives = [min(max(life, least), most) for life in pool.lives]
-    other = pool.having(dict(zip(pool.addresses, lives, strict=True)))
-    return _with_cname_life(other, min(max(pool.cname_life, least), most))
+    return pool.having(
+        dict(zip(pool.addresses, lives, strict=True)),
+        pool.ad,
+        min(max(pool.cname_life, least), most),
+    )
 
 
 def without_private(answer: Answer) -> Answer | None:

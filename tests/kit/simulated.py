@@ -307,6 +307,12 @@ class SimulatedResolver:
         return milliseconds(self.clock.seconds())
 
     @property
+    def next_event(self) -> float:
+        """When the next thing happens that is known to, in milliseconds, not before it."""
+        due = min(call.getTime() for call in self.clock.getDelayedCalls())
+        return milliseconds(due) + 0.002
+
+    @property
     def launches(self) -> list[tuple[float, int]]:
         """Every query that went out: (milliseconds, number of the upstream)."""
         return [(launch.at, launch.upstream) for launch in self.launched]
@@ -346,8 +352,11 @@ class SimulatedResolver:
         return Client(self.clock, found)
 
     def pool(self, question: Question | None = None) -> list[str]:
-        """The addresses in the cache now."""
-        entry = self.cache.entries.get((question or self.question()).key)
+        """The addresses that whoever looks finds in the cache now."""
+        key = (question or self.question()).key
+        entry = self.cache.entries.get(key)
+        if entry is not None and not entry.alive:  # there are more, which want a look
+            entry = self.cache.lookup(key, self.clock.seconds())
         return addresses(entry)
 
     def run_to(self, at: float) -> None:

@@ -8,10 +8,19 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import WireError
-from staggerdns.wire.pool import bounded, cap, is_private, merge, without_private
+from staggerdns.wire.pool import (
+    GrowingPool,
+    bounded,
+    cap,
+    is_private,
+    merge,
+    without_private,
+)
 from staggerdns.wire.scrub import MAX_CNAME_CHAIN
 from staggerdns.wire.verdict import Verdict
 from tests.kit.messages import (
@@ -264,6 +273,71 @@ def test_a_question_with_the_upstreams_case() -> None:
     reply = raw_reply(A, [record(data, 1, owner=owner) for data in packed("192.0.2.1")])
     assert pool_of(reply, A).addresses == packed("192.0.2.1")
     assert owner != POINTER
+
+
+# The model uses what `having` and `lives` say, which have tests of their own below.
+
+
+def in_turn(held: Pool, other: Pool, limit: int, *, private: bool, age: int) -> Pool:
+    """What `merge` returns, told rule by rule: the model."""
+    if held.ttl and not other.ttl:
+        return held
+    life = other.ttl + age if held.ttl else 0
+    found = dict(zip(held.addresses, held.lives, strict=True))
+    cname_life = held.cname_life
+    if other.ad or not held.ad:
+        for address in set(found) & set(other.addresses):
+            found[address] = max(found[address], life)
+        if held.cname_chain and held.cname_chain == other.cname_chain:
+            cname_life = max(cname_life, other.cname_life + age)
+    new = [
+        address
+        for address in other.addresses
+        if address not in found and (private or not is_private(address))
+    ][: max(0, limit - len(found))]
+    found.update(dict.fromkeys(new, life))
+    return held.having(found, held.ad and (other.ad or not new), cname_life)
+
+
+POOLS = st.builds(
+    lambda chain, addresses, ttl, ad, cname_life: Pool(
+        chain, tuple(addresses), ttl, ad, cname_life=cname_life
+    ),
+    st.sampled_from([(), (b"\1b\0",), (b"\1c\0", b"\1d\0")]),
+    st.lists(
+        st.sampled_from(packed(*(f"192.0.2.{n}" for n in range(1, 7)), "10.0.0.1", "10.0.0.2")),
+        unique=True,
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from([0, 1, 30, 60, 60, 90]),
+    st.booleans(),
+    st.sampled_from([0, 30, 60, 90]),
+)
+
+
+def facts(pool: Pool) -> tuple[object, ...]:
+    """All that is in a pool."""
+    return (pool.cname_chain, pool.addresses, lives(pool), pool.ad, pool.cname_life)
+
+
+@given(POOLS, st.lists(st.tuples(POOLS, st.integers(0, 40))), st.integers(1, 8), st.booleans())
+def test_a_growing_pool(
+    first: Pool, others: list[tuple[Pool, int]], limit: int, private: bool
+) -> None:
+    """Adding answers to a pool that grows, and looking now and then, is merging one by one."""
+    growing, seldom = (GrowingPool(first, limit, private=private) for _ in range(2))
+    merged = first
+    for other, age in others:
+        before, merged = merged, in_turn(merged, other, limit, private=private, age=age)
+        new = len(merged.addresses) - len(before.addresses)
+        assert (growing.add(other, age), seldom.add(other, age)) == (new, new)
+        assert growing.changed == (facts(merged) != facts(before))
+        found = growing.pool()
+        assert facts(found) == facts(merged)
+        assert growing.pool() is found
+        assert facts(merge(before, other, limit, private=private, age=age)) == facts(merged)
+    assert facts(seldom.pool()) == facts(merged)
 
 
 def test_merge_appends_what_is_new() -> None:
