@@ -22,11 +22,14 @@ from bench import (
     inside,
     latency,
     memory,
+    nearest,
     ordinary,
     programs,
     ranking,
     report,
+    shape,
     sorted_hits,
+    streams,
     transports,
 )
 from bench.daemons import Laboratory, StartError
@@ -43,24 +46,38 @@ _FULL: dict[str, _Part] = {
     "fresh": lambda lab: fresh.one(lab, rounds=5, count=20_000),
     "same": lambda lab: fresh.three(lab, rounds=5, count=10_000, fill=50_000),
     "own": lambda lab: fresh.own_addresses(lab, rounds=5, count=5_000, fill=50_000),
-    "latency": lambda lab: latency.measure(lab, rounds=3, seconds=6),
+    "steady": lambda lab: hits.steady(lab, rounds=5, seconds=2),
+    "streams": lambda lab: streams.measure(lab, rounds=5, seconds=2, requests=5_000),
+    "latency": lambda lab: latency.measure(lab, rounds=5, seconds=6),
     "transports": lambda lab: transports.measure(lab, rounds=3, count=20_000, seconds=6),
     "ordinary": lambda lab: ordinary.measure(lab, seconds=120),
-    "memory": lambda lab: memory.measure(lab, rate=5_000),
+    "probing": lambda lab: ordinary.with_ranking(lab, warm=30, seconds=90),
+    "memory": lambda lab: memory.one(lab, rate=5_000),
+    "pools": lambda lab: memory.fifteen(lab, total=50_000, rate=1_000),
+    "nearest": lambda lab: nearest.measure(lab, rounds=3),
+    "first": lambda lab: nearest.first_answers(lab, rounds=5, names=2_000),
+    "shape": lambda lab: shape.measure(lab, names=100),
     "ranking": lambda lab: ranking.measure(lab, rounds=3, shared=200, own=12),
 }
 #: What must not be measured outside a network namespace of its own.
-_INSIDE = {"sorted", "own", "ranking"}
+_INSIDE = {"sorted", "own", "probing", "pools", "nearest", "first", "shape", "ranking"}
 _QUICK: dict[str, _Part] = {
     "hits": lambda lab: hits.measure(lab, rounds=3, seconds=1),
     "sorted": lambda lab: sorted_hits.measure(lab, rounds=6, seconds=0.5),
     "fresh": lambda lab: fresh.one(lab, rounds=2, count=10_000),
     "same": lambda lab: fresh.three(lab, rounds=3, count=4_000, fill=10_000),
     "own": lambda lab: fresh.own_addresses(lab, rounds=3, count=4_000, fill=10_000),
-    "latency": lambda lab: latency.measure(lab, rounds=1, seconds=3),
+    "steady": lambda lab: hits.steady(lab, rounds=3, seconds=0.5),
+    "streams": lambda lab: streams.measure(lab, rounds=2, seconds=1, requests=2_000),
+    "latency": lambda lab: latency.measure(lab, rounds=2, seconds=3),
     "transports": lambda lab: transports.measure(lab, rounds=1, count=10_000, seconds=3),
     "ordinary": lambda lab: ordinary.measure(lab, seconds=30),
-    "memory": lambda lab: memory.measure(lab, rate=20_000),
+    "probing": lambda lab: ordinary.with_ranking(lab, warm=10, seconds=20),
+    "memory": lambda lab: memory.one(lab, rate=20_000),
+    "pools": lambda lab: memory.fifteen(lab, total=20_000, rate=1_000),
+    "nearest": lambda lab: nearest.measure(lab, rounds=1),
+    "first": lambda lab: nearest.first_answers(lab, rounds=3, names=500),
+    "shape": lambda lab: shape.measure(lab, names=30),
     "ranking": lambda lab: ranking.measure(lab, rounds=1, shared=200, own=9),
 }
 

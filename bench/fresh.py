@@ -20,9 +20,6 @@ _THREE = ("203.0.113.7", "203.0.113.8", "203.0.113.9")
 _POOLS, _POOL = 16, 15
 #: What the default of dnsmasq and more does not change.
 _DEFAULT_FILL = 1_000
-#: Seconds that StaggerDNS may take until nothing is left to do for names that were asked for.
-_PATIENCE = 15.0
-_UNDER_WAY = "staggerdns_(?:collections|sorts)_running"
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def _measure(
 
         def settle() -> None:
             arrived()
-            _finish(daemon)
+            daemon.wait_until_idle()
 
         return load.run(daemon, queries, outstanding=200, settle=settle)
 
@@ -155,12 +152,6 @@ def _measure(
         target=targets(Target(_EVERY * 0.999, at_least=True)),
     )
     return section
-
-
-def _finish(daemon: Daemon) -> None:
-    """Wait until StaggerDNS has nothing left to do, of which no upstream hears."""
-    if daemon.web[1]:
-        wait_for(lambda: not daemon.metric(_UNDER_WAY), _PATIENCE)
 
 
 def _witnessed(laboratory: Laboratory, start: Start) -> tuple[str, int]:

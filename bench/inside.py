@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from random import Random
 
 from bench import programs
 from bench.daemons import StartError
@@ -54,11 +55,18 @@ def _built() -> Iterator[World]:
         yield world
 
 
-def pool(size: int, host: int) -> list[str]:
-    """Return ``size`` addresses, up to 30, `GAP` ms apart, in an order that means nothing.
+def pool(size: int, host: int, nearest: int = _NEAREST) -> list[str]:
+    """Return ``size`` addresses, up to 15, `GAP` ms apart, in an order that means nothing.
 
-    ``host``, 1 to 254: pools with different numbers have no address in common.
+    ``host``, 1 to 254: pools with different numbers have no address in common. ``nearest``: up to
+    131 ms.
     """
-    # Multiples of a number without a common factor with size visit every step once.
-    stride = next(n for n in (7, 11, 13) if size % n)
-    return [near(_NEAREST + GAP * (index * stride % size), host) for index in range(size)]
+    steps = Random(host << 8 | nearest).sample(range(size), size)
+    return [near(nearest + GAP * step, host) for step in steps]
+
+
+def pools() -> list[list[str]]:
+    """Return as many pools of 15 as there can be, of which no two have an address in common."""
+    size = 15
+    starts = [*range(4, 4 + GAP), *range(4 + GAP * size, 4 + GAP * (size + 1))]
+    return [pool(size, host, nearest) for nearest in starts for host in range(1, 255)]

@@ -14,6 +14,8 @@ from bench.daemons import Daemon, Laboratory
 
 #: Seconds that dnsperf waits for a reply before it calls the query lost.
 PATIENCE = 5
+#: Seconds that a run of a client program may take, on a busy machine.
+LONGEST = 600
 
 
 class LoadError(Exception):
@@ -57,13 +59,6 @@ def query_file(laboratory: Laboratory, name: str, qnames: Iterable[str]) -> Path
     return laboratory.write(name, "".join(f"{qname} A\n" for qname in qnames))
 
 
-def _figure(pattern: str, text: str) -> float:
-    found = re.search(pattern, text)
-    if found is None:
-        raise LoadError(f"dnsperf printed nothing like {pattern!r}:\n{text}")
-    return float(found.group(1))
-
-
 def run(
     daemon: Daemon,
     queries: Path,
@@ -72,26 +67,46 @@ def run(
     outstanding: int = 100,
     rate: int | None = None,
     settle: Callable[[], None] = lambda: None,
+    mode: str = "udp",
+    port: int | None = None,
+    clients: int = 1,
 ) -> Load:
     """Send the file for ``seconds``, or once through when None; ``rate`` limits queries per
     second. ``settle`` returns when the server has nothing left to do for this load; only
-    then its CPU is read.
+    then its CPU is read. ``mode``: the transport as dnsperf calls it; ``port``: where the server
+    has it, if elsewhere; ``clients``: each has a socket.
     """
     command = [programs.find("taskset"), "-c", str(programs.cores()[1]), programs.find("dnsperf")]
-    command += ["-s", daemon.address[0], "-p", str(daemon.address[1]), "-d", str(queries)]
+    command += ["-m", mode, "-c", str(clients), "-d", str(queries)]
+    command += ["-s", daemon.address[0], "-p", str(port or daemon.address[1])]
     command += ["-q", str(outstanding), "-t", str(PATIENCE)]
     command += ["-n", "1"] if seconds is None else ["-l", f"{seconds:g}"]
     if rate is not None:
         command += ["-Q", str(rate)]
     before = daemon.cpu_seconds()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST)
     if done.returncode != 0:
         raise LoadError(f"dnsperf ended with {done.returncode}: {done.stderr.strip()}")
     settle()
-    cpu = daemon.cpu_seconds() - before
-    sent = int(_figure(r"Queries sent:\s+(\d+)", done.stdout))
-    good = re.search(r"NOERROR (\d+)", done.stdout)
+    load = read(done.stdout, daemon.cpu_seconds() - before)
+    if load.answered == 0:
+        raise LoadError(f"{daemon.name} answered none of {load.failed} queries")
+    return load
+
+
+def read(text: str, cpu: float) -> Load:
+    """Read what dnsperf printed; LoadError when that is not what it prints.
+
+    ``cpu``: seconds that the server spent.
+    """
+    sent = int(_figure(r"Queries sent:\s+(\d+)", text))
+    good = re.search(r"NOERROR (\d+)", text)
     answered = int(good.group(1)) if good else 0
-    if answered == 0:
-        raise LoadError(f"{daemon.name} answered none of {sent} queries")
-    return Load(answered, sent - answered, _figure(r"Run time \(s\):\s+([\d.]+)", done.stdout), cpu)
+    return Load(answered, sent - answered, _figure(r"Run time \(s\):\s+([\d.]+)", text), cpu)
+
+
+def _figure(pattern: str, text: str) -> float:
+    found = re.search(pattern, text)
+    if found is None:
+        raise LoadError(f"dnsperf printed nothing like {pattern!r}:\n{text}")
+    return float(found.group(1))

@@ -19,7 +19,8 @@ PACKAGES = {
     "taskset": "util-linux",
     "unbound": "unbound",
 }
-
+#: The same of those without which some rows are left out.
+OPTIONAL = {"h2load": "nghttp2-client", "smartdns": "smartdns"}
 
 #: A load average above this is not only the shell that started the benchmark.
 _BUSY = 0.5
@@ -36,8 +37,19 @@ def find(program: str) -> str:
     """
     path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
-        raise SetupError(f"{program} is missing: apt-get install {PACKAGES[program]}")
+        package = PACKAGES.get(program) or OPTIONAL[program]
+        raise SetupError(f"{program} is missing: apt-get install {package}")
     return path
+
+
+def has(program: str) -> bool:
+    """Tell whether there is a program; if not, say in a line that its rows are left out."""
+    try:
+        find(program)
+    except SetupError as error:
+        print(f"left out: {error}\n", flush=True)
+        return False
+    return True
 
 
 def check_installed() -> None:

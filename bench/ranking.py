@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bench import inside, load, servers
 from bench.daemons import Laboratory, wait_for
-from bench.report import Section, Target, p95
+from bench.report import Section, Target, percentile
 from bench.watch import INTERVAL, Watched, watch
 from bench.witness import ADDRESSES, Witnesses
 from tests.kit.internet.hosts import milliseconds
@@ -74,7 +74,9 @@ def measure(laboratory: Laboratory, *, rounds: int, shared: int, own: int) -> Se
             figures[f"first answer to {what}, ms, median"][each.label].append(
                 statistics.median(times)
             )
-            figures[f"first answer to {what}, ms, p95"][each.label].append(p95(sorted(times)))
+            figures[f"first answer to {what}, ms, p95"][each.label].append(
+                percentile(sorted(times), 95)
+            )
         figures["probes per name, /metrics"][each.label].append(sent / len(watched))
         figures["probes per name, seen outside"][each.label].append(arrived / len(watched))
     for title, rows in figures.items():

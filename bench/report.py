@@ -12,9 +12,9 @@ from pathlib import Path
 _HEAD = ("", "server", "median", "min", "max", "ratio", "target", "")
 
 
-def p95(ordered: Sequence[float]) -> float:
-    """Return the value that 95 % of ``ordered``, smallest first, stay below."""
-    return ordered[int(len(ordered) * 0.95)]
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the value that ``share`` percent of ``ordered``, smallest first, stay below."""
+    return ordered[min(int(len(ordered) * share / 100), len(ordered) - 1)]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,16 @@ class Figure:
         )
 
 
+@dataclass(frozen=True)
+class Curve:
+    """What a picture shows of one server; ``picture`` is its name."""
+
+    picture: str
+    server: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
 @dataclass
 class Section:
     """One question that the benchmark answers."""
@@ -83,6 +93,7 @@ class Section:
     title: str
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
     #: Per server: queries that got no good answer, and all that were asked.
     failed: Counter[str] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)
@@ -150,10 +161,12 @@ def write_json(path: Path, environment: Mapping[str, str], sections: Sequence[Se
                 "notes": section.notes,
                 "failed": dict(section.failed),
                 "asked": dict(section.asked),
+                "curves": [asdict(curve) for curve in section.curves],
                 "lines": [
                     {
                         "measure": figure.measure,
                         "server": figure.server,
+                        "digits": figure.digits,
                         "median": figure.median,
                         "rounds": list(figure.rounds),
                         "ratio": figure.ratio,

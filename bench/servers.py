@@ -13,6 +13,7 @@ from bench import programs
 from bench.authority import ZONE, Upstreams
 from bench.daemons import Daemon, Laboratory, free_port
 from bench.report import Target
+from tests.kit.certificates import Certificate
 from tests.kit.checkout import ROOT
 from tests.kit.internet.world import World
 
@@ -38,6 +39,14 @@ class Build(NamedTuple):
         return {} if self.path is None else {"PYTHONPATH": str(self.path)}
 
 
+class Doors(NamedTuple):
+    """The ports of a server for DNS over TLS and DNS over HTTPS, and its certificate."""
+
+    tls: int
+    https: int
+    certificate: Certificate
+
+
 PURE = Build("staggerdns", None)
 COMPILED = Build("staggerdns (compiled)", ROOT / "build" / "compiled")
 
@@ -59,23 +68,30 @@ def staggerdns(
     *,
     world: World | None = None,
     entries: int = CACHE_SIZE,
-    more: str = "",
+    doors: Doors | None = None,
 ) -> Daemon:
     """Start StaggerDNS with its defaults: access control, metrics and TTL ageing are on.
 
     Ranking is on inside a ``world``, where its probes stay; elsewhere they would leave the machine.
-    ``more``: further sections of the configuration.
+    ``doors``: where it is asked over encrypted connections, too.
     """
     port, metrics = free_port("127.0.0.1"), free_port("127.0.0.1")
     listed = ", ".join(f"'{host}:{number}'" for host, number in upstreams)
+    listeners = f"'127.0.0.1:{port}'"
+    certificate = ""
+    if doors:
+        listeners += f", 'tls://127.0.0.1:{doors.tls}', 'https://127.0.0.1:{doors.https}'"
+        certificate = (
+            f", tls_certificate: {doors.certificate.chain}, tls_key: {doors.certificate.key}"
+        )
     config = laboratory.write(
         f"staggerdns-{port}.yaml",
-        f"server: {{listen: ['127.0.0.1:{port}']}}\n"
+        f"server: {{listen: [{listeners}]{certificate}}}\n"
         "upstream:\n"
         f"  servers: [{listed}]\n"
         f"cache: {{max_entries: {entries}}}\n"
         f"metrics: {{listen: '127.0.0.1:{metrics}'}}\n"
-        f"ranking: {{enabled: {str(world is not None).lower()}}}\n" + more,
+        f"ranking: {{enabled: {str(world is not None).lower()}}}\n",
     )
     command = [programs.twistd(), "-n", "--pidfile=", "staggerdns", "--config", str(config)]
     with world.inside() if world else contextlib.nullcontext():
@@ -89,8 +105,11 @@ def every_staggerdns(world: World | None = None, entries: int = CACHE_SIZE) -> l
     return [partial(staggerdns, build=build, world=world, entries=entries) for build in builds()]
 
 
-def unbound(laboratory: Laboratory, upstreams: Upstreams) -> Daemon:
-    """Start unbound as a forwarder that does not validate, as StaggerDNS does not."""
+def unbound(laboratory: Laboratory, upstreams: Upstreams, doors: Doors | None = None) -> Daemon:
+    """Start unbound as a forwarder that does not validate, as StaggerDNS does not.
+
+    ``doors``: where it is asked over encrypted connections, too.
+    """
     port = free_port("127.0.0.1")
     lines = [
         "server:",
@@ -110,6 +129,7 @@ def unbound(laboratory: Laboratory, upstreams: Upstreams) -> Daemon:
         # Room for CACHE_SIZE answers and their records.
         "  msg-cache-size: 64m",
         "  rrset-cache-size: 64m",
+        *(_unbound_doors(doors) if doors else ()),
         "remote-control:",
         "  control-enable: no",
         "forward-zone:",
@@ -119,6 +139,18 @@ def unbound(laboratory: Laboratory, upstreams: Upstreams) -> Daemon:
     config = laboratory.write(f"unbound-{port}.conf", "\n".join(lines) + "\n")
     command = [programs.find("unbound"), "-d", "-c", str(config)]
     return _started("unbound", command, laboratory, port)
+
+
+def _unbound_doors(doors: Doors) -> list[str]:
+    return [
+        f"  interface: 127.0.0.1@{doors.tls}",
+        f"  interface: 127.0.0.1@{doors.https}",
+        f"  tls-port: {doors.tls}",
+        f"  https-port: {doors.https}",
+        f"  tls-service-key: {doors.certificate.key}",
+        f"  tls-service-pem: {doors.certificate.chain}",
+        "  incoming-num-tcp: 100",
+    ]
 
 
 def dnsmasq(laboratory: Laboratory, upstreams: Upstreams, entries: int = DNSMASQ_SIZE) -> Daemon:
@@ -146,6 +178,23 @@ def dnsmasq(laboratory: Laboratory, upstreams: Upstreams, entries: int = DNSMASQ
     if os.geteuid() == 0:
         command.append("--user=root")
     return _started("dnsmasq", command, laboratory, port)
+
+
+def smartdns(laboratory: Laboratory, upstreams: Upstreams) -> Daemon:
+    """Start smartdns with its defaults, which ask all upstreams and probe what they answer."""
+    port = free_port("127.0.0.1")
+    here = laboratory.directory
+    lines = [
+        f"bind 127.0.0.1:{port}",
+        f"cache-size {CACHE_SIZE}",
+        "cache-persist no",
+        "log-level error",
+        f"log-file {here}/smartdns-{port}.log",
+        *(f"server {host}:{number}" for host, number in upstreams),
+    ]
+    config = laboratory.write(f"smartdns-{port}.conf", "\n".join(lines) + "\n")
+    command = [programs.find("smartdns"), "-f", "-c", str(config), "-p", "-"]
+    return _started("smartdns", command, laboratory, port)
 
 
 def _started(

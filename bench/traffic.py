@@ -16,12 +16,12 @@ TTL = 60
 _ROTATING = 8
 
 
-def popular(rng: Random, count: int) -> list[int]:
-    """Return ``count`` numbers of names: the one of rank n is asked for 1/n as often as the first
-    (Zipf's law).
+def popular(rng: Random, count: int, names: int = NAMES) -> list[int]:
+    """Return ``count`` numbers of ``names`` names: the one of rank n is asked for 1/n as often as
+    the first (Zipf's law).
     """
-    weights = list(accumulate(1 / rank for rank in range(1, NAMES + 1)))
-    return rng.choices(range(NAMES), cum_weights=weights, k=count)
+    weights = list(accumulate(1 / rank for rank in range(1, names + 1)))
+    return rng.choices(range(names), cum_weights=weights, k=count)
 
 
 def one_address(number: int, _upstream: int) -> list[str]:
@@ -50,14 +50,15 @@ class Ages:
     """How far the TTLs have run down in the caches of the upstreams.
 
     Each upstream fetched each name at a moment of its own, and again whenever the time was over:
-    so at any moment what it says is what is left, anything from `TTL` to 1.
+    so at any moment what it says is what is left, anything from ``ttl`` to 1.
     """
 
-    def __init__(self, rng: Random, upstreams: int) -> None:
+    def __init__(self, rng: Random, upstreams: int, names: int = NAMES, ttl: int = TTL) -> None:
+        self._ttl = ttl
         self._phases: Sequence[Sequence[float]] = [
-            [rng.uniform(0, TTL) for _ in range(upstreams)] for _ in range(NAMES)
+            [rng.uniform(0, ttl) for _ in range(upstreams)] for _ in range(names)
         ]
 
     def left(self, upstream: int, number: int, now: float) -> int:
         """Return the TTL that an upstream gives for a name at that time."""
-        return TTL - int((now + self._phases[number][upstream]) % TTL)
+        return self._ttl - int((now + self._phases[number][upstream]) % self._ttl)
