@@ -28,6 +28,7 @@ TURN_SIZE = 2048
 """Octets that are read at one wake-up, and octets of replies that may wait before reading pauses:
 a flood of queries on one connection takes turns with all others.
 """
+_ROUNDING = 1e-6
 
 
 @implementer(IPushProducer)
@@ -52,11 +53,14 @@ class ClientConnection(Protocol, TimeoutMixin):
         self._connections = connections
         self._clock = connections.clock
         self._idle_since = 0.0
+        self._idle_timeout = connections.idle_timeout
         self.reading = False
+        self.reading_stopped = False
         self._unsent: deque[bytes] = deque()
         self._unsent_size = 0
         self.last_write = 0
         self._in_transport = 0  # octets, while blocked
+        self._unread = 0  # octets, as reported
         self._ended = False
         self.callLater = self._clock.callLater  # type: ignore[method-assign, assignment]
 
@@ -100,7 +104,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         self.transport.setTcpNoDelay(True)
         self.tcp_transport.bufferSize = TURN_SIZE
         self.transport.registerProducer(self, True)
-        self.setTimeout(connections.idle_timeout)
+        self.setTimeout(self._idle_timeout)
 
     @property
     def tcp_transport(self) -> Any:
@@ -115,14 +119,10 @@ class ClientConnection(Protocol, TimeoutMixin):
     def query_began(self) -> None:
         """Note that a whole query has come."""
         self._idle_since = self._clock.seconds()
-        if not self.closing:
-            self.resetTimeout()
 
     def query_ended(self) -> None:
         """Note that a query has its answer, or needs none any more."""
         self._idle_since = self._clock.seconds()
-        if not self.closing:
-            self.resetTimeout()
         if self.draining and not self.pending and not self.flow_blocked:
             self.close()
 
@@ -148,15 +148,31 @@ class ClientConnection(Protocol, TimeoutMixin):
         self.flush()
         self._close_when_sent()
 
+    def set_idle_timeout(self, seconds: float) -> None:
+        """Set for how long the connection may be idle; it has just been made."""
+        self._idle_timeout = seconds
+        self.setTimeout(seconds)
+
     def timeoutConnection(self) -> None:
-        """Close the connection if it is idle.
+        """Close the connection if it has been idle for so long; called by the timer.
+
+        Queries do not set the timer anew: that would cost more than their answers do.
+        """
+        rest = self._idle_since + self._idle_timeout - self._clock.seconds()
+        if rest > _ROUNDING and not self.closing:
+            self.setTimeout(rest)
+        else:
+            self._idle_too_long()
+
+    def _idle_too_long(self) -> None:
+        """Close the connection, unless an answer is still to come.
 
         One whose client does not read is aborted: its replies could not be sent before the end.
         """
         if self.blocked or self.closing or self.flow_blocked:
             self.abort()
         elif self.pending:
-            self.setTimeout(self._connections.idle_timeout)
+            self.setTimeout(self._idle_timeout)
         else:
             self.close()
 
@@ -188,15 +204,16 @@ class ClientConnection(Protocol, TimeoutMixin):
 
     def note_unread(self) -> None:
         """Report to the `Connections` how many octets the client has yet to read."""
-        if not self._ended:
-            unread = self._in_transport + self._unsent_size + self.flow_blocked
+        unread = self._in_transport + self._unsent_size + self.flow_blocked
+        if unread != self._unread and not self._ended:
+            self._unread = unread
             self._connections.note_unread(self, unread)
 
     def pauseProducing(self) -> None:
         """Stop reading while the transport is full, since the client does not read."""
         self.blocked = True
         self._in_transport = self.last_write + TURN_SIZE
-        self.transport.pauseProducing()
+        self.stop_reading()
         self.note_unread()
 
     def resumeProducing(self) -> None:
@@ -210,6 +227,16 @@ class ClientConnection(Protocol, TimeoutMixin):
             self._close_when_sent()
         else:
             self._resume()
+
+    def stop_reading(self) -> None:
+        """Read nothing that the client sends."""
+        self.reading_stopped = True
+        self.transport.pauseProducing()
+
+    def start_reading(self) -> None:
+        """Read on."""
+        self.reading_stopped = False
+        self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
         """Stop nothing: there is nothing to send but replies."""

@@ -18,6 +18,7 @@ from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
 from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroup, ClientGroups
+from staggerdns.server.ready import ReadyReplies
 from staggerdns.server.request import Reply
 from staggerdns.settings.sections import ServerSettings
 from staggerdns.standstill import StandstillClock
@@ -62,9 +63,17 @@ class StreamServer(Protocol):
     client_connections: Connections
     access: Access
     journal: Journal
+    clock: IReactorTime
+    ready: dict[str, ReadyReplies]
+
+    def observe_ready(self, seconds: float, times: int) -> None:
+        """Count ``times`` ready replies that took ``seconds`` each."""
+
+    def serve(self, message: bytes, host: str, transport: str, now: float) -> Reply:
+        """Return the reply to a message, a Deferred of it, or `None` when it deserves none."""
 
     def serve_stream(self, message: bytes, host: str, transport: str) -> Reply:
-        """Return the reply to a message, a Deferred of it, or `None` when it deserves none."""
+        """Answer a message as `serve` does: ready replies come first."""
 
 
 class Connections:

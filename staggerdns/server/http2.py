@@ -88,7 +88,7 @@ class Http2Session:
 
     def resume(self) -> None:
         """Continue after the client has read its responses."""
-        self._connection.transport.resumeProducing()
+        self._connection.start_reading()
         self.read_on()
 
     def read_on(self) -> None:

@@ -72,12 +72,12 @@ class HttpClientConnection(ClientConnection):
         self._announce_end()
         super().drain()
 
-    def timeoutConnection(self) -> None:
+    def _idle_too_long(self) -> None:
         """Close an idle connection; abort it if a handshake or request was never completed."""
         if not self.pending and (self.session is None or self.session.unfinished):
             self.abort()
         else:
-            super().timeoutConnection()
+            super()._idle_too_long()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Cancel what the client no longer waits for."""

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.status import OTHER_COST, StatusFactory, Throttle
+from staggerdns.server.transport import ClientTransport
 
 _BACKLOG = 128  # connections that wait to be accepted
 MAX_ACCEPTS = 8
@@ -37,6 +38,8 @@ class StreamPort(tcp.Port):
     ``protocols`` builds the protocols of its connections, by default ``factory`` does.
     Raises `twisted.internet.error.CannotListenError` from ``startListening``.
     """
+
+    transport = ClientTransport
 
     def __init__(
         self,

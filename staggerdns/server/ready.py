@@ -51,6 +51,39 @@ class ReadyReplies:
         cell.value += 1
         return message[:2] + tail
 
+    def reply_frames(
+        self, stream: bytes, start: int, host: str, now: float, limit: int
+    ) -> tuple[list[bytes], int, int]:
+        """Return the ready replies to the messages in a stream of TCP, from ``start`` on.
+
+        That is, their octets with lengths in front, in pieces; the offset of the first message
+        that has none or is not complete; and how many there are. With ``limit`` octets it is
+        enough.
+        """
+        pieces: list[bytes] = []
+        if host not in self._allowed:
+            return pieces, start, 0
+        replies = self._replies
+        size = len(stream)
+        octets = hits = 0
+        while octets < limit:
+            end = start + 2 + int.from_bytes(stream[start : start + 2], "big")
+            if end > size:
+                break
+            ready = replies.get(stream[start + 4 : end])
+            if ready is None:
+                break
+            tail, until, entry, cell = ready
+            if now >= until or not entry.alive:
+                break
+            cell.value += 1
+            length = len(tail) + 2
+            pieces += (length.to_bytes(2, "big"), stream[start + 2 : start + 4], tail)
+            octets += length
+            hits += 1
+            start = end
+        return pieces, start, hits
+
     def keep(self, message: bytes, reply: bytes, until: float, entry: Entry, cell: HitCell) -> None:
         """Keep ``reply`` for queries like ``message`` until ``until`` or the end of ``entry``."""
         key = message[2:]

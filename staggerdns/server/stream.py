@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from staggerdns.deferreds import ignore_cancellation
-from staggerdns.server.clientconnection import MAX_PENDING, ClientConnection
+from staggerdns.server.clientconnection import MAX_PENDING, TURN_SIZE, ClientConnection
 from staggerdns.server.connections import StreamServer
 from staggerdns.server.request import TCP, TLS
 from staggerdns.wire.constants import HEADER_SIZE
@@ -33,6 +33,7 @@ class StreamProtocol(ClientConnection):
         super().__init__(factory.client_connections)
         self._factory = factory
         self._transport_name = transport_name  # TCP or TLS
+        self._ready = factory.ready[transport_name]
         self._buffer = b""
         self._pending: dict[Deferred[bytes], None] = {}
         self._client_done = False
@@ -46,7 +47,7 @@ class StreamProtocol(ClientConnection):
         """Accept the connection, or drop it when there are too many."""
         super().connectionMade()
         if self.disallowed and not self.closing:
-            self.setTimeout(DISALLOWED_TIMEOUT)
+            self.set_idle_timeout(DISALLOWED_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
         """Process octets of the stream, however they are split."""
@@ -71,7 +72,7 @@ class StreamProtocol(ClientConnection):
 
     def drain(self) -> None:
         """Read no more, since the server stops, but answer what has been read."""
-        self.transport.pauseProducing()
+        self.stop_reading()
         self.readConnectionLost()
 
     def _is_admissible(self) -> bool:
@@ -83,30 +84,47 @@ class StreamProtocol(ClientConnection):
         if self.reading:  # called by an answer that was there at once: the loop below continues
             return
         self.reading = True
-        position = 0
+        factory = self._factory
+        seconds = factory.clock.seconds
+        started = seconds()
+        position = hits = 0
         buffer = self._buffer
+        size = len(buffer)
         while len(self._pending) < MAX_PENDING and not self.blocked and not self.closing:
-            end = position + 2 + int.from_bytes(buffer[position : position + 2], "big")
-            if len(buffer) - position < 2 or end > len(buffer):
+            replies, position, found = self._ready.reply_frames(
+                buffer, position, self.host, started, TURN_SIZE - self._unsent_size
+            )
+            if found:
+                hits += found
+                self.write(b"".join(replies))
+            else:
+                end = position + 2 + int.from_bytes(buffer[position : position + 2], "big")
+                if end > size:
+                    break
+                self._serve(buffer[position + 2 : end])
+                if end - position > _LEAST_FRAME and not self.disallowed:
+                    self.query_began()  # a shorter message is no sign of life
+                position = end
+            if position == size:
                 break
-            self._serve(buffer[position + 2 : end])
-            if end - position > _LEAST_FRAME and not self.disallowed:
-                self.query_began()  # a shorter message is no sign of life
-            position = end
+        if hits:
+            self.query_began()
+            factory.observe_ready((seconds() - started) / hits, hits)
         self._buffer = buffer[position:]
         self.reading = False
         self.flush()
         if len(self._pending) >= MAX_PENDING or self.blocked:
-            self.transport.pauseProducing()
-        elif not self._client_done:
-            self.transport.resumeProducing()
+            self.stop_reading()
+        elif self.reading_stopped and not self._client_done:
+            self.start_reading()
         self._close_if_done()
 
     def _serve(self, message: bytes) -> None:
+        factory = self._factory
         try:
-            reply = self._factory.serve_stream(message, self.host, self._transport_name)
+            reply = factory.serve(message, self.host, self._transport_name, factory.clock.seconds())
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the connection)
-            self._factory.journal.failure("a message could not be answered")
+            factory.journal.failure("a message could not be answered")
             return
         if isinstance(reply, Deferred):
             self._pending[reply] = None

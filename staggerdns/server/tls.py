@@ -137,7 +137,32 @@ class TlsConnectionCreator:
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Return OpenSSL's side of a new connection; called by Twisted."""
-        return SSL.Connection(self._certificate.context(self._protocols))
+        return _Connection(self._certificate.context(self._protocols))
+
+
+class _Connection(SSL.Connection):
+    """OpenSSL's side of a connection.
+
+    What is in all records that have come is given in one piece, so that a client that sends many
+    queries, each in a record of its own, gets the replies in one.
+    """
+
+    _end: SSL.Error | None = None  # why there was no more
+
+    def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
+        """Return the data that has come. Raises `OpenSSL.SSL.Error` when there is none."""
+        end, self._end = self._end, None
+        if end is not None:
+            raise end
+        found = b""
+        try:
+            while len(found) < bufsiz:
+                found += super().recv(bufsiz - len(found), flags)
+        except SSL.Error as error:
+            if not found:
+                raise
+            self._end = error
+        return found
 
 
 class _AlpnSelection:

@@ -29,6 +29,7 @@ from staggerdns.settings.sections import (
     RateLimitSettings,
     ServerSettings,
 )
+from staggerdns.standstill import LATE
 from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.question import Question
 from tests.kit.clients import parse
@@ -134,6 +135,10 @@ class MemoryServer:
         """Store an answer as a new collection would."""
         self._generation += 1
         return self.cache.commit(question.key, self._generation, answer, self.clock.seconds())
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass in small steps: one large step would count as a standstill."""
+        self.clock.pump([LATE] * int(seconds / LATE) + [seconds % LATE])
 
     def entry(self, answer: Answer, lifetime: int = 300) -> Entry:
         """Return an entry that is not in the cache."""

@@ -65,9 +65,9 @@ def test_idle(server: MemoryServer, kind: type[HttpClient], log: list[LogEvent])
     server.forwarder.instant = server.entry(pool())
     client.ask()
     assert client.replies() == 1
-    server.clock.advance(IDLE - 0.1)
+    server.pass_time(IDLE - 0.1)
     assert not client.transport.over()
-    server.clock.advance(0.2)
+    server.pass_time(0.2)
     assert client.transport.over()
     assert not client.transport.aborted()
     server.clock.advance(IDLE)
@@ -117,9 +117,9 @@ def test_queries_under_way(server: MemoryServer, kind: type[HttpClient]) -> None
     assert not client.transport.over()
     server.forwarder.waiting[0].callback(server.entry(pool()))
     assert client.replies() == 1
-    server.clock.advance(IDLE - 0.1)
+    server.pass_time(IDLE - 0.1)
     assert not client.transport.over()
-    server.clock.advance(0.2)
+    server.pass_time(0.2)
     assert client.transport.over()
     client.lost()
 

@@ -12,6 +12,7 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.server.access import Access
 from staggerdns.server.ready import MAX_READY, OCTETS_EACH, READY_OCTETS, ReadyReplies
 from staggerdns.settings.addresses import Network
+from tests.kit.connections import framed
 from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import ask, client_query
 
@@ -111,6 +112,36 @@ def test_table_limit() -> None:
     assert len(table.ready) == 1
     assert table.ready.reply(QUERY, FRIEND, 0.0) is None
     assert table.ready.reply(b"\x12\x34 one more", FRIEND, 0.0) == REPLY
+
+
+def test_frames() -> None:
+    """Replies to the messages of a stream are found until one has none, is old or incomplete."""
+    table = ReadyTable()
+    stream = framed(b"\0\1" + QUERY[2:], b"\0\2" + QUERY[2:], b"\0\3another", QUERY)
+    both = framed(b"\0\1" + REPLY[2:], b"\0\2" + REPLY[2:])
+    once = 2 + len(QUERY)
+    frames = table.ready.reply_frames
+    found, position, hits = frames(stream, 0, FRIEND, 0.0, 1000)
+    assert (b"".join(found), position, hits) == (both, 2 * once, 2)
+    assert table.cell.value == 2
+    found, position, hits = frames(stream, once, FRIEND, 0.0, 1000)
+    assert (b"".join(found), position, hits) == (both[len(both) // 2 :], 2 * once, 1)
+    for size in (0, 1, 2, once - 1):
+        assert frames(stream[:size], 0, FRIEND, 0.0, 1000) == ([], 0, 0)
+    assert frames(stream, 0, FRIEND, 10.0, 1000) == ([], 0, 0)
+    assert frames(stream, 0, STRANGER, 0.0, 1000) == ([], 0, 0)
+    table.entry.alive = False
+    assert frames(stream, 0, FRIEND, 0.0, 1000) == ([], 0, 0)
+    assert table.cell.value == 3
+
+
+@pytest.mark.parametrize(("limit", "hits"), [(0, 0), (1, 1), (len(REPLY), 1), (len(REPLY) + 1, 2)])
+def test_frames_until_it_is_enough(limit: int, hits: int) -> None:
+    """No further reply is looked for when those found have so many octets."""
+    table = ReadyTable()
+    found, position, count = table.ready.reply_frames(framed(QUERY) * 3, 0, FRIEND, 0.0, limit)
+    assert (position, count) == (hits * (2 + len(QUERY)), hits)
+    assert b"".join(found) == framed(REPLY) * hits
 
 
 @pytest.mark.parametrize("transport", ["tcp", "tls", "https"])

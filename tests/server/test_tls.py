@@ -1,17 +1,26 @@
-"""The server's certificate: what is told of its end, on a wall clock of our own."""
+"""The server's certificate: what is told of its end, on a wall clock of our own. Records."""
 
 from __future__ import annotations
 
 import datetime as dt
 import shutil
-from typing import TYPE_CHECKING, cast
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cryptography import x509
+from OpenSSL import SSL
 from twisted.logger import Logger, LogLevel, formatEvent
 
 from staggerdns.journal import Journal
-from staggerdns.server.tls import EXPIRY_WARNING, WARN_EVERY, Certificate, CertificateProblem
+from staggerdns.server.tls import (
+    EXPIRY_WARNING,
+    WARN_EVERY,
+    Certificate,
+    CertificateProblem,
+    TlsConnectionCreator,
+)
 from tests.kit.certificates import CertificateAuthority
 
 if TYPE_CHECKING:
@@ -141,3 +150,58 @@ def test_reading_again(tmp_path: Path) -> None:
     with pytest.raises(CertificateProblem) as caught:
         Certificate(str(watched.files.chain), str(watched.files.key), Journal(), watched.wall)
     assert caught.value.key == "tls_key"
+
+
+class Tls:
+    """Both ends of a connection, in memory."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        authority = CertificateAuthority(tmp_path / "authority")
+        files = authority.issue("127.0.0.1")
+        certificate = Certificate(str(files.chain), str(files.key), Journal(), time.time)
+        creator = TlsConnectionCreator(certificate, (b"dot",))
+        self.server = creator.serverConnectionForTLS(cast("Any", None))
+        self.server.set_accept_state()
+        self.client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD))
+        self.client.set_connect_state()
+        for _ in range(4):
+            for end, other in ((self.client, self.server), (self.server, self.client)):
+                with suppress(SSL.WantReadError):
+                    end.do_handshake()
+                with suppress(SSL.WantReadError):
+                    other.bio_write(end.bio_read(65536))
+
+    def carry(self) -> None:
+        """Give the server all that the client has sent."""
+        self.server.bio_write(self.client.bio_read(65536))
+
+
+def test_records_in_one_piece(tmp_path: Path) -> None:
+    """What several records say is read at once; then there is nothing more, until more comes."""
+    tls = Tls(tmp_path)
+    for _ in range(2):
+        for part in (b"one ", b"two ", b"three"):
+            tls.client.send(part)
+        tls.carry()
+        assert tls.server.recv(100) == b"one two three"
+        with pytest.raises(SSL.WantReadError):
+            tls.server.recv(100)
+    tls.client.send(b"abcdef")
+    tls.carry()
+    assert tls.server.recv(4) == b"abcd"
+    assert tls.server.recv(4) == b"ef"
+    with pytest.raises(SSL.WantReadError):
+        tls.server.recv(4)
+
+
+def test_records_before_the_end(tmp_path: Path) -> None:
+    """A client that says good-bye behind its queries is read to the end."""
+    tls = Tls(tmp_path)
+    tls.client.send(b"one ")
+    tls.client.send(b"two")
+    tls.client.shutdown()
+    tls.carry()
+    assert tls.server.recv(100) == b"one two"
+    for _ in range(2):
+        with pytest.raises(SSL.ZeroReturnError):
+            tls.server.recv(100)
