@@ -149,27 +149,28 @@ class Maximum:
 
     PERIOD = 300.0
 
-    __slots__ = ("_before", "_lately", "_since")
+    __slots__ = ("_before", "_lately", "_turn_at")
 
     def __init__(self) -> None:
         self._before = 0
         self._lately = 0
-        self._since = 0.0
+        self._turn_at = self.PERIOD
 
     def see(self, value: int, now: float) -> None:
         """Count a ``value`` seen at ``now``, in seconds of any clock that goes forward."""
-        self._turn(now)
-        self._lately = max(self._lately, value)
+        if now >= self._turn_at:
+            self._turn(now)
+        if value > self._lately:  # noqa: PLR1730 (max() is slower)
+            self._lately = value
 
     def at(self, now: float) -> int:
         """Return the maximum as it stands at ``now``."""
-        self._turn(now)
+        if now >= self._turn_at:
+            self._turn(now)
         return max(self._before, self._lately)
 
     def _turn(self, now: float) -> None:
-        passed = now - self._since
-        if passed >= self.PERIOD:
-            recent = passed < 2 * self.PERIOD
-            self._before = self._lately if recent else 0
-            self._lately = 0
-            self._since = self._since + self.PERIOD if recent else now
+        recent = now < self._turn_at + self.PERIOD
+        self._before = self._lately if recent else 0
+        self._lately = 0
+        self._turn_at = (self._turn_at if recent else now) + self.PERIOD

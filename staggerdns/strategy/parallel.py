@@ -31,6 +31,7 @@ class Parallel:
     def __init__(self, context: StrategyContext) -> None:
         self.context = context
         self.settings: ParallelSettings = context.settings.parallel
+        self.timeout = min(context.settings.timeout, self.settings.total_collect_timeout)
         metrics = context.metrics
         self.active_outcomes = {
             outcome: metrics.active_tier.cell(outcome)
@@ -76,7 +77,7 @@ class ParallelRun(Run):
             context.clock,
             context.alarms,
             started=now,
-            timeout=min(context.settings.timeout, settings.total_collect_timeout),
+            timeout=strategy.timeout,
             total=settings.total_collect_timeout,
             decision=Decision(settings.negative_grace, single=False),
             adaptive=context.adaptive,

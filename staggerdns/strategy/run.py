@@ -57,6 +57,7 @@ class Run(ABC):
         "_alarms",
         "_timeout",
         "_end",
+        "_expire_at",
         "_at_once",
         "_in_window",
         "_alarm",
@@ -98,6 +99,7 @@ class Run(ABC):
         self._alarms = alarms
         self._timeout = timeout
         self._end = started + total
+        self._expire_at = started + timeout  # no exchange expires before
         self._at_once = at_once
         self._in_window = 0
         self._alarm: Alarm | None = None
@@ -239,7 +241,7 @@ class Run(ABC):
         candidates, decision = self.candidates, self.decision
         at_end = now + SLACK >= self._end
         if not self._over:
-            if self.outstanding:
+            if at_end or now + SLACK >= self._expire_at:
                 self._expire(now, at_end)
             if decision.held is not None:
                 self._settle_negative(now, at_end=at_end)
@@ -288,7 +290,9 @@ class Run(ABC):
                 self.end_exchange(exchange, expired=False)
                 self.decision.given_up += 1
             else:
-                break
+                self._expire_at = exchange.started + self._timeout
+                return
+        self._expire_at = now + self._timeout
 
     def _give_up_refused(self, now: float) -> float:
         """Give up what is under way if all of it has been refused for long enough; return when
@@ -306,12 +310,13 @@ class Run(ABC):
         An alarm that is set for an earlier time stays: it sets itself anew when it goes off, which
         is cheaper than to replace it.
         """
-        earliest = self._end if due is None else min(due, self._end)
-        if self.outstanding:
-            oldest = next(iter(self.outstanding))
-            earliest = min(earliest, oldest.started + self._timeout)
-        if self.decision.held is not None:
-            earliest = min(earliest, self.decision.grace_end)
+        earliest = self._end
+        if self._expire_at < earliest and self.outstanding:
+            earliest = self._expire_at
+        if due is not None and due < earliest:
+            earliest = due
+        if self.decision.held is not None and self.decision.grace_end < earliest:
+            earliest = self.decision.grace_end
         if self._alarm is not None:
             if self._alarm_due <= earliest:
                 return

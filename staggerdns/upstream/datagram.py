@@ -16,7 +16,7 @@ hints for all that wait on the socket.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from errno import EADDRINUSE, EMFILE, ENFILE
 
 from staggerdns.settings.addresses import Endpoint
@@ -182,13 +182,13 @@ class _ConnectedSocket:
         if len(used) >= QUERIES_PER_SOCKET:
             self.spent_at = 0.0
         message = message_id + exchange.query
-        refused: list[Exchange] = []
+        refused: Sequence[Exchange] = ()
         try:
             self._socket.send(message)
         except ConnectionRefusedError:
             # The system reports the refusal of an earlier query, and has not sent this one.
             self._socket.send(message)
-            refused = list(waiting.values())
+            refused = tuple(waiting.values())
         waiting[message_id] = exchange
         exchange.message_id = message_id
         exchange.forget = self._forget

@@ -9,7 +9,6 @@ from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import (
     AD,
     CLASS_IN,
-    HEADER_SIZE,
     MAX_TTL,
     RCODE,
     RECORD_SIZE,
@@ -23,7 +22,9 @@ from staggerdns.wire.records import read_fields
 from staggerdns.wire.reply import Reply
 from staggerdns.wire.scrub import Path
 
-_u32 = struct.Struct("!I")
+# Pointer, type and class; TTL; length of the address; the address.
+_A_RECORD = struct.Struct("!6sIH4s")
+_AAAA_RECORD = struct.Struct("!6sIH16s")
 _counts = struct.Struct("!5H").unpack_from
 _A: Final = int(Type.A)
 _OPT: Final = int(Type.OPT)
@@ -39,26 +40,22 @@ def quick_pool(message: bytes, question: Question) -> Pool | None:
     flags, _, count, nscount, arcount = _counts(message, 2)
     if flags & (TC | RCODE) or not count:
         return None
-    header = question.pointer_type_class
-    length, size = (b"\0\4", 16) if question.qtype == _A else (b"\0\x10", 28)
-    start = HEADER_SIZE + len(question.section)
-    end = start + count * size
+    record, width = (_A_RECORD, 4) if question.qtype == _A else (_AAAA_RECORD, 16)
+    usual = question.pointer_type_class
+    start = question.end
+    end = start + count * record.size
     if end > len(message):
         return None
     ttl = MAX_TTL
     addresses: list[bytes] = []
-    for position in range(start, end, size):
-        if (
-            message[position : position + 6] != header
-            or message[position + 10 : position + 12] != length
-        ):
+    for pointer_type_class, its_ttl, its_width, address in record.iter_unpack(message[start:end]):
+        if pointer_type_class != usual or its_width != width:
             return None
-        (its_ttl,) = _u32.unpack_from(message, position + 6)
         if its_ttl < ttl:
             ttl = its_ttl
         elif its_ttl > MAX_TTL:
             ttl = 0
-        addresses.append(message[position + 12 : position + size])
+        addresses.append(address)
     if (nscount or arcount) and not _outline_is_sound(message, end, nscount, arcount):
         return None
     if not nscount and not arcount and end != len(message):
