@@ -37,7 +37,9 @@ class Pending:
         """Let ``request`` wait for ``found``, and evict the oldest if there are too many."""
         self._all[request] = found
         if request.client is not None:
-            own = self._of_client.setdefault(request.client, {})
+            own = self._of_client.get(request.client)
+            if own is None:
+                own = self._of_client[request.client] = {}
             own[request] = None
             if len(own) > self._settings.max_pending_per_client:
                 self._shed_of_client.value += 1

@@ -19,7 +19,8 @@ COOKIE_MISSES = 3
 class Cookies:
     """Ours and the server's cookie; ``wanted``: whether they are sent at all.
 
-    ``ours`` is what a reply must repeat, ``option`` what queries carry.
+    ``ours`` is what a reply must repeat, ``option`` what queries carry. ``expected``: whether a
+    usual reply has ``ours`` in it; when none are sent ``ours`` is empty, which every reply has.
     """
 
     def __init__(self, entropy: Entropy, *, wanted: bool) -> None:
@@ -27,6 +28,7 @@ class Cookies:
         self.ours = b""
         self.server = b""
         self.option = b""
+        self.expected = True
         self._entropy = entropy
         self._misses = 0
         self.renew()
@@ -62,5 +64,6 @@ class Cookies:
     def _keep(self, server: bytes) -> None:
         self._misses = 0
         self.server = server
+        self.expected = bool(server) or not self.wanted
         if self.wanted:
             self.option = option(COOKIE, self.ours + server)

@@ -1,8 +1,8 @@
 """Queries to one upstream over UDP.
 
 Each upstream has up to `SOCKETS` connected sockets, each bound to a random port. A query takes
-one of them at random and a random ID, so ports stay unpredictable (RFC 5452 section 9.2) at a
-fraction of the cost of a socket per query. A socket is replaced
+one of them at random and a random ID that is new to it, so ports stay unpredictable (RFC 5452
+section 9.2) at a fraction of the cost of a socket per query. A socket is replaced
 
 * when it has sent `QUERIES_PER_SOCKET` queries, or is `LIFETIME` old,
 * when a query on it timed out or could not be sent: our address or the route may have changed,
@@ -22,7 +22,7 @@ from errno import EADDRINUSE, EMFILE, ENFILE
 from staggerdns.settings.addresses import Endpoint
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange
-from staggerdns.upstream.readers import Readers
+from staggerdns.upstream.readers import Reader, Readers
 from staggerdns.upstream.reason import Reason, of_errno
 from staggerdns.wire.constants import MAX_MESSAGE
 from staggerdns.wire.reply import mismatch, repeats
@@ -144,7 +144,7 @@ class DatagramTransport:
             connected.close()
 
 
-class _ConnectedSocket:
+class _ConnectedSocket(Reader):
     """One socket and the exchanges that wait on it, by message ID."""
 
     def __init__(
@@ -164,8 +164,11 @@ class _ConnectedSocket:
         self._rejected = 0
         self.spent_at = now + LIFETIME
         """When it sends nothing more: or at once, see above."""
-        self.fileno = connected.fileno
         readers.add(self)
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
 
     @property
     def idle(self) -> bool:

@@ -145,9 +145,7 @@ class Dialect:
         if not self._is_settled or message[2] & _TC_OCTET or message[3] & RCODE not in SOUND:
             return False
         cookies = self.cookies
-        if cookies.server:
-            return cookies.ours in message
-        return not cookies.wanted or cookies.ours not in message
+        return (cookies.ours in message) is cookies.expected
 
     def retry_reason(
         self,

@@ -8,7 +8,7 @@ which the reactor watches as one reader, it does that once for all of them.
 from __future__ import annotations
 
 import select
-from typing import Protocol
+from abc import abstractmethod
 
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
@@ -20,12 +20,16 @@ BATCH = 64
 """Sockets served at one wake-up, so that clients and timers get their turn."""
 
 
-class Reader(Protocol):
-    """A socket to watch."""
+class Reader:
+    """A socket to watch. A class and no `typing.Protocol`: every reply comes this way."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def fileno(self) -> int:
         """Return the open socket's descriptor."""
 
+    @abstractmethod
     def read(self) -> None:
         """Read what is there; a socket with an error counts as readable."""
 

@@ -11,23 +11,26 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 
 from staggerdns.journal import Journal
-from staggerdns.upstream.readers import BATCH, Readers
+from staggerdns.upstream.readers import BATCH, Reader, Readers
 from tests.conftest import CriticalEvents
 from tests.kit.loopback import until
 
 reactor: Any = _reactor
 
 
-class Pair:
+class Pair(Reader):
     """One end that is watched and reads a byte a time, and the other one."""
 
     def __init__(self, readers: Readers) -> None:
         self.readers = readers
         self.watched, self.other = socket.socketpair()
-        self.fileno = self.watched.fileno
         self.seen = b""
         self.also: Any = None  # done before the reading
         readers.add(self)
+
+    def fileno(self) -> int:
+        """Return the descriptor of the end that is watched."""
+        return self.watched.fileno()
 
     def read(self) -> None:
         """Read a byte."""
