@@ -9,10 +9,11 @@ from __future__ import annotations
 import resource
 from dataclasses import dataclass
 
+from staggerdns.ranking.probes import ICMP
 from staggerdns.server.connections import MAX_DISALLOWED
 from staggerdns.server.ports import MAX_ACCEPTS
 from staggerdns.server.status import LIMITS
-from staggerdns.settings.sections import Config
+from staggerdns.settings.sections import Config, RankingSettings
 from staggerdns.upstream.datagram import SOCKETS
 
 RESERVE = 32
@@ -39,8 +40,13 @@ def others(config: Config) -> int:
         SOCKETS + STREAMS if upstream.transport == "udp" else STREAMS for upstream in upstreams
     )
     pages = 0 if config.metrics.listen is None else 1 + LIMITS.tcp_max_connections
-    probes = config.ranking.concurrency if config.ranking.enabled else 0
-    return RESERVE + ports + MAX_DISALLOWED + sockets + pages + probes
+    return RESERVE + ports + MAX_DISALLOWED + sockets + pages + _connections(config.ranking)
+
+
+def _connections(ranking: RankingSettings) -> int:
+    """Return how many connections may be under way to probe addresses."""
+    ways = [probe for probe in ranking.probes if probe != ICMP]
+    return ranking.concurrency * len(ways) if ranking.enabled else 0
 
 
 def fit_descriptors(config: Config) -> Fit:

@@ -254,8 +254,8 @@ def test_defaults() -> None:
     assert ranking.enabled is True
     assert ranking.probe_private is False
     assert ranking.probes == ("icmp", "tcp:443", "tcp:80")
-    assert (ranking.samples, ranking.concurrency, ranking.queue) == (3, 16, 200)
-    assert (ranking.rtt_cache_ttl, ranking.max_probes_per_second) == (300, 200)
+    assert (ranking.samples, ranking.concurrency, ranking.queue) == (3, 128, 200)
+    assert (ranking.rtt_cache_ttl, ranking.max_probes_per_second) == (300, 500)
     assert ranking.timeout == 1.0
     assert config.local.hosts == "/etc/hosts"
     for path in LOCAL_NAMES:

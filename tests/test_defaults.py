@@ -594,21 +594,24 @@ def test_a_probe_takes_a_second() -> None:
 
 
 def test_probes_at_once() -> None:
-    """Sixteen addresses are measured at the same time."""
-    assert Ranked().rank(*[f"203.0.113.{index}" for index in range(32)]) == 16
+    """A hundred and twenty-eight addresses are measured at the same time."""
+    ranked = Ranked()
+    assert ranked.rank(*[f"203.0.113.{index}" for index in range(100)]) == 100
+    others = [f"203.0.112.{index}" for index in range(100)]
+    assert ranked.rank(*others, qname="other.example") == 128
 
 
 def test_probes_per_second() -> None:
-    """Half of two hundred go at once, and two hundred in each second."""
+    """Half of five hundred go at once, and five hundred in each second."""
     ranked = Ranked("ranking: {probes: ['tcp:443'], concurrency: 1000}")
-    for number in range(16):
+    for number in range(40):
         addresses = [f"203.0.{number}.{index}" for index in range(30)]
         ranked.rank(*addresses, qname=f"n{number}.example")
     sent = []
     for _ in range(1002):
         ranked.clock.advance(0.001)
         sent.append(len(ranked.clock.tcpClients))
-    assert (sent[1], sent[-1]) == (100, 300)
+    assert (sent[1], sent[-1]) == (250, 750)
 
 
 def test_sorts_at_once() -> None:

@@ -99,8 +99,10 @@ def test_what_counts() -> None:
     more = config(
         server={"listen": ["127.0.0.1:5300", "[::1]:5300"]},
         upstream={"servers": ["192.0.2.1", "tcp://192.0.2.2"]},
-        ranking={"concurrency": 20},
+        ranking={"concurrency": 130, "probes": ["icmp", "tcp:443", "tcp:80"]},
     )
     assert others(more) == base + 2 + MAX_ACCEPTS + descriptors.STREAMS + 4
     none = config(metrics={"listen": None}, ranking={"enabled": False})
-    assert others(none) == base - 17 - 16
+    assert others(none) == base - 17 - 2 * 128
+    echoes = config(ranking={"probes": ["icmp"]})
+    assert others(echoes) == base - 2 * 128

@@ -6,6 +6,7 @@ from twisted.internet.interfaces import IReactorTime
 
 BURST = 0.5
 """Seconds' worth of probes that may go at once after a quiet time."""
+_ROUNDING = 1e-9
 
 
 class ProbeBudget:
@@ -17,12 +18,11 @@ class ProbeBudget:
         self._ahead = max(BURST - self._interval, 0.0)
         self._next = clock.seconds() - self._ahead
 
-    def reserve(self) -> float:
-        """Reserve one probe; return the seconds until it may be sent, 0 for at once.
+    def wait(self) -> float:
+        """Return the seconds until the next probe may be sent, 0 for now."""
+        wait = self._next - self._clock.seconds()
+        return wait if wait > _ROUNDING else 0.0
 
-        Whoever reserves is bounded in number, and so is the wait.
-        """
-        now = self._clock.seconds()
-        slot = max(self._next, now - self._ahead)
-        self._next = slot + self._interval
-        return max(0.0, slot - now)
+    def spend(self) -> None:
+        """Count a probe that is being sent."""
+        self._next = max(self._next, self._clock.seconds() - self._ahead) + self._interval

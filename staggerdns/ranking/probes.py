@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from staggerdns.journal import Journal
 from staggerdns.ranking.connect import Connector
 from staggerdns.ranking.icmp import IcmpUnavailable, Pinger
-from staggerdns.ranking.measure import Probe
+from staggerdns.ranking.sample import Probe
 from staggerdns.settings.sections import RankingSettings
 
 ICMP = "icmp"

@@ -1,15 +1,19 @@
 """The table of round-trip times: one for all names, because times belong to addresses.
 
-Each address has a moving average, its deviation, and its share of lost samples. What was measured
-counts as fresh for ``rtt_cache_ttl`` seconds, after which it still orders answers but is measured
-anew by the next sort. An address that answered nothing is remembered for `SILENT_LIFETIME`
-only. The table is bounded: the address not touched for the longest goes first.
+Each address has a moving average, its deviation, and its share of lost samples. A measurement
+begins with one sample (`RttTable.begin`), and further ones extend it (`RttTable.extend`). What was
+measured counts as fresh for ``rtt_cache_ttl`` seconds, after which it still orders answers but is
+measured anew by the next sort. An address that answered nothing is remembered for
+`SILENT_LIFETIME` only. The table is bounded: the address not touched for the longest goes first.
+
+That an echo is lost now and then says nothing. A loss counts when a further sample was lost with
+its repetitions, or `MANY_LOST` echoes of one measurement were; until it is clear whether
+that is so, a measurement in which echoes were lost is not `settled`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 from staggerdns.settings.sections import RankingSettings
 
@@ -18,21 +22,61 @@ SILENT_LIFETIME = 60.0
 _ALPHA = 0.3
 NO_LOSS = 0.09
 """The average loss up to which an address counts as clean again."""
+MANY_LOST = 5
+"""Lost echoes of one measurement that count as losses."""
+ANSWERS_FOR_A_LOSS = 3
+"""Answers for each lost echo after which a measurement counts as clean."""
 
 
 class Rtt:
     """What is known of one address: seconds, and ``loss`` from 0 to 1.
 
-    ``seconds`` is `None` as long as nothing has ever come back.
+    ``seconds`` is `None` as long as nothing has ever come back. Of the last measurement: ``best``
+    is the least round trip, ``total`` the sum of all, ``answered`` and ``lost`` are numbers of
+    echoes, ``way`` is what brought answers, and the averages before it are ``older_seconds``
+    and ``older_deviation``.
     """
 
-    __slots__ = ("seconds", "deviation", "loss", "measured")
+    __slots__ = (
+        "seconds",
+        "deviation",
+        "loss",
+        "measured",
+        "best",
+        "total",
+        "answered",
+        "lost",
+        "way",
+        "older_seconds",
+        "older_deviation",
+    )
 
     def __init__(self) -> None:
         self.seconds: float | None = None
         self.deviation = 0.0
         self.loss = 0.0
         self.measured = 0.0
+        self.best = 0.0
+        self.total = 0.0
+        self.answered = 0
+        self.lost = 0
+        self.way = ""
+        self.older_seconds: float | None = None
+        self.older_deviation = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Add an answer of the measurement to the averages."""
+        self.answered += 1
+        self.total += seconds
+        self.best = min(self.best, seconds)
+        # The least of a few samples is that of the path; the rest of the others is queueing. And
+        # jitter is what varies within one measurement: a lasting change is none.
+        spread = self.total / self.answered - self.best
+        if self.older_seconds is None:
+            self.seconds, self.deviation = self.best, spread
+        else:
+            self.seconds = self.older_seconds + _ALPHA * (self.best - self.older_seconds)
+            self.deviation = self.older_deviation + _ALPHA * (spread - self.older_deviation)
 
 
 class RttTable:
@@ -83,11 +127,57 @@ class RttTable:
         rtt = self._known.get(address)
         return rtt.deviation if rtt is not None else 0.0
 
-    def add(self, address: bytes, samples: Sequence[float | None], now: float) -> None:
-        """Add the samples of one measurement: seconds each, `None` for a lost one.
+    def way(self, address: bytes) -> str:
+        """Return what brought answers from the address when it was last measured."""
+        rtt = self._known.get(address)
+        return "" if rtt is None else rtt.way
 
+    def settled(self, address: bytes, samples: int) -> bool:
+        """Return whether the last measurement says enough for the address to be the first.
+
+        That are so many ``samples``, more if echoes were lost, until the losses count.
+        """
+        rtt = self._known.get(address)
+        if rtt is None:
+            return False
+        enough = max(samples, ANSWERS_FOR_A_LOSS * rtt.lost)
+        return rtt.answered >= enough or rtt.lost >= MANY_LOST
+
+    def begin(self, address: bytes, seconds: float | None, lost: int, way: str, now: float) -> None:
+        """Begin a measurement with a sample: its seconds, `None` for silence.
+
+        ``lost``: the echoes that went unanswered before. ``way``: what brought the answer.
         ``now``: when it ended.
         """
+        rtt = self._touch(address, now)
+        rtt.older_seconds, rtt.older_deviation = rtt.seconds, rtt.deviation
+        rtt.answered, rtt.total, rtt.best = 0, 0.0, float("inf")
+        rtt.lost = lost
+        rtt.way = way
+        if seconds is None:
+            rtt.seconds = None
+            rtt.loss = 1.0
+            return
+        rtt.loss = 0.0 if rtt.seconds is None else rtt.loss * (1 - _ALPHA)
+        rtt.add(seconds)
+
+    def extend(
+        self, address: bytes, seconds: float | None, lost: int, way: str, now: float
+    ) -> None:
+        """Add a further sample to the last measurement, as `begin` does the first."""
+        rtt = self._touch(address, now)
+        if rtt.seconds is None:  # it has been forgotten, or fallen silent, since
+            self.begin(address, seconds, lost, way, now)
+            return
+        rtt.lost += lost
+        if seconds is None:
+            rtt.lost = max(rtt.lost, MANY_LOST)
+        else:
+            rtt.add(seconds)
+        if rtt.lost >= MANY_LOST:
+            rtt.loss = max(rtt.loss, rtt.lost / (rtt.lost + rtt.answered))
+
+    def _touch(self, address: bytes, now: float) -> Rtt:
         rtt = self._known.get(address)
         if rtt is None:
             rtt = self._known[address] = Rtt()
@@ -95,19 +185,4 @@ class RttTable:
                 self._known.popitem(last=False)
         self._known.move_to_end(address)
         rtt.measured = now
-        answered = [sample for sample in samples if sample is not None]
-        loss = 1 - len(answered) / len(samples)
-        if not answered:
-            rtt.seconds = None
-            rtt.loss = 1.0
-            return
-        # The least of a few samples is that of the path; the rest of the others is queueing.
-        best = min(answered)
-        spread = sum(answered) / len(answered) - best
-        if rtt.seconds is None:
-            rtt.seconds, rtt.deviation, rtt.loss = best, spread, loss
-        else:
-            # Jitter is what varies within one measurement: a lasting change is none.
-            rtt.seconds += _ALPHA * (best - rtt.seconds)
-            rtt.deviation += _ALPHA * (spread - rtt.deviation)
-            rtt.loss += _ALPHA * (loss - rtt.loss)
+        return rtt

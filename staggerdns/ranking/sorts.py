@@ -1,22 +1,30 @@
 """The sort queue: at most one sort per key, a bounded number of them at once.
 
-A sort waits for the measurements of its addresses and then reports their order, once. It is its
-own token: `Sorts.cancel` (CancelSort) forgets it, and from then on it reports nothing, however
-late its measurements end. Addresses whose round-trip time is fresh in the table are not
-measured again; when all are, the sort reports at once and never queues.
+A sort goes in rounds. In the first, one sample is taken of each address whose round-trip time is
+not fresh in the table. In each further one it is taken of those that may yet be the nearest and are
+not settled; when there are none the sort reports the order, and ends. When nothing has to be
+sampled it does so at once and never queues.
+
+    first round --> further rounds --> ended
+        |                |
+        +-- an echo is the nearest so far: the order so far is reported
+
+Echoes of samples that go out together come nearest first, so the first of them has the order
+reported that matters most. A sort is its own token: `Sorts.cancel` (CancelSort) forgets it, and
+from then on it reports nothing, however late its samples come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from twisted.internet.defer import Deferred
-
-from staggerdns.deferreds import ignore_cancellation
 from staggerdns.metrics import Metrics
+from staggerdns.ranking.contenders import contenders
 from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.order import order
 from staggerdns.ranking.rtt import RttTable
+from staggerdns.ranking.sample import Asker
+from staggerdns.ranking.waiting import FIRST, FURTHER, IN_DEMAND
 from staggerdns.settings.sections import RankingSettings
 
 TRIGGERS = (
@@ -29,8 +37,17 @@ TRIGGERS = (
 )
 """What makes a sort start, as the metrics call it (docs/specification.rst, Triggers of a sort)."""
 
-Report = Callable[[tuple[bytes, ...] | None, float], None]
-"""Called with the order, or `None` when no address has answered, and the time."""
+
+class Listener:
+    """Whoever hears what comes of a sort; times are of the table's clock."""
+
+    def nearer(self, addresses: tuple[bytes, ...]) -> None:
+        """Hear of the order so far: the nearest address so far has just answered."""
+        raise NotImplementedError
+
+    def ended(self, addresses: tuple[bytes, ...] | None, now: float) -> None:
+        """Hear of the order in the end, `None` when no address has answered."""
+        raise NotImplementedError
 
 
 class Sorts:
@@ -41,6 +58,7 @@ class Sorts:
     ) -> None:
         self.table = table
         self.measurer = measurer
+        self.samples = settings.samples
         self._queue = settings.queue
         self._closed = False
         self._sorts: dict[bytes, _Sort] = {}
@@ -60,27 +78,34 @@ class Sorts:
         ranked: Sequence[bytes],
         trigger: str,
         now: float,
-        report: Report,
+        listener: Listener,
     ) -> bool:
         """Join the sort under ``key`` or start one (GetOrStartSort).
 
         ``probed``: the addresses to measure. ``addresses``: all that are put in order.
         ``ranked``: their order at an earlier sort. ``now``: seconds of the table's clock.
-        ``report`` may be called before this returns. False: the queue is full and nothing was
-        started.
+        ``listener`` may hear before this returns. False: the queue is full and nothing was started.
         """
         if key in self._sorts:
             return True
         if self._closed:
             return False
-        missing = [address for address in probed if not self.table.fresh(address, now)]
-        if missing and (len(self._sorts) >= self._queue or self.measurer.full):
+        sort = _Sort(self, key, probed, addresses, ranked, listener)
+        wanted = sort.wanted(now)
+        if wanted and (len(self._sorts) >= self._queue or self.measurer.full):
             self._triggers["queue_full"].value += 1
             return False
         self._triggers[trigger].value += 1
-        sort = _Sort(self, key, probed, addresses, ranked, report)
         self._sorts[key] = sort
-        sort.begin(missing, now)
+        sort.begin(wanted, now)
+        return True
+
+    def demand(self, key: bytes) -> bool:
+        """Let the sort under ``key`` come before those that nobody asks for; False: none is."""
+        sort = self._sorts.get(key)
+        if sort is None:
+            return False
+        sort.demand()
         return True
 
     def cancel(self, key: bytes) -> None:
@@ -96,15 +121,30 @@ class Sorts:
         while self._sorts:
             self._sorts.popitem()[1].cancel()
 
-    def finished(self, key: bytes, sort: _Sort) -> bool:
-        """Forget a sort that has ended; return whether its result still counts."""
-        if self._sorts.get(key) is not sort:
-            return False
+    def stands(self, key: bytes, sort: _Sort) -> bool:
+        """Return whether ``sort`` is the one under ``key``."""
+        return self._sorts.get(key) is sort
+
+    def forget(self, key: bytes) -> None:
+        """Forget a sort that has ended; called by the sort."""
         del self._sorts[key]
-        return True
 
 
-class _Sort:
+class _Sort(Asker):
+    """One sort. ``_open``: the addresses of this round whose samples are not there yet."""
+
+    __slots__ = (
+        "_sorts",
+        "_key",
+        "_probed",
+        "_addresses",
+        "_ranked",
+        "_listener",
+        "_open",
+        "_urgency",
+        "_least",
+    )
+
     def __init__(
         self,
         sorts: Sorts,
@@ -112,40 +152,87 @@ class _Sort:
         probed: Sequence[bytes],
         addresses: Sequence[bytes],
         ranked: Sequence[bytes],
-        report: Report,
+        listener: Listener,
     ) -> None:
         self._sorts = sorts
         self._key = key
         self._probed = probed
         self._addresses = addresses
         self._ranked = ranked
-        self._report = report
-        self._measuring: set[Deferred[float]] = set()
+        self._listener = listener
+        self._open: dict[bytes, None] = {}
+        self._urgency = FIRST
+        self._least = float("inf")
 
-    def begin(self, missing: Sequence[bytes], now: float) -> None:
-        waits = [self._sorts.measurer.measure(address) for address in missing]
-        self._measuring.update(waits)
-        for measured in waits:
-            measured.addCallbacks(self._measured, ignore_cancellation, callbackArgs=(measured,))
-        if not waits:
-            self._finish(now)
+    def wanted(self, now: float) -> list[bytes]:
+        """Return the addresses to be sampled first, none when the order is known."""
+        table = self._sorts.table
+        missing = []
+        for address in self._probed:
+            if table.fresh(address, now):
+                self._least = min(self._least, table.cost(address) or 0.0)
+            else:
+                missing.append(address)
+        if missing:
+            return missing
+        self._urgency = FURTHER
+        return self._unsettled()
+
+    def begin(self, wanted: Sequence[bytes], now: float) -> None:
+        """Begin with the addresses that are ``wanted``; end at once when there are none."""
+        if wanted:
+            self._sample(wanted)
+        else:
+            self._end(now)
+
+    def demand(self) -> None:
+        """Have the addresses of the first round sampled sooner; once, however often it is asked."""
+        if self._urgency == FIRST:
+            self._urgency = IN_DEMAND
+            for address in self._open:
+                self._sorts.measurer.demand(address)
 
     def cancel(self) -> None:
-        measuring, self._measuring = self._measuring, set()
-        for measured in measuring:
-            measured.cancel()
+        """Want no sample any more."""
+        wanted, self._open = self._open, {}
+        for address in wanted:
+            self._sorts.measurer.leave(address, self)
 
-    def _measured(self, now: float, measured: Deferred[float]) -> None:
-        if measured in self._measuring:
-            self._measuring.remove(measured)
-            if not self._measuring:
-                self._finish(now)
-
-    def _finish(self, now: float) -> None:
-        if not self._sorts.finished(self._key, self):
+    def sampled(self, address: bytes, now: float) -> None:
+        """Report the order so far, go on with the next round, or end."""
+        if address not in self._open:
+            return
+        del self._open[address]
+        further = [] if self._open else self._unsettled()
+        if not self._open and not further:
+            self._end(now)
             return
         table = self._sorts.table
+        cost = table.cost(address)
+        if cost is not None and cost < self._least:
+            self._least = cost
+            self._listener.nearer(order(self._addresses, table, self._ranked))
+        if further and self._sorts.stands(self._key, self):
+            self._urgency = FURTHER
+            self._sample(further)
+
+    def _unsettled(self) -> list[bytes]:
+        table, samples = self._sorts.table, self._sorts.samples
+        return [
+            address
+            for address in contenders(self._probed, table)
+            if not table.settled(address, samples)
+        ]
+
+    def _sample(self, addresses: Sequence[bytes]) -> None:
+        self._open = dict.fromkeys(addresses)
+        for address in addresses:
+            self._sorts.measurer.sample(address, self, self._urgency)
+
+    def _end(self, now: float) -> None:
+        self._sorts.forget(self._key)
+        table = self._sorts.table
         if any(table.answers(address) for address in self._probed):
-            self._report(order(self._addresses, table, self._ranked), now)
-            return
-        self._report(None, now)
+            self._listener.ended(order(self._addresses, table, self._ranked), now)
+        else:
+            self._listener.ended(None, now)

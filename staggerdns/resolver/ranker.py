@@ -14,11 +14,10 @@ given. Of an entry ``sorted_at``, ``sort_after``, ``rank`` and ``rankable`` are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from staggerdns.journal import Journal
 from staggerdns.ranking.order import order
-from staggerdns.ranking.sorts import Sorts
+from staggerdns.ranking.sorts import Listener, Sorts
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import RankingSettings
 from staggerdns.wire.answer import Answer, Pool
@@ -86,8 +85,11 @@ class Ranker:
         self._start(key, entry, trigger, entry.rank, now, reorder)
 
     def why_sort(self, key: bytes, entry: Entry, now: float) -> str:
-        """Return why an entry that is asked for has to be sorted now, empty if it has not."""
-        if now >= entry.expires or key in self._sorts or now < entry.sort_after:
+        """Return why an entry that is asked for has to be sorted now, empty if it has not.
+
+        If its sort is under way that comes before the sorts of others.
+        """
+        if now >= entry.expires or self._sorts.demand(key) or now < entry.sort_after:
             return ""
         if entry.sorted_at is None:
             return "sorted_missing"
@@ -126,31 +128,13 @@ class Ranker:
             rank,
             trigger,
             now,
-            partial(self._sorted, key, entry, reorder),
+            _Sorting(key, entry, reorder, self._journal),
         )
         if not started:  # until a later hit the order is that of what is known
             known = order(addresses, self._sorts.table, rank)
             if known != addresses:
                 entry = reorder(key, entry, known, None) or entry
             entry.sort_after = now + QUEUE_FULL_RETRY
-
-    def _sorted(
-        self,
-        key: bytes,
-        entry: Entry,
-        reorder: Reorder,
-        addresses: tuple[bytes, ...] | None,
-        now: float,
-    ) -> None:
-        """Pass the order on; it counts if the entry that it was made for still stands."""
-        if addresses is None:
-            entry.sort_after = now + UNRANKED_RETRY
-        elif reorder(key, entry, addresses, now) is not None and self._journal.verbose:
-            self._journal.debug(
-                "{name}: sort done, {count} addresses",
-                name=to_text(key[NAME]),
-                count=len(addresses),
-            )
 
     def _is_probed(self, address: bytes) -> bool:
         if is_private(address) and (not self._settings.probe_private or not is_unicast(address)):
@@ -159,3 +143,38 @@ class Ranker:
 
     def _order_is_old(self, entry: Entry, now: float) -> bool:
         return entry.sorted_at is None or now >= entry.sorted_at + self._settings.rtt_cache_ttl
+
+
+class _Sorting(Listener):
+    """What becomes of an entry by its sort. It counts as long as the entry stands."""
+
+    __slots__ = ("_key", "_entry", "_reorder", "_journal")
+
+    def __init__(self, key: bytes, entry: Entry, reorder: Reorder, journal: Journal) -> None:
+        self._key = key
+        self._entry = entry
+        self._reorder = reorder
+        self._journal = journal
+
+    def nearer(self, addresses: tuple[bytes, ...]) -> None:
+        """Give the entry the order so far; it is not sorted yet."""
+        if addresses != self._entry.answer.addresses:
+            self._entry = self._reorder(self._key, self._entry, addresses, None) or self._entry
+            if self._journal.verbose:
+                self._journal.debug(
+                    "{name}: a nearer address answers", name=to_text(self._key[NAME])
+                )
+
+    def ended(self, addresses: tuple[bytes, ...] | None, now: float) -> None:
+        """Give the entry its order, or leave it alone for a while."""
+        if addresses is None:
+            self._entry.sort_after = now + UNRANKED_RETRY
+        elif (
+            self._reorder(self._key, self._entry, addresses, now) is not None
+            and self._journal.verbose
+        ):
+            self._journal.debug(
+                "{name}: sort done, {count} addresses",
+                name=to_text(self._key[NAME]),
+                count=len(addresses),
+            )

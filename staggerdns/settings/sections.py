@@ -194,10 +194,12 @@ class RankingSettings(Section, frozen=True, kw_only=True):
     log.
     """
     samples: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
-    """Samples of one address."""
+    """Samples of an address that may be the nearest; the others get one."""
     timeout: Seconds = Seconds(1)
-    """How long a sample may take. After a quarter of it the next way of probing begins."""
-    concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 16
+    """How long an echo may take. After a quarter of it the echo is repeated, twice at most, and the
+    next way of probing begins.
+    """
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 128
     """Addresses measured at once."""
     queue: Positive = 200
     """Sorts under way; beyond them an answer is ordered by what is known and sorted at a later hit.
@@ -206,8 +208,10 @@ class RankingSettings(Section, frozen=True, kw_only=True):
     """Seconds after which a round-trip time and an order are old: the answer is given with a short
     TTL, and measured anew behind it.
     """
-    max_probes_per_second: Positive = 200
-    """Budget for all probes together."""
+    max_probes_per_second: Positive = 500
+    """Budget for all probes together. When it is short, names that clients asked for again while
+    they waited come first.
+    """
     probe_private: bool = False
     """Whether private, loopback and link-local addresses are probed."""
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from tests.kit import behaviours as b
 from tests.kit.clients import eventually
-from tests.kit.internet.hosts import Kind, by_distance, near, near6, special
-from tests.kit.internet.testbed import SHORT, UPSTREAM_TTL, listed
+from tests.kit.internet.hosts import Kind, near, near6, special
+from tests.kit.internet.testbed import SHORT, UPSTREAM_TTL, check_order, listed
 from tests.kit.program import CLEAN
 from tests.kit.testbed import most_in_window
 
@@ -174,7 +174,7 @@ def test_small_budget_ends_in_order(build: BuildTestbed, host: int) -> None:
         lambda reply: len(reply.addresses) == 15 and reply.ttl > SHORT,
         timeout=10,
     )
-    assert reply.addresses == by_distance(pool)
+    check_order(reply.addresses, pool)
 
 
 def test_stop_in_mid_sort(build: BuildTestbed, host: int) -> None:
@@ -201,12 +201,13 @@ def test_metrics_of_probes(testbed: InternetTestbed, host: int) -> None:
         name = f"staggerdns_{name}"
         return after.value(name, method=method) - before.value(name, method=method)
 
-    # Three addresses, two of which answer no echo; one of these answers over TCP.
+    # Three addresses, two of which answer no echo; one of these answers over TCP, and is nearest.
     assert 5 <= gain("probes_total", "icmp") <= 9
-    assert gain("probe_rtt_seconds_count", "icmp") == 3
+    assert 1 <= gain("probe_rtt_seconds_count", "icmp") <= 3
     assert gain("probe_losses_total", "icmp") >= 3
     assert gain("probe_rtt_seconds_count", "tcp:443") == 3
     assert gain("probes_total", "tcp:443") == 4
-    assert 0.05 <= gain("probe_rtt_seconds_sum", "icmp") / 3 < 0.3
+    echoes = gain("probe_rtt_seconds_count", "icmp")
+    assert 0.05 <= gain("probe_rtt_seconds_sum", "icmp") / echoes < 0.3
     assert gain("probe_rtt_seconds_count", "tcp:80") == 0
     assert after.value("staggerdns_rtt_addresses") >= before.value("staggerdns_rtt_addresses") + 3

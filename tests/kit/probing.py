@@ -13,9 +13,11 @@ from twisted.python.failure import Failure
 
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.budget import ProbeBudget
-from staggerdns.ranking.measure import Measurer, Probe
+from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.rtt import RttTable
+from staggerdns.ranking.sample import Asker, Probe
 from staggerdns.ranking.sorts import TRIGGERS, Sorts
+from staggerdns.ranking.waiting import FIRST
 from staggerdns.settings.sections import RankingSettings
 from tests.kit.simulated import START
 
@@ -48,6 +50,15 @@ def unreachable(address: bytes, sample: int) -> OSError:
     return OSError("unreachable")
 
 
+def measure(
+    table: RttTable, address: bytes, samples: Sequence[float | None], now: float = START
+) -> None:
+    """Put a measurement into a table: its samples in their order, `None` for a lost one."""
+    for number, seconds in enumerate(samples):
+        note = table.extend if number else table.begin
+        note(address, seconds, int(seconds is None), "icmp", now)
+
+
 class Sample(NamedTuple):
     """A probe that was sent: seconds after the start, and to whom."""
 
@@ -68,7 +79,7 @@ class FakeProbe:
         self.given_up = 0
         self.under_way = 0
         self._clock = clock
-        self._width = width
+        self.width = width
 
     @property
     def times(self) -> list[float]:
@@ -77,7 +88,7 @@ class FakeProbe:
 
     def usable(self, address: bytes) -> bool:
         """Return whether this way can reach the address."""
-        return not self._width or len(address) == self._width
+        return not self.width or len(address) == self.width
 
     def ping(self, address: bytes) -> Deferred[float]:
         """Do what the script says."""
@@ -188,6 +199,28 @@ class SimulatedRanking:
         # Answers to samples that were given up are still on their way, and go nowhere.
         ours = [call for call in self.clock.calls if call.func.__name__ != "_answer"]
         assert ours == []
+
+
+class NotedAsker(Asker):
+    """Somebody who waits for samples; ``at``: when they were decided, seconds after the start."""
+
+    def __init__(self, ranking: SimulatedRanking) -> None:
+        self.ranking = ranking
+        self.at: dict[bytes, float] = {}
+
+    def ask(self, address: bytes, urgency: int = FIRST) -> None:
+        """Ask for a sample."""
+        self.ranking.measurer.sample(address, self, urgency)
+
+    def leave(self, address: bytes) -> None:
+        """Want it no more."""
+        self.ranking.measurer.leave(address, self)
+
+    def sampled(self, address: bytes, now: float) -> None:
+        """Note it; nobody is told twice."""
+        assert address not in self.at
+        assert now == self.ranking.clock.seconds()
+        self.at[address] = round(self.ranking.now, 6)
 
 
 class Handle:

@@ -86,6 +86,7 @@ class SimulatedRankedCache:
         rtt_cache_ttl: int = LIFETIME,
         probe_private: bool = False,
         names: Sequence[str] = ("icmp",),
+        max_probes_per_second: int = 10_000,
         **limits: int,
     ) -> None:
         self.clock = make_clock()
@@ -95,6 +96,7 @@ class SimulatedRankedCache:
             names=names,
             queue=queue,
             rtt_cache_ttl=rtt_cache_ttl,
+            max_probes_per_second=max_probes_per_second,
             clock=self.clock,
             metrics=self.metrics,
         )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from staggerdns.ranking.order import LEAST_JITTER, order
 from staggerdns.ranking.rtt import RttTable
 from staggerdns.settings.sections import RankingSettings
-from tests.kit.probing import address
+from tests.kit.probing import address, measure
 from tests.kit.simulated import START
 
 A, B, C, D, E = map(address, range(5))
@@ -39,7 +39,7 @@ def known(measured: dict[bytes, Samples]) -> RttTable:
     """A table with one measurement per address."""
     table = RttTable(RankingSettings())
     for one, samples in measured.items():
-        table.add(one, samples, START)
+        measure(table, one, samples, START)
     return table
 
 
@@ -83,7 +83,7 @@ class CountingTable(RttTable):
     def __init__(self, measured: dict[bytes, Samples]) -> None:
         super().__init__(RankingSettings())
         for one, samples in measured.items():
-            self.add(one, samples, START)
+            measure(self, one, samples)
         self.costs: list[bytes] = []
         self.jitters: list[bytes] = []
 
@@ -252,7 +252,7 @@ def test_jitter_does_not_swap_on_every_rank(seed: int) -> None:
     swaps = 0
     for _ in range(100):
         for one in (A, B):
-            table.add(one, [0.020 + abs(chance.gauss(0, 0.002)) for _ in range(3)], START)
+            measure(table, one, [0.020 + abs(chance.gauss(0, 0.002)) for _ in range(3)], START)
         found = order([A, B], table, held)
         swaps += bool(held) and found != held
         held = found
@@ -265,8 +265,8 @@ def test_clearly_nearer_swaps() -> None:
     held = order([A, B], table)
     orders = []
     for _ in range(12):
-        table.add(A, [0.010] * 3, START)
-        table.add(B, [0.002] * 3, START)
+        measure(table, A, [0.010] * 3, START)
+        measure(table, B, [0.002] * 3, START)
         held = order([A, B], table, held)
         orders.append(held)
     assert orders.index((B, A)) == 5
@@ -276,30 +276,30 @@ def test_clearly_nearer_swaps() -> None:
 def test_a_change_of_level_is_no_jitter() -> None:
     """Two addresses that change places by much swap at the first re-rank."""
     table = known({A: [0.010] * 3, B: [0.030] * 3})
-    table.add(A, [0.200, 0.201, 0.199], START)
-    table.add(B, [0.001, 0.001, 0.001], START)
+    measure(table, A, [0.200, 0.201, 0.199], START)
+    measure(table, B, [0.001, 0.001, 0.001], START)
     assert order([A, B], table, [A, B]) == (B, A)
 
 
 def test_a_loss_overrules_hysteresis() -> None:
     """The first that begins to lose samples does not stay the first."""
     table = known({A: [0.010] * 3, B: [0.012] * 3})
-    table.add(A, [0.010, None, None], START)
-    table.add(B, [0.012] * 3, START)
+    measure(table, A, [0.010, None, None], START)
+    measure(table, B, [0.012] * 3, START)
     assert order([A, B], table, [A, B]) == (B, A)
 
 
 def test_silence_overrules_hysteresis() -> None:
     """The first that falls silent becomes the last and stays in the list."""
     table = known({A: [0.010], B: [0.012], C: [0.9]})
-    table.add(A, [None, None, None], START)
+    measure(table, A, [None, None, None], START)
     assert order([A, B, C], table, [A, B, C]) == (B, C, A)
 
 
 def test_the_silent_one_that_answers_again() -> None:
     """Hysteresis does not keep back an address that was silent."""
     table = known({A: [0.010], B: [None]})
-    table.add(B, [0.002], START)
+    measure(table, B, [0.002], START)
     assert order([A, B], table, [A, B]) == (B, A)
 
 

@@ -105,7 +105,7 @@ def test_a_whole_collection() -> None:
     assert resolver.pool() == [near(number) for number in (5, 60, 70, 80, 90)]
     assert resolver.ttl() == 300
     assert resolver.ranking.counts() == {"first_answer": 1, "more_addresses": 1}
-    assert len(resolver.ranking.sent) == 15
+    assert len(resolver.ranking.sent) == 7
     resolver.assert_nothing_left()
     resolver.ranking.assert_nothing_left()
 
