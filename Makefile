@@ -19,7 +19,7 @@ DOCS := $(BIN)/sphinx-build -W --keep-going -n -d build/doctrees docs build/docs
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run demo test pytest lint docs format mutate bench simulate fuzz soak programs clean FORCE
+.PHONY: help run demo test pytest lint docs format mutate bench performance simulate fuzz soak programs rivals compiled-too clean FORCE
 
 help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
@@ -30,7 +30,8 @@ help:
 	@echo 'make docs    build the documentation: build/docs/index.html'
 	@echo 'make format  let ruff rewrite the sources'
 	@echo 'make mutate  change each default and each condition of the decision: tests have to fail'
-	@echo 'make bench   compare speed and memory with unbound and dnsmasq'
+	@echo 'make bench   compare speed and memory with unbound, dnsmasq and smartdns'
+	@echo 'make performance  the same, and its figures into the page and the pictures of docs/'
 	@echo 'make simulate  try the strategies on drawn reply times: first answers, load, pools'
 	@echo 'make fuzz    look for octets that break the readers (RUNS=$(RUNS) of each); finds go to .fuzz'
 	@echo 'make soak    mixed load for SECONDS=$(SECONDS): fails when memory, descriptors or timers grow'
@@ -74,8 +75,13 @@ format: .venv/.ready-test
 mutate: .venv/.ready-test
 	@$(BIN)/python -m tests.mutate
 
-bench: programs .venv/.ready-test
+bench: programs rivals compiled-too .venv/.ready-test
 	@$(BIN)/python -m bench
+
+performance: programs rivals compiled-too .venv/.ready-test
+	@mkdir -p build
+	@$(BIN)/python -m bench --json build/bench.json
+	@$(BIN)/python -m bench.pictures build/bench.json
 
 simulate: .venv/.ready-test
 	@$(BIN)/python -m bench.simulate
@@ -92,6 +98,14 @@ soak: .venv/.ready-test
 # The Debian programs that the tests and the benchmark start.
 programs:
 	@sh tests/debian-packages.sh
+
+# The compiled program is measured beside the checkout where it can be built.
+compiled-too:
+	@command -v $(CC) >/dev/null && $(MAKE) --no-print-directory compiled || true
+
+# What the benchmark alone starts. Without them it leaves something out.
+rivals:
+	@sh tests/debian-packages.sh rivals || true
 
 clean:
 	rm -rf .venv .fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis _trial_temp*

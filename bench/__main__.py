@@ -27,6 +27,7 @@ from bench import (
     programs,
     ranking,
     report,
+    servers,
     shape,
     sorted_hits,
     streams,
@@ -40,52 +41,52 @@ TOLERATED = 0.001
 
 _Part = Callable[[Laboratory], report.Section]
 
-_FULL: dict[str, _Part] = {
+FULL: dict[str, _Part] = {
     "hits": lambda lab: hits.measure(lab, rounds=5, seconds=2),
+    "steady": lambda lab: hits.steady(lab, rounds=5, seconds=1),
+    "streams": lambda lab: streams.measure(lab, rounds=5, seconds=2, requests=5_000),
     "sorted": lambda lab: sorted_hits.measure(lab, rounds=12, seconds=0.8),
-    "fresh": lambda lab: fresh.one(lab, rounds=5, count=20_000),
+    "fresh": lambda lab: fresh.one(lab, rounds=5, count=20_000, fill=50_000),
     "same": lambda lab: fresh.three(lab, rounds=5, count=10_000, fill=50_000),
     "own": lambda lab: fresh.own_addresses(lab, rounds=5, count=5_000, fill=50_000),
-    "steady": lambda lab: hits.steady(lab, rounds=5, seconds=2),
-    "streams": lambda lab: streams.measure(lab, rounds=5, seconds=2, requests=5_000),
     "latency": lambda lab: latency.measure(lab, rounds=5, seconds=6),
-    "transports": lambda lab: transports.measure(lab, rounds=3, count=20_000, seconds=6),
+    "transports": lambda lab: transports.measure(lab, rounds=3, count=10_000, seconds=6),
     "ordinary": lambda lab: ordinary.measure(lab, seconds=120),
     "probing": lambda lab: ordinary.with_ranking(lab, warm=30, seconds=90),
-    "memory": lambda lab: memory.one(lab, rate=5_000),
+    "memory": lambda lab: memory.one(lab, total=50_000, rate=5_000),
     "pools": lambda lab: memory.fifteen(lab, total=50_000, rate=1_000),
     "nearest": lambda lab: nearest.measure(lab, rounds=3),
     "first": lambda lab: nearest.first_answers(lab, rounds=5, names=2_000),
-    "shape": lambda lab: shape.measure(lab, names=100),
+    "shape": lambda lab: shape.measure(lab, names=60),
     "ranking": lambda lab: ranking.measure(lab, rounds=3, shared=200, own=12),
+}
+_QUICK: dict[str, _Part] = {
+    "hits": lambda lab: hits.measure(lab, rounds=3, seconds=1),
+    "steady": lambda lab: hits.steady(lab, rounds=3, seconds=0.4),
+    "streams": lambda lab: streams.measure(lab, rounds=2, seconds=1, requests=2_000),
+    "sorted": lambda lab: sorted_hits.measure(lab, rounds=4, seconds=0.5),
+    "fresh": lambda lab: fresh.one(lab, rounds=3, count=4_000, fill=10_000),
+    "same": lambda lab: fresh.three(lab, rounds=3, count=4_000, fill=10_000),
+    "own": lambda lab: fresh.own_addresses(lab, rounds=3, count=4_000, fill=10_000),
+    "latency": lambda lab: latency.measure(lab, rounds=2, seconds=3),
+    "transports": lambda lab: transports.measure(lab, rounds=1, count=4_000, seconds=2),
+    "ordinary": lambda lab: ordinary.measure(lab, seconds=20),
+    "probing": lambda lab: ordinary.with_ranking(lab, warm=5, seconds=15),
+    "memory": lambda lab: memory.one(lab, total=20_000, rate=5_000),
+    "pools": lambda lab: memory.fifteen(lab, total=10_000, rate=1_000),
+    "nearest": lambda lab: nearest.measure(lab, rounds=1),
+    "first": lambda lab: nearest.first_answers(lab, rounds=3, names=400),
+    "shape": lambda lab: shape.measure(lab, names=20),
+    "ranking": lambda lab: ranking.measure(lab, rounds=1, shared=200, own=9),
 }
 #: What must not be measured outside a network namespace of its own.
 _INSIDE = {"sorted", "own", "probing", "pools", "nearest", "first", "shape", "ranking"}
-_QUICK: dict[str, _Part] = {
-    "hits": lambda lab: hits.measure(lab, rounds=3, seconds=1),
-    "sorted": lambda lab: sorted_hits.measure(lab, rounds=6, seconds=0.5),
-    "fresh": lambda lab: fresh.one(lab, rounds=2, count=10_000),
-    "same": lambda lab: fresh.three(lab, rounds=3, count=4_000, fill=10_000),
-    "own": lambda lab: fresh.own_addresses(lab, rounds=3, count=4_000, fill=10_000),
-    "steady": lambda lab: hits.steady(lab, rounds=3, seconds=0.5),
-    "streams": lambda lab: streams.measure(lab, rounds=2, seconds=1, requests=2_000),
-    "latency": lambda lab: latency.measure(lab, rounds=2, seconds=3),
-    "transports": lambda lab: transports.measure(lab, rounds=1, count=10_000, seconds=3),
-    "ordinary": lambda lab: ordinary.measure(lab, seconds=30),
-    "probing": lambda lab: ordinary.with_ranking(lab, warm=10, seconds=20),
-    "memory": lambda lab: memory.one(lab, rate=20_000),
-    "pools": lambda lab: memory.fifteen(lab, total=20_000, rate=1_000),
-    "nearest": lambda lab: nearest.measure(lab, rounds=1),
-    "first": lambda lab: nearest.first_answers(lab, rounds=3, names=500),
-    "shape": lambda lab: shape.measure(lab, names=30),
-    "ranking": lambda lab: ranking.measure(lab, rounds=1, shared=200, own=9),
-}
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("--only", nargs="+", choices=list(_FULL), help="measure these parts only")
+    parser.add_argument("--only", nargs="+", choices=list(FULL), help="measure these parts only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
     return parser.parse_args()
 
@@ -124,7 +125,7 @@ def main() -> int:
     # Whoever ends the benchmark, and wherever it was started: the daemons are ended, too.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    parts = _QUICK if arguments.quick else _FULL
+    parts = _QUICK if arguments.quick else FULL
     sections = []
     try:
         programs.check_installed()
@@ -132,20 +133,23 @@ def main() -> int:
         for key, value in environment.items():
             print(f"{key:11s}{value}")
         print(flush=True)
+        if servers.COMPILED not in servers.builds():
+            print(f"left out: {servers.COMPILED.name}: make compiled\n", flush=True)
         wanted = [name for name in parts if not arguments.only or name in arguments.only]
         for name in _possible(wanted):
             # A directory and daemons of its own: no part profits from another's caches.
             with Laboratory() as laboratory:
                 section = parts[name](laboratory)
+            section.part = name
             sections.append(section)
             print(section.text(), flush=True)
+            if arguments.json:
+                report.write_json(arguments.json, environment, sections)
     except (programs.SetupError, StartError, LoadError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    if arguments.json:
-        report.write_json(arguments.json, environment, sections)
     return _complain_about_losses(sections)
 
 

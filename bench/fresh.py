@@ -36,11 +36,13 @@ class _Plan:
     pools: int = 0
 
 
-def one(laboratory: Laboratory, *, rounds: int, count: int) -> Section:
+def one(laboratory: Laboratory, *, rounds: int, count: int, fill: int) -> Section:
     """Ask each server in turn for ``count`` names that nobody has asked for before, all with one
     and the same address.
+
+    ``fill``: entries of the cache of StaggerDNS, all of which are there before the first round.
     """
-    starts = [(start, servers.CACHE_SIZE) for start in servers.every_staggerdns()]
+    starts = [(start, fill) for start in servers.every_staggerdns(entries=fill)]
     starts += [(dnsmasq, servers.DNSMASQ_SIZE), (dnsmasq_default, _DEFAULT_FILL)]
     authority = Authority(laboratory, same())
     plan = _Plan("one address", authority, starts, rounds, count)
@@ -50,7 +52,8 @@ def one(laboratory: Laboratory, *, rounds: int, count: int) -> Section:
         speed=targets(Target(1.0, at_least=True, of_ratio=True)),
         cost=targets(Target(1.0, at_least=False, of_ratio=True)),
     )
-    section.notes.append("dnsmasq: 10,000 cache entries; dnsmasq (150): its default; all full")
+    section.notes.append("dnsmasq (150): the size of its cache by default")
+    section.notes.append(f"full caches: {fill:,} entries, dnsmasq {servers.DNSMASQ_SIZE:,}")
     for start in (*servers.every_staggerdns(), dnsmasq):
         name, complete = _witnessed(laboratory, start)
         section.notes.append(
@@ -60,10 +63,7 @@ def one(laboratory: Laboratory, *, rounds: int, count: int) -> Section:
 
 
 def three(laboratory: Laboratory, *, rounds: int, count: int, fill: int) -> Section:
-    """The same with three addresses, which all upstreams give.
-
-    ``fill``: entries of the cache of StaggerDNS, all of which are there before the first round.
-    """
+    """The same with three addresses, which all upstreams give."""
     starts = [(start, fill) for start in servers.every_staggerdns(entries=fill)]
     starts.append((dnsmasq, servers.DNSMASQ_SIZE))
     authority = Authority(laboratory, same(_THREE))

@@ -12,11 +12,12 @@ from h2.events import StreamEnded
 from h2.settings import SettingCodes
 
 from bench import programs
+from bench.load import LoadError
 from staggerdns.server.doh import Response
 from staggerdns.wire.constants import MEDIA_TYPE
 
 #: Requests that arrive together, as h2load sends them.
-_TOGETHER = 10
+TOGETHER = 10
 _WINDOW = 2**31 - 1
 _REQUEST = [
     (b":method", b"POST"),
@@ -32,16 +33,18 @@ _REQUEST = [
 def microseconds(query: bytes, reply: bytes, count: int) -> float:
     """Return the CPU time of the server's side for one request and its response, on the core of
     the servers: h2 as it comes, with the fields that are sent for ``reply``.
+
+    ``count``: requests, a multiple of `TOGETHER`. Raises LoadError when they are not all answered.
     """
     client, server = _connected()
     fields = [*_REQUEST, (b"content-length", b"%d" % len(query))]
     response = Response(HTTPStatus.OK, MEDIA_TYPE, reply, 300).fields()
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {programs.cores()[0]})
-    spent = 0
+    spent = answered = 0
     try:
-        for _ in range(count // _TOGETHER):
-            for _ in range(_TOGETHER):
+        for _ in range(count // TOGETHER):
+            for _ in range(TOGETHER):
                 stream = client.get_next_available_stream_id()
                 client.send_headers(stream, fields)
                 client.send_data(stream, query, end_stream=True)
@@ -53,10 +56,14 @@ def microseconds(query: bytes, reply: bytes, count: int) -> float:
                     server.send_data(event.stream_id, reply, end_stream=True)
             leaving = server.data_to_send()
             spent += time.process_time_ns() - begin
-            client.receive_data(leaving)
+            answered += sum(
+                isinstance(event, StreamEnded) for event in client.receive_data(leaving)
+            )
     finally:
         os.sched_setaffinity(0, cores)
-    return spent / 1000 / (count // _TOGETHER * _TOGETHER)
+    if answered != count:
+        raise LoadError(f"h2 answered {answered} of {count} requests")
+    return spent / 1000 / count
 
 
 def _connected() -> tuple[H2Connection, H2Connection]:

@@ -21,14 +21,14 @@ _HIT = 1536
 _POOLS, _POOL = 16, 15
 
 
-def one(laboratory: Laboratory, *, rate: int) -> Section:
-    """Fill fresh servers with as many names as StaggerDNS may hold, then ask for each name
-    once more.
+def one(laboratory: Laboratory, *, total: int, rate: int) -> Section:
+    """Fill fresh servers with as many names as StaggerDNS holds, then ask for each name once more.
+
+    ``total``: up to `servers.CACHE_SIZE`, which is what the others may hold.
     """
-    total = servers.CACHE_SIZE
     section = Section(f"Memory with {total:,} cached names (filled at {rate:,} names/s)")
     fill = _Fill(laboratory, Authority(laboratory, same()), total, rate, pools=0)
-    starts: list[Start] = [*servers.every_staggerdns(), unbound, dnsmasq_large]
+    starts: list[Start] = [*servers.every_staggerdns(entries=total), unbound, dnsmasq_large]
     _measure(section, fill, starts, targets(Target(_ONE, at_least=False, unit="bytes")))
     return section
 

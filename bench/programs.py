@@ -81,10 +81,17 @@ def cores() -> tuple[int, int]:
     return usable[0], usable[1] if len(usable) > 1 else usable[0]
 
 
-def _first_number(command: list[str]) -> str:
+def _first_number(command: list[str], pattern: str = r"\d+\.\d+(?:\.\d+)*") -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    found = re.search(r"\d+\.\d+(?:\.\d+)*", done.stdout + done.stderr)
+    found = re.search(pattern, done.stdout + done.stderr)
     return found.group() if found else "unknown"
+
+
+def _smartdns() -> dict[str, str]:
+    try:
+        return {"smartdns": _first_number([find("smartdns"), "-v"], r"\d+(?:\.\d+)*")}
+    except SetupError:
+        return {}
 
 
 def _cpu_model() -> str:
@@ -108,6 +115,7 @@ def environment() -> dict[str, str]:
         "twisted": metadata.version("twisted"),
         "unbound": _first_number([find("unbound"), "-V"]),
         "dnsmasq": _first_number([find("dnsmasq"), "--version"]),
+        **_smartdns(),
         "nsd": _first_number([find("nsd"), "-v"]),
         "dnsperf": _first_number([find("dnsperf"), "-h"]),
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench import inside, load, servers
-from bench.daemons import Laboratory, wait_for
+from bench.daemons import Laboratory
 from bench.report import Section, Target, percentile
 from bench.watch import INTERVAL, Watched, watch
 from bench.witness import ADDRESSES, Witnesses
@@ -22,7 +22,6 @@ POOL = 15
 _SHARED_RATE, _OWN_RATE = 50, 3
 #: Seconds that the last names may take.
 _PATIENCE = 10.0
-_UNDER_WAY = ("collections_running", "sorts_running", "addresses_measuring")
 
 
 @dataclass(frozen=True)
@@ -47,42 +46,36 @@ def measure(laboratory: Laboratory, *, rounds: int, shared: int, own: int) -> Se
     loads = list(_loads(rounds, shared, own))
     every_pool = {name: pool for each in loads for name, pool in each.pools.items()}
     witnesses = laboratory.enter(Witnesses(every_pool))
-    daemon = servers.staggerdns(laboratory, witnesses.addresses, world=world)
-
-    def busy() -> float:
-        return sum(daemon.metric(f"staggerdns_{what}") for what in _UNDER_WAY)
-
-    # The name that showed that it answers has addresses, too.
-    wait_for(lambda: not busy(), _PATIENCE)
     figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     done: list[Watched] = []
-    for each in loads:
+    for build, each in itertools.product(servers.builds(), loads):
+        if each is loads[0]:
+            daemon = servers.staggerdns(laboratory, witnesses.addresses, build, world=world)
+            # The name that showed that it answers has addresses, too.
+            daemon.wait_until_idle()
+        label = each.label + build.suffix
         sent, arrived = daemon.metric("staggerdns_probes_total"), len(world.log())
         watched = watch(daemon.address, each.pools, rate=each.rate, patience=_PATIENCE)
-        wait_for(lambda: not busy(), _PATIENCE)
+        daemon.wait_until_idle()
         sent = daemon.metric("staggerdns_probes_total") - sent
         arrived = len(world.log()) - arrived
         ranked = [name for name in watched if name.ranked is not None]
-        section.count(each.label, len(watched) - len(ranked), len(watched))
+        section.count(label, len(watched) - len(ranked), len(watched))
         if not ranked:
-            raise load.LoadError(f"{each.label}: no name was ever ranked")
+            raise load.LoadError(f"{label}: no name was ever ranked")
         done += ranked
         for what, times in (
             ("full pool", [name.until_full for name in ranked]),
             ("sorted", [name.until_ranked for name in ranked]),
         ):
-            figures[f"first answer to {what}, ms, median"][each.label].append(
-                statistics.median(times)
-            )
-            figures[f"first answer to {what}, ms, p95"][each.label].append(
-                percentile(sorted(times), 95)
-            )
-        figures["probes per name, /metrics"][each.label].append(sent / len(watched))
-        figures["probes per name, seen outside"][each.label].append(arrived / len(watched))
+            figures[f"first answer to {what}, ms, median"][label].append(statistics.median(times))
+            figures[f"first answer to {what}, ms, p95"][label].append(percentile(sorted(times), 95))
+        figures["probes per name, /metrics"][label].append(sent / len(watched))
+        figures["probes per name, seen outside"][label].append(arrived / len(watched))
     for title, rows in figures.items():
         probes = title.startswith("probes")
-        target = Target(2_000, at_least=False, unit="ms") if "sorted, ms, p95" in title else None
-        section.add(title, rows, digits=3 if probes else 1, target=target)
+        bound = Target(2_000, at_least=False, unit="ms") if "sorted, ms, p95" in title else None
+        section.add(title, rows, digits=3 if probes else 1, target=dict.fromkeys(rows, bound))
     _annotate(section, done)
     return section
 

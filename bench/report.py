@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-_HEAD = ("", "server", "median", "min", "max", "ratio", "target", "")
+HEAD = ("", "server", "median", "min", "max", "ratio", "target", "")
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -91,6 +91,8 @@ class Section:
     """One question that the benchmark answers."""
 
     title: str
+    #: Which part of the benchmark it is.
+    part: str = ""
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
@@ -135,8 +137,8 @@ class Section:
 
     def text(self) -> str:
         """The section as it is printed."""
-        rows = [_HEAD, *(figure.cells() for figure in self.figures)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+        rows = [HEAD, *(figure.cells() for figure in self.figures)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
         out = [self.title]
         for row in rows:
             cells = [
@@ -144,11 +146,15 @@ class Section:
                 for column, (cell, width) in enumerate(zip(row, widths, strict=True))
             ]
             out.append("  " + "  ".join(cells).rstrip())
+        out += [f"  {note}" for note in self.all_notes()]
+        return "\n".join(out) + "\n"
+
+    def all_notes(self) -> list[str]:
+        """What stands below the table."""
         lost = [
             f"{server} {self.failed[server]:,} of {count:,}" for server, count in self.asked.items()
         ]
-        out += [f"  {note}" for note in (*self.notes, f"without a good answer: {'; '.join(lost)}")]
-        return "\n".join(out) + "\n"
+        return [*self.notes, f"without a good answer: {'; '.join(lost)}"]
 
 
 def write_json(path: Path, environment: Mapping[str, str], sections: Sequence[Section]) -> None:
@@ -157,8 +163,10 @@ def write_json(path: Path, environment: Mapping[str, str], sections: Sequence[Se
         "environment": dict(environment),
         "sections": [
             {
+                "part": section.part,
                 "title": section.title,
-                "notes": section.notes,
+                "table": [figure.cells() for figure in section.figures],
+                "notes": section.all_notes(),
                 "failed": dict(section.failed),
                 "asked": dict(section.asked),
                 "curves": [asdict(curve) for curve in section.curves],
@@ -166,7 +174,6 @@ def write_json(path: Path, environment: Mapping[str, str], sections: Sequence[Se
                     {
                         "measure": figure.measure,
                         "server": figure.server,
-                        "digits": figure.digits,
                         "median": figure.median,
                         "rounds": list(figure.rounds),
                         "ratio": figure.ratio,

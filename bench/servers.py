@@ -34,6 +34,11 @@ class Build(NamedTuple):
     path: Path | None
 
     @property
+    def suffix(self) -> str:
+        """What tells the build apart in the label of something that it does."""
+        return self.name.removeprefix("staggerdns")
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the program is started with beyond the environment of the benchmark."""
         return {} if self.path is None else {"PYTHONPATH": str(self.path)}
@@ -53,7 +58,12 @@ COMPILED = Build("staggerdns (compiled)", ROOT / "build" / "compiled")
 
 def builds() -> list[Build]:
     """Return the builds that there are here: the checkout, and what `make compiled` has made."""
-    return [build for build in (PURE, COMPILED) if build.path is None or build.path.is_dir()]
+    return [build for build in (PURE, COMPILED) if build.path is None or _whole(build.path)]
+
+
+def _whole(path: Path) -> bool:
+    """Tell whether a build has ended well: make leaves a mark."""
+    return (path / ".ready").exists()
 
 
 def targets(pure: Target | None, compiled: Target | None = None) -> dict[str, Target | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from bench import load, programs
+from bench import load, programs, servers
 from bench.authority import ZONE
 from bench.client import Pacer
 from bench.daemons import Daemon, Laboratory, free_port
@@ -32,7 +32,10 @@ def measure(laboratory: Laboratory, *, rounds: int, count: int, seconds: float) 
     ports = {name: free_port("127.0.0.1") for name in ("plain", "tls", "https")}
     _unbound(laboratory, ports, authority.issue("127.0.0.1"))
     daemons = {
-        name: _staggerdns(laboratory, name, form.format(**ports), authority.ca)
+        name + build.suffix: _staggerdns(
+            laboratory, name + build.suffix, form.format(**ports), authority.ca, build
+        )
+        for build in servers.builds()
         for name, form in _FORMS.items()
     }
     speed: dict[str, list[float]] = {name: [] for name in daemons}
@@ -68,12 +71,12 @@ def _add_latency(section: Section, daemons: dict[str, Daemon], seconds: float, r
         medians = dict(zip(daemons, map(statistics.median, times), strict=True))
         for name, median in medians.items():
             taken[name].append(median)
-            added[name].append(median - medians["TCP"])
+            added[name].append(median - medians["TCP" + name[len("TCP") :]])
         section.count("latency", pacer.failed, count * len(daemons))
     section.add("ms, median", taken, digits=3)
     bound = Target(1.0, at_least=False, unit="ms")
-    section.add("ms more than TCP", {"DoH": added["DoH"]}, digits=3, target=bound)
-    section.add("ms more than TCP", {"DoT": added["DoT"]}, digits=3, target=bound)
+    encrypted = {name: figures for name, figures in added.items() if name[:3] in {"DoH", "DoT"}}
+    section.add("ms more than TCP", encrypted, digits=3, target=dict.fromkeys(encrypted, bound))
 
 
 def _unbound(laboratory: Laboratory, ports: _Ports, certificate: Certificate) -> Daemon:
@@ -107,7 +110,9 @@ def _unbound(laboratory: Laboratory, ports: _Ports, certificate: Certificate) ->
     return daemon
 
 
-def _staggerdns(laboratory: Laboratory, name: str, upstream: str, ca: Path) -> Daemon:
+def _staggerdns(
+    laboratory: Laboratory, name: str, upstream: str, ca: Path, build: servers.Build
+) -> Daemon:
     """Start StaggerDNS with this one upstream."""
     port, metrics = free_port("127.0.0.1"), free_port("127.0.0.1")
     config = laboratory.write(
@@ -118,7 +123,7 @@ def _staggerdns(laboratory: Laboratory, name: str, upstream: str, ca: Path) -> D
         "ranking: {enabled: false}\n",
     )
     command = [programs.twistd(), "-n", "--pidfile=", "staggerdns", "--config", str(config)]
-    daemon = laboratory.start(name, command, programs.cores()[0])
+    daemon = laboratory.start(name, command, programs.cores()[0], build.environment)
     daemon.wait_until_answering(("127.0.0.1", port), f"ready.{ZONE}")
     daemon.web = ("127.0.0.1", metrics)
     return daemon

@@ -12,7 +12,7 @@ from staggerdns import __version__
 project = "StaggerDNS"
 author = "The StaggerDNS contributors"
 version = release = __version__
-extensions = ["docs._ext.reference"]
+extensions = ["docs._ext.performance", "docs._ext.reference"]
 exclude_patterns = ["_ext"]
 html_theme = "furo"
 html_title = f"{project} {version}"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs Debian packages with apt, as root or through sudo: debian-packages.sh [PACKAGE...]
 # Without arguments: those that hold the programs which the tests start, if a program is missing.
+# With "rivals": those that hold the programs which the benchmark alone starts.
 # The name servers among them are used as plain programs: none is left running or set to start
 # at boot.
 set -eu
@@ -10,11 +11,16 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 
 packages=$*
-if [ -z "$packages" ]; then
+programs=
+case $packages in
+"")
     # dnsmasq-base is the program alone; the package dnsmasq adds only the system service.
-    for pair in unbound:unbound nsd:nsd dnsmasq:dnsmasq-base dnsperf:dnsperf \
-        kdig:knot-dnsutils dig:bind9-dnsutils delv:bind9-dnsutils ip:iproute2 \
-        dnsdist:dnsdist curl:curl; do
+    programs='unbound:unbound nsd:nsd dnsmasq:dnsmasq-base dnsperf:dnsperf kdig:knot-dnsutils
+        dig:bind9-dnsutils delv:bind9-dnsutils ip:iproute2 dnsdist:dnsdist curl:curl' ;;
+rivals) programs='smartdns:smartdns h2load:nghttp2-client' packages= ;;
+esac
+if [ -n "$programs" ]; then
+    for pair in $programs; do
         command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"
     done
     [ -n "$packages" ] || exit 0
@@ -70,7 +76,7 @@ apt install --yes --no-install-recommends $packages || {
 rm -f "$log"
 
 restore
-for daemon in unbound nsd dnsdist; do
+for daemon in unbound nsd dnsdist smartdns; do
     case " $packages " in
     *" $daemon "*) as_root update-rc.d "$daemon" disable >/dev/null 2>&1 || true ;;
     esac

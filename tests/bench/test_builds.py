@@ -17,8 +17,10 @@ ONE, OTHER = Target(1, at_least=False), Target(2, at_least=False)
 def test_the_compiled_one_is_measured_when_it_is_there(
     there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The checkout always is."""
-    made = Build(COMPILED.name, tmp_path if there else tmp_path / "missing")
+    """The checkout always is. A build that has not ended well has no mark."""
+    made = Build(COMPILED.name, tmp_path)
+    if there:
+        (tmp_path / ".ready").touch()
     monkeypatch.setattr(servers, "COMPILED", made)
     assert builds() == ([PURE, made] if there else [PURE])
 

@@ -1,0 +1,161 @@
+"""Bring the page on performance up to date: ``python -m bench.pictures FILE.json [--into DOCS]``.
+
+FILE is what ``python -m bench --json FILE`` has written. Its tables go into ``performance.json``,
+which the page is made of, and what it has of curves becomes pictures beside it. Parts that FILE
+does not have stay as they are. The same figures give the same files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from tests.kit.checkout import ROOT
+
+TABLES = "performance.json"
+#: What of the environment the page tells; the machine it describes in words.
+_VERSIONS = ("staggerdns", "python", "twisted", "unbound", "dnsmasq", "smartdns", "nsd", "dnsperf")
+#: As the other pictures of the documentation: a light card, in colours that most eyes tell apart.
+_INK, _FAINT, _CARD = "#222222", "#d8d8d8", "#ffffff"
+_STYLES = {
+    "staggerdns": ("#0072b2", "-"),
+    "staggerdns (compiled)": ("#56b4e9", "-"),
+    "dnsmasq": ("#d55e00", "--"),
+    "unbound": ("#009e73", "-."),
+    "smartdns": ("#cc79a7", ":"),
+}
+_SETTINGS: Any = {
+    # Text stays text, and what else would differ from run to run does not.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "staggerdns",
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": _FAINT,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+}
+
+
+class _Picture(NamedTuple):
+    title: str
+    x: str
+    y: str
+    draw: str = "plot"
+    logarithmic: bool = False
+
+
+PICTURES = {
+    "first": _Picture("First answers", "milliseconds", "% of the names answered"),
+    "launches": _Picture(
+        "Upstreams asked for a new name", "milliseconds since the client asked", "upstreams", "step"
+    ),
+    "pool": _Picture(
+        "Addresses in the answer for a new name",
+        "milliseconds since the client first asked",
+        "addresses",
+        "step",
+    ),
+    "rates": _Picture(
+        "What a cached hit costs", "queries/s", "microseconds of CPU", logarithmic=True
+    ),
+}
+
+
+def merge(tables: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of a page with those of a report in place of older ones."""
+    environment = report["environment"]
+    versions = {key: environment[key] for key in _VERSIONS if key in environment}
+    parts = dict(tables.get("parts", {}))
+    for section in report["sections"]:
+        kept = {key: section[key] for key in ("title", "table", "notes", "curves")}
+        parts[section["part"]] = {**kept, "versions": versions}
+    return {"parts": {name: parts[name] for name in sorted(parts)}}
+
+
+def curves(tables: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return what is drawn in each of the pictures for which there is something."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for part in tables["parts"].values():
+        for curve in part["curves"]:
+            found.setdefault(curve["picture"], []).append(curve)
+    return found
+
+
+def draw(name: str, lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw one of the `PICTURES` into a file."""
+    picture = PICTURES[name]
+    with mpl.rc_context():
+        mpl.rcdefaults()  # whatever somebody has set for pictures of their own
+        mpl.rcParams.update(_SETTINGS)
+        figure = Figure(figsize=(8.7, 4.0), facecolor=_CARD, layout="constrained")
+        axes = figure.subplots()
+        axes.set_facecolor(_CARD)
+        for line in lines:
+            color, style = _STYLES.get(line["server"], (_INK, "-"))
+            if picture.draw == "step":
+                axes.step(
+                    *_corners(line["x"], line["y"]),
+                    where="post",
+                    color=color,
+                    linestyle=style,
+                    label=line["server"],
+                )
+            else:
+                axes.plot(line["x"], line["y"], color=color, linestyle=style, label=line["server"])
+        if picture.logarithmic:
+            axes.set_xscale("log")
+            axes.set_xticks(lines[0]["x"], [f"{rate:,}" for rate in lines[0]["x"]])
+            axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        axes.set_title(picture.title, loc="left")
+        axes.set_xlabel(picture.x)
+        axes.set_ylabel(picture.y)
+        axes.legend()
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def _corners(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Return the points at which a line of steps changes, and its ends."""
+    kept = [at for at in range(len(x)) if at in {0, len(x) - 1} or y[at] != y[at - 1]]
+    return [x[at] for at in kept], [y[at] for at in kept]
+
+
+def main() -> int:
+    """Write the tables and the pictures."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.pictures", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("report", type=Path, metavar="FILE.json")
+    parser.add_argument("--into", type=Path, default=ROOT / "docs", metavar="DOCS")
+    arguments = parser.parse_args()
+    path = arguments.into / TABLES
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    after = merge(before, json.loads(arguments.report.read_text(encoding="utf-8")))
+    path.write_text(json.dumps(after, indent=1) + "\n", encoding="utf-8")
+    for name, lines in curves(after).items():
+        picture = arguments.into / f"performance-{name}.svg"
+        draw(name, lines, picture)
+        print(os.path.relpath(picture))
+    print(os.path.relpath(path))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
