@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import DatagramProtocol
 
 from staggerdns.server.factory import StaggerServerFactory
+from staggerdns.server.ratelimit import Address
 from staggerdns.server.request import UDP, Reply
 from staggerdns.settings.addresses import Endpoint
 
@@ -44,6 +45,7 @@ class DatagramPort(udp.Port):
     ) -> None:
         super().__init__(port, _Datagrams(), interface, _MAX_QUERY, reactor)
         self._factory = factory
+        self._ready = factory.ready[UDP]
         self._send_errors = factory.metrics.send_errors.cell(UDP)
 
     def startListening(self) -> None:
@@ -81,8 +83,6 @@ class DatagramPort(udp.Port):
         except OSError:  # an ICMP error that an earlier reply caused
             pass
         factory = self._factory
-        ready = factory.ready[UDP].reply
-        send = self.socket.sendto
         seconds = factory.clock.seconds
         started = seconds()
         limiter = factory.limiter
@@ -90,24 +90,14 @@ class DatagramPort(udp.Port):
             batch, beyond = limiter.screen(batch, started)
             for message, address in beyond:
                 self._serve(message, address, factory.serve_beyond_limit)
-        not_ready = []
-        for datagram in batch:
-            message, address = datagram
-            reply = ready(message, address[0], started)
-            if reply is None:
-                not_ready.append(datagram)
-                continue
-            try:
-                send(reply, address)
-            except OSError:
-                self._send_errors.value += 1
+        not_ready = self._ready.answer(batch, started, self.socket.sendto, self._send_errors)
         hits = len(batch) - len(not_ready)
         if hits:
             factory.observe_ready((seconds() - started) / len(batch), hits)
         for message, address in not_ready:
             self._serve(message, address, factory.serve)
 
-    def _serve(self, message: bytes, address: tuple[str, int], serve: _Serve) -> None:
+    def _serve(self, message: bytes, address: Address, serve: _Serve) -> None:
         try:
             reply = serve(message, address[0], UDP, self._factory.clock.seconds())
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the listener)
@@ -118,7 +108,7 @@ class DatagramPort(udp.Port):
         else:
             self._send(reply, address)
 
-    def _send(self, reply: bytes | None, address: tuple[str, int]) -> None:
+    def _send(self, reply: bytes | None, address: Address) -> None:
         if reply is None:
             return
         try:

@@ -14,6 +14,7 @@ client one more burst for `MAX_CLIENTS` queries.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from staggerdns.server.clientgroups import ClientGroup, ClientGroups
 from staggerdns.settings.sections import RateLimitSettings
@@ -21,7 +22,9 @@ from staggerdns.settings.sections import RateLimitSettings
 MAX_CLIENTS = 32_768
 """Buckets of one generation; there are two."""
 
-Datagram = tuple[bytes, tuple[str, int]]
+Address = tuple[Any, ...]
+"""A client as the kernel names it: address, port, and for IPv6 two more."""
+Datagram = tuple[bytes, Address]
 """A message and where it came from."""
 _UNKNOWN = 1 << 32  # not the number of any group
 

@@ -9,9 +9,13 @@ which keeps the reply here if it may.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from staggerdns.instruments import Cell
 from staggerdns.metrics import HitCell
 from staggerdns.resolver.entry import Entry
 from staggerdns.server.access import Access
+from staggerdns.server.ratelimit import Address, Datagram
 
 MAX_READY = 16_384
 """Replies that are kept for UDP; when there are so many, all are forgotten."""
@@ -50,6 +54,37 @@ class ReadyReplies:
             return None
         cell.value += 1
         return message[:2] + tail
+
+    def answer(
+        self,
+        datagrams: list[Datagram],
+        now: float,
+        send: Callable[[bytes, Address], object],
+        send_errors: Cell,
+    ) -> list[Datagram]:
+        """Give ``send`` the ready replies to these datagrams; return those that have none.
+
+        What cannot be sent is counted in ``send_errors``.
+        """
+        replies = self._replies
+        allowed = self._allowed
+        not_ready = []
+        for datagram in datagrams:
+            message, address = datagram
+            ready = replies.get(message[2:])
+            if ready is None:
+                not_ready.append(datagram)
+                continue
+            tail, until, entry, cell = ready
+            if now >= until or not entry.alive or address[0] not in allowed:
+                not_ready.append(datagram)
+                continue
+            cell.value += 1
+            try:
+                send(message[:2] + tail, address)
+            except OSError:
+                send_errors.value += 1
+        return not_ready
 
     def reply_frames(
         self, stream: bytes, start: int, host: str, now: float, limit: int

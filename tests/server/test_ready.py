@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dns.message
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from staggerdns.instruments import Cell
 from staggerdns.metrics import HitCell
 from staggerdns.resolver.entry import Entry
 from staggerdns.server.access import Access
+from staggerdns.server.ratelimit import Datagram
 from staggerdns.server.ready import MAX_READY, OCTETS_EACH, READY_OCTETS, ReadyReplies
 from staggerdns.settings.addresses import Network
 from tests.kit.connections import framed
@@ -112,6 +116,49 @@ def test_table_limit() -> None:
     assert len(table.ready) == 1
     assert table.ready.reply(QUERY, FRIEND, 0.0) is None
     assert table.ready.reply(b"\x12\x34 one more", FRIEND, 0.0) == REPLY
+
+
+def test_datagrams() -> None:
+    """Of a batch the ready replies are sent, and those left over are told in their order."""
+    table = ReadyTable()
+    sent: list[tuple[bytes, Any]] = []
+    here, there = (FRIEND, 53), (STRANGER, 53)
+    six = ("2001:db8::1", 53, 0, 0)
+    batch: list[Datagram] = [
+        (b"\0\1another", here),
+        (b"\0\2" + QUERY[2:], here),
+        (b"\0\3" + QUERY[2:], there),
+        (b"\0\4" + QUERY[2:], six),
+        (b"\0\5" + QUERY[2:], here),
+    ]
+    errors = Cell()
+
+    def send(reply: bytes, address: Any) -> None:
+        sent.append((reply, address))
+
+    assert table.ready.answer(batch, 0.0, send, errors) == [batch[0], batch[2], batch[3]]
+    assert sent == [(b"\0\2" + REPLY[2:], here), (b"\0\5" + REPLY[2:], here)]
+    assert table.cell.value == 2
+    assert table.ready.answer(batch, 10.0, send, errors) == batch
+    table.entry.alive = False
+    assert table.ready.answer(batch, 0.0, send, errors) == batch
+    assert (len(sent), errors.value) == (2, 0)
+
+
+def test_a_datagram_that_cannot_be_sent() -> None:
+    """It is counted, and the next one is sent."""
+    table = ReadyTable()
+    errors = Cell()
+    tries: list[bytes] = []
+
+    def send(reply: bytes, address: Any) -> None:
+        tries.append(reply)
+        if len(tries) == 1:
+            raise OSError
+
+    assert table.ready.answer([(QUERY, (FRIEND, 53))] * 2, 0.0, send, errors) == []
+    assert tries == [REPLY, REPLY]
+    assert errors.value == 1
 
 
 def test_frames() -> None:
