@@ -110,7 +110,8 @@ class Chain:
         if config.ranking.enabled:
             self._ranking = Ranking(config.ranking, reactor, clock, awake, rng, metrics, journal)
             ranker = Ranker(config.ranking, self._ranking.sorts, journal)
-        cache = AnswerCache(config.cache, metrics, ranker)
+        most_given = config.ranking.max_addresses
+        cache = AnswerCache(config.cache, metrics, ranker, most_given=most_given)
         forwarder = Forwarder(
             self._strategies.chosen,
             cache,

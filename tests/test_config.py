@@ -148,6 +148,7 @@ NUMBERS = [
     ("ranking.samples", 1, 10),
     ("ranking.concurrency", 1, 1000),
     ("ranking.queue", 1, 1_000_000),
+    ("ranking.max_addresses", 0, 1000),
     ("ranking.rtt_cache_ttl", 1, 604_800),
     ("ranking.max_probes_per_second", 1, 1_000_000),
 ]
@@ -256,6 +257,7 @@ def test_defaults() -> None:
     assert ranking.probes == ("icmp", "tcp:443", "tcp:80")
     assert (ranking.samples, ranking.concurrency, ranking.queue) == (3, 128, 200)
     assert (ranking.rtt_cache_ttl, ranking.max_probes_per_second) == (300, 500)
+    assert ranking.max_addresses == 0
     assert ranking.timeout == 1.0
     assert config.local.hosts == "/etc/hosts"
     for path in LOCAL_NAMES:

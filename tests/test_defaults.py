@@ -623,6 +623,15 @@ def test_sorts_at_once() -> None:
         assert ranked.metrics.sorts.cell("queue_full").value == (number == 200)
 
 
+def test_all_addresses_are_given() -> None:
+    """However many they are."""
+    ranked = Ranked()
+    ranked.rank(*[f"203.0.113.{index}" for index in range(100)])
+    entry = ranked.cache.lookup(WWW.key, ranked.clock.seconds())
+    assert entry is not None
+    assert len(ranked.cache.living(entry, ranked.clock.seconds()).addresses) == 100
+
+
 def test_private_addresses_are_not_probed() -> None:
     """Nobody wants to be knocked at from the inside."""
     assert Ranked().rank("10.0.0.1", "10.0.0.2") == 0

@@ -62,15 +62,22 @@ class Merger:
 class AnswerCache:
     """Answers by question key, bounded by ``settings`` and put in order by ``ranker``, if any.
 
+    ``most_given``: how many addresses of a pool a client gets at most, 0: all.
     All times are seconds of one clock, the caller's. ``generations`` are the numbers of
     collections: each takes the next one, whoever collects.
     """
 
     def __init__(
-        self, settings: CacheSettings, metrics: Metrics, ranker: Ranker | None = None
+        self,
+        settings: CacheSettings,
+        metrics: Metrics,
+        ranker: Ranker | None = None,
+        *,
+        most_given: int = 0,
     ) -> None:
         self.generations: Iterator[int] = count(1)
         self._settings = settings
+        self._most_given = most_given
         self._ranker = ranker
         self._refresh: Refresh = _no_refresh
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
@@ -282,7 +289,18 @@ class AnswerCache:
         return bool(entry.lifetime) and now >= entry.expires
 
     def living(self, entry: Entry, now: float) -> Answer:
-        """Return what of the entry a client may be given at ``now``."""
+        """Return what of the entry a client may be given at ``now``.
+
+        That are the nearest addresses of a pool, as many as a reply may hold, that live. The answer
+        of one upstream is whole, since a signature may cover all of it.
+        """
+        answer = self._all_living(entry, now)
+        most = self._most_given
+        if most and len(answer.addresses) > most and isinstance(answer, Pool):
+            return answer.only((True,) * most)
+        return answer
+
+    def _all_living(self, entry: Entry, now: float) -> Answer:
         answer = entry.answer
         if not isinstance(answer, Pool) or not answer.packed_lives or not entry.lifetime:
             return answer

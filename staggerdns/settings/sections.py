@@ -214,6 +214,12 @@ class RankingSettings(Section, frozen=True, kw_only=True):
     """
     probe_private: bool = False
     """Whether private, loopback and link-local addresses are probed."""
+    max_addresses: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    """How many addresses a reply holds at most, nearest first, for clients that put them in an
+    order of their own, as glibc does by :rfc:`6724`; 0 is all. All are kept and ranked. Answers to
+    queries with DO are given whole, since a signature covers all of their addresses. Without
+    ranking the first ones are given as they came.
+    """
 
 
 class MetricsSettings(Section, frozen=True, kw_only=True):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from tests.kit.ports import Endpoint
+
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
@@ -56,6 +58,7 @@ class BuildTestbed(Protocol):
         upstreams: int = 5,
         prefix: Sequence[str] = (),
         options: Sequence[str] = (),
+        listen: Endpoint | None = None,
     ) -> InternetTestbed:
         """Start upstreams and program; they end with the test."""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.kit.internet.world import World
+    from tests.kit.ports import Endpoint
     from tests.kit.scripted import Action, Behaviour, Query
 
 SHORT = 5
@@ -63,13 +64,16 @@ class InternetTestbed(Testbed):
         upstreams: int = 5,
         prefix: Sequence[str] = (),
         options: Sequence[str] = (),
+        listen: Endpoint | None = None,
     ) -> None:
         self.world = world
         self._prefix = prefix
         self._options = options
         loud = {"ranking": {"enabled": True}, "log": {"level": "debug"}}
         with world.inside():
-            super().__init__(directory, [b.nodata()] * upstreams, merged(loud, settings or {}))
+            super().__init__(
+                directory, [b.nodata()] * upstreams, merged(loud, settings or {}), listen=listen
+            )
 
     def __enter__(self) -> Self:
         command = program.command
