@@ -6,6 +6,7 @@ input does; until then each line there is a command, answered with a line of JSO
 
 ``log N``: every request so far but the first N: seconds (`time.monotonic`), method and address.
 ``move ADDRESS MILLISECONDS``: from now on the address is that far away.
+``lose SHARE``: from now on so many of all requests get lost, by chance.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Answerer:
         self._moved: dict[bytes, float] = {}
         self._connections: set[tuple[bytes, int, int, int]] = set()
         self._rng = random.Random(0)
+        self._loss = 0.0
 
     def run(self) -> None:
         """Answer until standard input ends."""
@@ -91,6 +93,9 @@ class Answerer:
     def _obey(self, words: list[str]) -> object:
         if words[0] == "log":
             return self.log[int(words[1]) :]
+        if words[0] == "lose":
+            self._loss = float(words[1])
+            return None
         assert words[0] == "move", words
         self._moved[ipaddress.ip_address(words[1]).packed] = float(words[2]) / 1000
         return None
@@ -141,6 +146,8 @@ class Answerer:
         kind, seconds = host_at(target)
         seconds = self._moved.get(target, seconds)
         self._seen[target] += 1
+        if self._rng.random() < self._loss:
+            return None
         if kind == Kind.SILENT or (kind == Kind.LOSSY and self._seen[target] % 2 == 0):
             return None
         if kind == Kind.JITTERY:

@@ -129,6 +129,15 @@ class World:
             (probe.method, probe.address) for probe in self.log() if probe.address in wanted
         )
 
+    @contextlib.contextmanager
+    def losing(self, share: float) -> Iterator[None]:
+        """Lose so many of all requests for a while, by chance."""
+        self._command(f"lose {share}")
+        try:
+            yield
+        finally:
+            self._command("lose 0")
+
     def move(self, address: str, distance: float) -> None:
         """Put an address elsewhere: ``distance`` is in milliseconds."""
         self._command(f"move {address} {distance}")
