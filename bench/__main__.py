@@ -4,7 +4,7 @@ Ranking is measured in a network namespace of its own, which takes root, `ip` an
 elsewhere one line says why those parts are left out.
 
 Exit status: 0 when everything else was measured, whether targets are met or not; 1 when a program
-is missing, a server did not start or too many queries were lost; 130 after Ctrl-C.
+is missing, a server did not start or StaggerDNS lost too many queries; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ FULL: dict[str, _Part] = {
     "ordinary": lambda lab: ordinary.measure(lab, seconds=120),
     "probing": lambda lab: ordinary.with_ranking(lab, warm=30, seconds=90),
     "memory": lambda lab: memory.one(lab, total=50_000, rate=5_000),
-    "pools": lambda lab: memory.fifteen(lab, total=50_000, rate=1_000),
+    "pools": lambda lab: memory.fifteen(lab, total=50_000, rate=2_000),
     "nearest": lambda lab: nearest.measure(lab, rounds=3),
     "first": lambda lab: nearest.first_answers(lab, rounds=5, names=2_000),
     "shape": lambda lab: shape.measure(lab, names=60),
@@ -110,7 +110,8 @@ def _complain_about_losses(sections: list[report.Section]) -> int:
     for section in sections:
         for server, asked in section.asked.items():
             if section.failed[server] > asked * TOLERATED:
-                status = 1
+                # What others lose is told, and stands below their figures.
+                status = status or int(server not in servers.RIVALS)
                 print(
                     f"bench: {server} left {section.failed[server]:,} of {asked:,} queries "
                     f"without a good answer: {section.title}",

@@ -6,7 +6,7 @@ from collections import defaultdict
 from functools import partial
 
 from bench import inside, load, servers
-from bench.authority import UPSTREAMS, Authority, own, same
+from bench.authority import UPSTREAMS, Authority, Upstreams, own, same
 from bench.daemons import Daemon, Laboratory
 from bench.report import Section, Target
 from bench.servers import Start, dnsmasq_large, targets, unbound
@@ -19,6 +19,7 @@ _ONE, _FIFTEEN = 614, 1229
 _HIT = 1536
 #: Pools that the names share: so few that each round trip is known after the first names.
 _POOLS, _POOL = 16, 15
+_RANKED = ", ranked"
 
 
 def one(laboratory: Laboratory, *, total: int, rate: int) -> Section:
@@ -34,17 +35,29 @@ def one(laboratory: Laboratory, *, total: int, rate: int) -> Section:
 
 
 def fifteen(laboratory: Laboratory, *, total: int, rate: int) -> Section:
-    """The same with pools of fifteen addresses, three from each upstream, in order of distance."""
-    section = Section(
-        f"Memory with {total:,} cached pools of {_POOL}, ranked (filled at {rate:,} names/s)"
-    )
+    """The same with pools of fifteen addresses, three from each upstream, as they come and in
+    order of distance.
+    """
+    section = Section(f"Memory with {total:,} cached pools of {_POOL} (filled at {rate:,} names/s)")
     world = laboratory.enter(inside.internet())
     pools = [inside.pool(_POOL, host) for host in range(1, _POOLS + 1)]
     authority = Authority(laboratory, own(pools))
     fill = _Fill(laboratory, authority, total, rate, pools=_POOLS)
-    starts = servers.every_staggerdns(world, entries=total)
-    _measure(section, fill, starts, targets(Target(_FIFTEEN, at_least=False, unit="bytes")))
+    plain = servers.every_staggerdns(entries=total)
+    starts = [*plain, *(_ranked(start) for start in servers.every_staggerdns(world, total))]
+    bound = Target(_FIFTEEN, at_least=False, unit="bytes")
+    names = [name + suffix for name in targets(bound) for suffix in ("", _RANKED)]
+    _measure(section, fill, starts, dict.fromkeys(names, bound))
     return section
+
+
+def _ranked(start: Start) -> Start:
+    def started(laboratory: Laboratory, upstreams: Upstreams) -> Daemon:
+        daemon = start(laboratory, upstreams)
+        daemon.name += _RANKED
+        return daemon
+
+    return started
 
 
 class _Fill:

@@ -8,6 +8,7 @@ does not have stay as they are. The same figures give the same files.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -84,8 +85,9 @@ def merge(tables: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any
     versions = {key: environment[key] for key in _VERSIONS if key in environment}
     parts = dict(tables.get("parts", {}))
     for section in report["sections"]:
-        kept = {key: section[key] for key in ("title", "table", "notes", "curves")}
-        parts[section["part"]] = {**kept, "versions": versions}
+        kept = {key: section[key] for key in ("title", "table", "notes")}
+        lines = [_thinned(curve) for curve in section["curves"]]
+        parts[section["part"]] = {**kept, "curves": lines, "versions": versions}
     return {"parts": {name: parts[name] for name in sorted(parts)}}
 
 
@@ -96,6 +98,15 @@ def curves(tables: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
         for curve in part["curves"]:
             found.setdefault(curve["picture"], []).append(curve)
     return found
+
+
+def written(tables: Mapping[str, Any]) -> str:
+    """Return the text of the file with the tables: a line for each part."""
+    lines = [
+        f"{json.dumps(name)}: {json.dumps(part, separators=(',', ':'))}"
+        for name, part in tables["parts"].items()
+    ]
+    return '{"parts": {\n' + ",\n".join(lines) + "\n}}\n"
 
 
 def draw(name: str, lines: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -109,16 +120,11 @@ def draw(name: str, lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_facecolor(_CARD)
         for line in lines:
             color, style = _STYLES.get(line["server"], (_INK, "-"))
+            look: Any = {"color": color, "linestyle": style, "label": line["server"]}
             if picture.draw == "step":
-                axes.step(
-                    *_corners(line["x"], line["y"]),
-                    where="post",
-                    color=color,
-                    linestyle=style,
-                    label=line["server"],
-                )
+                axes.step(line["x"], line["y"], where="post", **look)
             else:
-                axes.plot(line["x"], line["y"], color=color, linestyle=style, label=line["server"])
+                axes.plot(line["x"], line["y"], **look)
         if picture.logarithmic:
             axes.set_xscale("log")
             axes.set_xticks(lines[0]["x"], [f"{rate:,}" for rate in lines[0]["x"]])
@@ -128,13 +134,18 @@ def draw(name: str, lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_xlabel(picture.x)
         axes.set_ylabel(picture.y)
         axes.legend()
-        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    written_lines = text.getvalue().splitlines()
+    path.write_text("".join(f"{line.rstrip()}\n" for line in written_lines), encoding="utf-8")
 
 
-def _corners(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Return the points at which a line of steps changes, and its ends."""
-    kept = [at for at in range(len(x)) if at in {0, len(x) - 1} or y[at] != y[at - 1]]
-    return [x[at] for at in kept], [y[at] for at in kept]
+def _thinned(curve: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of a line of steps the points at which it does not change, but for its ends."""
+    x, y = curve["x"], curve["y"]
+    steps = PICTURES[curve["picture"]].draw == "step"
+    kept = [at for at in range(len(x)) if not steps or at in {0, len(x) - 1} or y[at] != y[at - 1]]
+    return {**curve, "x": [x[at] for at in kept], "y": [y[at] for at in kept]}
 
 
 def main() -> int:
@@ -148,7 +159,7 @@ def main() -> int:
     path = arguments.into / TABLES
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     after = merge(before, json.loads(arguments.report.read_text(encoding="utf-8")))
-    path.write_text(json.dumps(after, indent=1) + "\n", encoding="utf-8")
+    path.write_text(written(after), encoding="utf-8")
     for name, lines in curves(after).items():
         picture = arguments.into / f"performance-{name}.svg"
         draw(name, lines, picture)

@@ -22,6 +22,9 @@ CACHE_SIZE = 50_000
 #: Entries of dnsmasq. With 10,001 it logs at its start that so many may cost performance.
 DNSMASQ_SIZE = 10_000
 
+#: What the other servers are called.
+RIVALS = {"dnsmasq", "dnsmasq (150)", "smartdns", "unbound"}
+
 Start = Callable[[Laboratory, Upstreams], Daemon]
 
 

@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 
 from bench import pictures
+from bench.__main__ import FULL
 from bench.report import Curve, Section, Target, write_json
-from docs._ext.performance import table, versions
+from docs._ext.performance import read, table, versions
+from tests.kit.checkout import ROOT
+
+PAGE = (ROOT / "docs" / "performance.rst").read_text(encoding="utf-8")
 
 
 def section(part: str, cost: float, picture: str = "pool") -> Section:
@@ -100,6 +104,21 @@ def test_pictures(name: str, tmp_path: Path) -> None:
     assert b"<dc:date>" not in one
 
 
+def test_points_at_which_nothing_changes_are_not_kept(tmp_path: Path) -> None:
+    """But the ends are."""
+    (lines,) = pictures.curves(pictures.merge({}, report(tmp_path, section("own", 18)))).values()
+    assert [line["x"] for line in lines] == [[0, 25, 75], [0, 25, 75]]
+    assert [line["y"] for line in lines] == [[0, 3, 15], [0, 3, 3]]
+
+
+def test_the_file_of_a_page_reads_as_it_was_written(tmp_path: Path) -> None:
+    """One line for each part, so that a change shows what was measured anew."""
+    merged = pictures.merge({}, report(tmp_path, section("own", 18), section("same", 12)))
+    text = pictures.written(merged)
+    assert json.loads(text) == merged
+    assert len(text.splitlines()) == 2 + len(merged["parts"])
+
+
 def test_a_picture_differs_with_its_figures(tmp_path: Path) -> None:
     """Else two that are the same would say nothing."""
     merged = pictures.merge({}, report(tmp_path, section("own", 18)))
@@ -107,3 +126,11 @@ def test_a_picture_differs_with_its_figures(tmp_path: Path) -> None:
     pictures.draw("pool", lines, tmp_path / "one.svg")
     pictures.draw("pool", lines[:1], tmp_path / "two.svg")
     assert (tmp_path / "one.svg").read_bytes() != (tmp_path / "two.svg").read_bytes()
+
+
+def test_the_page_has_every_part_and_every_picture() -> None:
+    """A new one is shown, too."""
+    listed = " ".join(re.findall(r"performance-table:: (.*)", PAGE)).split()
+    assert sorted(listed) == sorted(FULL) == sorted(read())
+    drawn = re.findall(r"figure:: performance-(\w+)\.svg", PAGE)
+    assert sorted(drawn) == sorted(pictures.PICTURES) == sorted(pictures.curves({"parts": read()}))
