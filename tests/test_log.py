@@ -36,23 +36,34 @@ def test_every_line_names_the_question(qtype: int, shown: str) -> None:
     assert [text for text in found if not text.startswith(f"www.example.com. {shown}: ")] == []
 
 
+ONE, TWO = "192.0.2.1:53", "192.0.2.2:53"
+
+
 @pytest.mark.parametrize(
     ("acts", "said"),
     [
-        ([negative(5)] * 4, "4 answers from 4 upstreams, 0 addresses"),
-        ([negative(5, NOERROR), fails(5), SILENT], "1 answers from 3 upstreams, 0 addresses"),
-        ([fails(5)] * 3, "0 answers from 3 upstreams, 0 addresses"),
+        ([negative(5)] * 4, "4 answers from 4 upstreams, 0 addresses in the pool"),
+        (
+            [negative(5, NOERROR), fails(5), SILENT],
+            "1 answers from 3 upstreams, 0 addresses in the pool",
+        ),
+        ([fails(5)] * 3, "0 answers from 3 upstreams, 0 addresses in the pool"),
         (
             [says_own(0, 5), says(6, own(0), own(1)), negative(5), fails(5)],
-            "3 answers from 4 upstreams, 2 addresses",
+            f"3 answers from 4 upstreams, 2 addresses in the pool, 1 by {ONE}, 2 by {TWO}",
         ),
-        ([negative(5), negative(5), says_own(2, 5)], "3 answers from 3 upstreams, 0 addresses"),
+        (
+            [negative(5), negative(5), says_own(2, 5)],
+            "3 answers from 3 upstreams, 0 addresses in the pool",
+        ),
     ],
 )
 def test_answers_are_counted(acts: Sequence[Act], said: str) -> None:
-    """The last line counts whoever answered well, with data or without, among those asked."""
+    """The last line counts whoever answered well, with data or without, among those asked, and
+    the addresses that each of them brought.
+    """
     (last,) = [text for text in lines(acts) if "complete" in text]
-    assert last == f"www.example.com. A: collection complete, {said} in the pool"
+    assert last == f"www.example.com. A: collection complete, {said}"
 
 
 def test_no_lines_per_question_by_default() -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from copy import copy
 from itertools import count
 from types import MappingProxyType
 
@@ -28,6 +27,7 @@ from staggerdns.wire.answer import Answer, FailureAnswer, Pool
 from staggerdns.wire.constants import MAX_TTL
 from staggerdns.wire.pool import bounded
 from staggerdns.wire.question import Question
+from staggerdns.wire.sections import SectionsAnswer
 
 LARGEST_SHARE = 16
 """An answer that takes more than this part of ``max_size`` is given but not kept."""
@@ -150,10 +150,11 @@ class AnswerCache:
         else:
             least = settings.min_ttl
         ttl = min(max(answer.ttl, least), most)
-        if ttl != answer.ttl:
-            answer = copy(answer)
-            answer.ttl = ttl
-        return answer
+        if ttl == answer.ttl:
+            return answer
+        if isinstance(answer, FailureAnswer):
+            return answer.lasting(ttl)
+        return answer.lasting(ttl) if isinstance(answer, SectionsAnswer) else answer
 
     def stands(self, key: bytes, generation: int, now: float) -> bool:
         """Return whether an unexpired answer of an earlier collection is given at ``now``.
@@ -189,8 +190,8 @@ class AnswerCache:
             self._remove(key)
         if ranker is not None:
             answer, rank = ranker.arranged(answer, existing)
-        entry = Entry(answer, generation, now if since is None else since, answer.ttl)
-        entry.octets += KEY_OCTETS + len(key)
+        stored = now if since is None else since
+        entry = Entry(answer, generation, stored, KEY_OCTETS + len(key))
         kept = answer.ttl and entry.octets * LARGEST_SHARE <= self._settings.max_size
         if kept:
             self._entries[key] = entry
@@ -222,6 +223,7 @@ class AnswerCache:
             entry.sorted_at = sorted_at
             if entry.complete:
                 self._set_due(entry)
+        entry.settle()
         return entry
 
     def defer(self, key: bytes, generation: int, merger: Merger) -> bool:
@@ -283,6 +285,7 @@ class AnswerCache:
                 second = entry.lifetime if second_ttl is None else second_ttl
                 entry.refresh_age = _refresh_age(entry.answer, first_ttl, second)
                 self._set_due(entry)
+                entry.settle()
 
     def is_stale(self, entry: Entry, now: float) -> bool:
         """Return whether the entry has outlived its TTL at ``now``."""
@@ -358,7 +361,7 @@ class AnswerCache:
         if entry.sorted_at is not None and isinstance(answer, Pool):
             age = min(age, answer.lives[0])
         age = max(age, self._settings.fast_response_ttl)
-        entry.due = min(entry.stored + age, entry.expires)
+        entry.due_age = min(age, entry.lifetime)
 
     def _servable(self, entry: Entry, now: float) -> bool:
         if isinstance(entry.answer, FailureAnswer):

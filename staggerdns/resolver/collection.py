@@ -15,6 +15,7 @@ about an answer, and nobody has to see the steps in between.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
@@ -25,6 +26,7 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache, Merger
 from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.failures import failure_answer, is_served
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.alarms import Alarm, Alarms
 from staggerdns.strategy.run import Run
@@ -32,6 +34,7 @@ from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.upstream.reason import Reason
 from staggerdns.wire.answer import Answer, FailureAnswer, Pool
+from staggerdns.wire.bringers import BRINGERS
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.pool import GrowingPool, cap, merge, without_private
@@ -102,6 +105,8 @@ class Collection(Merger):
         self._since = 0.0  # when the first of the answer came
         self._later: list[Outcome] = []
         self._growing: GrowingPool | None = None  # what `_answer` comes from, if it has grown
+        self._same = 0  # bits of the upstreams that gave the very `_answer`, too
+        self._credited = False  # the bringers of what is committed are others now
         self._alarm: Alarm | None = None
         self._longest_ttl = self._second_ttl = 0  # the longest that upstreams gave
         self._first_ttl = 0  # that of the answer that came first
@@ -178,7 +183,7 @@ class Collection(Merger):
                 seconds=outcome.seconds,
             )
         now = self._context.clock.seconds()
-        self._begin_anew(self._context.cache.admit(answer), outcome.tier, now)
+        self._begin_anew(self._context.cache.admit(answer), outcome, now)
         self._settle(now)
 
     def more(self, outcome: Outcome) -> None:
@@ -187,6 +192,9 @@ class Collection(Merger):
         assert answer is not None
         assert held is not None
         if isinstance(held, Pool) and isinstance(answer, Pool):
+            if answer is held and self._growing is None and not self._later:
+                self._same |= BRINGERS.bit(outcome.upstream.name)
+                return  # nobody would see a difference
             self._later.append(outcome)
             if len(self._later) == 1:
                 self._await_look(outcome.at)
@@ -196,7 +204,7 @@ class Collection(Merger):
             public = answer if context.settings.merge_private else without_private(answer)
             if public is not None and (public.ttl or not held.ttl):
                 now = context.clock.seconds()
-                self._begin_anew(public, outcome.tier, now)
+                self._begin_anew(public, outcome, now)
                 self._settle(now)
 
     def merge(self, now: float) -> None:
@@ -210,18 +218,16 @@ class Collection(Merger):
         now = context.clock.seconds()
         if self._answer is None:
             self._since = now
-            self._answer = context.cache.admit(
-                FailureAnswer(
-                    _ede(reasons),
-                    FAILURE_TTL,
-                    ", ".join(sorted({reason.text for reason in reasons})),
-                )
-            )
+            self._answer = context.cache.admit(failure_answer(reasons, FAILURE_TTL))
             if reasons:
-                context.failed(_is_served(reasons))
-        if self._merge_later() or self._entry is None:
+                context.failed(is_served(reasons))
+        grown = self._merge_later()
+        self._credit_same()
+        if grown or self._entry is None:
             self._commit(now)
-        elif isinstance(self._answer, Pool) and self._answer is not self._committed:
+        elif isinstance(self._answer, Pool) and (
+            self._answer is not self._committed or self._credited
+        ):
             context.cache.prolong(self.question.key, self._generation, self._answer)
         context.cache.complete(
             self.question.key, self._generation, self._first_ttl, self._second_ttl or None
@@ -238,10 +244,11 @@ class Collection(Merger):
             pool = self._answer
             self._log(
                 "{name}: collection complete, {answers} answers from {asked} upstreams, "
-                "{addresses} addresses in the pool",
+                "{addresses} addresses in the pool{bringers}",
                 answers=answered,
                 asked=asked,
                 addresses=len(pool.addresses) if isinstance(pool, Pool) else 0,
+                bringers=_bringers(pool) if isinstance(pool, Pool) else "",
             )
         self._run = None  # they refer to each other: no reference cycle stays behind
         if not self.abandoned:
@@ -288,37 +295,52 @@ class Collection(Merger):
 
     def _merge(self, outcome: Outcome) -> bool:
         answer, held, growing = outcome.answer, self._answer, self._growing
-        if answer is held and (growing is None or not growing.changed):
-            return False  # the same reply again
+        bringer = BRINGERS.bit(outcome.upstream.name)
+        if answer is held and (growing is None or not growing.changed):  # the same reply again
+            self._same |= bringer
+            return False
         context = self._context
         assert answer is not None
         answer = context.cache.admit(answer)
         assert isinstance(answer, Pool)
         assert isinstance(held, Pool)
-        if answer.ttl and not held.ttl and self._overrules(answer, outcome.tier, outcome.at):
+        if answer.ttl and not held.ttl and self._overrules(answer, outcome):
             return True
-        if growing is None:
+        if growing is None or self._same:
+            self._credit_same()
             settings = context.settings
             growing = self._growing = GrowingPool(
                 held, settings.max_pool_size, private=settings.merge_private
             )
         age = int(outcome.at - self._since)
         self._note_ttl(answer.ttl + age)
-        gain = growing.add(answer, age)
+        gain = growing.add(answer, age, bringer)
         context.joined[outcome.tier].value += gain
         return gain > 0
 
-    def _begin_anew(self, answer: Answer, tier: str, since: float) -> None:
+    def _credit_same(self) -> None:
+        """Add those who gave the very answer that is held to who brought it."""
+        held = self._answer
+        if not self._same or not isinstance(held, Pool):
+            return
+        held.brought_by = BRINGERS.number(self._same | BRINGERS.mask(held.brought_by))
+        self._same = 0
+        self._credited = True
+
+    def _begin_anew(self, answer: Answer, outcome: Outcome, since: float) -> None:
         self._since = since
         self._first_ttl = self._longest_ttl = answer.ttl
         self._second_ttl = 0
         if isinstance(answer, Pool):
             answer = cap(answer, self._context.settings.max_pool_size)
-            self._context.joined[tier].value += len(answer.addresses)
+            if not answer.brought_by:
+                answer.brought_by = BRINGERS.number(BRINGERS.bit(outcome.upstream.name))
+            self._context.joined[outcome.tier].value += len(answer.addresses)
         self._answer = answer
         self._growing = None
+        self._same = 0
 
-    def _overrules(self, answer: Pool, tier: str, now: float) -> bool:
+    def _overrules(self, answer: Pool, outcome: Outcome) -> bool:
         """Return whether this is the second upstream that allows its answer to be kept, after a
         first answer that may not be (TTL 0): then what those two say takes its place. One alone
         against another is not believed.
@@ -327,13 +349,16 @@ class Collection(Merger):
         public = answer if settings.merge_private else without_private(answer)
         if not isinstance(public, Pool):
             return False
+        bringer = BRINGERS.bit(outcome.upstream.name)
         if self._keepable is None:
-            self._keepable = public, now
+            public.brought_by = BRINGERS.number(bringer)
+            self._keepable = public, outcome.at
             return False
         first, since = self._keepable
-        age = int(now - since)
-        both = merge(first, public, settings.max_pool_size, private=True, age=age)
-        self._begin_anew(both, tier, since)
+        age = int(outcome.at - since)
+        limit = settings.max_pool_size
+        both = merge(first, public, limit, private=True, age=age, bringer=bringer)
+        self._begin_anew(both, outcome, since)
         self._first_ttl = self._longest_ttl = first.ttl
         self._note_ttl(public.ttl + age)
         return True
@@ -366,23 +391,7 @@ class Collection(Merger):
         self._context.journal.debug(format, name=str(self.question), **fields)
 
 
-def _ede(reasons: Sequence[Reason]) -> Ede:
-    """Return the error that says why nobody answered (RFC 8914 sections 4.24 and 4.23; the text
-    tells more).
-    """
-    if not reasons:
-        return Ede.OTHER
-    if all(reason.is_network for reason in reasons):
-        return Ede.NETWORK_ERROR
-    not_served = all(reason.is_network or reason in _NOT_SERVED for reason in reasons)
-    return Ede.NO_REACHABLE_AUTHORITY if not_served else Ede.OTHER
-
-
-_NOT_SERVED = (Reason.TIMEOUT, Reason.REFUSED)
-
-
-def _is_served(reasons: Sequence[Reason]) -> bool:
-    """Return whether somebody replied who would have served us."""
-    return not all(
-        reason.is_network or reason in _NOT_SERVED or reason is Reason.NO_EDNS for reason in reasons
-    )
+def _bringers(pool: Pool) -> str:
+    """Return how many addresses each upstream brought, for the log."""
+    counts = Counter([name for names in pool.bringers for name in sorted(names)])
+    return "".join([f", {count} by {name}" for name, count in sorted(counts.items())])

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+from math import inf
+from typing import Final
+
 from staggerdns.wire.answer import Answer
 
-ENTRY_OCTETS = 340
+ENTRY_OCTETS: Final = 240
 """What an entry takes beside its answer: itself, its times, its place in a table."""
+_BLOCK: Final = 16  # octets; so the number of those that an entry takes needs no object of its own
 
 
 class Entry:
     """An answer as the cache keeps it; times are seconds of the cache's monotonic clock.
 
-    ``stored``: when the first of it came. ``lifetime``: whole seconds after that for which some of
-    it may be given as fresh, 0 for one that is not kept. ``due``: when it is to be refreshed, at
-    the latest when it expires (`AnswerCache` says); ``refresh_age``: the seconds until then,
+    ``stored``: when the first of it came. ``due_age``: seconds after that until it is to be
+    refreshed, at the latest when it expires (`AnswerCache` says); ``refresh_age``: the same
     whatever its order. ``generation``: the collection that it comes from. ``alive``: no newer
     answer has taken its place, and none has come that belongs to it; replies made ready from it are
-    void as soon as this is false.
-    ``retry_at``: no refresh before then. ``complete``: its collection has ended. ``sorted_at``:
-    when its addresses were ranked, `None` if they are not. ``sort_after``: no new sort before then.
-    ``rank``: the order of the last whole pool that was sorted here. ``rankable``: there is
-    something to sort. ``octets``: about how much memory all of it takes.
+    void as soon as this is false. ``retry_at``: no refresh before then. ``complete``: its
+    collection has ended. ``sorted_at``: when its addresses were ranked, `None` if they are not.
+    ``sort_after``: no new sort before then. ``rank``: the order of the last whole pool that was
+    sorted here. ``blocks``: how many blocks of memory all of it takes, about.
     """
 
+    # There are many: what follows from something else is a property, and takes no memory.
     __slots__ = (
         "answer",
         "generation",
         "stored",
-        "lifetime",
-        "expires",
-        "due",
+        "due_age",
         "refresh_age",
         "alive",
         "retry_at",
@@ -37,43 +38,77 @@ class Entry:
         "sorted_at",
         "sort_after",
         "rank",
-        "rankable",
-        "octets",
+        "blocks",
     )
 
-    def __init__(self, answer: Answer, generation: int, stored: float, lifetime: int) -> None:
+    def __init__(self, answer: Answer, generation: int, stored: float, octets: int = 0) -> None:
+        """``octets``: what is taken beside entry and answer."""
         self.answer = answer
         self.generation = generation
         self.stored = stored
-        self.lifetime = lifetime
-        self.due = self.expires = stored + lifetime
-        self.refresh_age = lifetime
+        self.due_age = self.refresh_age = answer.ttl
         self.alive = True
         self.retry_at = 0.0
         self.complete = False
         self.sorted_at: float | None = None
-        self.sort_after = 0.0
+        self.sort_after = inf
         self.rank: tuple[bytes, ...] = ()
-        self.rankable = False
-        self.octets = ENTRY_OCTETS + answer.octets
+        self.blocks = (ENTRY_OCTETS + answer.octets + octets + _BLOCK - 1) // _BLOCK
+
+    @property
+    def lifetime(self) -> int:
+        """Whole seconds for which some of it may be given as fresh, 0 if it is not kept."""
+        return self.answer.ttl
+
+    @property
+    def expires(self) -> float:
+        """When all of it has died."""
+        return self.stored + self.answer.ttl
+
+    @property
+    def due(self) -> float:
+        """When it is to be refreshed."""
+        return self.stored + self.due_age
+
+    @property
+    def rankable(self) -> bool:
+        """Whether there is something to sort."""
+        return self.sort_after != inf
+
+    @rankable.setter
+    def rankable(self, rankable: bool) -> None:
+        self.sort_after = 0.0 if rankable else inf
+
+    @property
+    def octets(self) -> int:
+        """About how much memory all of it takes."""
+        return self.blocks * _BLOCK
 
     def prolong(self, answer: Answer) -> None:
-        """Set the lives of the addresses to those in ``answer``, which has the same addresses."""
+        """Set lives and bringers of the addresses to those in ``answer``, which has the same."""
         self.answer = answer.reordered(self.answer.addresses)
-        self.lifetime = self.refresh_age = answer.ttl
-        self.due = self.expires = self.stored + self.lifetime
+        self.due_age = self.refresh_age = answer.ttl
+
+    def settle(self) -> None:
+        """Let go of what is not needed any more when the collection has ended."""
+        if self.complete:
+            self.answer.pack()
+            if self.sorted_at is not None:
+                self.rank = ()
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Entry:
         """Return an entry with the addresses in a new order, to take the place of this one."""
-        entry = Entry(self.answer.reordered(addresses), self.generation, self.stored, self.lifetime)
+        entry = Entry.__new__(Entry)
+        entry.answer = self.answer.reordered(addresses)
+        entry.generation = self.generation
+        entry.stored = self.stored
+        entry.due_age = self.due_age
+        entry.refresh_age = self.refresh_age
+        entry.alive, self.alive = self.alive, False
         entry.retry_at = self.retry_at
         entry.complete = self.complete
-        entry.due = self.due
-        entry.refresh_age = self.refresh_age
-        entry.rank = self.rank
-        entry.rankable = self.rankable
-        entry.octets = self.octets
         entry.sorted_at = self.sorted_at
         entry.sort_after = self.sort_after
-        entry.alive, self.alive = self.alive, False
+        entry.rank = self.rank
+        entry.blocks = self.blocks
         return entry

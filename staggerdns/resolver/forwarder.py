@@ -210,4 +210,4 @@ class Forwarder:
 
 def _failure(now: float) -> Entry:
     """Return a failure that the cache does not keep."""
-    return Entry(FailureAnswer(Ede.OTHER, 0), 0, now, 0)
+    return Entry(FailureAnswer(Ede.OTHER, 0), 0, now)

@@ -2,9 +2,9 @@
 
 A `Pool` is a CNAME chain and the addresses at its end, merged from one or more upstreams; its
 records are composed when a reply is rendered, so that the order and the number of addresses are
-free. A `SectionsAnswer` is everything else that upstreams say: the sections of one reply as they
-came, to be sent on with new TTLs patched in. The others are of our own making: one record
-(`RecordAnswer`), none (`NegativeAnswer`), or an error (`FailureAnswer`).
+free. A `SectionsAnswer` (``staggerdns/wire/sections.py``) is all else that upstreams say. The
+others are of our own making: one record (`RecordAnswer`), none (`NegativeAnswer`), or an error
+(`FailureAnswer`).
 
 All records of one reply carry one TTL in seconds, the smallest of what is in it.
 """
@@ -15,20 +15,15 @@ import struct
 from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from itertools import compress
 
+from staggerdns.wire.bringers import BRINGERS, UNKNOWN
 from staggerdns.wire.constants import (
-    AD,
     CLASS_IN,
-    HEADER_SIZE,
     Rcode,
     Type,
 )
-from staggerdns.wire.question import Question
 from staggerdns.wire.records import pack_fields
-from staggerdns.wire.reply import Record, Reply
-from staggerdns.wire.rewrite import Rewriter
 
 _u16 = struct.Struct("!H").pack
 _u32 = struct.Struct("!I")
@@ -36,13 +31,13 @@ SOA_BEHIND_MNAME = b"\6nobody\7invalid\0" + struct.pack("!5I", 1, 3600, 1200, 60
 """The data of an SOA of our own (RFC 6303 section 3); in front of it comes the zone's name."""
 _QUESTION_POINTER = b"\xc0\x0c"
 _CNAME_IN = b"\0\5\0\1"
-# What CPython takes, in octets, beside those of names and addresses themselves: an answer with
-# its tuples and numbers; an object of bytes; an address in a tuple, with its life; its offset in
-# a body.
-_OBJECT = 320
-_BYTES = 48
-_ADDRESS = 56
-_OFFSET = 40
+# What CPython takes beside the octets of names and addresses themselves.
+OBJECT_OCTETS = 160
+"""An answer with its numbers."""
+BYTES_OCTETS = 48
+"""An object of bytes, but for what is in it."""
+_TUPLE = 64
+_ADDRESS = 6  # its life and its bringers
 _ADDRESS_HEADER = 12  # pointer, type, class, TTL and length in front of an address
 
 
@@ -50,28 +45,34 @@ class Answer:
     """An answer to one question.
 
     ``rcode``; ``ad``: the upstreams validated it; ``ttl``: seconds that it may be kept, 0 not
-    at all; ``negative``: NXDOMAIN or NODATA; ``addresses``: those that a client may choose from, in
-    order, when an address was asked for.
+    at all; ``negative``: NXDOMAIN or NODATA.
     """
 
     # Abstract without ABCMeta, which would make every isinstance() on the way of a reply slower.
 
-    __slots__ = ("rcode", "ad", "ttl", "negative", "addresses")
+    __slots__ = ("rcode", "ad", "ttl", "negative")
 
     rcode: int
     ad: bool
     ttl: int
     negative: bool
-    addresses: tuple[bytes, ...]
+
+    @property
+    def addresses(self) -> tuple[bytes, ...]:
+        """Those that a client may choose from, in order, when an address was asked for."""
+        return ()
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Answer:
         """Return the same answer with its addresses in another order; itself when it has none."""
         return self
 
+    def pack(self) -> None:
+        """Keep what it has in less memory from now on, if that is possible."""
+
     @property
     def octets(self) -> int:
         """About how much memory the answer takes."""
-        return _OBJECT
+        return OBJECT_OCTETS
 
     @abstractmethod
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
@@ -88,9 +89,24 @@ class Pool(Answer):
     Every address has a life of its own, in seconds since the first of them came: ``ttl`` is the
     longest, ``least`` the shortest, and ``packed_lives`` those of all, 32 bits each in the
     order of ``addresses``; empty when they are equal. ``cname_life`` is that of the CNAMEs.
+
+    Every address has its set of upstreams that brought it, too, which `BRINGERS` numbers:
+    ``packed_bringers`` are the numbers of all, 16 bits each; empty when they are equal to
+    ``brought_by``.
+
+    A pool that waits in the cache is packed (see `pack`): addresses are one string of octets then.
     """
 
-    __slots__ = ("cname_chain", "least", "packed_lives", "cname_life")
+    __slots__ = (
+        "cname_chain",
+        "least",
+        "packed_lives",
+        "cname_life",
+        "packed_bringers",
+        "brought_by",
+        "_held",
+        "_each",
+    )
 
     def __init__(
         self,
@@ -102,24 +118,53 @@ class Pool(Answer):
         lives: bytes = b"",
         least: int | None = None,
         cname_life: int | None = None,
+        bringers: bytes = b"",
+        brought_by: int = UNKNOWN,
     ) -> None:
         self.rcode = Rcode.NOERROR
         self.negative = False
         self.cname_chain = cname_chain
-        self.addresses = addresses
         self.ttl = ttl
         self.ad = ad
         self.packed_lives = lives
         self.least = ttl if least is None else least
         self.cname_life = ttl if cname_life is None else cname_life
+        self.packed_bringers = bringers
+        self.brought_by = brought_by
+        self._held: tuple[bytes, ...] | bytes = addresses
+        self._each = 0  # octets of an address, when they are packed
+
+    @property
+    def addresses(self) -> tuple[bytes, ...]:
+        """The addresses, in order."""
+        held = self._held
+        if isinstance(held, tuple):
+            return held
+        width = self._each
+        return tuple([held[start : start + width] for start in range(0, len(held), width)])
+
+    def pack(self) -> None:
+        """Keep the addresses as one string of octets, in half of the memory."""
+        held = self._held
+        if isinstance(held, tuple):
+            self._each = len(held[0])
+            self._held = b"".join(held)
 
     @property
     def octets(self) -> int:
-        """About how much memory the pool takes."""
-        addresses = self.addresses
-        octets = _OBJECT + len(addresses) * (_ADDRESS + len(addresses[0]))
+        """About how much memory the pool takes when it is packed."""
+        held = self._held
+        if isinstance(held, tuple):
+            count = len(held)
+            size = count * len(held[0])
+        else:
+            size = len(held)
+            count = size // self._each
+        octets = OBJECT_OCTETS + BYTES_OCTETS + size
+        if count > 1:
+            octets += 2 * BYTES_OCTETS + count * _ADDRESS
         if self.cname_chain:
-            octets += sum(_BYTES + len(target) for target in self.cname_chain)
+            octets += _TUPLE + sum(BYTES_OCTETS + len(target) for target in self.cname_chain)
         return octets
 
     @property
@@ -130,6 +175,20 @@ class Pool(Answer):
         return (self.ttl,) * len(self.addresses)
 
     @property
+    def bringer_numbers(self) -> Sequence[int]:
+        """The number of each address's set of upstreams, in their order."""
+        if self.packed_bringers:
+            return memoryview(self.packed_bringers).cast("H").tolist()
+        return (self.brought_by,) * len(self.addresses)
+
+    @property
+    def bringers(self) -> tuple[frozenset[str], ...]:
+        """Who brought each address, in their order: upstreams by the text of their address in the
+        configuration; none where that is not known.
+        """
+        return tuple(map(BRINGERS.names, self.bringer_numbers))
+
+    @property
     def half_life(self) -> int:
         """The age in seconds at which half of the addresses or more have died."""
         if not self.packed_lives:
@@ -138,14 +197,21 @@ class Pool(Answer):
         return sorted(lives)[(len(lives) - 1) // 2]
 
     def having(
-        self, lives: Mapping[bytes, int], ad: bool | None = None, cname_life: int | None = None
+        self,
+        lives: Mapping[bytes, int],
+        ad: bool | None = None,
+        cname_life: int | None = None,
+        bringers: Sequence[int] = (),
     ) -> Pool:
         """Return a pool of these addresses in this order, with these lives; at least one.
 
-        ``ad`` and ``cname_life`` are as they are here if they are not given.
+        ``ad`` and ``cname_life`` are as they are here if they are not given; of each address the
+        number of its ``bringers`` is as all have it here.
         """
         values = lives.values()
         longest, least = max(values), min(values)
+        brought_by = bringers[0] if bringers else self.brought_by
+        alike = not bringers or bringers.count(brought_by) == len(bringers)
         return Pool(
             self.cname_chain,
             tuple(lives),
@@ -154,21 +220,63 @@ class Pool(Answer):
             lives=array("I", values).tobytes() if least < longest else b"",
             least=least,
             cname_life=self.cname_life if cname_life is None else cname_life,
+            bringers=b"" if alike else array("H", bringers).tobytes(),
+            brought_by=brought_by,
         )
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Pool:
         """Return the same pool with its addresses in another order."""
-        if addresses == self.addresses:
+        mine = self.addresses
+        if addresses == mine:
             return self
-        if self.packed_lives:
-            lives = dict(zip(self.addresses, self.lives, strict=True))
-            return self.having({address: lives[address] for address in addresses})
-        return Pool(self.cname_chain, addresses, self.ttl, self.ad, cname_life=self.cname_life)
+        if self.packed_lives or self.packed_bringers:
+            places = {address: place for place, address in enumerate(mine)}
+            return self._chosen(addresses, [places[address] for address in addresses])
+        return Pool(
+            self.cname_chain,
+            addresses,
+            self.ttl,
+            self.ad,
+            cname_life=self.cname_life,
+            brought_by=self.brought_by,
+        )
 
     def only(self, wanted: Iterable[bool]) -> Pool:
         """Return a pool of the addresses for which ``wanted`` has a true value; at least one."""
-        lives = dict(compress(zip(self.addresses, self.lives, strict=True), wanted))
-        return self if len(lives) == len(self.addresses) else self.having(lives)
+        mine = self.addresses
+        places = list(compress(range(len(mine)), wanted))
+        if len(places) == len(mine):
+            return self
+        return self._chosen(tuple([mine[place] for place in places]), places)
+
+    def _chosen(self, addresses: tuple[bytes, ...], places: Sequence[int]) -> Pool:
+        """Return a pool of these addresses, which are at these ``places`` here."""
+        longest = least = self.ttl
+        lives = bringers = b""
+        if self.packed_lives:
+            every_life = self.lives
+            values = [every_life[place] for place in places]
+            longest, least = max(values), min(values)
+            if least < longest:
+                lives = array("I", values).tobytes()
+        brought_by = self.brought_by
+        if self.packed_bringers:
+            every_number = self.bringer_numbers
+            numbers = [every_number[place] for place in places]
+            brought_by = numbers[0]
+            if numbers.count(brought_by) < len(numbers):
+                bringers = array("H", numbers).tobytes()
+        return Pool(
+            self.cname_chain,
+            addresses,
+            longest,
+            self.ad,
+            lives=lives,
+            least=least,
+            cname_life=self.cname_life,
+            bringers=bringers,
+            brought_by=brought_by,
+        )
 
     def living(self, age: int, spare: int) -> Pool:
         """Return a pool of the addresses that have ``spare`` seconds left at an age in seconds.
@@ -202,78 +310,6 @@ class Pool(Answer):
         return count + b"\0\0\0\0", records + header + header.join(addresses)
 
 
-class SectionsAnswer(Answer):
-    """One upstream's answer with all its sections.
-
-    ``ttl_offsets``: where its TTLs are in ``body``; ``address_offsets``: where its addresses are.
-    These may change their order, since a signature covers a set of records (RFC 4034
-    section 3.1.8.1).
-    """
-
-    __slots__ = ("counts", "body", "ttl_offsets", "address_offsets")
-
-    def __init__(
-        self,
-        reply: Reply,
-        question: Question,
-        ttl: int,
-        negative: bool,
-        choice: Sequence[Record] = (),
-    ) -> None:
-        """Keep what is left in ``reply``; ``choice`` are the addresses that may be reordered."""
-        self.rcode = reply.rcode
-        self.ad = bool(reply.flags & AD)
-        self.negative = negative
-        self.ttl = ttl
-        self.counts = (
-            _u16(len(reply.answers)) + _u16(len(reply.authority)) + _u16(len(reply.additional))
-        )
-        records = reply.records()
-        message = reply.message
-        self.addresses = tuple([message[record.data : record.end] for record in choice])
-        if len(set(self.addresses)) != len(self.addresses):
-            self.addresses, choice = (), ()  # no set of records
-        start = HEADER_SIZE + len(question.section)
-        if reply.as_is and _are_all(records, start):
-            self.body = message[start : records[-1].end if records else start]
-            self.ttl_offsets = array("H", [record.header + 4 - start for record in records])
-            self.address_offsets = tuple([record.data - start for record in choice])
-        else:
-            rewriter = Rewriter(reply, question)
-            written = {record: rewriter.write(record) for record in records}
-            self.body = bytes(rewriter.body)
-            self.ttl_offsets = array("H", [header + 4 for header, _ in written.values()])
-            self.address_offsets = tuple([written[record][1] for record in choice])
-
-    @property
-    def octets(self) -> int:
-        """About how much memory the answer takes."""
-        octets = _OBJECT + _BYTES + len(self.body) + 2 * len(self.ttl_offsets)
-        for address in self.addresses[:1]:
-            octets += len(self.addresses) * (_OFFSET + _ADDRESS + len(address))
-        return octets
-
-    def reordered(self, addresses: tuple[bytes, ...]) -> SectionsAnswer:
-        """Return the same answer with other addresses where its own stand."""
-        body = bytearray(self.body)
-        for offset, address in zip(self.address_offsets, addresses, strict=True):
-            body[offset : offset + len(address)] = address
-        other = copy(self)
-        other.body = bytes(body)
-        other.addresses = addresses
-        return other
-
-    def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
-        """Return the sections with ``ttl`` patched in, all of them or none."""
-        if len(self.body) > room:
-            return None
-        body = bytearray(self.body)
-        pack_into = _u32.pack_into
-        for offset in self.ttl_offsets:
-            pack_into(body, offset, ttl)
-        return self.counts, bytes(body)
-
-
 class _OwnAnswer(Answer):
     """An answer of our own making: nothing that an upstream validated, nothing to choose from."""
 
@@ -284,7 +320,6 @@ class _OwnAnswer(Answer):
         self.ad = False
         self.negative = negative
         self.ttl = ttl
-        self.addresses = ()
 
 
 class FailureAnswer(_OwnAnswer):
@@ -299,6 +334,10 @@ class FailureAnswer(_OwnAnswer):
         super().__init__(Rcode.SERVFAIL, ttl)
         self.ede = ede
         self.text = text.encode()
+
+    def lasting(self, ttl: int) -> FailureAnswer:
+        """Return the same answer, to be kept for ``ttl`` seconds."""
+        return FailureAnswer(self.ede, ttl, self.text.decode())
 
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
         """Return three empty sections."""
@@ -337,15 +376,3 @@ class NegativeAnswer(_OwnAnswer):
         zone = _u16(0xC000 | (question_end - 4 - self.zone))
         header = pack_fields(Type.SOA, CLASS_IN, ttl, 2 + len(SOA_BEHIND_MNAME))
         return b"\0\0\0\1\0\0", zone + header + zone + SOA_BEHIND_MNAME
-
-
-def _are_all(records: Sequence[Record], position: int) -> bool:
-    """Return whether the records follow each other without a gap from ``position`` on.
-
-    Where one was left out, those behind it move up, so that pointers to them would be wrong.
-    """
-    for record in records:
-        if record.owner != position:
-            return False
-        position = record.end
-    return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from staggerdns.wire.answer import Answer, SectionsAnswer
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import HEADER_SIZE, SOUND, TC, Type, WireError
 from staggerdns.wire.nametable import NameTree
 from staggerdns.wire.pool import is_private
@@ -16,6 +16,7 @@ from staggerdns.wire.reading import quick_pool, read_pool
 from staggerdns.wire.rebinding import strip
 from staggerdns.wire.reply import Record, Reply, index_reply
 from staggerdns.wire.scrub import scrub_answers, scrub_rest
+from staggerdns.wire.sections import SectionsAnswer
 from staggerdns.wire.verdict import FAILURE, NEGATIVE, POSITIVE, Verdict
 
 _u32 = struct.Struct("!I").unpack_from

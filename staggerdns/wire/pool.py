@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.bringers import BRINGERS
 
 _Ranges = tuple[tuple[int, int], ...]
 
@@ -78,13 +79,15 @@ def _embedded_ipv4(address: bytes) -> bytes | None:
     return address[2:6] if address[:2] == _SIX_TO_FOUR else None
 
 
-def merge(pool: Pool, other: Pool, limit: int, *, private: bool, age: int = 0) -> Pool:
+def merge(
+    pool: Pool, other: Pool, limit: int, *, private: bool, age: int = 0, bringer: int = 0
+) -> Pool:
     """Return ``pool`` with what ``other`` brings, or ``pool`` itself when that is nothing.
 
     See `GrowingPool`.
     """
     growing = GrowingPool(pool, limit, private=private)
-    growing.add(other, age)
+    growing.add(other, age, bringer)
     return growing.pool()
 
 
@@ -95,7 +98,16 @@ class GrowingPool:
     join.
     """
 
-    __slots__ = ("changed", "_pool", "_limit", "_private", "_lives", "_ad", "_cname_life")
+    __slots__ = (
+        "changed",
+        "_ad",
+        "_cname_life",
+        "_limit",
+        "_lives",
+        "_masks",
+        "_pool",
+        "_private",
+    )
 
     def __init__(self, pool: Pool, limit: int, *, private: bool) -> None:
         self.changed = False
@@ -103,17 +115,19 @@ class GrowingPool:
         self._pool = pool
         self._limit = limit
         self._private = private
-        self._lives = dict(zip(pool.addresses, pool.lives, strict=True))
+        addresses = pool.addresses
+        self._lives = dict(zip(addresses, pool.lives, strict=True))
+        self._masks = dict(zip(addresses, map(BRINGERS.mask, pool.bringer_numbers), strict=True))
         self._ad = pool.ad
         self._cname_life = pool.cname_life
 
-    def add(self, other: Pool, age: int) -> int:
+    def add(self, other: Pool, age: int, bringer: int = 0) -> int:
         """Add what ``other`` brings, and return how many addresses are new.
 
         They join behind those that are there; known ones live as long as the longest of their
         bringers allowed. ``age``: how many seconds ago the first of the pool came. AD stays only if
         all had it of whom there are addresses. What may not be kept at all (TTL 0) does not join
-        what may, and what joins it may not be kept either.
+        what may, and what joins it may not be kept either. ``bringer`` is the bit of the upstream.
         """
         kept = self._pool.ttl
         if kept and not other.ttl:
@@ -121,15 +135,21 @@ class GrowingPool:
         life = other.ttl + age if kept else 0
         # Else it would live on by the word of who did not validate it.
         lengthens = other.ad or not self._ad
-        lives = self._lives
+        lives, masks = self._lives, self._masks
         before = len(lives)
         for address in other.addresses:
             known = lives.get(address)
             if known is None:
                 if len(lives) < self._limit and (self._private or not is_private(address)):
                     lives[address] = life
-            elif known < life and lengthens:
+                    masks[address] = bringer
+                continue
+            if known < life and lengthens:
                 lives[address] = life
+                self.changed = True
+            mask = masks[address]
+            if mask | bringer != mask:
+                masks[address] = mask | bringer
                 self.changed = True
         chain = self._pool.cname_chain
         cname_life = other.cname_life + age
@@ -146,7 +166,13 @@ class GrowingPool:
         """Return the pool as it is now, the same one as long as nothing has been added."""
         if self.changed:
             self.changed = False
-            self._pool = self._pool.having(self._lives, self._ad, self._cname_life)
+            numbers = {mask: BRINGERS.number(mask) for mask in set(self._masks.values())}
+            self._pool = self._pool.having(
+                self._lives,
+                self._ad,
+                self._cname_life,
+                [numbers[mask] for mask in self._masks.values()],
+            )
         return self._pool
 
 
@@ -163,6 +189,7 @@ def bounded(pool: Pool, least: int, most: int) -> Pool:
         dict(zip(pool.addresses, lives, strict=True)),
         pool.ad,
         min(max(pool.cname_life, least), most),
+        pool.bringer_numbers,
     )
 
 

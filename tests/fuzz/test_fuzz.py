@@ -15,10 +15,11 @@ import pytest
 import fuzz
 from staggerdns.upstream.reason import RetryReason
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.wire.answer import Answer, Pool, SectionsAnswer
+from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import index_reply
+from staggerdns.wire.sections import SectionsAnswer
 from staggerdns.wire.verdict import Verdict
 
 if TYPE_CHECKING:

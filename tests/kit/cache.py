@@ -7,9 +7,9 @@ from twisted.internet.task import Clock
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.settings.sections import CacheSettings
-from staggerdns.wire.answer import SectionsAnswer
 from staggerdns.wire.question import make_question
 from staggerdns.wire.reply import index_reply
+from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import A, name, negative
 
 START = 5000.25

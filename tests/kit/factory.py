@@ -140,9 +140,9 @@ class MemoryServer:
         """Let time pass in small steps: one large step would count as a standstill."""
         self.clock.pump([LATE] * int(seconds / LATE) + [seconds % LATE])
 
-    def entry(self, answer: Answer, lifetime: int = 300) -> Entry:
+    def entry(self, answer: Answer) -> Entry:
         """Return an entry that is not in the cache."""
-        return Entry(answer, 1, self.clock.seconds(), lifetime)
+        return Entry(answer, 1, self.clock.seconds())
 
     def now(
         self, message: bytes, host: str = FRIEND, transport: str = "udp"

@@ -16,6 +16,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.bringers import BRINGERS
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.pool import merge
 from staggerdns.wire.question import Question, make_question
@@ -47,11 +48,11 @@ def single(rng: random.Random, number: int) -> tuple[Question, Answer]:
 
 
 def pools(rng: random.Random, number: int, qtype: int = A) -> tuple[Question, Answer]:
-    """Fifteen addresses of five upstreams with lives of their own, half of them behind a chain."""
+    """Fifteen addresses, three of each upstream, with lives of their own, half behind a chain."""
     question = make_question(name(f"www{number}.customer.example"), qtype)
     chain = [f"edge{number}.cdn.example", f"e{number}.a.akadns.example"] if number % 2 else []
     pool: Pool | None = None
-    for _ in range(5):
+    for upstream in range(5):
         size = 4 if qtype == A else 16
         records, owner = [], b"\xc0\x0c"
         for target in chain:
@@ -61,7 +62,12 @@ def pools(rng: random.Random, number: int, qtype: int = A) -> tuple[Question, An
         records += [record(owner, qtype, ttl, b"\x5d" + rng.randbytes(size - 1)) for _ in range(3)]
         brought = _read(reply(question, records), question)
         assert isinstance(brought, Pool)
-        pool = brought if pool is None else merge(pool, brought, 32, private=True)
+        bit = BRINGERS.bit(f"192.0.2.{upstream}")
+        if pool is None:
+            pool = brought
+            pool.brought_by = BRINGERS.number(bit)
+        else:
+            pool = merge(pool, brought, 32, private=True, bringer=bit)
     assert pool is not None
     return question, pool
 

@@ -18,7 +18,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from staggerdns.wire.answer import Answer, Pool, SectionsAnswer
+from staggerdns.wire.answer import Answer, Pool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.query import Query, parse_query
 from staggerdns.wire.question import Question, make_question
@@ -26,6 +26,7 @@ from staggerdns.wire.reading import read_pool
 from staggerdns.wire.render import render
 from staggerdns.wire.reply import index_reply
 from staggerdns.wire.scrub import scrub_answers
+from staggerdns.wire.sections import SectionsAnswer
 from staggerdns.wire.verdict import Verdict
 from tests.kit.clients import parse, question
 

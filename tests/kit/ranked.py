@@ -13,9 +13,10 @@ from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.resolver.ranker import Ranker
 from staggerdns.settings.sections import CacheSettings, RankingSettings
 from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.wire.answer import Pool, SectionsAnswer
+from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reply import index_reply
+from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import A, Act, name, record, reply
 from tests.kit.probing import (
     LIFETIME,

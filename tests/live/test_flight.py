@@ -114,6 +114,21 @@ def test_only_client_goes_away(testbed: Testbed) -> None:
     assert testbed.counts(name) == [1] * 5
 
 
+def test_who_brought_what(testbed: Testbed) -> None:
+    """The log of a collection says how many addresses of the pool each upstream brought."""
+    name = testbed.route("bringers", *(own_answer(index, 0.02) for index in range(5)))
+    testbed.pool(name, all_sets(range(5)))
+
+    def said() -> str:
+        lines = testbed.program.log.splitlines()
+        return next((each for each in lines if f"{name} A: collection complete" in each), "")
+
+    complete = eventually(said)
+    assert "10 addresses in the pool" in complete
+    for endpoint in testbed.endpoints:
+        assert f", 2 by {endpoint}" in complete
+
+
 def test_do_and_cd_are_questions_of_their_own(testbed: Testbed) -> None:
     """DO and CD are part of the key, and reach the upstreams as the client sent them."""
     name = testbed.route("key", *(own_answer(index, 0.1) for index in range(5)))

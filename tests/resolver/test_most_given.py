@@ -8,8 +8,9 @@ from twisted.internet.testing import MemoryReactorClock
 from staggerdns.chain import Chain
 from staggerdns.config import parse_config
 from staggerdns.resolver.entry import Entry
-from staggerdns.wire.answer import Pool, SectionsAnswer
+from staggerdns.wire.answer import Pool
 from staggerdns.wire.question import Question
+from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import name
 from tests.kit.ranked import WWW, asks, packed, pool, sections_answer, shown
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 import pytest
 
 from staggerdns.resolver.ranker import MAX_RANKED, QUEUE_FULL_RETRY, UNRANKED_RETRY
-from staggerdns.wire.answer import FailureAnswer, Pool, SectionsAnswer
+from staggerdns.wire.answer import FailureAnswer, Pool
 from staggerdns.wire.constants import Ede
+from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import gives
 from tests.kit.cache import no_such_name
 from tests.kit.probing import silent, written

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.wire.answer import SectionsAnswer
+from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import negative, says
 from tests.kit.clients import parse, question
 from tests.kit.factory import make_factory

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.wire.answer import FailureAnswer, Pool, SectionsAnswer
+from staggerdns.wire.answer import FailureAnswer, Pool
 from staggerdns.wire.constants import Ede
+from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import AAAA
 from tests.kit.cache import no_such_name
 from tests.kit.ranked import (

@@ -223,7 +223,7 @@ def test_stale_answers(server: MemoryServer, rcode: int, code: int) -> None:
 def test_failures(server: MemoryServer, transport: str, payload: int | None) -> None:
     """When nobody answered well the client gets SERVFAIL, and the reason in an EDE."""
     replies = server.later(client_query(payload=payload), transport=transport)
-    server.forwarder.waiting[0].callback(server.entry(FailureAnswer(23, 1), 1))
+    server.forwarder.waiting[0].callback(server.entry(FailureAnswer(23, 1)))
     reply = parse(replies[0])
     assert reply.rcode() == dns.rcode.SERVFAIL
     assert edes(reply) == ([23] if payload else [])

@@ -31,7 +31,7 @@ class ReadyTable:
         self.access = Access([Network("192.0.2.0/24")])
         self.access.allows(FRIEND)
         self.ready = ReadyReplies(self.access)
-        self.entry = Entry(pool(), 1, 0.0, 300)
+        self.entry = Entry(pool(), 1, 0.0)
         self.cell = HitCell(("udp", "A", "NOERROR"))
         self.ready.keep(QUERY, REPLY, 10.0, self.entry, self.cell)
 
@@ -59,7 +59,7 @@ def test_a_dead_entry() -> None:
     table = ReadyTable()
     table.entry.alive = False
     assert table.ready.reply(QUERY, FRIEND, 0.0) is None
-    table.ready.keep(QUERY, REPLY[:-1], 10.0, Entry(pool(), 2, 0.0, 300), table.cell)
+    table.ready.keep(QUERY, REPLY[:-1], 10.0, Entry(pool(), 2, 0.0), table.cell)
     assert table.ready.reply(QUERY, FRIEND, 0.0) == REPLY[:-1]
 
 

@@ -116,7 +116,7 @@ def test_answers_that_are_there_at_once(server: MemoryServer, waiting: int) -> N
     """Deferreds that have fired already, beside as many that have not: each query once."""
     connection = Connection(server)
     connection.send(*numbered(0, waiting))
-    server.forwarder.instant = server.entry(FailureAnswer(0, 0), 0)
+    server.forwarder.instant = server.entry(FailureAnswer(0, 0))
     connection.send(*numbered(waiting, 2 * MAX_PENDING))
     assert len(server.forwarder.asked) == waiting + 2 * MAX_PENDING
     assert connection.ids == list(range(waiting, waiting + 2 * MAX_PENDING))
@@ -130,7 +130,7 @@ def test_answers_at_once_in_the_same_segment(server: MemoryServer) -> None:
 
     def find(question: Any, now: float) -> Any:
         if len(server.forwarder.asked) >= MAX_PENDING - 1:
-            server.forwarder.instant = server.entry(FailureAnswer(0, 0), 0)
+            server.forwarder.instant = server.entry(FailureAnswer(0, 0))
         return held(question, now)
 
     server.forwarder.find = find  # type: ignore[method-assign]

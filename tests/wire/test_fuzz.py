@@ -158,12 +158,10 @@ def txt_entry() -> Entry:
     """Return an entry too big for UDP."""
     asked = ask(rdtype="TXT")
     text = " ".join('"' + "x" * 250 + '"' for _ in range(6))
-    return Entry(
-        sections_answer(upstream_reply(asked, [f"{NAME} 60 TXT {text}"]), asked), 1, 0.0, 60
-    )
+    return Entry(sections_answer(upstream_reply(asked, [f"{NAME} 60 TXT {text}"]), asked), 1, 0.0)
 
 
-ENTRIES = [Entry(pool(200), 1, 0.0, 300), Entry(FailureAnswer(23, 1), 1, 0.0, 1), txt_entry()]
+ENTRIES = [Entry(pool(200), 1, 0.0), Entry(FailureAnswer(23, 1), 1, 0.0), txt_entry()]
 
 
 @given(

@@ -12,10 +12,11 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from staggerdns.wire.answer import Answer, FailureAnswer, Pool, RecordAnswer, SectionsAnswer
+from staggerdns.wire.answer import Answer, FailureAnswer, Pool, RecordAnswer
 from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import Rejected, parse_query
 from staggerdns.wire.render import render, render_error
+from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.clients import addresses, parse
 from tests.kit.messages import (
     NAME,

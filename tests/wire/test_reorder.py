@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.wire.answer import FailureAnswer, Pool, RecordAnswer, SectionsAnswer
+from staggerdns.wire.answer import FailureAnswer, Pool, RecordAnswer
 from staggerdns.wire.constants import Ede
+from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.messages import (
     NAME,
     OPT,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.wire.answer import Pool, SectionsAnswer
+from staggerdns.wire.answer import Pool
 from staggerdns.wire.constants import WireError
+from staggerdns.wire.sections import SectionsAnswer
 from staggerdns.wire.verdict import Verdict
 from tests.kit.messages import (
     NAME,

@@ -1,0 +1,119 @@
+"""Answers that are kept as they came: the sections of one upstream's reply."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+
+from staggerdns.wire.answer import BYTES_OCTETS, OBJECT_OCTETS, Answer
+from staggerdns.wire.constants import AD, HEADER_SIZE
+from staggerdns.wire.question import Question
+from staggerdns.wire.reply import Record, Reply
+from staggerdns.wire.rewrite import Rewriter
+
+_u16 = struct.Struct("!H").pack
+_u32 = struct.Struct("!I")
+_OFFSET_OCTETS = 40
+
+
+class SectionsAnswer(Answer):
+    """One upstream's answer with all its sections.
+
+    ``ttl_offsets``: where its TTLs are in ``body``; ``address_offsets``: where its addresses are.
+    These may change their order, since a signature covers a set of records (RFC 4034
+    section 3.1.8.1). ``width``: octets of each.
+    """
+
+    __slots__ = ("counts", "body", "ttl_offsets", "address_offsets", "width")
+
+    def __init__(
+        self,
+        reply: Reply,
+        question: Question,
+        ttl: int,
+        negative: bool,
+        choice: Sequence[Record] = (),
+    ) -> None:
+        """Keep what is left in ``reply``; ``choice`` are the addresses that may be reordered."""
+        self.rcode = reply.rcode
+        self.ad = bool(reply.flags & AD)
+        self.negative = negative
+        self.ttl = ttl
+        self.counts = (
+            _u16(len(reply.answers)) + _u16(len(reply.authority)) + _u16(len(reply.additional))
+        )
+        records = reply.records()
+        message = reply.message
+        if len({message[record.data : record.end] for record in choice}) != len(choice):
+            choice = ()  # no set of records
+        self.width = choice[0].end - choice[0].data if choice else 0
+        start = HEADER_SIZE + len(question.section)
+        if reply.as_is and _are_all(records, start):
+            self.body = message[start : records[-1].end if records else start]
+            self.ttl_offsets = array("H", [record.header + 4 - start for record in records])
+            self.address_offsets = tuple([record.data - start for record in choice])
+        else:
+            rewriter = Rewriter(reply, question)
+            written = {record: rewriter.write(record) for record in records}
+            self.body = bytes(rewriter.body)
+            self.ttl_offsets = array("H", [header + 4 for header, _ in written.values()])
+            self.address_offsets = tuple([written[record][1] for record in choice])
+
+    @property
+    def octets(self) -> int:
+        """About how much memory the answer takes."""
+        octets = OBJECT_OCTETS + 3 * BYTES_OCTETS + len(self.body) + 2 * len(self.ttl_offsets)
+        return octets + len(self.address_offsets) * _OFFSET_OCTETS
+
+    @property
+    def addresses(self) -> tuple[bytes, ...]:
+        """The addresses that may be reordered, as they stand in the answer."""
+        body, width = self.body, self.width
+        return tuple([body[offset : offset + width] for offset in self.address_offsets])
+
+    def reordered(self, addresses: tuple[bytes, ...]) -> SectionsAnswer:
+        """Return the same answer with other addresses where its own stand."""
+        body = bytearray(self.body)
+        for offset, address in zip(self.address_offsets, addresses, strict=True):
+            body[offset : offset + len(address)] = address
+        return self._with(bytes(body), self.ttl)
+
+    def lasting(self, ttl: int) -> SectionsAnswer:
+        """Return the same answer, to be kept for ``ttl`` seconds."""
+        return self._with(self.body, ttl)
+
+    def _with(self, body: bytes, ttl: int) -> SectionsAnswer:
+        other = SectionsAnswer.__new__(SectionsAnswer)
+        other.rcode = self.rcode
+        other.ad = self.ad
+        other.negative = self.negative
+        other.ttl = ttl
+        other.counts = self.counts
+        other.body = body
+        other.ttl_offsets = self.ttl_offsets
+        other.address_offsets = self.address_offsets
+        other.width = self.width
+        return other
+
+    def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
+        """Return the sections with ``ttl`` patched in, all of them or none."""
+        if len(self.body) > room:
+            return None
+        body = bytearray(self.body)
+        pack_into = _u32.pack_into
+        for offset in self.ttl_offsets:
+            pack_into(body, offset, ttl)
+        return self.counts, bytes(body)
+
+
+def _are_all(records: Sequence[Record], position: int) -> bool:
+    """Return whether the records follow each other without a gap from ``position`` on.
+
+    Where one was left out, those behind it move up, so that pointers to them would be wrong.
+    """
+    for record in records:
+        if record.owner != position:
+            return False
+        position = record.end
+    return True
