@@ -21,7 +21,7 @@ from staggerdns.ranking.sorts import Listener, Sorts
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import RankingSettings
 from staggerdns.wire.answer import Answer, Pool
-from staggerdns.wire.key import NAME
+from staggerdns.wire.key import NAME_END
 from staggerdns.wire.names import to_text
 from staggerdns.wire.pool import is_private, is_unicast
 
@@ -162,7 +162,7 @@ class _Sorting(Listener):
             self._entry = self._reorder(self._key, self._entry, addresses, None) or self._entry
             if self._journal.verbose:
                 self._journal.debug(
-                    "{name}: a nearer address answers", name=to_text(self._key[NAME])
+                    "{name}: a nearer address answers", name=to_text(self._key[:NAME_END])
                 )
 
     def ended(self, addresses: tuple[bytes, ...] | None, now: float) -> None:
@@ -175,6 +175,6 @@ class _Sorting(Listener):
         ):
             self._journal.debug(
                 "{name}: sort done, {count} addresses",
-                name=to_text(self._key[NAME]),
+                name=to_text(self._key[:NAME_END]),
                 count=len(addresses),
             )

@@ -19,7 +19,7 @@ from staggerdns.server.hosts import Hosts
 from staggerdns.settings.sections import LocalSettings
 from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, NegativeAnswer, RecordAnswer
 from staggerdns.wire.constants import CLASS_CH, CLASS_IN, Rcode, Type
-from staggerdns.wire.key import NAME
+from staggerdns.wire.key import NAME_END
 from staggerdns.wire.names import from_text
 from staggerdns.wire.query import Query
 
@@ -108,7 +108,7 @@ class LocalNames:
 
     def answer(self, query: Query, now: float) -> Answer | Rcode | None:
         """Return our own answer, the code to refuse with, or `None` if the chain has to answer."""
-        name, qtype = query.key[NAME], query.qtype
+        name, qtype = query.key[:NAME_END], query.qtype
         if query.qclass != CLASS_IN:
             if query.qclass == CLASS_CH and name in _VERSION_NAMES and qtype in _TEXT_TYPES:
                 return _VERSION_ANSWER
@@ -126,7 +126,7 @@ class LocalNames:
 
     def exists(self, query: Query) -> bool:
         """Return whether the name of ``query`` is in the hosts file, or one below it."""
-        return self._hosts is not None and self._hosts.exists(query.key[NAME])
+        return self._hosts is not None and self._hosts.exists(query.key[:NAME_END])
 
     def _find(self, name: bytes, qtype: int, now: float) -> Answer | None:
         found = self._find_special(name, qtype)

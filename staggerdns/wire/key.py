@@ -1,7 +1,7 @@
 """The key under which an answer is kept: two queries share an answer exactly when theirs are equal.
 
 It is bytes, since it is made for every query: the name in lower case, type and class, all in wire
-form, and one octet of marks. `make_key` puts it together, and the slices below take it apart: no
+form, and one octet of marks. `make_key` puts it together, and the indices below take it apart: no
 other module knows what stands where. Of the marks, DO and CD have the two lowest bits. The other
 six are for the scope of an answer, of which there is one today.
 """
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Final
 
-NAME: Final = slice(0, -5)
-SECTION: Final = slice(0, -1)
-"""Name, type and class: a question section in wire form."""
-TYPE_AND_CLASS: Final = slice(-5, -1)
+NAME_END: Final = -5
+"""Where the name ends, and type and class begin."""
+SECTION_END: Final = -1
+"""Where these end; all up to here is a question section in wire form."""
 MARKS: Final = -1
 DO_MARK: Final = 1
 CD_MARK: Final = 2

@@ -20,9 +20,8 @@ from staggerdns.wire.key import (
     CD_MARK,
     DO_MARK,
     MARKS,
-    NAME,
-    SECTION,
-    TYPE_AND_CLASS,
+    NAME_END,
+    SECTION_END,
     make_key,
 )
 from staggerdns.wire.names import to_text
@@ -60,10 +59,10 @@ class Question:
 
     def __init__(self, key: bytes) -> None:
         self.key: Final = key
-        self.section: Final = key[SECTION]
+        self.section: Final = key[:SECTION_END]
         self.end: Final = HEADER_SIZE + len(self.section)
-        self.name: Final = key[NAME]
-        type_and_class = key[TYPE_AND_CLASS]
+        self.name: Final = key[:NAME_END]
+        type_and_class = key[NAME_END:SECTION_END]
         qtype, qclass = _TYPE_CLASS.unpack(type_and_class)
         self.qtype: Final[int] = qtype
         self.qclass: Final[int] = qclass
