@@ -11,6 +11,27 @@ BIN := .venv/bin
 # Each worker, and each process that a test starts, would compile everything anew without bytecode.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
+# With COMPILED=1 a target takes the compiled program, which has to come before the checkout.
+COMPILED ?=
+BUILT := $(CURDIR)/build/compiled
+ifneq ($(COMPILED),)
+PROGRAM := build/compiled/.ready
+PYTHONPATH := $(BUILT):$(CURDIR)
+export PYTHONPATH
+RUN := $(BIN)/python -P
+else
+PROGRAM :=
+RUN := $(BIN)/python
+endif
+
+# What it is built from.
+SOURCES := setup.py setup.cfg pyproject.toml .ci/compile \
+	$(shell find staggerdns twisted/plugins -name '*.py')
+
+# What is tested both ways: whatever starts the program, and the properties of what is compiled.
+BOTH_WAYS := tests/conformance tests/fuzz tests/internet tests/live \
+	tests/ranking/test_order.py tests/resolver/test_merging.py tests/wire
+
 # Only what has changed is built anew. -n: what is referred to must be there.
 DOCS := $(BIN)/sphinx-build -W --keep-going -n -d build/doctrees docs build/docs
 
@@ -19,13 +40,16 @@ DOCS := $(BIN)/sphinx-build -W --keep-going -n -d build/doctrees docs build/docs
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run demo test pytest lint docs format mutate bench performance simulate fuzz soak programs rivals compiled-too clean FORCE
+.PHONY: help run compiled demo test pytest test-compiled lint docs format mutate bench performance \
+	simulate fuzz soak programs rivals compiled-too clean FORCE
 
 help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
+	@echo 'make compiled  build the compiled program in build/compiled; COMPILED=1 has run, fuzz and soak use it'
 	@echo 'make demo    show what it does, without a network: five upstreams, one of them silent'
 	@echo 'make test    lint and all tests; installs missing Debian packages as root or with sudo'
 	@echo 'make pytest  all tests alone, in WORKERS=$(WORKERS) processes'
+	@echo 'make test-compiled  what is tested both ways, with the compiled program'
 	@echo 'make lint    ruff, mypy, and the documentation with its warnings as errors'
 	@echo 'make docs    build the documentation: build/docs/index.html'
 	@echo 'make format  let ruff rewrite the sources'
@@ -38,11 +62,17 @@ help:
 	@echo 'make clean   remove the virtual environment and everything generated'
 	@echo 'PYTHON=$(PYTHON) makes the virtual environment .venv (3.11 or newer)'
 
-run: .venv/.ready-run
+run: .venv/.ready-run $(PROGRAM)
 	@exec $(BIN)/twistd -n --pidfile= staggerdns --config $(CONFIG)
 
 demo: .venv/.ready-run
 	@exec $(BIN)/python -m bench.demo
+
+compiled: build/compiled/.ready
+
+build/compiled/.ready: .venv/.ready-compile $(SOURCES)
+	@sh .ci/compile
+	@touch $@
 
 test: programs .venv/.ready-test
 	@$(MAKE) --no-print-directory -j2 lint pytest
@@ -57,6 +87,9 @@ pytest: .venv/.ready-test .venv/.rewritten
 .venv/.rewritten: .venv/.ready-test $(shell find tests -name '*.py')
 	@$(PYTEST) --collect-only -qq >/dev/null 2>&1 || true
 	@touch $@
+
+test-compiled: programs build/compiled/.ready .venv/.rewritten
+	STAGGERDNS_TEST_COMPILED=1 $(PYTEST) -n $(WORKERS) --dist worksteal $(BOTH_WAYS)
 
 lint: .venv/.ready-test
 	$(BIN)/ruff check
@@ -87,13 +120,13 @@ simulate: .venv/.ready-test
 	@$(BIN)/python -m bench.simulate
 
 # Goes on where the last time ended; fuzz/corpus stays as it is.
-fuzz: .venv/.ready-test
+fuzz: .venv/.ready-test $(PROGRAM)
 	@for target in queries replies settings; do \
-		$(BIN)/python -m fuzz $$target .fuzz -runs=$(RUNS) || exit; \
+		$(RUN) -m fuzz $$target .fuzz -runs=$(RUNS) || exit; \
 	done
 
-soak: .venv/.ready-test
-	@$(BIN)/python -m bench.soak $(SECONDS)
+soak: .venv/.ready-test $(PROGRAM)
+	@$(RUN) -m bench.soak $(SECONDS)
 
 # The Debian programs that the tests and the benchmark start.
 programs:
@@ -112,5 +145,5 @@ clean:
 	rm -f twisted/plugins/dropin.cache
 	find staggerdns twisted tests bench fuzz -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-.venv/.ready-run .venv/.ready-test: .venv/.ready-%: pyproject.toml setup.cfg .ci/setup-venv $(if $(USABLE),,FORCE)
+.venv/.ready-run .venv/.ready-compile .venv/.ready-test: .venv/.ready-%: pyproject.toml setup.cfg .ci/setup-venv $(if $(USABLE),,FORCE)
 	@PYTHON='$(PYTHON)' sh .ci/setup-venv $*

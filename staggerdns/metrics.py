@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from staggerdns import __version__
+from staggerdns.compiled import is_compiled
 from staggerdns.instruments import Cell, Counter, Family, Gauge, Histogram
 from staggerdns.wire.constants import Rcode, Type
 
@@ -43,6 +44,7 @@ _RCODE_LABELS = {int(rcode): rcode.name for rcode in Rcode}
 _OTHER = "other"
 _BUILD = {
     "version": __version__,
+    "compiled": str(is_compiled()).lower(),
     "python": platform.python_version(),
     "twisted": twisted.__version__,
 }

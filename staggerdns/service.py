@@ -21,6 +21,7 @@ from twisted.logger import globalLogPublisher
 
 from staggerdns import __version__
 from staggerdns.chain import Chain
+from staggerdns.compiled import is_compiled
 from staggerdns.configwarnings import config_warnings
 from staggerdns.descriptors import fit_descriptors
 from staggerdns.journal import Journal, LostLines
@@ -128,8 +129,9 @@ class StaggerService(Service):
         super().startService()
         globalLogPublisher.addObserver(self._watch_log)
         self._journal.announce(
-            "listening on {listen}, asking {upstreams}: StaggerDNS {version}",
+            "listening on {listen}, asking {upstreams}: StaggerDNS {version}, {build}",
             version=__version__,
+            build="compiled" if is_compiled() else "pure Python",
             listen=", ".join(map(str, self._listeners.bound)),
             upstreams=", ".join(upstream.name for upstream in self._chain.upstreams),
         )

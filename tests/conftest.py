@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,12 @@ hypothesis.settings.load_profile("staggerdns")
 importlib.metadata.version = cache(importlib.metadata.version)
 
 _HERE = Path(__file__).parent
+COMPILED = _HERE.parent / "build" / "compiled"
+"""Where `make compiled` builds. ``STAGGERDNS_TEST_COMPILED=1``: that is what is tested."""
+if os.environ.get("STAGGERDNS_TEST_COMPILED", "0") not in ("", "0"):
+    if not (COMPILED / "staggerdns").exists():
+        raise pytest.UsageError("there is no compiled program: make compiled")
+    sys.path.insert(0, str(COMPILED))
 _LIVE = [_HERE / name for name in ("conformance", "internet", "live", "packaging")]
 """The directories whose tests all start processes; elsewhere single tests are marked."""
 

@@ -31,7 +31,7 @@ ROOMS = (
     ("instruments", "standstill", "deferreds"),
     ("settings",),
     ("wire",),
-    ("errors",),
+    ("errors", "compiled"),
 )
 """From the top to the bottom; those in one line know nothing of each other."""
 DOOR = ("process", "make_service")

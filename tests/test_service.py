@@ -198,7 +198,7 @@ async def test_health_page(server: ScriptedUpstream) -> None:
         status, text = await testbed.get("/metrics")
         assert status == 200
         assert "staggerdns_answer_seconds_bucket" in text
-        assert f'staggerdns_build_info{{python="{python_version()}"' in text
+        assert f'staggerdns_build_info{{compiled="false",python="{python_version()}"' in text
         assert f'version="{__version__}"}} 1.0' in text
         assert "staggerdns_certificate_expiry" not in text
         assert "process_resident_memory_bytes" in text

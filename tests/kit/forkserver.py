@@ -87,9 +87,10 @@ class ForkServer:
         self._sock, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.kit.forkserver"],
+                # -P: the checkout must not come before the program that is tested.
+                [sys.executable, "-P", "-m", "tests.kit.forkserver"],
                 cwd=ROOT,
-                env=environment,
+                env={**environment, "PYTHONPATH": f"{environment['PYTHONPATH']}:{ROOT}"},
                 stdin=other.fileno(),
             )
         atexit.register(self.stop)

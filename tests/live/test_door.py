@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from staggerdns import __version__
+from staggerdns.compiled import is_compiled
 from tests.kit import behaviours as b
 from tests.kit.clients import ask, eventually
 from tests.kit.ports import Endpoint, free_endpoint
@@ -152,7 +154,9 @@ def test_daemon(tmp_path: Path, closed: bool) -> None:
         eventually(lambda: not pidfile.exists(), timeout=10)
     # The last line follows the end of the pidfile.
     log = eventually((tmp_path / "daemon.log").read_text, lambda text: "Server Shut Down" in text)
-    assert f"listening on {listen}, asking {upstream.endpoint}: StaggerDNS " in log
+    build = "compiled" if is_compiled() else "pure Python"
+    said = f"listening on {listen}, asking {upstream.endpoint}: StaggerDNS {__version__}, {build}\n"
+    assert said in log
 
 
 def test_sighup(tmp_path: Path) -> None:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import staggerdns
 from tests.kit import behaviours as b
+from tests.kit.checkout import ROOT
 from tests.kit.program import environment
 from tests.kit.scripted import ScriptedUpstream
 
-ROOT = Path(staggerdns.__path__[0]).parent
 SERVERS = "servers: [1.1.1.1, 9.9.9.9]"
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -23,7 +27,8 @@ TOP_PAGES = ("CHANGELOG.rst", "CONTRIBUTING.rst", "SECURITY.rst")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Copy what is built: leftovers in the checkout do not get in, none are made."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "setup.cfg", "MANIFEST.in", "README.rst", "LICENSE", *TOP_PAGES):
+    build = ("pyproject.toml", "setup.cfg", "setup.py", "MANIFEST.in")
+    for name in (*build, "README.rst", "LICENSE", *TOP_PAGES):
         shutil.copy(ROOT / name, source)
     for name in ("staggerdns", "twisted", "etc", "docs"):
         ignored = shutil.ignore_patterns("__pycache__", "dropin.cache")
@@ -51,12 +56,49 @@ def names(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
-def _run(*command: str, cwd: Path | None = None) -> str:
+def _run(*command: str, cwd: Path | None = None, compiled: str = "0") -> str:
     done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False, timeout=150
+        command,
+        cwd=cwd,
+        env={**os.environ, "STAGGERDNS_COMPILE": compiled},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
     )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_is_pure(wheel: Path) -> None:
+    """Unless somebody asks for more, what is built runs with any Python."""
+    assert wheel.name == f"staggerdns-{staggerdns.__version__}-py3-none-any.whl"
+
+
+@pytest.mark.slow
+def test_what_it_takes_to_build(source: Path) -> None:
+    """Pure Python takes nothing, compiled code one version of the compiler and what we import."""
+    hook = "from setuptools.build_meta import get_requires_for_build_wheel as get"
+    asked = (sys.executable, "-c", f"import json; {hook}; print(json.dumps(get()))")
+    assert json.loads(_run(*asked, cwd=source).splitlines()[-1]) == []
+    needed = json.loads(_run(*asked, cwd=source, compiled="1").splitlines()[-1])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    compiler = project["optional-dependencies"]["compile"]
+    assert {one.partition("==")[0] for one in compiler if "==" in one} == {"mypy", "mypy-zope"}
+    assert needed == [*compiler, *project["dependencies"]]
+
+
+@pytest.mark.slow
+def test_another_compiler_is_refused(source: Path, tmp_path: Path) -> None:
+    """Whoever builds without isolation is told what is missing, and gets nothing that is pure."""
+    copy = tmp_path / "copy"
+    shutil.copytree(source, copy)
+    settings = (copy / "pyproject.toml").read_text()
+    (copy / "pyproject.toml").write_text(re.sub(r'"mypy==[\d.]+"', '"mypy==0.1"', settings))
+    build = "from setuptools.build_meta import build_wheel; build_wheel('.')"
+    with pytest.raises(AssertionError, match=r"STAGGERDNS_COMPILE=1 needs mypy==0.1; here is \d"):
+        _run(sys.executable, "-c", build, cwd=copy, compiled="1")
 
 
 @pytest.mark.slow

@@ -1,0 +1,106 @@
+"""Which modules are compiled, when the program is: the one list, and whether it was.
+
+The sources are the same. ``STAGGERDNS_COMPILE=1 pip install`` has mypyc (https://mypyc.readthedocs.io)
+make an extension module of each of these, which Python then prefers to the ``.py`` beside it.
+
+Here is what runs for each query, up and down. Left out is what runs for a connection or at a start,
+and what mypyc cannot compile or does not make faster: classes that Twisted's or h2's code calls at
+every turn, and those that zope decorates.
+"""
+
+from __future__ import annotations
+
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import find_spec
+
+COMPILED_MODULES = (
+    "staggerdns.deferreds",
+    "staggerdns.instruments",
+    "staggerdns.outages",
+    "staggerdns.ranking.budget",
+    "staggerdns.ranking.measure",
+    "staggerdns.ranking.order",
+    "staggerdns.ranking.probes",
+    "staggerdns.ranking.rtt",
+    "staggerdns.ranking.sorts",
+    "staggerdns.resolver.cache",
+    "staggerdns.resolver.collection",
+    "staggerdns.resolver.entry",
+    "staggerdns.resolver.forwarder",
+    "staggerdns.resolver.ranker",
+    "staggerdns.server.access",
+    "staggerdns.server.clientconnection",
+    "staggerdns.server.clientgroups",
+    "staggerdns.server.connections",
+    "staggerdns.server.cookies",
+    "staggerdns.server.datagram",
+    "staggerdns.server.factory",
+    "staggerdns.server.local",
+    "staggerdns.server.pending",
+    "staggerdns.server.ratelimit",
+    "staggerdns.server.ready",
+    "staggerdns.server.received",
+    "staggerdns.server.request",
+    "staggerdns.server.stream",
+    "staggerdns.standstill",
+    "staggerdns.strategy.adaptive",
+    "staggerdns.strategy.alarms",
+    "staggerdns.strategy.auto",
+    "staggerdns.strategy.candidates",
+    "staggerdns.strategy.decision",
+    "staggerdns.strategy.observer",
+    "staggerdns.strategy.one_by_one",
+    "staggerdns.strategy.parallel",
+    "staggerdns.strategy.racing",
+    "staggerdns.strategy.run",
+    "staggerdns.strategy.single",
+    "staggerdns.strategy.statistics",
+    "staggerdns.strategy.strategies",
+    "staggerdns.strategy.strategy",
+    "staggerdns.strategy.tiers",
+    "staggerdns.strategy.unsigned",
+    "staggerdns.upstream.blame",
+    "staggerdns.upstream.budget",
+    "staggerdns.upstream.case",
+    "staggerdns.upstream.cookies",
+    "staggerdns.upstream.datagram",
+    "staggerdns.upstream.dialect",
+    "staggerdns.upstream.edns",
+    "staggerdns.upstream.entropy",
+    "staggerdns.upstream.exchange",
+    "staggerdns.upstream.health",
+    "staggerdns.upstream.latency",
+    "staggerdns.upstream.probe",
+    "staggerdns.upstream.readers",
+    "staggerdns.upstream.refusals",
+    "staggerdns.upstream.report",
+    "staggerdns.upstream.retries",
+    "staggerdns.upstream.sidequeries",
+    "staggerdns.upstream.upstream",
+    "staggerdns.upstream.upstreams",
+    "staggerdns.wire.age",
+    "staggerdns.wire.answer",
+    "staggerdns.wire.constants",
+    "staggerdns.wire.edns",
+    "staggerdns.wire.judge",
+    "staggerdns.wire.key",
+    "staggerdns.wire.names",
+    "staggerdns.wire.nametable",
+    "staggerdns.wire.pool",
+    "staggerdns.wire.query",
+    "staggerdns.wire.question",
+    "staggerdns.wire.reading",
+    "staggerdns.wire.rebinding",
+    "staggerdns.wire.records",
+    "staggerdns.wire.render",
+    "staggerdns.wire.reply",
+    "staggerdns.wire.rewrite",
+    "staggerdns.wire.scrub",
+    "staggerdns.wire.verdict",
+)
+
+
+def is_compiled() -> bool:
+    """Return whether this is the compiled program, or else pure Python."""
+    found = find_spec(COMPILED_MODULES[0])
+    return found is not None and str(found.origin).endswith(tuple(EXTENSION_SUFFIXES))
