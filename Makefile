@@ -30,7 +30,7 @@ SOURCES := setup.py setup.cfg pyproject.toml .ci/compile \
 
 # What is tested both ways: whatever starts the program, and the properties of what is compiled.
 BOTH_WAYS := tests/conformance tests/fuzz tests/internet tests/live \
-	tests/ranking/test_order.py tests/resolver/test_merging.py tests/wire
+	tests/packaging/test_compiled_wheel.py tests/ranking/test_order.py tests/wire
 
 # Only what has changed is built anew. -n: what is referred to must be there.
 DOCS := $(BIN)/sphinx-build -W --keep-going -n -d build/doctrees docs build/docs

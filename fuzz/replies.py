@@ -24,6 +24,7 @@ from staggerdns.settings.upstreams import UpstreamSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.edns import FULL, MEMORY
 from staggerdns.upstream.exchange import Exchange
+from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import Answer, Pool
@@ -60,6 +61,7 @@ where that was refused.
 """
 _COOKIE = bytes((0, 0, 0x29, 4, 0xD0, 0, 0, 0, 0, 0, 20, 0, 10, 0, 16)) + b"!!!!!!!!severals"
 _SETTINGS = UpstreamSettings(servers=())
+_READERS = Readers(cast("Any", None), Journal("error"))
 _OUR_LABELS = frozenset((b"wWw", b"eXAMplE", b"cOM"))
 _ALIASES = (5, 39)
 _SIGNATURE = 46
@@ -128,7 +130,7 @@ def _check_asked(asked: Question, message: bytes, ways: int) -> None:
         parse_upstream("192.0.2.1"),
         _SETTINGS,
         reactor=None,  # type: ignore[arg-type]
-        readers=None,  # type: ignore[arg-type]
+        readers=_READERS,
         clock=StandstillClock(clock),
         rng=lambda count: b"!" * count,  # all letters are capitals, and so is the cookie
         metrics=Metrics(),

@@ -98,10 +98,7 @@ class Entry:
 
     def reordered(self, addresses: tuple[bytes, ...]) -> Entry:
         """Return an entry with the addresses in a new order, to take the place of this one."""
-        entry = Entry.__new__(Entry)
-        entry.answer = self.answer.reordered(addresses)
-        entry.generation = self.generation
-        entry.stored = self.stored
+        entry = Entry(self.answer.reordered(addresses), self.generation, self.stored)
         entry.due_age = self.due_age
         entry.refresh_age = self.refresh_age
         entry.alive, self.alive = self.alive, False

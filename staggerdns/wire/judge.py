@@ -110,7 +110,7 @@ class Judge:
         if positive and path.found:
             ttl = min([record.ttl for record in reply.records()])
             choice = path.found if question.qtype in _ADDRESSES else ()
-            return POSITIVE, SectionsAnswer(reply, question, ttl, negative=False, choice=choice)
+            return POSITIVE, SectionsAnswer.of(reply, question, ttl, negative=False, choice=choice)
         if is_referral and not answered:
             return FAILURE, None
         ttl = _negative_ttl(reply)
@@ -119,7 +119,7 @@ class Judge:
             raise WireError("an answer section with nothing that was asked for")
         if stripped and answered:  # there is hardly an SOA to say it
             ttl = ttl or min(record.ttl for record in stripped)
-        return NEGATIVE, SectionsAnswer(reply, question, ttl, negative=True)
+        return NEGATIVE, SectionsAnswer.of(reply, question, ttl, negative=True)
 
     def _strip(self, reply: Reply, section: list[Record]) -> set[Record]:
         """Remove private addresses from a section; return their records."""

@@ -29,36 +29,64 @@ class SectionsAnswer(Answer):
 
     def __init__(
         self,
+        rcode: int,
+        ad: bool,
+        negative: bool,
+        ttl: int,
+        counts: bytes,
+        body: bytes,
+        ttl_offsets: array[int],
+        address_offsets: tuple[int, ...],
+        width: int,
+    ) -> None:
+        self.rcode = rcode
+        self.ad = ad
+        self.negative = negative
+        self.ttl = ttl
+        self.counts = counts
+        self.body = body
+        self.ttl_offsets = ttl_offsets
+        self.address_offsets = address_offsets
+        self.width = width
+
+    @staticmethod
+    def of(
         reply: Reply,
         question: Question,
         ttl: int,
+        *,
         negative: bool,
         choice: Sequence[Record] = (),
-    ) -> None:
-        """Keep what is left in ``reply``; ``choice`` are the addresses that may be reordered."""
-        self.rcode = reply.rcode
-        self.ad = bool(reply.flags & AD)
-        self.negative = negative
-        self.ttl = ttl
-        self.counts = (
-            _u16(len(reply.answers)) + _u16(len(reply.authority)) + _u16(len(reply.additional))
-        )
+    ) -> SectionsAnswer:
+        """Return what is left in ``reply``; ``choice`` are the addresses that may be reordered."""
+        counts = _u16(len(reply.answers)) + _u16(len(reply.authority)) + _u16(len(reply.additional))
         records = reply.records()
         message = reply.message
         if len({message[record.data : record.end] for record in choice}) != len(choice):
             choice = ()  # no set of records
-        self.width = choice[0].end - choice[0].data if choice else 0
+        width = choice[0].end - choice[0].data if choice else 0
         start = HEADER_SIZE + len(question.section)
         if reply.as_is and _are_all(records, start):
-            self.body = message[start : records[-1].end if records else start]
-            self.ttl_offsets = array("H", [record.header + 4 - start for record in records])
-            self.address_offsets = tuple([record.data - start for record in choice])
+            body = message[start : records[-1].end if records else start]
+            ttl_offsets = array("H", [record.header + 4 - start for record in records])
+            address_offsets = tuple([record.data - start for record in choice])
         else:
             rewriter = Rewriter(reply, question)
             written = {record: rewriter.write(record) for record in records}
-            self.body = bytes(rewriter.body)
-            self.ttl_offsets = array("H", [header + 4 for header, _ in written.values()])
-            self.address_offsets = tuple([written[record][1] for record in choice])
+            body = bytes(rewriter.body)
+            ttl_offsets = array("H", [header + 4 for header, _ in written.values()])
+            address_offsets = tuple([written[record][1] for record in choice])
+        return SectionsAnswer(
+            reply.rcode,
+            bool(reply.flags & AD),
+            negative,
+            ttl,
+            counts,
+            body,
+            ttl_offsets,
+            address_offsets,
+            width,
+        )
 
     @property
     def octets(self) -> int:
@@ -84,17 +112,17 @@ class SectionsAnswer(Answer):
         return self._with(self.body, ttl)
 
     def _with(self, body: bytes, ttl: int) -> SectionsAnswer:
-        other = SectionsAnswer.__new__(SectionsAnswer)
-        other.rcode = self.rcode
-        other.ad = self.ad
-        other.negative = self.negative
-        other.ttl = ttl
-        other.counts = self.counts
-        other.body = body
-        other.ttl_offsets = self.ttl_offsets
-        other.address_offsets = self.address_offsets
-        other.width = self.width
-        return other
+        return SectionsAnswer(
+            self.rcode,
+            self.ad,
+            self.negative,
+            ttl,
+            self.counts,
+            body,
+            self.ttl_offsets,
+            self.address_offsets,
+            self.width,
+        )
 
     def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
         """Return the sections with ``ttl`` patched in, all of them or none."""

@@ -64,7 +64,9 @@ def with_our_letters(message: bytes, asked: Question) -> tuple[Verdict, Answer |
 
 def unscrubbed(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
     """Return all that stands in a reply as its answer."""
-    return Verdict.POSITIVE, SectionsAnswer(index_reply(message, asked), asked, 1, negative=False)
+    return Verdict.POSITIVE, SectionsAnswer.of(
+        index_reply(message, asked), asked, 1, negative=False
+    )
 
 
 @pytest.mark.parametrize("name", RUNS)

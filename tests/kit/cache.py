@@ -43,4 +43,4 @@ def no_such_name(ttl: int = 60) -> SectionsAnswer:
     """An NXDOMAIN that may be kept for ``ttl`` seconds."""
     act = negative(0, ttl=ttl, minimum=ttl)
     assert act.reply is not None
-    return SectionsAnswer(index_reply(act.reply(WWW), WWW), WWW, ttl, negative=True)
+    return SectionsAnswer.of(index_reply(act.reply(WWW), WWW), WWW, ttl, negative=True)

@@ -68,7 +68,7 @@ def sections_answer(question: Question, *addresses: int | str, ttl: int = 3600) 
     records = [record(b"\xc0\x0c", rtype, ttl, data) for data in packed(*addresses)]
     message = reply(question, records)
     indexed = index_reply(message, question)
-    return SectionsAnswer(indexed, question, ttl, negative=False, choice=indexed.answers)
+    return SectionsAnswer.of(indexed, question, ttl, negative=False, choice=indexed.answers)
 
 
 def dead_below(limit: int) -> Script:

@@ -27,6 +27,7 @@ from staggerdns.wire.render import render
 from staggerdns.wire.reply import mismatch
 from staggerdns.wire.verdict import Verdict
 from tests.kit.clients import parse
+from tests.kit.compiled import PURE_ONLY
 from tests.kit.factory import ALL_SPECIAL, FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import (
     NAME,
@@ -164,6 +165,7 @@ def txt_entry() -> Entry:
 ENTRIES = [Entry(pool(200), 1, 0.0), Entry(FailureAnswer(23, 1), 1, 0.0), txt_entry()]
 
 
+@PURE_ONLY
 @given(
     st.binary(max_size=80) | _BUILT | mutated(_QUERIES),
     st.sampled_from([FRIEND, STRANGER, "2001:db8::1", "fe80::1%eth0"]),

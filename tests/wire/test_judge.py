@@ -5,6 +5,7 @@ from __future__ import annotations
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import Verdict
+from tests.kit.compiled import PURE_ONLY
 from tests.kit.messages import NAME, ask, raw_reply, record, upstream_reply, wire_name
 
 CAPITALS = wire_name(NAME.upper())
@@ -41,6 +42,7 @@ def test_every_reply_counts() -> None:
     assert one.strays == other.strays == {"unrelated": 2}
 
 
+@PURE_ONLY
 def test_a_question_is_a_value() -> None:
     """Neither asking nor judging writes into a question."""
     asked = ask(rdtype="MX", do=True)
