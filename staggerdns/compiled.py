@@ -4,8 +4,11 @@ The sources are the same. ``STAGGERDNS_COMPILE=1 pip install`` has mypyc (https:
 make an extension module of each of these, which Python then prefers to the ``.py`` beside it.
 
 Here is what runs for each query, up and down. Left out is what runs for a connection or at a start,
-and what mypyc cannot compile or does not make faster: classes that Twisted's or h2's code calls at
-every turn, and those that zope decorates.
+where most is done by others' code, and what mypyc cannot compile:
+
+* ``metrics.py`` looks for its families with ``vars(self)``;
+* ``upstream/reason.py`` has an enumeration with an ``__init__``;
+* ``resolver/adapter.py`` has functions within methods of a class that zope decorates.
 """
 
 from __future__ import annotations
