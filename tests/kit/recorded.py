@@ -223,7 +223,7 @@ def _mutated(rng: random.Random, message: bytes) -> bytes:
     return message[:at] + rng.randbytes(1) + message[at + 1 :] + rng.randbytes(rng.randrange(3))
 
 
-class Clients:
+class Load:
     """Has queries served, and digests the replies."""
 
     def __init__(self, port: DatagramPort, factory: StaggerServerFactory) -> None:
@@ -276,9 +276,9 @@ class Clients:
         self.kinds["truncated"] += bool(reply[2] & 2)
         self.kinds["signed"] += b"\xc0\x0c\0\x2e\0\1" in reply
         if not self.kinds["replies"] % 1000:
-            self.tell()
+            self.print_digest()
 
-    def tell(self) -> None:
+    def print_digest(self) -> None:
         """Print the digest so far."""
         print(self.kinds["replies"], self._digest.hexdigest()[:32])  # noqa: T201 (who started us reads)
 
@@ -307,12 +307,12 @@ def main() -> None:
         limiter=RateLimiter(config.server.rate_limit, groups),
     )
     upstreams = Upstreams()
-    clients = Clients(DatagramPort(0, "192.0.2.200", reactor, factory), factory)
+    load = Load(DatagramPort(0, "192.0.2.200", reactor, factory), factory)
     pace = random.Random(SEED)
     left = pace.randrange(40)
 
     def turn() -> None:
-        clients.turn()
+        load.turn()
         upstreams.read(reactor.seconds())
         upstreams.write(reactor.seconds())
         for reader in list(reactor.getReaders()):
@@ -320,16 +320,16 @@ def main() -> None:
         reactor.advance(TURN)
 
     for message, host, tcp in queries(count):
-        clients.ask(message, host, tcp=tcp)
+        load.ask(message, host, tcp=tcp)
         left -= 1
         if left <= 0:
             left = pace.randrange(40)
             turn()
     for _ in range(500):
         turn()
-    clients.tell()
-    clients.kinds["from the cache"] = metrics.answer_seconds.counts()["cache",]
-    print(json.dumps({"compiled": is_compiled()} | clients.kinds))  # noqa: T201
+    load.print_digest()
+    load.kinds["from the cache"] = metrics.answer_seconds.counts()["cache",]
+    print(json.dumps({"compiled": is_compiled()} | load.kinds))  # noqa: T201
 
 
 if __name__ == "__main__":
