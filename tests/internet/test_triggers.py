@@ -63,15 +63,21 @@ def test_first_answer(testbed: InternetTestbed, host: int) -> None:
 
 
 def test_more_addresses(testbed: InternetTestbed, host: int) -> None:
-    """Each upstream that brings more addresses starts a sort anew, in place of the old one."""
+    """Upstreams that bring more addresses have them sorted anew, in place of the old sort.
+
+    How often depends on who looks in between: what comes meanwhile is merged together.
+    """
     pool = [near(100 + 10 * index, host) for index in range(10)]
     counted = Counted(testbed)
     cancelled = testbed.program.metrics().value("staggerdns_sorts_cancelled_total")
     testbed.ask(name := testbed.spread("more", pool))
     testbed.settled(name, pool)
-    assert counted.since() == {"first_answer": 1, "more_addresses": 4}
+    seen = counted.since()
+    assert seen.keys() == {"first_answer", "more_addresses"}
+    assert seen["first_answer"] == 1
+    assert 1 <= seen["more_addresses"] <= 4
     after = testbed.program.metrics().value("staggerdns_sorts_cancelled_total")
-    assert after - cancelled == 4
+    assert after - cancelled == seen["more_addresses"]
 
 
 def test_chain(testbed: InternetTestbed, host: int) -> None:
@@ -135,6 +141,8 @@ def test_queue_full_and_sorted_missing(crowded: InternetTestbed) -> None:
         # Every name has two addresses of its own, the far one first.
         near_by, far = near(5 + number % 25, 100 + number // 25), near(57, 1 + number)
         pools[crowded.spread("crowd", [far, near_by])] = [near_by, far]
+    addresses = {address for pool in pools.values() for address in pool}
+    before = crowded.world.probes(addresses)
     counted = Counted(crowded)
     start = time.monotonic()
     first = crowded.at_once(list(pools), timeout=10)
@@ -159,8 +167,10 @@ def test_queue_full_and_sorted_missing(crowded: InternetTestbed) -> None:
     seen = counted.since()
     assert seen["sorted_missing"] == 200 - seen["first_answer"]
     took = time.monotonic() - start
-    addresses = {address for pool in pools.values() for address in pool}
-    crowded.probed_once(sorted(addresses), samples=1)
+    probed = crowded.world.probes(addresses) - before
+    assert all(probed["icmp", address] for address in addresses), probed
+    # A machine that is busy for a moment has echoes repeated.
+    assert probed.total() <= 1.25 * len(addresses), probed
     assert took > 3.4  # 400 probes: 50 at once, 100 each second
 
 
