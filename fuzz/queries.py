@@ -11,7 +11,7 @@ import dns.name
 from fuzz import reading
 from staggerdns.server.local import LocalNames
 from staggerdns.settings.sections import LocalSettings
-from staggerdns.wire.answer import Answer, FailureAnswer, Pool
+from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
 from staggerdns.wire.constants import EDNS_UDP_SIZE, HEADER_SIZE, MIN_UDP_SIZE, Ede, Rcode, Type
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import render, render_error
@@ -19,8 +19,8 @@ from staggerdns.wire.render import render, render_error
 _LOCAL = LocalNames(LocalSettings(), None)
 _ADDRESSES = tuple(bytes((192, 0, 2, host)) for host in range(100))
 ANSWERS: tuple[Answer, ...] = (
-    Pool((), _ADDRESSES[:2], 60, ad=True),
-    Pool((b"\1a\7example\0", b"\1b\7example\0"), _ADDRESSES, 60, ad=False),
+    AddressPool((), _ADDRESSES[:2], 60, ad=True),
+    AddressPool((b"\1a\7example\0", b"\1b\7example\0"), _ADDRESSES, 60, ad=False),
     FailureAnswer(Ede.NETWORK_ERROR, 1),
 )
 
@@ -55,7 +55,7 @@ def check(data: bytes) -> None:
     assert len(wire) <= limit
     reply = reading.message(wire)
     _check_belongs(query, wire, reply)
-    if isinstance(answer, Pool):
+    if isinstance(answer, AddressPool):
         assert reply.flags & dns.flags.TC or reply.answer, "neither addresses nor TC"
 
 

@@ -27,7 +27,7 @@ from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.answer import AddressPool, Answer
 from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MIN_UDP_SIZE, Type, WireError
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.pool import cap, merge, without_private
@@ -97,7 +97,7 @@ def check(data: bytes) -> None:
     public = without_private(answer)
     if public is not None:
         _check_public(public.addresses)
-    if isinstance(answer, Pool):
+    if isinstance(answer, AddressPool):
         _check_pool(asked, message, answer)
 
 
@@ -142,7 +142,7 @@ def _check_asked(asked: Question, message: bytes, ways: int) -> None:
     if ways & COOKIE_BEFORE:
         good = b"\0\0\x81\x80\0\1\0\0\0\0\0\1" + asked.section.upper() + _COOKIE
         exchange = upstream.ask(Judge(asked), "active", clock.seconds())
-        exchange.asker.received(exchange, good, over_stream=True)
+        exchange.owner.received(exchange, good, over_stream=True)
         exchange.expire()  # it is asked about in lower case
     for _ in range(4):
         sent.clear()
@@ -159,7 +159,7 @@ def _check_asked(asked: Question, message: bytes, ways: int) -> None:
             if over_stream and ways & NO_TCP:
                 query.error(Reason.CLOSED)
             else:
-                query.asker.received(
+                query.owner.received(
                     query, _in_letters(message, query, ways), over_stream=over_stream
                 )
     _check_relearning(upstream, asked, clock, sent)
@@ -192,7 +192,7 @@ def _check_relearning(
             end = HEADER_SIZE - 2 + len(plain.section)
             good = b"\0\0\x81\x80\0\1\0\1\0\0" + (b"\0\1" if query.query[9] else bytes(2))
             good += query.query[10:end] + b"\xc0\x0c" + plain.section[-4:] + bytes(5) + b"\4"
-            query.asker.received(
+            query.owner.received(
                 query,
                 good + bytes(4) + (_COOKIE if query.query[9] else b""),
                 over_stream=over_stream,
@@ -203,7 +203,7 @@ def _check_relearning(
     assert dialect.case.is_mixed, "no random case any more"
 
 
-def _check_pool(asked: Question, message: bytes, pool: Pool) -> None:
+def _check_pool(asked: Question, message: bytes, pool: AddressPool) -> None:
     """Check that both ways to read a pool agree, and what it does to another upstream's."""
     reply = index_reply(message, asked)
     indexed = read_pool(reply, scrub_answers(reply, asked))
@@ -212,13 +212,16 @@ def _check_pool(asked: Question, message: bytes, pool: Pool) -> None:
     assert (pool.ttl, pool.ad) == (indexed.ttl, indexed.ad)
     size = 4 if asked.qtype == Type.A else 16
     known = tuple(bytes([8] * (size - 1) + [host]) for host in range(3))
-    merged = merge(Pool((), known, 60, ad=True), pool, MOST, private=False)
+    merged = merge(AddressPool((), known, 60, ad=True), pool, MOST, private=False)
     assert merged.addresses[:3] == known
     assert len(set(merged.addresses)) == len(merged.addresses) <= MOST
     assert not merged.cname_chain
     _check_public(merged.addresses)
     capped = cap(pool, MOST)
-    assert len(merge(capped, Pool((), known, 60, ad=True), MOST, private=True).addresses) <= MOST
+    assert (
+        len(merge(capped, AddressPool((), known, 60, ad=True), MOST, private=True).addresses)
+        <= MOST
+    )
 
 
 def _check_public(addresses: tuple[bytes, ...]) -> None:
@@ -266,7 +269,7 @@ def _check_rendered(asked: Question, answer: Answer) -> None:
         if wire[2] << 8 & dns.flags.TC:
             assert not found
             assert limit == MIN_UDP_SIZE, "too large for any reply"
-        elif isinstance(answer, Pool):
+        elif isinstance(answer, AddressPool):
             assert reading.message(wire).question[0].name == name
             whole = limit == MAX_MESSAGE
             assert addresses == answer.addresses[: None if whole else len(addresses)]

@@ -10,13 +10,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.journal import Journal
-from staggerdns.liveness import Liveness
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.budget import ProbeBudget
 from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.probes import Probes
 from staggerdns.ranking.rtt import RttTable
 from staggerdns.ranking.sorts import Sorts
+from staggerdns.reachability import Reachability
 from staggerdns.resolver.adapter import CacheAdapter, ChainAdapter, ForwarderAdapter
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
@@ -140,7 +140,7 @@ class Chain:
         """Return the adaptive numbers as they stand."""
         return self._strategies.statistics()
 
-    def liveness(self) -> Liveness:
+    def reachability(self) -> Reachability:
         """Return what knows from now on whether upstreams answer; its owner closes it."""
         clock, upstreams = self._clock, self.upstreams
 
@@ -157,9 +157,9 @@ class Chain:
             last = upstreams.last_worked
             return "" if last >= asked or last > before else "no good answer"
 
-        liveness = Liveness(ask, lambda: upstreams.last_worked, self._awake, self._journal)
-        self.forwarder.tell_failures(lambda served: liveness.failed(served=served))
-        return liveness
+        reachability = Reachability(ask, lambda: upstreams.last_worked, self._awake, self._journal)
+        self.forwarder.tell_failures(lambda served: reachability.failed(served=served))
+        return reachability
 
     def open(self) -> None:
         """Open now what needs privileges; what is not opened here is opened when it is needed."""

@@ -26,7 +26,7 @@ from staggerdns.config import parse_config
 from staggerdns.metrics import Metrics
 from staggerdns.server.hosts import Hosts
 from staggerdns.service import StaggerService
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import make_question
 from tests.kit.acts import SILENT, TXT, A, Act, name, negative, says, says_own
@@ -530,7 +530,7 @@ class Ranked:
         """Give it an answer; return how many connections it has opened at once."""
         packed = tuple(ip_address(address).packed for address in addresses)
         key = make_question(name(qname), A).key
-        self.cache.commit(key, 1, Pool((), packed, 3_600, False), self.clock.seconds())
+        self.cache.commit(key, 1, AddressPool((), packed, 3_600, False), self.clock.seconds())
         self.cache.complete(key, 1)
         self.clock.advance(0)
         return len(self.clock.tcpClients)

@@ -25,7 +25,7 @@ ROOMS = (
     ("strategy",),
     ("upstream",),
     ("ranking",),
-    ("liveness",),
+    ("reachability",),
     ("outages",),
     ("metrics", "journal", "files", "logoutput", "hangups"),
     ("instruments", "standstill", "deferreds"),

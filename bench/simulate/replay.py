@@ -18,7 +18,7 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import Config
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.upstream.exchange import Exchange
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.names import from_text
 from staggerdns.wire.question import Question, make_question
 
@@ -149,14 +149,14 @@ class _World:
 
     def _note(self, entry: Entry, name: Name) -> None:
         name.first = self.clock.seconds() - name.started
-        name.good = isinstance(entry.answer, Pool)
+        name.good = isinstance(entry.answer, AddressPool)
 
     def _missing(self, number: int) -> int:
         """Return how many addresses the pool lacks of those that asking all would have found."""
         could = sum(kind == Kind.GOOD for kind, _ in self.draws.samples[number])
         entry = self._chain.cache.lookup(_question(number).key, self.clock.seconds())
         pool = entry.answer if entry is not None else None
-        return could - (len(pool.addresses) if isinstance(pool, Pool) else 0)
+        return could - (len(pool.addresses) if isinstance(pool, AddressPool) else 0)
 
 
 def _number(exchange: Exchange) -> int:

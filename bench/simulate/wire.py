@@ -57,7 +57,7 @@ class Wire:
         exchange.forget = None
         self.delivered(exchange)
         header = struct.pack("!6H", 0, 0x8180 | rcode, 1, len(records), 0, 0)
-        exchange.asker.received(
+        exchange.owner.received(
             exchange, header + exchange.question.section + b"".join(records), over_stream=True
         )
 

@@ -56,7 +56,7 @@ class Way:
         self.seconds = metrics.probe_seconds.distribution(probe.name)
 
 
-class Asker:
+class ExchangeOwner:
     """Whoever asks for samples."""
 
     def sampled(self, address: bytes, now: float) -> None:
@@ -118,7 +118,7 @@ class Sample(Waiting):
     ) -> None:
         super().__init__(FIRST)
         self.address = address
-        self.askers: dict[Asker, None] = {}
+        self.askers: dict[ExchangeOwner, None] = {}
         self.begun = False
         self.further = further
         self._watcher = watcher

@@ -23,7 +23,7 @@ from staggerdns.ranking.contenders import contenders
 from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.order import order
 from staggerdns.ranking.rtt import RttTable
-from staggerdns.ranking.sample import Asker
+from staggerdns.ranking.sample import ExchangeOwner
 from staggerdns.ranking.waiting import FIRST, FURTHER, IN_DEMAND
 from staggerdns.settings.sections import RankingSettings
 
@@ -130,7 +130,7 @@ class Sorts:
         del self._sorts[key]
 
 
-class _Sort(Asker):
+class _Sort(ExchangeOwner):
     """One sort. ``_open``: the addresses of this round whose samples are not there yet."""
 
     __slots__ = (

@@ -23,7 +23,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.ranker import ORDER_IS_OLD, Ranker
 from staggerdns.settings.sections import CacheSettings
-from staggerdns.wire.answer import Answer, FailureAnswer, Pool
+from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
 from staggerdns.wire.constants import MAX_TTL
 from staggerdns.wire.pool import bounded
 from staggerdns.wire.question import Question
@@ -140,7 +140,7 @@ class AnswerCache:
         """Return ``answer`` with the TTL for which the limits let it be kept."""
         settings = self._settings
         most = settings.max_ttl or MAX_TTL
-        if isinstance(answer, Pool):
+        if isinstance(answer, AddressPool):
             return bounded(answer, settings.min_ttl, most)
         if isinstance(answer, FailureAnswer):
             least = most = FAILURE_TTL
@@ -281,7 +281,7 @@ class AnswerCache:
         entry = self._entries.get(key)
         if entry is not None and entry.generation == generation:
             entry.complete = True
-            if isinstance(entry.answer, Pool):
+            if isinstance(entry.answer, AddressPool):
                 second = entry.lifetime if second_ttl is None else second_ttl
                 entry.refresh_age = _refresh_age(entry.answer, first_ttl, second)
                 self._set_due(entry)
@@ -299,13 +299,13 @@ class AnswerCache:
         """
         answer = self._all_living(entry, now)
         most = self._most_given
-        if most and len(answer.addresses) > most and isinstance(answer, Pool):
+        if most and len(answer.addresses) > most and isinstance(answer, AddressPool):
             return answer.only((True,) * most)
         return answer
 
     def _all_living(self, entry: Entry, now: float) -> Answer:
         answer = entry.answer
-        if not isinstance(answer, Pool) or not answer.packed_lives or not entry.lifetime:
+        if not isinstance(answer, AddressPool) or not answer.packed_lives or not entry.lifetime:
             return answer
         age = int(now - entry.stored)
         if now < entry.expires:
@@ -330,7 +330,7 @@ class AnswerCache:
         age = int(now - entry.stored)
         answer = self.living(entry, now)
         ttl = answer.ttl - age
-        if isinstance(answer, Pool):
+        if isinstance(answer, AddressPool):
             ttl = answer.least - age
             if answer.cname_chain:  # an expired chain is given as a stale entry is
                 ttl = min(ttl, answer.cname_life - age if answer.cname_life > age else short)
@@ -358,7 +358,7 @@ class AnswerCache:
         client that comes for the better order comes as late.
         """
         answer, age = entry.answer, entry.refresh_age
-        if entry.sorted_at is not None and isinstance(answer, Pool):
+        if entry.sorted_at is not None and isinstance(answer, AddressPool):
             age = min(age, answer.lives[0])
         age = max(age, self._settings.fast_response_ttl)
         entry.due_age = min(age, entry.lifetime)
@@ -369,7 +369,7 @@ class AnswerCache:
         return now < entry.expires + self._settings.max_stale
 
 
-def _refresh_age(pool: Pool, first_ttl: int, second_ttl: int) -> int:
+def _refresh_age(pool: AddressPool, first_ttl: int, second_ttl: int) -> int:
     """Return the age in seconds at which a pool is to be refreshed, whatever its order.
 
     When half of it, or its CNAME chain, has died; but not while a cache that knew the first answer

@@ -33,7 +33,7 @@ from staggerdns.strategy.run import Run
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.upstream.reason import Reason
-from staggerdns.wire.answer import Answer, FailureAnswer, Pool
+from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
 from staggerdns.wire.bringers import BRINGERS
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.judge import Judge
@@ -110,7 +110,7 @@ class Collection(Merger):
         self._alarm: Alarm | None = None
         self._longest_ttl = self._second_ttl = 0  # the longest that upstreams gave
         self._first_ttl = 0  # that of the answer that came first
-        self._keepable: tuple[Pool, float] | None = (
+        self._keepable: tuple[AddressPool, float] | None = (
             None  # an answer after one with TTL 0, and when it came
         )
         self._entry: Entry | None = None
@@ -191,7 +191,7 @@ class Collection(Merger):
         answer, held = outcome.answer, self._answer
         assert answer is not None
         assert held is not None
-        if isinstance(held, Pool) and isinstance(answer, Pool):
+        if isinstance(held, AddressPool) and isinstance(answer, AddressPool):
             if answer is held and self._growing is None and not self._later:
                 self._same |= BRINGERS.bit(outcome.upstream.name)
                 return  # nobody would see a difference
@@ -225,7 +225,7 @@ class Collection(Merger):
         self._credit_same()
         if grown or self._entry is None:
             self._commit(now)
-        elif isinstance(self._answer, Pool) and (
+        elif isinstance(self._answer, AddressPool) and (
             self._answer is not self._committed or self._credited
         ):
             context.cache.prolong(self.question.key, self._generation, self._answer)
@@ -247,8 +247,8 @@ class Collection(Merger):
                 "{addresses} addresses in the pool{bringers}",
                 answers=answered,
                 asked=asked,
-                addresses=len(pool.addresses) if isinstance(pool, Pool) else 0,
-                bringers=_bringers(pool) if isinstance(pool, Pool) else "",
+                addresses=len(pool.addresses) if isinstance(pool, AddressPool) else 0,
+                bringers=_bringers(pool) if isinstance(pool, AddressPool) else "",
             )
         self._run = None  # they refer to each other: no reference cycle stays behind
         if not self.abandoned:
@@ -302,8 +302,8 @@ class Collection(Merger):
         context = self._context
         assert answer is not None
         answer = context.cache.admit(answer)
-        assert isinstance(answer, Pool)
-        assert isinstance(held, Pool)
+        assert isinstance(answer, AddressPool)
+        assert isinstance(held, AddressPool)
         if answer.ttl and not held.ttl and self._overrules(answer, outcome):
             return True
         if growing is None or self._same:
@@ -321,7 +321,7 @@ class Collection(Merger):
     def _credit_same(self) -> None:
         """Add those who gave the very answer that is held to who brought it."""
         held = self._answer
-        if not self._same or not isinstance(held, Pool):
+        if not self._same or not isinstance(held, AddressPool):
             return
         held.brought_by = BRINGERS.number(self._same | BRINGERS.mask(held.brought_by))
         self._same = 0
@@ -331,7 +331,7 @@ class Collection(Merger):
         self._since = since
         self._first_ttl = self._longest_ttl = answer.ttl
         self._second_ttl = 0
-        if isinstance(answer, Pool):
+        if isinstance(answer, AddressPool):
             answer = cap(answer, self._context.settings.max_pool_size)
             if not answer.brought_by:
                 answer.brought_by = BRINGERS.number(BRINGERS.bit(outcome.upstream.name))
@@ -340,14 +340,14 @@ class Collection(Merger):
         self._growing = None
         self._same = 0
 
-    def _overrules(self, answer: Pool, outcome: Outcome) -> bool:
+    def _overrules(self, answer: AddressPool, outcome: Outcome) -> bool:
         """Return whether this is the second upstream that allows its answer to be kept, after a
         first answer that may not be (TTL 0): then what those two say takes its place. One alone
         against another is not believed.
         """
         settings = self._context.settings
         public = answer if settings.merge_private else without_private(answer)
-        if not isinstance(public, Pool):
+        if not isinstance(public, AddressPool):
             return False
         bringer = BRINGERS.bit(outcome.upstream.name)
         if self._keepable is None:
@@ -391,7 +391,7 @@ class Collection(Merger):
         self._context.journal.debug(format, name=str(self.question), **fields)
 
 
-def _bringers(pool: Pool) -> str:
+def _bringers(pool: AddressPool) -> str:
     """Return how many addresses each upstream brought, for the log."""
     counts = Counter([name for names in pool.bringers for name in sorted(names)])
     return "".join([f", {count} by {name}" for name, count in sorted(counts.items())])

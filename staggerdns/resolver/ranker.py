@@ -20,7 +20,7 @@ from staggerdns.ranking.order import order
 from staggerdns.ranking.sorts import Listener, Sorts
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import RankingSettings
-from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.answer import AddressPool, Answer
 from staggerdns.wire.key import NAME_END
 from staggerdns.wire.names import to_text
 from staggerdns.wire.pool import is_private, is_unicast
@@ -105,7 +105,7 @@ class Ranker:
 
         ``short``: what one gets who shall come back soon (docs/specification.rst, TTL phases).
         """
-        if not entry.complete and isinstance(entry.answer, Pool):
+        if not entry.complete and isinstance(entry.answer, AddressPool):
             return min(ttl, short)
         if entry.rankable and self._order_is_old(entry, now):
             return min(ttl, max(int(entry.sort_after - now), short))

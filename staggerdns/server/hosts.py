@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import Journal
-from staggerdns.wire.answer import Answer, NegativeAnswer, Pool, RecordAnswer
+from staggerdns.wire.answer import AddressPool, Answer, LocalNegativeAnswer, RecordAnswer
 from staggerdns.wire.constants import CLASS_IN, Rcode, Type
 from staggerdns.wire.names import from_text
 
@@ -71,9 +71,9 @@ class Hosts:
         width = _WIDTHS.get(qtype)
         addresses = tuple(address for address in host.addresses if len(address) == width)
         if addresses:
-            return Pool((), addresses, HOSTS_TTL, ad=False)
+            return AddressPool((), addresses, HOSTS_TTL, ad=False)
         if only_local or (host.addresses and qtype in _ABOUT_ADDRESSES):
-            return NegativeAnswer(Rcode.NOERROR, len(name), HOSTS_TTL)
+            return LocalNegativeAnswer(Rcode.NOERROR, len(name), HOSTS_TTL)
         return None
 
     def reread(self) -> bool:

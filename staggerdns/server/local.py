@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from staggerdns import __version__
 from staggerdns.server.hosts import Hosts
 from staggerdns.settings.sections import LocalSettings
-from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, NegativeAnswer, RecordAnswer
+from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, LocalNegativeAnswer, RecordAnswer
 from staggerdns.wire.constants import CLASS_CH, CLASS_IN, Rcode, Type
 from staggerdns.wire.key import NAME_END
 from staggerdns.wire.names import from_text
@@ -88,12 +88,12 @@ class LocalNames:
             if wanted:
                 absent = (
                     _NO_RECORDS,
-                    NegativeAnswer(Rcode.NXDOMAIN, len(from_text(text)), LOCAL_TTL),
+                    LocalNegativeAnswer(Rcode.NXDOMAIN, len(from_text(text)), LOCAL_TTL),
                 )
                 self._special[from_text(text)] = (absent, absent)
         if settings.resolver_arpa:  # RFC 9462 sections 4 and 6.1: none designated, no data
             name = from_text("resolver.arpa")
-            nodata = NegativeAnswer(Rcode.NOERROR, len(name), LOCAL_TTL)
+            nodata = LocalNegativeAnswer(Rcode.NOERROR, len(name), LOCAL_TTL)
             self._special[name] = ((_apex(name), nodata), (_NO_RECORDS, nodata))
         if settings.home_arpa:  # RFC 8375 section 4
             self._add_zone("home.arpa")
@@ -137,7 +137,7 @@ class LocalNames:
         if known is not None:
             return known
         if found is not None and found.rcode == Rcode.NXDOMAIN and hosts.has_descendants(name):
-            return NegativeAnswer(Rcode.NOERROR, len(name), LOCAL_TTL)  # RFC 8020
+            return LocalNegativeAnswer(Rcode.NOERROR, len(name), LOCAL_TTL)  # RFC 8020
         return found
 
     def _find_special(self, name: bytes, qtype: int) -> Answer | None:
@@ -156,15 +156,15 @@ class LocalNames:
             Type.A: RecordAnswer(Type.A, CLASS_IN, b"\x7f\0\0\1", LOCAL_TTL),
             Type.AAAA: RecordAnswer(Type.AAAA, CLASS_IN, b"\0" * 15 + b"\1", LOCAL_TTL),
         }
-        replies = (addresses, NegativeAnswer(Rcode.NOERROR, len(_LOCALHOST), LOCAL_TTL))
+        replies = (addresses, LocalNegativeAnswer(Rcode.NOERROR, len(_LOCALHOST), LOCAL_TTL))
         self._special[_LOCALHOST] = (replies, replies)
 
     def _add_zone(self, text: str, records: _Answers = _NO_RECORDS) -> None:
         """Add a zone with nothing in it but ``records`` at its apex (RFC 6303 section 3)."""
         name = from_text(text)
         self._special[name] = (
-            ({**_apex(name), **records}, NegativeAnswer(Rcode.NOERROR, len(name), LOCAL_TTL)),
-            (_NO_RECORDS, NegativeAnswer(Rcode.NXDOMAIN, len(name), LOCAL_TTL)),
+            ({**_apex(name), **records}, LocalNegativeAnswer(Rcode.NOERROR, len(name), LOCAL_TTL)),
+            (_NO_RECORDS, LocalNegativeAnswer(Rcode.NXDOMAIN, len(name), LOCAL_TTL)),
         )
 
     def _add_loopback(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Container
 
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.unsigned import NO_RESERVE, Reserve
-from staggerdns.upstream.exchange import Server
+from staggerdns.upstream.exchange import AskedUpstream
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import all_circuits_open
 
@@ -96,7 +96,9 @@ class Candidates:
                 return [upstream]
         return []
 
-    def take_silent(self, count: int, now: float, replied: Container[Server]) -> list[Upstream]:
+    def take_silent(
+        self, count: int, now: float, replied: Container[AskedUpstream]
+    ) -> list[Upstream]:
         """Return up to ``count`` of those that were asked in vain, whoever is next in turn.
 
         Those that have ``replied`` are not asked again.

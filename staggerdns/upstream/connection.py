@@ -109,7 +109,7 @@ class Connection(Protocol, ABC):
             self._silent_since = now
         exchange.forget = self._forget
         self._send(exchange)
-        exchange.asker.carried(exchange)
+        exchange.owner.carried(exchange)
 
     def dead(self, now: float) -> bool:
         """Return whether the connection has been silent for longer than a reply may take, or since
@@ -362,7 +362,7 @@ class DnsConnection(Connection):
         if seconds is not None:
             self._keep_for(seconds)
         try:
-            exchange.asker.received(exchange, message, over_stream=True, repeated=repeated)
+            exchange.owner.received(exchange, message, over_stream=True, repeated=repeated)
         except Exception:
             exchange.error(Reason.MISMATCH)  # it waits nowhere any more
             raise

@@ -222,7 +222,7 @@ class _ConnectedSocket(Reader):
                 continue
             del waiting[message_id]
             exchange.forget = None
-            still = exchange.asker.received(exchange, message, over_stream=False, repeated=repeated)
+            still = exchange.owner.received(exchange, message, over_stream=False, repeated=repeated)
             if still and exchange.forget is None:
                 # The right reply may be behind one that may be forged.
                 waiting[message_id] = exchange

@@ -4,8 +4,8 @@ An `Exchange` ends exactly once: with a reply, an error, `Exchange.expire` when 
 or its cancellation. All but the last give an `Outcome`; cancelling is our own wish and says nothing
 about the upstream (docs/specification.rst, Health).
 
-A transport hands what comes to whoever asked, the `Asker`: an `Upstream`, or something of its own
-that asks beside an exchange. What a reply is worth is for that to decide.
+A transport hands what comes to whoever asked, the `ExchangeOwner`: an `Upstream`, or something of
+its own that asks beside an exchange. What a reply is worth is for that to decide.
 
 An ICMP error over UDP ends nothing, since anybody can forge one (RFC 5927, RFC 8085 section 5.2):
 it is a hint to ask others (`Exchange.hint`), and the reason of an exchange that gets no reply.
@@ -39,7 +39,7 @@ class Outcome:
 
     def __init__(
         self,
-        upstream: Server,
+        upstream: AskedUpstream,
         verdict: Verdict,
         answer: Answer | None,
         reason: Reason | None,
@@ -58,7 +58,7 @@ class Outcome:
         self.at = at
 
 
-class Asker:
+class ExchangeOwner:
     """Whoever has sent the query of an exchange, and is told what becomes of it.
 
     A class and no `typing.Protocol`: every reply comes this way. Abstract without ABCMeta, whose
@@ -105,7 +105,7 @@ class Asker:
         return False
 
 
-class Server(Asker):
+class AskedUpstream(ExchangeOwner):
     """The upstream that an outcome is about, as it is known to those who hear the outcome."""
 
     __slots__ = ()
@@ -125,7 +125,7 @@ class Server(Asker):
 class Exchange:
     """A question on its way to one upstream.
 
-    ``asker``: who asked; ``judge``: of the replies to the ``question``; ``query``: the message
+    ``owner``: who asked; ``judge``: of the replies to the ``question``; ``query``: the message
     without its ID, ready to send. Whoever wants the `Outcome` says so once, by `deferred` or by
     `on_outcome`.
     """
@@ -157,8 +157,10 @@ class Exchange:
     _deferred: Deferred[Outcome] | None = None
     _outcome: Outcome | None = None  # until somebody wants it
 
-    def __init__(self, asker: Asker, judge: Judge, query: bytes, tier: str, started: float) -> None:
-        self.asker = asker
+    def __init__(
+        self, owner: ExchangeOwner, judge: Judge, query: bytes, tier: str, started: float
+    ) -> None:
+        self.owner = owner
         self.judge = judge
         self.question = judge.question
         self.query = query
@@ -208,10 +210,10 @@ class Exchange:
         self.over = True
         self._deferred = None
         self.release()
-        self.asker.abandoned(self)
+        self.owner.abandoned(self)
 
     def drop(self) -> None:
-        """End without an outcome, for one that nobody but its asker knows."""
+        """End without an outcome, for one that nobody but its owner knows."""
         if not self.over:
             self.over = True
             self.release()
@@ -232,23 +234,23 @@ class Exchange:
     def error(self, reason: Reason) -> None:
         """End with a network error."""
         if not self.over:
-            self.asker.ended(self, NETWORK_ERROR, reason)
+            self.owner.ended(self, NETWORK_ERROR, reason)
 
     def failure(self, reason: Reason) -> None:
         """End with a reply that holds no DNS message, like an HTTP error."""
         if not self.over:
-            self.asker.ended(self, FAILURE, reason)
+            self.owner.ended(self, FAILURE, reason)
 
     def expire(self) -> None:
         """End because the time is up."""
         if not self.over:
             self.release(timed_out=True)
-            self.asker.ended(self, NETWORK_ERROR, self.hinted or Reason.TIMEOUT)
+            self.owner.ended(self, NETWORK_ERROR, self.hinted or Reason.TIMEOUT)
 
     def retry_over_tcp(self) -> None:
         """Go on over TCP: somebody forges replies."""
         if not self.over:
-            self.asker.retry_over_tcp(self)
+            self.owner.retry_over_tcp(self)
 
 
 class _Forget(Protocol):

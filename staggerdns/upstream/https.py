@@ -328,7 +328,7 @@ class HttpConnection(Connection):
         if age:
             message = aged(message, exchange.question, age)
         repeated = repeats(message, exchange.query, exchange.question.end)
-        exchange.asker.received(exchange, message, over_stream=True, repeated=repeated)
+        exchange.owner.received(exchange, message, over_stream=True, repeated=repeated)
 
     def _note_status(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Heed a server that asks for less (RFC 6585 section 4, RFC 9110 section 15.6.4)."""

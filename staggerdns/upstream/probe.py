@@ -10,19 +10,19 @@ from __future__ import annotations
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from staggerdns.upstream.dialect import ProbeKind
-from staggerdns.upstream.exchange import Asker, Exchange
+from staggerdns.upstream.exchange import Exchange, ExchangeOwner
 from staggerdns.upstream.reason import Reason, RetryReason
-from staggerdns.upstream.sidequeries import Owner, side_query
+from staggerdns.upstream.sidequeries import SideQueryOwner, side_query
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
 
 
-class Probe(Asker):
+class Probe(ExchangeOwner):
     """Probes ``upstream``; each has ``timeout`` seconds."""
 
     __slots__ = ("_clock", "_kind", "_query", "_timeout", "_timer", "_upstream")
 
-    def __init__(self, upstream: Owner, clock: IReactorTime, timeout: float) -> None:
+    def __init__(self, upstream: SideQueryOwner, clock: IReactorTime, timeout: float) -> None:
         self._upstream = upstream
         self._clock = clock
         self._timeout = timeout

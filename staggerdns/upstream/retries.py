@@ -12,7 +12,7 @@ from staggerdns.upstream.dialect import is_positive, lowest_level, sent_level
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.probe import Probe
 from staggerdns.upstream.reason import Reason, RetryReason
-from staggerdns.upstream.sidequeries import Owner, SideQueries
+from staggerdns.upstream.sidequeries import SideQueries, SideQueryOwner
 
 
 class Retries:
@@ -23,7 +23,7 @@ class Retries:
     """
 
     def __init__(
-        self, upstream: Owner, clock: IReactorTime, *, patience: float, timeout: float
+        self, upstream: SideQueryOwner, clock: IReactorTime, *, patience: float, timeout: float
     ) -> None:
         self.beside: dict[Exchange, SideQueries] = {}
         self._upstream = upstream

@@ -27,7 +27,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from staggerdns.upstream.dialect import Dialect, lowest_level, sent_level
 from staggerdns.upstream.edns import PLAIN
-from staggerdns.upstream.exchange import Asker, Exchange
+from staggerdns.upstream.exchange import Exchange, ExchangeOwner
 from staggerdns.upstream.reason import Reason, RetryReason
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
@@ -46,7 +46,7 @@ SIDE_QUERY = "side query"
 """The tier of these queries, which no metric shows."""
 
 
-class Owner(Protocol):
+class SideQueryOwner(Protocol):
     """What side queries and probes need of the upstream that they are for."""
 
     dialect: Dialect
@@ -62,14 +62,16 @@ class Owner(Protocol):
         """Note one more doubted reply to the same query."""
 
 
-def side_query(asker: Asker, judge: Judge, query: bytes, now: float, level: int) -> Exchange:
-    """Return an exchange that gives no outcome, but hands its reply to ``asker``."""
-    exchange = Exchange(asker, judge, query, SIDE_QUERY, now)
+def side_query(
+    owner: ExchangeOwner, judge: Judge, query: bytes, now: float, level: int
+) -> Exchange:
+    """Return an exchange that gives no outcome, but hands its reply to ``owner``."""
+    exchange = Exchange(owner, judge, query, SIDE_QUERY, now)
     exchange.level = level
     return exchange
 
 
-class SideQueries(Asker):
+class SideQueries(ExchangeOwner):
     """The side queries of one exchange of ``upstream``; made when there is a reason."""
 
     __slots__ = (
@@ -88,7 +90,7 @@ class SideQueries(Asker):
         "_watched",
     )
 
-    def __init__(self, upstream: Owner, exchange: Exchange, clock: IReactorTime) -> None:
+    def __init__(self, upstream: SideQueryOwner, exchange: Exchange, clock: IReactorTime) -> None:
         self._upstream = upstream
         self._clock = clock
         self._exchange = exchange
@@ -198,7 +200,7 @@ class SideQueries(Asker):
         exchange.optioned, exchange.lowered = step.optioned, step.lowered
         self._stop_steps()
         exchange.release()
-        exchange.asker.received(exchange, message, over_stream=over_stream)
+        exchange.owner.received(exchange, message, over_stream=over_stream)
 
     def _stop_steps(self) -> None:
         self._upstream.watched -= self._watched
@@ -248,7 +250,7 @@ class SideQueries(Asker):
         exchange.optioned = check.optioned
         self._kept, self._doubt = b"", None
         exchange.release()
-        exchange.asker.received(exchange, message, over_stream=over_stream)
+        exchange.owner.received(exchange, message, over_stream=over_stream)
 
     def _too_slow(self) -> None:
         self._timer = None
@@ -272,7 +274,7 @@ class SideQueries(Asker):
         self._drop_check()
         exchange = self._exchange
         exchange.release()
-        exchange.asker.received(exchange, kept, over_stream=False, believed=True)
+        exchange.owner.received(exchange, kept, over_stream=False, believed=True)
 
     def _drop_check(self) -> None:
         check, self._check = self._check, None

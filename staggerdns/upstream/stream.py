@@ -176,7 +176,7 @@ class StreamTransport:
         if reason is Reason.CLOSED and not connection.answered:
             again = self._failures > 0
             descended = [
-                one for one in orphans if (again or one.resent) and one.asker.asks_for_less(one)
+                one for one in orphans if (again or one.resent) and one.owner.asks_for_less(one)
             ]
         if orphans and not connection.answered and not descended:
             self._note_failure(reason)

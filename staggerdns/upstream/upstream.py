@@ -23,7 +23,7 @@ from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.dialect import Dialect
 from staggerdns.upstream.edns import BARE, FULL, PLAIN
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import Exchange, Outcome, Server
+from staggerdns.upstream.exchange import AskedUpstream, Exchange, Outcome
 from staggerdns.upstream.health import Health, NegativeTrust, State, Uplink
 from staggerdns.upstream.latency import Latency
 from staggerdns.upstream.readers import Readers
@@ -45,7 +45,7 @@ LONGEST_PAUSE = 300.0
 _HEALTHY, _, _UNHEALTHY = State
 
 
-class Upstream(Server):
+class Upstream(AskedUpstream):
     """A resolver that we forward to.
 
     ``address``: where it is. ``readers`` watch its UDP sockets. ``rng``: returns that many random

@@ -1,9 +1,9 @@
 """What the cache keeps of an answer, in the form that a reply is put together from.
 
-A `Pool` is a CNAME chain and the addresses at its end, merged from one or more upstreams; its
-records are composed when a reply is rendered, so that the order and the number of addresses are
+An `AddressPool` is a CNAME chain and the addresses at its end, merged from one or more upstreams;
+its records are composed when a reply is rendered, so that the order and the number of addresses are
 free. A `SectionsAnswer` (``staggerdns/wire/sections.py``) is all else that upstreams say. The
-others are of our own making: one record (`RecordAnswer`), none (`NegativeAnswer`), or an error
+others are of our own making: one record (`RecordAnswer`), none (`LocalNegativeAnswer`), or an error
 (`FailureAnswer`).
 
 All records of one reply carry one TTL in seconds, the smallest of what is in it.
@@ -83,7 +83,7 @@ class Answer:
         """
 
 
-class Pool(Answer):
+class AddressPool(Answer):
     """The addresses found for a name: ``cname_chain`` are the targets of its CNAMEs in order.
 
     Every address has a life of its own, in seconds since the first of them came: ``ttl`` is the
@@ -202,7 +202,7 @@ class Pool(Answer):
         ad: bool | None = None,
         cname_life: int | None = None,
         bringers: Sequence[int] = (),
-    ) -> Pool:
+    ) -> AddressPool:
         """Return a pool of these addresses in this order, with these lives; at least one.
 
         ``ad`` and ``cname_life`` are as they are here if they are not given; of each address the
@@ -212,7 +212,7 @@ class Pool(Answer):
         longest, least = max(values), min(values)
         brought_by = bringers[0] if bringers else self.brought_by
         alike = not bringers or bringers.count(brought_by) == len(bringers)
-        return Pool(
+        return AddressPool(
             self.cname_chain,
             tuple(lives),
             longest,
@@ -224,7 +224,7 @@ class Pool(Answer):
             brought_by=brought_by,
         )
 
-    def reordered(self, addresses: tuple[bytes, ...]) -> Pool:
+    def reordered(self, addresses: tuple[bytes, ...]) -> AddressPool:
         """Return the same pool with its addresses in another order."""
         mine = self.addresses
         if addresses == mine:
@@ -232,7 +232,7 @@ class Pool(Answer):
         if self.packed_lives or self.packed_bringers:
             places = {address: place for place, address in enumerate(mine)}
             return self._chosen(addresses, [places[address] for address in addresses])
-        return Pool(
+        return AddressPool(
             self.cname_chain,
             addresses,
             self.ttl,
@@ -241,7 +241,7 @@ class Pool(Answer):
             brought_by=self.brought_by,
         )
 
-    def only(self, wanted: Iterable[bool]) -> Pool:
+    def only(self, wanted: Iterable[bool]) -> AddressPool:
         """Return a pool of the addresses for which ``wanted`` has a true value; at least one."""
         mine = self.addresses
         places = list(compress(range(len(mine)), wanted))
@@ -249,7 +249,7 @@ class Pool(Answer):
             return self
         return self._chosen(tuple([mine[place] for place in places]), places)
 
-    def _chosen(self, addresses: tuple[bytes, ...], places: Sequence[int]) -> Pool:
+    def _chosen(self, addresses: tuple[bytes, ...], places: Sequence[int]) -> AddressPool:
         """Return a pool of these addresses, which are at these ``places`` here."""
         longest = least = self.ttl
         lives = bringers = b""
@@ -266,7 +266,7 @@ class Pool(Answer):
             brought_by = numbers[0]
             if numbers.count(brought_by) < len(numbers):
                 bringers = array("H", numbers).tobytes()
-        return Pool(
+        return AddressPool(
             self.cname_chain,
             addresses,
             longest,
@@ -278,7 +278,7 @@ class Pool(Answer):
             brought_by=brought_by,
         )
 
-    def living(self, age: int, spare: int) -> Pool:
+    def living(self, age: int, spare: int) -> AddressPool:
         """Return a pool of the addresses that have ``spare`` seconds left at an age in seconds.
 
         When there is none, of those that live; when all have died, of all.
@@ -358,7 +358,7 @@ class RecordAnswer(_OwnAnswer):
         return b"\0\1\0\0\0\0", _QUESTION_POINTER + self.record
 
 
-class NegativeAnswer(_OwnAnswer):
+class LocalNegativeAnswer(_OwnAnswer):
     """NXDOMAIN or NODATA of our own, with an SOA by which it may be kept (RFC 2308 section 3).
 
     ``zone``: how many octets at the end of the name asked for are the zone's own name. What the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.answer import AddressPool, Answer
 from staggerdns.wire.bringers import BRINGERS
 
 _Ranges = tuple[tuple[int, int], ...]
@@ -80,8 +80,14 @@ def _embedded_ipv4(address: bytes) -> bytes | None:
 
 
 def merge(
-    pool: Pool, other: Pool, limit: int, *, private: bool, age: int = 0, bringer: int = 0
-) -> Pool:
+    pool: AddressPool,
+    other: AddressPool,
+    limit: int,
+    *,
+    private: bool,
+    age: int = 0,
+    bringer: int = 0,
+) -> AddressPool:
     """Return ``pool`` with what ``other`` brings, or ``pool`` itself when that is nothing.
 
     See `GrowingPool`.
@@ -109,7 +115,7 @@ class GrowingPool:
         "_private",
     )
 
-    def __init__(self, pool: Pool, limit: int, *, private: bool) -> None:
+    def __init__(self, pool: AddressPool, limit: int, *, private: bool) -> None:
         self.changed = False
         """Whether anything has been added since `pool` was asked for last."""
         self._pool = pool
@@ -121,7 +127,7 @@ class GrowingPool:
         self._ad = pool.ad
         self._cname_life = pool.cname_life
 
-    def add(self, other: Pool, age: int, bringer: int = 0) -> int:
+    def add(self, other: AddressPool, age: int, bringer: int = 0) -> int:
         """Add what ``other`` brings, and return how many addresses are new.
 
         They join behind those that are there; known ones live as long as the longest of their
@@ -162,7 +168,7 @@ class GrowingPool:
             self.changed = True
         return new
 
-    def pool(self) -> Pool:
+    def pool(self) -> AddressPool:
         """Return the pool as it is now, the same one as long as nothing has been added."""
         if self.changed:
             self.changed = False
@@ -176,7 +182,7 @@ class GrowingPool:
         return self._pool
 
 
-def bounded(pool: Pool, least: int, most: int) -> Pool:
+def bounded(pool: AddressPool, least: int, most: int) -> AddressPool:
     """Return ``pool`` with all its lives within these bounds, in seconds."""
     if (
         least <= pool.least
@@ -201,10 +207,10 @@ def without_private(answer: Answer) -> Answer | None:
     public = [not is_private(address) for address in answer.addresses]
     if all(public):
         return answer
-    return answer.only(public) if isinstance(answer, Pool) and any(public) else None
+    return answer.only(public) if isinstance(answer, AddressPool) and any(public) else None
 
 
-def cap(pool: Pool, limit: int) -> Pool:
+def cap(pool: AddressPool, limit: int) -> AddressPool:
     """Return ``pool`` with at most ``limit`` addresses."""
     if len(pool.addresses) <= limit:
         return pool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.constants import (
     AD,
     CLASS_IN,
@@ -30,7 +30,7 @@ _A: Final = int(Type.A)
 _OPT: Final = int(Type.OPT)
 
 
-def quick_pool(message: bytes, question: Question) -> Pool | None:
+def quick_pool(message: bytes, question: Question) -> AddressPool | None:
     """Return the pool of the most usual reply, `None` for any other: that needs an index.
 
     Usual is NOERROR and nothing in the answer section but addresses at the name asked for, each
@@ -60,7 +60,7 @@ def quick_pool(message: bytes, question: Question) -> Pool | None:
         return None
     if not nscount and not arcount and end != len(message):
         return None
-    return Pool((), _unique(addresses), ttl, bool(flags & AD))
+    return AddressPool((), _unique(addresses), ttl, bool(flags & AD))
 
 
 def _outline_is_sound(message: bytes, position: int, nscount: int, arcount: int) -> bool:
@@ -86,7 +86,7 @@ def _outline_is_sound(message: bytes, position: int, nscount: int, arcount: int)
     return position == len(message)
 
 
-def read_pool(reply: Reply, path: Path) -> Pool | None:
+def read_pool(reply: Reply, path: Path) -> AddressPool | None:
     """Return chain and addresses of a positive reply, `None` when it holds no address.
 
     ``path``: where the question leads in ``reply``.
@@ -97,7 +97,7 @@ def read_pool(reply: Reply, path: Path) -> Pool | None:
         return None
     addresses = _unique([message[record.data : record.end] for record in found])
     ttl = min(path.ttl, *(record.ttl for record in found))  # one of a set: RFC 2181 section 5.2
-    return Pool(
+    return AddressPool(
         tuple(path.cname_chain), addresses, ttl, bool(reply.flags & AD), cname_life=path.ttl
     )
 

@@ -15,7 +15,7 @@ import pytest
 import fuzz
 from staggerdns.upstream.reason import RetryReason
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.answer import AddressPool, Answer
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import index_reply
@@ -64,11 +64,11 @@ def with_our_letters(message: bytes, asked: Question) -> tuple[Verdict, Answer |
     return Judge(asked).judge(message)
 
 
-def one_too_many(pool: Pool, limit: int) -> Pool:
+def one_too_many(pool: AddressPool, limit: int) -> AddressPool:
     """Leave one address more in a pool than there may be."""
     width = len(pool.addresses[0])
     addresses = tuple(bytes([7] * (width - 1) + [host]) for host in range(limit + 1))
-    return Pool((), addresses, pool.ttl, ad=True)
+    return AddressPool((), addresses, pool.ttl, ad=True)
 
 
 def unscrubbed(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:

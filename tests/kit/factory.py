@@ -30,7 +30,7 @@ from staggerdns.settings.sections import (
     ServerSettings,
 )
 from staggerdns.standstill import LATE
-from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.answer import AddressPool, Answer
 from staggerdns.wire.question import Question
 from tests.kit.clients import parse
 
@@ -43,10 +43,10 @@ ALL_SPECIAL = LocalNames(LocalSettings(), None)
 """What a factory has if nothing is said of local names; for those who make many servers."""
 
 
-def pool(count: int = 1, *, ttl: int = 300, ad: bool = False) -> Pool:
+def pool(count: int = 1, *, ttl: int = 300, ad: bool = False) -> AddressPool:
     """Return a pool of this many IPv4 addresses, 198.18.0.0 and the following."""
     first = ip_address("198.18.0.0")
-    return Pool((), tuple((first + number).packed for number in range(count)), ttl, ad)
+    return AddressPool((), tuple((first + number).packed for number in range(count)), ttl, ad)
 
 
 class FakeForwarder:

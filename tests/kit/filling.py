@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.settings.sections import CacheSettings
-from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.answer import AddressPool, Answer
 from staggerdns.wire.bringers import BRINGERS
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.pool import merge
@@ -51,7 +51,7 @@ def pools(rng: random.Random, number: int, qtype: int = A) -> tuple[Question, An
     """Fifteen addresses, three of each upstream, with lives of their own, half behind a chain."""
     question = make_question(name(f"www{number}.customer.example"), qtype)
     chain = [f"edge{number}.cdn.example", f"e{number}.a.akadns.example"] if number % 2 else []
-    pool: Pool | None = None
+    pool: AddressPool | None = None
     for upstream in range(5):
         size = 4 if qtype == A else 16
         records, owner = [], b"\xc0\x0c"
@@ -61,7 +61,7 @@ def pools(rng: random.Random, number: int, qtype: int = A) -> tuple[Question, An
         ttl = rng.randint(1, 300)
         records += [record(owner, qtype, ttl, b"\x5d" + rng.randbytes(size - 1)) for _ in range(3)]
         brought = _read(reply(question, records), question)
-        assert isinstance(brought, Pool)
+        assert isinstance(brought, AddressPool)
         bit = BRINGERS.bit(f"192.0.2.{upstream}")
         if pool is None:
             pool = brought

@@ -20,7 +20,7 @@ from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.tls import Authorities
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import A, name
@@ -146,7 +146,7 @@ def loopback_upstream(
 
 def addresses(outcome: Outcome) -> list[str]:
     """The addresses of a positive outcome."""
-    assert isinstance(outcome.answer, Pool)
+    assert isinstance(outcome.answer, AddressPool)
     return [socket.inet_ntoa(address) for address in outcome.answer.addresses]
 
 

@@ -18,7 +18,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from staggerdns.wire.answer import Answer, Pool
+from staggerdns.wire.answer import AddressPool, Answer
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.query import Query, parse_query
 from staggerdns.wire.question import Question, make_question
@@ -130,15 +130,15 @@ def judged(wire: bytes, asked: Question | Judge) -> tuple[Verdict, Answer | None
     return (asked if isinstance(asked, Judge) else Judge(asked)).judge(wire)
 
 
-def pool_of(wire: bytes, asked: Question) -> Pool:
+def pool_of(wire: bytes, asked: Question) -> AddressPool:
     """Return the pool that a positive reply brings."""
     verdict, answer = judged(wire, asked)
     assert verdict is Verdict.POSITIVE
-    assert isinstance(answer, Pool)
+    assert isinstance(answer, AddressPool)
     return answer
 
 
-def read_the_long_way(wire: bytes, asked: Question) -> Pool | None:
+def read_the_long_way(wire: bytes, asked: Question) -> AddressPool | None:
     """Return the pool that the index of a reply shows, usual or not."""
     reply = index_reply(wire, asked)
     return read_pool(reply, scrub_answers(reply, asked))

@@ -218,7 +218,7 @@ class Wire:
 
     def _deliver(self, exchange: Exchange, reply: bytes) -> None:
         exchange.forget = None
-        still = exchange.asker.received(exchange, reply, over_stream=self._tcp)
+        still = exchange.owner.received(exchange, reply, over_stream=self._tcp)
         if still and exchange.forget is None:
             exchange.forget = lambda exchange, *, timed_out: None
 

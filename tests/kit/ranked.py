@@ -13,7 +13,7 @@ from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.resolver.ranker import Ranker
 from staggerdns.settings.sections import CacheSettings, RankingSettings
 from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reply import index_reply
 from staggerdns.wire.sections import SectionsAnswer
@@ -57,9 +57,9 @@ def shown(entry: Entry | None) -> list[int | str]:
     return [int(text[len(prefix) :]) if text.startswith(prefix) else text for text in texts]
 
 
-def pool(*addresses: int | str, ttl: int = 3600, cname_chain: Sequence[str] = ()) -> Pool:
+def pool(*addresses: int | str, ttl: int = 3600, cname_chain: Sequence[str] = ()) -> AddressPool:
     """A pool of these addresses at the end of a chain."""
-    return Pool(tuple(map(name, cname_chain)), packed(*addresses), ttl, ad=False)
+    return AddressPool(tuple(map(name, cname_chain)), packed(*addresses), ttl, ad=False)
 
 
 def sections_answer(question: Question, *addresses: int | str, ttl: int = 3600) -> SectionsAnswer:
@@ -128,7 +128,7 @@ class SimulatedRankedCache:
         )
 
     def store(
-        self, answer: Pool | SectionsAnswer, question: Question = WWW, generation: int = 1
+        self, answer: AddressPool | SectionsAnswer, question: Question = WWW, generation: int = 1
     ) -> Entry:
         """Commit an answer whose collection ends at once."""
         entry = self.cache.commit(question.key, generation, answer, self.clock.seconds())

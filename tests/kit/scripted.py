@@ -200,7 +200,7 @@ class ScriptedUpstream:
             except BlockingIOError:
                 return
             except OSError:
-                continue  # an ICMP error for an earlier reply: the asker has gone
+                continue  # an ICMP error for an earlier reply: the owner has gone
             source = Endpoint(peer[0], peer[1])
             at = time.monotonic()
             for _, kind, data in ancillary:
@@ -280,7 +280,7 @@ class ScriptedUpstream:
         try:
             sock.sendto(action.data, source)
         except OSError:
-            return  # the asker's port is closed already; its own tests look after that
+            return  # the owner's port is closed already; its own tests look after that
 
     def _origin(self, origin: Origin) -> socket.socket:
         if origin == "same":

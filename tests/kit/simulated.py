@@ -42,7 +42,7 @@ from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.sidequeries import SIDE_QUERY
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.rebinding import Rebinding
 from tests.kit.acts import A, Act, name
@@ -115,7 +115,7 @@ class SimulatedTransport(DatagramTransport):
     def _answer(exchange: Exchange, act: Act) -> None:
         exchange.forget = None
         assert act.reply is not None
-        exchange.asker.received(exchange, act.reply(exchange.question), over_stream=True)
+        exchange.owner.received(exchange, act.reply(exchange.question), over_stream=True)
 
 
 class SimulatedUpstream(Upstream):
@@ -220,7 +220,7 @@ class Client:
 
 def addresses(entry: Entry | None) -> list[str]:
     """The addresses of an entry that holds a pool, in their order; none for any other."""
-    if entry is None or not isinstance(entry.answer, Pool):
+    if entry is None or not isinstance(entry.answer, AddressPool):
         return []
     return [str(ip_address(address)) for address in entry.answer.addresses]
 

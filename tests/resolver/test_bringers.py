@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from tests.kit.acts import SILENT, fails, negative, own, says, says_own
 from tests.kit.ranked import RankedResolver, near
 from tests.kit.simulated import SimulatedResolver, addresses
@@ -11,7 +11,7 @@ from tests.kit.simulated import SimulatedResolver, addresses
 def bringers(resolver: SimulatedResolver) -> dict[str, list[int]]:
     """Who brought each address of the pool in the cache: the numbers of upstreams."""
     entry = resolver.cache.entries[resolver.question().key]
-    assert isinstance(entry.answer, Pool)
+    assert isinstance(entry.answer, AddressPool)
     numbers = {upstream.name: number for number, upstream in enumerate(resolver.upstreams)}
     sets = [sorted(numbers[name] for name in names) for names in entry.answer.bringers]
     return dict(zip(addresses(entry), sets, strict=True))

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from staggerdns.resolver.cache import FAILURE_TTL
-from staggerdns.wire.answer import Answer, FailureAnswer, Pool
+from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import A, name, own
@@ -17,9 +17,9 @@ OTHER = make_question(name("other.example"), A)
 FAILURE = FailureAnswer(Ede.OTHER, FAILURE_TTL)
 
 
-def pool(*indexes: int, ttl: int = 300) -> Pool:
+def pool(*indexes: int, ttl: int = 300) -> AddressPool:
     """A pool of some upstreams' own addresses."""
-    return Pool((), tuple(ip_address(own(index)).packed for index in indexes), ttl, ad=False)
+    return AddressPool((), tuple(ip_address(own(index)).packed for index in indexes), ttl, ad=False)
 
 
 def question(number: int) -> Question:

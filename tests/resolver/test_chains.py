@@ -14,7 +14,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.names import to_text
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import AAAA, Act, name, own, says, says_own
@@ -152,7 +152,7 @@ def test_chains_at_random() -> None:
             clients += 1
         for key, entry in resolver.cache.entries.items():
             assert set(addresses(entry)) <= model.allowed(Question(key))
-            assert isinstance(entry.answer, Pool)
+            assert isinstance(entry.answer, AddressPool)
             assert Question(key).key in {question.key for question, _ in asked}
         resolver.clock = Clock()
     assert clients >= 3 * ATTACKS

@@ -12,7 +12,7 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.collection import MERGE_DELAY
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from tests.kit.acts import SILENT, Act, fails, negative, own, says, says_own
 from tests.kit.ranked import RankedResolver, near
 from tests.kit.simulated import SimulatedResolver, addresses
@@ -73,7 +73,7 @@ class Look:
         answer = entry.answer
         facts += [type(answer), entry.stored, entry.due, entry.expires, entry.refresh_age]
         facts += [entry.complete, entry.alive, answer.ad, answer.ttl]
-        if isinstance(answer, Pool):
+        if isinstance(answer, AddressPool):
             facts += [answer.addresses, list(answer.lives), answer.cname_life]
         return facts
 
@@ -181,7 +181,9 @@ def test_an_order_that_comes_meanwhile() -> None:
 def crowd_out(cache: AnswerCache, resolver: SimulatedResolver) -> None:
     """Have another name take the one place in the cache."""
     other = resolver.question("other")
-    cache.commit(other.key, 0, Pool((), (b"\1\2\3\4",), 60, ad=False), resolver.clock.seconds())
+    cache.commit(
+        other.key, 0, AddressPool((), (b"\1\2\3\4",), 60, ad=False), resolver.clock.seconds()
+    )
 
 
 def test_an_entry_that_goes_meanwhile() -> None:
@@ -205,7 +207,7 @@ def test_a_later_generation_takes_its_place() -> None:
     resolver = SimulatedResolver(says_own(0, 5), says_own(1, 6), SILENT)
     resolver.ask()
     resolver.run_to(10)
-    newer = Pool((), (b"\1\2\3\4",), 60, ad=False)
+    newer = AddressPool((), (b"\1\2\3\4",), 60, ad=False)
     key = resolver.question().key
     resolver.cache.commit(key, 99, newer, resolver.clock.seconds())
     assert resolver.ask().addresses == ["1.2.3.4"]

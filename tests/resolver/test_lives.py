@@ -13,7 +13,7 @@ from itertools import accumulate
 import pytest
 
 from staggerdns.settings.sections import CacheSettings
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.question import Question
 from tests.kit.acts import SILENT, Act, fails, name, negative, own, says, says_own
 from tests.kit.cache import SimulatedCache
@@ -21,9 +21,9 @@ from tests.kit.ranked import WWW, RankedResolver, SimulatedRankedCache, asks, ne
 from tests.kit.simulated import START, SimulatedResolver, addresses
 
 
-def lived(*lives: int, cname_chain: Sequence[str] = (), cname_life: int = 0) -> Pool:
+def lived(*lives: int, cname_chain: Sequence[str] = (), cname_life: int = 0) -> AddressPool:
     """A pool whose addresses live for so many seconds; `near` tells them by their places."""
-    first = Pool(
+    first = AddressPool(
         tuple(map(name, cname_chain)), packed(1), lives[0], ad=False, cname_life=cname_life or None
     )
     found = packed(*range(1, len(lives) + 1))
@@ -208,7 +208,7 @@ def test_a_due_entry_is_not_kept_ready_beyond_its_time() -> None:
 def lives(resolver: SimulatedResolver, question: Question | None = None) -> dict[str, int]:
     """The addresses of the pool in the cache, with the seconds that they live."""
     answer = resolver.cache.entries[(question or resolver.question()).key].answer
-    assert isinstance(answer, Pool)
+    assert isinstance(answer, AddressPool)
     texts = [str(ip_address(address)) for address in answer.addresses]
     return dict(zip(texts, answer.lives, strict=True))
 

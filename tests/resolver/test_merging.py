@@ -6,7 +6,7 @@ import pytest
 
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.names import to_text
 from tests.kit.acts import (
     AAAA,
@@ -26,14 +26,16 @@ from tests.kit.simulated import SimulatedResolver
 AD_FLAGS = 0x81A0
 
 
-def collect(*acts: Act, parallel: ParallelSettings | None = None) -> tuple[SimulatedResolver, Pool]:
+def collect(
+    *acts: Act, parallel: ParallelSettings | None = None
+) -> tuple[SimulatedResolver, AddressPool]:
     """Run one collection to its end; the resolver and the pool in the cache."""
     resolver = SimulatedResolver(*acts, parallel=parallel)
     resolver.ask()
     resolver.run()
     entry = resolver.cache.lookup(resolver.question().key, resolver.clock.seconds())
     assert entry is not None
-    assert isinstance(entry.answer, Pool)
+    assert isinstance(entry.answer, AddressPool)
     return resolver, entry.answer
 
 
@@ -389,4 +391,4 @@ def test_do_is_answered_whole() -> None:
     resolver.run()
     again = resolver.ask(question)
     assert again.entry is client.entry
-    assert not isinstance(client.entry.answer, Pool)
+    assert not isinstance(client.entry.answer, AddressPool)

@@ -8,7 +8,7 @@ from twisted.internet.testing import MemoryReactorClock
 from staggerdns.chain import Chain
 from staggerdns.config import parse_config
 from staggerdns.resolver.entry import Entry
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.question import Question
 from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import name
@@ -26,7 +26,7 @@ class Limited:
         )
         self.cache = Chain(parse_config(text), self.clock, clock=self.clock).cache
 
-    def put(self, answer: Pool | SectionsAnswer, question: Question = WWW) -> Entry:
+    def put(self, answer: AddressPool | SectionsAnswer, question: Question = WWW) -> Entry:
         """Commit an answer whose collection ends at once; its entry."""
         now = self.clock.seconds()
         self.cache.commit(question.key, 1, answer, now)
@@ -52,10 +52,10 @@ def test_so_many_at_most(ranking: str, most: int, count: int) -> None:
     assert shown(entry) == [10, 20, 30, 40]
 
 
-def lived() -> Pool:
+def lived() -> AddressPool:
     """A pool whose addresses live for 40, 20 and 30 seconds."""
     lives = dict(zip(packed(1, 2, 3), (40, 20, 30), strict=True))
-    return Pool((name("alias.example"),), packed(1), 40, ad=False).having(lives)
+    return AddressPool((name("alias.example"),), packed(1), 40, ad=False).having(lives)
 
 
 @pytest.mark.parametrize(

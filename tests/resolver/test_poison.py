@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import pytest
 
 from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.names import from_labels
 from staggerdns.wire.question import Question
 from staggerdns.wire.rebinding import Rebinding
@@ -90,7 +90,7 @@ def test_his_ttl_is_his_own(ttl: int) -> None:
     """What he adds lives as he says, the others' addresses as they say."""
     resolver, _ = attacked(says(30, EVIL[0], ttl=ttl))
     answer = resolver.cache.entries[resolver.question().key].answer
-    assert isinstance(answer, Pool)
+    assert isinstance(answer, AddressPool)
     assert list(answer.lives) == [300, 300, ttl]
 
 

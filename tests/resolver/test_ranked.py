@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from staggerdns.resolver.ranker import MAX_RANKED, QUEUE_FULL_RETRY, UNRANKED_RETRY
-from staggerdns.wire.answer import FailureAnswer, Pool
+from staggerdns.wire.answer import AddressPool, FailureAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import gives
@@ -127,7 +127,7 @@ def test_limits_of_the_configuration() -> None:
 @pytest.mark.parametrize(
     "answer", [pool(30), no_such_name(300), pool("10.0.0.1", "10.0.0.2"), sections_answer(DO, 30)]
 )
-def test_nothing_to_rank(answer: Pool | SectionsAnswer) -> None:
+def test_nothing_to_rank(answer: AddressPool | SectionsAnswer) -> None:
     """One address, a negative, private addresses: the real TTL at once, no sort, no probe."""
     simulated = SimulatedRankedCache()
     simulated.store(answer)

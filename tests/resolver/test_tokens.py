@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.wire.answer import FailureAnswer, Pool
+from staggerdns.wire.answer import AddressPool, FailureAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import AAAA
@@ -119,7 +119,7 @@ def test_a_failed_refresh_does_not_end_the_sort() -> None:
 
 
 @pytest.mark.parametrize("answer", [no_such_name(), pool(30, 10, ttl=0), pool(8)])
-def test_what_replaces_an_answer_ends_its_sort(answer: Pool | SectionsAnswer) -> None:
+def test_what_replaces_an_answer_ends_its_sort(answer: AddressPool | SectionsAnswer) -> None:
     """A negative, an answer that is not kept, a single address: the sort is ended."""
     simulated = SimulatedRankedCache()
     simulated.put(30, 10)

@@ -18,7 +18,7 @@ from staggerdns.server import hosts as hosts_module
 from staggerdns.server.hosts import CHECK_EVERY, HOSTS_TTL, Hosts
 from staggerdns.server.local import LocalNames
 from staggerdns.settings.sections import LocalSettings
-from staggerdns.wire.answer import NegativeAnswer
+from staggerdns.wire.answer import LocalNegativeAnswer
 from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import parse_query
 from staggerdns.wire.render import render
@@ -178,7 +178,7 @@ def test_a_name_of_the_file_exists(
     """
     server = MemoryServer(local=watched.names)
     query = question(name, rdtype)
-    answer = NegativeAnswer(Rcode.NXDOMAIN, len(b"\0"), 300)
+    answer = LocalNegativeAnswer(Rcode.NXDOMAIN, len(b"\0"), 300)
     answer.ad = True
     server.forwarder.instant = server.commit(parse_query(query.to_wire()).question(), answer)
     query.flags |= dns.flags.AD

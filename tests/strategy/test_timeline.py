@@ -11,7 +11,7 @@ import pytest
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.reason import Reason
-from staggerdns.wire.answer import FailureAnswer, Pool
+from staggerdns.wire.answer import AddressPool, FailureAnswer
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import (
     MX,
@@ -361,7 +361,7 @@ def test_unmergeable_positive_ends_the_asking(do: bool) -> None:
     client = resolver.ask(question)
     resolver.run()
     assert client.at == 20
-    assert not isinstance(client.entry.answer, Pool)
+    assert not isinstance(client.entry.answer, AddressPool)
     assert resolver.launches == [(0, 0), (0, 1)]
     assert resolver.cache.lookup(question.key, resolver.clock.seconds()) is client.entry
     resolver.assert_nothing_left()

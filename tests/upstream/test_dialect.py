@@ -19,9 +19,9 @@ from staggerdns.upstream.cookies import COOKIE_MISSES
 from staggerdns.upstream.dialect import Dialect
 from staggerdns.upstream.edns import BARE, DESCENTS, FULL, PATIENCE, PLAIN
 from staggerdns.upstream.entropy import Entropy
-from staggerdns.upstream.exchange import Asker, Exchange
+from staggerdns.upstream.exchange import Exchange, ExchangeOwner
 from staggerdns.upstream.reason import Reason, RetryReason
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.names import from_labels
@@ -41,7 +41,7 @@ SERVER_COOKIE = bytes(range(100, 116))
 
 def exchange(question: Question, query: bytes, started: float, level: int = FULL) -> Exchange:
     """An exchange that nobody waits for."""
-    made = Exchange(mock.create_autospec(Asker), Judge(question), query, "active", started)
+    made = Exchange(mock.create_autospec(ExchangeOwner), Judge(question), query, "active", started)
     made.level = level
     return made
 
@@ -593,7 +593,7 @@ async def test_names_in_data_have_no_random_case() -> None:
     ):
         outcome = await asked.ask()
         assert outcome.verdict == Verdict.POSITIVE
-        assert isinstance(outcome.answer, Pool)
+        assert isinstance(outcome.answer, AddressPool)
         assert outcome.answer.cname_chain == (b"\3cdn\3www\7example\0",)
 
 

@@ -9,7 +9,7 @@ import pytest_twisted
 from twisted.internet.defer import gatherResults
 
 from staggerdns.upstream.reason import Reason
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
 from tests.kit.acts import A, name
@@ -73,7 +73,7 @@ FORMS = [
 def good(daemon: Daemon, outcome: Outcome) -> bool:
     """Whether this is what the server should say."""
     answer = outcome.answer
-    return isinstance(answer, Pool) and answer.addresses == (daemon.address,)
+    return isinstance(answer, AddressPool) and answer.addresses == (daemon.address,)
 
 
 @pytest.mark.parametrize("form", FORMS)

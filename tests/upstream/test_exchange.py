@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
-from staggerdns.upstream.exchange import Asker, Exchange, Outcome, Server
+from staggerdns.upstream.exchange import AskedUpstream, Exchange, ExchangeOwner, Outcome
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import NEGATIVE
 from tests.kit.messages import ask
@@ -18,11 +18,11 @@ class Asked:
     """An exchange whose outcome a Deferred gives, if ``by_deferred``, and else a call."""
 
     def __init__(self, *, by_deferred: bool) -> None:
-        self.asker = mock.create_autospec(Asker)
-        self.exchange = Exchange(self.asker, Judge(ask()), b"query", "active", 0.0)
+        self.owner = mock.create_autospec(ExchangeOwner)
+        self.exchange = Exchange(self.owner, Judge(ask()), b"query", "active", 0.0)
         self.exchange.forget = self.forget = mock.Mock()
         self.outcome = Outcome(
-            mock.create_autospec(Server), NEGATIVE, None, None, "active", 0.0, 1.0, 1.0
+            mock.create_autospec(AskedUpstream), NEGATIVE, None, None, "active", 0.0, 1.0, 1.0
         )
         self.heard: list[Outcome] = []
         self.failures: list[Failure] = []
@@ -37,7 +37,7 @@ class Asked:
 
     def check_abandoned(self) -> None:
         """It was given up once, and nobody has heard an outcome."""
-        self.asker.abandoned.assert_called_once_with(self.exchange)
+        self.owner.abandoned.assert_called_once_with(self.exchange)
         self.forget.assert_called_once_with(self.exchange, timed_out=False)
         assert self.heard == []
         assert self.exchange.over
@@ -66,7 +66,7 @@ def test_an_outcome_before_anybody_listens(asked: Asked) -> None:
 
 
 def test_cancelled(asked: Asked) -> None:
-    """The asker and the transport hear of it, once; a Deferred fails as cancelled ones do."""
+    """The owner and the transport hear of it, once; a Deferred fails as cancelled ones do."""
     asked.listen()
     asked.exchange.cancel()
     asked.exchange.cancel()
@@ -79,7 +79,7 @@ def test_cancelled_after_its_end(asked: Asked) -> None:
     asked.listen()
     asked.exchange.conclude(asked.outcome)
     asked.exchange.cancel()
-    asked.asker.abandoned.assert_not_called()
+    asked.owner.abandoned.assert_not_called()
 
 
 def test_cancelled_by_its_deferred() -> None:

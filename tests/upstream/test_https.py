@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from staggerdns.upstream.https import MAX_ABANDONED, MAX_STREAMS, MODEST_STREAMS
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.upstream import LONGEST_PAUSE
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.verdict import Verdict
 from tests.kit.acts import says
 from tests.kit.memory import WWW, MemoryTransport
@@ -59,7 +59,7 @@ def test_post(https: HttpsUpstream) -> None:
     assert body[2:].startswith(WWW.client_query()[:-2])
     server.answer(1)
     (outcome,) = https.outcomes
-    assert isinstance(outcome.answer, Pool)
+    assert isinstance(outcome.answer, AddressPool)
 
 
 def test_get() -> None:

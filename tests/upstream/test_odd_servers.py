@@ -96,7 +96,7 @@ class Forger:
         seen = self.resolver.wires[0][0].seen[-1]
         reply = seen.reply(address, section=seen.question.section)
         self.resolver.clock.callLater(
-            after, exchange.asker.received, exchange, reply, over_stream=False
+            after, exchange.owner.received, exchange, reply, over_stream=False
         )
 
 
@@ -182,7 +182,7 @@ def test_a_forged_error_without_a_question(rcode: int, tcp: str) -> None:
     client = slow.ask()
     (exchange,) = slow.resolver.wires[0][0].waiting
     bare = b"\0\0\x81" + bytes((0x80 | rcode,)) + bytes(8)
-    slow.resolver.clock.callLater(0.01, exchange.asker.received, exchange, bare, over_stream=False)
+    slow.resolver.clock.callLater(0.01, exchange.owner.received, exchange, bare, over_stream=False)
     slow.resolver.clock.callLater(0.5, slow.resolver.wires[0][0].answer_all, cookie_reply)
     slow.resolver.run()
     assert client.addresses == ["203.0.113.7"]

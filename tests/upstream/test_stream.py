@@ -24,7 +24,7 @@ from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.happyeyeballs import ATTEMPT_DELAY
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.stream import FIRST_WAIT
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
 from tests.kit import behaviours as b
@@ -294,7 +294,7 @@ def test_reply_byte_by_byte(tcp: TcpUpstream) -> None:
     for position in range(len(data)):
         assert len(tcp.outcomes) == (position >= len(data) // 2)
         connection.protocol.dataReceived(data[position : position + 1])
-    assert all(isinstance(outcome.answer, Pool) for outcome in tcp.outcomes)
+    assert all(isinstance(outcome.answer, AddressPool) for outcome in tcp.outcomes)
     assert len(tcp.outcomes) == 2
     connection.lose()
     assert len(tcp.outcomes) == 2

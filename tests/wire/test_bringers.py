@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.bringers import (
     BRINGERS,
     MAX_JOINT_SETS,
@@ -83,11 +83,11 @@ BROUGHT = st.lists(
 @given(BROUGHT, st.permutations(range(6)), st.integers(1, 6))
 def test_pools(brought: list[tuple[str, list[bytes], int]], order: list[int], limit: int) -> None:
     """Whoever gave an address is in its set, nobody else is, and sets follow their addresses."""
-    pool: Pool | None = None
+    pool: AddressPool | None = None
     expected: dict[bytes, set[str]] = {}
     for name, addresses, ttl in brought:
         bit = BRINGERS.bit(name)
-        other = Pool((), tuple(addresses), ttl, ad=False)
+        other = AddressPool((), tuple(addresses), ttl, ad=False)
         if pool is None:
             other.brought_by = BRINGERS.number(bit)
             pool = other
@@ -97,7 +97,7 @@ def test_pools(brought: list[tuple[str, list[bytes], int]], order: list[int], li
             expected.setdefault(each, set()).add(name)
     assert pool is not None
 
-    def check(pool: Pool) -> None:
+    def check(pool: AddressPool) -> None:
         assert dict(zip(pool.addresses, pool.bringers, strict=True)) == {
             each: expected[each] for each in pool.addresses
         }
@@ -124,10 +124,12 @@ def test_pools(brought: list[tuple[str, list[bytes], int]], order: list[int], li
 def test_without_private_addresses() -> None:
     """What is left keeps its bringers."""
     bits = [BRINGERS.bit(name) for name in UPSTREAMS]
-    pool = Pool((), (b"\n\0\0\1", address(1)), 60, ad=False, brought_by=BRINGERS.number(bits[0]))
-    other = Pool((), (address(1), address(2)), 60, ad=False)
+    pool = AddressPool(
+        (), (b"\n\0\0\1", address(1)), 60, ad=False, brought_by=BRINGERS.number(bits[0])
+    )
+    other = AddressPool((), (address(1), address(2)), 60, ad=False)
     public = without_private(merge(pool, other, 32, private=False, bringer=bits[1]))
-    assert isinstance(public, Pool)
+    assert isinstance(public, AddressPool)
     assert public.bringers == (frozenset(UPSTREAMS[:2]), frozenset(UPSTREAMS[1:2]))
 
 
@@ -135,7 +137,7 @@ def test_without_private_addresses() -> None:
 def test_packed(width: int) -> None:
     """A packed pool says the same."""
     addresses = tuple(bytes([number] * width) for number in (3, 1, 2))
-    pool = Pool((b"\1a\0",), addresses, 60, ad=True)
+    pool = AddressPool((b"\1a\0",), addresses, 60, ad=True)
     octets, sections = pool.octets, pool.sections(20, 5, 500)
     pool.pack()
     assert (pool.addresses, pool.octets, pool.sections(20, 5, 500)) == (addresses, octets, sections)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from staggerdns.resolver.entry import Entry
-from staggerdns.wire.answer import Answer, FailureAnswer, Pool
+from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.pool import cap, merge
 from staggerdns.wire.question import Question
@@ -372,7 +372,7 @@ def check_upstream_reply(asked: Question, message: bytes, ttl: int) -> Answer | 
         )
         reply = render(query, answer, ttl, limit, 3)
         parsed = check_reply(reply, query.message, limit)
-        if isinstance(answer, Pool):
+        if isinstance(answer, AddressPool):
             assert parsed is not None, "all that a pool says is our own"
         if parsed is not None:
             assert str(parsed.question[0].name) == name.upper()
@@ -416,7 +416,7 @@ def test_the_quick_way_and_the_index_agree(made: tuple[Question, bytes]) -> None
     except WireError:
         return
     if verdict is Verdict.POSITIVE:
-        assert isinstance(answer, Pool)
+        assert isinstance(answer, AddressPool)
         indexed = read_the_long_way(message, asked)
         assert indexed is not None
         assert (answer.cname_chain, answer.addresses) == (indexed.cname_chain, indexed.addresses)
@@ -433,7 +433,7 @@ def test_merged_forgeries(
     for asked, message in (one, two):
         if asked.mergeable and asked.key == one[0].key:
             answer = check_upstream_reply(asked, message, 60)
-            if isinstance(answer, Pool):
+            if isinstance(answer, AddressPool):
                 pools.append(cap(answer, limit))
     if len(pools) != 2:
         return

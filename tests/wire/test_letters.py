@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.question import Question
 from staggerdns.wire.render import render
 from tests.kit.messages import (
@@ -206,7 +206,7 @@ def test_replies_of_two_clients() -> None:
             == kept
         )
     assert isinstance(
-        pool_of(raw(ask(), [record(bytes(4), 1, owner=wire_name(OURS))]), ask()), Pool
+        pool_of(raw(ask(), [record(bytes(4), 1, owner=wire_name(OURS))]), ask()), AddressPool
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.pool import (
     GrowingPool,
@@ -47,9 +47,9 @@ def packed(*addresses: str) -> tuple[bytes, ...]:
 
 def pool(
     *addresses: str, ttl: int = 300, ad: bool = False, cname_chain: tuple[str, ...] = ()
-) -> Pool:
+) -> AddressPool:
     """Return a pool of these addresses."""
-    return Pool(tuple(map(wire_name, cname_chain)), packed(*addresses), ttl, ad)
+    return AddressPool(tuple(map(wire_name, cname_chain)), packed(*addresses), ttl, ad)
 
 
 def cname_chain(length: int) -> list[str]:
@@ -278,7 +278,9 @@ def test_a_question_with_the_upstreams_case() -> None:
 # The model uses what `having` and `lives` say, which have tests of their own below.
 
 
-def in_turn(held: Pool, other: Pool, limit: int, *, private: bool, age: int) -> Pool:
+def in_turn(
+    held: AddressPool, other: AddressPool, limit: int, *, private: bool, age: int
+) -> AddressPool:
     """What `merge` returns, told rule by rule: the model."""
     if held.ttl and not other.ttl:
         return held
@@ -300,7 +302,7 @@ def in_turn(held: Pool, other: Pool, limit: int, *, private: bool, age: int) -> 
 
 
 POOLS = st.builds(
-    lambda chain, addresses, ttl, ad, cname_life: Pool(
+    lambda chain, addresses, ttl, ad, cname_life: AddressPool(
         chain, tuple(addresses), ttl, ad, cname_life=cname_life
     ),
     st.sampled_from([(), (b"\1b\0",), (b"\1c\0", b"\1d\0")]),
@@ -316,14 +318,14 @@ POOLS = st.builds(
 )
 
 
-def facts(pool: Pool) -> tuple[object, ...]:
+def facts(pool: AddressPool) -> tuple[object, ...]:
     """All that is in a pool."""
     return (pool.cname_chain, pool.addresses, lives(pool), pool.ad, pool.cname_life)
 
 
 @given(POOLS, st.lists(st.tuples(POOLS, st.integers(0, 40))), st.integers(1, 8), st.booleans())
 def test_a_growing_pool(
-    first: Pool, others: list[tuple[Pool, int]], limit: int, private: bool
+    first: AddressPool, others: list[tuple[AddressPool, int]], limit: int, private: bool
 ) -> None:
     """Adding answers to a pool that grows, and looking now and then, is merging one by one."""
     growing, seldom = (GrowingPool(first, limit, private=private) for _ in range(2))
@@ -350,7 +352,7 @@ def test_merge_appends_what_is_new() -> None:
     assert first.addresses == packed("192.0.2.1", "192.0.2.2"), "a pool never changes"
 
 
-def lives(pool: Pool) -> list[int]:
+def lives(pool: AddressPool) -> list[int]:
     """The lives of a pool's addresses, which `ttl` and `least` bound exactly."""
     found = list(pool.lives)
     assert (max(found), min(found)) == (pool.ttl, pool.least)
@@ -531,9 +533,11 @@ def test_what_cannot_be_kept_takes_anything(ttl: int) -> None:
 
 def test_without_private() -> None:
     """Public addresses stay in their order, with chain, TTL and AD; none left is no pool."""
-    mixed = Pool((b"\1a\0",), packed("10.0.0.1", "192.0.2.1", "0.0.0.0", "192.0.2.2"), 7, True)
+    mixed = AddressPool(
+        (b"\1a\0",), packed("10.0.0.1", "192.0.2.1", "0.0.0.0", "192.0.2.2"), 7, True
+    )
     found = without_private(mixed)
-    assert isinstance(found, Pool)
+    assert isinstance(found, AddressPool)
     assert found.addresses == packed("192.0.2.1", "192.0.2.2")
     assert (found.cname_chain, found.ttl, found.ad) == (mixed.cname_chain, 7, True)
     assert without_private(pool("10.0.0.1", "127.0.0.1")) is None

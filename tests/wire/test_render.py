@@ -12,7 +12,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from staggerdns.wire.answer import Answer, FailureAnswer, Pool, RecordAnswer
+from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer, RecordAnswer
 from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import Rejected, parse_query
 from staggerdns.wire.render import render, render_error
@@ -48,9 +48,9 @@ def numbered(count: int, width: int = 4) -> tuple[bytes, ...]:
 
 def pool(
     count: int = 1, *, width: int = 4, cname_chain: tuple[str, ...] = (), ad: bool = False
-) -> Pool:
+) -> AddressPool:
     """Return a pool of this many addresses."""
-    return Pool(tuple(map(wire_name, cname_chain)), numbered(count, width), 300, ad)
+    return AddressPool(tuple(map(wire_name, cname_chain)), numbered(count, width), 300, ad)
 
 
 def answer_with(

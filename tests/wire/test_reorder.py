@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.wire.answer import FailureAnswer, Pool, RecordAnswer
+from staggerdns.wire.answer import AddressPool, FailureAnswer, RecordAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.messages import (
@@ -59,7 +59,7 @@ def signed(*addresses: str) -> SectionsAnswer:
 def test_pool() -> None:
     """A pool's addresses come in the new order; chain, TTL and AD stay."""
     cname_chain = tuple(map(wire_name, ("b.example.", "c.example.")))
-    pool = Pool(cname_chain, packed("192.0.2.1", "192.0.2.2", "192.0.2.3"), 77, True)
+    pool = AddressPool(cname_chain, packed("192.0.2.1", "192.0.2.2", "192.0.2.3"), 77, True)
     other = pool.reordered(packed("192.0.2.3", "192.0.2.1", "192.0.2.2"))
     assert (other.cname_chain, other.ttl, other.ad, other.rcode) == (cname_chain, 77, True, 0)
     assert texts(replied(scanned(), other).answer) == [
@@ -75,7 +75,7 @@ def test_pool() -> None:
 def test_pool_cut_to_size() -> None:
     """A pool too big for the reply loses its last, so its farthest, addresses."""
     numbers = [f"192.0.2.{number}" for number in range(1, 101)]
-    pool = Pool((), packed(*numbers), 60, False).reordered(packed(*reversed(numbers)))
+    pool = AddressPool((), packed(*numbers), 60, False).reordered(packed(*reversed(numbers)))
     found = [text.split()[-1] for text in texts(replied(scanned(), pool, limit=512).answer)]
     assert found == numbers[::-1][: len(found)]
     assert 20 < len(found) < 100

@@ -12,7 +12,7 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
@@ -444,14 +444,14 @@ def test_any_reply(seed: int) -> None:
             texts(section) for section in (message.answer, message.authority, message.additional)
         ]
         expected = [[lower(made.text) for made in section] for section in model.kept]
-        if isinstance(answer, Pool):
+        if isinstance(answer, AddressPool):
             links = pairwise(model.chain)
             addresses = [lower(made.text) for made in model.kept[0] if made.rdtype == rdtype]
             expected = [[f"{one} 60 CNAME {two}" for one, two in links] + addresses, [], []]
         # dnspython joins records of one set, wherever they stand, and knows each once.
         assert [sorted(section) for section in got] == [sorted(set(part)) for part in expected]
         dropped = sum(map(len, sections)) - sum(map(len, model.kept))
-        assert isinstance(answer, Pool) or sum(judge.strays.values()) == dropped
+        assert isinstance(answer, AddressPool) or sum(judge.strays.values()) == dropped
     assert min(came[verdict] for verdict in (Verdict.POSITIVE, Verdict.NEGATIVE)) > 200
 
 

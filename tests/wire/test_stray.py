@@ -8,7 +8,7 @@ import dns.message
 import dns.tsigkeyring
 import pytest
 
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.reply import STRAYS
@@ -89,7 +89,7 @@ def test_stray(
     assert texts(message.answer) == [shown]
     assert not message.authority
     assert not message.additional
-    unseen = isinstance(found, Pool) and {"short", "names"} & {*kind.split()}
+    unseen = isinstance(found, AddressPool) and {"short", "names"} & {*kind.split()}
     assert sum(judge.strays.values()) == (0 if unseen else 1), "a pool takes no data from there"
     assert set(judge.strays) <= set(STRAYS)
 
@@ -194,7 +194,7 @@ def test_the_quick_way_counts_nothing_stray() -> None:
     asked = ask()
     judge = Judge(asked)
     _, answer = judge.judge(raw_reply(asked, [record(bytes(4), 1)], [], [OPT]))
-    assert isinstance(answer, Pool)
+    assert isinstance(answer, AddressPool)
     assert not judge.strays
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.wire.answer import Pool
+from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.sections import SectionsAnswer
 from staggerdns.wire.verdict import Verdict
@@ -50,7 +50,7 @@ def test_positive(rdtype: str, data: str, do: bool) -> None:
     verdict, answer = judged(upstream_reply(asked, [f"{NAME} 300 {rdtype} {data}"]), asked)
     assert verdict is Verdict.POSITIVE
     assert answer is not None
-    assert isinstance(answer, Pool) == (rdtype in ("A", "AAAA") and not do)
+    assert isinstance(answer, AddressPool) == (rdtype in ("A", "AAAA") and not do)
     assert (answer.rcode, answer.negative, answer.ttl) == (0, False, 300)
 
 

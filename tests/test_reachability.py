@@ -11,12 +11,12 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 
 from staggerdns.journal import Journal
-from staggerdns.liveness import ASK_EVERY, CONFIRM_EVERY, GRACE, PATIENCE, Liveness
 from staggerdns.outages import LOOK_EVERY, STEADY
+from staggerdns.reachability import ASK_EVERY, CONFIRM_EVERY, GRACE, PATIENCE, Reachability
 
 
 class SimulatedLiveness:
-    """A `Liveness`, what it asks, and what is known of upstreams."""
+    """A `Reachability`, what it asks, and what is known of upstreams."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.clock = Clock()
@@ -27,7 +27,9 @@ class SimulatedLiveness:
         self.says: bool | None = None
         self.log: list[tuple[float, str]] = []
         log = Logger(observer=cast("ILogObserver", self.write))
-        self.liveness = Liveness(self.ask, lambda: self.worked, self.clock, Journal("warn", log))
+        self.reachability = Reachability(
+            self.ask, lambda: self.worked, self.clock, Journal("warn", log)
+        )
 
     def write(self, event: LogEvent) -> None:
         """Note a line of the log, and when it came."""
@@ -56,18 +58,18 @@ class SimulatedLiveness:
 
     def fail(self, *, served: bool = False) -> None:
         """Let a client's question fail."""
-        self.liveness.failed(served=served)
+        self.reachability.failed(served=served)
         self.clock.advance(0)
 
     def page(self) -> bool | None:
         """What the page says at once, `None` while it waits."""
         found: list[bool] = []
-        self.liveness.check().addCallback(found.append)
+        self.reachability.check().addCallback(found.append)
         return found[0] if found else None
 
     def settled(self) -> None:
         """Check that after the end nothing is left."""
-        self.liveness.close()
+        self.reachability.close()
         assert self.clock.getDelayedCalls() == []
 
 
@@ -120,8 +122,8 @@ def test_the_page_waits_for_the_answer(simulated: SimulatedLiveness, good: bool)
     simulated.clock.advance(60)
     found: list[bool] = []
     for _ in range(3):
-        simulated.liveness.check().addCallback(found.append)
-    gone = simulated.liveness.check()
+        simulated.reachability.check().addCallback(found.append)
+    gone = simulated.reachability.check()
     gone.addErrback(lambda _: None)
     gone.cancel()
     assert (len(simulated.asked), found) == (1, [])
@@ -135,7 +137,7 @@ def test_patience(simulated: SimulatedLiveness) -> None:
     """A question that takes too long counts as not answered."""
     simulated.clock.advance(60)
     found: list[bool] = []
-    simulated.liveness.check().addCallback(found.append)
+    simulated.reachability.check().addCallback(found.append)
     simulated.clock.advance(PATIENCE - 0.001)
     assert found == []
     simulated.clock.advance(0.001)
@@ -157,11 +159,11 @@ def test_an_outage(simulated: SimulatedLiveness) -> None:
         simulated.clock.advance(0.125)
         simulated.fail()
         assert simulated.page() is False
-        assert not simulated.liveness.answering
+        assert not simulated.reachability.answering
     assert len(simulated.asked) == 1 + 100 / ASK_EVERY
     simulated.says = True
     simulated.clock.advance(ASK_EVERY)
-    assert simulated.liveness.answering
+    assert simulated.reachability.answering
     assert simulated.page() is True
     simulated.settled()
 
@@ -219,7 +221,7 @@ def test_a_failure_soon_after_the_last_question(simulated: SimulatedLiveness) ->
 def test_the_page_before_the_next_turn(simulated: SimulatedLiveness) -> None:
     """A failure that has not been checked yet, because the reactor has not turned, is checked."""
     simulated.says = False
-    simulated.liveness.failed(served=False)
+    simulated.reachability.failed(served=False)
     assert simulated.page() is False
     assert len(simulated.asked) == 1
     simulated.settled()
@@ -267,7 +269,7 @@ def test_the_end(simulated: SimulatedLiveness) -> None:
     """When it is closed while it asks, whoever waits is told no, and nothing is left."""
     simulated.clock.advance(60)
     found: list[bool] = []
-    simulated.liveness.check().addCallback(found.append)
+    simulated.reachability.check().addCallback(found.append)
     simulated.settled()
     assert found == [False]
 
@@ -317,7 +319,7 @@ def test_an_outage_with_gaps_is_one(simulated: SimulatedLiveness, well: float) -
         simulated.says = False
         simulated.clock.pump([0.1] * int(CONFIRM_EVERY * 10))
         simulated.fail()
-        assert not simulated.liveness.answering
+        assert not simulated.reachability.answering
         simulated.says = True
         simulated.clock.advance(0.1)
         simulated.good()
