@@ -143,7 +143,7 @@ def test_all_silent(testbed: InternetTestbed, world: World, host: int) -> None:
     testbed.idle(10)
     before = world.probes(silent)
     for method in ("icmp", "tcp:443", "tcp:80"):
-        assert all(0 < before[method, address] <= 3 for address in silent)
+        assert all(0 < before[method, address] <= 3 for address in silent), before
     for _ in range(5):
         reply = testbed.ask(name)
         assert reply.addresses == silent
