@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING
 
+import staggerdns
 from staggerdns.compiled import COMPILED_MODULES, is_compiled
 from tests.kit.checkout import ROOT
 
@@ -20,6 +23,25 @@ def test_the_list() -> None:
     assert list(COMPILED_MODULES) == sorted(set(COMPILED_MODULES))
     for module in COMPILED_MODULES:
         assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+
+
+def test_nobody_else_extends_what_is_compiled() -> None:
+    """Python refuses objects of a class in pure Python whose base is compiled."""
+    for module in pkgutil.walk_packages(staggerdns.__path__, "staggerdns."):
+        importlib.import_module(module.name)
+    outside = [
+        one
+        for name, module in sys.modules.items()
+        if name.startswith("staggerdns.") and name not in COMPILED_MODULES
+        for one in vars(module).values()
+        if isinstance(one, type) and one.__module__ == name
+    ]
+    assert len(outside) > 50
+    assert [
+        f"{one.__module__}.{one.__qualname__}"
+        for one in outside
+        if any(base.__module__ in COMPILED_MODULES for base in one.__mro__)
+    ] == []
 
 
 def test_a_checkout_is_pure() -> None:
