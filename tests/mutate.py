@@ -147,8 +147,8 @@ def defaults(module: str) -> Iterator[Mutant]:
 def _other_values(module: str, node: ast.expr, where: str) -> Iterator[Mutant]:
     if isinstance(node, ast.Constant):
         yield _replaced(module, node, _another(node.value), where)
-    elif isinstance(node, ast.BinOp):
-        yield _replaced(module, node, f"{ast.unparse(node)} + 1", where)
+    elif isinstance(node, ast.BinOp):  # octets, which the cache counts in blocks of 16
+        yield _replaced(module, node, f"{ast.unparse(node)} + 16", where)
     elif isinstance(node, ast.Tuple) and node.elts:
         yield _replaced(module, node, ast.unparse(ast.Tuple(node.elts[:-1])), where)
         yield from _other_values(module, node.elts[0], where)
