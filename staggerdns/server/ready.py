@@ -103,7 +103,7 @@ class ReadyReplies:
         octets = hits = 0
         while octets < limit:
             end = start + 2 + int.from_bytes(stream[start : start + 2], "big")
-            if end > size:
+            if end > size or end < start + 4:  # not all there, or too short to have an ID
                 break
             ready = replies.get(stream[start + 4 : end])
             if ready is None:
