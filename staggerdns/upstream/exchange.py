@@ -150,9 +150,8 @@ class Exchange:
     """Whether it has been asked once more with a new cookie."""
     unsigned = False
     """Whether an answer without signatures is better than none, although DO is set."""
-    # The transport in charge sets these two.
-    forget: _Forget | None = None
     message_id = b""
+    """The transport in charge sets it, as it does ``forget``."""
     _call: Callable[[Outcome, Exchange], None] | None = None
     _deferred: Deferred[Outcome] | None = None
     _outcome: Outcome | None = None  # until somebody wants it
@@ -166,6 +165,8 @@ class Exchange:
         self.query = query
         self.tier = tier
         self.started = started
+        # Not above: compiled, a protocol or None has no default there.
+        self.forget: _Forget | None = None
 
     def deferred(self) -> Deferred[Outcome]:
         """Return a Deferred of the outcome; to cancel one is to cancel the other."""
