@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.budget import ProbeBudget
 from staggerdns.ranking.rtt import RttTable
-from staggerdns.ranking.sample import ExchangeOwner, Probe, Sample, Watcher, Way
+from staggerdns.ranking.sample import Asker, Probe, Sample, Watcher, Way
 from staggerdns.ranking.waiting import FURTHER, IN_DEMAND, UNDER_WAY, WaitingList
 from staggerdns.settings.sections import RankingSettings
 
@@ -68,7 +68,7 @@ class Measurer(Watcher):
         """Return whether there is a way of probing the address."""
         return any(way.probe.usable(address) for way in self._ways)
 
-    def sample(self, address: bytes, asker: ExchangeOwner, urgency: int) -> None:
+    def sample(self, address: bytes, asker: Asker, urgency: int) -> None:
         """Tell ``asker`` when a sample of the address has been taken, whatever came out.
 
         It may be told before this returns. ``urgency``: one of `staggerdns.ranking.waiting`.
@@ -100,7 +100,7 @@ class Measurer(Watcher):
         if sample is not None:
             self._waiting.raise_urgency(sample, IN_DEMAND)
 
-    def leave(self, address: bytes, asker: ExchangeOwner) -> None:
+    def leave(self, address: bytes, asker: Asker) -> None:
         """Tell ``asker`` nothing of the address; nobody's sample that waits is not taken."""
         sample = self._by_address.get(address)
         if sample is None:

@@ -14,6 +14,7 @@ At any time it either waits for the budget or has its one timer; whoever runs sa
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -56,27 +57,31 @@ class Way:
         self.seconds = metrics.probe_seconds.distribution(probe.name)
 
 
-class ExchangeOwner:
+class Asker:
     """Whoever asks for samples."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def sampled(self, address: bytes, now: float) -> None:
         """Hear that the sample is decided, and what came of it is in the table."""
-        raise NotImplementedError
 
 
 class Watcher:
     """Whoever runs samples."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def ready(self, sample: Sample) -> None:
         """Hear that the sample has something to send: `Sample.send` when the budget allows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decided(self, sample: Sample, seconds: float | None, lost: int, way: str) -> None:
         """Hear how the sample has ended: `None` for silence, with echoes ``lost`` before that.
 
         ``way``: what brought the answer.
         """
-        raise NotImplementedError
 
 
 class Sample(Waiting):
@@ -118,7 +123,7 @@ class Sample(Waiting):
     ) -> None:
         super().__init__(FIRST)
         self.address = address
-        self.askers: dict[ExchangeOwner, None] = {}
+        self.askers: dict[Asker, None] = {}
         self.begun = False
         self.further = further
         self._watcher = watcher

@@ -16,6 +16,7 @@ from then on it reports nothing, however late its samples come.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 from staggerdns.metrics import Metrics
@@ -23,7 +24,7 @@ from staggerdns.ranking.contenders import contenders
 from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.order import order
 from staggerdns.ranking.rtt import RttTable
-from staggerdns.ranking.sample import ExchangeOwner
+from staggerdns.ranking.sample import Asker
 from staggerdns.ranking.waiting import FIRST, FURTHER, IN_DEMAND
 from staggerdns.settings.sections import RankingSettings
 
@@ -41,13 +42,15 @@ TRIGGERS = (
 class Listener:
     """Whoever hears what comes of a sort; times are of the table's clock."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def nearer(self, addresses: tuple[bytes, ...]) -> None:
         """Hear of the order so far: the nearest address so far has just answered."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ended(self, addresses: tuple[bytes, ...] | None, now: float) -> None:
         """Hear of the order in the end, `None` when no address has answered."""
-        raise NotImplementedError
 
 
 class Sorts:
@@ -130,7 +133,7 @@ class Sorts:
         del self._sorts[key]
 
 
-class _Sort(ExchangeOwner):
+class _Sort(Asker):
     """One sort. ``_open``: the addresses of this round whose samples are not there yet."""
 
     __slots__ = (

@@ -15,7 +15,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.ranking.budget import ProbeBudget
 from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.rtt import RttTable
-from staggerdns.ranking.sample import ExchangeOwner, Probe
+from staggerdns.ranking.sample import Asker, Probe
 from staggerdns.ranking.sorts import TRIGGERS, Sorts
 from staggerdns.ranking.waiting import FIRST
 from staggerdns.settings.sections import RankingSettings
@@ -201,7 +201,7 @@ class SimulatedRanking:
         assert ours == []
 
 
-class NotedAsker(ExchangeOwner):
+class NotedAsker(Asker):
     """Somebody who waits for samples; ``at``: when they were decided, seconds after the start."""
 
     def __init__(self, ranking: SimulatedRanking) -> None:
