@@ -179,7 +179,6 @@ class AnswerCache:
         still be given.
         """
         ranker = self._ranker
-        rank: tuple[bytes, ...] = ()
         existing = self._entries.get(key)
         if existing is not None:
             if existing.generation > generation:
@@ -189,7 +188,7 @@ class AnswerCache:
                 return existing
             self._remove(key)
         if ranker is not None:
-            answer, rank = ranker.arranged(answer, existing)
+            answer = ranker.arranged(answer, existing)
         stored = now if since is None else since
         entry = Entry(answer, generation, stored, KEY_OCTETS + len(key))
         kept = answer.ttl and entry.octets * LARGEST_SHARE <= self._settings.max_size
@@ -198,7 +197,7 @@ class AnswerCache:
             self._octets += entry.octets
             self._make_room()
         if ranker is not None:
-            ranker.committed(key, entry, rank)
+            ranker.committed(key, entry, existing)
             if kept and entry.rankable:
                 ranker.sort_new(key, entry, existing, now, self.reorder)
                 return self._entries.get(key, entry)

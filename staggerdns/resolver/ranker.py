@@ -50,25 +50,16 @@ class Ranker:
         self._sorts = sorts
         self._journal = journal
 
-    def arranged(self, answer: Answer, previous: Entry | None) -> tuple[Answer, tuple[bytes, ...]]:
-        """Return ``answer`` with its addresses ordered by what is known, and its rank.
+    def arranged(self, answer: Answer, previous: Entry | None) -> Answer:
+        """Return ``answer``, which shall replace ``previous``, ordered by what is known."""
+        addresses = answer.addresses
+        if not 1 < len(addresses) <= MAX_RANKED:
+            return answer
+        return answer.reordered(order(addresses, self._sorts.table, _rank_after(previous)))
 
-        That is the order of the last whole pool that was sorted under its key; ``previous`` is the
-        entry there.
-        """
-        if previous is None:
-            rank: tuple[bytes, ...] = ()
-        elif previous.sorted_at is not None and (previous.complete or not previous.rank):
-            rank = previous.answer.addresses
-        else:
-            rank = previous.rank
-        if 1 < len(answer.addresses) <= MAX_RANKED:
-            answer = answer.reordered(order(answer.addresses, self._sorts.table, rank))
-        return answer, rank
-
-    def committed(self, key: bytes, entry: Entry, rank: tuple[bytes, ...]) -> None:
-        """Prepare a committed entry for its sort; cancel that of the entry which it replaces."""
-        entry.rank = rank
+    def committed(self, key: bytes, entry: Entry, previous: Entry | None) -> None:
+        """Prepare an entry for its sort; cancel that of ``previous``, which it has replaced."""
+        entry.rank = _rank_after(previous)
         addresses = entry.answer.addresses
         if 1 < len(addresses) <= MAX_RANKED:
             entry.rankable = any(self._is_probed(address) for address in addresses)
@@ -143,6 +134,15 @@ class Ranker:
 
     def _order_is_old(self, entry: Entry, now: float) -> bool:
         return entry.sorted_at is None or now >= entry.sorted_at + self._settings.rtt_cache_ttl
+
+
+def _rank_after(previous: Entry | None) -> tuple[bytes, ...]:
+    """Return the order of the last whole pool that was sorted where ``previous`` was."""
+    if previous is None:
+        return ()
+    if previous.sorted_at is not None and (previous.complete or not previous.rank):
+        return previous.answer.addresses
+    return previous.rank
 
 
 class _Sorting(Listener):
