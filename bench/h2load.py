@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
-from bench import programs
 from bench.daemons import Daemon
-from bench.load import LONGEST, Load, LoadError
+from bench.load import Load, LoadError, run_client
 
 _MEDIA_TYPE = "application/dns-message"
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
@@ -21,18 +19,10 @@ def run(
 
     ``clients``: each has a connection, with ``outstanding`` requests at once.
     """
-    command = [programs.find("taskset"), "-c", str(programs.cores()[1]), programs.find("h2load")]
-    command += ["-n", str(count), "-c", str(clients), "-m", str(outstanding), "-d", str(query)]
-    command += ["-H", f"content-type: {_MEDIA_TYPE}", "-H", f"accept: {_MEDIA_TYPE}"]
-    command.append(f"https://127.0.0.1:{port}/dns-query")
-    before = daemon.cpu_seconds()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST)
-    if done.returncode != 0:
-        raise LoadError(f"h2load ended with {done.returncode}: {done.stderr.strip()}")
-    load = read(done.stdout, daemon.cpu_seconds() - before)
-    if load.answered == 0:
-        raise LoadError(f"{daemon.name} answered none of {load.failed} requests")
-    return load
+    options = ["-n", str(count), "-c", str(clients), "-m", str(outstanding), "-d", str(query)]
+    options += ["-H", f"content-type: {_MEDIA_TYPE}", "-H", f"accept: {_MEDIA_TYPE}"]
+    options.append(f"https://127.0.0.1:{port}/dns-query")
+    return run_client("h2load", options, daemon, read)
 
 
 def read(text: str, cpu: float) -> Load:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,17 +76,33 @@ def run(
     then its CPU is read. ``mode``: the transport as dnsperf calls it; ``port``: where the server
     has it, if elsewhere; ``clients``: each has a socket.
     """
-    command = [programs.find("taskset"), "-c", str(programs.cores()[1]), programs.find("dnsperf")]
-    command += ["-m", mode, "-c", str(clients), "-d", str(queries)]
-    command += ["-s", daemon.address[0], "-p", str(port or daemon.address[1])]
-    command += ["-q", str(outstanding), "-t", str(PATIENCE)]
-    command += ["-n", "1"] if seconds is None else ["-l", f"{seconds:g}"]
+    options = ["-m", mode, "-c", str(clients), "-d", str(queries)]
+    options += ["-s", daemon.address[0], "-p", str(port or daemon.address[1])]
+    options += ["-q", str(outstanding), "-t", str(PATIENCE)]
+    options += ["-n", "1"] if seconds is None else ["-l", f"{seconds:g}"]
     if rate is not None:
-        command += ["-Q", str(rate)]
+        options += ["-Q", str(rate)]
+    return run_client("dnsperf", options, daemon, read, settle)
+
+
+def run_client(
+    name: str,
+    options: Sequence[str],
+    daemon: Daemon,
+    read: Callable[[str, float], Load],
+    settle: Callable[[], None] = lambda: None,
+) -> Load:
+    """Run a client on the core that is not the server's; ``read`` gets what it printed, and the
+    seconds of CPU that ``daemon`` has spent when ``settle`` has returned.
+
+    Raises `LoadError` when it fails, or nothing was answered.
+    """
+    command = [programs.find("taskset"), "-c", str(programs.cores()[1]), programs.find(name)]
+    command += options
     before = daemon.cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST)
     if done.returncode != 0:
-        raise LoadError(f"dnsperf ended with {done.returncode}: {done.stderr.strip()}")
+        raise LoadError(f"{name} ended with {done.returncode}: {done.stderr.strip()}")
     settle()
     load = read(done.stdout, daemon.cpu_seconds() - before)
     if load.answered == 0:
