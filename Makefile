@@ -4,7 +4,7 @@ PYTHON ?= python3
 CONFIG ?= etc/staggerdns.yaml
 RUNS ?= 1000000
 SECONDS ?= $(if $(CI),60,600)
-WORKERS ?= 3
+WORKERS ?= 4
 
 BIN := .venv/bin
 

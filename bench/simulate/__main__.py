@@ -37,7 +37,7 @@ from staggerdns.settings.upstreams import PROFILES
 WARM = 100
 _NAMES = {False: 3000, True: 400}
 #: Of ordinary traffic.
-_SECONDS = {False: 120.0, True: 20.0}
+_SECONDS = {False: 120.0, True: 8.0}
 #: Queries per plan and landscape, which bound the names of the largest ones.
 _QUERIES = {False: 40_000, True: 10_000}
 

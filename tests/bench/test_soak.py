@@ -152,7 +152,7 @@ def test_the_world_obeys() -> None:
 def test_a_soak_of_seconds() -> None:
     """It runs, reads, judges and ends; seconds are too few for a verdict on memory."""
     done = subprocess.run(
-        [sys.executable, "-c", "from bench.soak import __main__ as m; m.ROUNDS = 3; m.main()", "9"],
+        [sys.executable, "-c", "from bench.soak import __main__ as m; m.ROUNDS = 3; m.main()", "6"],
         cwd=ROOT,
         capture_output=True,
         text=True,

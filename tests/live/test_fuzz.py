@@ -53,10 +53,10 @@ def _queries(count: int) -> list[bytes]:
 
 
 def test_any_datagram_from_a_client(testbed: Testbed) -> None:
-    """Thousands of broken queries: each reply is a DNS message that answers its query."""
+    """More than a thousand broken queries: each reply is a DNS message that answers its query."""
     by_id: dict[bytes, set[int]] = {}
     with UdpClient(testbed.program.endpoint) as client:
-        for wire in _queries(3000):
+        for wire in _queries(1200):
             if wire:
                 client.send(wire)
             by_id.setdefault(wire[:2], set()).add(len(wire) >= 12 and wire[2] & 0x80)

@@ -13,7 +13,7 @@ from h2.errors import ErrorCodes
 from h2.events import RequestReceived
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.python.failure import Failure
@@ -712,6 +712,7 @@ frames = st.builds(
 
 
 @given(st.lists(frames, max_size=12))
+@settings(max_examples=50)
 def test_any_frames(found: list[bytes]) -> None:
     """Whatever frames come, nothing is raised, and each query ends or waits."""
     https = HttpsUpstream()

@@ -176,7 +176,7 @@ ENTRIES = [Entry(pool(200), 1, 0.0), Entry(FailureAnswer(23, 1), 1, 0.0), txt_en
 @example(b"", FRIEND, "udp", ENTRIES[0], True)
 @example(client_query(payload=1232), FRIEND, "udp", ENTRIES[0], True)
 @example(client_query(), FRIEND, "tcp", ENTRIES[2], False)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_any_message_from_a_client(
     message: bytes, host: str, transport: str, entry: Entry, cached: bool
 ) -> None:
@@ -383,14 +383,14 @@ def check_upstream_reply(asked: Question, message: bytes, ttl: int) -> Answer | 
 
 
 @given(mutations(), st.sampled_from([0, 1, 63, 64, 0xC0, 300, 0x3F3F3F3F, 0x7FFFFFFF]))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_mutated_replies(made: tuple[Question, bytes], ttl: int) -> None:
     """A reply changed anywhere is refused or comes out as a message that a client can read."""
     check_upstream_reply(*made, ttl)
 
 
 @given(forgeries(), st.sampled_from([0, 1, 63, 64, 0xC0, 300, 0x3F3F3F3F, 0x7FFFFFFF]))
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_forged_replies(made: tuple[Question, bytes], ttl: int) -> None:
     """Records with pointers to anywhere, wrong sizes and wrong classes: the same."""
     check_upstream_reply(*made, ttl)
@@ -405,7 +405,7 @@ def test_random_replies(asked: Question, junk: bytes, header: bytes) -> None:
 
 
 @given(forgeries())
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_the_quick_way_and_the_index_agree(made: tuple[Question, bytes]) -> None:
     """Where both read a pool in a reply, it is the same pool."""
     asked, message = made
