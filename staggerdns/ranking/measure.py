@@ -2,9 +2,9 @@
 
 An address is sampled by one sample at a time: askers of one that waits or is under way join it. So
 many addresses are under way at once (``concurrency``), and all samples share a budget of echoes
-per second; the others wait in a `WaitingList`. One timer at most runs here, for the next echo
-that the budget allows. What comes out goes into the table of round-trip times, and then the askers
-hear of it.
+per second; the others wait in a `WaitingList`. One timer runs for the next echoes that the budget
+allows: until it goes off nothing can be sent, so nothing is looked at. What comes out goes into the
+table of round-trip times, and then the askers hear of it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ from staggerdns.settings.sections import RankingSettings
 
 MAX_WAITING = 4096
 """Addresses that may wait for their sample before sorts count as too many."""
+GROUP_INTERVAL = 0.01
+"""Seconds from one group of echoes to the next while the budget is short.
+
+What a wake-up of the reactor costs is shared by them; as many echoes are sent in all.
+"""
 
 
 class Measurer(Watcher):
@@ -109,7 +114,6 @@ class Measurer(Watcher):
         if not sample.askers and not sample.begun:
             del self._by_address[address]
             self._waiting.remove(sample)
-            self._send()
 
     def close(self) -> None:
         """Give up every sample; nobody is told."""
@@ -118,7 +122,9 @@ class Measurer(Watcher):
         self._by_address.clear()
         self._waiting.clear()
         self._running = 0
-        self._stop_timer()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def ready(self, sample: Sample) -> None:
         """Let a sample that is under way send its next echo when the budget allows."""
@@ -151,7 +157,9 @@ class Measurer(Watcher):
 
     def _send(self) -> None:
         """Send what may be sent, and set the timer for what may be next."""
-        if self._sending:  # a sample that sends again, or ends at once: the loop below goes on
+        # Until the timer goes off the budget allows nothing. And for a sample that sends again, or
+        # ends at once, the loop below goes on.
+        if self._timer is not None or self._sending:
             return
         self._sending = True
         wait = 0.0
@@ -169,16 +177,9 @@ class Measurer(Watcher):
                     self._running += 1
                 sample.send()
         self._sending = False
-        if not wait:
-            self._stop_timer()
-        elif self._timer is None:
-            self._timer = self._clock.callLater(wait, self._send_later)
+        if wait:
+            self._timer = self._clock.callLater(max(wait, GROUP_INTERVAL), self._send_later)
 
     def _send_later(self) -> None:
         self._timer = None
         self._send()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

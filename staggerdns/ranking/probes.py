@@ -51,7 +51,8 @@ class IcmpProbe:
 
     def usable(self, address: bytes) -> bool:
         """Return whether there is a socket for the address's family."""
-        self.open()
+        if not self._opened:
+            self.open()
         return len(address) in self._pingers
 
     def ping(self, address: bytes) -> Deferred[float]:

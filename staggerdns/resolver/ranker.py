@@ -88,8 +88,13 @@ class Ranker:
 
     def sort(self, key: bytes, entry: Entry, reason: str, now: float, reorder: Reorder) -> None:
         """Sort an entry that is asked for, for that ``reason``."""
-        rank = entry.answer.addresses if reason == ORDER_IS_OLD else entry.rank
-        self._start(key, entry, reason, rank, now, reorder)
+        addresses = entry.answer.addresses
+        rank = addresses if reason == ORDER_IS_OLD else entry.rank
+        if not self._start(key, entry, reason, rank, now, reorder):
+            # Until a later hit the order is that of what is known.
+            known = order(addresses, self._sorts.table, rank)
+            if known != addresses:
+                reorder(key, entry, known, None)
 
     def ttl(self, entry: Entry, ttl: int, short: int, now: float) -> int:
         """Return the TTL that a client may be given of an entry that allows ``ttl`` seconds.
@@ -110,7 +115,8 @@ class Ranker:
         rank: tuple[bytes, ...],
         now: float,
         reorder: Reorder,
-    ) -> None:
+    ) -> bool:
+        """Start a sort, or have it tried again later if there is no room for it."""
         addresses = entry.answer.addresses
         started = self._sorts.start(
             key,
@@ -121,11 +127,9 @@ class Ranker:
             now,
             _Sorting(key, entry, reorder, self._journal),
         )
-        if not started:  # until a later hit the order is that of what is known
-            known = order(addresses, self._sorts.table, rank)
-            if known != addresses:
-                entry = reorder(key, entry, known, None) or entry
+        if not started:
             entry.sort_after = now + QUEUE_FULL_RETRY
+        return started
 
     def _is_probed(self, address: bytes) -> bool:
         if is_private(address) and (not self._settings.probe_private or not is_unicast(address)):

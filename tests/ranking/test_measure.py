@@ -4,6 +4,7 @@ Measuring).
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staggerdns.ranking.budget import BURST
-from staggerdns.ranking.measure import MAX_WAITING
+from staggerdns.ranking.measure import GROUP_INTERVAL, MAX_WAITING
 from staggerdns.ranking.waiting import FIRST, FURTHER, IN_DEMAND
 from tests.kit.probing import NotedAsker, Script, SimulatedRanking, address, silent, written
 
@@ -176,6 +177,23 @@ def test_demand_of_somebody_else() -> None:
     patient.ask(address(4))
     assert order_of_sending(ranking) == [1, 4, 2, 3]
     assert urgent.at[address(4)] == patient.at[address(4)]
+
+
+def test_groups() -> None:
+    """While the budget is short echoes go in groups, as many in all."""
+    ranking = SimulatedRanking(max_probes_per_second=500, concurrency=1000)
+    asker = NotedAsker(ranking)
+    for number in range(1000):
+        asker.ask(number.to_bytes(2, "big") + bytes(1) + bytes([1 + number % 100]))
+    ranking.at(1)
+    at_once, *times = sorted(set(ranking.probes[0].times))
+    assert at_once == 0
+    assert len(ranking.sent) == pytest.approx(500 * (1 + BURST), abs=500 * GROUP_INTERVAL)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert min(gaps) >= GROUP_INTERVAL - 1e-5
+    assert max(gaps) <= GROUP_INTERVAL + 1 / 500
+    ranking.measurer.close()
+    ranking.assert_nothing_left()
 
 
 def test_demand_for_what_is_under_way() -> None:
