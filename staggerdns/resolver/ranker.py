@@ -13,7 +13,7 @@ given. Of an entry ``sorted_at``, ``sort_after``, ``rank`` and ``rankable`` are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from staggerdns.journal import Journal
 from staggerdns.ranking.order import order
@@ -62,18 +62,26 @@ class Ranker:
         entry.rank = _rank_after(previous)
         addresses = entry.answer.addresses
         if 1 < len(addresses) <= MAX_RANKED:
-            entry.rankable = any(self._is_probed(address) for address in addresses)
+            entry.rankable = bool(self._probed(addresses))
         self._sorts.cancel(key)
 
     def sort_new(
         self, key: bytes, entry: Entry, previous: Entry | None, now: float, reorder: Reorder
     ) -> None:
-        """Sort an entry that has just been stored in the place of ``previous``."""
+        """Sort an entry that has just been stored in the place of ``previous``.
+
+        Its answer is `arranged`, so that it is sorted when nothing has to be measured for it.
+        """
         if previous is None or not previous.answer.addresses:
             trigger = "first_answer"
         else:
             trigger = "more_addresses" if previous.generation == entry.generation else "refresh"
-        self._start(key, entry, trigger, entry.rank, now, reorder)
+        addresses = entry.answer.addresses
+        if self._sorts.over_at_once(self._probed(addresses), trigger, now):
+            entry.sorted_at = now
+            _log_sorted(self._journal, key, addresses)
+        else:
+            self._start(key, entry, trigger, entry.rank, now, reorder)
 
     def why_sort(self, key: bytes, entry: Entry, now: float) -> str:
         """Return why an entry that is asked for has to be sorted now, empty if it has not.
@@ -120,7 +128,7 @@ class Ranker:
         addresses = entry.answer.addresses
         started = self._sorts.start(
             key,
-            [address for address in addresses if self._is_probed(address)],
+            self._probed(addresses),
             addresses,
             rank,
             trigger,
@@ -131,10 +139,16 @@ class Ranker:
             entry.sort_after = now + QUEUE_FULL_RETRY
         return started
 
-    def _is_probed(self, address: bytes) -> bool:
-        if is_private(address) and (not self._settings.probe_private or not is_unicast(address)):
-            return False
-        return self._sorts.measurer.usable(address)
+    def _probed(self, addresses: Sequence[bytes]) -> list[bytes]:
+        """Return those that may be probed of addresses of one family."""
+        if not self._sorts.measurer.usable(addresses[0]):
+            return []
+        private = self._settings.probe_private
+        return [
+            address
+            for address in addresses
+            if not is_private(address) or (private and is_unicast(address))
+        ]
 
     def _order_is_old(self, entry: Entry, now: float) -> bool:
         return entry.sorted_at is None or now >= entry.sorted_at + self._settings.rtt_cache_ttl
@@ -173,12 +187,14 @@ class _Sorting(Listener):
         """Give the entry its order, or leave it alone for a while."""
         if addresses is None:
             self._entry.sort_after = now + UNRANKED_RETRY
-        elif (
-            self._reorder(self._key, self._entry, addresses, now) is not None
-            and self._journal.verbose
-        ):
-            self._journal.debug(
-                "{name}: sort done, {count} addresses",
-                name=to_text(self._key[:NAME_END]),
-                count=len(addresses),
-            )
+        elif self._reorder(self._key, self._entry, addresses, now) is not None:
+            _log_sorted(self._journal, self._key, addresses)
+
+
+def _log_sorted(journal: Journal, key: bytes, addresses: Sequence[bytes]) -> None:
+    if journal.verbose:
+        journal.debug(
+            "{name}: sort done, {count} addresses",
+            name=to_text(key[:NAME_END]),
+            count=len(addresses),
+        )

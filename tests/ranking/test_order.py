@@ -187,6 +187,7 @@ def test_ranking_again_changes_nothing(
     found = order(addresses, table, ranked)
     assert order(addresses, table, found) == found
     assert order(found[::-1], table, found) == found
+    assert order(found, table, ranked) == found, "a sort that is over at once orders no more"
 
 
 @given(ADDRESSES, MEASURED)

@@ -116,6 +116,44 @@ def test_fresh_addresses_are_not_measured(ranking: SimulatedRanking, reports: Re
     assert len(ranking.sent) == 5
 
 
+def test_over_at_once(ranking: SimulatedRanking, reports: Reports) -> None:
+    """A sort for which nothing has to be sampled is counted, and that is all; others are not."""
+
+    def over(*numbers: int) -> bool:
+        now = ranking.clock.seconds()
+        return ranking.sorts.over_at_once(pool_of(*numbers), "refresh", now)
+
+    assert not over(10, 20, 30), "never measured"
+    reports.start()
+    ranking.at(10)
+    assert over(10, 20, 30)
+    assert not over(10, 20, 40), "one of them never measured"
+    assert not over(20, 30), "sampled once, and now they may be first"
+    ranking.at(299)
+    assert over(10, 20, 30)
+    assert ranking.counts() == {"first_answer": 1, "refresh": 2}
+    ranking.at(301)
+    assert not over(10, 20, 30), "old"
+    assert len(ranking.sent) == 5
+
+
+def test_silence_is_not_over_at_once() -> None:
+    """Whoever asks hears from the sort itself that there is no order."""
+    ranking = SimulatedRanking(silent, names=["icmp"])
+    Reports(ranking).start()
+    ranking.at(30)
+    assert not ranking.sorts.over_at_once(ADDRESSES, "refresh", ranking.clock.seconds())
+
+
+def test_nothing_is_over_when_closed(ranking: SimulatedRanking, reports: Reports) -> None:
+    """Then no sort starts any more."""
+    reports.start()
+    ranking.at(10)
+    ranking.sorts.close()
+    assert not ranking.sorts.over_at_once(ADDRESSES, "refresh", ranking.clock.seconds())
+    assert ranking.counts() == {"first_answer": 1}
+
+
 def test_old_addresses_are_measured_anew(ranking: SimulatedRanking, reports: Reports) -> None:
     """What is older than its lifetime is measured again, each address by its own age."""
     reports.start()
