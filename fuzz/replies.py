@@ -103,7 +103,7 @@ def check(data: bytes) -> None:
 
 def judge(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
     """Judge one reply."""
-    return Judge(asked).judge(message)
+    return Judge(asked).verdict(message)
 
 
 class _Wires:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -140,8 +141,9 @@ class Chain:
         """Return the adaptive numbers as they stand."""
         return self._strategies.statistics()
 
+    @cached_property
     def reachability(self) -> Reachability:
-        """Return what knows from now on whether upstreams answer; its owner closes it."""
+        """What knows, from the first look at this on, whether upstreams answer."""
         clock, upstreams = self._clock, self.upstreams
 
         def ask() -> Deferred[str]:
@@ -168,6 +170,8 @@ class Chain:
 
     def close(self) -> None:
         """Cancel all that is under way and close every socket."""
+        if "reachability" in vars(self):
+            self.reachability.close()
         self.forwarder.close()
         if self._ranking is not None:
             self._ranking.close()

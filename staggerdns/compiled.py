@@ -83,6 +83,7 @@ COMPILED_MODULES = (
     "staggerdns.upstream.sidequeries",
     "staggerdns.upstream.upstream",
     "staggerdns.upstream.upstreams",
+    "staggerdns.wire.addresskinds",
     "staggerdns.wire.age",
     "staggerdns.wire.answer",
     "staggerdns.wire.bringers",

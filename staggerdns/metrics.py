@@ -143,7 +143,7 @@ class Metrics(Collector):
             "staggerdns_collections_queued", "Collections that wait for their turn to begin"
         )
         self.queries_waiting = Gauge("staggerdns_queries_waiting", "Queries without their answer")
-        self.shed = Counter(
+        self.evicted_queries = Counter(
             "staggerdns_shed_queries",
             "Queries answered SERVFAIL because too many were waiting, by the limit",
             "limit",

@@ -29,8 +29,8 @@ class Walk:
     """What is called in the package while ``step`` runs.
 
     ``modules``: in the order of their first calls. ``calls``: the module of the caller and the name
-    of what it called. ``climbs``: the calls from one of the `ROOMS` to
-    one above it; a call by way of Twisted is one of whoever called Twisted.
+    of what it called. ``climbs``: the calls from one of the `ROOMS` to one above it, as that room
+    and what it called; a call by way of Twisted is one of whoever called Twisted.
     """
 
     def __init__(self, step: Callable[[], object]) -> None:
@@ -60,7 +60,7 @@ class Walk:
         if len(rooms) == 2 and all(room in ROOMS for room in rooms):
             below, above = rooms
             if ROOMS.index(above) < ROOMS.index(below):
-                self.climbs.append((below, above))
+                self.climbs.append((below, frame.f_code.co_qualname))
 
 
 def _module(frame: FrameType) -> str | None:
@@ -106,8 +106,20 @@ def test_the_hops_of_a_miss() -> None:
     assert [launch.at for launch in resolver.launched] == [0, 0]
     up = Walk(lambda: resolver.run_to(20))
     assert replies
-    assert up.climbs == [("upstream", "strategy"), ("strategy", "resolver"), ("resolver", "server")]
+    assert up.climbs == [
+        ("upstream", "Run._take"),
+        ("strategy", "Collection.first"),
+        ("resolver", "StaggerServerFactory._got_entry"),
+    ]
     places = [down.modules.index(module) for module in hops()[:5]]
     assert places == sorted(places)
     places = [up.modules.index(module) for module in hops()[5:]]
     assert places == sorted(places)
+    later = Walk(lambda: resolver.run_to(30))
+    assert later.climbs == [("upstream", "Run._take"), ("strategy", "Collection.more")]
+    last = Walk(resolver.run)
+    assert last.climbs == [
+        ("upstream", "Run._take"),
+        ("strategy", "Collection.more"),
+        ("strategy", "Collection.ended"),
+    ]

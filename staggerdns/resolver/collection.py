@@ -212,7 +212,7 @@ class Collection(Merger):
         if self._merge_later():
             self._settle(now)
 
-    def ended(self, asked: int, answered: int, reasons: Sequence[Reason]) -> None:
+    def ended(self, reasons: Sequence[Reason]) -> None:
         """Complete what is in the cache when the run has ended, or commit a failure."""
         context = self._context
         now = context.clock.seconds()
@@ -240,13 +240,14 @@ class Collection(Merger):
             context.strays[kind].value += count
         context.outcomes.cell(self._strategy, outcome).value += 1
         context.seconds.observe(now - self.started)
-        if context.journal.verbose:
+        run = self._run
+        if context.journal.verbose and run is not None:
             pool = self._answer
             self._log(
                 "{name}: collection complete, {answers} answers from {asked} upstreams, "
                 "{addresses} addresses in the pool{bringers}",
-                answers=answered,
-                asked=asked,
+                answers=run.decision.answered,
+                asked=run.candidates.asked,
                 addresses=len(pool.addresses) if isinstance(pool, AddressPool) else 0,
                 bringers=_bringers(pool) if isinstance(pool, AddressPool) else "",
             )

@@ -69,7 +69,7 @@ class Forwarder:
         self._collections: dict[bytes, Collection] = {}
         self._followers = metrics.followers.cell()
         self._refreshes = metrics.refreshes.cell()
-        self._shed = metrics.shed
+        self._evictions = metrics.evicted_queries
         self._closed = False
         self._queue: deque[Collection] = deque()
         self._turn: IDelayedCall | None = None
@@ -201,7 +201,7 @@ class Forwarder:
         for follower, limit in evicted:
             if not follower.called:  # it may have gone away meanwhile
                 if limit:
-                    self._shed.cell(limit).value += 1
+                    self._evictions.cell(limit).value += 1
                 follower.callback(failure)
 
     def _ended(self, key: bytes) -> None:

@@ -20,10 +20,10 @@ from staggerdns.ranking.order import order
 from staggerdns.ranking.sorts import Listener, Sorts
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import RankingSettings
+from staggerdns.wire.addresskinds import is_private, is_unicast
 from staggerdns.wire.answer import AddressPool, Answer
 from staggerdns.wire.key import NAME_END
 from staggerdns.wire.names import to_text
-from staggerdns.wire.pool import is_private, is_unicast
 
 UNRANKED_RETRY = 60.0
 """Seconds until the next sort of addresses none of which answered; the order stays as received."""

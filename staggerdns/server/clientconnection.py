@@ -45,7 +45,7 @@ class ClientConnection(Protocol, TimeoutMixin):
 
     def __init__(self, connections: Connections) -> None:
         self.host = ""
-        self.client: ClientGroup | None = None
+        self.client_group: ClientGroup | None = None
         self.disallowed = False  # its client may not ask
         self.draining = False  # accepts no more queries
         self.blocked = False  # the client does not read, and the transport is full
@@ -92,7 +92,7 @@ class ClientConnection(Protocol, TimeoutMixin):
         """Accept the connection, or drop it when there are too many."""
         connections = self._connections
         self.host = self.transport.getPeer().host
-        self.client = connections.client_groups.find(self.host)
+        self.client_group = connections.client_groups.find(self.host)
         self._idle_since = self._clock.seconds()
         if not self._is_admissible():
             connections.refused.value += 1

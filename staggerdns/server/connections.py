@@ -34,7 +34,7 @@ MAX_UNREAD_IN_ALL = 4 * 1024 * 1024
 class OpenConnection(Protocol):
     """What `Connections` knows of a connection."""
 
-    client: ClientGroup | None
+    client_group: ClientGroup | None
     """The group of the client; `None` has no limit per client."""
     disallowed: bool
     """Whether its client may not ask."""
@@ -172,8 +172,8 @@ class Connections:
         if newcomer.disallowed:
             return sum(peer.disallowed for peer in self.open) < MAX_DISALLOWED
         peers = [peer for peer in self.open if not peer.disallowed]
-        if newcomer.client is not None:
-            own = [peer for peer in peers if peer.client == newcomer.client]
+        if newcomer.client_group is not None:
+            own = [peer for peer in peers if peer.client_group == newcomer.client_group]
             if len(own) >= self._max_per_client:
                 return _make_room(own)
         return len(peers) < self.max_connections or _make_room(peers)

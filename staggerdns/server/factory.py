@@ -261,7 +261,7 @@ class StaggerServerFactory(DNSServerFactory):
 
     def _got_failure(self, failure: Failure, request: Request) -> bytes:
         self._request_done(request)
-        if not request.shed:
+        if not request.evicted:
             if failure.check(CancelledError):
                 failure.raiseException()
             self.journal.failure("a query could not be answered", failure)

@@ -26,8 +26,8 @@ class Pending:
         self._of_client: dict[ClientGroup, dict[Request, None]] = {}
         self._evicted: deque[Deferred[Entry]] = deque()
         self._evicting = False
-        self._shed_in_all = metrics.shed.cell("pending")
-        self._shed_of_client = metrics.shed.cell("pending_per_client")
+        self._evicted_in_all = metrics.evicted_queries.cell("pending")
+        self._evicted_of_client = metrics.evicted_queries.cell("pending_per_client")
         metrics.queries_waiting.read_from(lambda: len(self._all))
 
     def __len__(self) -> int:
@@ -36,16 +36,16 @@ class Pending:
     def add(self, request: Request, found: Deferred[Entry]) -> None:
         """Let ``request`` wait for ``found``, and evict the oldest if there are too many."""
         self._all[request] = found
-        if request.client is not None:
-            own = self._of_client.get(request.client)
+        if request.client_group is not None:
+            own = self._of_client.get(request.client_group)
             if own is None:
-                own = self._of_client[request.client] = {}
+                own = self._of_client[request.client_group] = {}
             own[request] = None
             if len(own) > self._settings.max_pending_per_client:
-                self._shed_of_client.value += 1
+                self._evicted_of_client.value += 1
                 self._evict(next(iter(own)))
         if len(self._all) > self._settings.max_pending:
-            self._shed_in_all.value += 1
+            self._evicted_in_all.value += 1
             self._evict(next(iter(self._all)))
 
     def remove(self, request: Request) -> None:
@@ -53,11 +53,11 @@ class Pending:
         if request not in self._all:
             return
         del self._all[request]
-        if request.client is not None:
-            own = self._of_client[request.client]
+        if request.client_group is not None:
+            own = self._of_client[request.client_group]
             del own[request]
             if not own:
-                del self._of_client[request.client]
+                del self._of_client[request.client_group]
 
     def _evict(self, request: Request) -> None:
         """Cancel what ``request`` waits for, which has it refused.
@@ -67,7 +67,7 @@ class Pending:
         """
         self._evicted.append(self._all[request])
         self.remove(request)
-        request.shed = True
+        request.evicted = True
         if self._evicting:
             return
         self._evicting = True

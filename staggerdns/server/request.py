@@ -25,18 +25,23 @@ Reply = Deferred[bytes] | bytes | None
 class Request:
     """A query from the client at ``host`` (text) over ``transport``.
 
-    ``started``: the time at which it came, by the server's clock. ``client``: the group whose
-    limits count it, `None` if there are none. ``shed``: it waited, and was evicted.
+    ``started``: the time at which it came, by the server's clock. ``client_group``:
+    whose limits count it, `None` if there are none. ``evicted``: it waited, and gave way.
     """
 
-    __slots__ = ("query", "host", "transport", "started", "client", "shed")
+    __slots__ = ("query", "host", "transport", "started", "client_group", "evicted")
 
     def __init__(
-        self, query: Query, host: str, transport: str, started: float, client: ClientGroup | None
+        self,
+        query: Query,
+        host: str,
+        transport: str,
+        started: float,
+        client_group: ClientGroup | None,
     ) -> None:
         self.query = query
         self.host = host
         self.transport = transport
         self.started = started
-        self.client = client
-        self.shed = False
+        self.client_group = client_group
+        self.evicted = False

@@ -18,7 +18,7 @@ class Observer(Protocol):
     def more(self, outcome: Outcome) -> None:
         """Learn a positive answer that came after the first."""
 
-    def ended(self, asked: int, answered: int, reasons: Sequence[Reason]) -> None:
-        """Learn that the run has ended: how many upstreams were asked, how many answered well,
-        and what was wrong with the others, in order.
+    def ended(self, reasons: Sequence[Reason]) -> None:
+        """Learn that the run has ended, and what was wrong with those who did not answer well, in
+        order.
         """

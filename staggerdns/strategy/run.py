@@ -210,7 +210,7 @@ class Run(ABC):
             contradicted = decision.contradicted()
             for outcome in decision.negatives:
                 outcome.upstream.negative_trust.negative(contradicted=contradicted)
-        self._observer.ended(self.candidates.asked, decision.answered, reasons)
+        self._observer.ended(reasons)
 
     def _take(self, outcome: Outcome, exchange: Exchange) -> None:
         if outcome.reason is _NO_EDNS:

@@ -75,13 +75,11 @@ class ExchangeOwner:
         *,
         over_stream: bool,
         repeated: bool = False,
-        believed: bool = False,
     ) -> bool:
         """Use a reply that matches the query; over a stream nobody can forge one.
 
         ``repeated``: its question is known to be the one that was sent, letter by letter.
-        ``believed``: it is doubted, and there is no way to check it. Return whether another reply
-        to the same query is still welcome: this one may be forged.
+        Return whether another reply to the same query is still welcome: this one may be forged.
         """
 
     @abstractmethod
@@ -91,6 +89,9 @@ class ExchangeOwner:
     @abstractmethod
     def retry_over_tcp(self, exchange: Exchange) -> None:
         """Go on over TCP: somebody forges replies."""
+
+    def believe(self, exchange: Exchange, message: bytes) -> None:
+        """Use a reply that is doubted, since there is no way to check it any more."""
 
     def abandoned(self, exchange: Exchange) -> None:
         """Note that the exchange was cancelled."""

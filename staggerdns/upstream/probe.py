@@ -59,7 +59,6 @@ class Probe(ExchangeOwner):
         *,
         over_stream: bool,
         repeated: bool = False,
-        believed: bool = False,
     ) -> bool:
         """Learn from the reply; no other is welcome."""
         exchange.over = True

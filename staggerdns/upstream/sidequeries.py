@@ -124,7 +124,6 @@ class SideQueries(ExchangeOwner):
         *,
         over_stream: bool,
         repeated: bool = False,
-        believed: bool = False,
     ) -> bool:
         """Use the reply to a side query for the exchange; no other is welcome."""
         exchange.over = True
@@ -274,7 +273,7 @@ class SideQueries(ExchangeOwner):
         self._drop_check()
         exchange = self._exchange
         exchange.release()
-        exchange.owner.received(exchange, kept, over_stream=False, believed=True)
+        exchange.owner.believe(exchange, kept)
 
     def _drop_check(self) -> None:
         check, self._check = self._check, None

@@ -201,8 +201,8 @@ class Upstream(AskedUpstream):
         query is sent once more.
 
         ``repeated``: its question is known to be the one that was sent, letter by letter.
-        ``believed``: it was doubted, and there is no way to check it. Return whether another reply
-        to the same query is still welcome: this one may be forged.
+        ``believed``: it comes from `believe`. Return whether another reply to the same query is
+        still welcome: this one may be forged.
         """
         if exchange.over:
             return False
@@ -218,7 +218,7 @@ class Upstream(AskedUpstream):
             return retries.waits_on(exchange)
         answer, reason = None, None
         try:
-            verdict, answer = exchange.judge.judge(message)
+            verdict, answer = exchange.judge.verdict(message)
         except WireError:
             verdict, reason = FAILURE, Reason.MALFORMED
         else:
@@ -235,6 +235,10 @@ class Upstream(AskedUpstream):
                 reason = failing_reason(message)
         self._end(exchange, verdict, answer, reason)
         return False
+
+    def believe(self, exchange: Exchange, message: bytes) -> None:
+        """Use a reply that is doubted, since there is no way to check it any more."""
+        self.received(exchange, message, over_stream=False, believed=True)
 
     def ended(self, exchange: Exchange, verdict: Verdict, reason: Reason) -> None:
         """End the exchange, to which there will be no reply with a DNS message."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import struct
 
+from staggerdns.wire.addresskinds import is_private
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import HEADER_SIZE, SOUND, TC, Type, WireError
 from staggerdns.wire.nametable import NameTree
-from staggerdns.wire.pool import is_private
 from staggerdns.wire.question import Question
 from staggerdns.wire.reading import quick_pool, read_pool
 from staggerdns.wire.rebinding import strip
@@ -54,7 +54,7 @@ class Judge:
         self._answer: Answer | None = None
         self._names: NameTree | None = None
 
-    def judge(self, message: bytes) -> tuple[Verdict, Answer | None]:
+    def verdict(self, message: bytes) -> tuple[Verdict, Answer | None]:
         """Return the verdict on a reply and, unless it failed, the answer that it gives.
 
         ``message`` has the header and question section of a reply to the question. An address

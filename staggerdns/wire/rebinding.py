@@ -12,9 +12,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+from staggerdns.wire.addresskinds import is_private
 from staggerdns.wire.constants import AD, Type, WireError
 from staggerdns.wire.names import skip_name
-from staggerdns.wire.pool import is_private
 from staggerdns.wire.reply import Record, Reply
 
 _parameter = struct.Struct("!HH").unpack_from

@@ -61,7 +61,7 @@ class Forgetful(Upstream):
 def with_our_letters(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
     """Judge a reply without a look at the letters of its question."""
     message = message[:12] + asked.section + message[12 + len(asked.section) :]
-    return Judge(asked).judge(message)
+    return Judge(asked).verdict(message)
 
 
 def one_too_many(pool: AddressPool, limit: int) -> AddressPool:
@@ -102,7 +102,7 @@ def test_the_corpus_is_small() -> None:
         ("queries", "render_error", lambda query, *rest: query.message),
         ("queries", "parse_query", lambda message: 1 / 0),
         ("replies", "cap", one_too_many),
-        ("replies", "judge", lambda message, asked: Judge(asked).judge(message[:-1] + b"\0")),
+        ("replies", "judge", lambda message, asked: Judge(asked).verdict(message[:-1] + b"\0")),
         ("replies", "judge", with_our_letters),
         ("replies", "judge", unscrubbed),
         ("replies", "render", lambda query, *rest: query.message),

@@ -26,7 +26,7 @@ Make = Callable[[random.Random, int], tuple[Question, Answer]]
 
 
 def _read(message: bytes, question: Question) -> Answer:
-    answer = Judge(question).judge(message)[1]
+    answer = Judge(question).verdict(message)[1]
     assert answer is not None
     return answer
 

@@ -127,7 +127,7 @@ def raw_reply(
 
 def judged(wire: bytes, asked: Question | Judge) -> tuple[Verdict, Answer | None]:
     """Return what the program makes of an upstream's reply; a `Judge` remembers it."""
-    return (asked if isinstance(asked, Judge) else Judge(asked)).judge(wire)
+    return (asked if isinstance(asked, Judge) else Judge(asked)).verdict(wire)
 
 
 def pool_of(wire: bytes, asked: Question) -> AddressPool:

@@ -53,9 +53,9 @@ def ede_of(client: Client) -> int:
     return client.entry.answer.ede
 
 
-def shed(resolver: SimulatedResolver, limit: str) -> int:
+def evicted(resolver: SimulatedResolver, limit: str) -> int:
     """How many clients were evicted because of this limit."""
-    return resolver.metrics.shed.cell(limit).value
+    return resolver.metrics.evicted_queries.cell(limit).value
 
 
 def test_followers_get_the_first_answer() -> None:
@@ -306,20 +306,20 @@ def test_most_followers() -> None:
     """At the limit all wait and are answered; for one more, the oldest gets SERVFAIL at once."""
     resolver = SimulatedResolver(says_own(0, 40))
     clients = [resolver.ask() for _ in range(MAX_FOLLOWERS)]
-    assert shed(resolver, "followers") == 0
+    assert evicted(resolver, "followers") == 0
     resolver.run_to(10)
     clients.append(resolver.ask())
     resolver.run_to(10)
     oldest = clients.pop(0)
     assert (oldest.at, oldest.rcode, ede_of(oldest)) == (10, SERVFAIL, Ede.OTHER)
-    assert shed(resolver, "followers") == 1
+    assert evicted(resolver, "followers") == 1
     # A place that becomes free can be taken.
     clients.pop().deferred.cancel()
     clients.append(resolver.ask())
     resolver.run()
     assert {client.at for client in clients} == {40}
     assert {client.rcode for client in clients} == {NOERROR}
-    assert shed(resolver, "followers") == 1
+    assert evicted(resolver, "followers") == 1
     assert len(resolver.cache) == 1
 
 
@@ -330,7 +330,7 @@ def test_most_collections(monkeypatch: pytest.MonkeyPatch) -> None:
     resolver = SimulatedResolver(says_own(0, 40))
     clients = [resolver.ask(resolver.question(f"n{index}.example")) for index in range(5)]
     assert resolver.running == 5
-    assert shed(resolver, "collections") == 0
+    assert evicted(resolver, "collections") == 0
     joined = resolver.ask(resolver.question("n0.example"))
     resolver.run_to(10)
     newest = resolver.ask()
@@ -339,7 +339,7 @@ def test_most_collections(monkeypatch: pytest.MonkeyPatch) -> None:
     for client in (oldest, joined):
         assert (client.at, client.rcode, ede_of(client)) == (10, SERVFAIL, Ede.OTHER)
     assert resolver.running == 5
-    assert shed(resolver, "collections") == 2
+    assert evicted(resolver, "collections") == 2
     assert resolver.upstreams[0].inflight == 5
     resolver.run()
     assert [client.at for client in clients] == [40] * 4
@@ -367,7 +367,7 @@ def test_an_answered_collection_makes_room(monkeypatch: pytest.MonkeyPatch) -> N
     resolver.run()
     assert (first.rcode, second.rcode) == (NOERROR, NOERROR)
     assert resolver.pool() == [own(0), own(1)]
-    assert shed(resolver, "collections") == 0
+    assert evicted(resolver, "collections") == 0
     resolver.assert_nothing_left()
 
 
@@ -379,7 +379,7 @@ def test_a_refresh_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forwarder_module, "MAX_COLLECTIONS", 0)
     resolver.run_to(61_000)
     assert resolver.ask().addresses == [own(0)]
-    assert shed(resolver, "collections") == 0
+    assert evicted(resolver, "collections") == 0
     resolver.run()
     resolver.assert_nothing_left()
 
@@ -505,7 +505,7 @@ def test_a_defect_costs_one(
     assert resolver.ask(resolver.question("bad.example")).rcode == SERVFAIL, "it is tried anew"
     assert len(critical_events.flush()) == 1
     resolver.run()
-    assert resolver.metrics.shed.values() == {}
+    assert resolver.metrics.evicted_queries.values() == {}
     resolver.assert_nothing_left()
 
 
@@ -529,12 +529,12 @@ def test_most_queued(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = many(resolver, STARTS_PER_TURN)
     queued = many(resolver, 7, 100)
     assert resolver.metrics.collections_queued.values()[()] == 7
-    assert shed(resolver, "queued") == 0
+    assert evicted(resolver, "queued") == 0
     one_more = many(resolver, 1, 200)
     resolver.run_to(0)
     oldest = queued.pop(0)
     assert (oldest.at, oldest.rcode, ede_of(oldest)) == (0, SERVFAIL, Ede.OTHER)
-    assert shed(resolver, "queued") == 1
+    assert evicted(resolver, "queued") == 1
     resolver.run()
     assert {client.rcode for client in begun + queued + one_more} == {NOERROR}
     assert len(resolver.launches) == STARTS_PER_TURN + 7
@@ -574,7 +574,7 @@ def test_who_is_evicted_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
         question = resolver.question(f"x{index}.example")
         resolver.forwarder.find(question, resolver.clock.seconds()).addCallback(ask_again)
     resolver.run()
-    assert shed(resolver, "queued") >= 95
+    assert evicted(resolver, "queued") >= 95
     assert (deepest, depth) == (1, 0)
     resolver.assert_nothing_left()
 

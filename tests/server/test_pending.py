@@ -29,7 +29,7 @@ class Queue:
             self.replies.append(self.server.later(query, host, transport))
 
     @property
-    def shed(self) -> list[int]:
+    def evicted(self) -> list[int]:
         """The numbers of the queries that were told to wait no longer."""
         for reply in (parse(replies[0]) for replies in self.replies if replies):
             assert reply.rcode() == 2
@@ -43,7 +43,7 @@ class Queue:
 
     def counted(self, limit: str) -> int:
         """How many were let down because of a limit."""
-        return self.server.metrics.shed.cell(limit).value
+        return self.server.metrics.evicted_queries.cell(limit).value
 
 
 @TRANSPORTS
@@ -51,11 +51,11 @@ def test_in_all(transport: str) -> None:
     """At the limit all wait; each one more lets down the oldest."""
     queue = Queue(ServerSettings(max_pending=5))
     queue.ask(5, transport=transport)
-    assert queue.shed == []
+    assert queue.evicted == []
     queue.ask(1, OTHER, transport)
-    assert queue.shed == [0]
+    assert queue.evicted == [0]
     queue.ask(2, transport=transport)
-    assert queue.shed == [0, 1, 2]
+    assert queue.evicted == [0, 1, 2]
     assert queue.counted("pending") == 3
     assert queue.waiting == 5
 
@@ -67,9 +67,9 @@ def test_of_one_client(transport: str) -> None:
     queue.ask(1, OTHER, transport)
     queue.ask(3, FRIEND, transport)
     queue.ask(2, OTHER, transport)
-    assert queue.shed == []
+    assert queue.evicted == []
     queue.ask(2, FRIEND, transport)
-    assert queue.shed == [1, 2]
+    assert queue.evicted == [1, 2]
     assert queue.counted("pending_per_client") == 2
     assert queue.counted("pending") == 0
 
@@ -81,7 +81,7 @@ def test_one(settings: ServerSettings) -> None:
     """A limit of one lets the newest wait."""
     queue = Queue(settings)
     queue.ask(4)
-    assert queue.shed == [0, 1, 2]
+    assert queue.evicted == [0, 1, 2]
 
 
 def test_who_has_no_limit() -> None:
@@ -89,9 +89,9 @@ def test_who_has_no_limit() -> None:
     queue = Queue(ServerSettings(max_pending=5, max_pending_per_client=1))
     queue.server.access.remembered.add("127.0.0.1")
     queue.ask(5, "127.0.0.1")
-    assert queue.shed == []
+    assert queue.evicted == []
     queue.ask(1, "127.0.0.1")
-    assert queue.shed == [0]
+    assert queue.evicted == [0]
 
 
 def test_places_become_free() -> None:
@@ -122,5 +122,5 @@ def test_answers_that_are_there_at_once_take_no_place() -> None:
     queue.ask(1)
     queue.server.forwarder.instant = queue.server.entry(pool())
     assert queue.server.factory.serve(client_query(), FRIEND, "udp", 0.0)
-    assert queue.shed == []
+    assert queue.evicted == []
     assert queue.waiting == 1

@@ -308,7 +308,7 @@ def test_a_reply_that_cannot_be_read(tcp: TcpUpstream, monkeypatch: pytest.Monke
 
     tcp.ask()
     connection = tcp.connect()
-    monkeypatch.setattr(Judge, "judge", broken)
+    monkeypatch.setattr(Judge, "verdict", broken)
     with pytest.raises(ZeroDivisionError):
         connection.answer(*connection.queries())
     assert tcp.reasons() == [Reason.MISMATCH]

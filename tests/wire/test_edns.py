@@ -173,7 +173,7 @@ def rendered(query: bytes, size: int, ede: int | None = None) -> bytes:
     answer.answer.append(rrset)
     answer.use_edns(False)
     question = asked.question()
-    verdict, whole = Judge(question).judge(answer.to_wire(max_size=65535))
+    verdict, whole = Judge(question).verdict(answer.to_wire(max_size=65535))
     assert whole is not None, verdict
     return render(asked, whole, 60, 65535, ede)
 

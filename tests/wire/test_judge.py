@@ -21,12 +21,12 @@ def test_the_same_reply_again() -> None:
     asked = ask(rdtype="MX")
     judge = Judge(asked)
     records = [record(b"\0\1\0", 15), record(b"", 46)]
-    first = judge.judge(raw_reply(asked, records))
-    again = judge.judge(in_capitals(asked, raw_reply(asked, records, id=7)))
+    first = judge.verdict(raw_reply(asked, records))
+    again = judge.verdict(in_capitals(asked, raw_reply(asked, records, id=7)))
     assert again[0] is first[0]
     assert again[1] is first[1]
     assert judge.strays == {"dnssec": 1}
-    other = judge.judge(raw_reply(asked, [record(b"\0\2\0", 15)]))
+    other = judge.verdict(raw_reply(asked, [record(b"\0\2\0", 15)]))
     assert other[1] is not first[1]
 
 
@@ -36,8 +36,8 @@ def test_every_reply_counts() -> None:
     one, other = Judge(asked, screened=True), Judge(asked)
     for address in ("10.0.0.1", "10.0.0.2"):
         message = upstream_reply(asked, [f"{NAME} 60 A {address}", "x.example. 60 A 192.0.2.1"])
-        assert one.judge(message)[0] is Verdict.NEGATIVE
-        assert other.judge(message)[0] is Verdict.POSITIVE
+        assert one.verdict(message)[0] is Verdict.NEGATIVE
+        assert other.verdict(message)[0] is Verdict.POSITIVE
     assert (one.stripped, other.stripped) == (2, 0)
     assert one.strays == other.strays == {"unrelated": 2}
 
@@ -49,7 +49,7 @@ def test_a_question_is_a_value() -> None:
     before = [getattr(asked, slot) for slot in Question.__slots__]
     asked.in_random_case(bytes(range(len(asked.section))))
     judge = Judge(asked, screened=True)
-    judge.judge(raw_reply(asked, [record(b"\0\1\0", 15)]))
-    judge.judge(in_capitals(asked, upstream_reply(asked, rcode=3)))
+    judge.verdict(raw_reply(asked, [record(b"\0\1\0", 15)]))
+    judge.verdict(in_capitals(asked, upstream_reply(asked, rcode=3)))
     assert [getattr(asked, slot) for slot in Question.__slots__] == before
     assert [getattr(Question(asked.key), slot) for slot in Question.__slots__] == before

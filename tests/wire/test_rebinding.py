@@ -41,7 +41,7 @@ def judged(
 ) -> tuple[Verdict, Answer, int]:
     """The verdict on a reply, what it answers, and how many records were taken out."""
     judge = Judge(ask(rdtype=rdtype, do=do), screened=screened)
-    verdict, found = judge.judge(upstream_reply(judge.question, answer, **more))  # type: ignore[arg-type]
+    verdict, found = judge.verdict(upstream_reply(judge.question, answer, **more))  # type: ignore[arg-type]
     assert found is not None
     return verdict, found, judge.stripped
 
@@ -153,7 +153,7 @@ def test_hints(rdtype: str, data: str, stays: bool) -> None:
 def test_malformed_hints(data: bytes) -> None:
     """What cannot be read is left out, since nobody knows how a client would read it."""
     judge = Judge(ask(rdtype="HTTPS"), screened=True)
-    verdict, _ = judge.judge(raw_reply(judge.question, [record(data, 65)]))
+    verdict, _ = judge.verdict(raw_reply(judge.question, [record(data, 65)]))
     assert (verdict, judge.stripped) == (Verdict.NEGATIVE, 1)
 
 
@@ -161,7 +161,7 @@ def test_malformed_hints(data: bytes) -> None:
 def test_any_hints(data: bytes) -> None:
     """Whatever stands in such a record is judged without an error."""
     judge = Judge(ask(rdtype="HTTPS"), screened=True)
-    judge.judge(raw_reply(judge.question, [record(data, 65)]))
+    judge.verdict(raw_reply(judge.question, [record(data, 65)]))
 
 
 def test_a_referral_with_private_glue() -> None:
@@ -172,7 +172,7 @@ def test_a_referral_with_private_glue() -> None:
         authority=["example.com. 300 NS ns.example.com."],
         additional=["ns.example.com. 300 A 10.0.0.1"],
     )
-    assert judge.judge(message) == (Verdict.FAILURE, None)
+    assert judge.verdict(message) == (Verdict.FAILURE, None)
 
 
 def test_a_private_answer_with_name_servers() -> None:

@@ -51,7 +51,7 @@ def given(
     judge = asked if isinstance(asked, Judge) else Judge(asked)
     asked = judge.question
     wire = upstream_reply(asked, answer, authority or [], additional or [], rcode=rcode, edns=True)
-    _, found = judge.judge(wire)
+    _, found = judge.verdict(wire)
     assert found is not None
     message = replied(scanned(NAME, rdtype, do=asked.do), found)
     return texts(message.answer), texts(message.authority), texts(message.additional)
@@ -430,9 +430,9 @@ def test_any_reply(seed: int) -> None:
         denied = any(made.rdtype == "SOA" for made in model.kept[1])
         if sections[0] and not model.kept[0] and not referral and not denied:
             with pytest.raises(WireError):  # all of the answer section is stray
-                judge.judge(wire)
+                judge.verdict(wire)
             continue
-        verdict, answer = judge.judge(wire)
+        verdict, answer = judge.verdict(wire)
         came[verdict] += 1
         if not model.kept[0] and referral:
             assert verdict is Verdict.FAILURE

@@ -82,7 +82,7 @@ def test_stray(
     mine = [record(data, asked.qtype)]
     answers = [*answer, *mine] if first else [*mine, *answer]
     wire = raw_reply(asked, answers, authority, additional) + tail
-    verdict, found = judge.judge(wire)
+    verdict, found = judge.verdict(wire)
     assert verdict is Verdict.POSITIVE
     assert found is not None
     message = replied(scanned(rdtype=rdtype, do=do), found)
@@ -132,7 +132,7 @@ def test_counts_of_negatives() -> None:
     soa = "example.com. 60 SOA ns.example.com. host.example.com. 1 2 3 4 60"
     wire = bytearray(upstream_reply(asked, authority=[soa], rcode=3))
     wire[11] = 1
-    verdict, answer = judge.judge(bytes(wire))
+    verdict, answer = judge.verdict(bytes(wire))
     assert (verdict, answer and answer.ttl) == (Verdict.NEGATIVE, 60)
     assert judge.strays == {"cut": 1}
 
@@ -160,7 +160,7 @@ def test_empty_text() -> None:
     for answer in ([good, record(b"", 16)], [record(b"", 16), good], [record(b"", 16)]):
         asked = ask(rdtype="TXT")
         judge = Judge(asked)
-        found = judge.judge(raw_reply(asked, answer))[1]
+        found = judge.verdict(raw_reply(asked, answer))[1]
         assert found is not None
         message = replied(scanned(rdtype="TXT"), found)
         assert f'{NAME} 60 TXT ""' in texts(message.answer)
@@ -181,7 +181,7 @@ def test_signed_by_key(rdtype: str) -> None:
         upstream_reply(asked, [f"{NAME} 60 {rdtype} {data}"], edns=True)
     )
     message.use_tsig(dns.tsigkeyring.from_text({"key.": "c2VjcmV0c2VjcmV0"}), "key.")
-    _, answer = judge.judge(message.to_wire())
+    _, answer = judge.verdict(message.to_wire())
     assert answer is not None
     shown = replied(scanned(rdtype=rdtype), answer)
     assert texts(shown.answer) == [f"{NAME} 60 {rdtype} {data}"]
@@ -193,7 +193,7 @@ def test_the_quick_way_counts_nothing_stray() -> None:
     """What the quick way takes has nothing stray in what it looks at."""
     asked = ask()
     judge = Judge(asked)
-    _, answer = judge.judge(raw_reply(asked, [record(bytes(4), 1)], [], [OPT]))
+    _, answer = judge.verdict(raw_reply(asked, [record(bytes(4), 1)], [], [OPT]))
     assert isinstance(answer, AddressPool)
     assert not judge.strays
 

@@ -101,7 +101,7 @@ def lines(message: bytes, judge: Judge) -> int:
     sys.settrace(enter)
     try:
         with contextlib.suppress(WireError):
-            judge.judge(message)
+            judge.verdict(message)
     finally:
         sys.settrace(before)
     return count
