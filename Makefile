@@ -4,7 +4,7 @@ PYTHON ?= python3
 CONFIG ?= etc/staggerdns.yaml
 RUNS ?= 1000000
 SECONDS ?= $(if $(CI),60,600)
-WORKERS ?= 4
+WORKERS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 8 : 2 * n)))
 
 BIN := .venv/bin
 

@@ -99,7 +99,7 @@ def test_nearest_first_soon(build: BuildTestbed, world: World, silent: float, lo
     assert max(late) < NOISE
     assert late.count(0) >= 0.9 * NAMES, late
     if not silent:
-        assert len(probes) <= MOST_PROBES * NAMES * 1.05, "a busy machine has echoes repeated"
+        assert len(probes) <= MOST_PROBES * NAMES * 1.3, "a busy machine has echoes repeated"
 
 
 def test_from_the_echo_to_the_first_place(build: BuildTestbed, world: World) -> None:

@@ -239,7 +239,7 @@ def test_two_thousand_names_in_a_second(build: BuildTestbed) -> None:
         sent_in = time.monotonic() - begun
         asked_again = 0
         while len(answered) < count:
-            if not take(client, 1.5):
+            if not take(client, 4.0):
                 # A busy system may lose a datagram; who hears nothing asks again, as clients do.
                 asked_again += 1
                 assert asked_again <= 2, f"{count - len(answered)} clients wait for ever"
@@ -248,7 +248,7 @@ def test_two_thousand_names_in_a_second(build: BuildTestbed) -> None:
         took = time.monotonic() - begun
     assert sent_in < 10.0, "this machine is too busy for this test"
     assert set(answered.values()) == {"NOERROR"}
-    assert took < 20.0
+    assert took < 30.0
     for upstream in testbed.upstreams.values():
         times = [query.at for query in upstream.queries]
         assert most_in_window(times, 1.0) <= 300 + 100 + 8, "more than its budget"
