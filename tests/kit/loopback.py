@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,7 @@ class LoopbackUpstream:
         self,
         endpoint: Endpoint | str,
         scheme: str = "",
-        rng: Callable[[int], bytes] = os.urandom,
+        rng: Callable[[int], bytes] | None = None,
         clock: IReactorTime = reactor,
         *,
         timeout: float = DEADLINE,
@@ -131,7 +130,7 @@ class LoopbackUpstream:
 def loopback_upstream(
     endpoint: Endpoint | str,
     scheme: str = "",
-    rng: Callable[[int], bytes] = os.urandom,
+    rng: Callable[[int], bytes] | None = None,
     clock: IReactorTime = reactor,
     **more: Any,
 ) -> Iterator[LoopbackUpstream]:
