@@ -40,8 +40,8 @@ DOCS := $(BIN)/sphinx-build -W --keep-going -n -d build/doctrees docs build/docs
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run compiled demo test pytest test-compiled lint docs format mutate bench performance \
-	simulate fuzz soak programs rivals compiled-too clean FORCE
+.PHONY: help run compiled demo test pytest test-compiled lint lint-code docs format mutate bench \
+	performance simulate fuzz soak programs rivals compiled-too clean FORCE
 
 help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
@@ -75,7 +75,7 @@ build/compiled/.ready: .venv/.ready-compile $(SOURCES)
 	@touch $@
 
 test: programs .venv/.ready-test
-	@$(MAKE) --no-print-directory -j2 lint pytest
+	@$(MAKE) --no-print-directory -j2 lint-code pytest
 
 # The tests with processes wait most of the time: more workers than processors. Each worker takes
 # a share of the tests as they stand, and what others have left when it is done.
@@ -91,11 +91,14 @@ pytest: .venv/.ready-test .venv/.rewritten
 test-compiled: programs build/compiled/.ready .venv/.rewritten
 	STAGGERDNS_TEST_COMPILED=1 $(PYTEST) -n $(WORKERS) --dist worksteal $(BOTH_WAYS)
 
-lint: .venv/.ready-test
+lint: lint-code
+	$(DOCS) -q
+
+# tests/test_docs.py builds the documentation as well.
+lint-code: .venv/.ready-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(DOCS) -q
 
 docs: .venv/.ready-test
 	@$(DOCS) -q

@@ -16,9 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 from tests.kit.checkout import ROOT
 
 TABLES = "performance.json"
@@ -111,6 +108,10 @@ def written(tables: Mapping[str, Any]) -> str:
 
 def draw(name: str, lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw one of the `PICTURES` into a file."""
+    # A second to import, which only pictures are worth.
+    import matplotlib as mpl  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     picture = PICTURES[name]
     with mpl.rc_context():
         mpl.rcdefaults()  # whatever somebody has set for pictures of their own
