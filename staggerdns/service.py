@@ -82,7 +82,7 @@ class StaggerService(Service):
             metrics=self._metrics,
             journal=self._journal,
             client_groups=client_groups,
-            cookies=Cookies(self._clock, time.time, rng, cookies.secret)
+            cookies=Cookies(self._clock.seconds(), time.time, rng, cookies.secret)
             if cookies.enabled
             else None,
             limiter=RateLimiter(rate_limit, client_groups)

@@ -238,7 +238,7 @@ class AnswerCache:
         return True
 
     def merged(self, key: bytes, merger: Merger) -> None:
-        """Let ``merger`` add no more, unless it is asked to once more."""
+        """Ask ``merger`` for nothing any more; it may `defer` again."""
         if self._mergers.get(key) is merger:
             del self._mergers[key]
             self._entries[key].alive = True

@@ -275,7 +275,7 @@ class Collection(Merger):
         self.merge(self._context.clock.seconds())
 
     def _take_later(self) -> list[Outcome]:
-        """Return the answers that wait, which nobody needs to be waited for any more."""
+        """Return the answers that wait; nobody has to look, and no alarm is set, any more."""
         later, self._later = self._later, []
         if self._alarm is not None:
             self._context.alarms.cancel(self._alarm)

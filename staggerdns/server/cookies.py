@@ -15,7 +15,6 @@ from hmac import compare_digest
 from socket import AF_INET, AF_INET6, inet_pton
 
 from siphashc import siphash
-from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.wire.constants import CLIENT_COOKIE_SIZE
 
@@ -37,23 +36,22 @@ _COOKIE_SIZE = CLIENT_COOKIE_SIZE + 16
 class Cookies:
     """Makes and checks server cookies.
 
-    ``wall``: returns the seconds since 1970, by which cookies age; ``clock``: by which secrets age;
-    ``rng``: makes secrets, unless ``secret`` is given.
+    ``wall``: returns the seconds since 1970, by which cookies age. Secrets age by the ``now`` of
+    the calls, from ``started`` on. ``rng``: makes secrets, unless ``secret`` is given.
     """
 
     def __init__(
         self,
-        clock: IReactorTime,
+        started: float,
         wall: Callable[[], float],
         rng: Callable[[int], bytes],
         secret: bytes | None = None,
     ) -> None:
-        self._clock = clock
         self._wall = wall
         self._rng = rng
         self._fixed = secret is not None
         self._secret = self._previous = secret if secret is not None else rng(SECRET_SIZE)
-        self._since = clock.seconds()
+        self._since = started
 
     def is_valid(self, cookie: bytes, host: str, now: float) -> bool:
         """Return whether ``cookie``, the content of a COOKIE option, was made for ``host``."""

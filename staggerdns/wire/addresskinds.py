@@ -50,7 +50,9 @@ _FIRST_4 = frozenset(
 
 
 def is_private(address: bytes) -> bool:
-    """Return whether an address (4 or 16 bytes) has a meaning inside of one network only."""
+    """Return whether an address (4 or 16 bytes) has a meaning inside of one network only, or is no
+    address of a host at all.
+    """
     if len(address) == 4 and address[0] not in _FIRST_4:
         return False
     return _is_within(address, _KEPT_OUT_4, _KEPT_OUT_6)

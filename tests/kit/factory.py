@@ -110,7 +110,9 @@ class MemoryServer:
         self.client_groups = ClientGroups(ClientSettings())
         self.limiter = None if rate is None else RateLimiter(rate, self.client_groups)
         self.cookies = (
-            Cookies(self.clock, lambda: EPOCH + self.clock.seconds(), bytes) if cookies else None
+            Cookies(self.clock.seconds(), lambda: EPOCH + self.clock.seconds(), bytes)
+            if cookies
+            else None
         )
         self.metrics = Metrics()
         self.forwarder = FakeForwarder()

@@ -303,7 +303,7 @@ def main() -> None:
         metrics=metrics,
         journal=journal,
         client_groups=groups,
-        cookies=Cookies(reactor, lambda: EPOCH + reactor.seconds(), rng, None),
+        cookies=Cookies(reactor.seconds(), lambda: EPOCH + reactor.seconds(), rng, None),
         limiter=RateLimiter(config.server.rate_limit, groups),
     )
     upstreams = Upstreams()

@@ -36,7 +36,7 @@ class SimulatedCookies:
             self.secrets.append(next(numbers).to_bytes(size, "big"))
             return self.secrets[-1]
 
-        self.cookies = Cookies(self.clock, lambda: self.wall, rng, secret)
+        self.cookies = Cookies(self.clock.seconds(), lambda: self.wall, rng, secret)
 
     def is_valid(self, cookie: bytes, host: str) -> bool:
         """Whether a cookie proves this address now."""
