@@ -30,7 +30,7 @@ from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import AddressPool, Answer
 from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MIN_UDP_SIZE, Type, WireError
 from staggerdns.wire.judge import Judge
-from staggerdns.wire.pool import cap, merge, without_private
+from staggerdns.wire.pool import GrowingPool, cap, without_private
 from staggerdns.wire.query import Query, parse_query
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reading import read_pool
@@ -212,16 +212,17 @@ def _check_pool(asked: Question, message: bytes, pool: AddressPool) -> None:
     assert (pool.ttl, pool.ad) == (indexed.ttl, indexed.ad)
     size = 4 if asked.qtype == Type.A else 16
     known = tuple(bytes([8] * (size - 1) + [host]) for host in range(3))
-    merged = merge(AddressPool((), known, 60, ad=True), pool, MOST, private=False)
+    growing = GrowingPool(AddressPool((), known, 60, ad=True), MOST, private=False)
+    growing.add(pool, 0)
+    merged = growing.pool()
     assert merged.addresses[:3] == known
     assert len(set(merged.addresses)) == len(merged.addresses) <= MOST
     assert not merged.cname_chain
     _check_public(merged.addresses)
     capped = cap(pool, MOST)
-    assert (
-        len(merge(capped, AddressPool((), known, 60, ad=True), MOST, private=True).addresses)
-        <= MOST
-    )
+    growing = GrowingPool(capped, MOST, private=True)
+    growing.add(AddressPool((), known, 60, ad=True), 0)
+    assert len(growing.pool().addresses) <= MOST
 
 
 def _check_public(addresses: tuple[bytes, ...]) -> None:

@@ -17,7 +17,7 @@ from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.probes import Probes
 from staggerdns.ranking.rtt import RttTable
 from staggerdns.ranking.sorts import Sorts
-from staggerdns.reachability import Reachability
+from staggerdns.readiness import Readiness
 from staggerdns.resolver.adapter import CacheAdapter, ChainAdapter, ForwarderAdapter
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
@@ -142,7 +142,7 @@ class Chain:
         return self._strategies.statistics()
 
     @cached_property
-    def reachability(self) -> Reachability:
+    def readiness(self) -> Readiness:
         """What knows, from the first look at this on, whether upstreams answer."""
         clock, upstreams = self._clock, self.upstreams
 
@@ -159,9 +159,9 @@ class Chain:
             last = upstreams.last_worked
             return "" if last >= asked or last > before else "no good answer"
 
-        reachability = Reachability(ask, lambda: upstreams.last_worked, self._awake, self._journal)
-        self.forwarder.tell_failures(lambda served: reachability.failed(served=served))
-        return reachability
+        readiness = Readiness(ask, lambda: upstreams.last_worked, self._awake, self._journal)
+        self.forwarder.tell_failures(lambda served: readiness.failed(served=served))
+        return readiness
 
     def open(self) -> None:
         """Open now what needs privileges; what is not opened here is opened when it is needed."""
@@ -170,8 +170,8 @@ class Chain:
 
     def close(self) -> None:
         """Cancel all that is under way and close every socket."""
-        if "reachability" in vars(self):
-            self.reachability.close()
+        if "readiness" in vars(self):
+            self.readiness.close()
         self.forwarder.close()
         if self._ranking is not None:
             self._ranking.close()

@@ -66,7 +66,7 @@ class StaggerService(Service):
             metrics=self._metrics,
             journal=self._journal,
         )
-        self._reachability = self._chain.reachability
+        self._reachability = self._chain.readiness
         hosts = config.local.hosts
         self._hosts = None if hosts is None else Hosts(hosts, self._clock, self._journal)
         server = config.server

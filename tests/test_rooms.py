@@ -25,7 +25,7 @@ ROOMS = (
     ("strategy",),
     ("upstream",),
     ("ranking",),
-    ("reachability",),
+    ("readiness",),
     ("outages",),
     ("metrics", "journal", "files", "logoutput", "hangups"),
     ("instruments", "standstill", "deferreds"),

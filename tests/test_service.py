@@ -25,7 +25,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.names import dns
 
-from staggerdns import __version__, reachability
+from staggerdns import __version__, readiness
 from staggerdns.chain import Chain
 from staggerdns.config import parse_config
 from staggerdns.metrics import Metrics
@@ -210,7 +210,7 @@ async def test_health_page_without_clients(
     server: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:
     """With nothing known the page asks ``. NS``, and says what came of it."""
-    monkeypatch.setattr(reachability, "GRACE", 0.0)
+    monkeypatch.setattr(readiness, "GRACE", 0.0)
     server.behaviour = GOOD if answers else b.silent
     more = ", parallel: {total_collect_timeout: 300ms}"
     async with running(server.endpoint, more) as testbed:
@@ -226,8 +226,8 @@ async def test_health_page_believes_no_cache(
     server: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That ``. NS`` was answered once, and is in the cache, hides no outage that comes later."""
-    monkeypatch.setattr(reachability, "GRACE", 0.0)
-    monkeypatch.setattr(reachability, "ASK_EVERY", 0.2)
+    monkeypatch.setattr(readiness, "GRACE", 0.0)
+    monkeypatch.setattr(readiness, "ASK_EVERY", 0.2)
     server.behaviour = b.records((".", 300, "NS", "a.root.example."))
     async with running(server.endpoint, ", parallel: {total_collect_timeout: 300ms}") as testbed:
         assert (await testbed.get("/healthz"))[0] == 200
@@ -241,7 +241,7 @@ async def test_the_end_of_an_outage(
     server: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is noticed without any client: the page and ``staggerdns_upstream_usable`` say so."""
-    monkeypatch.setattr(reachability, "ASK_EVERY", 0.2)
+    monkeypatch.setattr(readiness, "ASK_EVERY", 0.2)
     usable = f'staggerdns_upstream_usable{{upstream="{server.endpoint}"}}'
     async with running(server.endpoint) as testbed:
         server.stop()
@@ -261,7 +261,7 @@ async def test_stop_while_the_page_waits(
     server: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever waits for the page when the service stops is told that it is not healthy."""
-    monkeypatch.setattr(reachability, "GRACE", 0.0)
+    monkeypatch.setattr(readiness, "GRACE", 0.0)
     server.behaviour = b.silent
     async with running(server.endpoint) as testbed:
         got = Deferred.fromCoroutine(testbed.get("/healthz"))

@@ -19,8 +19,8 @@ SOURCES = sorted(
     for path in ROOT.glob(f"{room}/**/*.py")
 )
 FORMER_NAME = re.compile(
-    "asks_again|all_rest|deaf|denied|doomed|flee|identities|outsider|rests|spots|tell|NO_LINE"
-    "|Books|Budget|Clients|Course|Credit|Deaf|Dial|Failed|Line|Local|Nothing|Pace|Place|RateLimit"
+    "asks_again|all_rest|bringers?|deaf|denied|doomed|flee|identities|outsider|rests|spots|tell"
+    "|NO_LINE|Books|Budget|Clients|Course|Credit|Deaf|Dial|Failed|Line|Local|Nothing|Pace|Place|RateLimit"
     "|Tools|Waiter|WebLine|Whole|[A-Z][A-Za-z]*(?:Limits|Numbers|Rules)"
 )
 """What was a word of our own, or repeated a section of the settings. The words of the field that

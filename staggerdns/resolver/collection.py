@@ -34,10 +34,10 @@ from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.upstream.reason import Reason
 from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
-from staggerdns.wire.bringers import BRINGERS
 from staggerdns.wire.constants import Ede
+from staggerdns.wire.contributors import CONTRIBUTORS
 from staggerdns.wire.judge import Judge
-from staggerdns.wire.pool import GrowingPool, cap, merge, without_private
+from staggerdns.wire.pool import GrowingPool, cap, without_private
 from staggerdns.wire.reply import STRAYS
 
 MERGE_DELAY = 0.2
@@ -106,7 +106,7 @@ class Collection(Merger):
         self._later: list[Outcome] = []
         self._growing: GrowingPool | None = None  # what `_answer` comes from, if it has grown
         self._same = 0  # bits of the upstreams that gave the very `_answer`, too
-        self._credited = False  # the bringers of what is committed are others now
+        self._credited = False  # the contributors of what is committed are others now
         self._alarm: Alarm | None = None
         self._longest_ttl = self._second_ttl = 0  # the longest that upstreams gave
         self._first_ttl = 0  # that of the answer that came first
@@ -193,7 +193,7 @@ class Collection(Merger):
         assert held is not None
         if isinstance(held, AddressPool) and isinstance(answer, AddressPool):
             if answer is held and self._growing is None and not self._later:
-                self._same |= BRINGERS.bit(outcome.upstream.name)
+                self._same |= CONTRIBUTORS.bit(outcome.upstream.name)
                 return  # nobody would see a difference
             self._later.append(outcome)
             if len(self._later) == 1:
@@ -245,11 +245,11 @@ class Collection(Merger):
             pool = self._answer
             self._log(
                 "{name}: collection complete, {answers} answers from {asked} upstreams, "
-                "{addresses} addresses in the pool{bringers}",
+                "{addresses} addresses in the pool{contributors}",
                 answers=run.decision.answered,
                 asked=run.candidates.asked,
                 addresses=len(pool.addresses) if isinstance(pool, AddressPool) else 0,
-                bringers=_bringers(pool) if isinstance(pool, AddressPool) else "",
+                contributors=_contributors(pool) if isinstance(pool, AddressPool) else "",
             )
         self._run = None  # they refer to each other: no reference cycle stays behind
         if not self.abandoned:
@@ -296,9 +296,9 @@ class Collection(Merger):
 
     def _merge(self, outcome: Outcome) -> bool:
         answer, held, growing = outcome.answer, self._answer, self._growing
-        bringer = BRINGERS.bit(outcome.upstream.name)
+        contributor = CONTRIBUTORS.bit(outcome.upstream.name)
         if answer is held and (growing is None or not growing.changed):  # the same reply again
-            self._same |= bringer
+            self._same |= contributor
             return False
         context = self._context
         assert answer is not None
@@ -315,7 +315,7 @@ class Collection(Merger):
             )
         age = int(outcome.at - self._since)
         self._note_ttl(answer.ttl + age)
-        gain = growing.add(answer, age, bringer)
+        gain = growing.add(answer, age, contributor)
         context.joined[outcome.tier].value += gain
         return gain > 0
 
@@ -324,7 +324,7 @@ class Collection(Merger):
         held = self._answer
         if not self._same or not isinstance(held, AddressPool):
             return
-        held.brought_by = BRINGERS.number(self._same | BRINGERS.mask(held.brought_by))
+        held.brought_by = CONTRIBUTORS.number(self._same | CONTRIBUTORS.mask(held.brought_by))
         self._same = 0
         self._credited = True
 
@@ -335,7 +335,7 @@ class Collection(Merger):
         if isinstance(answer, AddressPool):
             answer = cap(answer, self._context.settings.max_pool_size)
             if not answer.brought_by:
-                answer.brought_by = BRINGERS.number(BRINGERS.bit(outcome.upstream.name))
+                answer.brought_by = CONTRIBUTORS.number(CONTRIBUTORS.bit(outcome.upstream.name))
             self._context.joined[outcome.tier].value += len(answer.addresses)
         self._answer = answer
         self._growing = None
@@ -350,16 +350,17 @@ class Collection(Merger):
         public = answer if settings.merge_private else without_private(answer)
         if not isinstance(public, AddressPool):
             return False
-        bringer = BRINGERS.bit(outcome.upstream.name)
+        contributor = CONTRIBUTORS.bit(outcome.upstream.name)
         if self._keepable is None:
-            public.brought_by = BRINGERS.number(bringer)
+            public.brought_by = CONTRIBUTORS.number(contributor)
             self._keepable = public, outcome.at
             return False
         first, since = self._keepable
         age = int(outcome.at - since)
         limit = settings.max_pool_size
-        both = merge(first, public, limit, private=True, age=age, bringer=bringer)
-        self._begin_anew(both, outcome, since)
+        both = GrowingPool(first, limit, private=True)
+        both.add(public, age, contributor)
+        self._begin_anew(both.pool(), outcome, since)
         self._first_ttl = self._longest_ttl = first.ttl
         self._note_ttl(public.ttl + age)
         return True
@@ -392,7 +393,7 @@ class Collection(Merger):
         self._context.journal.debug(format, name=str(self.question), **fields)
 
 
-def _bringers(pool: AddressPool) -> str:
+def _contributors(pool: AddressPool) -> str:
     """Return how many addresses each upstream brought, for the log."""
-    counts = Counter([name for names in pool.bringers for name in sorted(names)])
+    counts = Counter([name for names in pool.contributors for name in sorted(names)])
     return "".join([f", {count} by {name}" for name, count in sorted(counts.items())])

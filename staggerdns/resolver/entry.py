@@ -85,7 +85,7 @@ class Entry:
         return self.blocks * _BLOCK
 
     def prolong(self, answer: Answer) -> None:
-        """Set lives and bringers of the addresses to those in ``answer``, which has the same."""
+        """Adopt lives and contributors of ``answer``, which has the same addresses."""
         self.answer = answer.reordered(self.answer.addresses)
         self.due_age = self.refresh_age = answer.ttl
 

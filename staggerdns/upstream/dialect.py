@@ -22,8 +22,8 @@ Most replies are the last word. Others have a reason to ask once more, a `RetryR
     the level of EDNS is not proven                  asked one level lower, too   silence
     random case is not proven                        asked in lower case, too     silence
 
-`SideQueries` says how long a doubted reply is kept, and when it is used after all. Everything in
-these tables happens within the time of the client's question, so that no answer is lost while we
+`ConcurrentRetries` says how long a doubted reply is kept, and when it is used after all. Everything
+in these tables happens within the time of the client's question, so that no answer is lost while we
 learn.
 
 What an upstream was found not to cope with is left out for `MEMORY` seconds. Then a query of our

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from staggerdns.upstream.concurrentretries import RetryOwner, unreported_exchange
 from staggerdns.upstream.dialect import ProbeKind
 from staggerdns.upstream.exchange import Exchange, ExchangeOwner
 from staggerdns.upstream.reason import Reason, RetryReason
-from staggerdns.upstream.sidequeries import SideQueryOwner, side_query
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
 
@@ -22,7 +22,7 @@ class Probe(ExchangeOwner):
 
     __slots__ = ("_clock", "_kind", "_query", "_timeout", "_timer", "_upstream")
 
-    def __init__(self, upstream: SideQueryOwner, clock: IReactorTime, timeout: float) -> None:
+    def __init__(self, upstream: RetryOwner, clock: IReactorTime, timeout: float) -> None:
         self._upstream = upstream
         self._clock = clock
         self._timeout = timeout
@@ -39,7 +39,7 @@ class Probe(ExchangeOwner):
         if found is None:
             return
         self._kind, level, query = found
-        self._query = probe = side_query(self, judge, query, now, level)
+        self._query = probe = unreported_exchange(self, judge, query, now, level)
         self._timer = self._clock.callLater(self._timeout, self._give_up)
         upstream.send_again(probe, RetryReason.PROBE, over_stream=False)
 

@@ -1,31 +1,31 @@
 """Asking one upstream once more: after a reply that is not the last word, and while none comes.
 
 `Dialect` says why that is needed. Here it is done: the exchange's query is phrased anew and sent
-again, or `SideQueries` are sent beside it.
+again, or `ConcurrentRetries` are sent beside it.
 """
 
 from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
+from staggerdns.upstream.concurrentretries import ConcurrentRetries, RetryOwner
 from staggerdns.upstream.dialect import is_positive, lowest_level, sent_level
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.probe import Probe
 from staggerdns.upstream.reason import Reason, RetryReason
-from staggerdns.upstream.sidequeries import SideQueries, SideQueryOwner
 
 
 class Retries:
     """The retries of all exchanges with ``upstream``.
 
     ``patience``: seconds of silence after which queries are tried in other ways; ``timeout``: those
-    that a probe has. ``beside`` holds the side queries of exchanges that have any.
+    that a probe has. ``beside`` holds the concurrent retries of exchanges that have any.
     """
 
     def __init__(
-        self, upstream: SideQueryOwner, clock: IReactorTime, *, patience: float, timeout: float
+        self, upstream: RetryOwner, clock: IReactorTime, *, patience: float, timeout: float
     ) -> None:
-        self.beside: dict[Exchange, SideQueries] = {}
+        self.beside: dict[Exchange, ConcurrentRetries] = {}
         self._upstream = upstream
         self._clock = clock
         self._patience = patience
@@ -49,7 +49,7 @@ class Retries:
                 self._probe.consider(exchange.judge, now)
             return False
         if reason.is_doubt:
-            self._side_queries(exchange).check(message, reason)
+            self._concurrent_retries(exchange).check(message, reason)
             return True
         exchange.release()
         if reason is RetryReason.TRUNCATED:
@@ -87,7 +87,7 @@ class Retries:
         if not exchange.over and (
             dialect.unsure_of_level(exchange) or dialect.unsure_of_case(exchange)
         ):
-            self._side_queries(exchange).watch(self._patience)
+            self._concurrent_retries(exchange).watch(self._patience)
 
     def waits_on(self, exchange: Exchange) -> bool:
         """Return whether the right reply may still come behind a doubted one."""
@@ -95,7 +95,7 @@ class Retries:
         return beside is not None and beside.waits
 
     def end(self, exchange: Exchange) -> None:
-        """Drop the side queries of an exchange that is over."""
+        """Drop the concurrent retries of an exchange that is over."""
         beside = self.beside.pop(exchange, None)
         if beside is not None:
             beside.end()
@@ -104,9 +104,9 @@ class Retries:
         """Drop a probe that is under way."""
         self._probe.end()
 
-    def _side_queries(self, exchange: Exchange) -> SideQueries:
+    def _concurrent_retries(self, exchange: Exchange) -> ConcurrentRetries:
         beside = self.beside.get(exchange)
         if beside is None:
-            beside = SideQueries(self._upstream, exchange, self._clock)
+            beside = ConcurrentRetries(self._upstream, exchange, self._clock)
             self.beside[exchange] = beside
         return beside

@@ -19,6 +19,7 @@ from staggerdns.settings.values import AUTO
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.blame import failing_reason, subject
 from staggerdns.upstream.budget import QueryBudget
+from staggerdns.upstream.concurrentretries import SILENCE, STREAM_SILENCE
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.dialect import Dialect
 from staggerdns.upstream.edns import BARE, FULL, PLAIN
@@ -30,7 +31,6 @@ from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.reason import Reason, RetryReason
 from staggerdns.upstream.report import StreamReport, UpstreamReport
 from staggerdns.upstream.retries import Retries
-from staggerdns.upstream.sidequeries import SILENCE, STREAM_SILENCE
 from staggerdns.upstream.stream import Resolve, StreamTransport
 from staggerdns.upstream.tls import Authorities
 from staggerdns.wire.answer import Answer
@@ -107,7 +107,7 @@ class Upstream(AskedUpstream):
             timeout=settings.timeout,
         )
         self.watched = 0
-        """Exchanges that are tried in other ways while nothing comes: see `SideQueries.watch`."""
+        """Exchanges tried in other ways while nothing comes: see `ConcurrentRetries.watch`."""
         report.show(
             clock, self.health, self.latency, lambda: self._inflight, lambda: self._budget.rate
         )

@@ -17,12 +17,12 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 
-from staggerdns.wire.bringers import BRINGERS, UNKNOWN
 from staggerdns.wire.constants import (
     CLASS_IN,
     Rcode,
     Type,
 )
+from staggerdns.wire.contributors import CONTRIBUTORS, UNKNOWN
 from staggerdns.wire.records import pack_fields
 
 _u16 = struct.Struct("!H").pack
@@ -37,7 +37,7 @@ OBJECT_OCTETS = 160
 BYTES_OCTETS = 48
 """An object of bytes, but for what is in it."""
 _TUPLE = 64
-_ADDRESS = 6  # its life and its bringers
+_ADDRESS = 6  # its life and its contributors
 _ADDRESS_HEADER = 12  # pointer, type, class, TTL and length in front of an address
 
 
@@ -90,8 +90,8 @@ class AddressPool(Answer):
     longest, ``least`` the shortest, and ``packed_lives`` those of all, 32 bits each in the
     order of ``addresses``; empty when they are equal. ``cname_life`` is that of the CNAMEs.
 
-    Every address has its set of upstreams that brought it, too, which `BRINGERS` numbers:
-    ``packed_bringers`` are the numbers of all, 16 bits each; empty when they are equal to
+    Every address has its set of upstreams that brought it, too, which `CONTRIBUTORS` numbers:
+    ``packed_contributors`` are the numbers of all, 16 bits each; empty when they are equal to
     ``brought_by``.
 
     A pool that waits in the cache is packed (see `pack`): addresses are one string of octets then.
@@ -102,7 +102,7 @@ class AddressPool(Answer):
         "least",
         "packed_lives",
         "cname_life",
-        "packed_bringers",
+        "packed_contributors",
         "brought_by",
         "_held",
         "_each",
@@ -118,7 +118,7 @@ class AddressPool(Answer):
         lives: bytes = b"",
         least: int | None = None,
         cname_life: int | None = None,
-        bringers: bytes = b"",
+        contributors: bytes = b"",
         brought_by: int = UNKNOWN,
     ) -> None:
         self.rcode = Rcode.NOERROR
@@ -129,7 +129,7 @@ class AddressPool(Answer):
         self.packed_lives = lives
         self.least = ttl if least is None else least
         self.cname_life = ttl if cname_life is None else cname_life
-        self.packed_bringers = bringers
+        self.packed_contributors = contributors
         self.brought_by = brought_by
         self._held: tuple[bytes, ...] | bytes = addresses
         self._each = 0  # octets of an address, when they are packed
@@ -175,18 +175,18 @@ class AddressPool(Answer):
         return (self.ttl,) * len(self.addresses)
 
     @property
-    def bringer_numbers(self) -> Sequence[int]:
+    def contributor_numbers(self) -> Sequence[int]:
         """The number of each address's set of upstreams, in their order."""
-        if self.packed_bringers:
-            return memoryview(self.packed_bringers).cast("H").tolist()
+        if self.packed_contributors:
+            return memoryview(self.packed_contributors).cast("H").tolist()
         return (self.brought_by,) * len(self.addresses)
 
     @property
-    def bringers(self) -> tuple[frozenset[str], ...]:
+    def contributors(self) -> tuple[frozenset[str], ...]:
         """Who brought each address, in their order: upstreams by the text of their address in the
         configuration; none where that is not known.
         """
-        return tuple(map(BRINGERS.names, self.bringer_numbers))
+        return tuple(map(CONTRIBUTORS.names, self.contributor_numbers))
 
     @property
     def half_life(self) -> int:
@@ -201,17 +201,17 @@ class AddressPool(Answer):
         lives: Mapping[bytes, int],
         ad: bool | None = None,
         cname_life: int | None = None,
-        bringers: Sequence[int] = (),
+        contributors: Sequence[int] = (),
     ) -> AddressPool:
         """Return a pool of these addresses in this order, with these lives; at least one.
 
         ``ad`` and ``cname_life`` are as they are here if they are not given; of each address the
-        number of its ``bringers`` is as all have it here.
+        number of its ``contributors`` is as all have it here.
         """
         values = lives.values()
         longest, least = max(values), min(values)
-        brought_by = bringers[0] if bringers else self.brought_by
-        alike = not bringers or bringers.count(brought_by) == len(bringers)
+        brought_by = contributors[0] if contributors else self.brought_by
+        alike = not contributors or contributors.count(brought_by) == len(contributors)
         return AddressPool(
             self.cname_chain,
             tuple(lives),
@@ -220,7 +220,7 @@ class AddressPool(Answer):
             lives=array("I", values).tobytes() if least < longest else b"",
             least=least,
             cname_life=self.cname_life if cname_life is None else cname_life,
-            bringers=b"" if alike else array("H", bringers).tobytes(),
+            contributors=b"" if alike else array("H", contributors).tobytes(),
             brought_by=brought_by,
         )
 
@@ -229,7 +229,7 @@ class AddressPool(Answer):
         mine = self.addresses
         if addresses == mine:
             return self
-        if self.packed_lives or self.packed_bringers:
+        if self.packed_lives or self.packed_contributors:
             places = {address: place for place, address in enumerate(mine)}
             return self._chosen(addresses, [places[address] for address in addresses])
         return AddressPool(
@@ -252,7 +252,7 @@ class AddressPool(Answer):
     def _chosen(self, addresses: tuple[bytes, ...], places: Sequence[int]) -> AddressPool:
         """Return a pool of these addresses, which are at these ``places`` here."""
         longest = least = self.ttl
-        lives = bringers = b""
+        lives = contributors = b""
         if self.packed_lives:
             every_life = self.lives
             values = [every_life[place] for place in places]
@@ -260,12 +260,12 @@ class AddressPool(Answer):
             if least < longest:
                 lives = array("I", values).tobytes()
         brought_by = self.brought_by
-        if self.packed_bringers:
-            every_number = self.bringer_numbers
+        if self.packed_contributors:
+            every_number = self.contributor_numbers
             numbers = [every_number[place] for place in places]
             brought_by = numbers[0]
             if numbers.count(brought_by) < len(numbers):
-                bringers = array("H", numbers).tobytes()
+                contributors = array("H", numbers).tobytes()
         return AddressPool(
             self.cname_chain,
             addresses,
@@ -274,7 +274,7 @@ class AddressPool(Answer):
             lives=lives,
             least=least,
             cname_life=self.cname_life,
-            bringers=bringers,
+            contributors=contributors,
             brought_by=brought_by,
         )
 

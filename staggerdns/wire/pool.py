@@ -4,25 +4,7 @@ from __future__ import annotations
 
 from staggerdns.wire.addresskinds import is_private
 from staggerdns.wire.answer import AddressPool, Answer
-from staggerdns.wire.bringers import BRINGERS
-
-
-def merge(
-    pool: AddressPool,
-    other: AddressPool,
-    limit: int,
-    *,
-    private: bool,
-    age: int = 0,
-    bringer: int = 0,
-) -> AddressPool:
-    """Return ``pool`` with what ``other`` brings, or ``pool`` itself when that is nothing.
-
-    See `GrowingPool`.
-    """
-    growing = GrowingPool(pool, limit, private=private)
-    growing.add(other, age, bringer)
-    return growing.pool()
+from staggerdns.wire.contributors import CONTRIBUTORS
 
 
 class GrowingPool:
@@ -51,17 +33,20 @@ class GrowingPool:
         self._private = private
         addresses = pool.addresses
         self._lives = dict(zip(addresses, pool.lives, strict=True))
-        self._masks = dict(zip(addresses, map(BRINGERS.mask, pool.bringer_numbers), strict=True))
+        self._masks = dict(
+            zip(addresses, map(CONTRIBUTORS.mask, pool.contributor_numbers), strict=True)
+        )
         self._ad = pool.ad
         self._cname_life = pool.cname_life
 
-    def add(self, other: AddressPool, age: int, bringer: int = 0) -> int:
+    def add(self, other: AddressPool, age: int, contributor: int = 0) -> int:
         """Add what ``other`` brings, and return how many addresses are new.
 
         They join behind those that are there; known ones live as long as the longest of their
-        bringers allowed. ``age``: how many seconds ago the first of the pool came. AD stays only if
-        all had it of whom there are addresses. What may not be kept at all (TTL 0) does not join
-        what may, and what joins it may not be kept either. ``bringer`` is the bit of the upstream.
+        contributors allowed. ``age``: how many seconds ago the first of the pool came. AD stays
+        only if all had it of whom there are addresses. What may not be kept at all (TTL 0) does not
+        join what may, and what joins it may not be kept either. ``contributor`` is the bit of the
+        upstream.
         """
         kept = self._pool.ttl
         if kept and not other.ttl:
@@ -76,14 +61,14 @@ class GrowingPool:
             if known is None:
                 if len(lives) < self._limit and (self._private or not is_private(address)):
                     lives[address] = life
-                    masks[address] = bringer
+                    masks[address] = contributor
                 continue
             if known < life and lengthens:
                 lives[address] = life
                 self.changed = True
             mask = masks[address]
-            if mask | bringer != mask:
-                masks[address] = mask | bringer
+            if mask | contributor != mask:
+                masks[address] = mask | contributor
                 self.changed = True
         chain = self._pool.cname_chain
         cname_life = other.cname_life + age
@@ -100,7 +85,7 @@ class GrowingPool:
         """Return the pool as it is now, the same one as long as nothing has been added."""
         if self.changed:
             self.changed = False
-            numbers = {mask: BRINGERS.number(mask) for mask in set(self._masks.values())}
+            numbers = {mask: CONTRIBUTORS.number(mask) for mask in set(self._masks.values())}
             self._pool = self._pool.having(
                 self._lives,
                 self._ad,
@@ -123,7 +108,7 @@ def bounded(pool: AddressPool, least: int, most: int) -> AddressPool:
         dict(zip(pool.addresses, lives, strict=True)),
         pool.ad,
         min(max(pool.cname_life, least), most),
-        pool.bringer_numbers,
+        pool.contributor_numbers,
     )
 
 

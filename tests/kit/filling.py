@@ -16,11 +16,11 @@ from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import AddressPool, Answer
-from staggerdns.wire.bringers import BRINGERS
+from staggerdns.wire.contributors import CONTRIBUTORS
 from staggerdns.wire.judge import Judge
-from staggerdns.wire.pool import merge
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import A, name, negative, record, reply, says
+from tests.kit.pools import merge
 
 Make = Callable[[random.Random, int], tuple[Question, Answer]]
 
@@ -62,12 +62,12 @@ def pools(rng: random.Random, number: int, qtype: int = A) -> tuple[Question, An
         records += [record(owner, qtype, ttl, b"\x5d" + rng.randbytes(size - 1)) for _ in range(3)]
         brought = _read(reply(question, records), question)
         assert isinstance(brought, AddressPool)
-        bit = BRINGERS.bit(f"192.0.2.{upstream}")
+        bit = CONTRIBUTORS.bit(f"192.0.2.{upstream}")
         if pool is None:
             pool = brought
-            pool.brought_by = BRINGERS.number(bit)
+            pool.brought_by = CONTRIBUTORS.number(bit)
         else:
-            pool = merge(pool, brought, 32, private=True, bringer=bit)
+            pool = merge(pool, brought, 32, private=True, contributor=bit)
     assert pool is not None
     return question, pool
 

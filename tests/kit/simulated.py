@@ -34,12 +34,12 @@ from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.parallel import Parallel
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import StrategyContext
+from staggerdns.upstream.concurrentretries import UNREPORTED
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.dialect import Dialect
 from staggerdns.upstream.edns import FULL
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange
-from staggerdns.upstream.sidequeries import SIDE_QUERY
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
 from staggerdns.wire.answer import AddressPool
@@ -77,7 +77,7 @@ class SimulatedTransport(DatagramTransport):
 
     def send(self, exchange: Exchange) -> None:
         """Note the query and schedule what the script wants; nothing beside an exchange counts."""
-        if exchange.tier == SIDE_QUERY:
+        if exchange.tier == UNREPORTED:
             return
         at = milliseconds(self._clock.seconds())
         self._launches.append(Launch(at, self._index, exchange.tier))

@@ -116,7 +116,7 @@ def test_only_client_goes_away(testbed: Testbed) -> None:
 
 def test_who_brought_what(testbed: Testbed) -> None:
     """The log of a collection says how many addresses of the pool each upstream brought."""
-    name = testbed.route("bringers", *(own_answer(index, 0.02) for index in range(5)))
+    name = testbed.route("contributors", *(own_answer(index, 0.02) for index in range(5)))
     testbed.pool(name, all_sets(range(5)))
 
     def said() -> str:

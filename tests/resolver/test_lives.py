@@ -234,7 +234,7 @@ def test_a_longer_life_starts_no_sort() -> None:
 
 
 def test_lives_count_from_when_they_came() -> None:
-    """An address that comes late lives as long after that as its bringer allowed, rounded down."""
+    """An address that comes late lives as long after that as its upstream allowed, rounded down."""
     resolver = SimulatedResolver(says_own(0, 5, ttl=60), says_own(1, 2_500, ttl=60))
     resolver.ask()
     resolver.run()

@@ -7,9 +7,9 @@ from twisted.internet.task import Clock
 
 from staggerdns.strategy.run import RETRY_INTERVAL
 from staggerdns.upstream.bootstrap import Bootstrap
+from staggerdns.upstream.concurrentretries import MAX_WATCHED, SILENCE, TCP_PATIENCE
 from staggerdns.upstream.edns import BARE, DESCENTS, FULL, MEMORY, PATIENCE, PLAIN
 from staggerdns.upstream.health import State
-from staggerdns.upstream.sidequeries import MAX_WATCHED, SILENCE, TCP_PATIENCE
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.judge import Judge
 from tests.kit.acts import FORMERR, NXDOMAIN, REFUSED, SERVFAIL, A

@@ -11,9 +11,9 @@ import dns.rcode
 import pytest
 from twisted.internet import error
 
+from staggerdns.upstream.concurrentretries import STREAM_SILENCE
 from staggerdns.upstream.edns import DESCENTS, FULL, MEMORY
 from staggerdns.upstream.reason import Reason
-from staggerdns.upstream.sidequeries import STREAM_SILENCE
 from staggerdns.upstream.stream import FIRST_WAIT
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import make_question

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from staggerdns.resolver.entry import Entry
 from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
 from staggerdns.wire.constants import WireError
-from staggerdns.wire.pool import cap, merge
+from staggerdns.wire.pool import cap
 from staggerdns.wire.question import Question
 from staggerdns.wire.render import render
 from staggerdns.wire.reply import mismatch
@@ -44,6 +44,7 @@ from tests.kit.messages import (
     upstream_reply,
     wire_name,
 )
+from tests.kit.pools import merge
 
 # The types whose data the index checks: names, addresses, strings. The data of all others is
 # opaque to a forwarder (RFC 3597 section 3), so a client may get it as broken as it came.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from staggerdns.wire.addresskinds import is_private
 from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.constants import WireError
-from staggerdns.wire.pool import GrowingPool, bounded, cap, merge, without_private
+from staggerdns.wire.pool import GrowingPool, bounded, cap, without_private
 from staggerdns.wire.scrub import MAX_CNAME_CHAIN
 from staggerdns.wire.verdict import Verdict
 from tests.kit.messages import (
@@ -30,6 +30,7 @@ from tests.kit.messages import (
     upstream_reply,
     wire_name,
 )
+from tests.kit.pools import merge
 
 A = ask()
 
@@ -357,7 +358,7 @@ def lives(pool: AddressPool) -> list[int]:
 @pytest.mark.parametrize(("first", "second"), [(10, 300), (300, 10), (300, 300), (2**31 - 1, 1)])
 @pytest.mark.parametrize("age", [0, 3])
 def test_a_new_address_has_a_life_of_its_own(first: int, second: int, age: int) -> None:
-    """It lives as long as its bringer allowed, from when it came; the others live as before."""
+    """It lives as long as its contributor allowed, from when it came; the others live as before."""
     merged = merge(
         pool("192.0.2.1", ttl=first), pool("192.0.2.2", ttl=second), 32, private=False, age=age
     )
@@ -476,7 +477,7 @@ def test_merged_ad(first: bool, second: bool) -> None:
     one = pool("192.0.2.1", ad=first)
     merged = merge(one, pool("192.0.2.2", ad=second), 32, private=False)
     assert merged.ad == (first and second)
-    # Who brings nothing new is no contributor.
+    # An answer without a new address takes nothing away.
     assert merge(one, pool("192.0.2.1", ad=second), 32, private=False).ad == first
 
 

@@ -16,7 +16,7 @@ Silence. An upstream whose level of EDNS is not proven may drop what has an OPT 
 one level lower, and again after as long. Last, over UDP, it goes out in lower case, unless random
 case is proven. A reply to any of these queries is the exchange's.
 
-All side queries end with their exchange.
+All concurrent retries end with their exchange.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ MAX_WATCHED = 20
 """Exchanges of one upstream whose silence is watched at once, while watching has not helped any of
 them yet: when that many wait there is an outage, or a slow upstream, which more queries worsen.
 """
-SIDE_QUERY = "side query"
-"""The tier of these queries, which no metric shows."""
+UNREPORTED = "concurrent retry"
+"""The tier of exchanges without an outcome, which no metric shows."""
 
 
-class SideQueryOwner(Protocol):
-    """What side queries and probes need of the upstream that they are for."""
+class RetryOwner(Protocol):
+    """What concurrent retries and probes need of the upstream that they are for."""
 
     dialect: Dialect
     watched: int
@@ -62,17 +62,17 @@ class SideQueryOwner(Protocol):
         """Note one more doubted reply to the same query."""
 
 
-def side_query(
+def unreported_exchange(
     owner: ExchangeOwner, judge: Judge, query: bytes, now: float, level: int
 ) -> Exchange:
     """Return an exchange that gives no outcome, but hands its reply to ``owner``."""
-    exchange = Exchange(owner, judge, query, SIDE_QUERY, now)
+    exchange = Exchange(owner, judge, query, UNREPORTED, now)
     exchange.level = level
     return exchange
 
 
-class SideQueries(ExchangeOwner):
-    """The side queries of one exchange of ``upstream``; made when there is a reason."""
+class ConcurrentRetries(ExchangeOwner):
+    """The concurrent retries of one exchange of ``upstream``; made when there is a reason."""
 
     __slots__ = (
         "_check",
@@ -90,7 +90,7 @@ class SideQueries(ExchangeOwner):
         "_watched",
     )
 
-    def __init__(self, upstream: SideQueryOwner, exchange: Exchange, clock: IReactorTime) -> None:
+    def __init__(self, upstream: RetryOwner, exchange: Exchange, clock: IReactorTime) -> None:
         self._upstream = upstream
         self._clock = clock
         self._exchange = exchange
@@ -115,7 +115,7 @@ class SideQueries(ExchangeOwner):
         self._stop_steps()
         self._drop_check()
 
-    # What becomes of the side queries.
+    # What becomes of the concurrent retries.
 
     def received(
         self,
@@ -125,7 +125,7 @@ class SideQueries(ExchangeOwner):
         over_stream: bool,
         repeated: bool = False,
     ) -> bool:
-        """Use the reply to a side query for the exchange; no other is welcome."""
+        """Use the reply to a concurrent retry for the exchange; no other is welcome."""
         exchange.over = True
         if exchange is self._check:
             self._checked(exchange, message, over_stream=over_stream)
@@ -134,7 +134,7 @@ class SideQueries(ExchangeOwner):
         return False
 
     def ended(self, exchange: Exchange, verdict: Verdict, reason: Reason) -> None:
-        """Go on without a reply to this side query."""
+        """Go on without a reply to this concurrent retry."""
         exchange.over = True
         if exchange is self._check:
             self._check = None
@@ -143,13 +143,13 @@ class SideQueries(ExchangeOwner):
                 self._tcp_failed()
 
     def retry_over_tcp(self, exchange: Exchange) -> None:
-        """Give the side query up: its exchange goes on over TCP by itself."""
+        """Give the concurrent retry up: its exchange goes on over TCP by itself."""
         self.ended(exchange, Verdict.NETWORK_ERROR, Reason.MISMATCH)
 
     # Silence.
 
     def watch(self, patience: float) -> None:
-        """Send a side query each time when nothing has come for that many seconds."""
+        """Send a concurrent retry each time when nothing has come for that many seconds."""
         self._stop_steps()
         upstream = self._upstream
         if upstream.watched >= MAX_WATCHED and upstream.dialect.edns.is_settled:
@@ -176,7 +176,7 @@ class SideQueries(ExchangeOwner):
         else:
             return  # by now more is known
         query = dialect.compose(exchange.question, now, level, lowered=lowered)
-        step = side_query(self, exchange.judge, query, now, level)
+        step = unreported_exchange(self, exchange.judge, query, now, level)
         step.lowered = lowered
         self._steps.append(step)
         upstream.send_again(step, RetryReason.SILENCE, over_stream=False)
@@ -229,7 +229,7 @@ class SideQueries(ExchangeOwner):
             return
         self._timer = self._clock.callLater(TCP_PATIENCE, self._too_slow)
         now = self._clock.seconds()
-        check = side_query(self, exchange.judge, exchange.query, now, exchange.level)
+        check = unreported_exchange(self, exchange.judge, exchange.query, now, exchange.level)
         self._check = check
         upstream.send_again(check, doubt, over_stream=True)
 

@@ -7,15 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staggerdns.wire.answer import AddressPool
-from staggerdns.wire.bringers import (
-    BRINGERS,
+from staggerdns.wire.contributors import (
+    CONTRIBUTORS,
     MAX_JOINT_SETS,
     MAX_UPSTREAMS,
     UNKNOWN,
     UNKNOWN_BITS,
-    BringerSets,
+    ContributorSets,
 )
-from staggerdns.wire.pool import bounded, cap, merge, without_private
+from staggerdns.wire.pool import bounded, cap, without_private
+from tests.kit.pools import merge
 
 UPSTREAMS = ["udp://192.0.2.1", "192.0.2.2", "tls://192.0.2.3#dns.example"]
 
@@ -27,7 +28,7 @@ def address(number: int) -> bytes:
 
 def test_sets() -> None:
     """A set has one number, whatever order it was put together in; the empty one has 0."""
-    sets = BringerSets()
+    sets = ContributorSets()
     first, second, third = map(sets.bit, UPSTREAMS)
     assert sets.number(0) == UNKNOWN == 0
     assert sets.names(UNKNOWN) == frozenset()
@@ -43,7 +44,7 @@ def test_sets() -> None:
 @pytest.mark.parametrize("joint", [0, 1, 2])
 def test_room_for_joint_sets(joint: int) -> None:
     """What does not fit is not known; what is there stays, and single upstreams have room."""
-    sets = BringerSets(upstreams=4, joint_sets=joint)
+    sets = ContributorSets(upstreams=4, joint_sets=joint)
     bits = [sets.bit(name) for name in "abcd"]
     wanted = [bits[0] | bits[1], bits[0] | bits[2], bits[0] | bits[1]]
     found = [len(sets.names(sets.number(mask))) for mask in wanted]
@@ -54,7 +55,7 @@ def test_room_for_joint_sets(joint: int) -> None:
 
 def test_room_for_upstreams() -> None:
     """One too many brings without being known, and does not hide the others."""
-    sets = BringerSets(upstreams=2)
+    sets = ContributorSets(upstreams=2)
     first, second, third = map(sets.bit, "abc")
     assert third == UNKNOWN_BITS
     assert sets.names(sets.number(first | third)) == frozenset()
@@ -86,23 +87,23 @@ def test_pools(brought: list[tuple[str, list[bytes], int]], order: list[int], li
     pool: AddressPool | None = None
     expected: dict[bytes, set[str]] = {}
     for name, addresses, ttl in brought:
-        bit = BRINGERS.bit(name)
+        bit = CONTRIBUTORS.bit(name)
         other = AddressPool((), tuple(addresses), ttl, ad=False)
         if pool is None:
-            other.brought_by = BRINGERS.number(bit)
+            other.brought_by = CONTRIBUTORS.number(bit)
             pool = other
         else:
-            pool = merge(pool, other, 32, private=False, bringer=bit)
+            pool = merge(pool, other, 32, private=False, contributor=bit)
         for each in addresses:
             expected.setdefault(each, set()).add(name)
     assert pool is not None
 
     def check(pool: AddressPool) -> None:
-        assert dict(zip(pool.addresses, pool.bringers, strict=True)) == {
+        assert dict(zip(pool.addresses, pool.contributors, strict=True)) == {
             each: expected[each] for each in pool.addresses
         }
-        assert len(pool.packed_bringers) in (0, 2 * len(pool.addresses))
-        assert (pool.packed_bringers == b"") == (len(set(pool.bringers)) == 1)
+        assert len(pool.packed_contributors) in (0, 2 * len(pool.addresses))
+        assert (pool.packed_contributors == b"") == (len(set(pool.contributors)) == 1)
 
     check(pool)
     turned = pool.reordered(
@@ -122,15 +123,15 @@ def test_pools(brought: list[tuple[str, list[bytes], int]], order: list[int], li
 
 
 def test_without_private_addresses() -> None:
-    """What is left keeps its bringers."""
-    bits = [BRINGERS.bit(name) for name in UPSTREAMS]
+    """What is left keeps its contributors."""
+    bits = [CONTRIBUTORS.bit(name) for name in UPSTREAMS]
     pool = AddressPool(
-        (), (b"\n\0\0\1", address(1)), 60, ad=False, brought_by=BRINGERS.number(bits[0])
+        (), (b"\n\0\0\1", address(1)), 60, ad=False, brought_by=CONTRIBUTORS.number(bits[0])
     )
     other = AddressPool((), (address(1), address(2)), 60, ad=False)
-    public = without_private(merge(pool, other, 32, private=False, bringer=bits[1]))
+    public = without_private(merge(pool, other, 32, private=False, contributor=bits[1]))
     assert isinstance(public, AddressPool)
-    assert public.bringers == (frozenset(UPSTREAMS[:2]), frozenset(UPSTREAMS[1:2]))
+    assert public.contributors == (frozenset(UPSTREAMS[:2]), frozenset(UPSTREAMS[1:2]))
 
 
 @pytest.mark.parametrize("width", [4, 16])

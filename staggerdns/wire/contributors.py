@@ -23,7 +23,7 @@ UNKNOWN_BITS: Final = -1
 """Its bits: what joins it stays unknown."""
 
 
-class BringerSets:
+class ContributorSets:
     """A table of sets of upstreams.
 
     Sets of one upstream have their own room: they are what is added when others do not fit.
@@ -83,5 +83,5 @@ class BringerSets:
         return number
 
 
-BRINGERS: Final = BringerSets()
+CONTRIBUTORS: Final = ContributorSets()
 """The table of the process."""

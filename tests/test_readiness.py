@@ -12,11 +12,11 @@ from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 
 from staggerdns.journal import Journal
 from staggerdns.outages import LOOK_EVERY, STEADY
-from staggerdns.reachability import ASK_EVERY, CONFIRM_EVERY, GRACE, PATIENCE, Reachability
+from staggerdns.readiness import ASK_EVERY, CONFIRM_EVERY, GRACE, PATIENCE, Readiness
 
 
 class SimulatedLiveness:
-    """A `Reachability`, what it asks, and what is known of upstreams."""
+    """A `Readiness`, what it asks, and what is known of upstreams."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.clock = Clock()
@@ -27,9 +27,7 @@ class SimulatedLiveness:
         self.says: bool | None = None
         self.log: list[tuple[float, str]] = []
         log = Logger(observer=cast("ILogObserver", self.write))
-        self.reachability = Reachability(
-            self.ask, lambda: self.worked, self.clock, Journal("warn", log)
-        )
+        self.readiness = Readiness(self.ask, lambda: self.worked, self.clock, Journal("warn", log))
 
     def write(self, event: LogEvent) -> None:
         """Note a line of the log, and when it came."""
@@ -58,18 +56,18 @@ class SimulatedLiveness:
 
     def fail(self, *, served: bool = False) -> None:
         """Let a client's question fail."""
-        self.reachability.failed(served=served)
+        self.readiness.failed(served=served)
         self.clock.advance(0)
 
     def page(self) -> bool | None:
         """What the page says at once, `None` while it waits."""
         found: list[bool] = []
-        self.reachability.check().addCallback(found.append)
+        self.readiness.check().addCallback(found.append)
         return found[0] if found else None
 
     def settled(self) -> None:
         """Check that after the end nothing is left."""
-        self.reachability.close()
+        self.readiness.close()
         assert self.clock.getDelayedCalls() == []
 
 
@@ -122,8 +120,8 @@ def test_the_page_waits_for_the_answer(simulated: SimulatedLiveness, good: bool)
     simulated.clock.advance(60)
     found: list[bool] = []
     for _ in range(3):
-        simulated.reachability.check().addCallback(found.append)
-    gone = simulated.reachability.check()
+        simulated.readiness.check().addCallback(found.append)
+    gone = simulated.readiness.check()
     gone.addErrback(lambda _: None)
     gone.cancel()
     assert (len(simulated.asked), found) == (1, [])
@@ -137,7 +135,7 @@ def test_patience(simulated: SimulatedLiveness) -> None:
     """A question that takes too long counts as not answered."""
     simulated.clock.advance(60)
     found: list[bool] = []
-    simulated.reachability.check().addCallback(found.append)
+    simulated.readiness.check().addCallback(found.append)
     simulated.clock.advance(PATIENCE - 0.001)
     assert found == []
     simulated.clock.advance(0.001)
@@ -159,11 +157,11 @@ def test_an_outage(simulated: SimulatedLiveness) -> None:
         simulated.clock.advance(0.125)
         simulated.fail()
         assert simulated.page() is False
-        assert not simulated.reachability.answering
+        assert not simulated.readiness.answering
     assert len(simulated.asked) == 1 + 100 / ASK_EVERY
     simulated.says = True
     simulated.clock.advance(ASK_EVERY)
-    assert simulated.reachability.answering
+    assert simulated.readiness.answering
     assert simulated.page() is True
     simulated.settled()
 
@@ -221,7 +219,7 @@ def test_a_failure_soon_after_the_last_question(simulated: SimulatedLiveness) ->
 def test_the_page_before_the_next_turn(simulated: SimulatedLiveness) -> None:
     """A failure that has not been checked yet, because the reactor has not turned, is checked."""
     simulated.says = False
-    simulated.reachability.failed(served=False)
+    simulated.readiness.failed(served=False)
     assert simulated.page() is False
     assert len(simulated.asked) == 1
     simulated.settled()
@@ -269,7 +267,7 @@ def test_the_end(simulated: SimulatedLiveness) -> None:
     """When it is closed while it asks, whoever waits is told no, and nothing is left."""
     simulated.clock.advance(60)
     found: list[bool] = []
-    simulated.reachability.check().addCallback(found.append)
+    simulated.readiness.check().addCallback(found.append)
     simulated.settled()
     assert found == [False]
 
@@ -319,7 +317,7 @@ def test_an_outage_with_gaps_is_one(simulated: SimulatedLiveness, well: float) -
         simulated.says = False
         simulated.clock.pump([0.1] * int(CONFIRM_EVERY * 10))
         simulated.fail()
-        assert not simulated.reachability.answering
+        assert not simulated.readiness.answering
         simulated.says = True
         simulated.clock.advance(0.1)
         simulated.good()

@@ -7,7 +7,7 @@
 A good answer to a client proves that upstreams answer. A failed question proves nothing, since its
 name may be at fault: then ``. NS`` is asked, like any question of a client, at once but at most
 once in `CONFIRM_EVERY`. A time without questions proves nothing either; but then ``. NS`` is asked
-only when somebody calls `Reachability.check`, so that an idle network stays idle. While nobody
+only when somebody calls `Readiness.check`, so that an idle network stays idle. While nobody
 answers, ``. NS`` is asked every `ASK_EVERY`, so that the end of an outage is noticed without any
 client. Replies that are errors (SERVFAIL) come from somebody who serves us, unless all of them say
 REFUSED: only when they have been coming for `ASK_EVERY` without a good answer is ``. NS`` asked
@@ -35,7 +35,7 @@ GRACE = 2.0
 """Seconds after the start for which nothing is asked, and no answer is missed."""
 
 
-class Reachability:
+class Readiness:
     """Finds out whether any upstream answers, and logs to ``journal`` when that changes.
 
     ``ask`` asks ``. NS``; its result is why there was no good answer, empty if there was one.

@@ -8,12 +8,12 @@ from tests.kit.ranked import RankedResolver, near
 from tests.kit.simulated import SimulatedResolver, addresses
 
 
-def bringers(resolver: SimulatedResolver) -> dict[str, list[int]]:
+def contributors(resolver: SimulatedResolver) -> dict[str, list[int]]:
     """Who brought each address of the pool in the cache: the numbers of upstreams."""
     entry = resolver.cache.entries[resolver.question().key]
     assert isinstance(entry.answer, AddressPool)
     numbers = {upstream.name: number for number, upstream in enumerate(resolver.upstreams)}
-    sets = [sorted(numbers[name] for name in names) for names in entry.answer.bringers]
+    sets = [sorted(numbers[name] for name in names) for names in entry.answer.contributors]
     return dict(zip(addresses(entry), sets, strict=True))
 
 
@@ -21,7 +21,7 @@ def collected(resolver: SimulatedResolver) -> dict[str, list[int]]:
     """Who brought what when all have answered."""
     resolver.ask()
     resolver.run()
-    return bringers(resolver)
+    return contributors(resolver)
 
 
 def test_everybody_the_same() -> None:
@@ -63,7 +63,7 @@ def test_what_takes_the_place_of_ttl_0() -> None:
 
 
 def test_what_takes_the_place_of_a_negative() -> None:
-    """Its bringer is whoever gave it."""
+    """Its contributor is whoever gave it."""
     acts = [negative(5), SILENT, says_own(2, 1)]
     assert collected(SimulatedResolver(*acts)) == {own(2): [2]}
 
@@ -78,4 +78,4 @@ def test_a_look_in_between() -> None:
         resolver.run_to(at)
         resolver.ask()
     resolver.run()
-    assert bringers(resolver) == {own(1): [0, 1, 2, 3], own(2): [2]}
+    assert contributors(resolver) == {own(1): [0, 1, 2, 3], own(2): [2]}
