@@ -66,7 +66,7 @@ class StaggerService(Service):
             metrics=self._metrics,
             journal=self._journal,
         )
-        self._reachability = self._chain.readiness
+        self._readiness = self._chain.readiness
         hosts = config.local.hosts
         self._hosts = None if hosts is None else Hosts(hosts, self._clock, self._journal)
         server = config.server
@@ -143,7 +143,7 @@ class StaggerService(Service):
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, then close everything."""
         super().stopService()
-        self._reachability.close()
+        self._readiness.close()
         numbers = asdict(self._chain.statistics())
         shown = ", ".join(f"{name}={number:.6g}" for name, number in numbers.items())
         self._journal.info("at the end: {statistics}", statistics=shown)
@@ -192,11 +192,11 @@ class StaggerService(Service):
 
     def healthy(self) -> bool:
         """Return whether listeners are up and upstreams answer, as far as is known."""
-        return bool(self.running) and self._reachability.answering
+        return bool(self.running) and self._readiness.answering
 
     def check(self) -> Deferred[bool]:
         """Return a Deferred of the same; if nothing has been asked of late, it asks."""
-        return self._reachability.check() if self.running else succeed(False)
+        return self._readiness.check() if self.running else succeed(False)
 
     def _page(self) -> StatusFactory:
         return StatusFactory(
