@@ -31,7 +31,7 @@ from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.report import StreamReport
 from staggerdns.upstream.tls import Handshake
 from staggerdns.wire.edns import KEEPALIVE_WANTED, keepalive, with_options
-from staggerdns.wire.reply import mismatch, repeats
+from staggerdns.wire.reply import Mismatch, mismatch, repeats
 
 IDLE_TIMEOUT = 30.0
 """Seconds that an idle connection is kept when its upstream does not say for how long."""
@@ -346,13 +346,13 @@ class DnsConnection(Connection):
                 self._abandoned.remove(message_id)
                 self._note_answer()
             else:
-                self._owner.report.rejected("id")
+                self._owner.report.rejected(Mismatch.ID)
                 self.drop(Reason.MISMATCH)
             return
         exchange.forget = None
         repeated = repeats(message, exchange.query, exchange.question.end)
-        reason = "" if repeated else mismatch(message, exchange.question)
-        if reason:
+        reason = None if repeated else mismatch(message, exchange.question)
+        if reason is not None:
             self._owner.report.rejected(reason)
             exchange.error(Reason.MISMATCH)
             self.drop(Reason.MISMATCH)

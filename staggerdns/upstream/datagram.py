@@ -25,7 +25,7 @@ from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.readers import Reader, Readers
 from staggerdns.upstream.reason import Reason, of_errno
 from staggerdns.wire.constants import MAX_MESSAGE
-from staggerdns.wire.reply import mismatch, repeats
+from staggerdns.wire.reply import Mismatch, mismatch, repeats
 
 SOCKETS = 8
 QUERIES_PER_SOCKET = 128
@@ -49,7 +49,7 @@ class DatagramTransport:
         readers: Readers,
         endpoint: Endpoint,
         entropy: Entropy,
-        rejected: Callable[[str], None],
+        rejected: Callable[[Mismatch], None],
         moved: Callable[[str], None],
     ) -> None:
         self._readers = readers
@@ -216,8 +216,8 @@ class _ConnectedSocket(Reader):
                 self._reject(message_id)
                 continue
             repeated = repeats(message, exchange.query, exchange.question.end)
-            reason = "" if repeated else mismatch(message, exchange.question)
-            if reason:
+            reason = None if repeated else mismatch(message, exchange.question)
+            if reason is not None:
                 self._transport.rejected(reason)
                 continue
             del waiting[message_id]
@@ -235,10 +235,10 @@ class _ConnectedSocket(Reader):
     def _reject(self, message_id: bytes) -> None:
         """Count a message with the ID of no query that waits."""
         if message_id in self._used:
-            self._transport.rejected("late")
+            self._transport.rejected(Mismatch.LATE)
             return
         self._rejected += 1
-        self._transport.rejected("id")
+        self._transport.rejected(Mismatch.ID)
         if self._rejected == MAX_REJECTED:
             self._retry_over_tcp()
 

@@ -39,7 +39,7 @@ from staggerdns.upstream.tls import Handshake
 from staggerdns.wire.age import aged
 from staggerdns.wire.constants import MAX_MESSAGE, MEDIA_TYPE
 from staggerdns.wire.edns import with_options
-from staggerdns.wire.reply import mismatch, repeats
+from staggerdns.wire.reply import Mismatch, mismatch, repeats
 
 MAX_STREAMS = 1000
 """Streams that we have open at once, whatever the server allows."""
@@ -291,7 +291,7 @@ class HttpConnection(Connection):
             exchange = stream.exchange
             self._reset(event.stream_id)
             if exchange is not None:
-                self._owner.report.rejected("size")
+                self._owner.report.rejected(Mismatch.SIZE)
                 exchange.failure(Reason.HTTP)
 
     def _complete(self, number: int) -> None:
@@ -318,10 +318,14 @@ class HttpConnection(Connection):
             exchange.failure(Reason.REFUSED if status == 429 else Reason.HTTP)
             return
         media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        reason = "type" if media_type != MEDIA_TYPE else mismatch(stream.body, exchange.question)
-        if reason:
+        if media_type != MEDIA_TYPE:
+            self._owner.report.rejected(Mismatch.TYPE)
+            exchange.failure(Reason.HTTP)
+            return
+        reason = mismatch(stream.body, exchange.question)
+        if reason is not None:
             self._owner.report.rejected(reason)
-            exchange.failure(Reason.HTTP if reason == "type" else Reason.MISMATCH)
+            exchange.failure(Reason.MISMATCH)
             return
         message = stream.body
         age = _number(headers.get(b"age", b""))

@@ -12,6 +12,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.upstream.health import Health, State
 from staggerdns.upstream.latency import Latency
 from staggerdns.upstream.reason import Reason, RetryReason
+from staggerdns.wire.reply import Mismatch
 from staggerdns.wire.verdict import Verdict
 
 
@@ -68,9 +69,9 @@ class UpstreamReport:
         else:
             self._metrics.upstream_repeated.cell(self._name, reason.label).value += 1
 
-    def rejected(self, reason: str) -> None:
+    def rejected(self, reason: Mismatch) -> None:
         """Count a message that was not accepted."""
-        self._metrics.upstream_rejected.cell(self._name, reason).value += 1
+        self._metrics.upstream_rejected.cell(self._name, reason.value).value += 1
 
     def changed(self, state: State, reason: Reason | None) -> None:
         """Count and log a change of health; ``reason``: of the failure that made it."""
@@ -96,7 +97,7 @@ class StreamReport:
         name: str,
         metrics: Metrics,
         journal: Journal,
-        rejected: Callable[[str], None],
+        rejected: Callable[[Mismatch], None],
         wait: Callable[[float], None],
     ) -> None:
         self.rejected = rejected

@@ -38,6 +38,7 @@ from staggerdns.wire.constants import SOUND, WireError
 from staggerdns.wire.edns import full_rcode
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
+from staggerdns.wire.reply import Mismatch
 from staggerdns.wire.verdict import FAILURE, Verdict
 
 LONGEST_PAUSE = 300.0
@@ -281,7 +282,7 @@ class Upstream(AskedUpstream):
 
     def doubted(self) -> None:
         """Note one more doubted reply to the same query."""
-        self._report.rejected("doubted")
+        self._report.rejected(Mismatch.DOUBTED)
 
     # Health.
 

@@ -13,6 +13,7 @@ and counted by its kind, one of `STRAYS`.
 from __future__ import annotations
 
 import struct
+from enum import Enum
 from typing import Final
 
 from staggerdns.wire.constants import (
@@ -184,26 +185,41 @@ def repeats(message: bytes, query: bytes, end: int) -> bool:
     )
 
 
-def mismatch(message: bytes, question: Question) -> str:
-    """Return in one word why ``message`` cannot be the reply to ``question``, or an empty string.
+class Mismatch(Enum):
+    """Why a message is not the reply that is waited for; metrics show its value."""
+
+    SHORT = "short"
+    FLAGS = "flags"
+    QUESTION = "question"
+    ID = "id"
+    LATE = "late"
+    SIZE = "size"
+    TYPE = "type"
+    """An HTTP response with another media type."""
+    DOUBTED = "doubted"
+    """One that may be forged (see `RetryReason`)."""
+
+
+def mismatch(message: bytes, question: Question) -> Mismatch | None:
+    """Return why ``message`` cannot be the reply to ``question``, `None` if it can.
 
     ID and source are the transport's to check. An error reply may lack the question, as
     servers that could not parse a query send it.
     """
     if len(message) < HEADER_SIZE:
-        return "short"
+        return Mismatch.SHORT
     flags = message[2] << 8 | message[3]
     if not flags & QR or flags & OPCODE:
-        return "flags"
+        return Mismatch.FLAGS
     section = question.section
     end = question.end
     if message[4:6] == b"\0\1":
         name = message[HEADER_SIZE : end - 4]
         if message[end - 4 : end] == section[-4:] and name.lower() == question.name:
-            return ""
+            return None
     elif message[4:8] == bytes(4) and full_rcode(message) not in SOUND:
-        return ""
-    return "question"
+        return None
+    return Mismatch.QUESTION
 
 
 def index_reply(message: bytes, question: Question, tree: NameTree | None = None) -> Reply:
