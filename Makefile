@@ -29,8 +29,11 @@ SOURCES := setup.py setup.cfg pyproject.toml .ci/compile \
 	$(shell find staggerdns twisted/plugins -name '*.py')
 
 # What is tested both ways: whatever starts the program, and the properties of what is compiled.
+# Of the tests of logic these alone, since most others have doubles of classes that are compiled.
 BOTH_WAYS := tests/conformance tests/fuzz tests/internet tests/live \
 	tests/packaging/test_compiled_wheel.py tests/ranking/test_order.py tests/wire
+PROPERTIES := tests/ranking tests/resolver tests/server tests/strategy tests/upstream \
+	tests/test_standstill.py
 
 # Only what has changed is built anew. -n: what is referred to must be there.
 DOCS := $(BIN)/sphinx-build -W --keep-going -n -d build/doctrees docs build/docs
@@ -90,6 +93,7 @@ pytest: .venv/.ready-test .venv/.rewritten
 
 test-compiled: programs build/compiled/.ready .venv/.rewritten
 	STAGGERDNS_TEST_COMPILED=1 $(PYTEST) -n $(WORKERS) --dist worksteal $(BOTH_WAYS)
+	STAGGERDNS_TEST_COMPILED=1 $(PYTEST) -n $(WORKERS) -m hypothesis $(PROPERTIES)
 
 lint: lint-code
 	$(DOCS) -q

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from staggerdns.ranking.budget import BURST
 from staggerdns.ranking.measure import GROUP_INTERVAL, MAX_WAITING
 from staggerdns.ranking.waiting import FIRST, FURTHER, IN_DEMAND
+from tests.kit.compiled import PURE_ONLY
 from tests.kit.probing import NotedAsker, Script, SimulatedRanking, address, silent, written
 
 ONE, OTHER = address(10), address(20)
@@ -326,6 +327,7 @@ STEPS = st.tuples(
 )
 
 
+@PURE_ONLY
 @given(
     scripts=st.lists(st.lists(TRIPS, min_size=1, max_size=3), min_size=3, max_size=3),
     rate=st.sampled_from([5, 50, 1000]),

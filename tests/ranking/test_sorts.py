@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staggerdns.ranking.sorts import Listener
+from tests.kit.compiled import PURE_ONLY
 from tests.kit.probing import SimulatedRanking, address, measure, silent, written
 
 KEY, OTHER = b"a", b"b"
@@ -578,6 +579,7 @@ class Token(Listener):
             self.wrong.append((self.key, addresses))
 
 
+@PURE_ONLY
 @given(
     st.lists(
         st.tuples(

@@ -15,6 +15,7 @@ from staggerdns.ranking.waiting import (
     Waiting,
     WaitingList,
 )
+from tests.kit.compiled import PURE_ONLY
 
 
 class Named(Waiting):
@@ -99,6 +100,7 @@ def test_length() -> None:
     assert len(waiting) == 3
 
 
+@PURE_ONLY
 @given(st.lists(st.sampled_from([UNDER_WAY, IN_DEMAND, FIRST, FURTHER]), max_size=60))
 def test_nobody_waits_for_ever(urgencies: list[int]) -> None:
     """Whoever comes behind, the first of all is sent within as many fair turns as it is old."""

@@ -14,6 +14,7 @@ from staggerdns.settings.sections import CacheSettings
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.wire.answer import AddressPool
 from tests.kit.acts import SILENT, Act, fails, negative, own, says, says_own
+from tests.kit.compiled import PURE_ONLY
 from tests.kit.ranked import RankedResolver, near
 from tests.kit.simulated import SimulatedResolver, addresses
 
@@ -78,6 +79,7 @@ class Look:
         return facts
 
 
+@PURE_ONLY
 @given(
     ACTS,
     st.sets(st.integers(1, 500).map(lambda at: at + 0.5), max_size=3),

@@ -32,6 +32,7 @@ from tests.kit.acts import (
     says_own,
     unreachable,
 )
+from tests.kit.compiled import PURE_ONLY
 from tests.kit.simulated import SimulatedResolver
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ class Expected:
         self.at = min(good, default=self.last)
 
 
+@PURE_ONLY
 @settings(max_examples=150)
 @given(scripts(), settings_of_a_user())
 @example([Script(FAILURE, 5, fails(5))] * 2 + [Script(FAILURE, 0, unreachable(None))] * 9, DEFAULTS)
@@ -277,6 +279,7 @@ def _check_everybody_is_asked(
             assert len(asked) == count
 
 
+@PURE_ONLY
 @settings(max_examples=60)
 @given(scripts(), settings_of_a_user(), st.integers(0, 5000), st.sampled_from([1, AAAA]))
 def test_cancelled_at_any_time(
@@ -301,6 +304,7 @@ def test_cancelled_at_any_time(
     assert [upstream.marks for upstream in resolver.upstreams] == marks
 
 
+@PURE_ONLY
 @given(st.permutations(range(5)), st.lists(st.integers(0, 2500), min_size=5, max_size=5))
 def test_any_order_of_answers_gives_the_whole_pool(order: list[int], after: list[int]) -> None:
     """Five different sets end in one pool, whoever is first and whoever last."""

@@ -26,6 +26,7 @@ from tests.kit.acts import (
     says_own,
     unreachable,
 )
+from tests.kit.compiled import PURE_ONLY
 from tests.kit.simulated import SimulatedResolver, addresses
 
 if TYPE_CHECKING:
@@ -316,6 +317,7 @@ acts = st.one_of(
 )
 
 
+@PURE_ONLY
 @settings(max_examples=150)
 @given(
     st.lists(acts, min_size=1, max_size=20),

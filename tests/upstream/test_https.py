@@ -24,6 +24,7 @@ from staggerdns.upstream.upstream import LONGEST_PAUSE
 from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.verdict import Verdict
 from tests.kit.acts import says
+from tests.kit.compiled import PURE_ONLY
 from tests.kit.memory import WWW, MemoryTransport
 from tests.kit.memoryhttp import TYPE, HttpsUpstream, good_body
 
@@ -711,6 +712,7 @@ frames = st.builds(
 )
 
 
+@PURE_ONLY
 @given(st.lists(frames, max_size=12))
 @settings(max_examples=50)
 def test_any_frames(found: list[bytes]) -> None:

@@ -28,6 +28,7 @@ from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
 from tests.kit import behaviours as b
+from tests.kit.compiled import PURE_ONLY
 from tests.kit.loopback import DEADLINE, cancelled, loopback_upstream, no_connections, pause, until
 from tests.kit.memory import (
     WWW,
@@ -795,6 +796,7 @@ def test_ipv6_address() -> None:
     tcp.upstream.close()
 
 
+@PURE_ONLY
 @given(st.lists(st.one_of(st.binary(max_size=60), st.just(None)), max_size=8), st.data())
 def test_any_bytes(pieces: list[bytes | None], data: st.DataObject) -> None:
     """Whatever comes, good replies among it, nothing is raised, and each query ends or waits."""
