@@ -56,6 +56,8 @@ FULL: dict[str, _Part] = {
     "memory": lambda lab: memory.one(lab, total=50_000, rate=5_000),
     "pools": lambda lab: memory.fifteen(lab, total=50_000, rate=2_000),
     "nearest": lambda lab: nearest.measure(lab, rounds=3),
+    "losses": lambda lab: nearest.with_losses(lab, rounds=3),
+    "echo": lambda lab: nearest.after_echo(lab, names=40),
     "first": lambda lab: nearest.first_answers(lab, rounds=5, names=2_000),
     "shape": lambda lab: shape.measure(lab, names=60),
     "ranking": lambda lab: ranking.measure(lab, rounds=3, shared=200, own=12),
@@ -75,12 +77,25 @@ _QUICK: dict[str, _Part] = {
     "memory": lambda lab: memory.one(lab, total=20_000, rate=5_000),
     "pools": lambda lab: memory.fifteen(lab, total=10_000, rate=1_000),
     "nearest": lambda lab: nearest.measure(lab, rounds=1),
+    "losses": lambda lab: nearest.with_losses(lab, rounds=1),
+    "echo": lambda lab: nearest.after_echo(lab, names=10),
     "first": lambda lab: nearest.first_answers(lab, rounds=3, names=400),
     "shape": lambda lab: shape.measure(lab, names=20),
     "ranking": lambda lab: ranking.measure(lab, rounds=1, shared=200, own=9),
 }
 #: What must not be measured outside a network namespace of its own.
-_INSIDE = {"sorted", "own", "probing", "pools", "nearest", "first", "shape", "ranking"}
+_INSIDE = {
+    "sorted",
+    "own",
+    "probing",
+    "pools",
+    "nearest",
+    "losses",
+    "echo",
+    "first",
+    "shape",
+    "ranking",
+}
 
 
 def _arguments() -> argparse.Namespace:

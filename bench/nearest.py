@@ -9,6 +9,8 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from ipaddress import ip_address
+from random import Random
 
 from bench import inside, load, programs, servers
 from bench.client import Pacer, ask, records
@@ -16,7 +18,7 @@ from bench.daemons import Daemon, Laboratory
 from bench.report import Curve, Section, Target, percentile
 from bench.servers import Start, targets
 from bench.witness import Witnesses
-from tests.kit.internet.hosts import milliseconds
+from tests.kit.internet.hosts import Kind, host_at, milliseconds, special
 
 #: Milliseconds that each of the five upstreams takes.
 DELAYS = (50.0, 87.5, 125.0, 162.5, 200.0)
@@ -29,20 +31,22 @@ _PATIENCE = 4.0
 #: not addresses enough for every name.
 _FIRST_RATE, _SHARING = 100, 4
 _QUANTILES = 100
+#: Shares of addresses that never answer, and of packets that get lost.
+_SILENT, _LOST = 0.1, 0.05
+_ASKED = (
+    f"upstreams {DELAYS[0]:g} to {DELAYS[-1]:g} ms away with three addresses each, {_NAMES} names "
+    f"at {_RATE}/s, looked at {_PATIENCE:g} s after the last"
+)
 
 
 def measure(laboratory: Laboratory, *, rounds: int) -> Section:
     """Ask for new names, wait, and look which address is first."""
-    section = Section(
-        f"Nearest address first (upstreams {DELAYS[0]:g} to {DELAYS[-1]:g} ms away with three "
-        f"addresses each, {_NAMES} names at {_RATE}/s, looked at {_PATIENCE:g} s after the last, "
-        f"{rounds} rounds)"
-    )
-    world = laboratory.enter(inside.internet())
+    section = Section(f"Nearest address first ({_ASKED}, {rounds} rounds)")
     every = inside.pools()
     labels = [f"nearest{number}" for number in range(rounds)]
     asked = [load.names(label, _NAMES) for label in labels]
     pools = dict(zip(itertools.chain(*asked), every, strict=False))
+    world = laboratory.enter(inside.internet())
     witnesses = laboratory.enter(Witnesses(pools, delays=DELAYS))
     share: dict[str, list[float]] = defaultdict(list)
     off: dict[str, list[float]] = defaultdict(list)
@@ -50,16 +54,13 @@ def measure(laboratory: Laboratory, *, rounds: int) -> Section:
     for start in servers.every_staggerdns(world):
         daemon = start(laboratory, witnesses.addresses)
         for names in asked:
-            sent = daemon.metric("staggerdns_probes_total")
-            pacer = Pacer([daemon.address], rate=_RATE)
-            pacer.run(names, patience=0.0)
-            time.sleep(_PATIENCE)
-            missed = [_missed(daemon, name, pools[name]) for name in names]
+            sent = _probes(daemon)
+            _ask_and_wait(daemon, names)
+            missed = [_missed(pools[name], _answer(daemon, name)[0]) for name in names]
             daemon.wait_until_idle()
             share[daemon.name].append(sum(not far for far in missed) / _NAMES * 100)
             off[daemon.name].append(statistics.mean(missed))
-            sent = daemon.metric("staggerdns_probes_total") - sent
-            probes[daemon.name].append(sent / _NAMES)
+            probes[daemon.name].append((_probes(daemon) - sent) / _NAMES)
             section.count(daemon.name, 0, _NAMES)
         daemon.stop()
     section.add("nearest first, %", share, digits=1, target=targets(Target(100, at_least=True)))
@@ -68,13 +69,105 @@ def measure(laboratory: Laboratory, *, rounds: int) -> Section:
     return section
 
 
-def _missed(daemon: Daemon, name: str, pool: Sequence[str]) -> float:
-    """Return how many milliseconds the first address is farther than the nearest of the pool."""
+def with_losses(laboratory: Laboratory, *, rounds: int) -> Section:
+    """The same where addresses are silent and packets get lost."""
+    section = Section(
+        f"Nearest address first, {_SILENT:.0%} of the addresses silent and {_LOST:.0%} of the "
+        f"packets lost ({_ASKED}, {rounds} rounds)"
+    )
+    chance = Random(rounds)
+    mute = (special(Kind.SILENT, number % 256, number // 256) for number in itertools.count())
+    labels = [f"lost{number}" for number in range(rounds)]
+    asked = [load.names(label, _NAMES) for label in labels]
+    pools = {
+        name: [next(mute) if chance.random() < _SILENT else address for address in pool]
+        for name, pool in zip(itertools.chain(*asked), inside.pools(), strict=False)
+    }
+    world = laboratory.enter(inside.internet())
+    witnesses = laboratory.enter(Witnesses(pools, delays=DELAYS))
+    share: dict[str, list[float]] = defaultdict(list)
+    silent_first: dict[str, list[float]] = defaultdict(list)
+    nearest_last: dict[str, list[float]] = defaultdict(list)
+    for start in servers.every_staggerdns(world):
+        daemon = start(laboratory, witnesses.addresses)
+        for names in asked:
+            with world.losing(_LOST):
+                _ask_and_wait(daemon, names)
+            found = [(pools[name], _answer(daemon, name)) for name in names]
+            daemon.wait_until_idle()
+            first = [
+                not _is_silent(order[0]) and not _missed(pool, order[0]) for pool, order in found
+            ]
+            share[daemon.name].append(sum(first) / _NAMES * 100)
+            silent_first[daemon.name].append(sum(_is_silent(order[0]) for _, order in found))
+            last = [_heard(order)[-1] for _, order in found]
+            nearest_last[daemon.name].append(
+                sum(not _missed(pool, one) for (pool, _), one in zip(found, last, strict=True))
+            )
+            section.count(daemon.name, 0, _NAMES)
+        daemon.stop()
+    never = targets(Target(0, at_least=False))
+    section.add("nearest first, %", share, digits=1)
+    section.add("names with a silent address first", silent_first, target=never)
+    section.add("names with the nearest last", nearest_last, target=never)
+    return section
+
+
+def after_echo(laboratory: Laboratory, *, names: int) -> Section:
+    """Ask for a new name again and again, until its nearest address is the first."""
+    section = Section(
+        f"From the echo of the nearest address to its being first ({names} names one by one, "
+        f"asked again at once)"
+    )
+    asked = load.names("echo", names)
+    pools = dict(zip(asked, inside.pools(), strict=False))
+    world = laboratory.enter(inside.internet())
+    witnesses = laboratory.enter(Witnesses(pools, delays=DELAYS))
+    took: dict[str, list[float]] = defaultdict(list)
+    for start in servers.every_staggerdns(world):
+        daemon = start(laboratory, witnesses.addresses)
+        for name in asked:
+            begin = len(world.log())
+            nearest = min(pools[name], key=milliseconds)
+            end = time.monotonic() + _PATIENCE
+            while _answer(daemon, name)[0] != nearest:
+                if time.monotonic() > end:
+                    raise load.LoadError(f"{daemon.name}: {nearest} of {name} is never first")
+            first = time.monotonic()
+            probe = next(probe for probe in world.log(begin) if probe.address == nearest)
+            took[daemon.name].append((first - probe.at) * 1000 - milliseconds(nearest))
+            section.count(daemon.name, 0, 1)
+        daemon.stop()
+    section.add("ms", took, digits=1, target=targets(Target(10, at_least=False)))
+    return section
+
+
+def _ask_and_wait(daemon: Daemon, names: Sequence[str]) -> None:
+    """Ask for each name once, and leave time for its pool to be put in order."""
+    Pacer([daemon.address], rate=_RATE).run(names, patience=0.0)
+    time.sleep(_PATIENCE)
+
+
+def _answer(daemon: Daemon, name: str) -> list[str]:
+    """Return the addresses of a name that the server knows."""
     reply = ask(daemon.address, name, timeout=2.0)
     addresses = records(reply)[0] if reply else []
     if not addresses:
         raise load.LoadError(f"{daemon.name}: no answer for a name that it knows")
-    return milliseconds(addresses[0]) - min(map(milliseconds, pool))
+    return addresses
+
+
+def _is_silent(address: str) -> bool:
+    return host_at(ip_address(address).packed).kind == Kind.SILENT
+
+
+def _heard(addresses: Sequence[str]) -> list[str]:
+    return [address for address in addresses if not _is_silent(address)]
+
+
+def _missed(pool: Sequence[str], first: str) -> float:
+    """Return how many milliseconds an address is farther than the nearest that answers."""
+    return milliseconds(first) - min(map(milliseconds, _heard(pool)))
 
 
 def first_answers(laboratory: Laboratory, *, rounds: int, names: int) -> Section:

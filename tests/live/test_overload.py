@@ -14,7 +14,7 @@ import dns.rrset
 import pytest
 
 from tests.kit import daemons
-from tests.kit.clients import UdpClient, question
+from tests.kit.clients import NoReplyError, UdpClient, question
 from tests.kit.crowd import Crowd, load
 from tests.kit.ports import Endpoint, free_endpoints
 from tests.kit.program import Program
@@ -37,6 +37,8 @@ milliseconds on a quick machine, and on the slowest far less than the names that
 """
 QUIET, BUSY_MEDIAN = 0.1, 2.5
 """Part of the time without a core up to which that holds, and seconds beyond it."""
+RECOVERY = 60.0
+"""Seconds in which what is left of a load is done, on a machine with much else to do."""
 
 
 class Watch(threading.Thread):
@@ -124,12 +126,25 @@ def check(title: str, crowd: Crowd, watch: Watch, growth: float) -> None:
     assert watch.peak < watch.start_size + growth
 
 
+def recovered(program: Program) -> None:
+    """Ask as clients do, once more when nothing has come, until what was left of the load is done:
+    on a busy machine there are seconds of it in the program's socket, and no room for another.
+    """
+    end = time.monotonic() + RECOVERY
+    while True:
+        with contextlib.suppress(NoReplyError):
+            program.ask("recovered.crowd.example.", timeout=2)
+            return
+        assert time.monotonic() < end, "it does not recover"
+
+
 def test_twice_the_capacity(program: Program) -> None:
     """Of 20,000 new names in two seconds many are answered, the others soon refused; the cache
     answers as ever, memory stays, and after the load everything is as before.
     """
     with Watch(program) as watch:
         crowd = crowd_of(program, "n", 10_000)
+        recovered(program)
         after = [program.ask(f"after{number}.crowd.example.").seconds for number in range(5)]
     assert crowd.sent > 15_000, "this machine is too busy for such a load"
     assert crowd.answered > (1_000 if watch.crowded < QUIET else 100)
