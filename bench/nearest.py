@@ -8,7 +8,7 @@ import itertools
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from random import Random
 
@@ -19,6 +19,7 @@ from bench.report import Curve, Section, Target, percentile
 from bench.servers import Start, targets
 from bench.witness import Witnesses
 from tests.kit.internet.hosts import Kind, host_at, milliseconds, special
+from tests.kit.internet.world import World
 
 #: Milliseconds that each of the five upstreams takes.
 DELAYS = (50.0, 87.5, 125.0, 162.5, 200.0)
@@ -47,22 +48,17 @@ def measure(laboratory: Laboratory, *, rounds: int) -> Section:
     asked = [load.names(label, _NAMES) for label in labels]
     pools = dict(zip(itertools.chain(*asked), every, strict=False))
     world = laboratory.enter(inside.internet())
-    witnesses = laboratory.enter(Witnesses(pools, delays=DELAYS))
     share: dict[str, list[float]] = defaultdict(list)
     off: dict[str, list[float]] = defaultdict(list)
     probes: dict[str, list[float]] = defaultdict(list)
-    for start in servers.every_staggerdns(world):
-        daemon = start(laboratory, witnesses.addresses)
-        for names in asked:
-            sent = _probes(daemon)
-            _ask_and_wait(daemon, names)
-            missed = [_missed(pools[name], _answer(daemon, name)[0]) for name in names]
-            daemon.wait_until_idle()
-            share[daemon.name].append(sum(not far for far in missed) / _NAMES * 100)
-            off[daemon.name].append(statistics.mean(missed))
-            probes[daemon.name].append((_probes(daemon) - sent) / _NAMES)
-            section.count(daemon.name, 0, _NAMES)
-        daemon.stop()
+    for daemon, names in _every(laboratory, world, pools, asked, section):
+        sent = _probes(daemon)
+        _ask_and_wait(daemon, names)
+        missed = [_missed(pools[name], _answer(daemon, name)[0]) for name in names]
+        daemon.wait_until_idle()
+        share[daemon.name].append(sum(not far for far in missed) / _NAMES * 100)
+        off[daemon.name].append(statistics.mean(missed))
+        probes[daemon.name].append((_probes(daemon) - sent) / _NAMES)
     section.add("nearest first, %", share, digits=1, target=targets(Target(100, at_least=True)))
     section.add("ms off, mean", off, digits=1)
     section.add("probes per name", probes, digits=1, target=targets(Target(21, at_least=False)))
@@ -84,28 +80,19 @@ def with_losses(laboratory: Laboratory, *, rounds: int) -> Section:
         for name, pool in zip(itertools.chain(*asked), inside.pools(), strict=False)
     }
     world = laboratory.enter(inside.internet())
-    witnesses = laboratory.enter(Witnesses(pools, delays=DELAYS))
     share: dict[str, list[float]] = defaultdict(list)
     silent_first: dict[str, list[float]] = defaultdict(list)
     nearest_last: dict[str, list[float]] = defaultdict(list)
-    for start in servers.every_staggerdns(world):
-        daemon = start(laboratory, witnesses.addresses)
-        for names in asked:
-            with world.losing(_LOST):
-                _ask_and_wait(daemon, names)
-            found = [(pools[name], _answer(daemon, name)) for name in names]
-            daemon.wait_until_idle()
-            first = [
-                not _is_silent(order[0]) and not _missed(pool, order[0]) for pool, order in found
-            ]
-            share[daemon.name].append(sum(first) / _NAMES * 100)
-            silent_first[daemon.name].append(sum(_is_silent(order[0]) for _, order in found))
-            last = [_heard(order)[-1] for _, order in found]
-            nearest_last[daemon.name].append(
-                sum(not _missed(pool, one) for (pool, _), one in zip(found, last, strict=True))
-            )
-            section.count(daemon.name, 0, _NAMES)
-        daemon.stop()
+    for daemon, names in _every(laboratory, world, pools, asked, section):
+        with world.losing(_LOST):
+            _ask_and_wait(daemon, names)
+        found = [(pools[name], _answer(daemon, name)) for name in names]
+        daemon.wait_until_idle()
+        first = [not _is_silent(order[0]) and not _missed(pool, order[0]) for pool, order in found]
+        share[daemon.name].append(sum(first) / _NAMES * 100)
+        silent_first[daemon.name].append(sum(_is_silent(order[0]) for _, order in found))
+        last = [not _missed(pool, _heard(order)[-1]) for pool, order in found]
+        nearest_last[daemon.name].append(sum(last))
     never = targets(Target(0, at_least=False))
     section.add("nearest first, %", share, digits=1)
     section.add("names with a silent address first", silent_first, target=never)
@@ -122,11 +109,9 @@ def after_echo(laboratory: Laboratory, *, names: int) -> Section:
     asked = load.names("echo", names)
     pools = dict(zip(asked, inside.pools(), strict=False))
     world = laboratory.enter(inside.internet())
-    witnesses = laboratory.enter(Witnesses(pools, delays=DELAYS))
     took: dict[str, list[float]] = defaultdict(list)
-    for start in servers.every_staggerdns(world):
-        daemon = start(laboratory, witnesses.addresses)
-        for name in asked:
+    for daemon, one_by_one in _every(laboratory, world, pools, [asked], section):
+        for name in one_by_one:
             begin = len(world.log())
             nearest = min(pools[name], key=milliseconds)
             end = time.monotonic() + _PATIENCE
@@ -136,10 +121,27 @@ def after_echo(laboratory: Laboratory, *, names: int) -> Section:
             first = time.monotonic()
             probe = next(probe for probe in world.log(begin) if probe.address == nearest)
             took[daemon.name].append((first - probe.at) * 1000 - milliseconds(nearest))
-            section.count(daemon.name, 0, 1)
-        daemon.stop()
     section.add("ms", took, digits=1, target=targets(Target(10, at_least=False)))
     return section
+
+
+def _every(
+    laboratory: Laboratory,
+    world: World,
+    pools: Mapping[str, Sequence[str]],
+    asked: Sequence[Sequence[str]],
+    section: Section,
+) -> Iterator[tuple[Daemon, Sequence[str]]]:
+    """Start each build in its turn, and yield it with the names of each round; all get answers, or
+    the measurement ends.
+    """
+    witnesses = laboratory.enter(Witnesses(pools, delays=DELAYS))
+    for start in servers.every_staggerdns(world):
+        daemon = start(laboratory, witnesses.addresses)
+        for names in asked:
+            yield daemon, names
+            section.count(daemon.name, 0, len(names))
+        daemon.stop()
 
 
 def _ask_and_wait(daemon: Daemon, names: Sequence[str]) -> None:
