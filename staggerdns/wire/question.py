@@ -18,11 +18,14 @@ from staggerdns.wire.constants import (
 )
 from staggerdns.wire.key import (
     CD_MARK,
+    DEFAULT_SCOPE,
     DO_MARK,
     MARKS,
     NAME_END,
     SECTION_END,
+    in_scope,
     make_key,
+    scope_of,
 )
 from staggerdns.wire.names import to_text
 from staggerdns.wire.records import pack_opt
@@ -33,7 +36,8 @@ _ADDRESS_TYPES = (Type.A, Type.AAAA)
 
 
 class Question:
-    """One question: ``name`` (wire form, lower case), ``qtype``, ``qclass``, ``do``, ``cd``.
+    """One question: ``name`` (wire form, lower case), ``qtype``, ``qclass``, ``do``, ``cd``, and
+    ``scope``, the number of the way in which it is asked.
 
     ``section`` is the question section in wire form, ``end`` the offset behind it in a message,
     ``mergeable`` whether answers of several
@@ -51,6 +55,7 @@ class Question:
         "qclass",
         "do",
         "cd",
+        "scope",
         "mergeable",
         "pointer_type_class",
         "_section_number",
@@ -68,6 +73,7 @@ class Question:
         self.qclass: Final[int] = qclass
         self.do: Final = bool(key[MARKS] & DO_MARK)
         self.cd: Final = bool(key[MARKS] & CD_MARK)
+        self.scope: Final = scope_of(key)
         self.pointer_type_class: Final = b"\xc0\x0c" + type_and_class
         self.mergeable: Final = not self.do and qclass == CLASS_IN and qtype in _ADDRESS_TYPES
         self._section_number: Final = int.from_bytes(self.section, "big")
@@ -96,10 +102,17 @@ class Question:
 
 
 def make_question(
-    name: bytes, qtype: int, qclass: int = CLASS_IN, *, do: bool = False, cd: bool = False
+    name: bytes,
+    qtype: int,
+    qclass: int = CLASS_IN,
+    *,
+    do: bool = False,
+    cd: bool = False,
+    scope: int = DEFAULT_SCOPE,
 ) -> Question:
     """Build a question from its parts, for callers that have no query to scan."""
-    return Question(make_key(name, _TYPE_CLASS.pack(qtype, qclass), do, cd))
+    key = make_key(name, _TYPE_CLASS.pack(qtype, qclass), do, cd)
+    return Question(in_scope(key, scope) if scope else key)
 
 
 # Labels are at most 63 octets long, so no length is taken for a letter.

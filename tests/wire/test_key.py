@@ -8,13 +8,17 @@ import pytest
 
 from staggerdns.wire.key import (
     CD_MARK,
+    DEFAULT_SCOPE,
     DO_MARK,
     MARKS,
+    MAX_SCOPES,
     NAME_END,
     SECTION_END,
+    in_scope,
     make_key,
+    scope_of,
 )
-from staggerdns.wire.question import Question
+from staggerdns.wire.question import Question, make_question
 from tests.kit.messages import wire_name
 
 AAAA_IN = b"\0\x1c\0\1"
@@ -40,11 +44,22 @@ def test_every_part_tells_keys_apart() -> None:
     assert len({make_key(*one) for one in parts}) == len(parts)
 
 
-def test_there_is_room_for_a_scope() -> None:
-    """What stands in the upper bits of the marks makes another key, and the same question."""
-    key = make_key(wire_name("www.example."), AAAA_IN, True, False)
-    scoped = Question(key[:-1] + bytes([key[-1] | 0xFC]))
-    plain = Question(key)
-    assert scoped.key != plain.key
+@pytest.mark.parametrize("number", [0, 1, 255, 256, MAX_SCOPES - 1])
+def test_a_scope_makes_another_key_of_the_same_question(number: int) -> None:
+    """The number of a scope is found again, and only it tells the questions apart."""
+    plain = Question(make_key(wire_name("www.example."), AAAA_IN, True, False))
+    scoped = Question(in_scope(plain.key, number))
+    assert (scope_of(scoped.key), scoped.scope) == (number, number)
+    assert (scoped.key == plain.key) == (number == DEFAULT_SCOPE)
+    assert in_scope(scoped.key, DEFAULT_SCOPE) == plain.key
     for part in ("section", "name", "qtype", "qclass", "do", "cd", "mergeable"):
         assert getattr(scoped, part) == getattr(plain, part)
+    made = make_question(plain.name, plain.qtype, do=True, scope=number)
+    assert made.key == scoped.key
+
+
+def test_there_is_no_number_beyond_the_last() -> None:
+    """It would not fit, and cannot become another scope's."""
+    key = make_key(wire_name("www.example."), AAAA_IN, False, False)
+    with pytest.raises(OverflowError):
+        in_scope(key, MAX_SCOPES)

@@ -55,7 +55,7 @@ def test_facts_of_a_query(name: str, rdtype: str, number: int) -> None:
     query = parse_query(wire)
     assert (query.qtype, query.qclass) == (number, 1)
     assert query.question_end == len(wire)
-    assert query.key == wire_name(name) + struct.pack("!HH", number, 1) + b"\0"
+    assert query.key == wire_name(name) + struct.pack("!HH", number, 1) + bytes(3)
     assert (query.edns, query.do, query.payload, query.plain) == (False, False, 512, True)
 
 
