@@ -37,6 +37,7 @@ from staggerdns.upstream.stream import Resolve
 from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
+from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Type
 from staggerdns.wire.question import make_question
@@ -106,6 +107,13 @@ class Chain:
         self._strategies = Strategies(context)
         rebinding = config.rebinding
         screen = Rebinding(rebinding.allow_domains) if rebinding.strip else None
+        addresses = config.addresses
+        address_filter: AddressFilter | None = None
+        if addresses.ignore or addresses.bogus_nxdomain:
+            address_filter = AddressFilter(
+                [network.addresses for network in addresses.ignore],
+                [network.addresses for network in addresses.bogus_nxdomain],
+            )
         self._ranking: Ranking | None = None
         ranker: Ranker | None = None
         if config.ranking.enabled:
@@ -121,6 +129,7 @@ class Chain:
             metrics,
             journal,
             screen,
+            address_filter,
         )
         cache.refresh_with(forwarder.refresh)
         self.caching = CacheAdapter(cache, clock)

@@ -83,6 +83,7 @@ COMPILED_MODULES = (
     "staggerdns.upstream.retries",
     "staggerdns.upstream.upstream",
     "staggerdns.upstream.upstreams",
+    "staggerdns.wire.addressfilter",
     "staggerdns.wire.addresskinds",
     "staggerdns.wire.age",
     "staggerdns.wire.answer",

@@ -18,6 +18,7 @@ from staggerdns.journal import LEVELS, Journal
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.tls import Certificate, CertificateProblem
 from staggerdns.settings.document import ConfigError, read_document
+from staggerdns.settings.policy import AddressSettings
 from staggerdns.settings.section import default_of
 from staggerdns.settings.sections import Config, ServerSettings
 from staggerdns.settings.upstreams import PROFILES, UpstreamSettings
@@ -92,6 +93,7 @@ def _check(config: Config) -> None:
     hosts = config.local.hosts
     if hosts is not None and (not hosts or "\0" in hosts):
         raise ConfigError("local.hosts: expected a path, or null for none")
+    _check_addresses(config.addresses)
     cache = config.cache
     if cache.max_ttl and cache.min_ttl > cache.max_ttl:
         raise ConfigError("cache.min_ttl: expected at most cache.max_ttl")
@@ -106,6 +108,27 @@ def _check(config: Config) -> None:
     _check_choice("upstream.case_randomization", config.upstream.case_randomization, CASE)
     _check_bounds(config.upstream)
     _check_choice("log.level", config.log.level, LEVELS)
+
+
+def _check_addresses(addresses: AddressSettings) -> None:
+    """Check that each address has one rule at most. One network is within another, or apart."""
+    keys = {"ignore": addresses.ignore, "bogus_nxdomain": addresses.bogus_nxdomain}
+    ranges = []
+    for key, networks in keys.items():
+        _check_list(f"addresses.{key}", networks, empty=True)
+        for index, network in enumerate(networks):
+            ranges.append((*network.bounds, key, index))
+    reach: dict[str, tuple[tuple[int, int], int]] = {}  # the farthest of each key, and which it is
+    for first, last, key, index in sorted(ranges):
+        for other, (end, others_index) in reach.items():
+            if other != key and first <= end:
+                places = {key: index, other: others_index}
+                one, two = places["bogus_nxdomain"], places["ignore"]
+                raise ConfigError(
+                    f"addresses.bogus_nxdomain[{one}]: {addresses.bogus_nxdomain[one]} and "
+                    f"addresses.ignore[{two}], {addresses.ignore[two]}, have addresses in common"
+                )
+        reach[key] = max(reach.get(key, (last, index)), (last, index))
 
 
 def _check_bootstrap(upstream: UpstreamSettings) -> None:
@@ -158,9 +181,11 @@ def _check_choice(path: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{path}: expected {' or '.join(choices)}, got {value!r}")
 
 
-def _check_list(path: str, items: tuple[Hashable, ...]) -> None:
-    if not items:
+def _check_list(path: str, items: tuple[Hashable, ...], *, empty: bool = False) -> None:
+    if not items and not empty:
         raise ConfigError(f"{path}: expected at least one item")
+    seen: set[Hashable] = set()
     for index, item in enumerate(items):
-        if item in items[:index]:
+        if item in seen:
             raise ConfigError(f"{path}[{index}]: {item} is there already")
+        seen.add(item)

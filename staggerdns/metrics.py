@@ -118,6 +118,14 @@ class Metrics(Collector):
             "staggerdns_rebinding_stripped",
             "Records of upstreams left out because public names must not have private addresses",
         )
+        self.addresses_ignored = Counter(
+            "staggerdns_addresses_ignored",
+            "Records of upstreams left out because their addresses are ignored",
+        )
+        self.bogus_nxdomain = Counter(
+            "staggerdns_bogus_nxdomain",
+            "Answers of upstreams that are NXDOMAIN because of an address in them",
+        )
         self.stray_records = Counter(
             "staggerdns_upstream_stray_records",
             "What upstreams sent and clients are not given, as it was malformed or did not belong",

@@ -178,6 +178,8 @@ OTHERS = {
     "local.hosts",
     "server.client.exempt",
     "rebinding.allow_domains",
+    "addresses.ignore",
+    "addresses.bogus_nxdomain",
     "server.cookies.secret",
     "server.tls_certificate",
     "server.tls_key",
@@ -224,6 +226,7 @@ def test_defaults() -> None:
     """With upstreams alone, everything else is as docs/configuration.rst says."""
     config = parse_config("upstream: {servers: [192.0.2.1]}")
     assert (config.rebinding.strip, config.rebinding.allow_domains) == (False, ())
+    assert (config.addresses.ignore, config.addresses.bogus_nxdomain) == ((), ())
     assert list(map(str, config.upstream.bootstrap)) == ["1.1.1.1:53", "8.8.8.8:53"]
     assert config.upstream.tls_ca is None
     assert config.upstream.strategy == "parallel"
@@ -976,6 +979,54 @@ def test_exempt_clients() -> None:
     for wrong in ("10.0.0.1/8", "any", "5", "null"):
         assert error(path, f"[127.0.0.1, {wrong}]").startswith(f"{path}[1]: ")
     error(path, "10.0.0.0/8")
+
+
+RULES = ("addresses.ignore", "addresses.bogus_nxdomain")
+
+
+@pytest.mark.parametrize("path", RULES)
+def test_rules_about_addresses(path: str) -> None:
+    """Networks and addresses of both families, each once; a network may be within another."""
+    text = "[198.51.100.0/24, 198.51.100.7, '2001:db8::/32']"
+    assert list(map(str, read(path, text))) == [
+        "198.51.100.0/24",
+        "198.51.100.7/32",
+        "2001:db8::/32",
+    ]
+    assert read(path, "[]") == ()
+    for wrong in ("10.0.0.1/8", "any", "5", "null"):
+        assert error(path, f"[192.0.2.1, {wrong}]").startswith(f"{path}[1]: ")
+    assert error(path, "[192.0.2.1, '::', 192.0.2.1/32]").startswith(
+        f"{path}[2]: 192.0.2.1/32 is there already"
+    )
+    error(path, "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("ignore", "bogus", "places"),
+    [
+        (["192.0.2.0/24"], ["198.51.100.0/24", "192.0.2.7"], (1, 0)),
+        (["2001:db8::1", "192.0.2.7"], ["192.0.2.0/24"], (0, 1)),
+        (["192.0.2.7"], ["192.0.2.7"], (0, 0)),
+        (["0.0.0.0/0"], ["::/0", "255.255.255.255"], (1, 0)),
+        (["10.0.0.0/8", "10.0.0.0/16"], ["10.0.0.0/24"], (0, 1)),
+        (["192.0.2.0/25"], ["192.0.2.128/25"], None),
+        (["0.0.0.0/0"], ["::/0"], None),
+        (["192.0.2.6", "192.0.2.8/29"], ["192.0.2.7", "192.0.2.16"], None),
+    ],
+)
+def test_an_address_has_one_rule(
+    ignore: list[str], bogus: list[str], places: tuple[int, int] | None
+) -> None:
+    """Where both have an address, the error names the two networks."""
+    rules = json.dumps({"ignore": ignore, "bogus_nxdomain": bogus})
+    text = f"upstream: {{servers: [192.0.2.1]}}\naddresses: {rules}\n"
+    if places is None:
+        parse_config(text)
+        return
+    message = error_of(text)
+    assert message.startswith(f"addresses.bogus_nxdomain[{places[0]}]: {bogus[places[0]]}")
+    assert f"addresses.ignore[{places[1]}], {ignore[places[1]]}" in message
 
 
 def test_domains() -> None:

@@ -451,6 +451,25 @@ def test_private_addresses() -> None:
         assert len(addresses(asked.reply)) == count
 
 
+# addresses
+
+
+@pytest.mark.parametrize(
+    ("more", "rcode"),
+    [
+        ("", dns.rcode.NOERROR),
+        ("addresses: {ignore: [0.0.0.0/0]}", dns.rcode.SERVFAIL),
+        ("addresses: {bogus_nxdomain: [0.0.0.0/0]}", dns.rcode.NXDOMAIN),
+    ],
+)
+def test_rules_about_addresses(more: str, rcode: int) -> None:
+    """There are none; with one for all addresses nothing is left of an answer."""
+    program = Program(says(1, "203.0.113.1"), more=f"{NO_RANKING}\n{more}")
+    asked = program.ask("www.example.")
+    program.at(3_000)
+    assert asked.reply.rcode() == rcode
+
+
 # cache
 
 

@@ -290,6 +290,8 @@ def test_every_family_moves() -> None:
     # These need a real upstream, another strategy or a small budget: see the tests below.
     elsewhere = {
         "staggerdns_rebinding_stripped",
+        "staggerdns_addresses_ignored",
+        "staggerdns_bogus_nxdomain",
         "staggerdns_upstream_stray_records",
         "staggerdns_upstream_rejected",
         "staggerdns_upstream_truncated",

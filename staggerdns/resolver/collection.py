@@ -72,6 +72,8 @@ class CollectionContext:
         self.failed: Callable[[bool], None] = lambda _: None
         self.outcomes = metrics.collection_outcomes
         self.stripped = metrics.rebinding_stripped.cell()
+        self.ignored = metrics.addresses_ignored.cell()
+        self.bogus = metrics.bogus_nxdomain.cell()
         self.strays = {kind: metrics.stray_records.cell(kind) for kind in STRAYS}
         self.seconds = metrics.collection_seconds.distribution()
         self.joined: dict[str, Cell] = {
@@ -110,9 +112,7 @@ class Collection(Merger):
         self._alarm: Alarm | None = None
         self._longest_ttl = self._second_ttl = 0  # the longest that upstreams gave
         self._first_ttl = 0  # that of the answer that came first
-        self._keepable: tuple[AddressPool, float] | None = (
-            None  # an answer after one with TTL 0, and when it came
-        )
+        self._keepable: tuple[AddressPool, float] | None = None  # the first one after a TTL of 0
         self._entry: Entry | None = None
         self._committed: Answer | None = None  # what the cache holds of this collection
         self.abandoned = False
@@ -236,6 +236,8 @@ class Collection(Merger):
         if self._answer.negative:
             outcome = "negative"
         context.stripped.value += self.judge.stripped
+        context.ignored.value += self.judge.ignored
+        context.bogus.value += self.judge.bogus
         for kind, count in self.judge.strays.items():
             context.strays[kind].value += count
         context.outcomes.cell(self._strategy, outcome).value += 1

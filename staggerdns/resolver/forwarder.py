@@ -26,6 +26,7 @@ from staggerdns.resolver.collection import Collection, CollectionContext
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.strategy import Strategy
+from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.judge import Judge
@@ -47,7 +48,8 @@ TURN = 0.001
 class Forwarder:
     """Collects answers with ``strategy`` and commits them to ``cache``.
 
-    ``rebinding``: whose answers must have no private addresses, `None` for nobody's.
+    ``rebinding``: whose answers must have no private addresses, `None` for nobody's;
+    ``address_filter``: the rules about addresses in all of them, if there are any.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class Forwarder:
         metrics: Metrics,
         journal: Journal,
         rebinding: Rebinding | None = None,
+        address_filter: AddressFilter | None = None,
     ) -> None:
         self._clock = clock
         self._strategy = strategy
         self._cache = cache
         self._rebinding = rebinding
+        self._address_filter = address_filter
         self._context = CollectionContext(cache, settings, clock, metrics, journal)
         self._journal = journal
         self._collections: dict[bytes, Collection] = {}
@@ -123,7 +127,7 @@ class Forwarder:
             return None
         rebinding = self._rebinding
         screened = rebinding is not None and rebinding.screens(question.name)
-        judge = Judge(question, screened=screened)
+        judge = Judge(question, screened=screened, address_filter=self._address_filter)
         collection = Collection(
             judge, next(self._cache.generations), self._context, self._ended, now
         )

@@ -36,7 +36,14 @@ import re
 import socket
 from base64 import b64decode
 from errno import ENODEV
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
 """The port of each transport where no other is given (RFC 7858 section 3.1, RFC 9110)."""
@@ -177,7 +184,7 @@ class UpstreamAddress:
 
 
 class Network:
-    """A range of client addresses, written ``192.168.0.0/16`` or as one address.
+    """A range of addresses, written ``192.168.0.0/16`` or as one address.
 
     Raises `ValueError` for anything else.
     """
@@ -187,8 +194,26 @@ class Network:
     def __init__(self, text: str) -> None:
         self._range = ip_network(text)
 
+    @property
+    def addresses(self) -> IPv4Network | IPv6Network:
+        """The range itself."""
+        return self._range
+
     def __contains__(self, address: IPv4Address | IPv6Address) -> bool:
         return address in self._range
+
+    @property
+    def bounds(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Its first and last address: the version of IP, and the number."""
+        addresses = self._range
+        version = addresses.version
+        return (version, int(addresses[0])), (version, int(addresses[-1]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Network) and other._range == self._range
+
+    def __hash__(self) -> int:
+        return hash(self._range)
 
     def __str__(self) -> str:
         return str(self._range)
@@ -313,7 +338,7 @@ def _parse_listener_place(text: str, scheme: str) -> Endpoint:
 
 
 def parse_network(text: str) -> Network:
-    """Read one item of ``server.allow``. Raises `ValueError` that says what was expected."""
+    """Read a network, or one address. Raises `ValueError` that says what was expected."""
     try:
         return Network(text)
     except ValueError:

@@ -1,8 +1,9 @@
 """The settings: every key of the configuration with its default and its limits
 (docs/configuration.rst).
 
-They are here, those of the section ``upstream`` in `staggerdns.settings.upstreams`, and nowhere
-else: a class that goes by settings takes its section. `staggerdns.config` fills them from YAML.
+They are here, those of the section ``upstream`` in `staggerdns.settings.upstreams`, those about
+names and addresses in `staggerdns.settings.policy`, and nowhere else: a class that goes by settings
+takes its section. `staggerdns.config` fills them from YAML.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Annotated
 import msgspec
 
 from staggerdns.settings.addresses import Endpoint, Listener, Network
+from staggerdns.settings.policy import AddressSettings
 from staggerdns.settings.section import Positive, Section
 from staggerdns.settings.upstreams import UpstreamSettings
 from staggerdns.settings.values import Domain, Octets, Seconds, Secret
@@ -245,6 +247,7 @@ class Config(Section, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     local: LocalSettings = LocalSettings()
     rebinding: RebindingSettings = RebindingSettings()
+    addresses: AddressSettings = AddressSettings()
     cache: CacheSettings = CacheSettings()
     ranking: RankingSettings = RankingSettings()
     metrics: MetricsSettings = MetricsSettings()

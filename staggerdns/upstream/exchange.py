@@ -136,7 +136,7 @@ class Exchange:
     resent = False
     """Whether the query was sent once more because its connection was lost."""
     hinted: Reason | None = None
-    """The ICMP error that has come, if any: there may be no reply."""
+    """The ICMP error, or the reply that counts as none, that has come: there may be no other."""
     on_hint: Callable[[Exchange], None] | None = None
     """Called with the exchange when the first such error comes."""
     level = FULL

@@ -8,6 +8,7 @@
     no reply in time                              yes                            no
     an error, or no DNS message                   if others answered well        no
     what only the zone can be blamed for          no (see `blame`)               no
+    addresses that we do not want                 no                             no
 
 ``/metrics`` shows the `Reason.label` of a reason, one of a fixed set; people get its `Reason.text`.
 """
@@ -62,6 +63,8 @@ class Reason(Enum):
     """An error reply says so itself: the zone's signatures are not valid."""
     BLOCKED = "blocked", False, False
     """An error reply says so itself: the upstream's lists forbid the name."""
+    IGNORED = "ignored addresses", False, False
+    """There was nothing else in it (``addresses.ignore``): that counts as no reply."""
     MALFORMED = "malformed", False, False
     TRUNCATED = "truncated", False, False
 

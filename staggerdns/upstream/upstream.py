@@ -39,7 +39,7 @@ from staggerdns.wire.edns import full_rcode
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import Mismatch
-from staggerdns.wire.verdict import FAILURE, Verdict
+from staggerdns.wire.verdict import FAILURE, NETWORK_ERROR, Verdict
 
 LONGEST_PAUSE = 300.0
 """Seconds that an upstream may have itself left alone by Retry-After."""
@@ -223,6 +223,8 @@ class Upstream(AskedUpstream):
         except WireError:
             verdict, reason = FAILURE, Reason.MALFORMED
         else:
+            if verdict is NETWORK_ERROR:
+                return self._ignore_reply(exchange, over_stream=over_stream)
             if answer is None:
                 if (
                     usual  # but an error may stand in its OPT record
@@ -240,6 +242,16 @@ class Upstream(AskedUpstream):
     def believe(self, exchange: Exchange, message: bytes) -> None:
         """Use a reply that is doubted, since there is no way to check it any more."""
         self.received(exchange, message, over_stream=False, believed=True)
+
+    def _ignore_reply(self, exchange: Exchange, *, over_stream: bool) -> bool:
+        """Note a reply that counts as none. Over UDP the right one may be behind it, so that others
+        are asked and this exchange waits on; return whether it does.
+        """
+        if over_stream:
+            self._end(exchange, NETWORK_ERROR, None, Reason.IGNORED)
+        else:
+            exchange.hint(Reason.IGNORED)
+        return not exchange.over
 
     def ended(self, exchange: Exchange, verdict: Verdict, reason: Reason) -> None:
         """End the exchange, to which there will be no reply with a DNS message."""

@@ -65,13 +65,13 @@ def is_unicast(address: bytes) -> bool:
 
 def _is_within(address: bytes, ranges_4: _Ranges, ranges_6: _Ranges) -> bool:
     if len(address) == 16:
-        address = _embedded_ipv4(address) or address
+        address = embedded_ipv4(address) or address
     value = int.from_bytes(address, "big")
     ranges = ranges_4 if len(address) == 4 else ranges_6
     return any(value & mask == network for network, mask in ranges)
 
 
-def _embedded_ipv4(address: bytes) -> bytes | None:
+def embedded_ipv4(address: bytes) -> bytes | None:
     """Return the IPv4 address that an IPv6 one stands for, `None` when it is its own."""
     if address[:12] in _STAND_FOR_IPV4 and address[:15] != bytes(15):  # not :: and not ::1
         return address[12:]

@@ -6,20 +6,23 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
+from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.addresskinds import is_private
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import HEADER_SIZE, SOUND, TC, Type, WireError
 from staggerdns.wire.nametable import NameTree
 from staggerdns.wire.question import Question
 from staggerdns.wire.reading import quick_pool, read_pool
-from staggerdns.wire.rebinding import strip
+from staggerdns.wire.rebinding import holds, strip
 from staggerdns.wire.reply import Record, Reply, index_reply
 from staggerdns.wire.scrub import scrub_answers, scrub_rest
-from staggerdns.wire.sections import SectionsAnswer
-from staggerdns.wire.verdict import FAILURE, NEGATIVE, POSITIVE, Verdict
+from staggerdns.wire.sections import SectionsAnswer, no_such_name
+from staggerdns.wire.verdict import FAILURE, NEGATIVE, NETWORK_ERROR, POSITIVE, Verdict
 
 _u32 = struct.Struct("!I").unpack_from
+_Test = Callable[[bytes], bool]
 _ADDRESSES = frozenset((int(Type.A), int(Type.AAAA)))
 
 
@@ -27,15 +30,21 @@ class Judge:
     """Judges the replies of all upstreams to one ``question``.
 
     ``screened``: private addresses do not answer it. ``stripped``: how many records have been
-    taken out of replies because of that; ``strays``: how many because they did not belong there, by
-    kind.
+    taken out of replies because of that; ``ignored``: how many by the rules of ``address_filter``,
+    and ``bogus``: how many replies are NXDOMAIN by them; ``strays``: how many records did not
+    belong there, by kind.
     """
 
     __slots__ = (
         "question",
         "screened",
         "stripped",
+        "ignored",
+        "bogus",
         "strays",
+        "_filter",
+        "_unwanted",
+        "_suspect",
         "_head",
         "_tail",
         "_verdict",
@@ -43,10 +52,26 @@ class Judge:
         "_names",
     )
 
-    def __init__(self, question: Question, *, screened: bool = False) -> None:
+    def __init__(
+        self,
+        question: Question,
+        *,
+        screened: bool = False,
+        address_filter: AddressFilter | None = None,
+    ) -> None:
         self.question = question
         self.screened = screened
         self.stripped = 0
+        self.ignored = 0
+        self.bogus = 0
+        self._filter = address_filter
+        # What is taken out of replies, and with what a reply has to be looked at more closely.
+        self._unwanted: _Test | None = is_private if screened else None
+        self._suspect: _Test | None = self._unwanted
+        if address_filter is not None:
+            if address_filter.ignores_some:
+                self._unwanted = _either(self._unwanted, address_filter.ignores)
+            self._suspect = _either(self._suspect, address_filter.concerns)
         self.strays: dict[str, int] = {}
         # Of the reply judged last: what was compared, and what came of it.
         self._head = self._tail = b""
@@ -60,8 +85,8 @@ class Judge:
         ``message`` has the header and question section of a reply to the question. An address
         question is answered positively by at least one address at the end of the chain; any other
         by at least one record of its type. NXDOMAIN and everything else without an error is
-        negative, except a referral, which a resolver does not give. Raises `WireError` for what is
-        malformed.
+        negative, except a referral, which a resolver does not give. One whose addresses are all
+        ignored counts as none: that is a network error. Raises `WireError` for what is malformed.
         """
         # Upstreams often agree to the octet, but for the ID and the case of the name.
         head, tail = message[2:HEADER_SIZE], message[self.question.end :]
@@ -74,7 +99,8 @@ class Judge:
         question = self.question
         if question.mergeable:
             pool = quick_pool(message, question)
-            if pool is not None and not (self.screened and any(map(is_private, pool.addresses))):
+            suspect = self._suspect
+            if pool is not None and (suspect is None or not any(map(suspect, pool.addresses))):
                 return POSITIVE, pool
         names = self._names
         if names is None:
@@ -95,18 +121,24 @@ class Judge:
         is_referral = positive and bool(reply.authority) and _is_referral(reply)
         path = scrub_answers(reply, question)
         answered = bool(reply.answers)
+        if positive and self._is_bogus(reply):
+            self.bogus += 1
+            return NEGATIVE, no_such_name(question, min(record.ttl for record in reply.answers))
         stripped: set[Record] = set()
-        if self.screened:
-            stripped = self._strip(reply, reply.answers)
+        if self._unwanted is not None:
+            ignored = self.ignored
+            stripped = self._strip(reply, reply.answers, self._unwanted)
             path.found = [record for record in path.found if record not in stripped]
+            if self.ignored > ignored and not path.found and question.qtype in _ADDRESSES:
+                return NETWORK_ERROR, None
         if positive and question.mergeable:
             pool = read_pool(reply, path)
             if pool is not None:
                 return POSITIVE, pool
         scrub_rest(reply, question, path)
-        if self.screened:
-            stripped |= self._strip(reply, reply.authority)
-            stripped |= self._strip(reply, reply.additional)
+        if self._unwanted is not None:
+            stripped |= self._strip(reply, reply.authority, self._unwanted)
+            stripped |= self._strip(reply, reply.additional, self._unwanted)
         if positive and path.found:
             ttl = min([record.ttl for record in reply.records()])
             choice = path.found if question.qtype in _ADDRESSES else ()
@@ -121,11 +153,34 @@ class Judge:
             ttl = ttl or min(record.ttl for record in stripped)
         return NEGATIVE, SectionsAnswer.of(reply, question, ttl, negative=True)
 
-    def _strip(self, reply: Reply, section: list[Record]) -> set[Record]:
-        """Remove private addresses from a section; return their records."""
-        stripped = strip(reply, section)
-        self.stripped += len(stripped)
-        return stripped
+    def _is_bogus(self, reply: Reply) -> bool:
+        """Return whether an answer has an address that stands for NXDOMAIN."""
+        if self._filter is None:
+            return False
+        is_bogus, message = self._filter.is_bogus, reply.message
+        for record in reply.answers:
+            if record.type in _ADDRESSES and is_bogus(message[record.data : record.end]):
+                return True
+        return False
+
+    def _strip(self, reply: Reply, section: list[Record], unwanted: _Test) -> set[Record]:
+        """Remove unwanted addresses from a section; return their records."""
+        removed = strip(reply, section, unwanted)
+        ignored = 0
+        if removed and self._filter is not None:
+            ignores = self._filter.ignores
+            ignored = sum(holds(reply.message, record, ignores) for record in removed)
+        self.ignored += ignored
+        self.stripped += len(removed) - ignored
+        return removed
+
+
+def _either(one: _Test | None, other: _Test) -> _Test:
+    """Return a test that is true where one of these is; the first may be missing."""
+    if one is None:
+        return other
+    first = one
+    return lambda address: first(address) or other(address)
 
 
 def _is_referral(reply: Reply) -> bool:

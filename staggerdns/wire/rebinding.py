@@ -10,9 +10,8 @@ target's trust.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from staggerdns.wire.addresskinds import is_private
 from staggerdns.wire.constants import AD, Type, WireError
 from staggerdns.wire.names import skip_name
 from staggerdns.wire.reply import Record, Reply
@@ -43,25 +42,29 @@ class Rebinding:
         return True
 
 
-def strip(reply: Reply, section: list[Record]) -> set[Record]:
-    """Remove the records that hold private addresses from a section of ``reply``; return them.
+def strip(reply: Reply, section: list[Record], unwanted: Callable[[bytes], bool]) -> set[Record]:
+    """Remove the records that hold ``unwanted`` addresses from a section of ``reply``; return them.
 
     AD is cleared then, since nobody has validated what is left.
     """
     message = reply.message
-    removed = {record for record in section if _is_private(message, record)}
+    removed = {record for record in section if holds(message, record, unwanted)}
     if removed:
         section[:] = [record for record in section if record not in removed]
         reply.flags &= ~AD
     return removed
 
 
-def _is_private(message: bytes, record: Record) -> bool:
+def holds(message: bytes, record: Record, unwanted: Callable[[bytes], bool]) -> bool:
+    """Return whether a record of ``message`` has an ``unwanted`` address, as data or as a hint.
+
+    One with hints that are malformed may have any.
+    """
     if record.type in (Type.A, Type.AAAA):
-        return is_private(message[record.data : record.end])
+        return unwanted(message[record.data : record.end])
     if record.type in (Type.HTTPS, Type.SVCB):
         try:
-            return any(map(is_private, _hints(message[record.data : record.end])))
+            return any(map(unwanted, _hints(message[record.data : record.end])))
         except (WireError, struct.error):
             return True  # nobody can say what it holds
     return False

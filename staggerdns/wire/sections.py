@@ -6,8 +6,8 @@ import struct
 from array import array
 from collections.abc import Sequence
 
-from staggerdns.wire.answer import BYTES_OCTETS, OBJECT_OCTETS, Answer
-from staggerdns.wire.constants import AD, HEADER_SIZE
+from staggerdns.wire.answer import BYTES_OCTETS, OBJECT_OCTETS, Answer, LocalNegativeAnswer
+from staggerdns.wire.constants import AD, HEADER_SIZE, MAX_MESSAGE, Rcode
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import Record, Reply
 from staggerdns.wire.rewrite import Rewriter
@@ -15,6 +15,7 @@ from staggerdns.wire.rewrite import Rewriter
 _u16 = struct.Struct("!H").pack
 _u32 = struct.Struct("!I")
 _OFFSET_OCTETS = 40
+_TTL_OF_SOA = 6  # behind a pointer, type and class
 
 
 class SectionsAnswer(Answer):
@@ -133,6 +134,19 @@ class SectionsAnswer(Answer):
         for offset in self.ttl_offsets:
             pack_into(body, offset, ttl)
         return self.counts, bytes(body)
+
+
+def no_such_name(question: Question, ttl: int) -> SectionsAnswer:
+    """Return an NXDOMAIN of our own in the place of what an upstream said, to be kept for ``ttl``
+    seconds. Its SOA (RFC 2308 section 3) stands at the name above.
+    """
+    zone = max(1, len(question.name) - question.name[0] - 1)
+    found = LocalNegativeAnswer(Rcode.NXDOMAIN, zone, ttl)
+    sections = found.sections(question.end, ttl, MAX_MESSAGE)
+    assert sections is not None
+    counts, body = sections
+    offsets = array("H", [_TTL_OF_SOA])
+    return SectionsAnswer(found.rcode, False, True, ttl, counts, body, offsets, (), 0)
 
 
 def _are_all(records: Sequence[Record], position: int) -> bool:

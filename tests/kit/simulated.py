@@ -42,6 +42,7 @@ from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
+from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.answer import AddressPool
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.rebinding import Rebinding
@@ -246,6 +247,7 @@ class SimulatedResolver:
         racing: RacingSettings | None = None,
         rng: Callable[[int], bytes] = bytes,
         rebinding: Rebinding | None = None,
+        address_filter: AddressFilter | None = None,
     ) -> None:
         self.clock = Clock()
         self.clock.advance(START)
@@ -298,6 +300,7 @@ class SimulatedResolver:
             self.metrics,
             journal,
             rebinding,
+            address_filter,
         )
         self.cache.refresh_with(self.forwarder.refresh)
 

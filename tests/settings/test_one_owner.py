@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import staggerdns
-from staggerdns.settings import sections, upstreams
+from staggerdns.settings import policy, sections, upstreams
 from staggerdns.settings.sections import Config
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ HOLDER = re.compile(
     r"^class (\w+)[^\n]*\n(?:(?:    .*)?\n)*?    settings: (\w+Settings)\n", re.MULTILINE
 )
 """A class with a section among its fields."""
+MODULES = {"upstream": upstreams, "addresses": policy}
+"""Where sections stand that are not with the others."""
 SPENT = {"upstream.profile"}
 """Keys that have had their effect when the configuration has been read."""
 
@@ -231,7 +233,7 @@ def test_other_numbers_are_not_found(source: str) -> None:
 def test_sections_are_declared_once() -> None:
     """Every section is a class of its own in its module, frozen, and every key has a meaning."""
     for path, kind in SECTIONS.items():
-        module = upstreams if path.partition(".")[0] == "upstream" else sections
+        module = MODULES.get(path.partition(".")[0], sections)
         assert kind.__module__ == module.__name__
         assert kind.__struct_config__.frozen
         assert kind.__struct_config__.forbid_unknown_fields

@@ -27,6 +27,7 @@ FAILURES = {
     "http",
     "dnssec",
     "blocked",
+    "ignored addresses",
     "malformed",
     "truncated",
     "referral",
@@ -107,6 +108,7 @@ def test_what_counts_and_what_is_the_network() -> None:
         Reason.NO_EDNS,
         Reason.DNSSEC,
         Reason.BLOCKED,
+        Reason.IGNORED,
         Reason.MALFORMED,
         Reason.TRUNCATED,
     }
