@@ -21,6 +21,7 @@ ROOMS = (
     ("config", "configwarnings", "descriptors"),
     ("configerrors",),
     ("server",),
+    ("policy",),
     ("resolver",),
     ("strategy",),
     ("upstream",),

@@ -1,0 +1,1 @@
+"""Lists of names that are blocked, or kept from being blocked."""
