@@ -75,6 +75,7 @@ class Metrics(Collector):
         self._add_upstreams()
         self._add_connections()
         self._add_cache()
+        self._add_lists()
 
     def _add_server(self) -> None:
         self.dropped = Counter(
@@ -280,6 +281,19 @@ class Metrics(Collector):
         )
         self.addresses_known = Gauge(
             "staggerdns_rtt_addresses", "Addresses in the table of round-trip times"
+        )
+
+    def _add_lists(self) -> None:
+        self.list_names = Gauge("staggerdns_list_names", "Names of a list", "list")
+        self.list_refreshed = Gauge(
+            "staggerdns_list_refresh_timestamp_seconds",
+            "When all of a list was right for the last time, in seconds since 1970",
+            "list",
+        )
+        self.list_failures = Counter(
+            "staggerdns_list_refresh_failures",
+            "Refreshes of a list in which something could not be had or used",
+            "list",
         )
 
     def query(self, transport: str, qtype: int) -> Cell:

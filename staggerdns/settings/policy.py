@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from staggerdns.settings.addresses import Network
 from staggerdns.settings.section import Section
+from staggerdns.settings.values import Domain, Seconds
 
 
 class AddressSettings(Section, frozen=True, kw_only=True):
@@ -18,3 +19,20 @@ class AddressSettings(Section, frozen=True, kw_only=True):
     """Addresses that some networks answer with where there is no such name: an answer that has one
     of these is NXDOMAIN.
     """
+
+
+class ListSettings(Section, frozen=True, kw_only=True):
+    """One of the ``lists``: where its names come from, all of them together."""
+
+    files: tuple[str, ...] = ()
+    """Files of this machine, in any of the forms of :ref:`spec-lists`; each is read again when it
+    has changed.
+    """
+    urls: tuple[str, ...] = ()
+    """Files of servers, over HTTPS. The names of servers are looked up with
+    :confval:`upstream.bootstrap`.
+    """
+    domains: tuple[Domain, ...] = ()
+    """Domains that are in the list, with all below them."""
+    refresh: Seconds = Seconds(14_400)
+    """How often servers are asked whether there is something new."""

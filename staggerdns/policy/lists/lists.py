@@ -1,0 +1,243 @@
+"""Lists in operation: the set in force, and how another one takes its place.
+
+    nothing --the last set, or a first one from files and copies--> in force
+    in force --a source has changed, is compiled and checked--> the next one in force
+
+Each list looks after its sources: files every `CHECK_EVERY` seconds, URLs when they are due. When
+something is new a set of all lists is compiled in another process, checked in slices, and put in
+the place of the old one by one assignment; its number grows. What comes meanwhile waits for the
+next one. What fails leaves the old set in force: it is told, counted, and tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Cooperator
+from twisted.python.failure import Failure
+
+from staggerdns.journal import Journal
+from staggerdns.metrics import Metrics
+from staggerdns.policy.lists.compile import Order, Report
+from staggerdns.policy.lists.compiler import CompileProblem, Compiler
+from staggerdns.policy.lists.fetched import Fetches
+from staggerdns.policy.lists.mapped import Damaged, ListSet, empty_set, open_set
+from staggerdns.policy.lists.refresh import ListRefresh
+from staggerdns.policy.lists.sources import SUFFIXES
+from staggerdns.settings.policy import ListSettings
+
+MAX_FETCHES = 4
+"""Lists that are fetched at the same time."""
+_TARGET = "compiled.lists"
+
+
+class Lists:
+    """All lists of a configuration, in its order; a list's number is its place in ``names``.
+
+    ``directory`` keeps copies and the compiled set over restarts; `None`, or one that cannot be
+    written, keeps them until the end only. `start` it, and `stop` it in the end.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, ListSettings],
+        directory: str | None,
+        fetcher: Fetches,
+        compiler: Compiler,
+        *,
+        clock: IReactorTime,
+        metrics: Metrics,
+        journal: Journal,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.names = tuple(settings)
+        self.current: ListSet = empty_set(len(self.names))
+        self._clock = clock
+        self._journal = journal
+        self._compiler = compiler
+        self._temporary = False
+        self._directory = self._make_directory(directory)
+        self._target = self._directory / _TARGET
+        self._domains = [[bytes(name) for name in one.domains] for one in settings.values()]
+        self._what = json.dumps(
+            [[name, one.files, one.urls, one.domains] for name, one in settings.items()],
+            default=bytes.hex,
+        )
+        self._listeners: list[Callable[[ListSet], None]] = []
+        self._waiting: list[Deferred[None]] = []
+        self._compiling: Deferred[None] | None = None
+        self._starting: Deferred[None] | None = None
+        self._is_up = False
+        self._stopped = False
+        self._cooperator = Cooperator(
+            terminationPredicateFactory=lambda: lambda: True,  # one slice a turn
+            scheduler=partial(clock.callLater, 0),
+        )
+        fetches = DeferredSemaphore(MAX_FETCHES)
+        self._refreshes = [
+            ListRefresh(
+                number,
+                name,
+                one,
+                self._directory,
+                fetcher,
+                fetches,
+                self.compile,
+                partial(self._count, number),
+                clock=clock,
+                wall=wall,
+                metrics=metrics,
+                journal=journal,
+            )
+            for number, (name, one) in enumerate(settings.items())
+        ]
+        for number, name in enumerate(self.names):
+            metrics.list_names.read_from(partial(self._count, number), name)
+
+    def on_change(self, call: Callable[[ListSet], None]) -> None:
+        """Call ``call`` with each set that takes the place of another."""
+        self._listeners.append(call)
+
+    def start(self) -> None:
+        """Put the last compiled set in force, and begin to look after all sources."""
+        self._clean()
+        self._starting = Deferred.fromCoroutine(self._start()).addErrback(self._unless_cancelled)
+
+    def stop(self) -> None:
+        """Give up what is under way."""
+        self._stopped = True
+        for refresh in self._refreshes:
+            refresh.stop()
+        for running in (self._starting, self._compiling):
+            if running is not None:
+                running.cancel()
+        self._waiting.clear()
+        self._cooperator.stop()
+        if self._temporary:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def reread(self) -> None:
+        """Read all files again, changed or not."""
+        for refresh in self._refreshes:
+            refresh.reread()
+
+    def compile(self) -> Deferred[None]:
+        """Return a Deferred that fires when a set of all that is there now is in force.
+
+        It fails with `CompileProblem`.
+        """
+        waiting: Deferred[None] = Deferred(self._forget)
+        self._waiting.append(waiting)
+        self._compile_next()
+        return waiting
+
+    def _forget(self, waiting: Deferred[None]) -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+
+    def _count(self, number: int) -> int:
+        return self.current.names[number]
+
+    async def _start(self) -> None:
+        try:
+            found = open_set(str(self._target), self.current.number + 1)
+            if found.summary == self._what:
+                await self._put_in_force(found)
+                self._journal.info(
+                    "lists as they were at the last stop: {names}",
+                    names=", ".join(map("{}: {}".format, self.names, found.names)),
+                )
+        except FileNotFoundError:
+            pass
+        except (OSError, Damaged) as problem:
+            self._journal.warn(
+                "the compiled lists in {path} cannot be used: {problem}",
+                path=str(self._target),
+                problem=str(problem),
+            )
+        for refresh in self._refreshes:  # all that they want goes into one set
+            refresh.start(fresh=not self.current.number)
+        self._is_up = True
+        self._compile_next()
+
+    def _compile_next(self) -> None:
+        """Start to compile for all who wait, unless a set is being compiled."""
+        if not self._is_up or self._compiling is not None or not self._waiting or self._stopped:
+            return
+        waiting, self._waiting = self._waiting, []
+        compiled = Deferred.fromCoroutine(self._compile())
+        self._compiling = compiled
+
+        def done(result: Failure | None) -> None:
+            self._compiling = None
+            if self._stopped:
+                return
+            for one in waiting:
+                if not one.called:
+                    one.callback(None) if result is None else one.errback(result)
+            self._compile_next()
+
+        compiled.addBoth(done)
+
+    async def _compile(self) -> None:
+        sources = [source for refresh in self._refreshes for source in refresh.sources]
+        order = Order(
+            str(self._target), [source.offer() for source in sources], self._domains, self._what
+        )
+        report: Report = await self._compiler.compile(order)
+        if len(report.sources) != len(sources):
+            raise CompileProblem("the report is about other sources")
+        try:
+            found = open_set(str(self._target), self.current.number + 1)
+            await self._put_in_force(found)
+        except (OSError, Damaged) as problem:
+            raise CompileProblem(str(problem)) from None
+        for source, told in zip(sources, report.sources, strict=True):
+            source.settle(told)
+
+    async def _put_in_force(self, found: ListSet) -> None:
+        """Check a set, and let it take the place of the current one. Raises `Damaged`."""
+        await self._cooperator.cooperate(found.check()).whenDone()
+        if len(found.names) != len(self.names):
+            raise Damaged("it has other lists")
+        self.current = found
+        for call in self._listeners:
+            call(found)
+
+    def _make_directory(self, wanted: str | None) -> Path:
+        if wanted is not None:
+            directory = Path(wanted) / "lists"
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=directory):
+                    return directory
+            except OSError as error:
+                self._journal.warn(
+                    "no copies of lists are kept: {path} cannot be written: {problem}",
+                    path=str(directory),
+                    problem=error.strerror,
+                )
+        self._temporary = True
+        return Path(tempfile.mkdtemp(prefix="staggerdns-"))
+
+    def _clean(self) -> None:
+        """Remove what belongs to no source any more, and what an earlier end has left."""
+        stems = {source.stem for refresh in self._refreshes for source in refresh.sources}
+        for path in self._directory.iterdir():
+            unfinished = path.suffix in (".new", ".part")
+            if path.suffix in SUFFIXES and (unfinished or path.stem not in stems):
+                with suppress(OSError):
+                    path.unlink()
+
+    @staticmethod
+    def _unless_cancelled(failure: Failure) -> None:
+        failure.trap(CancelledError)

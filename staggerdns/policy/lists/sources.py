@@ -1,0 +1,184 @@
+"""The sources of a list: files of this machine and URLs, each with its last good copy on disk.
+
+A source is asked what it offers for the next compiled set, and told what became of that. Between
+the two another version may come; it waits for the set after that.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from staggerdns.policy.lists.compile import Source, SourceReport
+from staggerdns.policy.lists.fetched import Fetches, Validators
+
+FIRST_RETRY: float = 5.0
+"""Seconds from a failure until a URL is fetched again; they double."""
+LONGEST_RETRY: float = 3_600.0
+SUFFIXES = (".list", ".new", ".part", ".note")
+"""Of the files of sources: copy, candidate, what is not complete yet, and what is known of it."""
+_State = tuple[int, int, int, int] | None
+_NEVER = "never"
+
+
+class FileSource:
+    """The file at ``path`` of this machine, which counts anew when it has changed.
+
+    ``problem``: why what it offered last was refused. ``report``: what was said of it last.
+    """
+
+    def __init__(self, number: int, path: str, directory: Path) -> None:
+        self.label = path
+        self.stem = _stem(path)
+        self.problem = ""
+        self.report: SourceReport | None = None
+        self._number = number
+        self._copy = str(directory / f"{self.stem}.list")
+        self._new = False
+        self._taken: _State | str = _NEVER
+        self._offered: _State | str = _NEVER
+        self._seen: _State | str = _NEVER
+
+    def changed(self) -> bool:
+        """Return whether the file is another than before, and is not being written any more."""
+        state = _state_of(self.label)
+        settled, self._seen = state == self._seen or self._taken == _NEVER, state
+        self._new = settled and state != self._taken
+        return self._new
+
+    def force(self) -> None:
+        """Let the file count as changed."""
+        self._taken = _NEVER
+
+    def offer(self) -> Source:
+        """Return what the next set is made of: the file if it has changed, else the copy."""
+        self._offered = _state_of(self.label) if self._new else _NEVER
+        return Source(self._number, self._copy, self.label if self._new else None)
+
+    def settle(self, report: SourceReport) -> None:
+        """Note what became of what was offered."""
+        self.report = report
+        if self._offered != _NEVER:
+            self._taken, self._new = self._offered, False
+            self.problem = report.problem
+
+
+class UrlSource:
+    """The list at ``url``, which ``fetcher`` fetches every ``refresh`` seconds.
+
+    Times of `due` are a monotonic clock's; ``now`` in seconds since 1970 is the wall clock's.
+    """
+
+    def __init__(
+        self, number: int, url: str, directory: Path, fetcher: Fetches, refresh: float
+    ) -> None:
+        self.label = url
+        self.stem = _stem(url)
+        self.problem = ""
+        self.report: SourceReport | None = None
+        self.due = 0.0
+        self._number = number
+        self._fetcher = fetcher
+        self._refresh = refresh
+        self._copy = directory / f"{self.stem}.list"
+        self._candidate = directory / f"{self.stem}.new"
+        self._path = directory / f"{self.stem}.note"
+        self._failures = 0
+        self._fetched: Validators | None = None
+        self._offered: Validators | None = None
+        self._accepted: Validators | None = None
+        self._note = self._read_note()
+
+    @property
+    def fetched_at(self) -> float:
+        """When the copy was right, in seconds since 1970; 0 if there is none."""
+        return self._note.fetched
+
+    def schedule(self, clock: float, wall: float) -> None:
+        """Let the list be due when the copy on disk has reached its age."""
+        age = wall - self._note.fetched
+        known = self._note.fetched and 0 <= age < self._refresh  # or the wall clock is wrong
+        self.due = clock + (self._refresh - age if known else 0)
+
+    def fetch(self) -> Deferred[bool]:
+        """Return a Deferred of whether there is something new; it fails with `FetchProblem`."""
+        self._fetched = self._accepted = None
+        known = Validators(self._note.etag, self._note.modified)
+
+        def fetched(found: Validators | None) -> bool:
+            self._fetched = found
+            return found is not None
+
+        return self._fetcher.fetch(self.label, self._candidate, known).addCallback(fetched)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether what was fetched last is the copy by now."""
+        return self._accepted is not None
+
+    def succeeded(self, clock: float, wall: float) -> None:
+        """Note that the copy is right as of now."""
+        if self._accepted is not None:
+            self._note = Note(self._accepted.etag, self._accepted.modified)
+        self._note.fetched = wall
+        self._write_note()
+        self._failures = 0
+        self.due = clock + self._refresh
+
+    def failed(self, clock: float) -> None:
+        """Try again soon, and later each time."""
+        longest = min(self._refresh, LONGEST_RETRY)
+        self.due = clock + min(FIRST_RETRY * 2 ** min(self._failures, 16), longest)
+        self._failures += 1
+
+    def offer(self) -> Source:
+        """Return what the next set is made of: what has been fetched, else the copy."""
+        self._offered, self._fetched = self._fetched, None
+        candidate = None if self._offered is None else str(self._candidate)
+        return Source(self._number, str(self._copy), candidate, ours=True)
+
+    def settle(self, report: SourceReport) -> None:
+        """Note what became of what was offered."""
+        self.report = report
+        if self._offered is not None:
+            self._accepted = self._offered if report.taken else None
+            self.problem = report.problem
+
+    def _read_note(self) -> Note:
+        try:
+            note = msgspec.json.decode(self._path.read_bytes(), type=Note)
+        except (OSError, msgspec.MsgspecError):
+            return Note()
+        return note if self._copy.exists() else Note()
+
+    def _write_note(self) -> None:
+        partial = self._path.with_suffix(".part")
+        with suppress(OSError):  # the next start fetches the whole list
+            partial.write_bytes(msgspec.json.encode(self._note))
+            partial.replace(self._path)
+
+
+class Note(msgspec.Struct):
+    """What is known of the copy of a URL: what its server called it, and when it was right."""
+
+    etag: str = ""
+    modified: str = ""
+    fetched: float = 0.0
+
+
+def _stem(label: str) -> str:
+    return sha256(label.encode()).hexdigest()[:32]
+
+
+def _state_of(path: str) -> _State:
+    """Return what changes when a file does, `None` when it is not there."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 (no Path is made each time)
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev

@@ -1,0 +1,443 @@
+"""Lists in operation: what is in force when, what is tried again, and what is told of it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+
+from staggerdns.journal import Journal
+from staggerdns.metrics import Metrics
+from staggerdns.policy.lists import refresh, sources
+from staggerdns.policy.lists.compile import Order, Report, compile_lists
+from staggerdns.policy.lists.compiler import CompileProblem
+from staggerdns.policy.lists.fetched import FetchProblem, Validators
+from staggerdns.policy.lists.lists import MAX_FETCHES, Lists
+from staggerdns.policy.lists.mapped import Choice
+from staggerdns.settings.policy import ListSettings
+from staggerdns.wire.names import from_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+URL = "https://lists.example/a"
+OTHER = "https://lists.example/b"
+START = 1_800_000_000.0
+"""The wall clock at the beginning, in seconds since 1970."""
+FOUR_HOURS = 4 * 3600
+
+
+class Server:
+    """Stands for the fetcher: has lists by URL, and may fail or wait."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, str] = {}
+        self.fetched: list[tuple[str, str]] = []
+        self.waiting: list[Deferred[None]] | None = None
+
+    def fetch(self, url: str, path: Path, known: Validators) -> Deferred[Validators | None]:
+        """Fetch at once, or when somebody lets what is ``waiting`` go on."""
+        self.fetched.append((url, known.etag))
+        if self.waiting is None:
+            return self._fetch(url, path, known)
+        waiting: Deferred[None] = Deferred()
+        self.waiting.append(waiting)
+        return waiting.addCallback(lambda _: self._fetch(url, path, known))
+
+    def _fetch(self, url: str, path: Path, known: Validators) -> Deferred[Validators | None]:
+        content = self.content.get(url)
+        if content is None:
+            return fail(FetchProblem("cannot be had: the server answered 404"))
+        etag = f'"{content}"'
+        if known.etag == etag:
+            return succeed(None)
+        path.write_text(content)
+        return succeed(Validators(etag))
+
+
+class Compiling:
+    """Stands for the compiler: does it here, at once or when it is told to."""
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+        self.problem = ""
+        self.waiting: list[tuple[Order, Deferred[Report]]] | None = None
+
+    def compile(self, order: Order) -> Deferred[Report]:
+        """Compile, or fail with ``problem``."""
+        self.orders.append(order)
+        if self.problem:
+            return fail(CompileProblem(self.problem))
+        if self.waiting is None:
+            return succeed(compile_lists(order))
+        self.waiting.append((order, Deferred()))
+        return self.waiting[-1][1]
+
+    def go_on(self) -> None:
+        """End what waits."""
+        assert self.waiting is not None
+        order, deferred = self.waiting.pop(0)
+        deferred.callback(compile_lists(order))
+
+
+class Running:
+    """Lists on a clock, with a directory that outlives them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.clock = Clock()
+        self.server = Server()
+        self.compiler = Compiling()
+        self.metrics = Metrics()
+        self.lists: Lists | None = None
+        self.numbers: list[int] = []
+
+    def start(self, **settings: ListSettings) -> Lists:
+        """Start lists; what was there before is stopped."""
+        self.stop()
+        self.metrics = Metrics()
+        lists = self.lists = Lists(
+            settings,
+            str(self.directory / "state"),
+            cast("Any", self.server),
+            cast("Any", self.compiler),
+            clock=self.clock,
+            metrics=self.metrics,
+            journal=Journal(),
+            wall=lambda: START + self.clock.seconds(),
+        )
+        lists.on_change(lambda found: self.numbers.append(found.number))
+        lists.start()
+        self.pump()
+        return lists
+
+    def stop(self) -> None:
+        """Stop; no timer may be left."""
+        if self.lists is not None:
+            self.lists.stop()
+            self.lists = None
+            assert self.clock.getDelayedCalls() == []
+
+    def pump(self, seconds: float = 0.0) -> None:
+        """Let time pass, and all slices of checks that are due."""
+        end = self.clock.seconds() + seconds
+        while True:
+            calls = [call.getTime() for call in self.clock.getDelayedCalls()]
+            if not calls or min(calls) > end:
+                break
+            self.clock.advance(max(0.0, min(calls) - self.clock.seconds()))
+        self.clock.advance(max(0.0, end - self.clock.seconds()))
+
+    def blocks(self, text: str) -> bool:
+        """Return whether any list blocks a name."""
+        assert self.lists is not None
+        choice = Choice(range(len(self.lists.names)))
+        return self.lists.current.verdict(from_text(text), choice) is not None
+
+    def figures(self, name: str = "ads") -> tuple[float, float, int]:
+        """Return names, age of the last refresh (none: -1), and failures, as metrics."""
+        refreshed = self.metrics.list_refreshed.values()[name,]
+        age = START + self.clock.seconds() - refreshed if refreshed else -1
+        failures = self.metrics.list_failures.cell(name).value
+        return self.metrics.list_names.values()[name,], age, failures
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """Return a place for lists; they are stopped in the end."""
+    made = Running(tmp_path)
+    yield made
+    made.stop()
+
+
+def texts(events: Sequence[Any]) -> list[str]:
+    """Return what was logged."""
+    return [str(formatEvent(event)) for event in events]
+
+
+def test_the_first_start(running: Running) -> None:
+    """There is nothing at once, then what is here, then what servers have; one line is told."""
+    running.server.content[URL] = "fetched.example\n/bad/\n*bad*\nother.example\n"
+    running.server.waiting = []
+    with capturedLogs() as events:
+        lists = running.start(ads=ListSettings(urls=(URL,), domains=(from_text("own.example"),)))
+        assert running.blocks("x.own.example")
+        assert not running.blocks("fetched.example")
+        assert running.figures() == (1, -1, 0)
+        running.pump(1)
+        running.server.waiting[0].callback(None)
+        running.pump()
+    assert running.blocks("fetched.example")
+    assert running.figures() == (3, 0, 0)
+    assert texts(events) == [
+        f"the list ads has 3 names; 2 lines of {URL} are not understood, the first is 2: '/bad/'"
+    ]
+    assert running.numbers == [1, 2] == [*range(1, lists.current.number + 1)]
+
+
+def test_without_a_network(running: Running) -> None:
+    """Failures are counted and told, and tried again, later each time; then it blocks."""
+    with capturedLogs() as events:
+        running.start(ads=ListSettings(urls=(URL,)))
+    assert texts(events) == [
+        f"the list ads has 0 names; {URL} cannot be had: the server answered 404"
+    ]
+    assert events[0]["log_level"].name == "warn"
+    waited = 0.0
+    for count, wait in enumerate((5, 10, 20, 40, 80), 1):
+        assert running.figures()[2] == count
+        running.pump(wait - 0.1)
+        assert running.figures()[2] == count
+        running.pump(0.1)
+        waited += wait
+    running.server.content[URL] = "late.example\n"
+    running.pump(160)
+    assert running.blocks("late.example")
+    assert running.figures() == (1, 0, 6)
+
+
+def test_the_longest_wait(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grows to an hour, or to the time of a refresh."""
+    running.start(ads=ListSettings(urls=(URL,)), often=ListSettings(urls=(OTHER,), refresh=60))
+    running.pump(24 * 3600)
+    before = len(running.server.fetched)
+    running.pump(sources.LONGEST_RETRY)
+    urls = [url for url, _ in running.server.fetched[before:]]
+    assert (urls.count(URL), urls.count(OTHER)) == (1, 60)
+
+
+def test_a_refresh(running: Running) -> None:
+    """Servers are asked every so often; what is the same makes no new set."""
+    running.server.content[URL] = "one.example\n"
+    lists = running.start(ads=ListSettings(urls=(URL,)))
+    number = lists.current.number
+    running.pump(FOUR_HOURS - 1)
+    assert running.figures() == (1, FOUR_HOURS - 1, 0)
+    with capturedLogs() as events:
+        running.pump(1)
+    assert running.figures() == (1, 0, 0)
+    assert (lists.current.number, texts(events)) == (number, ["the list ads has 1 names"])
+    running.server.content[URL] = "two.example\n"
+    running.pump(FOUR_HOURS)
+    assert lists.current.number == number + 1
+    assert (running.blocks("one.example"), running.blocks("two.example")) == (False, True)
+    assert running.server.fetched == [(URL, ""), (URL, '"one.example\n"'), (URL, '"one.example\n"')]
+
+
+@pytest.mark.parametrize("bad", [None, "<html>\n<body>\nBad gateway\n", "\0\1\2\n" * 9])
+def test_the_last_good_copy(running: Running, bad: str | None) -> None:
+    """It stays in force when a server has none, or sends a page; over restarts, too."""
+    running.server.content[URL] = "good.example\n"
+    settings = ListSettings(urls=(URL,))
+    running.start(ads=settings)
+    if bad is None:
+        del running.server.content[URL]
+    else:
+        running.server.content[URL] = bad
+    running.pump(FOUR_HOURS)
+    assert running.blocks("good.example")
+    assert running.figures() == (1, FOUR_HOURS, 1)
+    running.start(ads=settings)
+    assert running.blocks("good.example")
+    running.server.content[URL] = "good.example\n"
+    running.pump(60)
+    assert running.server.fetched[-1] == (URL, '"good.example\n"')
+    assert running.figures()[0] == 1
+
+
+def test_a_restart(running: Running) -> None:
+    """The set is in force as it was, and servers are asked when they would have been."""
+    running.server.content[URL] = "good.example\n"
+    settings = ListSettings(urls=(URL,))
+    running.start(ads=settings)
+    running.pump(3600)
+    compiled = len(running.compiler.orders)
+    with capturedLogs() as events:
+        lists = running.start(ads=settings)
+    assert texts(events) == ["lists as they were at the last stop: ads: 1"]
+    assert running.blocks("good.example")
+    assert lists.current.number == 1
+    assert running.figures() == (1, 3600, 0)
+    running.pump(3 * 3600 - 1)
+    assert len(running.server.fetched) == 1
+    running.pump(1)
+    assert len(running.server.fetched) == 2
+    assert len(running.compiler.orders) == compiled
+
+
+def test_another_configuration(running: Running) -> None:
+    """A set of other lists is not taken; the copies are."""
+    running.server.content[URL] = "good.example\n"
+    running.start(ads=ListSettings(urls=(URL,)))
+    running.server.content.clear()
+    running.start(first=ListSettings(), ads=ListSettings(urls=(URL,)))
+    assert running.figures("ads")[0] == 1
+    assert running.figures("first")[0] == 0
+    assert running.blocks("good.example")
+
+
+def test_what_belongs_to_nobody(running: Running) -> None:
+    """Copies of sources that are no longer configured are removed; nothing of others is."""
+    running.server.content[URL] = "good.example\n"
+    running.start(ads=ListSettings(urls=(URL,)))
+    directory = running.directory / "state" / "lists"
+    (directory / "notes.txt").write_text("")
+    assert len(list(directory.iterdir())) == 4
+    running.start(ads=ListSettings())
+    assert {path.name for path in directory.iterdir()} == {"compiled.lists", "notes.txt"}
+
+
+def test_a_damaged_set(running: Running) -> None:
+    """It is told of, and compiled anew."""
+    running.server.content[URL] = "good.example\n"
+    settings = ListSettings(urls=(URL,))
+    running.start(ads=settings)
+    path = running.directory / "state" / "lists" / "compiled.lists"
+    octets = bytearray(path.read_bytes())
+    octets[70] ^= 1
+    path.write_bytes(octets)
+    with capturedLogs() as events:
+        running.start(ads=settings)
+    assert f"in {path} cannot be used: its checksum is wrong" in texts(events)[0]
+    assert running.blocks("good.example")
+
+
+def write(path: Path, text: str, at: int) -> None:
+    """Write a file that has changed ``at`` some second."""
+    path.write_text(text)
+    os.utime(path, (at, at))
+
+
+def test_files(running: Running, tmp_path: Path) -> None:
+    """They are read again when they have changed and are whole; a bad one changes nothing."""
+    path = tmp_path / "ads.txt"
+    write(path, "one.example\n", 1)
+    lists = running.start(ads=ListSettings(files=(str(path),)))
+    assert running.blocks("one.example")
+    write(path, "two.example\n", 2)
+    running.pump(refresh.CHECK_EVERY)
+    write(path, "two.example\nthree.example\n", 3)
+    running.pump(refresh.CHECK_EVERY)
+    assert running.blocks("one.example")  # it was being written
+    running.pump(refresh.CHECK_EVERY)
+    assert running.blocks("three.example")
+    assert not running.blocks("one.example")
+    number = lists.current.number
+    write(path, "<html>\n", 4)
+    with capturedLogs() as events:
+        running.pump(10 * refresh.CHECK_EVERY)
+    assert len(events) == 1
+    assert "of 1 lines 1 are not understood, the first is 1: '<html>'" in texts(events)[0]
+    assert running.blocks("three.example")
+    path.unlink()
+    with capturedLogs() as events:
+        running.pump(10 * refresh.CHECK_EVERY)
+    assert texts(events) == [
+        f"the list ads has 2 names; {path} cannot be read: No such file or directory"
+    ]
+    assert running.figures()[2] == 2
+    write(path, "four.example\n", 5)
+    running.pump(2 * refresh.CHECK_EVERY)
+    assert running.blocks("four.example")
+    assert lists.current.number > number
+
+
+def test_a_file_on_demand(running: Running, tmp_path: Path) -> None:
+    """A signal has it read again at once, whatever its time says."""
+    path = tmp_path / "ads.txt"
+    write(path, "one.example\n", 1)
+    lists = running.start(ads=ListSettings(files=(str(path),)))
+    write(path, "two.example\n", 1)
+    lists.reread()
+    running.pump()
+    assert running.blocks("two.example")
+
+
+def test_what_comes_while_a_set_is_compiled(running: Running) -> None:
+    """It goes into the next set, together with all else that waits."""
+    running.compiler.waiting = []
+    running.server.content = {URL: "a.example\n", OTHER: "b.example\n"}
+    running.server.waiting = []
+    names = ("a", "b", "c")
+    settings = [ListSettings(urls=(URL,)), ListSettings(urls=(OTHER,)), ListSettings()]
+    lists = running.start(**dict(zip(names, settings, strict=True)))
+    assert len(running.compiler.orders) == 1
+    running.compiler.go_on()
+    running.pump()
+    waiting, running.server.waiting = running.server.waiting, None
+    waiting[0].callback(None)
+    assert len(running.compiler.orders) == 2
+    waiting[1].callback(None)
+    running.pump()
+    assert len(running.compiler.orders) == 2
+    running.compiler.go_on()
+    running.pump()
+    assert (running.blocks("a.example"), running.blocks("b.example")) == (True, False)
+    assert len(running.compiler.orders) == 3
+    running.compiler.go_on()
+    running.pump()
+    assert running.blocks("b.example")
+    assert lists.current.number == 3
+    assert [running.figures(name)[2] for name in names] == [0, 0, 0]
+
+
+def test_fetches_at_once(running: Running) -> None:
+    """So many lists are fetched at the same time."""
+    urls = tuple(f"https://lists.example/{number}" for number in range(MAX_FETCHES + 2))
+    running.server.content = dict.fromkeys(urls, "a.example\n")
+    running.server.waiting = []
+    running.start(ads=ListSettings(urls=urls))
+    assert len(running.server.waiting) == MAX_FETCHES
+    running.server.waiting[0].callback(None)
+    assert len(running.server.waiting) == MAX_FETCHES + 1
+
+
+def test_a_compiler_that_fails(running: Running) -> None:
+    """The old set stays, the failure is told and counted, and it is tried again."""
+    running.server.content[URL] = "one.example\n"
+    running.start(ads=ListSettings(urls=(URL,)))
+    running.server.content[URL] = "two.example\n"
+    running.compiler.problem = "no memory"
+    with capturedLogs() as events:
+        running.pump(FOUR_HOURS)
+    assert texts(events)[0].endswith("the set of all lists could not be compiled: no memory")
+    assert running.blocks("one.example")
+    assert running.figures()[2] == 1
+    running.compiler.problem = ""
+    running.pump(60)
+    assert running.blocks("two.example")
+    assert not running.blocks("one.example")
+
+
+def test_a_stop_in_the_midst(running: Running) -> None:
+    """Whatever is under way is given up, without a line in the log."""
+    running.server.content[URL] = "one.example\n"
+    running.server.waiting = []
+    running.compiler.waiting = []
+    with capturedLogs() as events:
+        running.start(ads=ListSettings(urls=(URL,)))
+        running.stop()
+        running.compiler.waiting = None
+        running.start(ads=ListSettings(urls=(URL,)))
+        running.stop()
+    assert texts(events) == []
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    """Without one that can be written, a temporary one serves until the stop."""
+    (tmp_path / "state").write_text("a file")
+    running = Running(tmp_path)
+    running.server.content[URL] = "one.example\n"
+    with capturedLogs() as events:
+        running.start(ads=ListSettings(urls=(URL,)))
+    assert "no copies of lists are kept: " in texts(events)[0]
+    assert running.blocks("one.example")
+    target = running.compiler.orders[0].target
+    assert os.path.exists(target)  # noqa: PTH110
+    running.stop()
+    assert not os.path.exists(os.path.dirname(target))  # noqa: PTH110, PTH120
