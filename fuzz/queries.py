@@ -11,6 +11,7 @@ import dns.name
 from fuzz import reading
 from staggerdns.server.local import LocalNames
 from staggerdns.settings.sections import LocalSettings
+from staggerdns.wire.alias import Alias
 from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
 from staggerdns.wire.constants import EDNS_UDP_SIZE, HEADER_SIZE, MIN_UDP_SIZE, Ede, Rcode, Type
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
@@ -44,7 +45,8 @@ def check(data: bytes) -> None:
     if turn == len(ANSWERS):
         _check_question(query)
         return
-    answer: Answer | Rcode | None = _LOCAL.answer(query, 0.0)
+    answer = _LOCAL.answer(query, 0.0)
+    assert not isinstance(answer, Alias), "there are no records of our own"
     if isinstance(answer, Rcode) or turn == len(ANSWERS) + 1:
         _check_error(query, answer if isinstance(answer, Rcode) else Rcode.REFUSED)
         return

@@ -86,6 +86,7 @@ COMPILED_MODULES = (
     "staggerdns.wire.addressfilter",
     "staggerdns.wire.addresskinds",
     "staggerdns.wire.age",
+    "staggerdns.wire.alias",
     "staggerdns.wire.answer",
     "staggerdns.wire.constants",
     "staggerdns.wire.contributors",

@@ -19,6 +19,7 @@ from staggerdns.ranking.probes import check_probe
 from staggerdns.server.tls import Certificate, CertificateProblem
 from staggerdns.settings.document import ConfigError, read_document
 from staggerdns.settings.policy import AddressSettings
+from staggerdns.settings.records import Records, read_records
 from staggerdns.settings.section import default_of
 from staggerdns.settings.sections import Config, ServerSettings
 from staggerdns.settings.upstreams import PROFILES, UpstreamSettings
@@ -56,11 +57,16 @@ def parse_config(text: str) -> Config:
         document["upstream"] = {}
     _apply_profile(document["upstream"])
     try:
-        config = msgspec.convert(document, Config, dec_hook=read_value)
+        config = msgspec.convert(document, Config, dec_hook=_read)
     except msgspec.ValidationError as error:
         raise ConfigError(explain(str(error))) from None
     _check(config)
     return config
+
+
+def _read(kind: type, value: object) -> object:
+    """Return what a plain value means where one of a kind of our own belongs."""
+    return read_records(value) if kind is Records else read_value(kind, value)
 
 
 def _apply_profile(upstream: Any) -> None:

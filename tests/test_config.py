@@ -176,6 +176,7 @@ OTHERS = {
     "server.listen",
     "server.allow",
     "local.hosts",
+    "local.records",
     "server.client.exempt",
     "rebinding.allow_domains",
     "addresses.ignore",
@@ -263,6 +264,7 @@ def test_defaults() -> None:
     assert ranking.max_addresses == 0
     assert ranking.timeout == 1.0
     assert config.local.hosts == "/etc/hosts"
+    assert not config.local.records
     for path in LOCAL_NAMES:
         assert getattr(config.local, path.rpartition(".")[2]) is True
     assert str(config.metrics.listen) == "127.0.0.1:9153"
@@ -952,6 +954,30 @@ def test_hosts() -> None:
     assert read("local.hosts", "null") is None
     for wrong in ("5", "no", "''", "[/etc/hosts]", '"a\\0b"'):
         error("local.hosts", wrong)
+
+
+def test_records() -> None:
+    """Records are a map; an error names the key and the record, and what has to be quoted."""
+    path = "local.records"
+    found = read(
+        path, "{nas.lan.example: 192.168.1.10, '*.dev.example': [192.168.1.20, 'fd00::20']}"
+    )
+    assert list(found.exact) == [b"\3nas\3lan\7example\0"]
+    assert list(found.below) == [b"\3dev\7example\0"]
+    assert not read(path, "{}")
+    for wrong in ("5", "null", "text", "[a]", "{a.example: 5}", "{a.example: {cname: 'a b'}}"):
+        error(path, wrong)
+    assert "expected a map" in error(path, "[nas.example]")
+    assert "local.records: a.example: " in error(path, "{a.example: 192.0.2.300}")
+    circle = "{a.example: {cname: b.example}, b.example: {cname: a.example}}"
+    assert "a.example: its CNAMEs lead in a circle" in error(path, circle)
+    assert "this key is there twice" in error_of(
+        configured(path, "{a.example: '::1', a.example: '::2'}")
+    )
+    unquoted = error_of(
+        "upstream: {servers: [192.0.2.1]}\nlocal:\n  records:\n    *.a.example: '::1'\n"
+    )
+    assert "put quotes around text that begins with *" in unquoted
 
 
 def test_allow() -> None:

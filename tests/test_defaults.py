@@ -451,6 +451,21 @@ def test_private_addresses() -> None:
         assert len(addresses(asked.reply)) == count
 
 
+# local
+
+
+@pytest.mark.parametrize(
+    ("more", "given"),
+    [("", ["203.0.113.1"]), ("local: {records: {www.example: 192.0.2.7}}", ["192.0.2.7"])],
+)
+def test_records_of_our_own(more: str, given: list[str]) -> None:
+    """There are none; one that is there is the answer."""
+    program = Program(says(1, "203.0.113.1"), more=f"{NO_RANKING}\n{more}")
+    asked = program.ask("www.example.")
+    program.at(3_000)
+    assert addresses(asked.reply) == given
+
+
 # addresses
 
 

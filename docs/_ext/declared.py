@@ -16,6 +16,7 @@ from prometheus_client.core import Metric
 from staggerdns.metrics import Metrics, ProcessMetrics
 from staggerdns.settings import sections, upstreams, values
 from staggerdns.settings.addresses import Endpoint, Listener, Network, UpstreamAddress
+from staggerdns.settings.records import Records
 
 KINDS: dict[object, str] = {
     values.SecondsOrAuto: "duration, or ``auto``",
@@ -27,6 +28,7 @@ KINDS: dict[object, str] = {
     Endpoint: "address and port",
     UpstreamAddress: "upstream address",
     Network: "network",
+    Records: "map of: name, and address, list of addresses or ``{cname: NAME}``",
     bool: "``true`` or ``false``",
     int: "whole number",
     float: "number",

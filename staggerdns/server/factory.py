@@ -35,10 +35,13 @@ from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies
 from staggerdns.server.request import ENCRYPTED, STREAMS, TCP, UDP, Reply, Request
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.settings.sections import LocalSettings, ServerSettings
+from staggerdns.wire.alias import Alias
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import AD, COOKIE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
 from staggerdns.wire.edns import option, padded_reply
+from staggerdns.wire.key import NAME_END, with_name
 from staggerdns.wire.query import Rejected, Unanswerable, parse_query
+from staggerdns.wire.question import Question
 from staggerdns.wire.render import render, render_error
 
 
@@ -199,7 +202,10 @@ class StaggerServerFactory(DNSServerFactory):
         if not self.access.allows(request.host):
             return self._refuse(request, Rcode.REFUSED, Ede.PROHIBITED)
         local = self._local.answer(query, request.started)
-        if local is not None:
+        if isinstance(local, Alias):
+            request.alias = local
+            request.key = with_name(query.key, local.target)
+        elif local is not None:
             if isinstance(local, Rcode):
                 ede = Ede.NOT_SUPPORTED if local == Rcode.REFUSED else None
                 return self._refuse(request, local, ede)
@@ -207,7 +213,7 @@ class StaggerServerFactory(DNSServerFactory):
             return self._count(request, _padded(request, reply))
         if not query.flags & RD:  # no snooping in the cache (RFC 8914 4.21)
             return self._refuse(request, Rcode.REFUSED, Ede.NOT_AUTHORITATIVE)
-        entry = self._caching.cache.lookup(query.key, request.started)
+        entry = self._caching.cache.lookup(request.key, request.started)
         if entry is not None:
             return self._answer_from_cache(request, entry)
         return self._forward(request)
@@ -244,7 +250,7 @@ class StaggerServerFactory(DNSServerFactory):
         return self._count(request, reply)
 
     def _forward(self, request: Request) -> Deferred[bytes]:
-        found = self._forwarding.forwarder.find(request.query.question(), request.started)
+        found = self._forwarding.forwarder.find(Question(request.key), request.started)
         if not found.called:
             self._pending.add(request, found)
         return found.addCallbacks(
@@ -284,8 +290,11 @@ class StaggerServerFactory(DNSServerFactory):
         elif stale:
             ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
         ttl = cache.reply_ttl(entry, now)
+        if request.alias is not None:
+            answer = request.alias.joined(answer, request.key)
+            ttl = min(ttl, request.alias.ttl)
         reply = render(query, answer, ttl, self._limit(request), ede, text)
-        if answer.rcode == Rcode.NXDOMAIN and self._local.exists(query):
+        if answer.rcode == Rcode.NXDOMAIN and self._local.exists(request.key[:NAME_END]):
             reply = _deny_data_only(reply)
         return _padded(request, reply)
 

@@ -20,7 +20,7 @@ from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import Journal
 from staggerdns.wire.answer import AddressPool, Answer, LocalNegativeAnswer, RecordAnswer
 from staggerdns.wire.constants import CLASS_IN, Rcode, Type
-from staggerdns.wire.names import from_text
+from staggerdns.wire.names import from_text, reverse_name
 
 HOSTS_TTL = 60
 """Seconds that clients may keep what the file says."""
@@ -171,7 +171,7 @@ class _Table:
             return good
         for name in names:
             self._host(name.lower()).addresses[address] = None
-        reverse = self._host(_reverse(address))
+        reverse = self._host(reverse_name(address))
         reverse.pointer = reverse.pointer or names[0]  # the canonical name is the first one
         return good
 
@@ -193,12 +193,3 @@ def _wire(text: str) -> bytes:
     if not _NAME.fullmatch(text):
         raise ValueError(text)
     return from_text(text)
-
-
-def _reverse(address: bytes) -> bytes:
-    """Return the reverse name of an address (RFC 1035 section 3.5, RFC 3596)."""
-    if len(address) == 4:
-        labels = [str(octet) for octet in reversed(address)] + ["in-addr", "arpa"]
-    else:
-        labels = [*reversed(address.hex()), "ip6", "arpa"]
-    return from_text(".".join(labels))

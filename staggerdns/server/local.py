@@ -2,12 +2,15 @@
 
 These are ANY (RFC 8482), the version in class CH (RFC 4892), other classes, and types that are not
 data; and names that have a meaning only on this machine or site: special-use names (RFC 6761 and
-its successors), reverse names of private addresses (RFC 6303), and names in the hosts file.
+its successors), reverse names of private addresses (RFC 6303), and names in the hosts file or
+among the records of the configuration.
 
 All special names are in one table; a question belongs to the longest of them that its name ends
 in. Most names are not special, which a comparison of their last octets tells before any look-up.
 The hosts file takes precedence over all special names but ``localhost``. Upstreams are asked for
-types that it does not have (the MX of a name, for example), but not within special zones.
+types that it does not have (the MX of a name, for example), but not within special zones. Records
+come next, and have all types of their names. Where their CNAMEs lead to a name that is not ours,
+the answer is an `Alias`: its target has to be asked for.
 """
 
 from __future__ import annotations
@@ -16,10 +19,13 @@ from collections.abc import Mapping
 
 from staggerdns import __version__
 from staggerdns.server.hosts import Hosts
+from staggerdns.server.records import LocalRecords
+from staggerdns.settings.records import MAX_CNAMES
 from staggerdns.settings.sections import LocalSettings
+from staggerdns.wire.alias import Alias
 from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, LocalNegativeAnswer, RecordAnswer
 from staggerdns.wire.constants import CLASS_CH, CLASS_IN, Rcode, Type
-from staggerdns.wire.key import NAME_END
+from staggerdns.wire.key import NAME_END, with_name
 from staggerdns.wire.names import from_text
 from staggerdns.wire.query import Query
 
@@ -76,6 +82,8 @@ class LocalNames:
 
     def __init__(self, settings: LocalSettings, hosts: Hosts | None) -> None:
         self._hosts = hosts
+        self._records = LocalRecords(settings.records) if settings.records else None
+        self._has_own = hosts is not None or self._records is not None
         self._special: dict[bytes, tuple[_Replies, _Replies]] = {}  # at the name, below it
         if settings.localhost:
             self._add_localhost()
@@ -106,8 +114,10 @@ class LocalNames:
             {_ARPA if name.endswith(_ARPA) else name for name in self._special},
         )
 
-    def answer(self, query: Query, now: float) -> Answer | Rcode | None:
-        """Return our own answer, the code to refuse with, or `None` if the chain has to answer."""
+    def answer(self, query: Query, now: float) -> Answer | Alias | Rcode | None:
+        """Return our own answer, the code to refuse with, where the name leads, or `None` if the
+        chain has to answer.
+        """
         name, qtype = query.key[:NAME_END], query.qtype
         if query.qclass != CLASS_IN:
             if query.qclass == CLASS_CH and name in _VERSION_NAMES and qtype in _TEXT_TYPES:
@@ -115,30 +125,64 @@ class LocalNames:
             return Rcode.REFUSED
         if qtype in _META_TYPES:
             return _META_TYPES[qtype]
-        found: Answer | None = None
-        if name.endswith(self._endings):
-            found = self._find(name, qtype, now)
-        elif self._hosts is not None:
-            found = self._hosts.find(name, qtype, now, only_local=False)
-        if qtype == Type.ANY and (found is None or found.rcode != Rcode.NXDOMAIN):
+        found = self._find(name, qtype, now)
+        if qtype == Type.ANY and not (isinstance(found, Answer) and found.rcode == Rcode.NXDOMAIN):
             return _ANY_ANSWER
-        return found
+        return self._follow(found, query, now) if isinstance(found, Alias) else found
 
-    def exists(self, query: Query) -> bool:
-        """Return whether the name of ``query`` is in the hosts file, or one below it."""
-        return self._hosts is not None and self._hosts.exists(query.key[:NAME_END])
+    def exists(self, name: bytes) -> bool:
+        """Return whether a name (wire form, lower case) is ours, or one below it."""
+        hosts, records = self._hosts, self._records
+        return (hosts is not None and hosts.exists(name)) or (
+            records is not None and records.exists(name)
+        )
 
-    def _find(self, name: bytes, qtype: int, now: float) -> Answer | None:
+    def _find(self, name: bytes, qtype: int, now: float) -> Answer | Alias | None:
+        if name.endswith(self._endings):
+            return self._find_beside_special(name, qtype, now)
+        return self._find_own(name, qtype, now, only_local=False) if self._has_own else None
+
+    def _find_own(
+        self, name: bytes, qtype: int, now: float, *, only_local: bool
+    ) -> Answer | Alias | None:
+        """Return what the hosts file says, or else the records."""
+        if self._hosts is not None:
+            found = self._hosts.find(name, qtype, now, only_local=only_local)
+            if found is not None:
+                return found
+        if self._records is None:
+            return None
+        return self._records.find(name, qtype, only_local=only_local)
+
+    def _find_beside_special(self, name: bytes, qtype: int, now: float) -> Answer | Alias | None:
         found = self._find_special(name, qtype)
-        hosts = self._hosts
-        if hosts is None or (found is not None and name.endswith(_LOCALHOST)):
+        if not self._has_own or (found is not None and name.endswith(_LOCALHOST)):
             return found
-        known = hosts.find(name, qtype, now, only_local=found is not None)
-        if known is not None:
-            return known
-        if found is not None and found.rcode == Rcode.NXDOMAIN and hosts.has_descendants(name):
+        own = self._find_own(name, qtype, now, only_local=found is not None)
+        if own is not None:
+            return own
+        if found is not None and found.rcode == Rcode.NXDOMAIN and self._has_descendants(name):
             return LocalNegativeAnswer(Rcode.NOERROR, len(name), LOCAL_TTL)  # RFC 8020
         return found
+
+    def _has_descendants(self, name: bytes) -> bool:
+        hosts, records = self._hosts, self._records
+        return (hosts is not None and hosts.has_descendants(name)) or (
+            records is not None and records.has_descendants(name)
+        )
+
+    def _follow(self, alias: Alias, query: Query, now: float) -> Answer | Alias | Rcode:
+        """Return what is known here of the name that a name of ours leads to, with the CNAMEs in
+        front; if nothing is, where all of them lead.
+        """
+        for _ in range(MAX_CNAMES):
+            found = self._find(alias.target, query.qtype, now)
+            if found is None:
+                return alias
+            if isinstance(found, Answer):
+                return alias.joined(found, with_name(query.key, alias.target))
+            alias = Alias(alias.cname_chain + found.cname_chain, alias.ttl)
+        return Rcode.SERVFAIL  # the configuration has no such chain
 
     def _find_special(self, name: bytes, qtype: int) -> Answer | None:
         position = 0

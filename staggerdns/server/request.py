@@ -8,6 +8,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from staggerdns.server.clientgroups import ClientGroup
+from staggerdns.wire.alias import Alias
 from staggerdns.wire.query import Query
 
 UDP = "udp"
@@ -26,10 +27,21 @@ class Request:
     """A query from the client at ``host`` (text) over ``transport``.
 
     ``started``: the time at which it came, by the server's clock. ``client_group``:
-    whose limits count it, `None` if there are none. ``evicted``: it waited, and gave way.
+    whose limits count it, `None` if there are none. ``alias``: where its name leads, if that is
+    another name, and ``key``: under which its answer is looked for, that name's then. ``evicted``:
+    it waited, and gave way.
     """
 
-    __slots__ = ("query", "host", "transport", "started", "client_group", "evicted")
+    __slots__ = (
+        "query",
+        "host",
+        "transport",
+        "started",
+        "client_group",
+        "alias",
+        "key",
+        "evicted",
+    )
 
     def __init__(
         self,
@@ -44,4 +56,6 @@ class Request:
         self.transport = transport
         self.started = started
         self.client_group = client_group
+        self.alias: Alias | None = None
+        self.key = query.key
         self.evicted = False

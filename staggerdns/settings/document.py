@@ -46,6 +46,8 @@ def read_document(text: str) -> object:
         what = error.problem or error.context or ""
         if what.startswith("but "):  # the first half of PyYAML's sentence is its context
             what = f"{error.context} {what}"
+        if "alias" in f"{error.context} {what}":
+            what += " (put quotes around text that begins with *)"
         raise ConfigError(f"{place}not YAML: {what}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {' '.join(str(error).split())}") from None

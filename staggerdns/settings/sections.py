@@ -14,6 +14,7 @@ import msgspec
 
 from staggerdns.settings.addresses import Endpoint, Listener, Network
 from staggerdns.settings.policy import AddressSettings
+from staggerdns.settings.records import Records
 from staggerdns.settings.section import Positive, Section
 from staggerdns.settings.upstreams import UpstreamSettings
 from staggerdns.settings.values import Domain, Octets, Seconds, Secret
@@ -122,6 +123,14 @@ class LocalSettings(Section, frozen=True, kw_only=True):
     other types (MX, TXT) the upstreams are, as by dnsmasq, unless the name is a special one. It is
     read again within a second of a change. At most 1 MiB; null is none. Lines with 127.0.1.1,
     Debian's placeholder for the machine's own name, do not count.
+    """
+    records: Records = Records()
+    """Records of your own, which are answered behind the hosts file and before anybody is asked. A
+    name has an address, a list of addresses, or ``{cname: NAME}``, another name whose answer it
+    gets, whoever knows that. ``'*.dev.example'`` stands for all names below ``dev.example``, but
+    not for itself; the longest one counts, and a name's own record more than any. A name with
+    addresses has no other types, and its addresses have its name as their reverse name. A CNAME
+    that leads from a name to itself makes an exception: the upstreams say what it is.
     """
     localhost: bool = True
     """``localhost`` and all names below it are this machine."""

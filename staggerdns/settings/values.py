@@ -75,7 +75,7 @@ def read_value(kind: type, value: object) -> object:
     if kind is Endpoint:
         return parse_endpoint(value)
     if not isinstance(value, str):
-        raise ValueError(f"expected text, got {_show(value)}")  # noqa: TRY004 (msgspec adds the path)
+        raise ValueError(f"expected text, got {show_value(value)}")  # noqa: TRY004 (msgspec adds the path)
     if kind is Domain:
         return _read_domain(value)
     if kind is Secret:
@@ -96,7 +96,7 @@ def _read_domain(text: str) -> Domain:
 
 
 def _read_seconds(value: object, what: str = "a duration") -> Seconds:
-    expected = f"expected {what} like 300ms, 3s or 5m, got {_show(value)}"
+    expected = f"expected {what} like 300ms, 3s or 5m, got {show_value(value)}"
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
         if match is None:
@@ -107,12 +107,14 @@ def _read_seconds(value: object, what: str = "a duration") -> Seconds:
     else:
         raise ValueError(expected)  # noqa: TRY004 (as above)
     if not 0.001 <= seconds <= _LONGEST:
-        raise ValueError(f"expected a duration from 1ms to 24h, got {_show(value)}")
+        raise ValueError(f"expected a duration from 1ms to 24h, got {show_value(value)}")
     return Seconds(seconds)
 
 
 def _read_octets(value: object) -> Octets:
-    expected = f"expected a size like 128MiB or 1GiB, or a number of octets, got {_show(value)}"
+    expected = (
+        f"expected a size like 128MiB or 1GiB, or a number of octets, got {show_value(value)}"
+    )
     if isinstance(value, str):
         match = _SIZE.fullmatch(value.strip())
         if match is None:
@@ -123,11 +125,12 @@ def _read_octets(value: object) -> Octets:
     else:
         raise ValueError(expected)  # noqa: TRY004 (as above)
     if not _SIZES["MiB"] <= octets <= _SIZES["TiB"]:
-        raise ValueError(f"expected a size from 1MiB to 1TiB, got {_show(value)}")
+        raise ValueError(f"expected a size from 1MiB to 1TiB, got {show_value(value)}")
     return Octets(octets)
 
 
-def _show(value: object) -> str:
+def show_value(value: object) -> str:
+    """Return a value of YAML as errors show it."""
     if isinstance(value, bool):
         return f"{str(value).lower()} {YAML_BOOLEAN}"
     if isinstance(value, list | dict):

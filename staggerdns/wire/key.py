@@ -31,6 +31,11 @@ def make_key(name: bytes, type_and_class: bytes, do: bool, cd: bool) -> bytes:
     return name.lower() + type_and_class + _REST[marks]
 
 
+def with_name(key: bytes, name: bytes) -> bytes:
+    """Return the key of the same question about another name (wire form, lower case)."""
+    return name + key[NAME_END:]
+
+
 def in_scope(key: bytes, number: int) -> bytes:
     """Return the key of the same question in the scope with that number, below `MAX_SCOPES`."""
     return key[:_SCOPE] + number.to_bytes(2, "big")

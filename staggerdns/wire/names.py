@@ -91,6 +91,15 @@ def _escape(octet: int) -> str:
     return chr(octet) if 0x21 <= octet <= 0x7E else f"\\{octet:03d}"
 
 
+def reverse_name(address: bytes) -> bytes:
+    """Return the reverse name of an address of 4 or 16 bytes (RFC 1035 section 3.5, RFC 3596)."""
+    if len(address) == 4:
+        labels = [str(octet) for octet in reversed(address)] + ["in-addr", "arpa"]
+    else:
+        labels = [*reversed(address.hex()), "ip6", "arpa"]
+    return from_text(".".join(labels))
+
+
 def from_text(text: str | bytes) -> bytes:
     """Return the wire form of a name that is written without escapes, with or without a final dot.
 

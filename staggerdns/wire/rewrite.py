@@ -7,7 +7,7 @@ out (RFC 3597 section 4). Work and result are bounded by the largest message the
 
 from __future__ import annotations
 
-from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, POINTER, Type, WireError
+from staggerdns.wire.constants import MAX_MESSAGE, POINTER, Type, WireError
 from staggerdns.wire.names import read_name, skip_name
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import (
@@ -18,19 +18,25 @@ from staggerdns.wire.reply import (
     names_start,
 )
 
+_TYPE_AND_CLASS = 4  # octets of a question behind its name
 _LAST_OFFSET = 0x3FFF  # that a pointer leads to
 
 
 class Rewriter:
-    """Writes records of ``reply`` behind ``question``: ``body`` grows with each."""
+    """Writes records of ``reply`` behind ``question``: ``body`` grows with each.
 
-    __slots__ = ("body", "_reply", "_do", "_size", "_owners", "_written")
+    ``start``: where that begins in the message that it is for, and ``name_end``: where the name of
+    the question ends there, if they are not where they usually are.
+    """
 
-    def __init__(self, reply: Reply, question: Question) -> None:
+    __slots__ = ("body", "_reply", "_do", "_start", "_name_end", "_owners", "_written")
+
+    def __init__(self, reply: Reply, question: Question, start: int = 0, name_end: int = 0) -> None:
         self.body = bytearray()
         self._reply = reply
         self._do = question.do
-        self._size = len(question.section)
+        self._start = start or question.end
+        self._name_end = name_end or question.end - _TYPE_AND_CLASS
         self._owners: dict[int, int] = {}  # by number: where a name is, in whatever letters
         self._written: dict[int, int] = {}  # by position in the reply: where the name is now
 
@@ -53,7 +59,7 @@ class Rewriter:
         else:
             body += expand_data(self._reply, record, do=self._do)
         body[data - 2 : data] = (len(body) - data).to_bytes(2, "big")
-        if HEADER_SIZE + self._size + len(body) > MAX_MESSAGE:
+        if self._start + len(body) > MAX_MESSAGE:
             raise WireError("too large with its names written out")
         return header, data
 
@@ -68,13 +74,13 @@ class Rewriter:
                 continue
             node = names.by_offset[position][0]
             if node <= names.own:
-                offset: int | None = HEADER_SIZE + self._size - 4 - names.sizes[node]
+                offset: int | None = self._name_end - names.sizes[node]
             else:
                 offset = self._owners.get(node) if is_owner else self._written.get(position)
             if offset is not None:
                 body += (POINTER << 8 | offset).to_bytes(2, "big")
                 return end or skip_name(message, position)
-            offset = HEADER_SIZE + self._size + len(body)
+            offset = self._start + len(body)
             if offset <= _LAST_OFFSET:
                 self._owners.setdefault(node, offset)
                 self._written[position] = offset

@@ -18,7 +18,7 @@ from staggerdns.server import hosts as hosts_module
 from staggerdns.server.hosts import CHECK_EVERY, HOSTS_TTL, Hosts
 from staggerdns.server.local import LocalNames
 from staggerdns.settings.sections import LocalSettings
-from staggerdns.wire.answer import LocalNegativeAnswer
+from staggerdns.wire.answer import Answer, LocalNegativeAnswer
 from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import parse_query
 from staggerdns.wire.render import render
@@ -74,7 +74,7 @@ class WatchedHosts:
         answer = self.names.answer(query, self.clock.seconds())
         if answer is None:
             return None
-        assert not isinstance(answer, int)
+        assert isinstance(answer, Answer)
         reply = parse(render(query, answer, answer.ttl, query.payload))
         if reply.answer:
             return ", ".join(texts(reply.answer))

@@ -157,7 +157,7 @@ def test_ordinary_names(name: str, rdtype: str) -> None:
 @pytest.mark.parametrize("switch", SPECIAL)
 def test_switches(switch: str) -> None:
     """Each kind of special name has its own switch, which moves that kind alone."""
-    assert {field.name for field in fields(LocalSettings)} == {"hosts", *SPECIAL}
+    assert {field.name for field in fields(LocalSettings)} == {"hosts", "records", *SPECIAL}
     every = LocalNames(LocalSettings(), None)
     without = LocalNames(replace(LocalSettings(), **{switch: False}), None)
     for kind, some in SPECIAL.items():
