@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fuzz
+from staggerdns.policy.lists.lines import Rule
+from staggerdns.policy.lists.table import TableWriter
 from staggerdns.upstream.reason import RetryReason
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.answer import AddressPool, Answer
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(fuzz.__path__[0])
 CORPUS = {directory.name: sorted(directory.iterdir()) for directory in (ROOT / "corpus").iterdir()}
-RUNS = {"queries": 10_000, "replies": 1_000, "settings": 1_500}
+RUNS = {"queries": 10_000, "replies": 1_000, "settings": 1_500, "lists": 3_000}
 """Executions of the short run, a second or two each."""
 
 
@@ -56,6 +58,14 @@ class Forgetful(Upstream):
     def send_again(self, exchange: Exchange, reason: RetryReason, *, over_stream: bool) -> None:
         """End the exchange and tell nobody."""
         exchange.over = True
+
+
+class Forgotten(TableWriter):
+    """Leaves a name out."""
+
+    def add(self, number: int, rule: Rule) -> None:
+        """Add all names of a rule but the first."""
+        super().add(number, rule._replace(names=rule.names[1:]))
 
 
 def with_our_letters(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
@@ -111,6 +121,9 @@ def test_the_corpus_is_small() -> None:
         ("replies", "Upstream", Forgetful),
         ("settings", "parse_config", lambda text: 1 / 0),
         ("settings", "parse_upstream", lambda text: None),
+        ("lists", "read_source", lambda path, add: 1 / 0),
+        ("lists", "TableWriter", Forgotten),
+        ("lists", "ListSet", lambda octets, number: 1 / 0),
     ],
 )
 def test_a_defect_is_seen(

@@ -93,7 +93,7 @@ class ListSet:
             summary: dict[str, Any] = json.loads(bytes(parts[4]))
             self.summary = summary["what"]
             self.names: tuple[int, ...] = tuple(map(int, summary["names"]))
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
             raise Damaged("its summary cannot be read") from None
 
     def check(self) -> Iterator[None]:
