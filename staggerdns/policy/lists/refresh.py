@@ -135,7 +135,9 @@ class ListRefresh:
             for url in new:
                 if url.accepted:
                     url.succeeded(self._clock.seconds(), self._wall())
-                else:
+                elif url.label in problems:
+                    url.refused(self._clock.seconds())
+                else:  # it is not its fault
                     url.failed(self._clock.seconds())
         if problems:
             self._failures.value += 1

@@ -136,6 +136,10 @@ class UrlSource:
         self.due = clock + min(FIRST_RETRY * 2 ** min(self._failures, 16), longest)
         self._failures += 1
 
+    def refused(self, clock: float) -> None:
+        """Try again when the server may have something else."""
+        self.due = clock + min(self._refresh, LONGEST_RETRY)
+
     def offer(self) -> Source:
         """Return what the next set is made of: what has been fetched, else the copy."""
         self._offered, self._fetched = self._fetched, None

@@ -229,6 +229,16 @@ def test_a_refresh(running: Running) -> None:
     assert running.server.fetched == [(URL, ""), (URL, '"one.example\n"'), (URL, '"one.example\n"')]
 
 
+def test_a_page_is_not_fetched_all_the_time(running: Running) -> None:
+    """A server that sends no list has an hour to think better of it."""
+    running.server.content[URL] = "<html>\n"
+    running.start(ads=ListSettings(urls=(URL,)))
+    running.pump(sources.LONGEST_RETRY - 1)
+    assert len(running.server.fetched) == 1
+    running.pump(1)
+    assert len(running.server.fetched) == 2
+
+
 @pytest.mark.parametrize("bad", [None, "<html>\n<body>\nBad gateway\n", "\0\1\2\n" * 9])
 def test_the_last_good_copy(running: Running, bad: str | None) -> None:
     """It stays in force when a server has none, or sends a page; over restarts, too."""

@@ -1,0 +1,49 @@
+"""What is wrong with the ``lists`` of a configuration, before anything is read or fetched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from staggerdns.policy.lists.table import MAX_LISTS
+from staggerdns.settings.document import ConfigError
+from staggerdns.settings.policy import ListSettings
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Names of lists are labels of metrics, and told to clients."""
+_PRINTABLE = re.compile(r"[!-~]+")
+
+
+def check_lists(lists: Mapping[str, ListSettings]) -> None:
+    """Check names, files and URLs of lists. Raises `ConfigError` that names the place."""
+    if len(lists) > MAX_LISTS:
+        raise ConfigError(f"lists: expected at most {MAX_LISTS} lists, got {len(lists)}")
+    for name, settings in lists.items():
+        if _NAME.fullmatch(name) is None:
+            raise ConfigError(
+                f"lists: expected names of letters, digits, - and _, at most 64, got {name!a}"
+            )
+        for key, sources in (("files", settings.files), ("urls", settings.urls)):
+            for index, source in enumerate(sources):
+                place = f"lists.{name}.{key}[{index}]"
+                if source in sources[:index]:
+                    raise ConfigError(f"{place}: {source} is there already")
+                if key == "files" and (not source or "\0" in source):
+                    raise ConfigError(f"{place}: expected a path")
+                if key == "urls" and not _is_url(source):
+                    raise ConfigError(
+                        f"{place}: expected a URL like https://lists.example/hosts.txt, "
+                        f"got {source!a}"
+                    )
+
+
+def _is_url(text: str) -> bool:
+    """Return whether ``text`` is a URL with which a list can be fetched."""
+    if _PRINTABLE.fullmatch(text) is None:
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port, or brackets without an address
+        return False

@@ -1,0 +1,64 @@
+"""What may stand in the configuration of lists."""
+
+from __future__ import annotations
+
+import pytest
+
+from staggerdns.policy.lists.checks import check_lists
+from staggerdns.policy.lists.table import MAX_LISTS
+from staggerdns.settings.document import ConfigError
+from staggerdns.settings.policy import ListSettings
+
+
+@pytest.mark.parametrize(
+    "urls",
+    [
+        (),
+        ("https://lists.example/hosts.txt", "https://lists.example/other.txt"),
+        ("https://lists.example:8443/?a=b#c", "HTTPS://LISTS.example"),
+        ("https://192.0.2.1/", "https://[2001:db8::1]:8443/"),
+    ],
+)
+def test_good_lists(urls: tuple[str, ...]) -> None:
+    """Lists have files, URLs, or nothing yet."""
+    check_lists({"ads": ListSettings(urls=urls, files=("/etc/ads.txt", "ads.txt"))})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "why"),
+    [
+        ("", ListSettings(), "lists: expected names"),
+        ("a b", ListSettings(), "got 'a b'"),
+        ("a\n", ListSettings(), r"got 'a\\n'"),
+        ("a" * 65, ListSettings(), "at most 64"),
+        ("ads", ListSettings(files=("/a", "/a")), r"lists.ads.files\[1\]: /a is there already"),
+        ("ads", ListSettings(files=("",)), r"lists.ads.files\[0\]: expected a path"),
+        ("ads", ListSettings(files=("a\0",)), r"lists.ads.files\[0\]: expected a path"),
+    ],
+)
+def test_bad_lists(name: str, settings: ListSettings, why: str) -> None:
+    """The place is named, and what was expected."""
+    with pytest.raises(ConfigError, match=why):
+        check_lists({name: settings})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "lists.example", "http://lists.example/", "file:///etc/ads.txt", "https:///ads.txt"),
+        *("https://lists.example:0/", "https://lists.example:65536/", "https://[::1/", "https://"),
+        *("https://lists.example/a b", "https://b\u00fccher.example/", "https://a.example/\n"),
+    ],
+)
+def test_bad_urls(url: str) -> None:
+    """Nothing is fetched without TLS."""
+    with pytest.raises(ConfigError, match=r"lists.ads.urls\[1\]: expected a URL like https://"):
+        check_lists({"ads": ListSettings(urls=("https://lists.example/", url))})
+
+
+def test_most_lists() -> None:
+    """There may be so many, and no more."""
+    lists = {f"n{number}": ListSettings() for number in range(MAX_LISTS)}
+    check_lists(lists)
+    with pytest.raises(ConfigError, match=f"at most {MAX_LISTS} lists, got {MAX_LISTS + 1}"):
+        check_lists({**lists, "more": ListSettings()})
