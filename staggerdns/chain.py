@@ -7,11 +7,14 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.policy.routes import Routes
+from staggerdns.policy.scope import NO_SUCH_NAMES, Scope, Scopes, default_scope
 from staggerdns.ranking.budget import ProbeBudget
 from staggerdns.ranking.measure import Measurer
 from staggerdns.ranking.probes import Probes
@@ -24,6 +27,7 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.resolver.ranker import Ranker
 from staggerdns.settings.addresses import UpstreamAddress
+from staggerdns.settings.policy import AddressSettings
 from staggerdns.settings.sections import Config, RankingSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.strategy.adaptive import Adaptive
@@ -32,6 +36,7 @@ from staggerdns.strategy.statistics import Statistics
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.upstream.bootstrap import Bootstrap
+from staggerdns.upstream.health import Uplink
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.stream import Resolve
 from staggerdns.upstream.tls import Authorities
@@ -40,6 +45,7 @@ from staggerdns.upstream.upstreams import Upstreams
 from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Type
+from staggerdns.wire.key import DEFAULT_SCOPE
 from staggerdns.wire.question import make_question
 from staggerdns.wire.rebinding import Rebinding
 
@@ -49,7 +55,8 @@ class Chain:
 
     ``resolver`` is the whole chain as an `IResolver` provider, for programs that want answers
     and no server; ``caching`` and ``forwarding`` are its two links as such, for a server's
-    ``caches`` and ``clients``. `close` it in the end.
+    ``caches`` and ``clients``. ``routes`` say which scope a name belongs to.
+    `close` it in the end.
     """
 
     def __init__(
@@ -88,39 +95,51 @@ class Chain:
                 authorities=self.authorities,
             )
 
+        scopes = Scopes(default_scope(config))
+        self.routes = Routes(config.routes, scopes, clock, journal)
+
         # A resolver of names may be an upstream as well: its figures are no upstream's.
         resolvers = [connect(address, Metrics()) for address in upstream.bootstrap]
         self._bootstrap = Bootstrap(resolvers, awake, metrics, journal)
-        self.upstreams = Upstreams(
-            [connect(address, metrics, self._bootstrap.resolve) for address in upstream.servers]
-        )
-        context = StrategyContext(
-            upstreams=self.upstreams,
-            settings=upstream,
-            adaptive=Adaptive(upstream),
-            alarms=Alarms(awake, journal),
-            clock=awake,
-            rng=rng,
-            metrics=metrics,
-            journal=journal,
-        )
-        self._strategies = Strategies(context)
-        rebinding = config.rebinding
-        screen = Rebinding(rebinding.allow_domains) if rebinding.strip else None
-        addresses = config.addresses
-        address_filter: AddressFilter | None = None
-        if addresses.ignore or addresses.bogus_nxdomain:
-            address_filter = AddressFilter(
-                [network.addresses for network in addresses.ignore],
-                [network.addresses for network in addresses.bogus_nxdomain],
+        self._members: dict[UpstreamAddress, Upstream] = {}
+        for address in dict.fromkeys(address for scope in scopes for address in scope.servers):
+            self._members[address] = connect(address, metrics, self._bootstrap.resolve)
+        alarms = Alarms(awake, journal)
+
+        def strategies(scope: Scope, upstreams: Upstreams) -> Strategies:
+            settings = replace(upstream, strategy=scope.strategy, parallel=scope.parallel)
+            context = StrategyContext(
+                upstreams=upstreams,
+                settings=settings,
+                adaptive=Adaptive(settings),
+                alarms=alarms,
+                clock=awake,
+                rng=rng,
+                metrics=metrics,
+                journal=journal,
             )
+            return Strategies(context)
+
+        # Whether the default upstreams can be reached says nothing about those inside, nor do they.
+        inside = Uplink()
+        others = [
+            (number, scope, strategies(scope, self._upstreams_of(scope, inside)))
+            for number, scope in enumerate(scopes)
+            if number != DEFAULT_SCOPE
+        ]
+        # The default scope is made last: its numbers are those that the metrics show.
+        self.upstreams = self._upstreams_of(scopes.default)
+        self._strategies = strategies(scopes.default, self.upstreams)
         self._ranking: Ranking | None = None
-        ranker: Ranker | None = None
-        if config.ranking.enabled:
+        if any(scope.ranked for scope in scopes):
             self._ranking = Ranking(config.ranking, reactor, clock, awake, rng, metrics, journal)
-            ranker = Ranker(config.ranking, self._ranking.sorts, journal)
-        most_given = config.ranking.max_addresses
-        cache = AnswerCache(config.cache, metrics, ranker, most_given=most_given)
+        self._rankers: dict[bool, Ranker] = {}
+        cache = AnswerCache(
+            config.cache,
+            metrics,
+            self._ranker(scopes.default, config.ranking),
+            most_given=scopes.default.max_addresses,
+        )
         forwarder = Forwarder(
             self._strategies.chosen,
             cache,
@@ -128,13 +147,41 @@ class Chain:
             clock,
             metrics,
             journal,
-            screen,
-            address_filter,
+            _screen(scopes.default),
+            _address_filter(config.addresses),
         )
+        for number, scope, ways in others:
+            ranker = self._ranker(scope, config.ranking)
+            cache.add_scope(number, ranker, most_given=scope.max_addresses)
+            forwarder.add_scope(
+                ways.chosen, scope.parallel, _screen(scope), fallback=scope.fallback
+            )
         cache.refresh_with(forwarder.refresh)
-        self.caching = CacheAdapter(cache, clock)
+        self.caching = CacheAdapter(cache, clock, self._route)
         self.forwarding = ForwarderAdapter(forwarder, self.caching, clock)
         self.resolver = ChainAdapter(self.caching, self.forwarding, clock)
+
+    def _route(self, name: bytes, qtype: int, now: float) -> int | None:
+        """Return the number of the scope of a name, `None` if there are no such names."""
+        number = self.routes.number(name, qtype, now)
+        if number is None:
+            return DEFAULT_SCOPE
+        return None if number == NO_SUCH_NAMES else number
+
+    def _upstreams_of(self, scope: Scope, uplink: Uplink | None = None) -> Upstreams:
+        """Return the upstreams of a scope in an order of their own; a new uplink by default."""
+        return Upstreams([self._members[address] for address in scope.servers], uplink)
+
+    def _ranker(self, scope: Scope, settings: RankingSettings) -> Ranker | None:
+        """Return who puts the answers of a scope in order, if anybody does."""
+        if self._ranking is None or not scope.ranked:
+            return None
+        ranker = self._rankers.get(scope.probe_private)
+        if ranker is None:
+            settings = replace(settings, probe_private=scope.probe_private)
+            ranker = Ranker(settings, self._ranking.sorts, self._journal)
+            self._rankers[scope.probe_private] = ranker
+        return ranker
 
     @property
     def cache(self) -> AnswerCache:
@@ -185,8 +232,24 @@ class Chain:
         if self._ranking is not None:
             self._ranking.close()
         self._bootstrap.close()
-        self.upstreams.close()
+        for upstream in self._members.values():
+            upstream.close()
         self._readers.close()
+
+
+def _screen(scope: Scope) -> Rebinding | None:
+    """Return whose answers must have no private addresses in a scope, `None` for nobody's."""
+    return Rebinding(scope.allow_domains) if scope.strip else None
+
+
+def _address_filter(settings: AddressSettings) -> AddressFilter | None:
+    """Return the rules about addresses in answers, `None` if there are none."""
+    if not settings.ignore and not settings.bogus_nxdomain:
+        return None
+    return AddressFilter(
+        [network.addresses for network in settings.ignore],
+        [network.addresses for network in settings.bogus_nxdomain],
+    )
 
 
 class Ranking:

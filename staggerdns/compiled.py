@@ -31,6 +31,7 @@ COMPILED_MODULES = (
     "staggerdns.ranking.waiting",
     "staggerdns.resolver.cache",
     "staggerdns.resolver.collection",
+    "staggerdns.resolver.context",
     "staggerdns.resolver.entry",
     "staggerdns.resolver.failures",
     "staggerdns.resolver.forwarder",

@@ -7,12 +7,18 @@ what was expected.
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
 from typing import Any
 
 import msgspec
 
 from staggerdns.configerrors import explain
+from staggerdns.configroutes import (
+    check_choice,
+    check_list,
+    check_routes,
+    fill_routes,
+    read_auto,
+)
 from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import LEVELS, Journal
 from staggerdns.ranking.probes import check_probe
@@ -23,7 +29,7 @@ from staggerdns.settings.records import Records, read_records
 from staggerdns.settings.section import default_of
 from staggerdns.settings.sections import Config, ServerSettings
 from staggerdns.settings.upstreams import PROFILES, UpstreamSettings
-from staggerdns.settings.values import AUTO, SecondsOrAuto, read_value
+from staggerdns.settings.values import AUTO, read_value
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.tls import Authorities
 
@@ -56,6 +62,9 @@ def parse_config(text: str) -> Config:
     if document.get("upstream") is None:
         document["upstream"] = {}
     _apply_profile(document["upstream"])
+    # What routes repeat of it is read, and complained of, where it is given first.
+    document = {"upstream": document["upstream"], **document}
+    fill_routes(document.get("routes"), "routes", document["upstream"])
     try:
         config = msgspec.convert(document, Config, dec_hook=_read)
     except msgspec.ValidationError as error:
@@ -76,25 +85,14 @@ def _apply_profile(upstream: Any) -> None:
         profile = upstream.get("profile", default_of(UpstreamSettings, "profile"))
         preset = PROFILES.get(str(profile), {})
         upstream["parallel"] = {**preset, **given}
-        _read_auto(upstream["parallel"], "upstream.parallel", "fallback_timeout")
-
-
-def _read_auto(section: dict[str, object], path: str, key: str) -> None:
-    """Put `None` where ``auto`` stands. msgspec would take null for it, which nobody means so."""
-    if section.get(key) == AUTO:
-        section[key] = None
-    elif key in section and section[key] is None:
-        try:
-            read_value(SecondsOrAuto, None)
-        except ValueError as error:
-            raise ConfigError(f"{path}.{key}: {error}") from None
+        read_auto(upstream["parallel"], "upstream.parallel", "fallback_timeout")
 
 
 def _check(config: Config) -> None:
     """Check what no single value shows."""
-    _check_list("upstream.servers", config.upstream.servers)
+    check_list("upstream.servers", config.upstream.servers)
     _check_bootstrap(config.upstream)
-    _check_list("server.listen", config.server.listen)
+    check_list("server.listen", config.server.listen)
     _check_certificate(config.server)
     hosts = config.local.hosts
     if hosts is not None and (not hosts or "\0" in hosts):
@@ -103,17 +101,18 @@ def _check(config: Config) -> None:
     cache = config.cache
     if cache.max_ttl and cache.min_ttl > cache.max_ttl:
         raise ConfigError("cache.min_ttl: expected at most cache.max_ttl")
-    _check_list("ranking.probes", config.ranking.probes)
+    check_list("ranking.probes", config.ranking.probes)
     for index, name in enumerate(config.ranking.probes):
         try:
             check_probe(name)
         except ValueError as error:
             raise ConfigError(f"ranking.probes[{index}]: {error}") from None
-    _check_choice("upstream.strategy", config.upstream.strategy, STRATEGIES)
-    _check_choice("upstream.profile", config.upstream.profile, tuple(PROFILES))
-    _check_choice("upstream.case_randomization", config.upstream.case_randomization, CASE)
+    check_choice("upstream.strategy", config.upstream.strategy, STRATEGIES)
+    check_choice("upstream.profile", config.upstream.profile, tuple(PROFILES))
+    check_choice("upstream.case_randomization", config.upstream.case_randomization, CASE)
     _check_bounds(config.upstream)
-    _check_choice("log.level", config.log.level, LEVELS)
+    check_choice("log.level", config.log.level, LEVELS)
+    check_routes(config)
 
 
 def _check_addresses(addresses: AddressSettings) -> None:
@@ -121,7 +120,7 @@ def _check_addresses(addresses: AddressSettings) -> None:
     keys = {"ignore": addresses.ignore, "bogus_nxdomain": addresses.bogus_nxdomain}
     ranges = []
     for key, networks in keys.items():
-        _check_list(f"addresses.{key}", networks, empty=True)
+        check_list(f"addresses.{key}", networks, empty=True)
         for index, network in enumerate(networks):
             ranges.append((*network.bounds, key, index))
     reach: dict[str, tuple[tuple[int, int], int]] = {}  # the farthest of each key, and which it is
@@ -139,7 +138,7 @@ def _check_addresses(addresses: AddressSettings) -> None:
 
 def _check_bootstrap(upstream: UpstreamSettings) -> None:
     """Check what makes upstreams with names and certificates work."""
-    _check_list("upstream.bootstrap", upstream.bootstrap)
+    check_list("upstream.bootstrap", upstream.bootstrap)
     for index, resolver in enumerate(upstream.bootstrap):
         if resolver.named:
             raise ConfigError(f"upstream.bootstrap[{index}]: expected an address, got {resolver}")
@@ -180,18 +179,3 @@ def _check_bounds(upstream: UpstreamSettings) -> None:
         raise ConfigError("upstream.health.unhealthy_after: expected at least degraded_after")
     if health.max_open_for < health.open_for:
         raise ConfigError("upstream.health.max_open_for: expected at least open_for")
-
-
-def _check_choice(path: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{path}: expected {' or '.join(choices)}, got {value!r}")
-
-
-def _check_list(path: str, items: tuple[Hashable, ...], *, empty: bool = False) -> None:
-    if not items and not empty:
-        raise ConfigError(f"{path}: expected at least one item")
-    seen: set[Hashable] = set()
-    for index, item in enumerate(items):
-        if item in seen:
-            raise ConfigError(f"{path}[{index}]: {item} is there already")
-        seen.add(item)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cache
+from typing import get_args, get_origin
 
 import msgspec
 
@@ -17,6 +18,7 @@ from staggerdns.settings.sections import Config
 from staggerdns.settings.values import LIST, MAP, YAML_BOOLEAN
 
 _PATH = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
+_INDEX = re.compile(r"\[[0-9]+\]")
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 _KIND = re.compile(r"`(array|object|str|int|float|bool|null)(?: \| (null))?`")
 _WORDS = {
@@ -61,9 +63,14 @@ def _suggest(section: str, key: str) -> str:
     """Return the end of an error: the known key that an unknown one in a section looks like, and
     the places where there is a key of just this name.
     """
+    section = _INDEX.sub("[]", section)
     places = [path.rpartition(".")[::2] for path, _ in _known_keys()]
     found = get_close_matches(key, [name for place, name in places if place == section], n=1)
-    found += [path for path, is_section in _known_keys() if path.endswith(f".{key}") > is_section]
+    found += [
+        path
+        for path, is_section in _known_keys()
+        if "[]" not in path and path.endswith(f".{key}") > is_section
+    ]
     return f": did you mean {' or '.join(found)}?" if found else ""
 
 
@@ -81,3 +88,7 @@ def _keys(kind: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, boo
         yield inner, is_section
         if is_section:
             yield from _keys(field.type, inner)
+        for item in get_args(field.type):
+            if isinstance(item, type) and issubclass(item, msgspec.Struct):
+                is_list = get_origin(field.type) is tuple
+                yield from _keys(item, f"{inner}[]" if is_list else inner)

@@ -34,6 +34,11 @@ def config_warnings(config: Config, is_own: Callable[[str], bool] = is_own_addre
         for index, address in enumerate(addresses):
             warning = _warn_of_address(address, config.server.listen, is_own)
             found.append(warning and f"upstream.{key}[{index}]: {address} {warning}")
+    for number, route in enumerate(config.routes):
+        for index, address in enumerate(route.servers):
+            if address not in upstream.servers:
+                warning = _warn_of_address(address, config.server.listen, is_own)
+                found.append(warning and f"routes[{number}].servers[{index}]: {address} {warning}")
     if upstream.strategy in ("parallel", "auto"):
         found.append(_warn_of_batches(config))
     return list(filter(None, found))

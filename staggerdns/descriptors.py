@@ -35,7 +35,8 @@ class Fit:
 def others(config: Config) -> int:
     """Return how many descriptors may be in use beside those of client connections."""
     ports = sum(MAX_ACCEPTS + (1 if listener.scheme else 2) for listener in config.server.listen)
-    upstreams = [*config.upstream.servers, *config.upstream.bootstrap]
+    servers = {*config.upstream.servers, *(one for route in config.routes for one in route.servers)}
+    upstreams = [*servers, *config.upstream.bootstrap]
     sockets = sum(
         SOCKETS + STREAMS if upstream.transport == "udp" else STREAMS for upstream in upstreams
     )

@@ -27,6 +27,7 @@ from staggerdns.descriptors import fit_descriptors
 from staggerdns.journal import Journal, LostLines
 from staggerdns.listeners import CannotBind, Listeners
 from staggerdns.metrics import Metrics, ProcessMetrics
+from staggerdns.policy.rules import Rules
 from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.cookies import Cookies
@@ -78,6 +79,7 @@ class StaggerService(Service):
             settings=server,
             access=Access(server.allow),
             local=LocalNames(config.local, self._hosts),
+            rules=Rules(self._chain.routes) if config.routes else None,
             clock=self._clock,
             metrics=self._metrics,
             journal=self._journal,
@@ -174,7 +176,12 @@ class StaggerService(Service):
         """Read again what is in files of its own, and say how it went: hosts, the certificate, and
         the authorities that certify upstreams.
         """
-        files = {"the hosts file": self._hosts, "the certificate": self._certificate}
+        routes = self._chain.routes
+        files = {
+            "the hosts file": self._hosts,
+            "the certificate": self._certificate,
+            "the domains of routes": routes if routes.reads_files else None,
+        }
         said = [
             name if file.reread() else f"{name} (cannot be used)"
             for name, file in files.items()

@@ -19,7 +19,7 @@ ROOMS = (
     ("service",),
     ("chain", "listeners"),
     ("config", "configwarnings", "descriptors"),
-    ("configerrors",),
+    ("configerrors", "configroutes"),
     ("server",),
     ("policy",),
     ("resolver",),

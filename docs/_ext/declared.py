@@ -8,13 +8,13 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 from prometheus_client.core import Metric
 
 from staggerdns.metrics import Metrics, ProcessMetrics
-from staggerdns.settings import sections, upstreams, values
+from staggerdns.settings import policy, sections, upstreams, values
 from staggerdns.settings.addresses import Endpoint, Listener, Network, UpstreamAddress
 from staggerdns.settings.records import Records
 
@@ -23,6 +23,7 @@ KINDS: dict[object, str] = {
     values.Seconds: "duration",
     values.Octets: "size",
     values.Domain: "domain",
+    values.DomainPattern: "domain, or ``*.`` and a domain",
     values.Secret: "secret",
     Listener: "listener address",
     Endpoint: "address and port",
@@ -35,6 +36,11 @@ KINDS: dict[object, str] = {
     str: "text",
 }
 """What is written where a field has this type."""
+SECTION_KINDS: dict[object, str] = {
+    policy.RouteSettings: "map of the keys below",
+    upstreams.ParallelSettings: "map of the keys of ``upstream.parallel``",
+}
+"""The same for sections that stand in a list, or may be left out."""
 _UNITS = (("h", 3600), ("m", 60), ("s", 1))
 _SIZES = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 
@@ -74,8 +80,22 @@ def read_sections(kind: type[msgspec.Struct] = sections.Config, path: str = "") 
         text = texts.get(field.name)
         if text is None:
             raise LookupError(f"{kind.__module__}.{kind.__name__}.{field.name} has no docstring")
-        own.keys.append(Key(place, describe_type(field.type), show_default(field), text))
+        key = Key(place, describe_type(field.type), show_default(field), text)
+        item = item_of(field.type)
+        if item is None:
+            own.keys.append(key)
+            continue
+        own_of_item, *others = read_sections(item, f"{place}[]")
+        inner += [Section(place, own_of_item.text, [key, *own_of_item.keys]), *others]
     return [own, *inner]
+
+
+def item_of(kind: object) -> type[msgspec.Struct] | None:
+    """Return the section that a list holds, `None` for what is no list of sections."""
+    if get_origin(kind) is not tuple:
+        return None
+    item = get_args(kind)[0]
+    return item if isinstance(item, type) and issubclass(item, msgspec.Struct) else None
 
 
 def attribute_docs(kind: type) -> dict[str, str]:
@@ -107,6 +127,8 @@ def _describe(info: Any) -> str:
         return f"list of: {_describe(info.item_type)}"
     if isinstance(info, msgspec.inspect.CustomType):
         return KINDS[info.cls]
+    if isinstance(info, msgspec.inspect.StructType):
+        return SECTION_KINDS[info.cls]
     plain: dict[type, type] = {
         msgspec.inspect.BoolType: bool,
         msgspec.inspect.IntType: int,
@@ -137,10 +159,24 @@ def show_default(field: msgspec.structs.FieldInfo) -> str:
     default = field.default
     if isinstance(default, tuple):
         return ", ".join(f"``{show(item)}``" for item in default) or "(none)"
+    if default is None and is_inherited(field):
+        return "(as globally)"
     if default is None:
         is_auto = describe_type(field.type) == KINDS[values.SecondsOrAuto]
         return f"``{values.AUTO}``" if is_auto else "``null``"
     return f"``{show(default)}``"
+
+
+def is_inherited(field: msgspec.structs.FieldInfo) -> bool:
+    """Return whether a key of a route is as it is for the whole program if it is not given."""
+    return any(
+        field in msgspec.structs.fields(kind)
+        for kind in (
+            policy.RouteSettings,
+            policy.RouteRankingSettings,
+            policy.RouteRebindingSettings,
+        )
+    )
 
 
 def show(value: Any) -> str:

@@ -25,7 +25,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 from docs._ext.declared import families, labels, profiles, read_sections
-from staggerdns.settings import sections, upstreams
+from staggerdns.settings import policy, sections, upstreams
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -39,6 +39,7 @@ class SettingsReference(SphinxDirective):
         """Return the sections."""
         self.env.note_dependency(sections.__file__)
         self.env.note_dependency(upstreams.__file__)
+        self.env.note_dependency(policy.__file__)
         try:
             text = "\n".join(self._lines())
         except LookupError as error:

@@ -10,7 +10,7 @@ under way keeps its own until it ends.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -25,10 +25,22 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import MAX_MESSAGE, Rcode, WireError
+from staggerdns.wire.key import DEFAULT_SCOPE, in_scope
 from staggerdns.wire.names import from_text
 from staggerdns.wire.query import parse_query
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.render import render
+
+Route = Callable[[bytes, int, float], int | None]
+"""Returns the number of the scope in which a name and type are asked at a time, `None` if there are
+no such names.
+"""
+
+
+def _default_scope(*_: object) -> int | None:
+    """Return that all names are asked in the default scope."""
+    return DEFAULT_SCOPE
+
 
 Records = tuple[list[dns.RRHeader], list[dns.RRHeader], list[dns.RRHeader]]
 
@@ -69,17 +81,20 @@ class _Adapter(common.ResolverBase, ABC):
         lookupText: _Lookup
         lookupWellKnownServices: _Lookup
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, route: Route) -> None:
         super().__init__()
         self._clock = clock
+        self.route = route
 
     @abstractmethod
     def find(self, question: Question, now: float) -> Deferred[Entry] | Entry | None:
         """Return the entry for ``question``, at once or later, or `None` when there is none."""
 
     @abstractmethod
-    def given(self, entry: Entry, now: float) -> tuple[Answer, int]:
-        """Return what of an entry a client may be given at ``now``, and with which TTL."""
+    def given(self, entry: Entry, question: Question, now: float) -> tuple[Answer, int]:
+        """Return what of the entry for ``question`` a client may be given at ``now``, and with
+        which TTL.
+        """
 
     def query(  # type: ignore[override]  # the interface says tuples of records where it means lists
         self, query: dns.Query, timeout: Sequence[int] | None = None
@@ -117,7 +132,13 @@ class _Adapter(common.ResolverBase, ABC):
             question = make_question(from_text(name), type, cls)
         except WireError as problem:
             return fail(error.DNSFormatError(str(problem)))
-        found = self.find(question, self._clock.seconds())
+        now = self._clock.seconds()
+        number = self.route(question.name, type, now)
+        if number is None:
+            return fail(error.AuthoritativeDomainError(question.name))
+        if number != DEFAULT_SCOPE:
+            question = Question(in_scope(question.key, number))
+        found = self.find(question, now)
         entry = found if isinstance(found, Deferred) else succeed(found)
         return entry.addCallback(self._records, question)
 
@@ -128,26 +149,34 @@ class _Adapter(common.ResolverBase, ABC):
             raise self.exceptionForCode(entry.answer.rcode)(question.name)
         query = parse_query(b"\0\0" + question.client_query())
         message = dns.Message()
-        answer, ttl = self.given(entry, self._clock.seconds())
+        answer, ttl = self.given(entry, question, self._clock.seconds())
         message.fromStr(render(query, answer, ttl, MAX_MESSAGE))
         additional = [record for record in message.additional if record.type != dns.OPT]
         return message.answers, message.authority, additional
 
 
 class CacheAdapter(_Adapter):
-    """Answers from ``cache`` alone: one of the ``caches`` of a `DNSServerFactory`."""
+    """Answers from ``cache`` alone: one of the ``caches`` of a `DNSServerFactory`.
 
-    def __init__(self, cache: AnswerCache, clock: IReactorTime) -> None:
-        super().__init__(clock)
+    ``route`` says in which scope a name is asked, here and behind it.
+    """
+
+    def __init__(
+        self, cache: AnswerCache, clock: IReactorTime, route: Route = _default_scope
+    ) -> None:
+        super().__init__(clock, route)
         self.cache = cache
 
     def find(self, question: Question, now: float) -> Entry | None:
         """Return the entry for ``question``, fresh or stale, or `None`."""
         return self.cache.lookup(question.key, now)
 
-    def given(self, entry: Entry, now: float) -> tuple[Answer, int]:
-        """Return what of an entry a client may be given at ``now``, and with which TTL."""
-        return self.cache.living(entry, now), self.cache.reply_ttl(entry, now)
+    def given(self, entry: Entry, question: Question, now: float) -> tuple[Answer, int]:
+        """Return what of the entry for ``question`` a client may be given at ``now``, and with
+        which TTL.
+        """
+        cache, scope = self.cache, question.scope
+        return cache.living(entry, now, scope), cache.reply_ttl(entry, now, scope)
 
     def cacheResult(self, query: dns.Query, payload: Records) -> None:
         """Do nothing: what the forwarder finds it has committed, with more than these records."""
@@ -164,7 +193,7 @@ class ForwarderAdapter(_Adapter):
     """
 
     def __init__(self, forwarder: Forwarder, caching: CacheAdapter, clock: IReactorTime) -> None:
-        super().__init__(clock)
+        super().__init__(clock, caching.route)
         self.forwarder = forwarder
         self._caching = caching
 
@@ -172,9 +201,11 @@ class ForwarderAdapter(_Adapter):
         """Return a Deferred of the entry for ``question``."""
         return self.forwarder.find(question, now)
 
-    def given(self, entry: Entry, now: float) -> tuple[Answer, int]:
-        """Return what of an entry a client may be given at ``now``, and with which TTL."""
-        return self._caching.given(entry, now)
+    def given(self, entry: Entry, question: Question, now: float) -> tuple[Answer, int]:
+        """Return what of the entry for ``question`` a client may be given at ``now``, and with
+        which TTL.
+        """
+        return self._caching.given(entry, question, now)
 
 
 class ChainAdapter(_Adapter):
@@ -183,7 +214,7 @@ class ChainAdapter(_Adapter):
     def __init__(
         self, caching: CacheAdapter, forwarding: ForwarderAdapter, clock: IReactorTime
     ) -> None:
-        super().__init__(clock)
+        super().__init__(clock, caching.route)
         self._caching = caching
         self._forwarding = forwarding
 
@@ -192,6 +223,8 @@ class ChainAdapter(_Adapter):
         entry = self._caching.find(question, now)
         return entry if entry is not None else self._forwarding.find(question, now)
 
-    def given(self, entry: Entry, now: float) -> tuple[Answer, int]:
-        """Return what of an entry a client may be given at ``now``, and with which TTL."""
-        return self._caching.given(entry, now)
+    def given(self, entry: Entry, question: Question, now: float) -> tuple[Answer, int]:
+        """Return what of the entry for ``question`` a client may be given at ``now``, and with
+        which TTL.
+        """
+        return self._caching.given(entry, question, now)

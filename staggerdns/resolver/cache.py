@@ -25,6 +25,7 @@ from staggerdns.resolver.ranker import ORDER_IS_OLD, Ranker
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
 from staggerdns.wire.constants import MAX_TTL
+from staggerdns.wire.key import DEFAULT_SCOPE, scope_of
 from staggerdns.wire.pool import bounded
 from staggerdns.wire.question import Question
 from staggerdns.wire.sections import SectionsAnswer
@@ -79,6 +80,7 @@ class AnswerCache:
         self._settings = settings
         self._most_given = most_given
         self._ranker = ranker
+        self._scopes: dict[int, tuple[Ranker | None, int]] = {}  # with rules of their own
         self._refresh: Refresh = _no_refresh
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._mergers: dict[bytes, Merger] = {}
@@ -109,6 +111,13 @@ class AnswerCache:
         """Call ``refresh`` from now on for each entry that is due when it is looked up."""
         self._refresh = refresh
 
+    def add_scope(self, number: int, ranker: Ranker | None, *, most_given: int) -> None:
+        """Have answers of the scope with that number put in order by ``ranker``, and no more than
+        ``most_given`` addresses of each given; those of others are as they are by default.
+        """
+        if (ranker, most_given) != (self._ranker, self._most_given):
+            self._scopes[number] = ranker, most_given
+
     def lookup(self, key: bytes, now: float) -> Entry | None:
         """Return the entry under ``key``, fresh or stale; one that is due gets its refresh.
 
@@ -127,7 +136,7 @@ class AnswerCache:
             self._remove(key)
             return None
         self._entries.move_to_end(key)
-        ranker = self._ranker
+        ranker = self._ranker_of(key)
         why_sort = "" if ranker is None or not entry.rankable else ranker.why_sort(key, entry, now)
         if (is_due or why_sort == ORDER_IS_OLD) and now >= entry.retry_at:
             entry.retry_at = now + self._settings.fast_response_ttl
@@ -178,7 +187,7 @@ class AnswerCache:
         returned as an entry but not kept. A failure never takes the place of an answer that can
         still be given.
         """
-        ranker = self._ranker
+        ranker = self._ranker_of(key)
         existing = self._entries.get(key)
         if existing is not None:
             if existing.generation > generation:
@@ -290,14 +299,14 @@ class AnswerCache:
         """Return whether the entry has outlived its TTL at ``now``."""
         return bool(entry.lifetime) and now >= entry.expires
 
-    def living(self, entry: Entry, now: float) -> Answer:
-        """Return what of the entry a client may be given at ``now``.
+    def living(self, entry: Entry, now: float, scope: int = DEFAULT_SCOPE) -> Answer:
+        """Return what of the entry a client may be given at ``now``; ``scope``: that of its key.
 
         That are the nearest addresses of a pool, as many as a reply may hold, that live. The answer
         of one upstream is whole, since a signature may cover all of it.
         """
         answer = self._all_living(entry, now)
-        most = self._most_given
+        most = self._most_given if not self._scopes else self._rules_of(scope)[1]
         if most and len(answer.addresses) > most and isinstance(answer, AddressPool):
             return answer.only((True,) * most)
         return answer
@@ -311,23 +320,30 @@ class AnswerCache:
             return answer.living(age, self._settings.fast_response_ttl)
         return answer.living(age - self._settings.max_stale, 1)
 
-    def reply_ttl(self, entry: Entry, now: float) -> int:
+    def reply_ttl(self, entry: Entry, now: float, scope: int = DEFAULT_SCOPE) -> int:
         """Return the TTL in seconds that a client may be given at ``now`` (docs/specification.rst,
-        TTL phases).
+        TTL phases); ``scope``: that of its key.
         """
-        ttl = self._ttl(entry, now)
-        ranker = self._ranker
+        ttl = self._ttl(entry, now, scope)
+        ranker = self._ranker if not self._scopes else self._rules_of(scope)[0]
         if ranker is None:
             return ttl
         return ranker.ttl(entry, ttl, self._settings.fast_response_ttl, now)
 
-    def _ttl(self, entry: Entry, now: float) -> int:
+    def _ranker_of(self, key: bytes) -> Ranker | None:
+        return self._ranker if not self._scopes else self._rules_of(scope_of(key))[0]
+
+    def _rules_of(self, scope: int) -> tuple[Ranker | None, int]:
+        """Return who puts the answers of a scope in order, and how many addresses are given."""
+        return self._scopes.get(scope, (self._ranker, self._most_given))
+
+    def _ttl(self, entry: Entry, now: float, scope: int) -> int:
         """Return the TTL that the answer allows, whatever its order."""
         short = self._settings.fast_response_ttl
         if now >= entry.expires:
             return short if entry.lifetime and self._servable(entry, now) else 0
         age = int(now - entry.stored)
-        answer = self.living(entry, now)
+        answer = self.living(entry, now, scope)
         ttl = answer.ttl - age
         if isinstance(answer, AddressPool):
             ttl = answer.least - age

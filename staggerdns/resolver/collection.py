@@ -19,27 +19,24 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 
-from staggerdns.instruments import Cell
-from staggerdns.journal import Journal
-from staggerdns.metrics import Metrics
-from staggerdns.resolver.cache import FAILURE_TTL, AnswerCache, Merger
+from staggerdns.resolver.cache import FAILURE_TTL, Merger
+from staggerdns.resolver.context import CollectionContext
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.failures import failure_answer, is_served
-from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.strategy.alarms import Alarm, Alarms
+from staggerdns.strategy.alarms import Alarm
 from staggerdns.strategy.run import Run
-from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.upstream.reason import Reason
 from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.contributors import CONTRIBUTORS
-from staggerdns.wire.judge import Judge
 from staggerdns.wire.pool import GrowingPool, cap, without_private
-from staggerdns.wire.reply import STRAYS
+from staggerdns.wire.question import Question
+from staggerdns.wire.sections import LoneAliasAnswer
 
+MAX_ALIASES = 8
+"""Lone aliases that are followed for one question, one behind the other."""
 MERGE_DELAY = 0.2
 """Seconds that a later answer may wait to be merged.
 
@@ -48,55 +45,22 @@ are probed that much later at most, which nobody feels who obeys the short TTL o
 """
 
 
-class CollectionContext:
-    """What all collections of a forwarder work with; made once, and kept by each until it ends.
-
-    ``settings`` say what may join a pool. ``failed`` is called when a collection fails, with
-    whether we are served: somebody replied, and not that we are refused. The rest are the metrics
-    that a collection counts in.
-    """
-
-    def __init__(
-        self,
-        cache: AnswerCache,
-        settings: ParallelSettings,
-        clock: IReactorTime,
-        metrics: Metrics,
-        journal: Journal,
-    ) -> None:
-        self.cache = cache
-        self.settings = settings
-        self.clock = clock
-        self.journal = journal
-        self.alarms = Alarms(clock, journal)
-        self.failed: Callable[[bool], None] = lambda _: None
-        self.outcomes = metrics.collection_outcomes
-        self.stripped = metrics.rebinding_stripped.cell()
-        self.ignored = metrics.addresses_ignored.cell()
-        self.bogus = metrics.bogus_nxdomain.cell()
-        self.strays = {kind: metrics.stray_records.cell(kind) for kind in STRAYS}
-        self.seconds = metrics.collection_seconds.distribution()
-        self.joined: dict[str, Cell] = {
-            tier: metrics.pool_addresses.cell(tier) for tier in (ACTIVE, STAGGERED)
-        }
-
-
 class Collection(Merger):
-    """The collection of one question; give it its run with `begin`.
+    """The collection of one question; `begin` starts it.
 
     ``over`` is called once, when the collection has ended by itself.
     """
 
     def __init__(
         self,
-        judge: Judge,
+        question: Question,
         generation: int,
         context: CollectionContext,
         over: Callable[[bytes], None],
         now: float,
     ) -> None:
-        self.judge = judge
-        self.question = judge.question
+        self.judge = context.judge(question)
+        self.question = question
         self.followers: list[Deferred[Entry]] = []
         self._generation = generation
         self._context = context
@@ -113,16 +77,25 @@ class Collection(Merger):
         self._longest_ttl = self._second_ttl = 0  # the longest that upstreams gave
         self._first_ttl = 0  # that of the answer that came first
         self._keepable: tuple[AddressPool, float] | None = None  # the first one after a TTL of 0
+        self._alias: LoneAliasAnswer | None = None  # whose target is asked for
+        self._aliases = 0
         self._entry: Entry | None = None
         self._committed: Answer | None = None  # what the cache holds of this collection
         self.abandoned = False
         self.started = now
 
-    def begin(self, run: Run) -> None:
+    def begin(self) -> None:
         """Start asking."""
-        self._run = run
+        self._run = run = self._context.strategy.ask(self.judge, self)
         self._strategy = run.strategy
         run.start()
+
+    def begin_anew(self, context: CollectionContext) -> None:
+        """Start asking once more, by the rules of ``context``; the key stays."""
+        self._count_judged()
+        self._context = context
+        self.judge = context.judge(self.question, self._alias)
+        self.begin()
 
     def join(self, now: float) -> Deferred[Entry]:
         """Return a Deferred of the first answer, fired already when that has come before ``now``.
@@ -176,6 +149,10 @@ class Collection(Merger):
         """Commit the answer that the run gives to the clients."""
         answer = outcome.answer
         assert answer is not None
+        if answer.negative and isinstance(answer, LoneAliasAnswer):
+            if self._follow(answer):
+                return
+            answer = answer.plain()
         if self._context.journal.verbose:
             self._log(
                 "{name}: {upstream} answers first, after {seconds:.3f} s",
@@ -185,6 +162,21 @@ class Collection(Merger):
         now = self._context.clock.seconds()
         self._begin_anew(self._context.cache.admit(answer), outcome, now)
         self._settle(now)
+
+    def _follow(self, alias: LoneAliasAnswer) -> bool:
+        """Ask for the target of an alias in the place of the question, unless that has been done or
+        it would be one too many; return whether it is asked.
+        """
+        before = self._alias
+        if self._aliases == MAX_ALIASES or (before and before.target == alias.target):
+            return False
+        self._aliases += 1
+        self._alias = alias
+        run, self._run = self._run, None
+        if run is not None:
+            run.cancel()
+        self.begin_anew(self._context)
+        return True
 
     def more(self, outcome: Outcome) -> None:
         """Have a later positive answer join the pool."""
@@ -215,6 +207,9 @@ class Collection(Merger):
     def ended(self, reasons: Sequence[Reason]) -> None:
         """Complete what is in the cache when the run has ended, or commit a failure."""
         context = self._context
+        if self._answer is None and context.fall_back is not None:
+            context.fall_back(self.question)
+            return
         now = context.clock.seconds()
         if self._answer is None:
             self._since = now
@@ -235,11 +230,7 @@ class Collection(Merger):
         outcome = "failed" if isinstance(self._answer, FailureAnswer) else "positive"
         if self._answer.negative:
             outcome = "negative"
-        context.stripped.value += self.judge.stripped
-        context.ignored.value += self.judge.ignored
-        context.bogus.value += self.judge.bogus
-        for kind, count in self.judge.strays.items():
-            context.strays[kind].value += count
+        self._count_judged()
         context.outcomes.cell(self._strategy, outcome).value += 1
         context.seconds.observe(now - self.started)
         run = self._run
@@ -256,6 +247,15 @@ class Collection(Merger):
         self._run = None  # they refer to each other: no reference cycle stays behind
         if not self.abandoned:
             self._over(self.question.key)
+
+    def _count_judged(self) -> None:
+        """Count what the judge has left out of replies."""
+        context = self._context
+        context.stripped.value += self.judge.stripped
+        context.ignored.value += self.judge.ignored
+        context.bogus.value += self.judge.bogus
+        for kind, count in self.judge.strays.items():
+            context.strays[kind].value += count
 
     def _leave(self, follower: Deferred[Entry]) -> None:
         """Forget a follower that went away."""

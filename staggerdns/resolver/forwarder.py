@@ -22,14 +22,14 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
-from staggerdns.resolver.collection import Collection, CollectionContext
+from staggerdns.resolver.collection import Collection
+from staggerdns.resolver.context import CollectionContext
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.strategy import Strategy
 from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
-from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.rebinding import Rebinding
 
@@ -46,10 +46,12 @@ TURN = 0.001
 
 
 class Forwarder:
-    """Collects answers with ``strategy`` and commits them to ``cache``.
+    """Collects answers and commits them to ``cache``.
 
-    ``rebinding``: whose answers must have no private addresses, `None` for nobody's;
-    ``address_filter``: the rules about addresses in all of them, if there are any.
+    ``strategy``, ``settings`` and ``rebinding`` are those of the default scope: how its upstreams
+    are asked, what may join a pool, and whose answers must have no private addresses, `None` for
+    nobody's. `add_scope` brings more. ``address_filter``: the rules about addresses in all answers,
+    if there are any.
     """
 
     def __init__(
@@ -64,12 +66,12 @@ class Forwarder:
         address_filter: AddressFilter | None = None,
     ) -> None:
         self._clock = clock
-        self._strategy = strategy
-        self._cache = cache
-        self._rebinding = rebinding
-        self._address_filter = address_filter
-        self._context = CollectionContext(cache, settings, clock, metrics, journal)
         self._journal = journal
+        self._cache = cache
+        self._address_filter = address_filter
+        self._metrics = metrics
+        self._default = self._context(strategy, settings, rebinding)
+        self._contexts = [self._default]  # by the number of the scope
         self._collections: dict[bytes, Collection] = {}
         self._followers = metrics.followers.cell()
         self._refreshes = metrics.refreshes.cell()
@@ -82,6 +84,23 @@ class Forwarder:
         self._starts = 0  # in this turn; `_turn` is set while it is not 0
         metrics.collections_queued.read_from(lambda: len(self._queue))
         metrics.collections.read_from(lambda: len(self._collections))
+
+    def add_scope(
+        self,
+        strategy: Strategy,
+        settings: ParallelSettings,
+        rebinding: Rebinding | None,
+        *,
+        fallback: bool,
+    ) -> None:
+        """Ask questions of the scope with the next number by these rules.
+
+        ``fallback``: those that nobody answers there are asked as the default scope says.
+        """
+        context = self._context(strategy, settings, rebinding)
+        if fallback:
+            context.fall_back = self._fall_back
+        self._contexts.append(context)
 
     def find(self, question: Question, now: float) -> Deferred[Entry]:
         """Return a Deferred of the entry for ``question``; it does not fail, but for `cancel`.
@@ -108,8 +127,10 @@ class Forwarder:
             self._make_room()
 
     def tell_failures(self, listener: Callable[[bool], None]) -> None:
-        """Call ``listener`` when a collection has failed, with whether we were served."""
-        self._context.failed = listener
+        """Call ``listener`` when the default upstreams have answered nothing to a question, with
+        whether we were served.
+        """
+        self._default.failed = listener
 
     def close(self) -> None:
         """Cancel every collection and start no more; whoever waits gets SERVFAIL."""
@@ -122,15 +143,25 @@ class Forwarder:
         while self._collections:
             self._collections.popitem()[1].cancel()
 
+    def _context(
+        self, strategy: Strategy, settings: ParallelSettings, rebinding: Rebinding | None
+    ) -> CollectionContext:
+        return CollectionContext(
+            strategy,
+            self._cache,
+            settings,
+            self._clock,
+            self._metrics,
+            self._journal,
+            rebinding,
+            self._address_filter,
+        )
+
     def _start(self, question: Question, now: float) -> Collection | None:
         if self._closed:
             return None
-        rebinding = self._rebinding
-        screened = rebinding is not None and rebinding.screens(question.name)
-        judge = Judge(question, screened=screened, address_filter=self._address_filter)
-        collection = Collection(
-            judge, next(self._cache.generations), self._context, self._ended, now
-        )
+        context = self._contexts[question.scope]
+        collection = Collection(question, next(self._cache.generations), context, self._ended, now)
         self._collections[question.key] = collection
         if self._queue or (
             self._starts and (self._starts >= STARTS_PER_TURN or now >= self._turn_end)
@@ -147,11 +178,22 @@ class Forwarder:
         """Ask; a defect in that costs this collection and no other."""
         self._starts += 1
         try:
-            collection.begin(self._strategy.ask(collection.judge, collection))
+            collection.begin()
         except Exception:  # noqa: BLE001
-            self._journal.failure("a collection has failed to begin")
-            if self._collections.get(collection.question.key) is collection:  # it has not ended
-                self._drop(collection, "")
+            self._failed_to_begin(collection)
+
+    def _fall_back(self, question: Question) -> None:
+        """Ask the default upstreams what those of another scope have not answered."""
+        collection = self._collections[question.key]
+        try:
+            collection.begin_anew(self._default)
+        except Exception:  # noqa: BLE001
+            self._failed_to_begin(collection)
+
+    def _failed_to_begin(self, collection: Collection) -> None:
+        self._journal.failure("a collection has failed to begin")
+        if self._collections.get(collection.question.key) is collection:  # it has not ended
+            self._drop(collection, "")
 
     def _make_room(self) -> None:
         """Drop the oldest where one more has come than there may be."""

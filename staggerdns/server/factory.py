@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.policy.rules import Rules
 from staggerdns.resolver.adapter import CacheAdapter, ForwarderAdapter
 from staggerdns.resolver.entry import Entry
 from staggerdns.server.access import Access
@@ -35,11 +36,10 @@ from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies
 from staggerdns.server.request import ENCRYPTED, STREAMS, TCP, UDP, Reply, Request
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.settings.sections import LocalSettings, ServerSettings
-from staggerdns.wire.alias import Alias
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import AD, COOKIE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
 from staggerdns.wire.edns import option, padded_reply
-from staggerdns.wire.key import NAME_END, with_name
+from staggerdns.wire.key import NAME_END, scope_of
 from staggerdns.wire.query import Rejected, Unanswerable, parse_query
 from staggerdns.wire.question import Question
 from staggerdns.wire.render import render, render_error
@@ -50,7 +50,8 @@ class StaggerServerFactory(DNSServerFactory):
 
     The chain has one cache and one client, each behind its adapter: an `AnswerCache` and a
     `Forwarder`. Which these are is asked anew for every message.
-    ``local`` answers in front of it; if not given, all special names and no hosts file.
+    ``local`` answers in front of it; if not given, all special names and no hosts file. ``rules``
+    say in which scope a name is asked, `None`: all in the default one.
     """
 
     noisy = False
@@ -64,6 +65,7 @@ class StaggerServerFactory(DNSServerFactory):
         *,
         access: Access,
         local: LocalNames | None = None,
+        rules: Rules | None = None,
         clock: IReactorTime,
         metrics: Metrics,
         journal: Journal,
@@ -92,6 +94,7 @@ class StaggerServerFactory(DNSServerFactory):
         self.ready |= {name: ReadyReplies(access, MAX_READY_OF_STREAMS) for name in STREAMS}
         self.access = access
         self._local = local if local is not None else LocalNames(LocalSettings(), None)
+        self._rules = rules
         self._answered = {
             source: metrics.answer_seconds.distribution(source)
             for source in ("cache", "stale", "upstream")
@@ -201,11 +204,8 @@ class StaggerServerFactory(DNSServerFactory):
             self._attach_cookie(request)
         if not self.access.allows(request.host):
             return self._refuse(request, Rcode.REFUSED, Ede.PROHIBITED)
-        local = self._local.answer(query, request.started)
-        if isinstance(local, Alias):
-            request.alias = local
-            request.key = with_name(query.key, local.target)
-        elif local is not None:
+        local = self._local.answer(request, self._rules)
+        if local is not None:
             if isinstance(local, Rcode):
                 ede = Ede.NOT_SUPPORTED if local == Rcode.REFUSED else None
                 return self._refuse(request, local, ede)
@@ -282,14 +282,15 @@ class StaggerServerFactory(DNSServerFactory):
     def _render(self, request: Request, entry: Entry, now: float, *, stale: bool) -> bytes:
         query = request.query
         cache = self._caching.cache
-        answer = cache.living(entry, now)
+        scope = scope_of(request.key)
+        answer = cache.living(entry, now, scope)
         ede: int | None = None
         text = b""
         if isinstance(answer, FailureAnswer):
             ede, text = answer.ede, answer.text
         elif stale:
             ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
-        ttl = cache.reply_ttl(entry, now)
+        ttl = cache.reply_ttl(entry, now, scope)
         if request.alias is not None:
             answer = request.alias.joined(answer, request.key)
             ttl = min(ttl, request.alias.ttl)

@@ -9,8 +9,9 @@ All special names are in one table; a question belongs to the longest of them th
 in. Most names are not special, which a comparison of their last octets tells before any look-up.
 The hosts file takes precedence over all special names but ``localhost``. Upstreams are asked for
 types that it does not have (the MX of a name, for example), but not within special zones. Records
-come next, and have all types of their names. Where their CNAMEs lead to a name that is not ours,
-the answer is an `Alias`: its target has to be asked for.
+come next, and have all types of their names. What a route of the configuration claims is not
+special. Where a CNAME of ours leads to a name that is not ours, the answer is an `Alias`: its
+target has to be asked for.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from staggerdns import __version__
+from staggerdns.policy.rules import Rules
+from staggerdns.policy.scope import NO_SUCH_NAMES
 from staggerdns.server.hosts import Hosts
 from staggerdns.server.records import LocalRecords
+from staggerdns.server.request import Request
 from staggerdns.settings.records import MAX_CNAMES
 from staggerdns.settings.sections import LocalSettings
 from staggerdns.wire.alias import Alias
 from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, LocalNegativeAnswer, RecordAnswer
 from staggerdns.wire.constants import CLASS_CH, CLASS_IN, Rcode, Type
-from staggerdns.wire.key import NAME_END, with_name
+from staggerdns.wire.key import NAME_END, in_scope, with_name
 from staggerdns.wire.names import from_text
-from staggerdns.wire.query import Query
 
 LOCAL_TTL = 600
 """Seconds that clients may keep our answers about special names.
@@ -114,10 +117,13 @@ class LocalNames:
             {_ARPA if name.endswith(_ARPA) else name for name in self._special},
         )
 
-    def answer(self, query: Query, now: float) -> Answer | Alias | Rcode | None:
-        """Return our own answer, the code to refuse with, where the name leads, or `None` if the
-        chain has to answer.
+    def answer(self, request: Request, rules: Rules | None = None) -> Answer | Rcode | None:
+        """Return our own answer, the code to refuse with, or `None` if the chain has to answer.
+
+        Then ``request`` is given the key under which its answer is found: the name that CNAMEs of
+        ours lead to, in the scope that ``rules`` give that name.
         """
+        query = request.query
         name, qtype = query.key[:NAME_END], query.qtype
         if query.qclass != CLASS_IN:
             if query.qclass == CLASS_CH and name in _VERSION_NAMES and qtype in _TEXT_TYPES:
@@ -125,10 +131,11 @@ class LocalNames:
             return Rcode.REFUSED
         if qtype in _META_TYPES:
             return _META_TYPES[qtype]
-        found = self._find(name, qtype, now)
+        found = self._find(request, name, rules)
         if qtype == Type.ANY and not (isinstance(found, Answer) and found.rcode == Rcode.NXDOMAIN):
+            request.key = query.key
             return _ANY_ANSWER
-        return self._follow(found, query, now) if isinstance(found, Alias) else found
+        return self._follow(request, found, rules) if isinstance(found, Alias) else found
 
     def exists(self, name: bytes) -> bool:
         """Return whether a name (wire form, lower case) is ours, or one below it."""
@@ -137,10 +144,34 @@ class LocalNames:
             records is not None and records.exists(name)
         )
 
-    def _find(self, name: bytes, qtype: int, now: float) -> Answer | Alias | None:
-        if name.endswith(self._endings):
-            return self._find_beside_special(name, qtype, now)
-        return self._find_own(name, qtype, now, only_local=False) if self._has_own else None
+    def _find(self, request: Request, name: bytes, rules: Rules | None) -> Answer | Alias | None:
+        """Return what is known of a name; if nothing is, ``request`` is given the key of that name
+        in its scope.
+        """
+        qtype, now = request.query.qtype, request.started
+        number = None if rules is None else rules.routes.find(name, now)
+        absent: Answer | None = None  # what is said where nobody is asked
+        if number is None:
+            if name.endswith(self._endings):
+                absent = self._find_special(name, qtype)
+                if absent is not None and name.endswith(_LOCALHOST):
+                    return absent
+            if rules is not None and absent is None:
+                number = rules.routes.find_single_label(name, qtype)
+        if number == NO_SUCH_NAMES:
+            assert rules is not None
+            absent = LocalNegativeAnswer(Rcode.NXDOMAIN, rules.routes.zone(name), LOCAL_TTL)
+        if self._has_own:
+            own = self._find_own(name, qtype, now, only_local=absent is not None)
+            if own is not None:
+                return own
+        if absent is None:
+            if number is not None:
+                request.key = in_scope(request.key, number)
+            return None
+        if absent.rcode == Rcode.NXDOMAIN and self._has_descendants(name):
+            return LocalNegativeAnswer(Rcode.NOERROR, len(name), LOCAL_TTL)  # RFC 8020
+        return absent
 
     def _find_own(
         self, name: bytes, qtype: int, now: float, *, only_local: bool
@@ -154,33 +185,24 @@ class LocalNames:
             return None
         return self._records.find(name, qtype, only_local=only_local)
 
-    def _find_beside_special(self, name: bytes, qtype: int, now: float) -> Answer | Alias | None:
-        found = self._find_special(name, qtype)
-        if not self._has_own or (found is not None and name.endswith(_LOCALHOST)):
-            return found
-        own = self._find_own(name, qtype, now, only_local=found is not None)
-        if own is not None:
-            return own
-        if found is not None and found.rcode == Rcode.NXDOMAIN and self._has_descendants(name):
-            return LocalNegativeAnswer(Rcode.NOERROR, len(name), LOCAL_TTL)  # RFC 8020
-        return found
-
     def _has_descendants(self, name: bytes) -> bool:
         hosts, records = self._hosts, self._records
         return (hosts is not None and hosts.has_descendants(name)) or (
             records is not None and records.has_descendants(name)
         )
 
-    def _follow(self, alias: Alias, query: Query, now: float) -> Answer | Alias | Rcode:
+    def _follow(self, request: Request, alias: Alias, rules: Rules | None) -> Answer | Rcode | None:
         """Return what is known here of the name that a name of ours leads to, with the CNAMEs in
-        front; if nothing is, where all of them lead.
+        front; if nothing is, ``request`` has all of them, and the key of the name they lead to.
         """
         for _ in range(MAX_CNAMES):
-            found = self._find(alias.target, query.qtype, now)
+            request.key = with_name(request.key, alias.target)
+            found = self._find(request, alias.target, rules)
             if found is None:
-                return alias
+                request.alias = alias
+                return None
             if isinstance(found, Answer):
-                return alias.joined(found, with_name(query.key, alias.target))
+                return alias.joined(found, request.key)
             alias = Alias(alias.cname_chain + found.cname_chain, alias.ttl)
         return Rcode.SERVFAIL  # the configuration has no such chain
 

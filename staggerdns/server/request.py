@@ -28,8 +28,8 @@ class Request:
 
     ``started``: the time at which it came, by the server's clock. ``client_group``:
     whose limits count it, `None` if there are none. ``alias``: where its name leads, if that is
-    another name, and ``key``: under which its answer is looked for, that name's then. ``evicted``:
-    it waited, and gave way.
+    another name, and ``key``: under which its answer is looked for, that name's then, in its scope.
+    ``evicted``: it waited, and gave way.
     """
 
     __slots__ = (

@@ -1,10 +1,82 @@
-"""The settings of what may come: rules about names and addresses, whoever is asked."""
+"""The settings of which names are asked where, and of what may come, whoever is asked
+(docs/configuration.rst).
+
+What a route does not say is `None` here: it is as it is for the whole program.
+"""
 
 from __future__ import annotations
 
-from staggerdns.settings.addresses import Network
+from typing import Annotated
+
+import msgspec
+
+from staggerdns.settings.addresses import Network, UpstreamAddress
 from staggerdns.settings.section import Section
-from staggerdns.settings.values import Domain, Seconds
+from staggerdns.settings.upstreams import ParallelSettings
+from staggerdns.settings.values import Domain, DomainPattern, Seconds
+
+DEFAULT_SERVERS = "default"
+"""What is written for the servers of a route that are those of the whole program."""
+
+
+class RouteRebindingSettings(Section, frozen=True, kw_only=True):
+    """``routes[].rebinding``: what ``rebinding`` says, for the names of a route."""
+
+    strip: bool | None = None
+    """As ``rebinding.strip``."""
+    allow_domains: tuple[Domain, ...] | None = None
+    """As ``rebinding.allow_domains``."""
+
+
+class RouteRankingSettings(Section, frozen=True, kw_only=True):
+    """``routes[].ranking``: what ``ranking`` says of answers, for the names of a route; how
+    addresses are measured is one thing for the whole program.
+    """
+
+    enabled: bool | None = None
+    """As ``ranking.enabled``."""
+    probe_private: bool | None = None
+    """As ``ranking.probe_private``."""
+    max_addresses: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
+    """As ``ranking.max_addresses``."""
+
+
+class RouteSettings(Section, frozen=True, kw_only=True):
+    """``routes``: which names go to which upstreams."""
+
+    servers: tuple[UpstreamAddress, ...]
+    """Whom to ask, in one of the forms of :ref:`upstream-addresses`; ``default`` in the place of
+    the list for those of the whole program; an empty list says that there are no such names, and
+    nobody is asked. A server that several routes name is one upstream, with one health and one
+    budget.
+    """
+    domains: tuple[DomainPattern, ...] = ()
+    """The domains that go there, each with all names below it, or with ``*.`` in front only these.
+    Of all routes that of the longest domain counts. A route for a special name or for the reverse
+    names of private addresses takes the place of our own answer.
+    """
+    domain_files: tuple[str, ...] = ()
+    """Files with more such domains, one a line, where ``#`` begins a comment. Each is read again
+    within two seconds of a change; one with a wrong line, or that cannot be read, changes nothing
+    then, and is an error at the start. At most 1 MiB each.
+    """
+    single_label: bool = False
+    """Whether A and AAAA of names with a single label go there, unless they are special names."""
+    strategy: str | None = None
+    """As ``upstream.strategy``, for these names."""
+    profile: str | None = None
+    """As ``upstream.profile``, for these names."""
+    parallel: ParallelSettings | None = None
+    """As ``upstream.parallel``, for these names: what is not given is as there, or as the
+    ``profile`` of the route says.
+    """
+    ranking: RouteRankingSettings = RouteRankingSettings()
+    rebinding: RouteRebindingSettings = RouteRebindingSettings()
+    fallback: bool = False
+    """Whether the upstreams of the whole program are asked, by their own rules, when none of these
+    has answered. Without it the answer is then a stale one or SERVFAIL, and such names are never
+    seen by anybody else.
+    """
 
 
 class AddressSettings(Section, frozen=True, kw_only=True):

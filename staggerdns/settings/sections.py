@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 
 from staggerdns.settings.addresses import Endpoint, Listener, Network
-from staggerdns.settings.policy import AddressSettings
+from staggerdns.settings.policy import AddressSettings, RouteSettings
 from staggerdns.settings.records import Records
 from staggerdns.settings.section import Positive, Section
 from staggerdns.settings.upstreams import UpstreamSettings
@@ -256,6 +256,8 @@ class Config(Section, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     local: LocalSettings = LocalSettings()
     rebinding: RebindingSettings = RebindingSettings()
+    routes: tuple[RouteSettings, ...] = ()
+    """The routes; what they do not claim goes to :confval:`upstream.servers`."""
     addresses: AddressSettings = AddressSettings()
     cache: CacheSettings = CacheSettings()
     ranking: RankingSettings = RankingSettings()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     SecondsOrAuto = float
     Octets = int
     Domain = bytes
+    DomainPattern = bytes
     Secret = bytes
 else:
 
@@ -42,6 +43,9 @@ else:
     class Domain(bytes):
         """A domain name in wire form, lower case, written ``lan.example``."""
 
+    class DomainPattern(bytes):
+        """The same, or with ``*.`` in front for the names below it alone."""
+
     class Secret(bytes):
         """16 octets, written as 32 hexadecimal digits."""
 
@@ -56,6 +60,7 @@ _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")
 _LONGEST = 86_400.0
 _SIZES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _SIZE = re.compile(r"([0-9]{1,15}) ?(|KiB|MiB|GiB|TiB)")
+_BELOW = "*."
 _LABEL = re.compile("[0-9a-z_](?:[0-9a-z_-]{0,62})")
 _SECRET = re.compile("[0-9a-fA-F]{32}")
 
@@ -77,7 +82,9 @@ def read_value(kind: type, value: object) -> object:
     if not isinstance(value, str):
         raise ValueError(f"expected text, got {show_value(value)}")  # noqa: TRY004 (msgspec adds the path)
     if kind is Domain:
-        return _read_domain(value)
+        return Domain(_read_domain(value))
+    if kind is DomainPattern:
+        return _read_pattern(value)
     if kind is Secret:
         if _SECRET.fullmatch(value) is None:
             raise ValueError("expected 32 hexadecimal digits")
@@ -88,11 +95,22 @@ def read_value(kind: type, value: object) -> object:
     return parse_network(value)
 
 
-def _read_domain(text: str) -> Domain:
+def _read_domain(text: str, shown: str = "lan.example", limit: int = MAX_NAME - 2) -> bytes:
     name = text.removesuffix(".").lower()
-    if all(map(_LABEL.fullmatch, name.split("."))) and len(name) <= MAX_NAME - 2:
-        return Domain(from_text(name))
-    raise ValueError(f"expected a domain like lan.example, got {text!r}")
+    if all(map(_LABEL.fullmatch, name.split("."))) and len(name) <= limit:
+        return from_text(name)
+    raise ValueError(f"expected a domain like {shown}, got {text!r}")
+
+
+def _read_pattern(text: str) -> DomainPattern:
+    shown = "lan.example or *.lan.example"
+    if not text.startswith(_BELOW):
+        return DomainPattern(_read_domain(text, shown))
+    try:
+        below = _read_domain(text.removeprefix(_BELOW), limit=MAX_NAME - 2 - len(_BELOW))
+    except ValueError:
+        raise ValueError(f"expected a domain like {shown}, got {text!r}") from None
+    return DomainPattern(from_text("*")[:-1] + below)
 
 
 def _read_seconds(value: object, what: str = "a duration") -> Seconds:

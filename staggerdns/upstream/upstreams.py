@@ -1,4 +1,8 @@
-"""All upstreams of a program: whom to ask first, and the uplink that they share."""
+"""The upstreams of one scope: whom to ask first, and the uplink that they share.
+
+An upstream may belong to several scopes. Its health, latency, budget and sockets are its own,
+whoever asks; the order in which a scope asks is the scope's.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,16 @@ ORDER_FOR = 0.01
 
 
 class Upstreams:
-    """Knows the order in which ``members`` are asked, and makes them share one uplink."""
+    """Knows the order in which ``members`` are asked, and makes them share one uplink.
 
-    def __init__(self, members: Sequence[Upstream]) -> None:
+    ``uplink``: the one that they share with those of other scopes; if not given, a new one.
+    """
+
+    def __init__(self, members: Sequence[Upstream], uplink: Uplink | None = None) -> None:
         self._members = tuple(members)
         self._order = list(members)
         self._order_until = float("-inf")
-        self._uplink = Uplink()
+        self._uplink = Uplink() if uplink is None else uplink
         for upstream in members:
             upstream.uplink = self._uplink
 

@@ -18,7 +18,7 @@ from staggerdns.wire.reading import quick_pool, read_pool
 from staggerdns.wire.rebinding import holds, strip
 from staggerdns.wire.reply import Record, Reply, index_reply
 from staggerdns.wire.scrub import scrub_answers, scrub_rest
-from staggerdns.wire.sections import SectionsAnswer, no_such_name
+from staggerdns.wire.sections import LoneAliasAnswer, SectionsAnswer, no_such_name
 from staggerdns.wire.verdict import FAILURE, NEGATIVE, NETWORK_ERROR, POSITIVE, Verdict
 
 _u32 = struct.Struct("!I").unpack_from
@@ -151,7 +151,10 @@ class Judge:
             raise WireError("an answer section with nothing that was asked for")
         if stripped and answered:  # there is hardly an SOA to say it
             ttl = ttl or min(record.ttl for record in stripped)
-        return NEGATIVE, SectionsAnswer.of(reply, question, ttl, negative=True)
+        negative = SectionsAnswer.of(reply, question, ttl, negative=True)
+        if positive and path.cname_chain and not stripped and not _has_soa(reply):
+            return NEGATIVE, LoneAliasAnswer(negative, path.cname_chain[-1].lower(), reply.message)
+        return NEGATIVE, negative
 
     def _is_bogus(self, reply: Reply) -> bool:
         """Return whether an answer has an address that stands for NXDOMAIN."""

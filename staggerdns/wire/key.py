@@ -19,8 +19,8 @@ DO_MARK: Final = 1
 CD_MARK: Final = 2
 DEFAULT_SCOPE: Final = 0
 """The number of the scope in which the upstreams of the whole program are asked by its rules."""
-MAX_SCOPES: Final = 65_536
-"""Scopes whose numbers two octets can tell apart."""
+SCOPE_NUMBERS: Final = 65_536
+"""How many scopes two octets can tell apart."""
 _SCOPE: Final = -2
 _REST = (b"\0\0\0", b"\1\0\0", b"\2\0\0", b"\3\0\0")
 
@@ -37,7 +37,7 @@ def with_name(key: bytes, name: bytes) -> bytes:
 
 
 def in_scope(key: bytes, number: int) -> bytes:
-    """Return the key of the same question in the scope with that number, below `MAX_SCOPES`."""
+    """Return the key of the same question in the scope with that number, below `SCOPE_NUMBERS`."""
     return key[:_SCOPE] + number.to_bytes(2, "big")
 
 

@@ -149,6 +149,34 @@ def no_such_name(question: Question, ttl: int) -> SectionsAnswer:
     return SectionsAnswer(found.rcode, False, True, ttl, counts, body, offsets, (), 0)
 
 
+class LoneAliasAnswer(SectionsAnswer):
+    """A chain of CNAMEs that ends with nothing: whoever gave it has not looked up what it leads to.
+
+    ``target``: the name at its end, in lower case; ``message``: the reply that holds the chain.
+    """
+
+    __slots__ = ("target", "message")
+
+    def __init__(self, answer: SectionsAnswer, target: bytes, message: bytes) -> None:
+        super().__init__(
+            answer.rcode,
+            answer.ad,
+            answer.negative,
+            answer.ttl,
+            answer.counts,
+            answer.body,
+            answer.ttl_offsets,
+            answer.address_offsets,
+            answer.width,
+        )
+        self.target = target
+        self.message = message
+
+    def plain(self) -> SectionsAnswer:
+        """Return what can be kept of it as it stands."""
+        return self.lasting(self.ttl)
+
+
 def _are_all(records: Sequence[Record], position: int) -> bool:
     """Return whether the records follow each other without a gap from ``position`` on.
 

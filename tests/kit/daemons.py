@@ -136,10 +136,13 @@ def _unbound(
 
 @contextlib.contextmanager
 def unbound(
-    directory: Path, endpoint: Endpoint, forward_to: Sequence[Endpoint]
+    directory: Path, endpoint: Endpoint, forward_to: Sequence[Endpoint], *more: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Resolve by forwarding everything to ``forward_to``; no validation."""
+    """Resolve by forwarding everything to ``forward_to``; no validation. ``more`` settings of the
+    section ``server`` may follow.
+    """
     settings = [
+        *more,
         "do-not-query-localhost: no",
         "do-ip6: no",
         "forward-zone:",

@@ -210,17 +210,17 @@ def test_asking_again_from_the_callback() -> None:
 def test_an_old_collection_ends_after_a_new_one() -> None:
     """The generation decides, not the time: what an old collection brings late changes nothing."""
     resolver = SimulatedResolver(says_own(0, 10))
-    context = resolver.forwarder._context
+    context = resolver.forwarder._default
     over: list[bytes] = []
     question = resolver.question()
     now = resolver.clock.seconds()
-    old = Collection(Judge(question), 1, context, over.append, now)
-    new = Collection(Judge(question), 2, context, over.append, now)
+    old = Collection(question, 1, context, over.append, now)
+    new = Collection(question, 2, context, over.append, now)
     resolver.script(says_own(7, 100))
-    old.begin(resolver.strategy.ask(old.judge, old))
+    old.begin()
     late = Client(resolver.clock, old.join(now))
     resolver.script(says_own(8, 20))
-    new.begin(resolver.strategy.ask(new.judge, new))
+    new.begin()
     resolver.run_to(50)
     entry = resolver.cache.lookup(question.key, resolver.clock.seconds())
     assert resolver.pool() == [own(8)]

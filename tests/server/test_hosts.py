@@ -17,6 +17,7 @@ from staggerdns.journal import Journal
 from staggerdns.server import hosts as hosts_module
 from staggerdns.server.hosts import CHECK_EVERY, HOSTS_TTL, Hosts
 from staggerdns.server.local import LocalNames
+from staggerdns.server.request import UDP, Request
 from staggerdns.settings.sections import LocalSettings
 from staggerdns.wire.answer import Answer, LocalNegativeAnswer
 from staggerdns.wire.constants import Rcode
@@ -71,7 +72,7 @@ class WatchedHosts:
     def ask(self, name: str, rdtype: str = "A", payload: int | None = None) -> str | None:
         """Return the answer's records or its RCODE and SOA, in a line; `None` for upstream."""
         query = parse_query(question(name, rdtype, payload=payload).to_wire())
-        answer = self.names.answer(query, self.clock.seconds())
+        answer = self.names.answer(Request(query, "192.0.2.1", UDP, self.clock.seconds(), None))
         if answer is None:
             return None
         assert isinstance(answer, Answer)

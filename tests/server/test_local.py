@@ -11,6 +11,7 @@ from msgspec.structs import fields, replace
 
 from staggerdns import __version__
 from staggerdns.server.local import LOCAL_TTL, LocalNames
+from staggerdns.server.request import UDP, Request
 from staggerdns.settings.sections import LocalSettings
 from staggerdns.wire.query import parse_query
 from tests.kit.clients import question
@@ -142,7 +143,8 @@ ORDINARY = [
 
 def answered(names: LocalNames, name: str, rdtype: str = "A") -> object:
     """Return what the special names say to a question."""
-    return names.answer(parse_query(question(name, rdtype).to_wire()), 0.0)
+    query = parse_query(question(name, rdtype).to_wire())
+    return names.answer(Request(query, "192.0.2.1", UDP, 0.0, None))
 
 
 @pytest.mark.parametrize("name", ORDINARY)

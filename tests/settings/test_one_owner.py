@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args, get_origin
 
 import msgspec
 import pytest
@@ -24,15 +24,15 @@ SOURCES = {
     for path in PACKAGE.rglob("*.py")
     if path.parent.name != "settings"
 }
-LOOK_ON = {"config.py", "configwarnings.py"}
+LOOK_ON = {"config.py", "configroutes.py", "configwarnings.py"}
 """Modules that check settings; what they read has no effect by that."""
 HOLDER = re.compile(
     r"^class (\w+)[^\n]*\n(?:(?:    .*)?\n)*?    settings: (\w+Settings)\n", re.MULTILINE
 )
 """A class with a section among its fields."""
-MODULES = {"upstream": upstreams, "addresses": policy}
+MODULES = {"upstream": upstreams, "addresses": policy, "routes[]": policy}
 """Where sections stand that are not with the others."""
-SPENT = {"upstream.profile"}
+SPENT = {"upstream.profile", "routes[].profile"}
 """Keys that have had their effect when the configuration has been read."""
 
 
@@ -44,6 +44,9 @@ def sections_of(
     for field in msgspec.structs.fields(kind):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             yield from sections_of(field.type, f"{path}.{field.name}".lstrip("."))
+        for item in get_args(field.type) if get_origin(field.type) is tuple else ():
+            if isinstance(item, type) and issubclass(item, msgspec.Struct):
+                yield from sections_of(item, f"{path}.{field.name}[]".lstrip("."))
 
 
 SECTIONS = dict(sections_of(Config))
@@ -65,6 +68,11 @@ def attributes(source: str) -> Iterator[tuple[str, str]]:
                 yield node.value.attr.lstrip("_"), node.attr
 
 
+def called(path: str) -> str:
+    """Return what a section is called where it is read; an item of a list by its singular."""
+    return path.rpartition(".")[2].removesuffix("s[]")
+
+
 def unread(sources: Iterable[str]) -> set[str]:
     """Return the keys that no module reads.
 
@@ -80,11 +88,13 @@ def unread(sources: Iterable[str]) -> set[str]:
         known = [path for path, kind in SECTIONS.items() if kind.__name__ in named]
         for holder, attribute in attributes(source):
             read.update(f"{path}.{attribute}" for path in known if holder == "settings")
+            if holder == "config" and "Config" in named:
+                read.add(f".{attribute}")
             read.update(
                 f"{inner}.{attribute}"
                 for path in known
                 for inner in SECTIONS
-                if inner.startswith(path) and inner.rpartition(".")[2] == holder
+                if inner.startswith(path) and called(inner) == holder
             )
     return KEYS.keys() - read
 

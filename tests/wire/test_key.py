@@ -11,8 +11,8 @@ from staggerdns.wire.key import (
     DEFAULT_SCOPE,
     DO_MARK,
     MARKS,
-    MAX_SCOPES,
     NAME_END,
+    SCOPE_NUMBERS,
     SECTION_END,
     in_scope,
     make_key,
@@ -44,7 +44,7 @@ def test_every_part_tells_keys_apart() -> None:
     assert len({make_key(*one) for one in parts}) == len(parts)
 
 
-@pytest.mark.parametrize("number", [0, 1, 255, 256, MAX_SCOPES - 1])
+@pytest.mark.parametrize("number", [0, 1, 255, 256, SCOPE_NUMBERS - 1])
 def test_a_scope_makes_another_key_of_the_same_question(number: int) -> None:
     """The number of a scope is found again, and only it tells the questions apart."""
     plain = Question(make_key(wire_name("www.example."), AAAA_IN, True, False))
@@ -62,4 +62,4 @@ def test_there_is_no_number_beyond_the_last() -> None:
     """It would not fit, and cannot become another scope's."""
     key = make_key(wire_name("www.example."), AAAA_IN, False, False)
     with pytest.raises(OverflowError):
-        in_scope(key, MAX_SCOPES)
+        in_scope(key, SCOPE_NUMBERS)

@@ -1,0 +1,77 @@
+"""What the collections of one scope have in common (docs/specification.rst, Scopes)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+
+from staggerdns.instruments import Cell
+from staggerdns.journal import Journal
+from staggerdns.metrics import Metrics
+from staggerdns.resolver.cache import AnswerCache
+from staggerdns.settings.upstreams import ParallelSettings
+from staggerdns.strategy.alarms import Alarms
+from staggerdns.strategy.strategy import Strategy
+from staggerdns.strategy.tiers import ACTIVE, STAGGERED
+from staggerdns.wire.addressfilter import AddressFilter
+from staggerdns.wire.judge import Judge
+from staggerdns.wire.lonealias import TargetJudge
+from staggerdns.wire.question import Question
+from staggerdns.wire.rebinding import Rebinding
+from staggerdns.wire.reply import STRAYS
+from staggerdns.wire.sections import LoneAliasAnswer
+
+
+class CollectionContext:
+    """What all collections of a scope work with; made once, and kept by each until it ends.
+
+    ``strategy``: how the upstreams of the scope are asked. ``settings`` say what may join a pool,
+    ``rebinding`` whose answers must have no private addresses, `None` for nobody's,
+    ``address_filter`` the rules about addresses in all of them. ``failed`` is
+    called when a collection fails, with whether we are served: somebody replied, and not that we
+    are refused. ``fall_back``, if any, is called before that with the question, to have
+    others asked. The rest are the metrics that a collection counts in.
+    """
+
+    settings: ParallelSettings
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        cache: AnswerCache,
+        settings: ParallelSettings,
+        clock: IReactorTime,
+        metrics: Metrics,
+        journal: Journal,
+        rebinding: Rebinding | None,
+        address_filter: AddressFilter | None,
+    ) -> None:
+        self.strategy = strategy
+        self.rebinding = rebinding
+        self.address_filter = address_filter
+        self.fall_back: Callable[[Question], None] | None = None
+        self.cache = cache
+        self.settings = settings
+        self.clock = clock
+        self.journal = journal
+        self.alarms = Alarms(clock, journal)
+        self.failed: Callable[[bool], None] = lambda _: None
+        self.outcomes = metrics.collection_outcomes
+        self.stripped = metrics.rebinding_stripped.cell()
+        self.ignored = metrics.addresses_ignored.cell()
+        self.bogus = metrics.bogus_nxdomain.cell()
+        self.strays = {kind: metrics.stray_records.cell(kind) for kind in STRAYS}
+        self.seconds = metrics.collection_seconds.distribution()
+        self.joined: dict[str, Cell] = {
+            tier: metrics.pool_addresses.cell(tier) for tier in (ACTIVE, STAGGERED)
+        }
+
+    def judge(self, question: Question, alias: LoneAliasAnswer | None = None) -> Judge:
+        """Return who judges the replies to a question of this scope; where an ``alias`` answers it,
+        those about its target.
+        """
+        rebinding = self.rebinding
+        screened = rebinding is not None and rebinding.screens(question.name)
+        whole = Judge(question, screened=screened, address_filter=self.address_filter)
+        return whole if alias is None else TargetJudge(whole, alias)
