@@ -101,7 +101,7 @@ def test_the_hops_of_a_miss() -> None:
     assert down.climbs == []
     called = [name for _, name in down.calls]
     assert ("staggerdns/resolver/context.py", "Judge.__init__") in down.calls
-    assert ("staggerdns/resolver/forwarder.py", "Parallel.ask") in down.calls
+    assert ("staggerdns/resolver/collection.py", "Parallel.ask") in down.calls
     assert called.index("Run.launch") < called.index("Pending.add")
     assert [launch.at for launch in resolver.launched] == [0, 0]
     up = Walk(lambda: resolver.run_to(20))

@@ -92,7 +92,7 @@ class Collection(Merger):
 
     def begin_anew(self, context: CollectionContext) -> None:
         """Start asking once more, by the rules of ``context``; the key stays."""
-        self._count_judged()
+        self._context.count(self.judge)
         self._context = context
         self.judge = context.judge(self.question, self._alias)
         self.begin()
@@ -230,7 +230,7 @@ class Collection(Merger):
         outcome = "failed" if isinstance(self._answer, FailureAnswer) else "positive"
         if self._answer.negative:
             outcome = "negative"
-        self._count_judged()
+        context.count(self.judge)
         context.outcomes.cell(self._strategy, outcome).value += 1
         context.seconds.observe(now - self.started)
         run = self._run
@@ -247,15 +247,6 @@ class Collection(Merger):
         self._run = None  # they refer to each other: no reference cycle stays behind
         if not self.abandoned:
             self._over(self.question.key)
-
-    def _count_judged(self) -> None:
-        """Count what the judge has left out of replies."""
-        context = self._context
-        context.stripped.value += self.judge.stripped
-        context.ignored.value += self.judge.ignored
-        context.bogus.value += self.judge.bogus
-        for kind, count in self.judge.strays.items():
-            context.strays[kind].value += count
 
     def _leave(self, follower: Deferred[Entry]) -> None:
         """Forget a follower that went away."""

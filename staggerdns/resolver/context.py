@@ -75,3 +75,11 @@ class CollectionContext:
         screened = rebinding is not None and rebinding.screens(question.name)
         whole = Judge(question, screened=screened, address_filter=self.address_filter)
         return whole if alias is None else TargetJudge(whole, alias)
+
+    def count(self, judge: Judge) -> None:
+        """Count what a judge has left out of replies."""
+        self.stripped.value += judge.stripped
+        self.ignored.value += judge.ignored
+        self.bogus.value += judge.bogus
+        for kind, count in judge.strays.items():
+            self.strays[kind].value += count
