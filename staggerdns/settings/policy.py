@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from staggerdns.settings.addresses import Network, UpstreamAddress
+from staggerdns.settings.addresses import Listener, Network, UpstreamAddress
 from staggerdns.settings.section import Section
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.settings.values import Domain, DomainPattern, Seconds
@@ -108,3 +108,26 @@ class ListSettings(Section, frozen=True, kw_only=True):
     """Domains that are in the list, with all below them."""
     refresh: Seconds = Seconds(14_400)
     """How often servers are asked whether there is something new."""
+    answer: str = "null_address"
+    """What clients get for a name of the list: ``null_address`` (0.0.0.0 and ::, and no data of
+    other types), ``nxdomain``, ``nodata`` or ``refused``.
+    """
+
+
+class GroupSettings(Section, frozen=True, kw_only=True):
+    """One of the ``groups``: clients with rules of their own. What is not said is as in the group
+    ``default``, to which everybody else belongs.
+    """
+
+    clients: tuple[Network, ...] = ()
+    """Networks whose clients belong to the group; of all groups the longest network counts."""
+    listeners: tuple[Listener, ...] = ()
+    """Places of :confval:`server.listen` whose clients belong to the group, unless their network
+    says otherwise.
+    """
+    block: tuple[str, ...] | None = None
+    """The ``lists`` whose names they do not get."""
+    allow: tuple[str, ...] | None = None
+    """The ``lists`` whose names they get although another list has them."""
+    routes: tuple[RouteSettings, ...] = ()
+    """Routes of their own, which come before those of everybody."""
