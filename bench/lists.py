@@ -32,22 +32,25 @@ def write_names(path: Path, count: int) -> None:
             file.write(f"0.0.0.0 h{mixed:08x}.d{mixed % 50_021}.example\n")
 
 
-def _one(pid: int, read: Callable[[], str], count: int) -> tuple[float, float, int, int]:
+def _one(pid: int, load: Callable[[], str], count: int) -> tuple[float, float, int, int]:
     """Return the seconds of a load, the longest turn in milliseconds, and the memory before and at
     the peak in bytes.
     """
     before = peak = _memory(pid)
-    over = Event()
+    over, looking = Event(), Event()
 
     def look() -> None:
         nonlocal peak
-        while not over.wait(_LOOK_EVERY):
+        while not over.is_set():
             peak = max(peak, _memory(pid))
+            looking.set()
+            over.wait(_LOOK_EVERY)
 
     watch = Thread(target=look)
     watch.start()
     try:
-        names, took, turn = read().split()
+        looking.wait()  # a short load may be over before a busy machine looks for the first time
+        names, took, turn = load().split()
     finally:
         over.set()
         watch.join()
@@ -82,11 +85,15 @@ def measure(laboratory: Laboratory, *, count: int, rounds: int) -> Section:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdout.readline()
-        loads = []
-        for _ in range(1 + rounds):
+
+        def load() -> str:
+            assert process.stdin is not None
+            assert process.stdout is not None
             process.stdin.write("load\n")
             process.stdin.flush()
-            loads.append(_one(process.pid, process.stdout.readline, count))
+            return process.stdout.readline()
+
+        loads = [_one(process.pid, load, count) for _ in range(1 + rounds)]
         process.stdin.close()
     for what, results in (("first load", loads[:1]), ("load again", loads[1:])):
         took, turns, before, peaks = zip(*results, strict=True)

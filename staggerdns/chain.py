@@ -154,7 +154,11 @@ class Chain:
             ranker = self._ranker(scope, config.ranking)
             cache.add_scope(number, ranker, most_given=scope.max_addresses)
             forwarder.add_scope(
-                ways.chosen, scope.parallel, _screen(scope), fallback=scope.fallback
+                ways.chosen,
+                scope.parallel,
+                _screen(scope),
+                fallback=scope.fallback,
+                route=scopes.labels[number],
             )
         cache.refresh_with(forwarder.refresh)
         self.caching = CacheAdapter(cache, clock, self._route)

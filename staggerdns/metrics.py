@@ -142,6 +142,12 @@ class Metrics(Collector):
         self.collection_outcomes = Counter(
             "staggerdns_collections", "Collections ended, by what they found", "strategy", "outcome"
         )
+        self.route_outcomes = Counter(
+            "staggerdns_route_collections",
+            "Collections of names that have a route, by what its upstreams said",
+            "route",
+            "outcome",
+        )
         self.followers = Counter(
             "staggerdns_followers", "Queries that joined a collection under way"
         )

@@ -140,6 +140,74 @@ def test_fallback_keeps_what_is_stale() -> None:
     assert program.answer("www.corp.example") == [own_address(PUBLIC)]
 
 
+def test_routes_are_counted_apart() -> None:
+    """Each by its first domain, else by its file or what it is there for: what its upstreams said,
+    and how often others were asked in their place. Equal routes are one, and the names of none of
+    them count nowhere.
+    """
+    program = RoutedProgram(
+        f"{{domains: ['*.corp.example', more.example], servers: [{INSIDE}]}},"
+        f"{{domains: [same.example], servers: [{INSIDE}]}},"
+        f"{{domains: [lab.example], servers: [{SECOND_INSIDE}], fallback: true}},"
+        f"{{single_label: true, servers: [{SECOND_INSIDE}]}}"
+    )
+
+    def counted() -> dict[tuple[str, str], int]:
+        values = program.metrics.route_outcomes.values()
+        return {labels: count for labels, count in values.items() if count}
+
+    assert counted() == {}
+    assert {route for route, _ in program.metrics.route_outcomes.values()} == {
+        "*.corp.example", "lab.example", "single_label",
+    }  # fmt: skip
+    for qname in ("www.corp.example", "more.example", "same.example", "www.lab.example", "nas"):
+        for _ in range(2):  # the second answer comes from the cache
+            program.answer(qname)
+    program.answer("www.example")
+    program.script(INSIDE, negative(5))
+    program.answer("no.corp.example")
+    program.script(INSIDE, fails(5))
+    program.script(SECOND_INSIDE, fails(5))
+    program.answer("bad.corp.example")
+    program.answer("bad.lab.example")
+    program.answer("printer")
+    program.wait(5_000)
+    assert counted() == {
+        ("*.corp.example", "positive"): 3,
+        ("*.corp.example", "negative"): 1,
+        ("*.corp.example", "failed"): 1,
+        ("lab.example", "positive"): 1,
+        ("lab.example", "fallback"): 1,
+        ("single_label", "positive"): 1,
+        ("single_label", "failed"): 1,
+    }
+    ended = sum(program.metrics.collection_outcomes.values().values())
+    assert ended == sum(counted().values()) + 1
+
+
+@pytest.mark.parametrize("kind", ["silent", "no route"])
+def test_a_network_that_comes_back(kind: str) -> None:
+    """After an hour without a way to the servers of a route, while others inside answer and their
+    circuits have been opened for minutes, the next question is answered.
+    """
+    other = "10.0.0.99"
+    program = RoutedProgram(
+        f"{{domains: [corp.example], servers: [{INSIDE}, {SECOND_INSIDE}]}},"
+        f"{{domains: [home.example], servers: [{other}]}}"
+    )
+    for host in (INSIDE, SECOND_INSIDE):
+        program.script(host, FAILURES[kind])
+    for number in range(60):
+        asked = program.ask(f"n{number}.corp.example")
+        assert program.answer(f"n{number}.home.example") == [own_address(other)]
+        program.wait(60_000)
+        assert asked.result == ["SERVFAIL"]
+    for host in (INSIDE, SECOND_INSIDE):
+        program.script(host, answers(host))
+    assert program.answer("new.corp.example")[0] in map(own_address, (INSIDE, SECOND_INSIDE))
+    assert program.names(PUBLIC) == set()
+
+
 def test_a_stop_while_others_are_asked() -> None:
     """Whoever waits gets SERVFAIL, and nothing is left."""
     program = RoutedProgram(f"{{domains: [corp.example], servers: [{INSIDE}], fallback: true}}")

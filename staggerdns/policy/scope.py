@@ -20,6 +20,7 @@ from staggerdns.settings.policy import RouteSettings
 from staggerdns.settings.sections import Config
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.wire.key import DEFAULT_SCOPE
+from staggerdns.wire.names import to_text
 
 MAX_SCOPES = 1_000
 """Scopes of one program: each has strategies of its own, with what they learn."""
@@ -100,6 +101,9 @@ class Scopes:
     def __init__(self, default: Scope) -> None:
         self.default = default
         self._numbers = {default: DEFAULT_SCOPE}
+        self.labels = [""]
+        """What metrics call the routes that lead to each scope, by number; nothing of the default.
+        """
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -120,4 +124,13 @@ class Scopes:
             raise ConfigError(
                 f"more than {MAX_SCOPES} ways of asking: give routes the same servers and rules"
             )
+        if number == len(self.labels):
+            self.labels.append(_label(settings))
         return number
+
+
+def _label(settings: RouteSettings) -> str:
+    """Return the first domain of a route, else its first file, else what it is there for."""
+    if settings.domains:
+        return to_text(settings.domains[0]).removesuffix(".")
+    return settings.domain_files[0] if settings.domain_files else "single_label"

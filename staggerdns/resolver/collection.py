@@ -21,7 +21,13 @@ from collections.abc import Callable, Sequence
 from twisted.internet.defer import Deferred
 
 from staggerdns.resolver.cache import FAILURE_TTL, Merger
-from staggerdns.resolver.context import CollectionContext
+from staggerdns.resolver.context import (
+    FAILED,
+    FALLBACK,
+    NEGATIVE,
+    POSITIVE,
+    CollectionContext,
+)
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.failures import failure_answer, is_served
 from staggerdns.strategy.alarms import Alarm
@@ -208,6 +214,7 @@ class Collection(Merger):
         """Complete what is in the cache when the run has ended, or commit a failure."""
         context = self._context
         if self._answer is None and context.fall_back is not None:
+            context.ended_by_route(FALLBACK)
             context.fall_back(self.question)
             return
         now = context.clock.seconds()
@@ -227,11 +234,11 @@ class Collection(Merger):
         context.cache.complete(
             self.question.key, self._generation, self._first_ttl, self._second_ttl or None
         )
-        outcome = "failed" if isinstance(self._answer, FailureAnswer) else "positive"
+        outcome = FAILED if isinstance(self._answer, FailureAnswer) else POSITIVE
         if self._answer.negative:
-            outcome = "negative"
+            outcome = NEGATIVE
         context.count(self.judge)
-        context.outcomes.cell(self._strategy, outcome).value += 1
+        context.ended(self._strategy, outcome)
         context.seconds.observe(now - self.started)
         run = self._run
         if context.journal.verbose and run is not None:

@@ -22,6 +22,12 @@ from staggerdns.wire.rebinding import Rebinding
 from staggerdns.wire.reply import STRAYS
 from staggerdns.wire.sections import LoneAliasAnswer
 
+POSITIVE = "positive"
+NEGATIVE = "negative"
+FAILED = "failed"
+FALLBACK = "fallback"
+"""How collections end, as the metrics say it; the last is for those that others go on with."""
+
 
 class CollectionContext:
     """What all collections of a scope work with; made once, and kept by each until it ends.
@@ -31,7 +37,8 @@ class CollectionContext:
     ``address_filter`` the rules about addresses in all of them. ``failed`` is
     called when a collection fails, with whether we are served: somebody replied, and not that we
     are refused. ``fall_back``, if any, is called before that with the question, to have
-    others asked. The rest are the metrics that a collection counts in.
+    others asked. ``route`` is what metrics call the routes that lead here, empty in the default
+    scope. The rest are the metrics that a collection counts in.
     """
 
     settings: ParallelSettings
@@ -46,6 +53,7 @@ class CollectionContext:
         journal: Journal,
         rebinding: Rebinding | None,
         address_filter: AddressFilter | None,
+        route: str = "",
     ) -> None:
         self.strategy = strategy
         self.rebinding = rebinding
@@ -58,6 +66,12 @@ class CollectionContext:
         self.alarms = Alarms(clock, journal)
         self.failed: Callable[[bool], None] = lambda _: None
         self.outcomes = metrics.collection_outcomes
+        self.route_outcomes: dict[str, Cell] | None = None
+        if route:
+            self.route_outcomes = {
+                outcome: metrics.route_outcomes.cell(route, outcome)
+                for outcome in (POSITIVE, NEGATIVE, FAILED, FALLBACK)
+            }
         self.stripped = metrics.rebinding_stripped.cell()
         self.ignored = metrics.addresses_ignored.cell()
         self.bogus = metrics.bogus_nxdomain.cell()
@@ -75,6 +89,16 @@ class CollectionContext:
         screened = rebinding is not None and rebinding.screens(question.name)
         whole = Judge(question, screened=screened, address_filter=self.address_filter)
         return whole if alias is None else TargetJudge(whole, alias)
+
+    def ended(self, strategy: str, outcome: str) -> None:
+        """Count a collection that has ended with this ``outcome``."""
+        self.outcomes.cell(strategy, outcome).value += 1
+        self.ended_by_route(outcome)
+
+    def ended_by_route(self, outcome: str) -> None:
+        """Count what the upstreams of a route have said to a question, if this is one's scope."""
+        if self.route_outcomes is not None:
+            self.route_outcomes[outcome].value += 1
 
     def count(self, judge: Judge) -> None:
         """Count what a judge has left out of replies."""

@@ -92,12 +92,14 @@ class Forwarder:
         rebinding: Rebinding | None,
         *,
         fallback: bool,
+        route: str,
     ) -> None:
         """Ask questions of the scope with the next number by these rules.
 
         ``fallback``: those that nobody answers there are asked as the default scope says.
+        ``route``: what metrics call the routes that lead there.
         """
-        context = self._context(strategy, settings, rebinding)
+        context = self._context(strategy, settings, rebinding, route)
         if fallback:
             context.fall_back = self._fall_back
         self._contexts.append(context)
@@ -144,7 +146,11 @@ class Forwarder:
             self._collections.popitem()[1].cancel()
 
     def _context(
-        self, strategy: Strategy, settings: ParallelSettings, rebinding: Rebinding | None
+        self,
+        strategy: Strategy,
+        settings: ParallelSettings,
+        rebinding: Rebinding | None,
+        route: str = "",
     ) -> CollectionContext:
         return CollectionContext(
             strategy,
@@ -155,6 +161,7 @@ class Forwarder:
             self._journal,
             rebinding,
             self._address_filter,
+            route,
         )
 
     def _start(self, question: Question, now: float) -> Collection | None:

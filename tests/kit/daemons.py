@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dns.exception
@@ -19,7 +20,6 @@ from tests.kit.clients import parse, question, raw_udp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from tests.kit.certificates import Certificate
     from tests.kit.ports import Endpoint
@@ -27,10 +27,18 @@ if TYPE_CHECKING:
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
 
-def _program(name: str) -> str:
+def find_program(name: str) -> str:
+    """Return the path of a program of a Debian package."""
     found = shutil.which(name, path=_PATH)
     assert found, f"{name} is not installed: `make test` installs it"
     return found
+
+
+def signal_all(pid: int, number: int) -> None:
+    """Send a signal to a process and to all below it: those of nsd that serve are some."""
+    os.kill(pid, number)
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
+        signal_all(int(child), number)
 
 
 def _answers(endpoint: Endpoint) -> bool:
@@ -99,7 +107,7 @@ def nsd(
         lines += ["zone:", f'  name: "{origin}"', f'  zonefile: "{path}"']
     configuration = directory / "nsd.conf"
     configuration.write_text("\n".join(lines) + "\n")
-    command = [_program("nsd"), "-d", "-c", str(configuration)]
+    command = [find_program("nsd"), "-d", "-c", str(configuration)]
     with _running(command, directory / "nsd.log", endpoints) as process:
         yield process
 
@@ -130,7 +138,7 @@ def _unbound(
     ]
     configuration = directory / "unbound.conf"
     configuration.write_text("\n".join(lines) + "\n")
-    command = [_program("unbound"), "-d", "-c", str(configuration)]
+    command = [find_program("unbound"), "-d", "-c", str(configuration)]
     return _running(command, directory / "unbound.log", endpoints[:1])
 
 
@@ -163,7 +171,7 @@ def dnsmasq(
     """Forward everything to ``forward_to``; further dnsmasq ``arguments`` may follow."""
     directory.mkdir(parents=True, exist_ok=True)
     command = [
-        _program("dnsmasq"),
+        find_program("dnsmasq"),
         "--keep-in-foreground",
         "--conf-file=/dev/null",
         "--pid-file=",
@@ -239,7 +247,7 @@ def dnsdist(
     configuration = directory / "dnsdist.conf"
     configuration.write_text("\n".join(script) + "\n")
     command = [
-        _program("dnsdist"),
+        find_program("dnsdist"),
         "--supervised",
         "--disable-syslog",
         "--config",

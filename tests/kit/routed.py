@@ -79,6 +79,7 @@ class RoutedProgram:
 
     def _compose(self, *arguments: Any, **more: Any) -> Chain:
         self.chain = Chain(*arguments, **more)
+        self.metrics = more["metrics"]
         return self.chain
 
     def script(self, host: str, act: Act) -> None:

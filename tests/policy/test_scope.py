@@ -83,6 +83,22 @@ def test_the_profile_of_a_route() -> None:
     ] == [(2, 2, 0.05, 9), (2, 5, 0.1, 9), (3, 7, 1.0, 9)]
 
 
+def test_labels() -> None:
+    """Each scope is called after what leads there first: a domain, a file or single labels."""
+    scopes = Scopes(default_scope(parse_config(UPSTREAM)))
+    addresses = servers(4)
+    for route in (
+        RouteSettings(servers=addresses[:1], domains=(b"\1*\3lan\7example\0", b"\1a\0")),
+        RouteSettings(servers=addresses[:1], domains=(b"\1b\0",)),
+        RouteSettings(servers=addresses[1:2], domain_files=("/etc/corp", "/etc/lab")),
+        RouteSettings(servers=addresses[2:3], single_label=True),
+        RouteSettings(servers=(), domains=(b"\1c\0",)),
+    ):
+        scopes.number(route)
+    assert scopes.labels == ["", "*.lan.example", "/etc/corp", "single_label"]
+    assert len(scopes.labels) == len(scopes)
+
+
 def test_no_such_names() -> None:
     """Without servers there is no scope."""
     scopes, numbers = scopes_of("servers: []")
