@@ -9,6 +9,7 @@ import dns.message
 import dns.name
 
 from fuzz import reading
+from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.local import LocalNames
 from staggerdns.server.request import UDP, Request
 from staggerdns.settings.sections import LocalSettings
@@ -17,6 +18,7 @@ from staggerdns.wire.constants import EDNS_UDP_SIZE, HEADER_SIZE, MIN_UDP_SIZE, 
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import render, render_error
 
+_NO_LISTENER = ListenerContext(None, None, {})
 _LOCAL = LocalNames(LocalSettings(), None)
 _ADDRESSES = tuple(bytes((192, 0, 2, host)) for host in range(100))
 ANSWERS: tuple[Answer, ...] = (
@@ -45,7 +47,7 @@ def check(data: bytes) -> None:
     if turn == len(ANSWERS):
         _check_question(query)
         return
-    answer = _LOCAL.answer(Request(query, "192.0.2.1", UDP, 0.0, None))
+    answer = _LOCAL.answer(Request(query, "192.0.2.1", UDP, 0.0, None, _NO_LISTENER))
     if isinstance(answer, Rcode) or turn == len(ANSWERS) + 1:
         _check_error(query, answer if isinstance(answer, Rcode) else Rcode.REFUSED)
         return

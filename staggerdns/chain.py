@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.policy.routes import Routes
+from staggerdns.policy.groups import GroupRoutes
 from staggerdns.policy.scope import NO_SUCH_NAMES, Scope, Scopes, default_scope
 from staggerdns.ranking.budget import ProbeBudget
 from staggerdns.ranking.measure import Measurer
@@ -55,7 +55,8 @@ class Chain:
 
     ``resolver`` is the whole chain as an `IResolver` provider, for programs that want answers
     and no server; ``caching`` and ``forwarding`` are its two links as such, for a server's
-    ``caches`` and ``clients``. ``routes`` say which scope a name belongs to.
+    ``caches`` and ``clients``. ``routes`` say which scope a name belongs to, for each group; for
+    `IResolver` those of the default group count.
     `close` it in the end.
     """
 
@@ -96,7 +97,7 @@ class Chain:
             )
 
         scopes = Scopes(default_scope(config))
-        self.routes = Routes(config.routes, scopes, clock, journal)
+        self.routes = GroupRoutes(config, scopes, clock, journal)
 
         # A resolver of names may be an upstream as well: its figures are no upstream's.
         resolvers = [connect(address, Metrics()) for address in upstream.bootstrap]
@@ -167,7 +168,7 @@ class Chain:
 
     def _route(self, name: bytes, qtype: int, now: float) -> int | None:
         """Return the number of the scope of a name, `None` if there are no such names."""
-        number = self.routes.number(name, qtype, now)
+        number = self.routes.default.number(name, qtype, now)
         if number is None:
             return DEFAULT_SCOPE
         return None if number == NO_SUCH_NAMES else number

@@ -42,6 +42,7 @@ COMPILED_MODULES = (
     "staggerdns.server.cookies",
     "staggerdns.server.datagram",
     "staggerdns.server.factory",
+    "staggerdns.server.listenercontext",
     "staggerdns.server.local",
     "staggerdns.server.pending",
     "staggerdns.server.ratelimit",

@@ -7,11 +7,13 @@ what was expected.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from staggerdns.configerrors import explain
+from staggerdns.configgroups import check_groups, fill_groups
 from staggerdns.configroutes import (
     check_choice,
     check_list,
@@ -26,7 +28,7 @@ from staggerdns.server.tls import Certificate, CertificateProblem
 from staggerdns.settings.document import ConfigError, read_document
 from staggerdns.settings.policy import AddressSettings
 from staggerdns.settings.records import Records, read_records
-from staggerdns.settings.section import default_of
+from staggerdns.settings.section import default_of, sections_in
 from staggerdns.settings.sections import Config, ServerSettings
 from staggerdns.settings.upstreams import PROFILES, UpstreamSettings
 from staggerdns.settings.values import AUTO, read_value
@@ -65,12 +67,25 @@ def parse_config(text: str) -> Config:
     # What routes repeat of it is read, and complained of, where it is given first.
     document = {"upstream": document["upstream"], **document}
     fill_routes(document.get("routes"), "routes", document["upstream"])
+    fill_groups(document.get("groups"), document["upstream"])
     try:
         config = msgspec.convert(document, Config, dec_hook=_read)
     except msgspec.ValidationError as error:
-        raise ConfigError(explain(str(error))) from None
+        raise ConfigError(explain(str(error), partial(_bad_item, document))) from None
     _check(config)
     return config
+
+
+def _bad_item(document: dict[str, Any], place: str) -> str:
+    """Return which item of the map at ``place`` is the first that cannot be read."""
+    (field,) = (field for field in msgspec.structs.fields(Config) if field.name == place)
+    ((_, kind),) = sections_in(field.type)
+    for name, item in document[place].items():
+        try:
+            msgspec.convert(item, kind, dec_hook=_read)
+        except msgspec.ValidationError:
+            return str(name)
+    raise AssertionError(f"{place} can be read")
 
 
 def _read(kind: type, value: object) -> object:
@@ -112,6 +127,7 @@ def _check(config: Config) -> None:
     check_choice("upstream.case_randomization", config.upstream.case_randomization, CASE)
     _check_bounds(config.upstream)
     check_choice("log.level", config.log.level, LEVELS)
+    check_groups(config)
     check_routes(config)
 
 

@@ -6,19 +6,22 @@ msgspec speaks of arrays, objects and str; people write lists, maps and text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from functools import cache
-from typing import get_args, get_origin
 
 import msgspec
 
 from staggerdns.settings.document import one_line
+from staggerdns.settings.section import NAME, sections_in
 from staggerdns.settings.sections import Config
 from staggerdns.settings.values import LIST, MAP, YAML_BOOLEAN
 
 _PATH = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
+_IN_MAP = "[...]"
+"""What msgspec has in a path for an item of a map, whatever its name."""
 _INDEX = re.compile(r"\[[0-9]+\]")
+_IN_ITEM = re.compile(rf"\[\]|\.{NAME}\b")
 _FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 _KIND = re.compile(r"`(array|object|str|int|float|bool|null)(?: \| (null))?`")
 _WORDS = {
@@ -33,17 +36,24 @@ _WORDS = {
 _SIGNS = {" >= ": " of at least ", " <= ": " of at most ", " > 0.0": " above 0"}
 
 
-def explain(message: str) -> str:
-    """Turn msgspec's message about a `Config` into ``path: what was expected``, in one line."""
+def explain(message: str, find_name: Callable[[str], str]) -> str:
+    """Turn msgspec's message about a `Config` into ``path: what was expected``, in one line.
+
+    ``find_name`` returns which item of a map it is about, for the map's path.
+    """
     match = _PATH.fullmatch(message)
     assert match is not None
     path = (match["path"] or "").lstrip(".")
+    section = path.replace(_IN_MAP, f".{NAME}")
+    if _IN_MAP in path:
+        place, _, rest = path.partition(_IN_MAP)
+        path = f"{place}.{find_name(place)}{rest}"
     what = match["what"]
     field = _FIELD.fullmatch(what)
     if field is not None:
         what = "this key is needed"
         if field[1] == "contains unknown":
-            what = f"unknown key{_suggest(path, field[2])}"
+            what = f"unknown key{_suggest(section, field[2])}"
         path = f"{path}.{field[2]}".lstrip(".")
     else:
         hint = what.endswith("got `bool`")
@@ -69,7 +79,7 @@ def _suggest(section: str, key: str) -> str:
     found += [
         path
         for path, is_section in _known_keys()
-        if "[]" not in path and path.endswith(f".{key}") > is_section
+        if not _IN_ITEM.search(path) and path.endswith(f".{key}") > is_section
     ]
     return f": did you mean {' or '.join(found)}?" if found else ""
 
@@ -88,7 +98,5 @@ def _keys(kind: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, boo
         yield inner, is_section
         if is_section:
             yield from _keys(field.type, inner)
-        for item in get_args(field.type):
-            if isinstance(item, type) and issubclass(item, msgspec.Struct):
-                is_list = get_origin(field.type) is tuple
-                yield from _keys(item, f"{inner}[]" if is_list else inner)
+        for mark, section in sections_in(field.type):
+            yield from _keys(section, inner + mark)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from twisted.internet.task import Clock
 
 from staggerdns.journal import Journal
-from staggerdns.policy.routes import Routes
+from staggerdns.policy.groups import GroupRoutes
 from staggerdns.policy.scope import Scopes, default_scope
 from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.settings.document import ConfigError
@@ -57,12 +57,21 @@ def read_auto(section: dict[str, object], path: str, key: str) -> None:
             raise ConfigError(f"{path}.{key}: {error}") from None
 
 
+def all_routes(config: Config) -> Iterator[tuple[str, RouteSettings]]:
+    """Yield all routes, those of groups too, each behind its path."""
+    places = {"routes": config.routes}
+    places |= {f"groups.{name}.routes": group.routes or () for name, group in config.groups.items()}
+    for place, routes in places.items():
+        for index, route in enumerate(routes):
+            yield f"{place}[{index}]", route
+
+
 def check_routes(config: Config) -> None:
     """Check all routes, the files that they name included. Raises `ConfigError`."""
     pins = {str(one): one.pins for one in config.upstream.servers}
-    for index, route in enumerate(config.routes):
-        _check_route(route, f"routes[{index}]", pins)
-    Routes(config.routes, Scopes(default_scope(config)), Clock(), Journal("error"))
+    for path, route in all_routes(config):
+        _check_route(route, path, pins)
+    GroupRoutes(config, Scopes(default_scope(config)), Clock(), Journal("error"))
 
 
 def _check_route(route: RouteSettings, path: str, pins: dict[str, frozenset[bytes]]) -> None:

@@ -6,10 +6,11 @@ None of it is an error, since each might be meant in some network.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
-from staggerdns.settings.addresses import NO_INTERFACE, Listener, UpstreamAddress
+from staggerdns.configroutes import all_routes
+from staggerdns.settings.addresses import NO_INTERFACE, Listener, Network, UpstreamAddress
 from staggerdns.settings.sections import Config
 
 
@@ -34,11 +35,12 @@ def config_warnings(config: Config, is_own: Callable[[str], bool] = is_own_addre
         for index, address in enumerate(addresses):
             warning = _warn_of_address(address, config.server.listen, is_own)
             found.append(warning and f"upstream.{key}[{index}]: {address} {warning}")
-    for number, route in enumerate(config.routes):
+    for path, route in all_routes(config):
         for index, address in enumerate(route.servers):
             if address not in upstream.servers:
                 warning = _warn_of_address(address, config.server.listen, is_own)
-                found.append(warning and f"routes[{number}].servers[{index}]: {address} {warning}")
+                found.append(warning and f"{path}.servers[{index}]: {address} {warning}")
+    found += _warn_of_strangers(config)
     if upstream.strategy in ("parallel", "auto"):
         found.append(_warn_of_batches(config))
     return list(filter(None, found))
@@ -72,6 +74,23 @@ def _warn_of_address(
         if place == host or (everywhere and is_own(endpoint.host)):
             return f"is our own listener {listener}: queries would go round in circles"
     return ""
+
+
+def _warn_of_strangers(config: Config) -> Iterator[str]:
+    """Yield a warning for each network of a group that may not ask."""
+    for name, group in config.groups.items():
+        for index, network in enumerate(group.clients):
+            if not any(_overlap(network, allowed) for allowed in config.server.allow):
+                yield (
+                    f"groups.{name}.clients[{index}]: {network} may not ask: "
+                    "it is not within server.allow"
+                )
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    """Return whether two networks have addresses in common."""
+    (first, last), (other_first, other_last) = one.bounds, other.bounds
+    return first <= other_last and other_first <= last
 
 
 def _warn_of_batches(config: Config) -> str:

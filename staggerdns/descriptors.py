@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 from dataclasses import dataclass
 
+from staggerdns.configroutes import all_routes
 from staggerdns.ranking.probes import ICMP
 from staggerdns.server.connections import MAX_DISALLOWED
 from staggerdns.server.ports import MAX_ACCEPTS
@@ -35,7 +36,10 @@ class Fit:
 def others(config: Config) -> int:
     """Return how many descriptors may be in use beside those of client connections."""
     ports = sum(MAX_ACCEPTS + (1 if listener.scheme else 2) for listener in config.server.listen)
-    servers = {*config.upstream.servers, *(one for route in config.routes for one in route.servers)}
+    servers = {
+        *config.upstream.servers,
+        *(one for _, route in all_routes(config) for one in route.servers),
+    }
     upstreams = [*servers, *config.upstream.bootstrap]
     sockets = sum(
         SOCKETS + STREAMS if upstream.transport == "udp" else STREAMS for upstream in upstreams

@@ -12,14 +12,16 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
 from staggerdns.errors import StaggerDNSError
 from staggerdns.journal import Journal
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.https import PROTOCOLS, HttpsFactory
+from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.ports import StatusPort, StreamPort
+from staggerdns.server.request import TCP, TLS
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.stream import StreamFactory
 from staggerdns.server.tls import Certificate, TlsConnectionCreator, TlsFactory
@@ -115,19 +117,28 @@ class Listeners:
                 raise self._explain("metrics.listen", page_listen, error) from None
 
     def _open(self, listener: Listener) -> None:
-        encrypted = self._encrypt(listener) if listener.scheme else None
-        if encrypted is None:
-            datagram = DatagramPort(listener.port, listener.host, self._reactor, self._factory)
+        factory, host, port = self._factory, listener.host, listener.port
+        context = factory.listener_context(listener)
+        protocols: IProtocolFactory
+        if listener.scheme:
+            protocols = self._encrypt(listener, context)
+        else:
+            protocols = StreamFactory(factory, TCP, context)
+            datagram = DatagramPort(port, host, self._reactor, factory, context)
             datagram.startListening()
             self._datagram_ports.append(datagram)
-        stream = StreamPort(listener.port, self._factory, listener.host, self._reactor, encrypted)
+        stream = StreamPort(port, factory, host, self._reactor, protocols)
         stream.startListening()
         self._stream_ports.append(stream)
 
-    def _encrypt(self, listener: Listener) -> TlsFactory:
+    def _encrypt(self, listener: Listener, context: ListenerContext) -> TlsFactory:
         assert self._certificate is not None  # the configuration was checked
         factory, https = self._factory, listener.scheme == "https"
-        inner = HttpsFactory(factory, listener.path) if https else StreamFactory(factory)
+        inner = (
+            HttpsFactory(factory, listener.path, context)
+            if https
+            else StreamFactory(factory, TLS, context)
+        )
         creator = TlsConnectionCreator(self._certificate, PROTOCOLS if https else (DOT,))
         encrypted = TlsFactory(creator, inner, self._reactor)
         self._encrypted.append(encrypted)

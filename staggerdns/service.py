@@ -27,6 +27,7 @@ from staggerdns.descriptors import fit_descriptors
 from staggerdns.journal import Journal, LostLines
 from staggerdns.listeners import CannotBind, Listeners
 from staggerdns.metrics import Metrics, ProcessMetrics
+from staggerdns.policy.groups import Groups
 from staggerdns.policy.rules import Rules
 from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroups
@@ -38,6 +39,7 @@ from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.received import read_received
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.tls import Certificate
+from staggerdns.settings.policy import DEFAULT_GROUP
 from staggerdns.settings.sections import Config
 
 DRAIN_TIME = 0.9
@@ -79,7 +81,7 @@ class StaggerService(Service):
             settings=server,
             access=Access(server.allow),
             local=LocalNames(config.local, self._hosts),
-            rules=Rules(self._chain.routes) if config.routes else None,
+            groups=self._groups(),
             clock=self._clock,
             metrics=self._metrics,
             journal=self._journal,
@@ -99,6 +101,14 @@ class StaggerService(Service):
         self._listeners = Listeners(
             server.listen, self._certificate, self.factory, reactor, self._journal
         )
+
+    def _groups(self) -> Groups | None:
+        """Return the groups of clients, `None` if all names are the same for everybody."""
+        config, routes = self._config, self._chain.routes
+        if not config.routes and not config.groups:
+            return None
+        names = {DEFAULT_GROUP, *config.groups}
+        return Groups(config.groups, {name: Rules(routes.of(name)) for name in names})
 
     def bind(self) -> None:
         """Open the listeners, unless they are open.

@@ -20,6 +20,7 @@ from docs._ext.declared import read_sections
 from staggerdns import files as files_module
 from staggerdns.config import load_config, parse_config
 from staggerdns.settings.document import ConfigError
+from staggerdns.settings.section import NAME
 from staggerdns.settings.sections import Config
 from tests.kit.certificates import CertificateAuthority, encrypted
 from tests.kit.checkout import ROOT
@@ -182,6 +183,7 @@ OTHERS = {
     "addresses.ignore",
     "addresses.bogus_nxdomain",
     "routes",
+    "groups",
     "server.cookies.secret",
     "server.tls_certificate",
     "server.tls_key",
@@ -294,7 +296,10 @@ def test_the_example_file_shows_the_defaults() -> None:
 def test_the_reference_shows_every_key_with_its_default() -> None:
     """The documentation has all keys, in their order, and the defaults that count."""
     rows = {key.path: key.default for section in read_sections() for key in section.keys}
-    rows = {path: default for path, default in rows.items() if "[]" not in path}  # items of lists
+    # Without the keys of items, of lists and of maps.
+    rows = {
+        path: default for path, default in rows.items() if "[]" not in path and NAME not in path
+    }
     assert sorted(rows) == sorted(key for key, _ in keys())
     plain = parse_config("upstream: {servers: [192.0.2.1]}")
     for key, shown in rows.items():
@@ -306,6 +311,8 @@ def test_the_reference_shows_every_key_with_its_default() -> None:
         values = re.findall("``([^`]*)``", shown)
         if isinstance(default, tuple):
             assert list(map(str, default)) == values, key
+        elif isinstance(default, dict):
+            assert [*default] == values, key
         else:
             (value,) = values
             assert read(key, value if key != "metrics.listen" else f"'{value}'") == default, key

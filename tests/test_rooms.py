@@ -19,6 +19,7 @@ ROOMS = (
     ("service",),
     ("chain", "listeners"),
     ("config", "configwarnings", "descriptors"),
+    ("configgroups",),
     ("configerrors", "configroutes"),
     ("server",),
     ("policy",),

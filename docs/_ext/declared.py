@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 import msgspec
 from prometheus_client.core import Metric
@@ -17,6 +17,7 @@ from staggerdns.metrics import Metrics, ProcessMetrics
 from staggerdns.settings import policy, sections, upstreams, values
 from staggerdns.settings.addresses import Endpoint, Listener, Network, UpstreamAddress
 from staggerdns.settings.records import Records
+from staggerdns.settings.section import sections_in
 
 KINDS: dict[object, str] = {
     values.SecondsOrAuto: "duration, or ``auto``",
@@ -37,10 +38,13 @@ KINDS: dict[object, str] = {
 }
 """What is written where a field has this type."""
 SECTION_KINDS: dict[object, str] = {
-    policy.RouteSettings: "map of the keys below",
+    policy.GroupSettings: "map of the keys of ``groups``",
+    policy.RouteSettings: "map of the keys of ``routes``",
     upstreams.ParallelSettings: "map of the keys of ``upstream.parallel``",
 }
-"""The same for sections that stand in a list, or may be left out."""
+"""The same for sections that stand in a list or a map, or may be left out."""
+BELOW = "map of the keys below"
+"""The same where the keys follow."""
 _UNITS = (("h", 3600), ("m", 60), ("s", 1))
 _SIZES = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 
@@ -85,17 +89,20 @@ def read_sections(kind: type[msgspec.Struct] = sections.Config, path: str = "") 
         if item is None:
             own.keys.append(key)
             continue
-        own_of_item, *others = read_sections(item, f"{place}[]")
+        mark, held = item
+        key.kind = key.kind.replace(SECTION_KINDS[held], BELOW)
+        own_of_item, *others = read_sections(held, f"{place}{mark}")
         inner += [Section(place, own_of_item.text, [key, *own_of_item.keys]), *others]
     return [own, *inner]
 
 
-def item_of(kind: object) -> type[msgspec.Struct] | None:
-    """Return the section that a list holds, `None` for what is no list of sections."""
-    if get_origin(kind) is not tuple:
+def item_of(kind: object) -> tuple[str, type[msgspec.Struct]] | None:
+    """Return the section that a list or a map holds, behind what stands for an item in a path;
+    `None` for what is neither.
+    """
+    if get_origin(kind) not in (tuple, dict):
         return None
-    item = get_args(kind)[0]
-    return item if isinstance(item, type) and issubclass(item, msgspec.Struct) else None
+    return next(sections_in(kind), None)
 
 
 def attribute_docs(kind: type) -> dict[str, str]:
@@ -125,6 +132,8 @@ def describe_type(kind: Any) -> str:
 def _describe(info: Any) -> str:
     if isinstance(info, msgspec.inspect.VarTupleType):
         return f"list of: {_describe(info.item_type)}"
+    if isinstance(info, msgspec.inspect.DictType):
+        return f"map of: name, and {_describe(info.value_type)}"
     if isinstance(info, msgspec.inspect.CustomType):
         return KINDS[info.cls]
     if isinstance(info, msgspec.inspect.StructType):
@@ -157,10 +166,14 @@ def show_default(field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return "(required)"
     default = field.default
+    if field.default_factory is dict:
+        return "(none)"
     if isinstance(default, tuple):
         return ", ".join(f"``{show(item)}``" for item in default) or "(none)"
     if default is None and is_inherited(field):
         return "(as globally)"
+    if default is None and field in msgspec.structs.fields(policy.GroupSettings):
+        return "(as ``default`` has it)"
     if default is None:
         is_auto = describe_type(field.type) == KINDS[values.SecondsOrAuto]
         return f"``{values.AUTO}``" if is_auto else "``null``"

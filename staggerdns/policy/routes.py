@@ -34,7 +34,8 @@ _Numbers = tuple[int | None, int | None]
 class Routes:
     """The routes of ``settings``, which lead to the numbers that ``scopes`` gives.
 
-    ``where``: the path of the settings. Raises `ConfigError` that names the place in them.
+    ``where``: the path of the settings. ``common``: those that count for what none of these claims.
+    Raises `ConfigError` that names the place in the settings.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class Routes:
         clock: IReactorTime,
         journal: Journal,
         where: str = "routes",
+        common: Routes | None = None,
     ) -> None:
         self._where = where
+        self._common = common
         self._journal = journal
         self._checked = clock.seconds()
         self._settings = settings
@@ -80,7 +83,8 @@ class Routes:
 
     def find(self, name: bytes, now: float) -> int | None:
         """Return the number of the scope that a domain leads ``name`` to (wire form, lower case),
-        or `NO_SUCH_NAMES`; `None` if there is no such domain. The longest counts.
+        or `NO_SUCH_NAMES`; `None` if there is no such domain. The longest counts, of the common
+        ones only where there is none here.
 
         ``now``: seconds of the clock.
         """
@@ -96,11 +100,13 @@ class Routes:
                 if number is not None:
                     return number
             position += length + 1
-        return None
+        return None if self._common is None else self._common.find(name, now)
 
     def find_single_label(self, name: bytes, qtype: int) -> int | None:
         """Return where a name with one label leads to as such, `None` if it is none."""
-        if self._single_label is None or qtype not in _ADDRESSES:
+        if self._single_label is None:
+            return None if self._common is None else self._common.find_single_label(name, qtype)
+        if qtype not in _ADDRESSES:
             return None
         length = name[0]
         return None if not length or name[length + 1] else self._single_label
@@ -118,9 +124,9 @@ class Routes:
         while length := name[position]:
             numbers = self._table.get(name[position:])
             if numbers is not None and numbers[position > 0] is not None:
-                break
+                return len(name) - position
             position += length + 1
-        return len(name) - position
+        return 1 if self._common is None else self._common.zone(name)
 
     def reread(self) -> bool:
         """Read all files now, changed or not; return whether all of them are good."""

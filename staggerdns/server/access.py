@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv6Address, ip_address
 
-from staggerdns.settings.addresses import Network
+from staggerdns.settings.addresses import Network, client_address
 
 MAX_REMEMBERED = 4096
 """Allowed addresses that are remembered; when there are so many, all are forgotten."""
@@ -22,9 +21,7 @@ class Access:
         """Return whether the client at ``host`` (text, with or without a zone) may ask."""
         if host in self.remembered:
             return True
-        address = ip_address(host.partition("%")[0])
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
+        address = client_address(host)
         if not any(address in network for network in self._networks):
             return False
         if len(self.remembered) >= MAX_REMEMBERED:

@@ -18,7 +18,7 @@ from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
 from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroup, ClientGroups
-from staggerdns.server.ready import ReadyReplies
+from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.request import Reply
 from staggerdns.settings.sections import ServerSettings
 from staggerdns.standstill import StandstillClock
@@ -64,15 +64,25 @@ class StreamServer(Protocol):
     access: Access
     journal: Journal
     clock: IReactorTime
-    ready: dict[str, ReadyReplies]
+    no_listener: ListenerContext
+    """The context of what comes in by none of the listeners."""
 
     def observe_ready(self, seconds: float, times: int) -> None:
         """Count ``times`` ready replies that took ``seconds`` each."""
 
-    def serve(self, message: bytes, host: str, transport: str, now: float) -> Reply:
+    def serve(
+        self,
+        message: bytes,
+        host: str,
+        transport: str,
+        now: float,
+        listener: ListenerContext | None = None,
+    ) -> Reply:
         """Return the reply to a message, a Deferred of it, or `None` when it deserves none."""
 
-    def serve_stream(self, message: bytes, host: str, transport: str) -> Reply:
+    def serve_stream(
+        self, message: bytes, host: str, transport: str, listener: ListenerContext | None = None
+    ) -> Reply:
         """Answer a message as `serve` does: ready replies come first."""
 
 

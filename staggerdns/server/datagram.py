@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import DatagramProtocol
 
 from staggerdns.server.factory import StaggerServerFactory
+from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.ratelimit import Address
 from staggerdns.server.request import UDP, Reply
 from staggerdns.settings.addresses import Endpoint
@@ -25,7 +26,7 @@ BATCH = 256
 """Datagrams read at one wake-up, so that timers and other sockets get their turn."""
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes asked of the kernel for a burst; it may grant less (net.core.rmem_max)."""
-_Serve = Callable[[bytes, str, str, float], Reply]
+_Serve = Callable[[bytes, str, str, float, ListenerContext], Reply]
 _SO_RCVBUFFORCE = 33  # Linux; the socket module does not name it
 _MAX_QUERY = 4096  # bytes read of a datagram; a longer one is no query and fails to parse
 
@@ -35,17 +36,24 @@ class _Datagrams(DatagramProtocol):
 
 
 class DatagramPort(udp.Port):
-    """Listens on one address; ``interface`` and ``port`` as for `udp.Port`.
+    """Listens on one address; ``interface`` and ``port`` as for `udp.Port`. ``listener``: that of
+    the configuration, if it is one.
 
     Raises `twisted.internet.error.CannotListenError` from ``startListening``.
     """
 
     def __init__(
-        self, port: int, interface: str, reactor: IReactorFDSet, factory: StaggerServerFactory
+        self,
+        port: int,
+        interface: str,
+        reactor: IReactorFDSet,
+        factory: StaggerServerFactory,
+        listener: ListenerContext | None = None,
     ) -> None:
         super().__init__(port, _Datagrams(), interface, _MAX_QUERY, reactor)
         self._factory = factory
-        self._ready = factory.ready[UDP]
+        self._listener = listener or factory.no_listener
+        self._ready = self._listener.ready[UDP]
         self._send_errors = factory.metrics.send_errors.cell(UDP)
 
     def startListening(self) -> None:
@@ -99,7 +107,7 @@ class DatagramPort(udp.Port):
 
     def _serve(self, message: bytes, address: Address, serve: _Serve) -> None:
         try:
-            reply = serve(message, address[0], UDP, self._factory.clock.seconds())
+            reply = serve(message, address[0], UDP, self._factory.clock.seconds(), self._listener)
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the listener)
             self._factory.journal.failure("a datagram could not be answered")
             return

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.http import datetimeToString
 
 from staggerdns.server.connections import StreamServer
+from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.request import HTTPS
 from staggerdns.wire.age import least_ttl
 from staggerdns.wire.constants import MEDIA_TYPE
@@ -53,10 +54,15 @@ class Response:
 
 
 class DohResource:
-    """Answers the queries that come to ``path`` from ``factory``."""
+    """Answers the queries that come to ``path`` from ``factory``; ``listener``: that of the
+    configuration that they come in by, if any.
+    """
 
-    def __init__(self, factory: StreamServer, path: str) -> None:
+    def __init__(
+        self, factory: StreamServer, path: str, listener: ListenerContext | None = None
+    ) -> None:
         self._factory = factory
+        self._listener = listener
         self._path = path.encode("ascii")
 
     def answer(
@@ -87,7 +93,7 @@ class DohResource:
 
     def _serve(self, message: bytes, host: str) -> Deferred[Response] | Response:
         try:
-            reply = self._factory.serve_stream(message, host, HTTPS)
+            reply = self._factory.serve_stream(message, host, HTTPS, self._listener)
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the connection)
             self._factory.journal.failure("a request could not be answered")
             return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "that is our fault")

@@ -22,25 +22,27 @@ from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.policy.rules import Rules
+from staggerdns.policy.groups import Groups
 from staggerdns.resolver.adapter import CacheAdapter, ForwarderAdapter
 from staggerdns.resolver.entry import Entry
 from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.connections import Connections
 from staggerdns.server.cookies import Cookies
+from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.local import LocalNames
 from staggerdns.server.pending import Pending
 from staggerdns.server.ratelimit import RateLimiter
-from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies
+from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies, ReadyTables
 from staggerdns.server.request import ENCRYPTED, STREAMS, TCP, UDP, Reply, Request
 from staggerdns.server.stream import StreamProtocol
+from staggerdns.settings.addresses import Listener
 from staggerdns.settings.sections import LocalSettings, ServerSettings
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import AD, COOKIE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
 from staggerdns.wire.edns import option, padded_reply
 from staggerdns.wire.key import NAME_END, scope_of
-from staggerdns.wire.query import Rejected, Unanswerable, parse_query
+from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.question import Question
 from staggerdns.wire.render import render, render_error
 
@@ -50,8 +52,8 @@ class StaggerServerFactory(DNSServerFactory):
 
     The chain has one cache and one client, each behind its adapter: an `AnswerCache` and a
     `Forwarder`. Which these are is asked anew for every message.
-    ``local`` answers in front of it; if not given, all special names and no hosts file. ``rules``
-    say in which scope a name is asked, `None`: all in the default one.
+    ``local`` answers in front of it; if not given, all special names and no hosts file. ``groups``
+    say which rules count for whom, `None`: nobody has any.
     """
 
     noisy = False
@@ -65,7 +67,7 @@ class StaggerServerFactory(DNSServerFactory):
         *,
         access: Access,
         local: LocalNames | None = None,
-        rules: Rules | None = None,
+        groups: Groups | None = None,
         clock: IReactorTime,
         metrics: Metrics,
         journal: Journal,
@@ -90,11 +92,12 @@ class StaggerServerFactory(DNSServerFactory):
         self.client_groups = client_groups
         self._max_udp_size = settings.max_udp_size
         self._cookies = cookies
-        self.ready = {UDP: ReadyReplies(access)}
-        self.ready |= {name: ReadyReplies(access, MAX_READY_OF_STREAMS) for name in STREAMS}
+        self._groups = groups
+        self._ready = {UDP: ReadyTables()}
+        self._ready |= {name: ReadyTables(MAX_READY_OF_STREAMS) for name in STREAMS}
+        self.no_listener = self.listener_context(None)
         self.access = access
         self._local = local if local is not None else LocalNames(LocalSettings(), None)
-        self._rules = rules
         self._answered = {
             source: metrics.answer_seconds.distribution(source)
             for source in ("cache", "stale", "upstream")
@@ -104,8 +107,25 @@ class StaggerServerFactory(DNSServerFactory):
         metrics.tcp_connections.read_from(lambda: len(self.client_connections.open))
         metrics.unread_octets.read_from(lambda: self.client_connections.unread)
 
-    def serve(self, message: bytes, host: str, transport: str, now: float) -> Reply:
-        """Answer one message from the client at ``host``, which came over ``transport`` at ``now``.
+    def listener_context(self, listener: Listener | None) -> ListenerContext:
+        """Return what the sockets of a listener share; each listener has a context of its own."""
+        return ListenerContext(listener, self._groups, self._ready)
+
+    @property
+    def ready(self) -> dict[str, ReadyReplies]:
+        """By transport, what is ready for clients who came in by none of the listeners."""
+        return self.no_listener.ready
+
+    def serve(
+        self,
+        message: bytes,
+        host: str,
+        transport: str,
+        now: float,
+        listener: ListenerContext | None = None,
+    ) -> Reply:
+        """Answer one message from the client at ``host``, which came over ``transport`` at ``now``,
+        by ``listener``, `None` if by none of the configuration.
 
         Returns the reply, a Deferred of it, or `None` when the message deserves none.
         """
@@ -115,20 +135,30 @@ class StaggerServerFactory(DNSServerFactory):
             self.metrics.dropped.cell(transport, "unanswerable").value += 1
             return None
         except Rejected as rejected:
-            request = Request(rejected.query, host, transport, now, self.client_groups.find(host))
+            request = self._request(rejected.query, host, transport, now, listener)
             return self._reject(request, rejected.rcode)
-        return self._answer(Request(query, host, transport, now, self.client_groups.find(host)))
+        return self._answer(self._request(query, host, transport, now, listener))
 
-    def serve_stream(self, message: bytes, host: str, transport: str) -> Reply:
+    def serve_stream(
+        self, message: bytes, host: str, transport: str, listener: ListenerContext | None = None
+    ) -> Reply:
         """Answer one message as `serve` does, over TCP, TLS or HTTPS: ready replies come first."""
         now = self.clock.seconds()
-        reply = self.ready[transport].reply(message, host, now)
+        context = listener or self.no_listener
+        reply = context.ready[transport].reply(message, host, now)
         if reply is None:
-            return self.serve(message, host, transport, now)
+            return self.serve(message, host, transport, now, context)
         self.observe_ready(self.clock.seconds() - now, 1)
         return reply
 
-    def serve_beyond_limit(self, message: bytes, host: str, transport: str, now: float) -> Reply:
+    def serve_beyond_limit(
+        self,
+        message: bytes,
+        host: str,
+        transport: str,
+        now: float,
+        listener: ListenerContext | None = None,
+    ) -> Reply:
         """Answer one message from a client that is beyond its rate limit.
 
         One with a valid cookie is answered as usual. Some of the others get a small reply, which
@@ -138,8 +168,7 @@ class StaggerServerFactory(DNSServerFactory):
         actions = self.metrics.rate_limited
         request: Request | None = None
         with suppress(Unanswerable, Rejected):
-            client = self.client_groups.find(host)
-            request = Request(parse_query(message), host, transport, now, client)
+            request = self._request(parse_query(message), host, transport, now, listener)
         if request is not None and request.query.cookie and self._cookies is not None:
             if self._cookies.is_valid(request.query.cookie, host, now):
                 actions.cell("excused").value += 1
@@ -196,6 +225,18 @@ class StaggerServerFactory(DNSServerFactory):
 
     # From a query to its reply.
 
+    def _request(
+        self,
+        query: Query,
+        host: str,
+        transport: str,
+        now: float,
+        listener: ListenerContext | None,
+    ) -> Request:
+        client_group = self.client_groups.find(host)
+        context = listener or self.no_listener
+        return Request(query, host, transport, now, client_group, context)
+
     def _answer(self, request: Request) -> Deferred[bytes] | bytes:
         """Answer a query: here, from the cache, or with what the forwarder finds."""
         query = request.query
@@ -204,7 +245,8 @@ class StaggerServerFactory(DNSServerFactory):
             self._attach_cookie(request)
         if not self.access.allows(request.host):
             return self._refuse(request, Rcode.REFUSED, Ede.PROHIBITED)
-        local = self._local.answer(request, self._rules)
+        request.rules = request.listener.rules(request.host)
+        local = self._local.answer(request, request.rules)
         if local is not None:
             if isinstance(local, Rcode):
                 ede = Ede.NOT_SUPPORTED if local == Rcode.REFUSED else None
@@ -239,12 +281,14 @@ class StaggerServerFactory(DNSServerFactory):
         reply = self._render(request, entry, now, stale=stale)
         rcode = reply[3] & RCODE
         if query.plain and not stale and rcode != Rcode.SERVFAIL:
-            self.ready[transport].keep(
+            request.listener.ready[transport].keep(
                 query.message,
                 reply,
                 cache.true_until(entry, now),
                 entry,
                 self.metrics.hit(transport, query.qtype, rcode),
+                request.host,
+                request.rules,
             )
         self._answered["stale" if stale else "cache"].observe(self.clock.seconds() - now)
         return self._count(request, reply)

@@ -13,6 +13,7 @@ from staggerdns.server.doh import DohResource, Response
 from staggerdns.server.http1 import Http1Request, Http1Session
 from staggerdns.server.http2 import Http2Session
 from staggerdns.server.httpsession import HttpClientConnection, HttpSession
+from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.wire.constants import MAX_MESSAGE
 
 PROTOCOLS = (b"h2", b"http/1.1")
@@ -20,13 +21,17 @@ _ORIGIN = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)  # RFC 9112 section 3.
 
 
 class HttpsFactory(ServerFactory):
-    """Builds the connections on which ``factory`` answers the queries that come to ``path``."""
+    """Builds the connections on which ``factory`` answers the queries that come to ``path``, by
+    ``listener`` if it is one of the configuration.
+    """
 
     noisy = False
 
-    def __init__(self, factory: StreamServer, path: str) -> None:
+    def __init__(
+        self, factory: StreamServer, path: str, listener: ListenerContext | None = None
+    ) -> None:
         self._factory = factory
-        self._resource = DohResource(factory, path)
+        self._resource = DohResource(factory, path, listener)
 
     def buildProtocol(self, addr: IAddress | None) -> HttpsConnection:
         """Return the protocol of a new connection."""

@@ -5,6 +5,10 @@ entry of the cache is the same and its TTLs are, which is at most for a second. 
 under the bytes of its query and found again by one look-up, without parsing, without reading the
 clock, logging or making objects. A query for which there is none here is served by the factory,
 which keeps the reply here if it may.
+
+There is one table for each transport, since the reply to a query depends on it, and of each one for
+the clients with the same rules. A client's own look-up leads to its table, so it costs nothing to
+have several. Only clients that were allowed to ask are known here.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ from collections.abc import Callable
 
 from staggerdns.instruments import Cell
 from staggerdns.metrics import HitCell
+from staggerdns.policy.rules import Rules
 from staggerdns.resolver.entry import Entry
-from staggerdns.server.access import Access
 from staggerdns.server.ratelimit import Address, Datagram
 
 MAX_READY = 16_384
@@ -27,30 +31,91 @@ dropped. When all together take more, all are forgotten.
 """
 READY_OCTETS = 300
 """Octets that a reply takes in the table beside query, reply and entry."""
+MAX_CLIENTS = 4_096
+"""Clients of one listener and transport whose table is known; when there are so many, all are
+forgotten.
+"""
+
+_Table = dict[bytes, tuple[bytes, float, Entry, HitCell]]
+"""Replies by what follows the ID in their queries: what follows theirs, until when they stand, what
+they are made from, what counts them.
+"""
 
 
-class ReadyReplies:
-    """Replies by query bytes, for the clients that ``access`` allows; at most ``limit`` of them.
-
-    There is one table for each transport, since the reply to a query depends on it.
+class ReadyTables:
+    """The tables of one transport, by the rules of clients: as many as there are groups, and at
+    most ``limit`` replies in all.
     """
 
-    def __init__(self, access: Access, limit: int = MAX_READY) -> None:
+    def __init__(self, limit: int = MAX_READY) -> None:
         self._limit = limit
-        self._allowed = access.remembered
-        self._replies: dict[bytes, tuple[bytes, float, Entry, HitCell]] = {}
+        self._tables: dict[Rules | None, _Table] = {}
+        self._count = 0
         self._octets = 0
 
     def __len__(self) -> int:
-        return len(self._replies)
+        return self._count
+
+    def table(self, rules: Rules | None) -> _Table:
+        """Return the table for clients with these rules, the same one at every call."""
+        found = self._tables.get(rules)
+        if found is None:
+            found = self._tables[rules] = {}
+        return found
+
+    def keep(
+        self,
+        table: _Table,
+        message: bytes,
+        reply: bytes,
+        until: float,
+        entry: Entry,
+        cell: HitCell,
+    ) -> None:
+        """Keep ``reply`` in ``table`` for queries like ``message``."""
+        key = message[2:]
+        octets = READY_OCTETS + len(key) + len(reply) + entry.octets
+        replaced = table.pop(key, None)
+        if replaced is not None:
+            self._count -= 1
+            self._octets -= READY_OCTETS + len(key) + len(replaced[0]) + 2 + replaced[2].octets
+        limit = self._limit
+        if self._count >= limit or self._octets + octets > limit * OCTETS_EACH:
+            self.clear()
+        table[key] = (reply[2:], until, entry, cell)
+        self._count += 1
+        self._octets += octets
+
+    def clear(self) -> None:
+        """Forget all replies."""
+        for table in self._tables.values():
+            table.clear()
+        self._count = 0
+        self._octets = 0
+
+
+class ReadyReplies:
+    """The replies that are ready for the clients of one listener, in the ``tables`` of its
+    transport.
+    """
+
+    def __init__(self, tables: ReadyTables) -> None:
+        self._tables = tables
+        self._by_client: dict[str, _Table] = {}
+
+    def __len__(self) -> int:
+        return len(self._tables)
 
     def reply(self, message: bytes, host: str, now: float) -> bytes | None:
         """Return the reply to ``message`` from ``host`` at ``now``, or `None` if not ready."""
-        ready = self._replies.get(message[2:])
+        replies = self._by_client.get(host)
+        if replies is None:
+            return None
+        ready = replies.get(message[2:])
         if ready is None:
             return None
         tail, until, entry, cell = ready
-        if now >= until or not entry.alive or host not in self._allowed:
+        if now >= until or not entry.alive:
             return None
         cell.value += 1
         return message[:2] + tail
@@ -66,17 +131,20 @@ class ReadyReplies:
 
         What cannot be sent is counted in ``send_errors``.
         """
-        replies = self._replies
-        allowed = self._allowed
+        by_client = self._by_client
         not_ready = []
         for datagram in datagrams:
             message, address = datagram
+            replies = by_client.get(address[0])
+            if replies is None:
+                not_ready.append(datagram)
+                continue
             ready = replies.get(message[2:])
             if ready is None:
                 not_ready.append(datagram)
                 continue
             tail, until, entry, cell = ready
-            if now >= until or not entry.alive or address[0] not in allowed:
+            if now >= until or not entry.alive:
                 not_ready.append(datagram)
                 continue
             cell.value += 1
@@ -96,9 +164,9 @@ class ReadyReplies:
         enough.
         """
         pieces: list[bytes] = []
-        if host not in self._allowed:
+        replies = self._by_client.get(host)
+        if replies is None:
             return pieces, start, 0
-        replies = self._replies
         size = len(stream)
         octets = hits = 0
         while octets < limit:
@@ -119,16 +187,22 @@ class ReadyReplies:
             start = end
         return pieces, start, hits
 
-    def keep(self, message: bytes, reply: bytes, until: float, entry: Entry, cell: HitCell) -> None:
-        """Keep ``reply`` for queries like ``message`` until ``until`` or the end of ``entry``."""
-        key = message[2:]
-        octets = READY_OCTETS + len(key) + len(reply) + entry.octets
-        replaced = self._replies.pop(key, None)
-        if replaced is not None:
-            self._octets -= READY_OCTETS + len(key) + len(replaced[0]) + 2 + replaced[2].octets
-        limit = self._limit
-        if len(self._replies) >= limit or self._octets + octets > limit * OCTETS_EACH:
-            self._replies.clear()
-            self._octets = 0
-        self._replies[key] = (reply[2:], until, entry, cell)
-        self._octets += octets
+    def keep(
+        self,
+        message: bytes,
+        reply: bytes,
+        until: float,
+        entry: Entry,
+        cell: HitCell,
+        host: str,
+        rules: Rules | None,
+    ) -> None:
+        """Keep ``reply`` for queries like ``message`` until ``until`` or the end of ``entry``, for
+        the client at ``host`` and all others whose ``rules`` are the same.
+        """
+        table = self._by_client.get(host)
+        if table is None:
+            if len(self._by_client) >= MAX_CLIENTS:
+                self._by_client.clear()
+            table = self._by_client[host] = self._tables.table(rules)
+        self._tables.keep(table, message, reply, until, entry, cell)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from staggerdns.policy.rules import Rules
 from staggerdns.server.clientgroups import ClientGroup
+from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.wire.alias import Alias
 from staggerdns.wire.query import Query
 
@@ -26,10 +28,11 @@ Reply = Deferred[bytes] | bytes | None
 class Request:
     """A query from the client at ``host`` (text) over ``transport``.
 
-    ``started``: the time at which it came, by the server's clock. ``client_group``:
-    whose limits count it, `None` if there are none. ``alias``: where its name leads, if that is
-    another name, and ``key``: under which its answer is looked for, that name's then, in its scope.
-    ``evicted``: it waited, and gave way.
+    ``started``: the time at which it came, by the server's clock. ``client_group``: whose limits
+    count it, `None` if there are none. ``listener``: what it came in by. ``rules``: those of its
+    client, once it may ask. ``alias``: where its name leads, if that is another name, and ``key``:
+    under which its answer is looked for, that name's then, in its scope. ``evicted``: it waited,
+    and gave way.
     """
 
     __slots__ = (
@@ -38,6 +41,8 @@ class Request:
         "transport",
         "started",
         "client_group",
+        "listener",
+        "rules",
         "alias",
         "key",
         "evicted",
@@ -50,12 +55,15 @@ class Request:
         transport: str,
         started: float,
         client_group: ClientGroup | None,
+        listener: ListenerContext,
     ) -> None:
         self.query = query
         self.host = host
         self.transport = transport
         self.started = started
         self.client_group = client_group
+        self.listener = listener
+        self.rules: Rules | None = None
         self.alias: Alias | None = None
         self.key = query.key
         self.evicted = False

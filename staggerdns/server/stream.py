@@ -17,6 +17,7 @@ from zope.interface import implementer
 from staggerdns.deferreds import ignore_cancellation
 from staggerdns.server.clientconnection import MAX_PENDING, TURN_SIZE, ClientConnection
 from staggerdns.server.connections import StreamServer
+from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.request import TCP, TLS
 from staggerdns.wire.constants import HEADER_SIZE
 
@@ -27,13 +28,21 @@ DISALLOWED_TIMEOUT = 2.0
 
 @implementer(IHalfCloseableProtocol)
 class StreamProtocol(ClientConnection):
-    """One client connection of ``factory``."""
+    """One client connection of ``factory``; ``listener``: that of the configuration that it came
+    in by, if any.
+    """
 
-    def __init__(self, factory: StreamServer, transport_name: str = TCP) -> None:
+    def __init__(
+        self,
+        factory: StreamServer,
+        transport_name: str = TCP,
+        listener: ListenerContext | None = None,
+    ) -> None:
         super().__init__(factory.client_connections)
         self._factory = factory
         self._transport_name = transport_name  # TCP or TLS
-        self._ready = factory.ready[transport_name]
+        self._listener = listener or factory.no_listener
+        self._ready = self._listener.ready[transport_name]
         self._buffer = b""
         self._pending: dict[Deferred[bytes], None] = {}
         self._client_done = False
@@ -122,7 +131,8 @@ class StreamProtocol(ClientConnection):
     def _serve(self, message: bytes) -> None:
         factory = self._factory
         try:
-            reply = factory.serve(message, self.host, self._transport_name, factory.clock.seconds())
+            now = factory.clock.seconds()
+            reply = factory.serve(message, self.host, self._transport_name, now, self._listener)
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the connection)
             factory.journal.failure("a message could not be answered")
             return
@@ -155,13 +165,20 @@ class StreamProtocol(ClientConnection):
 
 
 class StreamFactory(ServerFactory):
-    """Builds the protocols of ``factory`` for connections over TLS."""
+    """Builds the protocols of ``factory`` for connections to one listener, over TCP or TLS."""
 
     noisy = False
 
-    def __init__(self, factory: StreamServer) -> None:
+    def __init__(
+        self,
+        factory: StreamServer,
+        transport_name: str = TLS,
+        listener: ListenerContext | None = None,
+    ) -> None:
         self._factory = factory
+        self._transport_name = transport_name
+        self._listener = listener
 
     def buildProtocol(self, addr: IAddress | None) -> StreamProtocol:
         """Return the protocol of a new connection."""
-        return StreamProtocol(self._factory, TLS)
+        return StreamProtocol(self._factory, self._transport_name, self._listener)

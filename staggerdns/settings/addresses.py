@@ -219,6 +219,16 @@ class Network:
         return str(self._range)
 
 
+def client_address(host: str) -> IPv4Address | IPv6Address:
+    """Return the address of a client: without its zone, and as IPv4 if that is mapped into IPv6
+    (RFC 4291 section 2.5.5.2).
+    """
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
 def parse_endpoint(text: object) -> Endpoint:
     """Read the place of a listener: ``address:port`` or ``[IPv6]:port``.
 

@@ -18,6 +18,9 @@ from staggerdns.settings.values import Domain, DomainPattern, Seconds
 DEFAULT_SERVERS = "default"
 """What is written for the servers of a route that are those of the whole program."""
 
+DEFAULT_GROUP = "default"
+"""The name of the group of everybody who is in no other one."""
+
 
 class RouteRebindingSettings(Section, frozen=True, kw_only=True):
     """``routes[].rebinding``: what ``rebinding`` says, for the names of a route."""
@@ -115,8 +118,9 @@ class ListSettings(Section, frozen=True, kw_only=True):
 
 
 class GroupSettings(Section, frozen=True, kw_only=True):
-    """One of the ``groups``: clients with rules of their own. What is not said is as in the group
-    ``default``, to which everybody else belongs.
+    """``groups``: clients with rules of their own, under a name of up to 64 letters, digits, ``-``
+    and ``_``. Everybody else belongs to the group ``default``, which need not be there; what
+    another group does not say is as there.
     """
 
     clients: tuple[Network, ...] = ()
@@ -129,5 +133,7 @@ class GroupSettings(Section, frozen=True, kw_only=True):
     """The ``lists`` whose names they do not get."""
     allow: tuple[str, ...] | None = None
     """The ``lists`` whose names they get although another list has them."""
-    routes: tuple[RouteSettings, ...] = ()
-    """Routes of their own, which come before those of everybody."""
+    routes: tuple[RouteSettings, ...] | None = None
+    """Routes of their own, in the place of those of the group ``default``; they come before the
+    common :confval:`routes`, which count for names that none of these claims.
+    """

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 
 from staggerdns.settings.addresses import Endpoint, Listener, Network
-from staggerdns.settings.policy import AddressSettings, RouteSettings
+from staggerdns.settings.policy import AddressSettings, GroupSettings, RouteSettings
 from staggerdns.settings.records import Records
 from staggerdns.settings.section import Positive, Section
 from staggerdns.settings.upstreams import UpstreamSettings
@@ -258,6 +258,8 @@ class Config(Section, frozen=True, kw_only=True):
     rebinding: RebindingSettings = RebindingSettings()
     routes: tuple[RouteSettings, ...] = ()
     """The routes; what they do not claim goes to :confval:`upstream.servers`."""
+    groups: dict[str, GroupSettings] = msgspec.field(default_factory=dict)
+    """The groups of clients, by name."""
     addresses: AddressSettings = AddressSettings()
     cache: CacheSettings = CacheSettings()
     ranking: RankingSettings = RankingSettings()

@@ -19,6 +19,7 @@ from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory
+from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.local import LocalNames
 from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.settings.addresses import Network
@@ -39,6 +40,8 @@ FRIEND = "192.0.2.77"
 STRANGER = "198.51.100.7"
 EPOCH = 1_800_000_000
 """Seconds since 1970 when a server's clock stands at 0."""
+NO_LISTENER = ListenerContext(None, None, {})
+"""The context of requests that came in nowhere."""
 ALL_SPECIAL = LocalNames(LocalSettings(), None)
 """What a factory has if nothing is said of local names; for those who make many servers."""
 

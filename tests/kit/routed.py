@@ -13,6 +13,7 @@ from twisted.internet.testing import MemoryReactorClock
 from staggerdns.chain import Chain
 from staggerdns.config import parse_config
 from staggerdns.service import StaggerService
+from staggerdns.settings.addresses import parse_listener
 from staggerdns.wire.names import to_text
 from tests.kit.acts import SILENT, Act, says
 from tests.kit.clients import addresses, parse
@@ -22,6 +23,8 @@ from tests.kit.simulated import START, Launch, SimulatedUpstream, milliseconds
 if TYPE_CHECKING:
     import dns.message
 
+    from staggerdns.server.listenercontext import ListenerContext
+    from staggerdns.server.request import Reply
     from staggerdns.settings.addresses import UpstreamAddress
     from staggerdns.settings.upstreams import UpstreamSettings
 
@@ -53,6 +56,7 @@ class RoutedProgram:
         self.launched: list[Launch] = []
         self.upstreams: dict[str, SimulatedUpstream] = {}
         self.made: list[str] = []
+        self._contexts: dict[str, ListenerContext] = {}
         text = f"upstream: {{servers: [{servers}]}}\nroutes: [{routes}]\n{more}\n"
 
         def connect(address: UpstreamAddress, settings: UpstreamSettings, **others: Any) -> object:
@@ -91,9 +95,23 @@ class RoutedProgram:
         questions = self.upstreams[host].script.questions
         return {to_text(question.name).rstrip(".") for question in questions}
 
-    def ask(self, qname: str, rdtype: str = "A", **more: Any) -> Asked:
-        """Have a client ask over UDP."""
-        return Asked(self, client_query(qname + ".", rdtype, **more))
+    def ask(
+        self,
+        qname: str,
+        rdtype: str = "A",
+        *,
+        client: str = CLIENT,
+        listener: str = "",
+        transport: str = "udp",
+        **more: Any,
+    ) -> Asked:
+        """Have a client ask, by one of the listeners if it is given."""
+        context = self._contexts.get(listener)
+        if context is None:
+            place = parse_listener(listener) if listener else None
+            context = self.service.factory.listener_context(place)
+            self._contexts[listener] = context
+        return Asked(self, client_query(qname + ".", rdtype, **more), client, transport, context)
 
     @property
     def now(self) -> float:
@@ -122,13 +140,24 @@ class RoutedProgram:
 
 
 class Asked:
-    """A client's query and its reply, if it has come."""
+    """A client's query and its reply, if it has come; ``ready``: there was one for it already."""
 
-    def __init__(self, program: RoutedProgram, query: bytes) -> None:
+    def __init__(
+        self,
+        program: RoutedProgram,
+        query: bytes,
+        client: str,
+        transport: str,
+        listener: ListenerContext,
+    ) -> None:
         self._program = program
         self.at: float | None = None
         self._reply: bytes | None = None
-        reply = program.service.factory.serve(query, CLIENT, "udp", program.clock.seconds())
+        now = program.clock.seconds()
+        reply: Reply = listener.ready[transport].reply(query, client, now)
+        self.ready = reply is not None
+        if reply is None:
+            reply = program.service.factory.serve(query, client, transport, now, listener)
         if isinstance(reply, Deferred):
             reply.addCallback(self._take)
         elif reply is not None:

@@ -24,7 +24,7 @@ from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import parse_query
 from staggerdns.wire.render import render
 from tests.kit.clients import parse, question
-from tests.kit.factory import MemoryServer
+from tests.kit.factory import NO_LISTENER, MemoryServer
 from tests.kit.messages import texts
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class WatchedHosts:
     def ask(self, name: str, rdtype: str = "A", payload: int | None = None) -> str | None:
         """Return the answer's records or its RCODE and SOA, in a line; `None` for upstream."""
         query = parse_query(question(name, rdtype, payload=payload).to_wire())
-        answer = self.names.answer(Request(query, "192.0.2.1", UDP, self.clock.seconds(), None))
+        now = self.clock.seconds()
+        answer = self.names.answer(Request(query, "192.0.2.1", UDP, now, None, NO_LISTENER))
         if answer is None:
             return None
         assert isinstance(answer, Answer)

@@ -15,7 +15,7 @@ from staggerdns.server.request import UDP, Request
 from staggerdns.settings.sections import LocalSettings
 from staggerdns.wire.query import parse_query
 from tests.kit.clients import question
-from tests.kit.factory import STRANGER, MemoryServer
+from tests.kit.factory import NO_LISTENER, STRANGER, MemoryServer
 from tests.kit.messages import client_query, texts
 
 
@@ -144,7 +144,7 @@ ORDINARY = [
 def answered(names: LocalNames, name: str, rdtype: str = "A") -> object:
     """Return what the special names say to a question."""
     query = parse_query(question(name, rdtype).to_wire())
-    return names.answer(Request(query, "192.0.2.1", UDP, 0.0, None))
+    return names.answer(Request(query, "192.0.2.1", UDP, 0.0, None, NO_LISTENER))
 
 
 @pytest.mark.parametrize("name", ORDINARY)

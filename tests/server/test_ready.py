@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from ipaddress import ip_address
+from typing import Any, cast
 
 import dns.message
 import pytest
@@ -11,11 +12,17 @@ from hypothesis import strategies as st
 
 from staggerdns.instruments import Cell
 from staggerdns.metrics import HitCell
+from staggerdns.policy.rules import Rules
 from staggerdns.resolver.entry import Entry
-from staggerdns.server.access import Access
 from staggerdns.server.ratelimit import Datagram
-from staggerdns.server.ready import MAX_READY, OCTETS_EACH, READY_OCTETS, ReadyReplies
-from staggerdns.settings.addresses import Network
+from staggerdns.server.ready import (
+    MAX_CLIENTS,
+    MAX_READY,
+    OCTETS_EACH,
+    READY_OCTETS,
+    ReadyReplies,
+    ReadyTables,
+)
 from tests.kit.connections import framed
 from tests.kit.factory import FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.messages import ask, client_query
@@ -24,16 +31,39 @@ QUERY = b"\x12\x34rest of a query"
 REPLY = b"\x12\x34rest of a reply"
 
 
+OTHER = "192.0.2.78"
+
+
+def some_rules() -> Rules:
+    """Rules of which only matters whose they are."""
+    return cast("Rules", object())
+
+
 class ReadyTable:
     """A table with one reply in it, for ``FRIEND``, until 10 s."""
 
     def __init__(self) -> None:
-        self.access = Access([Network("192.0.2.0/24")])
-        self.access.allows(FRIEND)
-        self.ready = ReadyReplies(self.access)
+        self.tables = ReadyTables()
+        self.ready = ReadyReplies(self.tables)
+        self.rules = some_rules()
         self.entry = Entry(pool(), 1, 0.0)
         self.cell = HitCell(("udp", "A", "NOERROR"))
-        self.ready.keep(QUERY, REPLY, 10.0, self.entry, self.cell)
+        self.keep()
+
+    def keep(
+        self,
+        query: bytes = QUERY,
+        reply: bytes = REPLY,
+        *,
+        host: str = FRIEND,
+        rules: Rules | None = None,
+        ready: ReadyReplies | None = None,
+        entry: Entry | None = None,
+    ) -> None:
+        """Keep a reply until 10 s."""
+        (ready or self.ready).keep(
+            query, reply, 10.0, entry or self.entry, self.cell, host, rules or self.rules
+        )
 
 
 def test_a_ready_reply_gets_the_id_of_its_query() -> None:
@@ -59,20 +89,68 @@ def test_a_dead_entry() -> None:
     table = ReadyTable()
     table.entry.alive = False
     assert table.ready.reply(QUERY, FRIEND, 0.0) is None
-    table.ready.keep(QUERY, REPLY[:-1], 10.0, Entry(pool(), 2, 0.0), table.cell)
+    table.keep(reply=REPLY[:-1], entry=Entry(pool(), 2, 0.0))
     assert table.ready.reply(QUERY, FRIEND, 0.0) == REPLY[:-1]
 
 
 def test_strangers() -> None:
-    """Only hosts that access control has let in already are answered here."""
+    """Only clients for whom something has been kept are answered here, which may ask."""
     table = ReadyTable()
-    other = "192.0.2.78"
+    for host in (STRANGER, OTHER):
+        assert table.ready.reply(QUERY, host, 0.0) is None
+    table.keep(b"id another", host=OTHER)
     assert table.ready.reply(QUERY, STRANGER, 0.0) is None
-    assert table.ready.reply(QUERY, other, 0.0) is None
-    table.access.allows(STRANGER)
-    table.access.allows(other)
-    assert table.ready.reply(QUERY, STRANGER, 0.0) is None
-    assert table.ready.reply(QUERY, other, 0.0) == REPLY
+    assert table.ready.reply(QUERY, OTHER, 0.0) == REPLY, "its rules are the same"
+
+
+def test_clients_with_other_rules() -> None:
+    """Each gets what was kept for the same rules, whichever listener it came in by."""
+    table = ReadyTable()
+    other_rules, elsewhere = some_rules(), ReadyReplies(table.tables)
+    table.keep(reply=b"\x12\x34another", host=OTHER, rules=other_rules)
+    table.keep(b"id one more", host=OTHER, rules=table.rules, ready=elsewhere)
+    assert table.ready.reply(QUERY, FRIEND, 0.0) == REPLY
+    assert table.ready.reply(QUERY, OTHER, 0.0) == b"\x12\x34another"
+    assert elsewhere.reply(QUERY, OTHER, 0.0) == REPLY
+    assert elsewhere.reply(QUERY, FRIEND, 0.0) is None
+    assert len(table.ready) == len(elsewhere) == 3
+
+
+def test_the_limit_counts_for_all_rules() -> None:
+    """With `MAX_READY` replies in all, one more has the tables of all clients start anew."""
+    table = ReadyTable()
+    other_rules = some_rules()
+    table.keep(host=OTHER, rules=other_rules)
+    for number in range(MAX_READY - 2):
+        table.keep(b"id" + number.to_bytes(4, "big"))
+    assert len(table.ready) == MAX_READY
+    assert table.ready.reply(QUERY, FRIEND, 0.0) == table.ready.reply(QUERY, OTHER, 0.0) == REPLY
+    table.keep(b"id one more", host=OTHER, rules=other_rules)
+    assert len(table.ready) == 1
+    assert table.ready.reply(QUERY, FRIEND, 0.0) is None
+    assert table.ready.reply(QUERY, OTHER, 0.0) is None
+
+
+def test_the_same_reply_again() -> None:
+    """It takes the place of the one before, and is counted once."""
+    table = ReadyTable()
+    for _ in range(3):
+        table.keep()
+    assert len(table.ready) == 1
+
+
+def test_clients_that_are_known() -> None:
+    """The tables of `MAX_CLIENTS` are; one more, and the others are looked up again."""
+    table = ReadyTable()
+    first = ip_address("10.0.0.0")
+    for number in range(MAX_CLIENTS - 1):
+        table.keep(host=str(first + number))
+    assert table.ready.reply(QUERY, FRIEND, 0.0) == REPLY
+    table.keep(host=str(first))
+    assert table.ready.reply(QUERY, FRIEND, 0.0) == REPLY
+    table.keep(host=OTHER)
+    assert table.ready.reply(QUERY, FRIEND, 0.0) is None
+    assert table.ready.reply(QUERY, OTHER, 0.0) == REPLY
 
 
 @given(st.binary(max_size=40))
@@ -89,18 +167,18 @@ def test_limit_in_octets() -> None:
     there may be makes the table start anew.
     """
     table = ReadyTable()
-    ready, cell = table.ready, table.cell
+    ready = table.ready
     each = READY_OCTETS + 2 + 4096 + table.entry.octets
     first = READY_OCTETS + len(QUERY) - 2 + len(REPLY) + table.entry.octets
     count, spare = divmod(MAX_READY * OCTETS_EACH - first, each)
     for number in range(count):
         query = b"\0\0" + number.to_bytes(2, "big")
         for size in (5, 4096):
-            ready.keep(query, bytes(size), 10.0, table.entry, cell)
+            table.keep(query, bytes(size))
     assert len(ready) == count + 1
-    ready.keep(QUERY, REPLY + bytes(spare), 10.0, table.entry, cell)
+    table.keep(QUERY, REPLY + bytes(spare))
     assert len(ready) == count + 1
-    ready.keep(QUERY, REPLY + bytes(spare + 1), 10.0, table.entry, cell)
+    table.keep(QUERY, REPLY + bytes(spare + 1))
     assert len(ready) == 1
 
 
@@ -109,10 +187,10 @@ def test_table_limit() -> None:
     table = ReadyTable()
     for number in range(MAX_READY - 1):
         query = b"id" + number.to_bytes(4, "big")
-        table.ready.keep(query, REPLY, 10.0, table.entry, table.cell)
+        table.keep(query)
     assert len(table.ready) == MAX_READY
     assert table.ready.reply(QUERY, FRIEND, 0.0) == REPLY
-    table.ready.keep(b"id one more", REPLY, 10.0, table.entry, table.cell)
+    table.keep(b"id one more")
     assert len(table.ready) == 1
     assert table.ready.reply(QUERY, FRIEND, 0.0) is None
     assert table.ready.reply(b"\x12\x34 one more", FRIEND, 0.0) == REPLY

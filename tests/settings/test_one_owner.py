@@ -6,13 +6,14 @@ import ast
 import inspect
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args, get_origin
+from typing import TYPE_CHECKING, get_origin
 
 import msgspec
 import pytest
 
 import staggerdns
 from staggerdns.settings import policy, sections, upstreams
+from staggerdns.settings.section import NAME, sections_in
 from staggerdns.settings.sections import Config
 
 if TYPE_CHECKING:
@@ -24,16 +25,18 @@ SOURCES = {
     for path in PACKAGE.rglob("*.py")
     if path.parent.name != "settings"
 }
-LOOK_ON = {"config.py", "configroutes.py", "configwarnings.py"}
+LOOK_ON = {"config.py", "configgroups.py", "configroutes.py", "configwarnings.py"}
 """Modules that check settings; what they read has no effect by that."""
 HOLDER = re.compile(
     r"^class (\w+)[^\n]*\n(?:(?:    .*)?\n)*?    settings: (\w+Settings)\n", re.MULTILINE
 )
 """A class with a section among its fields."""
-MODULES = {"upstream": upstreams, "addresses": policy, "routes[]": policy}
+MODULES = {"upstream": upstreams, "addresses": policy, "routes[]": policy, "groups": policy}
 """Where sections stand that are not with the others."""
-SPENT = {"upstream.profile", "routes[].profile"}
-"""Keys that have had their effect when the configuration has been read."""
+SPENT = {"upstream.profile", "routes[].profile", "groups.NAME.block", "groups.NAME.allow"}
+"""Keys that have had their effect when the configuration has been read; there are no lists yet that
+groups could name.
+"""
 
 
 def sections_of(
@@ -44,9 +47,10 @@ def sections_of(
     for field in msgspec.structs.fields(kind):
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             yield from sections_of(field.type, f"{path}.{field.name}".lstrip("."))
-        for item in get_args(field.type) if get_origin(field.type) is tuple else ():
-            if isinstance(item, type) and issubclass(item, msgspec.Struct):
-                yield from sections_of(item, f"{path}.{field.name}[]".lstrip("."))
+        if get_origin(field.type) not in (tuple, dict):
+            continue
+        for mark, item in sections_in(field.type):
+            yield from sections_of(item, f"{path}.{field.name}{mark}".lstrip("."))
 
 
 SECTIONS = dict(sections_of(Config))
@@ -69,8 +73,9 @@ def attributes(source: str) -> Iterator[tuple[str, str]]:
 
 
 def called(path: str) -> str:
-    """Return what a section is called where it is read; an item of a list by its singular."""
-    return path.rpartition(".")[2].removesuffix("s[]")
+    """Return what a section is called where it is read; an item by its singular."""
+    name = path.removesuffix(f".{NAME}")
+    return name.rpartition(".")[2].removesuffix("s" if name != path else "s[]")
 
 
 def unread(sources: Iterable[str]) -> set[str]:
