@@ -1,9 +1,10 @@
 """No answer of one scope is ever seen in another: a program with routes against a model.
 
-The model knows which upstreams a name has at each moment, and nothing else. Files of domains move
-names between scopes while queries wait, entries grow stale, refreshes, sorts and pools are under
-way. Every upstream answers with addresses of its own, so that each address in a reply tells who
-said it.
+The model knows which upstreams a name has at each moment for a client, and nothing else. Clients
+of two groups ask the same names: those of one have routes of their own before the common ones.
+Files of domains move names between scopes while queries wait, entries grow stale, refreshes, sorts
+and pools are under way. Every upstream answers with addresses of its own, so that each address in a
+reply tells who said it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import tempfile
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -36,15 +37,31 @@ from tests.kit.acts import (
 from tests.kit.probing import established
 from tests.kit.routed import Asked, RoutedProgram
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 PUBLIC = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
 SITES = {"red": ("10.0.1.1", "10.0.1.2"), "blue": ("10.0.2.1",), "both": ("10.0.1.1", "10.0.2.1")}
 """Upstreams by route; that of ``both`` shares each of its own with another."""
+OWN_SITES = {"green": ("10.0.3.1", "10.0.3.2"), "red too": ("10.0.1.1", "10.0.1.2")}
+"""The same of the group's own routes; one asks as a common one does, and so shares its scope."""
+CLIENTS = {"": ("10.8.0.1", "10.8.0.2"), "kids": ("10.9.0.1", "10.9.0.2")}
+"""Clients by group."""
+LISTENER = "127.0.0.2:5300"
+"""Where all but those of another network are of the group with routes of its own."""
 FALLBACK = "blue"
 """The route whose names are asked of the default upstreams when its own have failed."""
-HOSTS = sorted({*PUBLIC, *(host for hosts in SITES.values() for host in hosts)})
+ALL_SITES = SITES | OWN_SITES
+HOSTS = sorted({*PUBLIC, *(host for hosts in ALL_SITES.values() for host in hosts)})
 NAMES = ("www.a.example", "www.b.example", "ftp.a.example", "c.example")
-DOMAINS = ("a.example", "b.example", "c.example")
+DOMAINS = ("www.a.example", "a.example", "b.example", "c.example")
+"""The longer ones first."""
 TARGET = "target.example"
+
+
+def upstreams_of(site: str) -> set[str]:
+    """Who may be asked for the names of a route."""
+    return {*ALL_SITES.get(site, PUBLIC), *(PUBLIC if site == FALLBACK else ())}
 
 
 def network(host: str) -> str:
@@ -97,40 +114,71 @@ class Scopes(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.files = {site: Path(self.folder.name) / site for site in SITES}
+        self.files = {site: Path(self.folder.name) / site for site in ALL_SITES}
         self.places: dict[str, str] = {}  # by domain: its route; the default one if it has none
+        self.own_places: dict[str, str] = {}  # the same of the group's own routes
         self.waiting: list[tuple[Asked, str, str]] = []
         self.allowed: set[tuple[str, str]] = set()  # which upstream may have seen which name
         self.number = 0
         self.probed = 0
 
-    @initialize(places=st.dictionaries(st.sampled_from(DOMAINS), st.sampled_from([*SITES])))
-    def start(self, places: dict[str, str]) -> None:
+    @initialize(
+        places=st.dictionaries(st.sampled_from(DOMAINS), st.sampled_from([*SITES])),
+        own_places=st.dictionaries(st.sampled_from(DOMAINS), st.sampled_from([*OWN_SITES])),
+    )
+    def start(self, places: dict[str, str], own_places: dict[str, str]) -> None:
         """Begin with some domains in some routes."""
-        self.places = places
+        self.places, self.own_places = places, own_places
         self._write()
-        routes = ", ".join(
-            f"{{domain_files: ['{self.files[site]}'], servers: [{', '.join(hosts)}]"
-            + (", fallback: true}" if site == FALLBACK else ", strategy: racing}")
-            for site, hosts in SITES.items()
-        )
         self.program = RoutedProgram(
-            routes,
+            self._routes(SITES),
             servers=", ".join(PUBLIC),
-            more="ranking: {probes: ['tcp:443']}\nlocal: {hosts: null}\ncache: {max_stale: 60}\n",
+            more="ranking: {probes: ['tcp:443']}\nlocal: {hosts: null}\ncache: {max_stale: 60}\n"
+            f"server: {{listen: ['127.0.0.1:5300', '{LISTENER}']}}\n"
+            f"groups:\n  kids: {{clients: [10.9.0.0/16], listeners: ['{LISTENER}'],"
+            f" routes: [{self._routes(OWN_SITES)}]}}\n  others: {{clients: [10.8.0.2]}}\n",
         )
         for host in HOSTS:
             self.program.script(host, gives(host, 5, 10, 2, 0))
 
-    @rule(qname=st.sampled_from(NAMES), do=st.booleans())
-    def ask(self, qname: str, do: bool) -> None:
-        """A client asks."""
-        domain = next(domain for domain in DOMAINS if qname.endswith(domain))
-        site = self.places.get(domain, "")
-        hosts = set(SITES.get(site, PUBLIC)) | (set(PUBLIC) if site == FALLBACK else set())
-        for host in hosts:
+    def _routes(self, sites: Mapping[str, tuple[str, ...]]) -> str:
+        return ", ".join(
+            f"{{domain_files: ['{self.files[site]}'], servers: [{', '.join(hosts)}]"
+            + (", fallback: true}" if site == FALLBACK else ", strategy: racing}")
+            for site, hosts in sites.items()
+        )
+
+    def _site(self, group: str, qname: str) -> str:
+        """Where a name is asked for clients of a group; the longest domain of its own counts."""
+        for places in (self.own_places, self.places) if group else (self.places,):
+            for domain in DOMAINS:
+                if domain in places and (qname == domain or qname.endswith(f".{domain}")):
+                    return places[domain]
+        return ""
+
+    @rule(
+        qname=st.sampled_from(NAMES),
+        group=st.sampled_from(sorted(CLIENTS)),
+        which=st.integers(0, 1),
+        by_listener=st.booleans(),
+        do=st.booleans(),
+    )
+    def ask(self, qname: str, group: str, which: int, by_listener: bool, do: bool) -> None:
+        """A client asks; the first of no group is of one where it comes in by its listener."""
+        if not group and not which and by_listener:
+            site = self._site("kids", qname)
+        else:
+            site = self._site(group, qname)
+        for host in upstreams_of(site):
             self.allowed |= {(host, qname), (host, TARGET)}
-        self.waiting.append((self.program.ask(qname, do=do), site, qname))
+        asked = self.program.ask(
+            qname,
+            client=CLIENTS[group][which],
+            listener=LISTENER if by_listener else "",
+            transport="tcp" if do else "udp",
+            do=do,
+        )
+        self.waiting.append((asked, site, qname))
 
     @rule(data=st.data(), host=st.sampled_from(HOSTS))
     def change(self, data: st.DataObject, host: str) -> None:
@@ -152,25 +200,32 @@ class Scopes(RuleBasedStateMachine):
             established(factory)
         self.program.wait(1)
 
-    @rule(domain=st.sampled_from(DOMAINS), site=st.sampled_from(["", *SITES]))
-    def move(self, domain: str, site: str) -> None:
-        """A domain moves to another route; within a second that counts."""
-        self.places.pop(domain, None)
+    @rule(
+        domain=st.sampled_from(DOMAINS),
+        site=st.sampled_from(["", *ALL_SITES]),
+        own=st.booleans(),
+    )
+    def move(self, domain: str, site: str, own: bool) -> None:
+        """A domain moves to another route, or out of all; within a second that counts."""
+        places = self.own_places if site in OWN_SITES or (own and not site) else self.places
+        places.pop(domain, None)
         self._write()  # nowhere first, so that no two routes claim it
         self._let_it_count()
         if site:
-            self.places[domain] = site
+            places[domain] = site
             self._write()
             self._let_it_count()
 
     def _let_it_count(self) -> None:
         self.program.wait(1000 * CHECK_EVERY)
-        self.program.ask("unrelated.example")
+        for group in sorted(CLIENTS):
+            self.program.ask("unrelated.example", client=CLIENTS[group][1])
 
     def _write(self) -> None:
         self.number += 1
         for site, path in self.files.items():
-            lines = [domain for domain in DOMAINS if self.places.get(domain) == site]
+            places = self.own_places if site in OWN_SITES else self.places
+            lines = [domain for domain in DOMAINS if places.get(domain) == site]
             path.write_text("\n".join([f"# {self.number}" + " " * self.number, *lines, ""]))
 
     @invariant()
@@ -180,7 +235,7 @@ class Scopes(RuleBasedStateMachine):
         for asked, site, qname in self.waiting:
             if not asked.answered:
                 continue
-            hosts = set(SITES.get(site, PUBLIC)) | (set(PUBLIC) if site == FALLBACK else set())
+            hosts = upstreams_of(site)
             for text in asked.result:
                 if text[0].isdigit():
                     said = {one for one in HOSTS if ip_address(text) in ip_network(network(one))}
