@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -197,6 +197,12 @@ class Chain:
     def forwarder(self) -> Forwarder:
         """The forwarder that counts now."""
         return self.forwarding.forwarder
+
+    def resolve(self, host: str) -> Deferred[Sequence[str]]:
+        """Return the addresses of a host that the configuration names, best first, as those of
+        upstreams are found; none when that cannot be done. The Deferred never fails.
+        """
+        return self._bootstrap.resolve(host)
 
     def statistics(self) -> Statistics:
         """Return the adaptive numbers as they stand."""

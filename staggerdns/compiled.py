@@ -95,6 +95,7 @@ COMPILED_MODULES = (
     "staggerdns.wire.edns",
     "staggerdns.wire.judge",
     "staggerdns.wire.key",
+    "staggerdns.wire.lonealias",
     "staggerdns.wire.names",
     "staggerdns.wire.nametable",
     "staggerdns.wire.pool",

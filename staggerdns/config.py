@@ -23,6 +23,8 @@ from staggerdns.configroutes import (
 )
 from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import LEVELS, Journal
+from staggerdns.policy.blocking import ANSWERS
+from staggerdns.policy.lists.checks import check_lists
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.tls import Certificate, CertificateProblem
 from staggerdns.settings.document import ConfigError, read_document
@@ -127,6 +129,7 @@ def _check(config: Config) -> None:
     check_choice("upstream.case_randomization", config.upstream.case_randomization, CASE)
     _check_bounds(config.upstream)
     check_choice("log.level", config.log.level, LEVELS)
+    _check_lists(config)
     check_groups(config)
     check_routes(config)
 
@@ -150,6 +153,16 @@ def _check_addresses(addresses: AddressSettings) -> None:
                     f"addresses.ignore[{two}], {addresses.ignore[two]}, have addresses in common"
                 )
         reach[key] = max(reach.get(key, (last, index)), (last, index))
+
+
+def _check_lists(config: Config) -> None:
+    """Check all lists, and where they are kept."""
+    check_lists(config.lists)
+    for name, settings in config.lists.items():
+        check_choice(f"lists.{name}.answer", settings.answer, ANSWERS)
+    directory = config.state.directory
+    if directory is not None and (not directory or "\0" in directory):
+        raise ConfigError("state.directory: expected a path, or null for none")
 
 
 def _check_bootstrap(upstream: UpstreamSettings) -> None:

@@ -38,7 +38,7 @@ def check_groups(config: Config) -> None:
         check_name("groups", name)
         path = f"groups.{name}"
         _check_members(name, group)
-        _check_lists(path, group)
+        _check_lists(path, group, config)
         for index, network in enumerate(group.clients):
             _claim(f"{path}.clients[{index}]", network, name, networks)
         for index, listener in enumerate(group.listeners):
@@ -73,11 +73,16 @@ def _check_members(name: str, group: GroupSettings) -> None:
         raise ConfigError(f"{path}: nobody belongs to it: it needs clients or listeners")
 
 
-def _check_lists(path: str, group: GroupSettings) -> None:
+def _check_lists(path: str, group: GroupSettings, config: Config) -> None:
     """Check that the lists exist that a group names."""
-    for key, names in (("block", group.block), ("allow", group.allow)):
-        for index, name in enumerate(names or ()):
-            raise ConfigError(f"{path}.{key}[{index}]: there is no list {one_line(name)}")
+    for key, names in (("block", group.block or ()), ("allow", group.allow or ())):
+        check_list(f"{path}.{key}", names, empty=True)
+        for index, name in enumerate(names):
+            if name not in config.lists:
+                known = f": expected {' or '.join(config.lists)}" if config.lists else ""
+                raise ConfigError(
+                    f"{path}.{key}[{index}]: there is no list {one_line(name)}{known}"
+                )
 
 
 def _claim(path: str, item: Hashable, name: str, claimed: dict[Hashable, str]) -> None:

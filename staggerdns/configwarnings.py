@@ -41,6 +41,7 @@ def config_warnings(config: Config, is_own: Callable[[str], bool] = is_own_addre
                 warning = _warn_of_address(address, config.server.listen, is_own)
                 found.append(warning and f"{path}.servers[{index}]: {address} {warning}")
     found += _warn_of_strangers(config)
+    found += _warn_of_idle_lists(config)
     if upstream.strategy in ("parallel", "auto"):
         found.append(_warn_of_batches(config))
     return list(filter(None, found))
@@ -85,6 +86,16 @@ def _warn_of_strangers(config: Config) -> Iterator[str]:
                     f"groups.{name}.clients[{index}]: {network} may not ask: "
                     "it is not within server.allow"
                 )
+
+
+def _warn_of_idle_lists(config: Config) -> Iterator[str]:
+    """Yield a warning for each list that no group names."""
+    named: set[str] = set()
+    for group in config.groups.values():
+        named.update(group.block or (), group.allow or ())
+    for name in config.lists:
+        if name not in named:
+            yield f"lists.{name}: no group has it in block or allow: it has no effect"
 
 
 def _overlap(one: Network, other: Network) -> bool:

@@ -10,6 +10,7 @@ import resource
 from dataclasses import dataclass
 
 from staggerdns.configroutes import all_routes
+from staggerdns.policy.lists.lists import MAX_FETCHES
 from staggerdns.ranking.probes import ICMP
 from staggerdns.server.connections import MAX_DISALLOWED
 from staggerdns.server.ports import MAX_ACCEPTS
@@ -21,6 +22,12 @@ RESERVE = 32
 """Descriptors for what is always or briefly open: the log, the reactor's own, files being read."""
 STREAMS = 4
 """Connections to one upstream at once: in use, being opened, and old ones that have yet to end."""
+
+
+LISTS = 4 * MAX_FETCHES
+"""Descriptors that lists may need at once: for each that is fetched the connections that are being
+opened, and the file that it goes to; and what the process that compiles is talked to by.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,9 @@ def others(config: Config) -> int:
         SOCKETS + STREAMS if upstream.transport == "udp" else STREAMS for upstream in upstreams
     )
     pages = 0 if config.metrics.listen is None else 1 + LIMITS.tcp_max_connections
-    return RESERVE + ports + MAX_DISALLOWED + sockets + pages + _connections(config.ranking)
+    lists = LISTS if config.lists else 0
+    beside = MAX_DISALLOWED + sockets + pages + lists + _connections(config.ranking)
+    return RESERVE + ports + beside
 
 
 def _connections(ranking: RankingSettings) -> int:

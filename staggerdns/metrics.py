@@ -290,6 +290,12 @@ class Metrics(Collector):
         )
 
     def _add_lists(self) -> None:
+        self.blocked = Counter(
+            "staggerdns_blocked",
+            "Queries that were not answered because of a list, by the group of their clients",
+            "list",
+            "group",
+        )
         self.list_names = Gauge("staggerdns_list_names", "Names of a list", "list")
         self.list_refreshed = Gauge(
             "staggerdns_list_refresh_timestamp_seconds",

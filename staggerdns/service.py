@@ -27,7 +27,9 @@ from staggerdns.descriptors import fit_descriptors
 from staggerdns.journal import Journal, LostLines
 from staggerdns.listeners import CannotBind, Listeners
 from staggerdns.metrics import Metrics, ProcessMetrics
+from staggerdns.policy.blocking import make_blocking
 from staggerdns.policy.groups import Groups
+from staggerdns.policy.lists.compose import make_lists
 from staggerdns.policy.rules import Rules
 from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroups
@@ -39,7 +41,7 @@ from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.received import read_received
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.tls import Certificate
-from staggerdns.settings.policy import DEFAULT_GROUP
+from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings
 from staggerdns.settings.sections import Config
 
 DRAIN_TIME = 0.9
@@ -70,6 +72,15 @@ class StaggerService(Service):
             journal=self._journal,
         )
         self._readiness = self._chain.readiness
+        self._lists = make_lists(
+            config.lists,
+            config.state,
+            self._chain.resolve,
+            reactor=reactor,
+            clock=self._clock,
+            metrics=self._metrics,
+            journal=self._journal,
+        )
         hosts = config.local.hosts
         self._hosts = None if hosts is None else Hosts(hosts, self._clock, self._journal)
         server = config.server
@@ -93,6 +104,8 @@ class StaggerService(Service):
             if rate_limit.queries_per_second
             else None,
         )
+        if self._lists is not None:
+            self._lists.on_change(lambda _: self.factory.forget_ready())
         self._certificate: Certificate | None = None
         if server.tls_certificate is not None and server.tls_key is not None:
             self._certificate = Certificate(
@@ -107,8 +120,13 @@ class StaggerService(Service):
         config, routes = self._config, self._chain.routes
         if not config.routes and not config.groups:
             return None
-        names = {DEFAULT_GROUP, *config.groups}
-        return Groups(config.groups, {name: Rules(routes.of(name)) for name in names})
+        groups = {DEFAULT_GROUP: GroupSettings(), **config.groups}
+        default = groups[DEFAULT_GROUP]
+        rules = {}
+        for name, group in groups.items():
+            blocking = make_blocking(name, group, default, self._lists, config.lists, self._metrics)
+            rules[name] = Rules(routes.of(name), blocking)
+        return Groups(config.groups, rules)
 
     def bind(self) -> None:
         """Open the listeners, unless they are open.
@@ -147,6 +165,8 @@ class StaggerService(Service):
             listen=", ".join(map(str, self._listeners.bound)),
             upstreams=", ".join(upstream.name for upstream in self._chain.upstreams),
         )
+        if self._lists is not None:
+            self._lists.start()
         if self._certificate is not None:
             self._certificate.warn()
         for warning in config_warnings(self._config):
@@ -175,6 +195,8 @@ class StaggerService(Service):
         def close(_: object) -> Deferred[list[Any]]:
             if late.active():
                 late.cancel()
+            if self._lists is not None:
+                self._lists.stop()
             self._chain.close()
             globalLogPublisher.removeObserver(self._watch_log)
             self.factory.client_connections.close()
@@ -184,7 +206,8 @@ class StaggerService(Service):
 
     def reread(self) -> None:
         """Read again what is in files of its own, and say how it went: hosts, the certificate, and
-        the authorities that certify upstreams.
+        the authorities that certify upstreams. The files of lists take longer; each has its own
+        line in the log.
         """
         routes = self._chain.routes
         files = {
@@ -197,6 +220,9 @@ class StaggerService(Service):
             for name, file in files.items()
             if file is not None
         ]
+        if self._lists is not None:
+            self._lists.reread()
+            said.append("the files of lists")
         if self._config.upstream.tls_ca is not None:
             problem = self._chain.authorities.reread()
             if problem:

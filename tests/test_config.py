@@ -184,6 +184,8 @@ OTHERS = {
     "addresses.bogus_nxdomain",
     "routes",
     "groups",
+    "lists",
+    "state.directory",
     "server.cookies.secret",
     "server.tls_certificate",
     "server.tls_key",
@@ -1127,7 +1129,7 @@ def test_unknown_keys(text: str, path: str) -> None:
         ("rebinding: {allow-domains: []}", "allow_domains"),
         # A key that belongs elsewhere, too.
         ("max_stale: 5", "cache.max_stale"),
-        ("listen: []", "server.listen or metrics.listen"),
+        ("listen: []", "lists or server.listen or metrics.listen"),
         ("local: {burst: 5}", "upstream.budget.burst or server.rate_limit.burst"),
         ("servers: [192.0.2.1]", "server or upstream.servers"),
         ("extra: 1", None),

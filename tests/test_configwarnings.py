@@ -122,3 +122,13 @@ def test_own_addresses() -> None:
         assert is_own_address(own)
     for other in ("192.0.2.1", "198.51.100.1", "2001:db8::1"):
         assert not is_own_address(other)
+
+
+def test_lists_without_effect() -> None:
+    """A list that no group names."""
+    lists = "lists: {ads: {}, good: {}, idle: {}}\n"
+    groups = "groups: {default: {block: [ads]}, kids: {clients: [10.0.0.0/8], allow: [good]}}\n"
+    text = "upstream: {servers: [1.1.1.1]}\n" + lists
+    line = "lists.idle: no group has it in block or allow: it has no effect"
+    assert config_warnings(parse_config(text + groups), OWN.__contains__) == [line]
+    assert len(config_warnings(parse_config(text), OWN.__contains__)) == 3

@@ -233,11 +233,12 @@ OF_CONNECTIONS = {
 }
 """Those of streams to upstreams: tests/upstream moves them."""
 OF_LISTS = {
+    "staggerdns_blocked",
     "staggerdns_list_names",
     "staggerdns_list_refresh_timestamp_seconds",
     "staggerdns_list_refresh_failures",
 }
-"""tests/policy/lists/test_lists.py moves them."""
+"""tests/policy/lists/test_lists.py moves them, and tests/test_blocking.py the first."""
 
 
 def test_every_family_moves() -> None:

@@ -39,6 +39,7 @@ KINDS: dict[object, str] = {
 """What is written where a field has this type."""
 SECTION_KINDS: dict[object, str] = {
     policy.GroupSettings: "map of the keys of ``groups``",
+    policy.ListSettings: "map of the keys of ``lists``",
     policy.RouteSettings: "map of the keys of ``routes``",
     upstreams.ParallelSettings: "map of the keys of ``upstream.parallel``",
 }

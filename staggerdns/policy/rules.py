@@ -1,17 +1,22 @@
-"""What counts for some clients beside what is ours: by now the routes, which lead names to scopes.
+"""What counts for some clients beside what is ours: routes, which lead names to scopes, and lists
+of names that they do not get.
 
 The server asks this about each name once. Nobody behind it needs to know who the client was.
 """
 
 from __future__ import annotations
 
+from staggerdns.policy.blocking import Blocking
 from staggerdns.policy.routes import Routes
 
 
 class Rules:
-    """The rules of some clients: their ``routes``."""
+    """The rules of some clients: their ``routes``, and what they do not get, `None` if there is
+    nothing of the kind.
+    """
 
-    __slots__ = ("routes",)
+    __slots__ = ("routes", "blocking")
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, blocking: Blocking | None = None) -> None:
         self.routes = routes
+        self.blocking = blocking

@@ -11,6 +11,12 @@ ENTRY_OCTETS: Final = 240
 """What an entry takes beside its answer: itself, its times, its place in a table."""
 _BLOCK: Final = 16  # octets; so the number of those that an entry takes needs no object of its own
 
+ChainListings = tuple[int, tuple[tuple[int, int], ...]]
+"""The number of a set of lists, and for each target of a CNAME that any of its lists has: which of
+them block it, and which allow it, as bits. It is nobody's verdict: groups of clients have different
+lists.
+"""
+
 
 class Entry:
     """An answer as the cache keeps it; times are seconds of the cache's monotonic clock.
@@ -22,7 +28,8 @@ class Entry:
     void as soon as this is false. ``retry_at``: no refresh before then. ``complete``: its
     collection has ended. ``sorted_at``: when its addresses were ranked, `None` if they are not.
     ``sort_after``: no new sort before then. ``rank``: the order of the last whole pool that was
-    sorted here. ``blocks``: how many blocks of memory all of it takes, about.
+    sorted here. ``chain_listings``: what lists say of its CNAMEs, `None` if nobody has looked.
+    ``blocks``: how many blocks of memory all of it takes, about.
     """
 
     # There are many: what follows from something else is a property, and takes no memory.
@@ -38,6 +45,7 @@ class Entry:
         "sorted_at",
         "sort_after",
         "rank",
+        "chain_listings",
         "blocks",
     )
 
@@ -53,6 +61,7 @@ class Entry:
         self.sorted_at: float | None = None
         self.sort_after = inf
         self.rank: tuple[bytes, ...] = ()
+        self.chain_listings: ChainListings | None = None
         self.blocks = (ENTRY_OCTETS + answer.octets + octets + _BLOCK - 1) // _BLOCK
 
     @property
@@ -107,5 +116,6 @@ class Entry:
         entry.sorted_at = self.sorted_at
         entry.sort_after = self.sort_after
         entry.rank = self.rank
+        entry.chain_listings = self.chain_listings
         entry.blocks = self.blocks
         return entry

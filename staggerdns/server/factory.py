@@ -38,7 +38,7 @@ from staggerdns.server.request import ENCRYPTED, STREAMS, TCP, UDP, Reply, Reque
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.settings.addresses import Listener
 from staggerdns.settings.sections import LocalSettings, ServerSettings
-from staggerdns.wire.answer import FailureAnswer
+from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import AD, COOKIE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
 from staggerdns.wire.edns import option, padded_reply
 from staggerdns.wire.key import NAME_END, scope_of
@@ -115,6 +115,11 @@ class StaggerServerFactory(DNSServerFactory):
     def ready(self) -> dict[str, ReadyReplies]:
         """By transport, what is ready for clients who came in by none of the listeners."""
         return self.no_listener.ready
+
+    def forget_ready(self) -> None:
+        """Forget all replies that are ready: what they were made by has changed."""
+        for tables in self._ready.values():
+            tables.clear()
 
     def serve(
         self,
@@ -251,8 +256,7 @@ class StaggerServerFactory(DNSServerFactory):
             if isinstance(local, Rcode):
                 ede = Ede.NOT_SUPPORTED if local == Rcode.REFUSED else None
                 return self._refuse(request, local, ede)
-            reply = render(query, local, local.ttl, self._limit(request))
-            return self._count(request, _padded(request, reply))
+            return self._count(request, self._reply(request, local, local.ttl))
         if not query.flags & RD:  # no snooping in the cache (RFC 8914 4.21)
             return self._refuse(request, Rcode.REFUSED, Ede.NOT_AUTHORITATIVE)
         entry = self._caching.cache.lookup(request.key, request.started)
@@ -280,7 +284,7 @@ class StaggerServerFactory(DNSServerFactory):
         stale = cache.is_stale(entry, now)
         reply = self._render(request, entry, now, stale=stale)
         rcode = reply[3] & RCODE
-        if query.plain and not stale and rcode != Rcode.SERVFAIL:
+        if query.plain and not stale and rcode != Rcode.SERVFAIL and request.block is None:
             request.listener.ready[transport].keep(
                 query.message,
                 reply,
@@ -324,8 +328,13 @@ class StaggerServerFactory(DNSServerFactory):
             self.clock.callLater(0, drained.callback, None)  # after the reply itself
 
     def _render(self, request: Request, entry: Entry, now: float, *, stale: bool) -> bytes:
-        query = request.query
         cache = self._caching.cache
+        rules = request.rules
+        if rules is not None and rules.blocking is not None:
+            request.block = block = rules.blocking.of_chain(entry, request.key)
+            if block is not None:
+                answer = block.answer(request.key[:NAME_END], request.query.qtype)
+                return self._reply(request, answer, answer.ttl)
         scope = scope_of(request.key)
         answer = cache.living(entry, now, scope)
         ede: int | None = None
@@ -334,11 +343,20 @@ class StaggerServerFactory(DNSServerFactory):
             ede, text = answer.ede, answer.text
         elif stale:
             ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
-        ttl = cache.reply_ttl(entry, now, scope)
+        return self._reply(request, answer, cache.reply_ttl(entry, now, scope), ede, text)
+
+    def _reply(
+        self, request: Request, answer: Answer, ttl: int, ede: int | None = None, text: bytes = b""
+    ) -> bytes:
+        """Return the reply with an answer, behind the aliases that lead to it."""
+        block = request.block
+        if block is not None:
+            block.count()
+            ede, text = Ede.BLOCKED, block.list.encode()
         if request.alias is not None:
             answer = request.alias.joined(answer, request.key)
             ttl = min(ttl, request.alias.ttl)
-        reply = render(query, answer, ttl, self._limit(request), ede, text)
+        reply = render(request.query, answer, ttl, self._limit(request), ede, text)
         if answer.rcode == Rcode.NXDOMAIN and self._local.exists(request.key[:NAME_END]):
             reply = _deny_data_only(reply)
         return _padded(request, reply)

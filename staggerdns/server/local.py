@@ -9,7 +9,8 @@ All special names are in one table; a question belongs to the longest of them th
 in. Most names are not special, which a comparison of their last octets tells before any look-up.
 The hosts file takes precedence over all special names but ``localhost``. Upstreams are asked for
 types that it does not have (the MX of a name, for example), but not within special zones. Records
-come next, and have all types of their names. What a route of the configuration claims is not
+come next, and have all types of their names. Behind them come the lists of the client: what they
+have is answered as they say, for all types. What a route of the configuration claims is not
 special. Where a CNAME of ours leads to a name that is not ours, the answer is an `Alias`: its
 target has to be asked for.
 """
@@ -132,7 +133,10 @@ class LocalNames:
         if qtype in _META_TYPES:
             return _META_TYPES[qtype]
         found = self._find(request, name, rules)
-        if qtype == Type.ANY and not (isinstance(found, Answer) and found.rcode == Rcode.NXDOMAIN):
+        if qtype == Type.ANY and not (
+            request.block is not None
+            or (isinstance(found, Answer) and found.rcode == Rcode.NXDOMAIN)
+        ):
             request.key = query.key
             return _ANY_ANSWER
         return self._follow(request, found, rules) if isinstance(found, Alias) else found
@@ -165,6 +169,10 @@ class LocalNames:
             own = self._find_own(name, qtype, now, only_local=absent is not None)
             if own is not None:
                 return own
+        if rules is not None and rules.blocking is not None:
+            request.block = block = rules.blocking.of_name(name)
+            if block is not None:
+                absent = block.answer(name, qtype)
         if absent is None:
             if number is not None:
                 request.key = in_scope(request.key, number)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from staggerdns.policy.blocking import Block
 from staggerdns.policy.rules import Rules
 from staggerdns.server.clientgroups import ClientGroup
 from staggerdns.server.listenercontext import ListenerContext
@@ -31,8 +32,8 @@ class Request:
     ``started``: the time at which it came, by the server's clock. ``client_group``: whose limits
     count it, `None` if there are none. ``listener``: what it came in by. ``rules``: those of its
     client, once it may ask. ``alias``: where its name leads, if that is another name, and ``key``:
-    under which its answer is looked for, that name's then, in its scope. ``evicted``: it waited,
-    and gave way.
+    under which its answer is looked for, that name's then, in its scope. ``block``: why it gets no
+    data, if a list is the reason. ``evicted``: it waited, and gave way.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Request:
         "rules",
         "alias",
         "key",
+        "block",
         "evicted",
     )
 
@@ -66,4 +68,5 @@ class Request:
         self.rules: Rules | None = None
         self.alias: Alias | None = None
         self.key = query.key
+        self.block: Block | None = None
         self.evicted = False

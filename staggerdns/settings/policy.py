@@ -97,23 +97,26 @@ class AddressSettings(Section, frozen=True, kw_only=True):
 
 
 class ListSettings(Section, frozen=True, kw_only=True):
-    """One of the ``lists``: where its names come from, all of them together."""
+    """``lists``: names that clients do not get, or get although another list has them, under a name
+    of up to 64 letters, digits, ``-`` and ``_``. A list does nothing by itself: groups choose among
+    them. There are 64 at most, with 8 million names together. :doc:`blocking` is about all of it.
+    """
 
     files: tuple[str, ...] = ()
-    """Files of this machine, in any of the forms of :ref:`spec-lists`; each is read again when it
-    has changed.
+    """Files of this machine, in any of the forms of :ref:`spec-lists`. Each is read again within
+    some seconds of a change; one that cannot be read, or is no list, changes nothing.
     """
     urls: tuple[str, ...] = ()
-    """Files of servers, over HTTPS. The names of servers are looked up with
+    """Such files on servers, ``https://...``. The names of the servers are looked up with
     :confval:`upstream.bootstrap`.
     """
     domains: tuple[Domain, ...] = ()
-    """Domains that are in the list, with all below them."""
+    """Domains that are in the list, each with all names below it."""
     refresh: Seconds = Seconds(14_400)
-    """How often servers are asked whether there is something new."""
+    """How often the servers are asked whether there is something new."""
     answer: str = "null_address"
     """What clients get for a name of the list: ``null_address`` (0.0.0.0 and ::, and no data of
-    other types), ``nxdomain``, ``nodata`` or ``refused``.
+    other types), ``nxdomain`` (there is no such name), ``nodata`` (it has no data) or ``refused``.
     """
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 
 from staggerdns.settings.addresses import Endpoint, Listener, Network
-from staggerdns.settings.policy import AddressSettings, GroupSettings, RouteSettings
+from staggerdns.settings.policy import AddressSettings, GroupSettings, ListSettings, RouteSettings
 from staggerdns.settings.records import Records
 from staggerdns.settings.section import Positive, Section
 from staggerdns.settings.upstreams import UpstreamSettings
@@ -233,6 +233,16 @@ class RankingSettings(Section, frozen=True, kw_only=True):
     """
 
 
+class StateSettings(Section, frozen=True, kw_only=True):
+    """``state``: what is kept over restarts."""
+
+    directory: str | None = None
+    """Where the last good copies of :confval:`lists` are kept, so that they count from the start
+    when no server can be reached; a directory that the program may write. Without it they are kept
+    until the program ends.
+    """
+
+
 class MetricsSettings(Section, frozen=True, kw_only=True):
     """``metrics``: where Prometheus comes; null for nowhere."""
 
@@ -260,8 +270,11 @@ class Config(Section, frozen=True, kw_only=True):
     """The routes; what they do not claim goes to :confval:`upstream.servers`."""
     groups: dict[str, GroupSettings] = msgspec.field(default_factory=dict)
     """The groups of clients, by name."""
+    lists: dict[str, ListSettings] = msgspec.field(default_factory=dict)
+    """The lists, by name."""
     addresses: AddressSettings = AddressSettings()
     cache: CacheSettings = CacheSettings()
     ranking: RankingSettings = RankingSettings()
+    state: StateSettings = StateSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()

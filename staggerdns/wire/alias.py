@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
+from staggerdns.wire.answer import AddressPool, Answer, ErrorAnswer
 from staggerdns.wire.constants import CLASS_IN, Type, WireError
 from staggerdns.wire.question import Question
 from staggerdns.wire.records import pack_fields
@@ -33,12 +33,12 @@ class Alias:
 
     def joined(self, answer: Answer, key: bytes) -> Answer:
         """Return the answer to a question about us; ``answer`` is that to the same question about
-        the target, under ``key``. A failure stays what it is.
+        the target, under ``key``. An error stays what it is.
         """
         ttl = min(self.ttl, answer.ttl)
         if isinstance(answer, AddressPool):
             return AddressPool(self.cname_chain + answer.cname_chain, answer.addresses, ttl, False)
-        if isinstance(answer, FailureAnswer):
+        if isinstance(answer, ErrorAnswer):
             return answer
         return AliasAnswer(self.cname_chain, answer, Question(key), ttl)
 

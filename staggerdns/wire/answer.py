@@ -62,6 +62,12 @@ class Answer:
         """Those that a client may choose from, in order, when an address was asked for."""
         return ()
 
+    def chain_targets(self, key: bytes) -> tuple[bytes, ...]:
+        """Return the targets of its CNAMEs (wire form, lower case), in whatever order; ``key`` is
+        that of the question.
+        """
+        return ()
+
     def reordered(self, addresses: tuple[bytes, ...]) -> Answer:
         """Return the same answer with its addresses in another order; itself when it has none."""
         return self
@@ -142,6 +148,11 @@ class AddressPool(Answer):
             return held
         width = self._each
         return tuple([held[start : start + width] for start in range(0, len(held), width)])
+
+    def chain_targets(self, key: bytes) -> tuple[bytes, ...]:
+        """Return the targets of its CNAMEs in order, in lower case."""
+        chain = self.cname_chain
+        return tuple([target.lower() for target in chain]) if chain else ()
 
     def pack(self) -> None:
         """Keep the addresses as one string of octets, in half of the memory."""
@@ -322,7 +333,17 @@ class _OwnAnswer(Answer):
         self.ttl = ttl
 
 
-class FailureAnswer(_OwnAnswer):
+class ErrorAnswer(_OwnAnswer):
+    """A code alone, which is no answer to the question: SERVFAIL or REFUSED."""
+
+    __slots__ = ()
+
+    def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
+        """Return three empty sections."""
+        return b"\0\0\0\0\0\0", b""
+
+
+class FailureAnswer(ErrorAnswer):
     """No upstream answered well: SERVFAIL, kept briefly (RFC 9520).
 
     ``ede`` says why in a number (RFC 8914 section 4), ``text`` in words.
@@ -338,10 +359,6 @@ class FailureAnswer(_OwnAnswer):
     def lasting(self, ttl: int) -> FailureAnswer:
         """Return the same answer, to be kept for ``ttl`` seconds."""
         return FailureAnswer(self.ede, ttl, self.text.decode())
-
-    def sections(self, question_end: int, ttl: int, room: int) -> tuple[bytes, bytes] | None:
-        """Return three empty sections."""
-        return b"\0\0\0\0\0\0", b""
 
 
 class RecordAnswer(_OwnAnswer):

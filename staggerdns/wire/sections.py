@@ -7,14 +7,20 @@ from array import array
 from collections.abc import Sequence
 
 from staggerdns.wire.answer import BYTES_OCTETS, OBJECT_OCTETS, Answer, LocalNegativeAnswer
-from staggerdns.wire.constants import AD, HEADER_SIZE, MAX_MESSAGE, Rcode
+from staggerdns.wire.constants import AD, HEADER_SIZE, MAX_MESSAGE, QR, Rcode, Type, WireError
+from staggerdns.wire.names import read_name
 from staggerdns.wire.question import Question
-from staggerdns.wire.reply import Record, Reply
+from staggerdns.wire.reply import Record, Reply, index_reply
 from staggerdns.wire.rewrite import Rewriter
+from staggerdns.wire.scrub import scrub_answers
 
 _u16 = struct.Struct("!H").pack
 _u32 = struct.Struct("!I")
+_header = struct.Struct("!HHH").pack  # without the counts of the three sections
 _OFFSET_OCTETS = 40
+_TYPE_BEFORE_TTL = 4  # octets from one to the other
+_CNAME = _u16(Type.CNAME)
+_DNAME = _u16(Type.DNAME)
 _TTL_OF_SOA = 6  # behind a pointer, type and class
 
 
@@ -100,6 +106,30 @@ class SectionsAnswer(Answer):
         """The addresses that may be reordered, as they stand in the answer."""
         body, width = self.body, self.width
         return tuple([body[offset : offset + width] for offset in self.address_offsets])
+
+    def chain_targets(self, key: bytes) -> tuple[bytes, ...]:
+        """Return the targets of its CNAMEs, in lower case; few answers have any."""
+        body = self.body
+        answers = self.counts[0] << 8 | self.counts[1]
+        for ttl in self.ttl_offsets[:answers]:
+            rtype = body[ttl - _TYPE_BEFORE_TTL : ttl - 2]
+            if rtype in (_CNAME, _DNAME):
+                return self._read_targets(Question(key))
+        return ()
+
+    def _read_targets(self, question: Question) -> tuple[bytes, ...]:
+        message = _header(0, QR | self.rcode, 1) + self.counts + question.section + self.body
+        try:
+            reply = index_reply(message, question)
+            targets = [
+                read_name(message, record.data)[0]
+                for record in reply.answers
+                if record.type == Type.CNAME
+            ]
+            targets += scrub_answers(reply, question).cname_chain  # what a DNAME alone leads to
+        except WireError:  # nothing that was accepted is like that
+            return ()
+        return tuple(dict.fromkeys([target.lower() for target in targets]))
 
     def reordered(self, addresses: tuple[bytes, ...]) -> SectionsAnswer:
         """Return the same answer with other addresses where its own stand."""

@@ -35,8 +35,8 @@ class ListServer:
         self.context = DefaultOpenSSLContextFactory(str(certificate.key), str(certificate.chain))
         self._port: Any = None
 
-    async def start(self) -> None:
-        """Listen on a port that is free."""
+    async def start(self, port: int = 0) -> None:
+        """Listen on a port, 0: one that is free."""
         server = self
 
         class Everything(Resource):
@@ -57,12 +57,15 @@ class ListServer:
             return channel
 
         site.buildProtocol = noted  # type: ignore[method-assign]
-        endpoint = SSL4ServerEndpoint(reactor, 0, self.context, interface="127.0.0.1")
+        endpoint = SSL4ServerEndpoint(reactor, port, self.context, interface="127.0.0.1")
         self._port = await endpoint.listen(site)
 
     async def stop(self) -> None:
-        """Close everything."""
-        await self._port.stopListening()
+        """Close everything that is open."""
+        if self._port is None:
+            return
+        port, self._port = self._port, None
+        await port.stopListening()
         for channel in self.channels:
             with contextlib.suppress(AttributeError):
                 channel.forceAbortClient()

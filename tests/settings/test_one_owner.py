@@ -31,12 +31,16 @@ HOLDER = re.compile(
     r"^class (\w+)[^\n]*\n(?:(?:    .*)?\n)*?    settings: (\w+Settings)\n", re.MULTILINE
 )
 """A class with a section among its fields."""
-MODULES = {"upstream": upstreams, "addresses": policy, "routes[]": policy, "groups": policy}
+MODULES = {
+    "upstream": upstreams,
+    "addresses": policy,
+    "routes[]": policy,
+    "groups": policy,
+    "lists": policy,
+}
 """Where sections stand that are not with the others."""
-SPENT = {"upstream.profile", "routes[].profile", "groups.NAME.block", "groups.NAME.allow"}
-"""Keys that have had their effect when the configuration has been read; there are no lists yet that
-groups could name.
-"""
+SPENT = {"upstream.profile", "routes[].profile"}
+"""Keys that have had their effect when the configuration has been read."""
 
 
 def sections_of(

@@ -64,10 +64,14 @@ class Lists:
         self._clock = clock
         self._journal = journal
         self._compiler = compiler
+        self._settings = settings
+        self._wanted_directory = directory
+        self._directory = self._target = Path()  # until the start
         self._temporary = False
-        self._directory = self._make_directory(directory)
-        self._target = self._directory / _TARGET
-        self._domains = [[bytes(name) for name in one.domains] for one in settings.values()]
+        self._fetcher = fetcher
+        self._wall = wall
+        self._metrics = metrics
+        self._domains = [_domains(one) for one in settings.values()]
         self._what = json.dumps(
             [[name, one.files, one.urls, one.domains] for name, one in settings.items()],
             default=bytes.hex,
@@ -82,24 +86,7 @@ class Lists:
             terminationPredicateFactory=lambda: lambda: True,  # one slice a turn
             scheduler=partial(clock.callLater, 0),
         )
-        fetches = DeferredSemaphore(MAX_FETCHES)
-        self._refreshes = [
-            ListRefresh(
-                number,
-                name,
-                one,
-                self._directory,
-                fetcher,
-                fetches,
-                self.compile,
-                partial(self._count, number),
-                clock=clock,
-                wall=wall,
-                metrics=metrics,
-                journal=journal,
-            )
-            for number, (name, one) in enumerate(settings.items())
-        ]
+        self._refreshes: list[ListRefresh] = []
         for number, name in enumerate(self.names):
             metrics.list_names.read_from(partial(self._count, number), name)
 
@@ -108,7 +95,13 @@ class Lists:
         self._listeners.append(call)
 
     def start(self) -> None:
-        """Put the last compiled set in force, and begin to look after all sources."""
+        """Put the last compiled set in force, and begin to look after all sources.
+
+        Nothing is written before: whoever starts may have given up privileges since this was made.
+        """
+        self._directory = self._make_directory(self._wanted_directory)
+        self._target = self._directory / _TARGET
+        self._refreshes = self._make_refreshes()
         self._clean()
         self._starting = Deferred.fromCoroutine(self._start()).addErrback(self._unless_cancelled)
 
@@ -213,6 +206,26 @@ class Lists:
         for call in self._listeners:
             call(found)
 
+    def _make_refreshes(self) -> list[ListRefresh]:
+        fetches = DeferredSemaphore(MAX_FETCHES)
+        return [
+            ListRefresh(
+                number,
+                name,
+                one,
+                self._directory,
+                self._fetcher,
+                fetches,
+                self.compile,
+                partial(self._count, number),
+                clock=self._clock,
+                wall=self._wall,
+                metrics=self._metrics,
+                journal=self._journal,
+            )
+            for number, (name, one) in enumerate(self._settings.items())
+        ]
+
     def _make_directory(self, wanted: str | None) -> Path:
         if wanted is not None:
             directory = Path(wanted) / "lists"
@@ -241,3 +254,7 @@ class Lists:
     @staticmethod
     def _unless_cancelled(failure: Failure) -> None:
         failure.trap(CancelledError)
+
+
+def _domains(settings: ListSettings) -> list[bytes]:
+    return [bytes(domain) for domain in settings.domains]

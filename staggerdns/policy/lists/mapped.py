@@ -35,15 +35,40 @@ class Hit(NamedTuple):
     allowed: bool
 
 
+class Listing(NamedTuple):
+    """In which lists a name is: bit n of ``blocked`` tells of list n that it has the name or what
+    the name is below, bit n of ``allowed`` that the list has an exception for it.
+    """
+
+    blocked: int
+    allowed: int
+
+
+UNLISTED = Listing(0, 0)
+"""The name is in no list."""
+
+
 class Choice:
     """The lists that count for somebody, by number: what is in ``allow`` is never blocked."""
 
-    __slots__ = ("block", "allow", "both")
+    __slots__ = ("_block", "_allow", "_both")
 
     def __init__(self, block: Iterable[int], allow: Iterable[int] = ()) -> None:
-        self.block = _mask(block)
-        self.allow = _mask(allow)
-        self.both = self.block | self.allow
+        self._block = _mask(block)
+        self._allow = _mask(allow)
+        self._both = self._block | self._allow
+
+    def verdict(self, listing: Listing) -> Hit | None:
+        """Return which list decides on a name, `None` if no list that counts has it.
+
+        Of several lists the first of the configuration is named; one that allows the name comes
+        before all that block it.
+        """
+        allows = listing.allowed & self._both | listing.blocked & self._allow
+        if allows:
+            return Hit(_lowest(allows), allowed=True)
+        blocks = listing.blocked & self._block
+        return Hit(_lowest(blocks), allowed=False) if blocks else None
 
 
 class ListSet:
@@ -106,18 +131,14 @@ class ListSet:
         if zlib.crc32(HEADER.pack(*numbers, 0), checksum) != expected:
             raise Damaged("its checksum is wrong")
 
-    def verdict(self, name: bytes, choice: Choice) -> Hit | None:
-        """Return which list of ``choice`` decides on a name, in wire form and lower case.
-
-        `None` if no list has the name. Of several lists the first of the configuration is named;
-        one that allows the name comes before all that block it.
-        """
+    def listing(self, name: bytes) -> Listing:
+        """Return in which lists a name is, in wire form and lower case."""
         starts = []
         position = 0
         while name[position]:
             starts.append(position)
             position += name[position] + 1
-        blocked = 0
+        blocked = allowed = 0
         for place in range(len(starts) - self._skipped):
             found = siphash(self._key, name[starts[place] :])
             slot = found >> self._shift
@@ -126,12 +147,9 @@ class ListSet:
             if at == end or self._hashes[at] != found:
                 continue
             row = MASKS * self._kinds[at] + (place > 0)
-            blocks = self._masks[row]
-            allows = self._masks[row + 2] & choice.both | blocks & choice.allow
-            if allows:
-                return Hit(_lowest(allows), allowed=True)
-            blocked |= blocks & choice.block
-        return Hit(_lowest(blocked), allowed=False) if blocked else None
+            blocked |= self._masks[row]
+            allowed |= self._masks[row + 2]
+        return Listing(blocked, allowed) if blocked or allowed else UNLISTED
 
 
 def open_set(path: str, number: int) -> ListSet:

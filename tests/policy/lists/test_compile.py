@@ -44,7 +44,7 @@ class Compilation:
         """Return whether the set that stands there blocks a name."""
         found = open_set(str(self.target), 1)
         list(found.check())
-        return found.verdict(from_text(name), Choice([0])) == Hit(0, False)
+        return Choice([0]).verdict(found.listing(from_text(name))) == Hit(0, False)
 
 
 @pytest.fixture(params=[True, False], ids=["fetched", "file"])

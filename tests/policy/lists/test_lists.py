@@ -137,7 +137,7 @@ class Running:
         """Return whether any list blocks a name."""
         assert self.lists is not None
         choice = Choice(range(len(self.lists.names)))
-        return self.lists.current.verdict(from_text(text), choice) is not None
+        return choice.verdict(self.lists.current.listing(from_text(text))) is not None
 
     def figures(self, name: str = "ads") -> tuple[float, float, int]:
         """Return names, age of the last refresh (none: -1), and failures, as metrics."""
@@ -436,6 +436,23 @@ def test_a_stop_in_the_midst(running: Running) -> None:
         running.start(ads=ListSettings(urls=(URL,)))
         running.stop()
     assert texts(events) == []
+
+
+def test_nothing_is_written_before_the_start(running: Running) -> None:
+    """Whoever makes lists may have privileges that it gives up before."""
+    lists = Lists(
+        {"ads": ListSettings(urls=(URL,))},
+        str(running.directory / "state"),
+        cast("Any", running.server),
+        cast("Any", running.compiler),
+        clock=running.clock,
+        metrics=Metrics(),
+        journal=Journal(),
+    )
+    assert not (running.directory / "state").exists()
+    lists.reread()
+    lists.stop()
+    assert running.directory.exists()
 
 
 def test_no_directory(tmp_path: Path) -> None:

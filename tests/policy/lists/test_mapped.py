@@ -54,7 +54,7 @@ def set_of(*rules: tuple[int, int, str]) -> ListSet:
 
 def blocked(found: ListSet, name: str, choice: Choice) -> Hit | None:
     """Return the verdict on a name in text."""
-    return found.verdict(from_text(name), choice)
+    return choice.verdict(found.listing(from_text(name)))
 
 
 @pytest.mark.parametrize(
@@ -130,21 +130,22 @@ NUMBERS = st.sets(st.sampled_from([0, 1, 2, 63]))
 
 
 def slow_verdict(rules: Rules, name: str, block: set[int], allow: set[int]) -> Hit | None:
-    """Return the verdict by going through all lines, for each suffix of the name, longest first."""
+    """Return the verdict by going through all lines, for each suffix of the name."""
     labels = name.split(".")
     blocking: list[int] = []
+    allowing: list[int] = []
     for start in range(len(labels)):
         suffix = ".".join(labels[start:])
         of_suffix = [(number, effect) for number, effect, text in rules if text == suffix]
         bad, good = (BELOW, ALLOW_BELOW) if start else (ITSELF, ALLOW_ITSELF)
-        allowing = [
+        allowing += [
             number
             for number, effect in of_suffix
             if (number in block | allow and effect & good) or (number in allow and effect & bad)
         ]
-        if allowing:
-            return Hit(min(allowing), True)
         blocking += [number for number, effect in of_suffix if number in block and effect & bad]
+    if allowing:
+        return Hit(min(allowing), True)
     return Hit(min(blocking), False) if blocking else None
 
 
