@@ -389,6 +389,7 @@ def test_groups() -> None:
             for qname, result in names.items():
                 assert running.answer(qname, client=client) == [result]
     assert counted(running) == {("ads", "default"): 9, ("games", "kids"): 3}
+    assert [*running.metrics.blocked.values()] == [("ads", "default"), ("games", "kids")]
     assert len(running.launched) == len({"www.example", ADS, "game.example", "fun.example"})
 
 

@@ -62,22 +62,15 @@ class Block:
 
 
 class Blocking:
-    """What the clients of ``group`` do not get, by the ``choice`` of ``lists`` that count for them;
-    ``settings`` are those of all lists.
+    """What some clients do not get of what is in ``lists``: ``choice`` says which of these count,
+    and ``blocks`` has those that block, by number.
     """
 
-    def __init__(
-        self,
-        lists: Lists,
-        settings: Mapping[str, ListSettings],
-        choice: Choice,
-        group: str,
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, lists: Lists, choice: Choice, blocks: Mapping[int, Block]) -> None:
         self._lists = lists
         self._choice = choice
+        self._blocks = blocks
         self._unlisted: ChainListings = (0, ())  # one for all entries: most are like that
-        self._blocks = [Block(name, one, group, metrics) for name, one in settings.items()]
 
     def of_name(self, name: bytes) -> Block | None:
         """Return why a name (wire form, lower case) is blocked, `None` if it is not."""
@@ -131,4 +124,5 @@ def make_blocking(
         return None
     numbers = {one: number for number, one in enumerate(lists.names)}
     choice = Choice([numbers[one] for one in block], [numbers[one] for one in allow or ()])
-    return Blocking(lists, settings, choice, name, metrics)
+    blocks = {numbers[one]: Block(one, settings[one], name, metrics) for one in block}
+    return Blocking(lists, choice, blocks)
