@@ -129,6 +129,7 @@ def test_what_is_read_again(tmp_path: Path) -> None:
     service = StaggerService(parse_config(text), reactor, os.urandom)
     none = "upstream: {servers: [192.0.2.53]}\nlocal: {hosts: null}"
     without = StaggerService(parse_config(none), reactor, os.urandom)
+    listed = StaggerService(parse_config(f"{none}\nlists: {{ads: {{}}}}"), reactor, os.urandom)
     rest = "; other settings count from the next start"
     unusable = "the certificate (cannot be used)"
     gone = f"{authority.ca} cannot be read: No such file or directory"
@@ -140,6 +141,7 @@ def test_what_is_read_again(tmp_path: Path) -> None:
         authority.ca.unlink()
         service.reread()
         without.reread()
+        listed.reread()
     assert [formatEvent(event) for event in events] == [
         f"read again: the hosts file, the certificate, the upstreams' authorities{rest}",
         f"read again: the hosts file, {unusable}, the upstreams' authorities{rest}",
@@ -148,6 +150,7 @@ def test_what_is_read_again(tmp_path: Path) -> None:
             f"(the old ones stay: upstream.tls_ca: {gone}){rest}"
         ),
         f"read again: nothing{rest}",
+        f"read again: the files of lists{rest}",
     ]
 
 

@@ -238,8 +238,8 @@ class StateSettings(Section, frozen=True, kw_only=True):
 
     directory: str | None = None
     """Where the last good copies of :confval:`lists` are kept, so that they count from the start
-    when no server can be reached; a directory that the program may write. Without it they are kept
-    until the program ends.
+    when no server can be reached; a directory that the program may write, and no other program of
+    its kind. Without it they are kept until the program ends.
     """
 
 

@@ -99,7 +99,14 @@ class Lists:
 
         Nothing is written before: whoever starts may have given up privileges since this was made.
         """
-        self._directory = self._make_directory(self._wanted_directory)
+        try:
+            self._directory = self._make_directory(self._wanted_directory)
+        except OSError as error:
+            self._journal.warn(
+                "there are no lists: no directory can be written: {problem}",
+                problem=error.strerror,
+            )
+            return
         self._target = self._directory / _TARGET
         self._refreshes = self._make_refreshes()
         self._clean()
@@ -239,8 +246,9 @@ class Lists:
                     path=str(directory),
                     problem=error.strerror,
                 )
+        made = Path(tempfile.mkdtemp(prefix="staggerdns-"))
         self._temporary = True
-        return Path(tempfile.mkdtemp(prefix="staggerdns-"))
+        return made
 
     def _clean(self) -> None:
         """Remove what belongs to no source any more, and what an earlier end has left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -452,6 +453,24 @@ def test_nothing_is_written_before_the_start(running: Running) -> None:
     assert not (running.directory / "state").exists()
     lists.reread()
     lists.stop()
+    assert running.directory.exists()
+
+
+def test_no_directory_at_all(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be written there are no lists, and a line in the log."""
+    (running.directory / "state").write_text("a file")
+
+    def fails(**_: object) -> str:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", fails)
+    running.server.content[URL] = "one.example\n"
+    with capturedLogs() as events:
+        running.start(ads=ListSettings(urls=(URL,)))
+        running.pump(60)
+        running.stop()
+    said = "there are no lists: no directory can be written: Read-only file system"
+    assert texts(events)[1:] == [said]
     assert running.directory.exists()
 
 
