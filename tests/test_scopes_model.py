@@ -53,10 +53,12 @@ FALLBACK = "blue"
 """The route whose names are asked of the default upstreams when its own have failed."""
 ALL_SITES = SITES | OWN_SITES
 HOSTS = sorted({*PUBLIC, *(host for hosts in ALL_SITES.values() for host in hosts)})
-NAMES = ("www.a.example", "www.b.example", "ftp.a.example", "c.example")
-DOMAINS = ("www.a.example", "a.example", "b.example", "c.example")
-"""The longer ones first."""
 TARGET = "target.example"
+"""Where aliases lead."""
+NAMES = ("www.a.example", "www.b.example", "ftp.a.example", "c.example", TARGET)
+UNRELATED = "unrelated.example"
+DOMAINS = ("www.a.example", "a.example", "b.example", "c.example", TARGET)
+"""The longer ones first."""
 
 
 def upstreams_of(site: str) -> set[str]:
@@ -75,14 +77,17 @@ def gives(host: str, after: float, ttl: int, count: int, first: int) -> Act:
     return says(after, *[f"{base}{first}.{number + 1}" for number in range(count)], ttl=ttl)
 
 
-def aliases(host: str, after: float) -> Act:
-    """Answer with an alias alone, but for its target, which has an address."""
+def aliases(host: str, after: float, *, whole: bool) -> Act:
+    """Answer with an alias, alone or with the address of its target; the target has an address, and
+    so has the name that is asked for without looking at what comes.
+    """
 
     def answer(question: Any) -> bytes:
-        if question.name == name(TARGET):
-            data = ip_address(network(host).replace("0.0/16", "7.7")).packed
+        data = ip_address(network(host).replace("0.0/16", "7.7")).packed
+        if question.name in (name(TARGET), name(UNRELATED)):
             return reply(question, [record(b"\xc0\x0c", A, 30, data)])
-        return reply(question, [record(b"\xc0\x0c", CNAME, 30, name(TARGET))])
+        found = [record(b"\xc0\x0c", CNAME, 30, name(TARGET))]
+        return reply(question, found + [record(name(TARGET), A, 30, data)] * whole)
 
     return Act(after, answer)
 
@@ -94,12 +99,15 @@ AFTER = st.sampled_from([1, 5, 20, 45, 90, 400])
 def acts(draw: st.DrawFn, host: str) -> Act:
     """What an upstream may do."""
     after = draw(AFTER)
-    kind = draw(st.sampled_from(["gives"] * 6 + ["alias", "fails", "silent", "negative", "gone"]))
+    kind = draw(
+        st.sampled_from(["gives"] * 6 + ["alias", "chain", "fails", "silent", "negative", "gone"])
+    )
     if kind == "gives":
         ttl, count = draw(st.sampled_from([0, 1, 10, 300])), draw(st.integers(1, 3))
         return gives(host, after, ttl, count, draw(st.integers(0, 3)))
     others = {
-        "alias": aliases(host, after),
+        "alias": aliases(host, after, whole=False),
+        "chain": aliases(host, after, whole=True),
         "fails": fails(after, REFUSED),
         "silent": SILENT,
         "negative": negative(after, draw(st.sampled_from([NOERROR, 3])), ttl=5),
@@ -219,7 +227,7 @@ class Scopes(RuleBasedStateMachine):
     def _let_it_count(self) -> None:
         self.program.wait(1000 * CHECK_EVERY)
         for group in sorted(CLIENTS):
-            self.program.ask("unrelated.example", client=CLIENTS[group][1])
+            self.program.ask(UNRELATED, client=CLIENTS[group][1])
 
     def _write(self) -> None:
         self.number += 1
@@ -248,7 +256,7 @@ class Scopes(RuleBasedStateMachine):
         if not hasattr(self, "program"):
             return
         for host in HOSTS:
-            for qname in self.program.names(host) - {"unrelated.example", ""}:
+            for qname in self.program.names(host) - {UNRELATED, ""}:
                 assert (host, qname) in self.allowed, (host, qname)
 
     def teardown(self) -> None:
