@@ -172,7 +172,19 @@ class Scopes(RuleBasedStateMachine):
         do=st.booleans(),
     )
     def ask(self, qname: str, group: str, which: int, by_listener: bool, do: bool) -> None:
-        """A client asks; the first of no group is of one where it comes in by its listener."""
+        """A client asks."""
+        self._ask(qname, group, which, by_listener=by_listener, do=do)
+
+    @rule(qname=st.sampled_from(NAMES), duration=st.sampled_from([1, 6, 100]))
+    def ask_in_turns(self, qname: str, duration: float) -> None:
+        """Clients of both groups ask the same, again and again."""
+        for _ in range(3):
+            for group, by_listener in (("", False), ("kids", False), ("", True)):
+                self._ask(qname, group, 0, by_listener=by_listener, do=False)
+            self.program.wait(duration)
+
+    def _ask(self, qname: str, group: str, which: int, *, by_listener: bool, do: bool) -> None:
+        """The first client of no group is of one where it comes in by that one's listener."""
         if not group and not which and by_listener:
             site = self._site("kids", qname)
         else:
