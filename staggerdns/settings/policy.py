@@ -127,7 +127,9 @@ class GroupSettings(Section, frozen=True, kw_only=True):
     """
 
     clients: tuple[Network, ...] = ()
-    """Networks whose clients belong to the group; of all groups the longest network counts."""
+    """Networks whose clients belong to the group; of all groups the longest network counts. Who
+    asks over IPv6 is told by its IPv6 address: name both networks of a place that has two.
+    """
     listeners: tuple[Listener, ...] = ()
     """Places of :confval:`server.listen` whose clients belong to the group, unless their network
     says otherwise.
