@@ -17,10 +17,13 @@ from pathlib import Path
 from types import FrameType
 
 from bench import (
+    blocking,
     fresh,
     hits,
     inside,
     latency,
+    lists,
+    loading,
     memory,
     nearest,
     ordinary,
@@ -61,6 +64,10 @@ FULL: dict[str, _Part] = {
     "first": lambda lab: nearest.first_answers(lab, rounds=5, names=2_000),
     "shape": lambda lab: shape.measure(lab, names=60),
     "ranking": lambda lab: ranking.measure(lab, rounds=3, shared=200, own=12),
+    "groups": lambda lab: blocking.hits(lab, count=1_000_000, rounds=9, seconds=2),
+    "listed": lambda lab: blocking.fresh(lab, count=1_000_000, rounds=9, names=5_000, fill=50_000),
+    "lists": lambda lab: lists.measure(lab, count=1_000_000, rounds=3),
+    "loading": lambda lab: loading.measure(lab, count=1_000_000, rounds=3),
 }
 _QUICK: dict[str, _Part] = {
     "hits": lambda lab: hits.measure(lab, rounds=3, seconds=1),
@@ -82,6 +89,10 @@ _QUICK: dict[str, _Part] = {
     "first": lambda lab: nearest.first_answers(lab, rounds=3, names=400),
     "shape": lambda lab: shape.measure(lab, names=20),
     "ranking": lambda lab: ranking.measure(lab, rounds=1, shared=200, own=9),
+    "groups": lambda lab: blocking.hits(lab, count=100_000, rounds=5, seconds=0.5),
+    "listed": lambda lab: blocking.fresh(lab, count=100_000, rounds=5, names=2_000, fill=10_000),
+    "lists": lambda lab: lists.measure(lab, count=100_000, rounds=2),
+    "loading": lambda lab: loading.measure(lab, count=100_000, rounds=2),
 }
 #: What must not be measured outside a network namespace of its own.
 _INSIDE = {

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
+from typing import Self
 
 from bench.daemons import Laboratory
 from bench.report import Section, Target
 
 #: More memory at the peak, of all processes together, and the longest turn of the reactor.
-_PEAK = Target(64, at_least=False, unit="MiB")
+PEAK = Target(64, at_least=False, unit="MiB")
 _TURN = Target(5, at_least=False, unit="ms")
 #: Seconds from one look at the memory to the next.
 _LOOK_EVERY = 0.02
@@ -32,33 +33,50 @@ def write_names(path: Path, count: int) -> None:
             file.write(f"0.0.0.0 h{mixed:08x}.d{mixed % 50_021}.example\n")
 
 
-def _one(pid: int, load: Callable[[], str], count: int) -> tuple[float, float, int, int]:
-    """Return the seconds of a load, the longest turn in milliseconds, and the memory before and at
-    the peak in bytes.
+class Peak:
+    """While it is entered, looks at the memory of a process and of all that it starts: ``before``
+    that, and at the ``peak``, in bytes.
     """
-    before = peak = _memory(pid)
-    over, looking = Event(), Event()
 
-    def look() -> None:
-        nonlocal peak
-        while not over.is_set():
-            peak = max(peak, _memory(pid))
-            looking.set()
-            over.wait(_LOOK_EVERY)
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self.before = self.peak = memory(pid)
+        self._over, self._looking = Event(), Event()
+        self._watch = Thread(target=self._look)
 
-    watch = Thread(target=look)
-    watch.start()
-    try:
-        looking.wait()  # a short load may be over before a busy machine looks for the first time
+    def __enter__(self) -> Self:
+        self._watch.start()
+        # What is short may be over before a busy machine looks for the first time.
+        self._looking.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._watch.join()
+
+    @property
+    def more(self) -> float:
+        """How much more there was at the peak, in MiB."""
+        return (self.peak - self.before) / 2**20
+
+    def _look(self) -> None:
+        while not self._over.is_set():
+            self.peak = max(self.peak, memory(self._pid))
+            self._looking.set()
+            self._over.wait(_LOOK_EVERY)
+
+
+def _one(pid: int, load: Callable[[], str], count: int) -> tuple[float, float, float]:
+    """Return the seconds of a load, the longest turn in milliseconds, and how much more memory
+    there was at the peak, in MiB.
+    """
+    with Peak(pid) as peak:
         names, took, turn = load().split()
-    finally:
-        over.set()
-        watch.join()
     assert int(names) == count
-    return float(took), float(turn), before, peak
+    return float(took), float(turn), peak.more
 
 
-def _memory(pid: int) -> int:
+def memory(pid: int) -> int:
     """Return the proportional size of a process and its children, in bytes."""
     process = Path(f"/proc/{pid}")
     total = 0
@@ -67,7 +85,7 @@ def _memory(pid: int) -> int:
             if row.startswith("Pss:"):
                 total += int(row.split()[1]) * 1024
         children = (process / "task" / str(pid) / "children").read_text(encoding="ascii")
-        total += sum(_memory(int(child)) for child in children.split())
+        total += sum(memory(int(child)) for child in children.split())
     return total
 
 
@@ -96,11 +114,10 @@ def measure(laboratory: Laboratory, *, count: int, rounds: int) -> Section:
         loads = [_one(process.pid, load, count) for _ in range(1 + rounds)]
         process.stdin.close()
     for what, results in (("first load", loads[:1]), ("load again", loads[1:])):
-        took, turns, before, peaks = zip(*results, strict=True)
-        more = [(peak - start) / 2**20 for peak, start in zip(peaks, before, strict=True)]
+        took, turns, more = zip(*results, strict=True)
         section.add(f"{what}, s", {_NAME: list(took)}, digits=1)
         section.add(f"{what}, longest turn, ms", {_NAME: turns}, digits=2, target=_TURN)
-        section.add(f"{what}, more at the peak, MiB", {_NAME: more}, digits=1, target=_PEAK)
+        section.add(f"{what}, more at the peak, MiB", {_NAME: more}, digits=1, target=PEAK)
     return section
 
 

@@ -151,6 +151,8 @@ class Section:
 
     def all_notes(self) -> list[str]:
         """What stands below the table."""
+        if not self.asked:
+            return self.notes
         lost = [
             f"{server} {self.failed[server]:,} of {count:,}" for server, count in self.asked.items()
         ]

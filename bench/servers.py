@@ -82,11 +82,13 @@ def staggerdns(
     world: World | None = None,
     entries: int = CACHE_SIZE,
     doors: Doors | None = None,
+    more: str = "",
 ) -> Daemon:
     """Start StaggerDNS with its defaults: access control, metrics and TTL ageing are on.
 
     Ranking is on inside a ``world``, where its probes stay; elsewhere they would leave the machine.
-    ``doors``: where it is asked over encrypted connections, too.
+    ``doors``: where it is asked over encrypted connections, too. ``more``: other sections of the
+    configuration.
     """
     port, metrics = free_port("127.0.0.1"), free_port("127.0.0.1")
     listed = ", ".join(f"'{host}:{number}'" for host, number in upstreams)
@@ -104,7 +106,7 @@ def staggerdns(
         f"  servers: [{listed}]\n"
         f"cache: {{max_entries: {entries}}}\n"
         f"metrics: {{listen: '127.0.0.1:{metrics}'}}\n"
-        f"ranking: {{enabled: {str(world is not None).lower()}}}\n",
+        f"ranking: {{enabled: {str(world is not None).lower()}}}\n{more}",
     )
     command = [programs.twistd(), "-n", "--pidfile=", "staggerdns", "--config", str(config)]
     with world.inside() if world else contextlib.nullcontext():
@@ -118,10 +120,16 @@ def every_staggerdns(world: World | None = None, entries: int = CACHE_SIZE) -> l
     return [partial(staggerdns, build=build, world=world, entries=entries) for build in builds()]
 
 
-def unbound(laboratory: Laboratory, upstreams: Upstreams, doors: Doors | None = None) -> Daemon:
+def unbound(
+    laboratory: Laboratory,
+    upstreams: Upstreams,
+    doors: Doors | None = None,
+    include: Path | None = None,
+) -> Daemon:
     """Start unbound as a forwarder that does not validate, as StaggerDNS does not.
 
-    ``doors``: where it is asked over encrypted connections, too.
+    ``doors``: where it is asked over encrypted connections, too. ``include``: a file with more
+    lines for the section ``server``.
     """
     port = free_port("127.0.0.1")
     lines = [
@@ -143,6 +151,7 @@ def unbound(laboratory: Laboratory, upstreams: Upstreams, doors: Doors | None = 
         "  msg-cache-size: 64m",
         "  rrset-cache-size: 64m",
         *(_unbound_doors(doors) if doors else ()),
+        *([f"  include: {include}"] if include else ()),
         "remote-control:",
         "  control-enable: no",
         "forward-zone:",
@@ -166,17 +175,24 @@ def _unbound_doors(doors: Doors) -> list[str]:
     ]
 
 
-def dnsmasq(laboratory: Laboratory, upstreams: Upstreams, entries: int = DNSMASQ_SIZE) -> Daemon:
+def dnsmasq(
+    laboratory: Laboratory,
+    upstreams: Upstreams,
+    entries: int = DNSMASQ_SIZE,
+    include: Path | None = None,
+) -> Daemon:
     """Start dnsmasq asking all upstreams at once (--all-servers).
 
     What a new name costs it depends on ``entries``: with full caches dnsmasq 2.90 took 31 us of
     CPU per name with 150 and 122 us with 10,000, in one run of `bench.fresh`.
+
+    ``include``: a file with more lines of its configuration.
     """
     port = free_port("127.0.0.1")
     command = [
         programs.find("dnsmasq"),
         "--keep-in-foreground",
-        "--conf-file=/dev/null",
+        f"--conf-file={include or '/dev/null'}",
         f"--port={port}",
         "--listen-address=127.0.0.1",
         "--bind-interfaces",
