@@ -29,7 +29,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
-SECTIONS = ("staggerdns/settings/sections.py", "staggerdns/settings/upstreams.py")
+SECTIONS = (
+    "staggerdns/settings/policy.py",
+    "staggerdns/settings/sections.py",
+    "staggerdns/settings/upstreams.py",
+)
 DECISION = "staggerdns/strategy/decision.py"
 COPIED = ("staggerdns", "twisted", "tests", "etc", "bench", "pyproject.toml", "README.rst")
 LIMIT = 120
@@ -46,6 +50,13 @@ TESTS: dict[str, tuple[str, ...]] = {
     "LocalSettings": ("tests/server/test_local.py",),
     "RebindingSettings": ("tests/resolver/test_poison.py",),
     "CacheSettings": ("tests/resolver/test_lives.py",),
+    "StateSettings": ("tests/policy/lists/test_compose.py",),
+    "AddressSettings": ("tests/resolver/test_address_rules.py",),
+    "RouteSettings": ("tests/test_routing.py",),
+    "RouteRankingSettings": ("tests/test_routing.py",),
+    "RouteRebindingSettings": ("tests/test_routing.py",),
+    "GroupSettings": ("tests/test_grouping.py", "tests/test_blocking.py"),
+    "ListSettings": ("tests/test_blocking.py", "tests/policy/lists/test_lists.py"),
 }
 """The quick tests of the decision, and those of single sections beside `_DEFAULTS`."""
 _OTHER_WORDS = {

@@ -32,7 +32,15 @@ from tests.kit.acts import (
     says,
     unreachable,
 )
-from tests.kit.routed import INSIDE, PUBLIC, SECOND_INSIDE, RoutedProgram, answers, own_address
+from tests.kit.routed import (
+    INSIDE,
+    NO_RANKING,
+    PUBLIC,
+    SECOND_INSIDE,
+    RoutedProgram,
+    answers,
+    own_address,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -343,6 +351,7 @@ def test_ranking_by_route() -> None:
     """
     program = RoutedProgram(
         f"{{domains: [in.example], servers: [{INSIDE}], ranking: {{probe_private: true}}}},"
+        f"{{domains: [plain.example], servers: [{INSIDE}]}},"
         f"{{domains: [off.example], servers: [{INSIDE}], ranking: {{enabled: false}}}}",
         more="ranking: {probes: ['tcp:443']}\nlocal: {hosts: null}\n",
     )
@@ -358,9 +367,21 @@ def test_ranking_by_route() -> None:
 
     assert probed("a.example", *private) == set()
     assert probed("a.in.example", *private) == set(private)
+    assert probed("a.plain.example", *private) == set()
     assert probed("a.off.example", *public) == set()
     assert probed("b.example", *public) == set(public)
     program.close()
+
+
+def test_a_route_keeps_what_the_program_allows() -> None:
+    """Domains whose names may be inside are those of the program where the route has none."""
+    program = RoutedProgram(
+        f"{{domains: [in.example], servers: [{INSIDE}]}}",
+        more=f"{NO_RANKING}rebinding: {{strip: true, allow_domains: [ok.in.example]}}\n",
+    )
+    program.script(INSIDE, says(5, "10.1.0.1"))
+    assert program.answer("www.ok.in.example") == ["10.1.0.1"]
+    assert program.answer("www.in.example") == ["NOERROR"]
 
 
 def test_ranking_for_a_route_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -68,10 +69,12 @@ def test_only_lists_of_servers_load_what_fetches(settings: str, loaded: str) -> 
 
 @pytest.mark.live
 @pytest_twisted.ensureDeferred
-async def test_a_list_in_a_file(tmp_path: Path) -> None:
+async def test_a_list_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is compiled by another process, and is in force when that has ended; nothing is left of
     it in the end where nothing is to be kept.
     """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     path = tmp_path / "ads.txt"
     path.write_text("ads.example\n")
     lists = make_lists(
@@ -96,4 +99,5 @@ async def test_a_list_in_a_file(tmp_path: Path) -> None:
         found = await came.addTimeout(DEADLINE, reactor)
     finally:
         lists.stop()
+    assert os.listdir(tmp_path) == [path.name]  # noqa: PTH208 (nothing waits)
     assert Choice([0]).verdict(found.listing(from_text("x.ads.example"))) == Hit(0, False)
