@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+LAB = "127.0.0.2"
+"""A client that gets everything."""
 REAL = "203.0.113.7"
 NULL = ["0.0.0.0"]
 BEHAVIOUR = b.by_name(
@@ -52,7 +54,10 @@ class Site:
         settings = {
             "upstream": {"bootstrap": [str(upstream.endpoint)]},
             "lists": lists,
-            "groups": {"default": {"block": ["own", "ads"]}},
+            "groups": {
+                "default": {"block": ["own", "ads"]},
+                "lab": {"clients": [LAB], "block": []},
+            },
             "state": {"directory": str(self.state)},
         }
         self.program = Program(
@@ -121,7 +126,10 @@ def with_the_server(site: Site) -> None:
     """Its list counts for what is asked and for what is cached."""
     program = site.program
     site.gets("www.tracker.example.", NULL)
-    assert list(program.ask("stats.example.").addresses) == NULL
+    for _ in range(3):
+        assert list(program.ask("stats.example.").addresses) == NULL
+        for name in ("stats.example.", "www.tracker.example.", "x.own.example."):
+            assert list(program.ask(name, source=LAB).addresses) == [REAL]
     assert "EDE: 15 (Blocked): (ads)" in site.says("stats.example.")
     for rdtype in ("HTTPS", "TXT", "ANY"):
         reply = program.ask("www.tracker.example.", rdtype).message
