@@ -165,10 +165,11 @@ class Chain:
         self.caching = CacheAdapter(cache, clock, self._route)
         self.forwarding = ForwarderAdapter(forwarder, self.caching, clock)
         self.resolver = ChainAdapter(self.caching, self.forwarding, clock)
+        self.routes.watch()
 
-    def _route(self, name: bytes, qtype: int, now: float) -> int | None:
+    def _route(self, name: bytes, qtype: int) -> int | None:
         """Return the number of the scope of a name, `None` if there are no such names."""
-        number = self.routes.default.number(name, qtype, now)
+        number = self.routes.default.number(name, qtype)
         if number is None:
             return DEFAULT_SCOPE
         return None if number == NO_SUCH_NAMES else number
@@ -237,6 +238,7 @@ class Chain:
 
     def close(self) -> None:
         """Cancel all that is under way and close every socket."""
+        self.routes.close()
         if "readiness" in vars(self):
             self.readiness.close()
         self.forwarder.close()

@@ -71,7 +71,16 @@ def check_routes(config: Config) -> None:
     pins = {str(one): one.pins for one in config.upstream.servers}
     for path, route in all_routes(config):
         _check_route(route, path, pins)
-    GroupRoutes(config, Scopes(default_scope(config)), Clock(), Journal("error"))
+    make_routes(config)
+
+
+def make_routes(config: Config) -> tuple[GroupRoutes, Scopes]:
+    """Return the routes of all groups as they are now, with the scopes that they lead to.
+
+    Raises `ConfigError`.
+    """
+    scopes = Scopes(default_scope(config))
+    return GroupRoutes(config, scopes, Clock(), Journal("error")), scopes
 
 
 def _check_route(route: RouteSettings, path: str, pins: dict[str, frozenset[bytes]]) -> None:

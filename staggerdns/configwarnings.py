@@ -8,10 +8,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
-from staggerdns.configroutes import all_routes
+from staggerdns.configroutes import all_routes, make_routes
+from staggerdns.policy.scope import NO_SUCH_NAMES
 from staggerdns.settings.addresses import NO_INTERFACE, Listener, Network, UpstreamAddress
 from staggerdns.settings.sections import Config
+from staggerdns.wire.constants import Type
+from staggerdns.wire.key import DEFAULT_SCOPE
+from staggerdns.wire.names import from_text
 
 
 def is_own_address(host: str) -> bool:
@@ -40,6 +45,7 @@ def config_warnings(config: Config, is_own: Callable[[str], bool] = is_own_addre
             if address not in upstream.servers:
                 warning = _warn_of_address(address, config.server.listen, is_own)
                 found.append(warning and f"{path}.servers[{index}]: {address} {warning}")
+    found += _warn_of_seen_names(config)
     found += _warn_of_strangers(config)
     found += _warn_of_idle_lists(config)
     if upstream.strategy in ("parallel", "auto"):
@@ -75,6 +81,49 @@ def _warn_of_address(
         if place == host or (everywhere and is_own(endpoint.host)):
             return f"is our own listener {listener}: queries would go round in circles"
     return ""
+
+
+def _warn_of_seen_names(config: Config) -> Iterator[str]:
+    """Yield a warning for each host with a name of a route that others are asked for."""
+    hosts = [*_named_hosts(config)]
+    if not hosts:
+        return
+    routes, scopes = make_routes(config)
+    resolvers = {address.endpoint.host for address in config.upstream.bootstrap}
+    known = [{server.endpoint.host for server in scope.servers} for scope in scopes]
+    for path, host, remedy in hosts:
+        try:
+            numbers = routes.numbers(from_text(host), Type.A)
+        except ValueError:
+            continue
+        if any(
+            number == NO_SUCH_NAMES or not resolvers <= known[number]
+            for number in numbers
+            if number is not None and number != DEFAULT_SCOPE
+        ):
+            yield (
+                f"{path}: {host} is a name of a route, but it is looked up at upstream.bootstrap, "
+                f"which sees it: {remedy}"
+            )
+
+
+def _named_hosts(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Yield the path of each host that is given by name, the name, and what else is possible."""
+    places = {f"upstream.servers[{i}]": one for i, one in enumerate(config.upstream.servers)}
+    for path, route in all_routes(config):
+        for index, address in enumerate(route.servers):
+            if address not in config.upstream.servers:
+                places[f"{path}.servers[{index}]"] = address
+    for path, address in places.items():
+        if address.named:
+            host = address.endpoint.host
+            yield path, host, f"give its address, as in {address.transport}://10.0.0.53#{host}"
+    for name, settings in config.lists.items():
+        for index, url in enumerate(settings.urls):
+            host = (urlsplit(url).hostname or "").lower()
+            if ":" not in host:
+                remedy = "have upstream.bootstrap be servers of that route, or use a file"
+                yield f"lists.{name}.urls[{index}]", host, remedy
 
 
 def _warn_of_strangers(config: Config) -> Iterator[str]:

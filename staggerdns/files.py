@@ -10,6 +10,7 @@ import os
 import select
 import stat
 import time
+from collections.abc import Generator
 from io import FileIO
 
 from staggerdns.errors import StaggerDNSError
@@ -18,6 +19,8 @@ MAX_SIZE = 1_048_576
 """Bytes of a file that is read: nothing is answered meanwhile."""
 PIPE_WAIT = 5.0
 """Seconds for whatever writes into a pipe to write all of it."""
+PIECE = 262_144
+"""Octets of a long file that are read at a time."""
 _TOO_MUCH = bytes(MAX_SIZE + 1)
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -52,6 +55,31 @@ def read_file(path: str, *, pipes: bool = False) -> bytes:
     if len(content) > MAX_SIZE:
         raise Unreadable(f"has more than {MAX_SIZE} bytes")
     return content
+
+
+def read_pieces(path: str, limit: int) -> Generator[None, None, bytes]:
+    """Read the regular file at ``path`` as `read_file` does, and yield behind each `PIECE`; whoever
+    runs this returns to what is more urgent meanwhile.
+
+    ``limit``: the bytes that it may have. Raises `Unreadable`.
+    """
+    pieces = []
+    size = 0
+    try:
+        with FileIO(os.open(path, _OPEN)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise Unreadable("cannot be read: it is not a regular file")
+            size = status.st_size if status.st_size > limit else 0
+            while size <= limit and (piece := file.read(min(PIECE, limit + 1 - size))):
+                pieces.append(piece)
+                size += len(piece)
+                yield
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror}") from None
+    if size > limit:
+        raise Unreadable(f"has more than {limit} bytes")
+    return b"".join(pieces)
 
 
 def _read_regular(file: FileIO) -> bytes:

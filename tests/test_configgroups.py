@@ -57,6 +57,14 @@ def test_all_that_a_group_may_say() -> None:
             "groups.b.clients[0]: fd00::1/128 belongs to groups.a already",
         ),
         (
+            "{a: {clients: [10.0.0.0/8]}, b: {clients: ['::ffff:10.0.0.0/104']}}",
+            "groups.b.clients[0]: 10.0.0.0/8 belongs to groups.a already",
+        ),
+        (
+            "{a: {clients: ['::ffff:10.0.0.1', 10.0.0.1]}}",
+            "groups.a.clients[1]: 10.0.0.1/32 is there already",
+        ),
+        (
             "{a: {clients: [10.0.0.0/8, 10.0.0.0/8]}}",
             "groups.a.clients[1]: 10.0.0.0/8 is there already",
         ),

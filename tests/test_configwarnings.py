@@ -132,3 +132,66 @@ def test_lists_without_effect() -> None:
     line = "lists.idle: no group has it in block or allow: it has no effect"
     assert config_warnings(parse_config(text + groups), OWN.__contains__) == [line]
     assert len(config_warnings(parse_config(text), OWN.__contains__)) == 3
+
+
+SEEN = "is a name of a route, but it is looked up at upstream.bootstrap, which sees it: "
+ROUTES = (
+    "routes:\n- {domains: [corp.example], servers: [10.0.0.53, 10.0.0.54]}\n"
+    "- {domains: [www.corp.example], servers: default}\n"
+    "- {domains: [gone.example], servers: []}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "paths"),
+    [
+        ("- {domains: [x.test], servers: ['tls://dns.corp.example']}", ["routes[3].servers[0]"]),
+        ("- {domains: [x.test], servers: ['tls://dns.x.test']}", ["routes[3].servers[0]"]),
+        ("- {domains: [x.test], servers: ['tls://dns.gone.example']}", ["routes[3].servers[0]"]),
+        ("- {domains: [x.test], servers: ['https://DNS.Corp.Example/']}", ["routes[3].servers[0]"]),
+        ("- {domains: [x.test], servers: ['tls://10.0.0.53#dns.corp.example']}", []),
+        ("- {domains: [x.test], servers: ['tls://dns.example']}", []),
+        ("- {domains: [x.test], servers: ['tls://www.corp.example']}", []),
+        (
+            "groups: {kids: {clients: [10.0.0.0/8], routes: "
+            "[{domains: [kids.example], servers: ['tls://dns.kids.example']}]}}",
+            ["groups.kids.routes[0].servers[0]"],
+        ),
+        (
+            "lists: {ads: {urls: ['https://lists.example/a', 'https://x.CORP.example/a', "
+            "'https://[fd00::1]/a', 'https://10.0.0.1/a']}}\ngroups: {default: {block: [ads]}}",
+            ["lists.ads.urls[1]"],
+        ),
+    ],
+)
+def test_names_that_others_see(more: str, paths: list[str]) -> None:
+    """An upstream or list server with a name of a route, which public resolvers are asked for."""
+    config = parse_config(f"upstream: {{servers: [1.1.1.1]}}\n{ROUTES}{more}\n")
+    lines = config_warnings(config, OWN.__contains__)
+    assert [line.partition(": ")[0] for line in lines] == paths
+    assert all(SEEN in line for line in lines)
+
+
+def test_names_that_nobody_else_sees() -> None:
+    """Whoever is asked for them may see them when he serves the route; all of them must."""
+    for bootstrap, count in (("10.0.0.54", 0), ("10.0.0.54, 9.9.9.9", 2)):
+        text = (
+            f"upstream: {{servers: ['tls://a.corp.example'], bootstrap: [{bootstrap}]}}\n{ROUTES}"
+            "- {domains: [x.test], servers: ['tls://b.corp.example']}\n"
+        )
+        lines = config_warnings(parse_config(text), OWN.__contains__)
+        assert len(lines) == count
+        assert all("as in tls://10.0.0.53#" in line for line in lines)
+
+
+def test_names_in_files_of_domains(tmp_path: Path) -> None:
+    """They count as those in the configuration; a route of names with one label does, too."""
+    path = tmp_path / "domains"
+    path.write_text("corp.example\n")
+    for route, place in ((f"domain_files: [{path}]", 1), ("single_label: true", 2)):
+        config = parse_config(
+            "upstream: {servers: [1.1.1.1, 'tls://dns.corp.example', 'tls://router']}\n"
+            f"routes: [{{{route}, servers: [10.0.0.53]}}]\n"
+        )
+        (line,) = config_warnings(config, OWN.__contains__)
+        assert line.startswith(f"upstream.servers[{place}]: ")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from staggerdns import files
-from staggerdns.files import MAX_SIZE, Unreadable, read_file
+from staggerdns.files import MAX_SIZE, PIECE, Unreadable, read_file, read_pieces
 
 
 def test_a_regular_file(tmp_path: Path) -> None:
@@ -104,3 +104,52 @@ def test_a_pipe_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(Unreadable, match=f"has more than {MAX_SIZE} bytes"):
         read_file(path, pipes=True)
     writing.join()
+
+
+def in_pieces(path: str, limit: int) -> tuple[bytes, int]:
+    """What is in a file, and how often it could be left alone while it was read."""
+    pieces = read_pieces(path, limit)
+    count = 0
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            content: bytes = end.value
+            return content, count
+        count += 1
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1, 3 * PIECE])
+def test_a_long_file(tmp_path: Path, size: int) -> None:
+    """It is read piece by piece, up to the limit; one byte more is too many."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * size)
+    assert in_pieces(str(path), size) == (b"x" * size, -(-size // PIECE))
+    path.write_bytes(b"x" * (size + 1))
+    with pytest.raises(Unreadable, match=f"^has more than {size} bytes$"):
+        in_pieces(str(path), size)
+
+
+def test_a_long_file_that_grows(tmp_path: Path) -> None:
+    """What comes while it is read counts, up to the limit."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * (2 * PIECE))
+    pieces = read_pieces(str(path), 2 * PIECE)
+    next(pieces)
+    with path.open("ab") as writer:
+        writer.write(b"x")
+    next(pieces)
+    with pytest.raises(Unreadable, match="has more than"):
+        list(pieces)
+
+
+def test_what_is_no_long_file(tmp_path: Path) -> None:
+    """Files of the kernel are read; what is not there, and what is no file, is told apart."""
+    assert in_pieces("/proc/self/status", MAX_SIZE)[0].startswith(b"Name:")
+    for path, said in (
+        (str(tmp_path / "none"), "cannot be read: No such file or directory"),
+        (str(tmp_path), "cannot be read: Is a directory"),
+        ("/dev/zero", "cannot be read: it is not a regular file"),
+    ):
+        with pytest.raises(Unreadable, match=f"^{said}$"):
+            in_pieces(path, MAX_SIZE)

@@ -12,7 +12,7 @@ import dns.rdatatype
 import pytest
 from twisted.names import error as names_error
 
-from staggerdns.policy.routes import CHECK_EVERY
+from staggerdns.policy.domainfiles import CHECK_EVERY
 from staggerdns.resolver.collection import MAX_ALIASES
 from staggerdns.upstream.reason import Reason
 from staggerdns.wire.names import to_text
@@ -247,21 +247,28 @@ def test_no_such_names() -> None:
     single = RoutedProgram("{single_label: true, servers: []}")
     reply = single.ask("printer").reply
     assert (reply.rcode(), str(reply.authority[0].name)) == (3, ".")
-    single.answer("printer", "TXT")
+    assert single.answer("printer", "HTTPS") == ["NXDOMAIN"]
+    assert single.names(PUBLIC) == set()
+    single.answer("printer", "NS")
     assert single.names(PUBLIC) == {"printer"}
     assert program.names(PUBLIC) == {"empty.example"}
 
 
 def test_single_labels() -> None:
-    """A and AAAA of one label go to the router; special names, other types and the root do not."""
+    """Names with one label go to the router, whatever the type; special names, the root, and what
+    is asked of the zones of top-level domains do not.
+    """
     program = RoutedProgram(f"{{single_label: true, servers: [{INSIDE}]}}")
     assert program.answer("nas") == [own_address(INSIDE)]
     assert program.answer("localhost") == ["127.0.0.1"]
     assert program.answer("test") == ["NXDOMAIN"]
-    program.answer("nas", "TXT")
+    for rdtype in ("TXT", "HTTPS", "MX", "SRV"):
+        program.answer(f"my{rdtype}", rdtype)
+    for rdtype in ("NS", "SOA", "DS", "DNSKEY"):
+        program.answer("com", rdtype)
     program.answer("", "NS")
-    assert program.names(INSIDE) == {"nas"}
-    assert program.names(PUBLIC) == {"nas", ""}
+    assert program.names(INSIDE) == {"nas", "mytxt", "myhttps", "mymx", "mysrv"}
+    assert program.names(PUBLIC) == {"com", ""}
 
 
 @pytest.mark.parametrize(
@@ -422,12 +429,12 @@ def test_a_domain_moves_between_routes(tmp_path: Path) -> None:
     program = RoutedProgram(f"{{domain_files: ['{path}'], servers: [{INSIDE}]}}")
     assert program.answer("www.corp.example") == [own_address(INSIDE)]
     path.write_text("none.example\n")
-    program.wait(1000 * CHECK_EVERY)
+    program.wait(2000 * CHECK_EVERY)
     waiting = program.ask("www.corp.example")
     path.write_text("corp.example\n\n")
     program.wait(1)
     assert not waiting.answered
-    program.wait(1000 * CHECK_EVERY)
+    program.wait(2000 * CHECK_EVERY)
     assert waiting.result == [own_address(PUBLIC)]
     assert program.answer("www.corp.example") == [own_address(INSIDE)]
     program.script(INSIDE, fails(5))

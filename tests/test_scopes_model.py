@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from staggerdns.policy.routes import CHECK_EVERY
+from staggerdns.policy.domainfiles import CHECK_EVERY
 from tests.kit.acts import (
     CNAME,
     NOERROR,
@@ -237,7 +237,7 @@ class Scopes(RuleBasedStateMachine):
             self._let_it_count()
 
     def _let_it_count(self) -> None:
-        self.program.wait(1000 * CHECK_EVERY)
+        self.program.wait(2000 * CHECK_EVERY)
         for group in sorted(CLIENTS):
             self.program.ask(UNRELATED, client=CLIENTS[group][1])
 

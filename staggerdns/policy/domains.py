@@ -1,61 +1,155 @@
 """Files of domains: one a line, ``#`` begins a comment (docs/configuration.rst).
 
 A name that is routed may be one that nobody else must see. So a file counts as a whole: one wrong
-line, and none of it does.
+line, and none of it does; nor does a file that is being written, which two looks at it tell, or one
+with nothing in it at all, which is what programs begin with that write into it.
+
+A file may be long. What reads it is a generator that yields after some lines how many these were,
+so that whoever runs it can do other things in between.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
-from staggerdns.files import Unreadable, read_file
+from staggerdns.files import Unreadable, read_pieces
 from staggerdns.settings.document import one_line
 from staggerdns.settings.values import DomainPattern, read_value
+from staggerdns.wire.constants import MAX_NAME
+from staggerdns.wire.names import from_text
 
+MAX_FILE_SIZE = 8_388_608
+"""Bytes of a file of domains."""
+
+_Result = TypeVar("_Result")
+Steps = Generator[int, None, _Result]
+"""Work that is done in steps: yields how much was done since, in lines or what takes as long."""
+
+STEP = 200
+"""Lines or domains from one yield to the next."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin UTF-8 with it
 _SHOWN = 100  # characters of a wrong line that are told
+_SLICE = 65_536  # octets that are made lines at a time
+_PIECE_COST = 300  # what takes as long as to read a piece of a file
+_LABEL = rb"[0-9a-z_][0-9a-z_-]{0,62}"
+_PLAIN = re.compile(rb"(?:" + _LABEL + rb"\.)*" + _LABEL)
+_NEVER = "never"
+
+
+def finish(steps: Steps[_Result]) -> _Result:
+    """Do all steps at once and return what comes of them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
 
 
 class DomainFile:
-    """The file at ``path``; ``domains`` are those in it when it was last read."""
+    """The file at ``path``; ``domains`` are those in it when it was good last.
+
+    ``changed``: whether it was another than that at the last look. ``settled``: whether it was the
+    same as at the look before. ``problem``: what is wrong with it, empty if nothing is.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.domains: tuple[DomainPattern, ...] = ()
+        self.domains: list[bytes] = []
         self.problem = ""
-        self._state: object = None
+        self.changed = True
+        self.settled = True
+        self._read: object = _NEVER
+        self._seen: object = _NEVER
 
-    def changed(self) -> bool:
-        """Return whether the file is not the one that was read last."""
-        return self._stat() != self._state
+    def look(self) -> None:
+        """Find out whether the file has changed, and whether it is still being written."""
+        state = self._state()
+        self.settled, self._seen = state == self._seen, state
+        self.changed = state != self._read
 
-    def read(self) -> tuple[DomainPattern, ...]:
-        """Return the domains in the file. Raises `Unreadable` that says what is wrong with it."""
-        self._state = self._stat()
-        return _parse(read_file(self.path))
+    def force(self) -> None:
+        """Let the file count as one that has changed and is complete."""
+        self.changed = self.settled = True
 
-    def _stat(self) -> object:
+    def read(self) -> Steps[list[bytes] | None]:
+        """Read the file; return the domains that it had before, `None` if these stay. Then
+        ``problem`` says why, unless the file has changed meanwhile.
+        """
+        state = self._seen = self._state()
+        problem, domains = "", self.domains
+        try:
+            domains = yield from self._domains()
+        except Unreadable as error:
+            problem = str(error)
+        if self._state() != state:
+            return None
+        self._read, self.changed, self.problem = state, False, problem
+        if problem:
+            return None
+        before, self.domains = self.domains, domains
+        return before
+
+    def _domains(self) -> Steps[list[bytes]]:
+        content = yield from _read(self.path)
+        if self.domains and not content.strip():
+            raise Unreadable("is empty: a line with a comment alone says that this is meant")
+        return (yield from _parse(content))
+
+    def _state(self) -> object:
         try:
             status = Path(self.path).stat()
         except (OSError, ValueError):
             return None
-        return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
+        times = status.st_mtime_ns, status.st_ctime_ns
+        return (*times, status.st_size, status.st_ino, status.st_dev)
 
 
-def _parse(content: bytes) -> tuple[DomainPattern, ...]:
-    text = content.removeprefix(_BYTE_ORDER_MARK)
-    if b"\0" in text:
+def _read(path: str) -> Steps[bytes]:
+    with closing(read_pieces(path, MAX_FILE_SIZE)) as pieces:
+        while True:
+            try:
+                next(pieces)
+            except StopIteration as end:
+                content: bytes = end.value
+                return content
+            yield _PIECE_COST
+
+
+def _parse(content: bytes) -> Steps[list[bytes]]:
+    if b"\0" in content:
         raise Unreadable("is no text: there are null characters in it")
-    found: dict[DomainPattern, None] = {}
-    for number, line in enumerate(text.decode("ascii", "backslashreplace").splitlines(), 1):
-        name = line.partition("#")[0].strip()
-        if not name:
-            continue
-        try:
-            domain = read_value(DomainPattern, name[: _SHOWN + 200])
-        except ValueError as error:
-            told = one_line(str(error))
-            raise Unreadable(f"line {number}: {told[: 2 * _SHOWN]}") from None
-        assert isinstance(domain, bytes)
-        found[domain] = None
-    return tuple(found)
+    found: list[bytes] = []
+    start = len(_BYTE_ORDER_MARK) if content.startswith(_BYTE_ORDER_MARK) else 0
+    number = 0
+    while start < len(content):
+        end = content.find(b"\n", start + _SLICE) + 1 or len(content)
+        for line in content[start:end].splitlines():
+            number += 1
+            found += _read_line(number, line)
+            if number % STEP == 0:
+                yield STEP
+        start = end
+    return found
+
+
+def _read_line(number: int, line: bytes) -> tuple[bytes, ...]:
+    """Return the domain in a line, if there is one. Raises `Unreadable`."""
+    text = line.partition(b"#")[0].strip()
+    if not text:
+        return ()
+    plain = text.lower()
+    if _PLAIN.fullmatch(plain) and len(plain) <= MAX_NAME - 2:
+        return (from_text(plain),)
+    try:
+        shown = text[: _SHOWN + 200].decode("ascii", "backslashreplace")
+        domain = read_value(DomainPattern, shown)
+    except ValueError as error:
+        told = one_line(str(error))
+        raise Unreadable(f"line {number}: {told[: 2 * _SHOWN]}") from None
+    assert isinstance(domain, bytes)
+    return (domain,)

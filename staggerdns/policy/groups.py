@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.journal import Journal
+from staggerdns.policy.domainfiles import DomainFiles
 from staggerdns.policy.routes import Routes
 from staggerdns.policy.rules import Rules
 from staggerdns.policy.scope import Scopes
@@ -61,14 +62,15 @@ class GroupRoutes:
     """The routes of all groups: their own ones before the common ones, those of the default group
     where a group has none.
 
-    The scopes that they lead to come from ``scopes``. Raises `ConfigError`.
+    The scopes that they lead to come from ``scopes``, their domains from files as well, which
+    are read again from `watch` until `close`. Raises `ConfigError`.
     """
 
     def __init__(
         self, config: Config, scopes: Scopes, clock: IReactorTime, journal: Journal
     ) -> None:
-        common = Routes(config.routes, scopes, clock, journal)
-        self._all = [common]
+        self._files = files = DomainFiles(clock, journal)
+        common = Routes(config.routes, scopes, files)
 
         def own(name: str, otherwise: Routes) -> Routes:
             group = config.groups.get(name)
@@ -77,9 +79,7 @@ class GroupRoutes:
             if not group.routes:
                 return common
             where = f"groups.{name}.routes"
-            routes = Routes(group.routes, scopes, clock, journal, where, common)
-            self._all.append(routes)
-            return routes
+            return Routes(group.routes, scopes, files, where, common)
 
         self.default = own(DEFAULT_GROUP, common)
         """Those of the default group."""
@@ -92,12 +92,25 @@ class GroupRoutes:
         """Return the routes of a group of the configuration, or of the default one."""
         return self._by_group[group]
 
+    def numbers(self, name: bytes, qtype: int) -> set[int | None]:
+        """Return where a name (wire form, lower case) leads to, for the clients of all groups."""
+        return {routes.number(name, qtype) for routes in self._by_group.values()}
+
     @property
     def reads_files(self) -> bool:
         """Whether some of the domains are in files."""
-        return any(routes.reads_files for routes in self._all)
+        return len(self._files) > 0
+
+    def watch(self) -> None:
+        """Look at the files of domains from now on."""
+        self._files.watch()
 
     def reread(self) -> bool:
-        """Read all files now, changed or not; return whether all of them are good."""
-        good = [routes.reread() for routes in self._all]
-        return all(good)
+        """Read all files now, changed or not; return whether all is good. Long ones take until
+        later.
+        """
+        return self._files.reread()
+
+    def close(self) -> None:
+        """Look at the files of domains no more."""
+        self._files.close()

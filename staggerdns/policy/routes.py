@@ -1,56 +1,54 @@
 """Which scope a name belongs to: routes by domain (docs/specification.rst, Scopes).
 
 One table has all domains of all routes, so that a name costs one look-up for each of its labels,
-the longest domain first, however many domains there are. `Routes.find` looks at the files of
-domains at most once a second; when one has changed the table is made anew. What would be an error
-at the start then changes nothing: the domains that were good last stay, and a line in the log says
-so.
+the longest domain first, however many domains there are. When files of domains have changed the
+table is made anew beside the one that is in use (`DomainFiles`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from twisted.internet.interfaces import IReactorTime
-
 from staggerdns.files import Unreadable
-from staggerdns.journal import Journal
-from staggerdns.policy.domains import DomainFile
+from staggerdns.policy.domainfiles import DomainFiles
+from staggerdns.policy.domains import STEP, DomainFile, Steps, finish
 from staggerdns.policy.scope import Scopes
 from staggerdns.settings.document import ConfigError
 from staggerdns.settings.policy import RouteSettings
 from staggerdns.wire.constants import Type
 from staggerdns.wire.names import to_text
 
-CHECK_EVERY = 1.0
-"""Seconds from one look at the files of domains to the next."""
 _WILDCARD = b"\1*"
-_ADDRESSES = (Type.A, Type.AAAA)
+_OF_ZONES = (Type.NS, Type.SOA, Type.DS, Type.DNSKEY)
+"""Types that are asked for at top-level domains, by those who validate for instance."""
 
-_Numbers = tuple[int | None, int | None]
-"""Of a domain: the number of its own scope, and of that of the names below it."""
+_Entry = tuple[int | None, int | None, int | None, int | None]
+"""Of a domain: the number of its own scope, and of that of the names below it; the route that has
+claimed it, and the one that has claimed these.
+"""
+_NO_ENTRY: _Entry = (None, None, None, None)
+Table = dict[bytes, _Entry]
+"""The entries of all domains."""
 
 
 class Routes:
     """The routes of ``settings``, which lead to the numbers that ``scopes`` gives.
 
-    ``where``: the path of the settings. ``common``: those that count for what none of these claims.
-    Raises `ConfigError` that names the place in the settings.
+    ``files``: where files of domains come from. ``where``: the path of the settings. ``common``:
+    those that count for what none of these claims. Raises `ConfigError` that names the place in the
+    settings.
     """
 
     def __init__(
         self,
         settings: Sequence[RouteSettings],
         scopes: Scopes,
-        clock: IReactorTime,
-        journal: Journal,
+        files: DomainFiles,
         where: str = "routes",
         common: Routes | None = None,
     ) -> None:
         self._where = where
         self._common = common
-        self._journal = journal
-        self._checked = clock.seconds()
         self._settings = settings
         self._numbers: list[int] = []
         self._single_label: int | None = None
@@ -66,54 +64,48 @@ class Routes:
                     raise ConfigError(f"{place}.single_label: another route has it already")
                 self._single_label = number
             self._numbers.append(number)
-            self._files.append([DomainFile(path) for path in route.domain_files])
-            for position, file in enumerate(self._files[-1]):
+            self._files.append([])
+            for position, path in enumerate(route.domain_files):
                 try:
-                    file.domains = file.read()
+                    self._files[-1].append(files.file(path))
                 except Unreadable as error:
                     raise ConfigError(
-                        f"{place}.domain_files[{position}]: {file.path} {error}"
+                        f"{place}.domain_files[{position}]: {path} {error}"
                     ) from None
-        self._table = self._build()
-        self.reads_files = any(self._files)
-        """Whether some of the domains are in files."""
+        self._table = finish(self.build())
+        files.add(self)
 
     def __len__(self) -> int:
         return len(self._settings)
 
-    def find(self, name: bytes, now: float) -> int | None:
+    def find(self, name: bytes) -> int | None:
         """Return the number of the scope that a domain leads ``name`` to (wire form, lower case),
         or `NO_SUCH_NAMES`; `None` if there is no such domain. The longest counts, of the common
         ones only where there is none here.
-
-        ``now``: seconds of the clock.
         """
-        if self.reads_files and not 0 <= now - self._checked < CHECK_EVERY:
-            self._checked = now
-            self._check()
         table = self._table
         position = 0
         while length := name[position]:
-            numbers = table.get(name[position:])
-            if numbers is not None:
-                number = numbers[position > 0]
+            entry = table.get(name[position:])
+            if entry is not None:
+                number = entry[position > 0]
                 if number is not None:
                     return number
             position += length + 1
-        return None if self._common is None else self._common.find(name, now)
+        return None if self._common is None else self._common.find(name)
 
     def find_single_label(self, name: bytes, qtype: int) -> int | None:
         """Return where a name with one label leads to as such, `None` if it is none."""
         if self._single_label is None:
             return None if self._common is None else self._common.find_single_label(name, qtype)
-        if qtype not in _ADDRESSES:
+        if qtype in _OF_ZONES:
             return None
         length = name[0]
         return None if not length or name[length + 1] else self._single_label
 
-    def number(self, name: bytes, qtype: int, now: float) -> int | None:
+    def number(self, name: bytes, qtype: int) -> int | None:
         """Return where a name leads to by its domain, or else by its one label."""
-        number = self.find(name, now)
+        number = self.find(name)
         return self.find_single_label(name, qtype) if number is None else number
 
     def zone(self, name: bytes) -> int:
@@ -122,66 +114,43 @@ class Routes:
         """
         position = 0
         while length := name[position]:
-            numbers = self._table.get(name[position:])
-            if numbers is not None and numbers[position > 0] is not None:
+            entry = self._table.get(name[position:])
+            if entry is not None and entry[position > 0] is not None:
                 return len(name) - position
             position += length + 1
         return 1 if self._common is None else self._common.zone(name)
 
-    def reread(self) -> bool:
-        """Read all files now, changed or not; return whether all of them are good."""
-        return self._check(every=True)
-
-    def _check(self, *, every: bool = False) -> bool:
-        """Read the files that have changed; return whether none of the files is bad."""
-        good = True
-        for files in self._files:
-            for file in files:
-                if every or file.changed():
-                    self._read(file)
-                good = good and not file.problem
-        return good
-
-    def _read(self, file: DomainFile) -> None:
-        before, problem = file.domains, ""
-        try:
-            file.domains = file.read()
-            self._table = self._build()
-        except Unreadable as error:
-            problem = str(error)
-        except ConfigError as error:
-            file.domains = before
-            problem = f"cannot be used: {error}"
-        if not problem:
-            self._journal.info("{count} domains in {path}", count=len(file.domains), path=file.path)
-        elif problem != file.problem:
-            self._journal.warn(
-                "{path} {problem}: its domains stay as they were", path=file.path, problem=problem
-            )
-        file.problem = problem
-
-    def _build(self) -> dict[bytes, _Numbers]:
-        """Return the table. Raises `ConfigError` for a domain that two routes claim."""
-        table: dict[bytes, _Numbers] = {}
-        claims: dict[bytes, int] = {}
-        same: dict[_Numbers, _Numbers] = {}  # many domains have equal numbers
-        for index, place, pattern in self._patterns():
-            other = claims.setdefault(pattern, index)
-            if other != index:
+    def build(self) -> Steps[Table]:
+        """Make the table of what is in the files now. Raises `ConfigError` for a domain that two
+        routes claim.
+        """
+        table: Table = {}
+        same: dict[tuple[int | None, int | None], _Entry] = {}  # many domains have equal ones
+        for count, (index, place, pattern) in enumerate(self._patterns(), 1):
+            if count % STEP == 0:
+                yield STEP
+            below_only = pattern.startswith(_WILDCARD)
+            domain = pattern[len(_WILDCARD) :] if below_only else pattern
+            _, _, plain, wild = table.get(domain, _NO_ENTRY)
+            other = wild if below_only else plain
+            if other is None:
+                claims = (plain, index) if below_only else (index, wild)
+                table[domain] = same.get(claims) or same.setdefault(claims, self._entry(*claims))
+            elif other != index:
                 raise ConfigError(
                     f"{place}: {to_text(pattern)} belongs to {self._where}[{other}] already"
                 )
-            number = self._numbers[index]
-            below_only = pattern.startswith(_WILDCARD)
-            domain = pattern[len(_WILDCARD) :] if below_only else pattern
-            at, below = table.get(domain, (None, None))
-            numbers: _Numbers
-            if below_only:
-                numbers = at, number
-            else:
-                numbers = number, number if _WILDCARD + domain not in claims else below
-            table[domain] = same.setdefault(numbers, numbers)
         return table
+
+    def use(self, table: Table) -> Table:
+        """Find names by ``table`` from now on; return the one that was used before."""
+        before, self._table = self._table, table
+        return before
+
+    def _entry(self, plain: int | None, wild: int | None) -> _Entry:
+        at = None if plain is None else self._numbers[plain]
+        below = at if wild is None else self._numbers[wild]
+        return at, below, plain, wild
 
     def _patterns(self) -> Iterator[tuple[int, str, bytes]]:
         """Yield each domain with the number of its route and the place where it is given."""

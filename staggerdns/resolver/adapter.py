@@ -31,9 +31,9 @@ from staggerdns.wire.query import parse_query
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.render import render
 
-Route = Callable[[bytes, int, float], int | None]
-"""Returns the number of the scope in which a name and type are asked at a time, `None` if there are
-no such names.
+Route = Callable[[bytes, int], int | None]
+"""Returns the number of the scope in which a name and type are asked, `None` if there are no such
+names.
 """
 
 
@@ -133,7 +133,7 @@ class _Adapter(common.ResolverBase, ABC):
         except WireError as problem:
             return fail(error.DNSFormatError(str(problem)))
         now = self._clock.seconds()
-        number = self.route(question.name, type, now)
+        number = self.route(question.name, type)
         if number is None:
             return fail(error.AuthoritativeDomainError(question.name))
         if number != DEFAULT_SCOPE:

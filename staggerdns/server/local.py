@@ -153,7 +153,7 @@ class LocalNames:
         in its scope.
         """
         qtype, now = request.query.qtype, request.started
-        number = None if rules is None else rules.routes.find(name, now)
+        number = None if rules is None else rules.routes.find(name)
         absent: Answer | None = None  # what is said where nobody is asked
         if number is None:
             if name.endswith(self._endings):

@@ -50,6 +50,7 @@ PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
 GET_TEMPLATE = "{?dns}"
 DEFAULT_PATH = "/dns-query"
 """The path of DNS over HTTPS where a listener names none."""
+_MAPPED_PREFIX = 96
 NO_INTERFACE = "a link-local address needs its interface, as in fe80::1%eth0"
 _UPSTREAM = (
     "an address like 192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53, fe80::1%eth0 or "
@@ -186,13 +187,14 @@ class UpstreamAddress:
 class Network:
     """A range of addresses, written ``192.168.0.0/16`` or as one address.
 
-    Raises `ValueError` for anything else.
+    One of IPv4 addresses that are mapped into IPv6 is that of IPv4, as it is with addresses of
+    clients (`client_address`). Raises `ValueError` for anything else.
     """
 
     __slots__ = ("_range",)
 
     def __init__(self, text: str) -> None:
-        self._range = ip_network(text)
+        self._range = _unmapped(ip_network(text))
 
     @property
     def addresses(self) -> IPv4Network | IPv6Network:
@@ -217,6 +219,17 @@ class Network:
 
     def __str__(self) -> str:
         return str(self._range)
+
+
+def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """Return the IPv4 network that is mapped into an IPv6 one (RFC 4291 section 2.5.5.2), or else
+    the network itself.
+    """
+    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_PREFIX:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
+    return network
 
 
 def client_address(host: str) -> IPv4Address | IPv6Address:

@@ -59,12 +59,16 @@ class RouteSettings(Section, frozen=True, kw_only=True):
     names of private addresses takes the place of our own answer.
     """
     domain_files: tuple[str, ...] = ()
-    """Files with more such domains, one a line, where ``#`` begins a comment. Each is read again
-    within two seconds of a change; one with a wrong line, or that cannot be read, changes nothing
-    then, and is an error at the start. At most 1 MiB each.
+    """Files with more such domains, one a line, where ``#`` begins a comment. They are read again
+    when they have changed and two looks, one second apart, find them complete. One with a wrong
+    line, with nothing in it, or that cannot be read changes nothing then; while two routes claim
+    one domain, none of the files does. At the start all but an empty one is an error. At most
+    8 MiB each.
     """
     single_label: bool = False
-    """Whether A and AAAA of names with a single label go there, unless they are special names."""
+    """Whether names with a single label go there, unless they are special names: all types but NS,
+    SOA, DS and DNSKEY, which are about the zone of a top-level domain. The root never does.
+    """
     strategy: str | None = None
     """As ``upstream.strategy``, for these names."""
     profile: str | None = None

@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 
 from staggerdns.config import parse_config
 from staggerdns.journal import Journal
+from staggerdns.policy.domainfiles import CHECK_EVERY
 from staggerdns.policy.groups import GroupRoutes, Groups
-from staggerdns.policy.routes import CHECK_EVERY
 from staggerdns.policy.scope import NO_SUCH_NAMES, Scopes, default_scope
 from staggerdns.settings.addresses import Listener, Network, parse_listener
 from staggerdns.settings.policy import GroupSettings
@@ -148,6 +148,7 @@ class Routed:
         found = parse_config(config + groups)
         self.scopes = Scopes(default_scope(found))
         self.routes = GroupRoutes(found, self.scopes, self.clock, Journal("error"))
+        self.routes.watch()
 
     def _shown(self, number: int | None) -> int | None:
         if number is None or number == NO_SUCH_NAMES:
@@ -156,7 +157,7 @@ class Routed:
 
     def find(self, text: str, of: str = "kids") -> int | None:
         """Where a domain leads a name of a client of this group to."""
-        return self._shown(self.routes.of(of).find(name(text), self.clock.seconds()))
+        return self._shown(self.routes.of(of).find(name(text)))
 
     def single(self, text: str, qtype: int = A, of: str = "kids") -> int | None:
         """Where a name leads to by its one label."""
@@ -178,7 +179,7 @@ def test_own_routes_come_first() -> None:
     }
     for text, (own, common) in expected.items():
         assert (routed.find(text), routed.find(text, "default")) == (own, common), text
-    assert (routed.single("nas"), routed.single("nas", TXT)) == (COMMON, None)
+    assert (routed.single("nas"), routed.single("nas", TXT)) == (COMMON, COMMON)
     assert routed.routes.of("kids").zone(name("b.gone.example")) == len(name("gone.example"))
     assert routed.routes.of("kids").zone(name("x.kids.example")) == len(name("kids.example"))
 
@@ -192,9 +193,9 @@ def test_own_single_labels() -> None:
     )
     assert (routed.single("nas"), routed.single("nas", of="default")) == (OWN, COMMON)
     assert (routed.find("intra"), routed.find("nas")) == (COMMON, None)
-    assert routed.routes.of("kids").number(name("intra"), A, 0.0) == routed.routes.of(
+    assert routed.routes.of("kids").number(name("intra"), A) == routed.routes.of(
         "default"
-    ).number(name("intra"), A, 0.0)
+    ).number(name("intra"), A)
 
 
 def test_what_a_group_does_not_say() -> None:
@@ -216,7 +217,7 @@ def test_equal_ways_of_asking_are_one() -> None:
     """Groups that ask the same servers by the same rules share the scope, and so the answers."""
     routes = "routes: [{domains: [corp.example], servers: [10.0.0.2]}]"
     routed = Routed(f"  a: {{clients: [10.1.0.0/16], {routes}}}\n  b: {{clients: [10.2.0.0/16]}}")
-    numbers = {routed.routes.of(one).find(name("corp.example"), 0.0) for one in "ab"}
+    numbers = {routed.routes.of(one).find(name("corp.example")) for one in "ab"}
     assert len(numbers) == 1
     assert len(routed.scopes) == 2
 
@@ -246,6 +247,7 @@ def test_files_of_all_routes(tmp_path: Path) -> None:
     common.write_text("not a domain\n")
     assert not routed.routes.reread()
     own.write_text("own3.example\n")
-    routed.clock.advance(CHECK_EVERY)
+    for _ in range(2):
+        routed.clock.advance(CHECK_EVERY)
     assert routed.find("own3.example", "default") == OWN
     assert routed.find("common2.example", "default") == COMMON

@@ -12,10 +12,13 @@ from twisted.logger import capturedLogs
 
 from staggerdns.config import parse_config
 from staggerdns.journal import Journal
-from staggerdns.policy.routes import CHECK_EVERY, Routes
+from staggerdns.policy.domainfiles import CHECK_EVERY, DomainFiles
+from staggerdns.policy.domains import MAX_FILE_SIZE
+from staggerdns.policy.routes import Routes
 from staggerdns.policy.scope import NO_SUCH_NAMES, Scopes, default_scope
 from staggerdns.settings.document import ConfigError
-from tests.kit.acts import AAAA, TXT, A, name
+from staggerdns.wire.constants import Type
+from tests.kit.acts import AAAA, MX, TXT, A, name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +29,7 @@ HOSTILE = {
     "HTML": (b"<!DOCTYPE html>\n<p>no</p>\n", "line 1: expected a domain"),
     "binary": (b"\x7fELF\0\0\1\n", "null characters"),
     "no ASCII": ("caf\xe9.example\n".encode(), "line 1: expected a domain"),
-    "huge": (b"a.example\n" * 110_000, "more than 1048576 bytes"),
+    "huge": (b"a.example\n" * 838_861, f"more than {MAX_FILE_SIZE} bytes"),
     "a long line": (b"x" * 5_000, "line 1: expected a domain"),
 }
 """Contents of a file that cannot be used, and what is said."""
@@ -38,13 +41,18 @@ class Routed:
     def __init__(self, routes: str) -> None:
         self.clock = Clock()
         config = parse_config(f"{UPSTREAM}routes: [{routes}]\n")
-        self.routes = Routes(
-            config.routes, Scopes(default_scope(config)), self.clock, Journal("debug")
-        )
+        self.files = DomainFiles(self.clock, Journal("debug"))
+        self.routes = Routes(config.routes, Scopes(default_scope(config)), self.files)
+        self.files.watch()
 
     def find(self, text: str) -> int | None:
         """Where a name leads to by its domain, now."""
-        return self.routes.find(name(text), self.clock.seconds())
+        return self.routes.find(name(text))
+
+    def let_it_count(self) -> None:
+        """Let there be two looks at the files."""
+        for _ in range(2):
+            self.clock.advance(CHECK_EVERY)
 
     def single(self, text: str, qtype: int = A) -> int | None:
         """Where a name leads to by its one label."""
@@ -97,10 +105,15 @@ def test_letters_do_not_matter() -> None:
 
 
 def test_single_labels() -> None:
-    """Addresses of names with one label; never the root, and no other types."""
+    """All types of names with one label, but those that are about the zone of a top-level domain;
+    never the root.
+    """
     routed = Routed("{single_label: true, servers: [10.0.0.1]}")
-    assert (routed.single("nas"), routed.single("nas", AAAA)) == (1, 1)
-    for text, qtype in (("", A), ("nas.lan", A), ("nas", TXT), ("com", 2), ("com", 43)):
+    for qtype in (A, AAAA, MX, TXT, Type.HTTPS, Type.SRV, Type.PTR, 65_280):
+        assert routed.single("nas", qtype) == 1
+    for qtype in (Type.NS, Type.SOA, Type.DS, Type.DNSKEY):
+        assert routed.single("com", qtype) is None
+    for text, qtype in (("", A), ("", TXT), ("nas.lan", A), ("nas.lan", TXT)):
         assert routed.single(text, qtype) is None
     assert routed.find("nas") is None
     assert Routed("{domains: [lan], servers: default}").single("nas") is None
@@ -164,8 +177,8 @@ def test_what_is_wrong(routes: str, said: str) -> None:
 
 
 def test_a_file_of_domains(tmp_path: Path) -> None:
-    """One a line, with comments, blank lines and any ends of lines; it is read again within a
-    second of a change, and not before.
+    """One a line, with comments, blank lines and any ends of lines; it is read again when a second
+    look has found it as the first one after a change did.
     """
     path = tmp_path / "corp.domains"
     path.write_bytes(
@@ -175,6 +188,7 @@ def test_a_file_of_domains(tmp_path: Path) -> None:
     assert [routed.find(text) for text in ("a.example", "corp.example", "x.lab.example")] == [1] * 3
     assert routed.find("lab.example") is None
     path.write_bytes(b"new.example\n")
+    routed.clock.advance(CHECK_EVERY)
     routed.clock.advance(CHECK_EVERY * 0.99)
     assert routed.find("new.example") is None
     routed.clock.advance(CHECK_EVERY * 0.02)
@@ -198,15 +212,15 @@ def test_a_hostile_file(tmp_path: Path, kind: str) -> None:
     path.write_bytes(content)
     with capturedLogs() as events:
         for _ in range(5):
-            routed.clock.advance(CHECK_EVERY)
+            routed.let_it_count()
             assert (routed.find("corp.example"), routed.find("good.example")) == (1, None)
     assert len(events) == 1
     assert said in str(events[0]["problem"])
-    assert not routed.routes.reread()
+    assert not routed.files.reread()
     path.write_bytes(b"better.example\n")
-    routed.clock.advance(CHECK_EVERY)
+    routed.let_it_count()
     assert (routed.find("corp.example"), routed.find("better.example")) == (None, 1)
-    assert routed.routes.reread()
+    assert routed.files.reread()
 
 
 def test_a_file_that_goes_and_comes(tmp_path: Path) -> None:
@@ -215,11 +229,11 @@ def test_a_file_that_goes_and_comes(tmp_path: Path) -> None:
     path.write_text("corp.example\n")
     routed = Routed(f"{{domain_files: ['{path}'], servers: [10.0.0.1]}}")
     path.unlink()
-    routed.clock.advance(CHECK_EVERY)
+    routed.let_it_count()
     assert routed.find("corp.example") == 1
     path.write_text("other.example\n")
     os.utime(path, (1, 1))
-    routed.clock.advance(CHECK_EVERY)
+    routed.let_it_count()
     assert (routed.find("corp.example"), routed.find("other.example")) == (None, 1)
 
 
@@ -236,10 +250,10 @@ def test_a_file_that_claims_what_another_route_has(tmp_path: Path) -> None:
     path.write_text("b.example\n")
     routed = Routed(routes)
     path.write_text("c.example\na.example\n")
-    routed.clock.advance(CHECK_EVERY)
+    routed.let_it_count()
     found = [routed.find(f"{letter}.example") for letter in "abc"]
     assert found == [NO_SUCH_NAMES, 0, None]
-    assert not routed.routes.reread()
+    assert not routed.files.reread()
 
 
 def slow_find(routes: list[tuple[list[str], int]], text: str) -> int | None:

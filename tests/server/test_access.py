@@ -31,6 +31,13 @@ from staggerdns.settings.addresses import Network
         ("192.0.2.0/24", "::ffff:192.0.2.1", True),
         ("192.0.2.0/24", "::ffff:192.0.3.1", False),
         ("::/0", "::ffff:192.0.2.1", False),
+        ("::ffff:192.0.2.0/120", "192.0.2.255", True),
+        ("::ffff:192.0.2.0/120", "::ffff:192.0.2.255", True),
+        ("::ffff:192.0.2.0/120", "192.0.3.0", False),
+        ("::ffff:0:0/96", "203.0.113.1", True),
+        ("::ffff:0:0/96", "::1", False),
+        ("::fffe:0:0/95", "203.0.113.1", False),
+        ("::fffe:192.0.2.1", "192.0.2.1", False),
     ],
 )
 def test_ranges(network: str, host: str, allowed: bool) -> None:
