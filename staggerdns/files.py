@@ -36,7 +36,7 @@ def read_file(path: str, *, pipes: bool = False) -> bytes:
     within `PIPE_WAIT`. Raises `Unreadable`.
     """
     try:
-        with FileIO(os.open(path, _OPEN)) as file:
+        with _open(path) as file:
             status = os.fstat(file.fileno())
             mode = status.st_mode
             if stat.S_ISFIFO(mode) and pipes:
@@ -66,7 +66,7 @@ def read_pieces(path: str, limit: int) -> Generator[None, None, bytes]:
     pieces = []
     size = 0
     try:
-        with FileIO(os.open(path, _OPEN)) as file:
+        with _open(path) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise Unreadable("cannot be read: it is not a regular file")
@@ -80,6 +80,15 @@ def read_pieces(path: str, limit: int) -> Generator[None, None, bytes]:
     if size > limit:
         raise Unreadable(f"has more than {limit} bytes")
     return b"".join(pieces)
+
+
+def _open(path: str) -> FileIO:
+    descriptor = os.open(path, _OPEN)
+    try:
+        return FileIO(descriptor)
+    except OSError:  # a directory, which would stay open
+        os.close(descriptor)
+        raise
 
 
 def _read_regular(file: FileIO) -> bytes:

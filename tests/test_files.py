@@ -146,6 +146,7 @@ def test_a_long_file_that_grows(tmp_path: Path) -> None:
 def test_what_is_no_long_file(tmp_path: Path) -> None:
     """Files of the kernel are read; what is not there, and what is no file, is told apart."""
     assert in_pieces("/proc/self/status", MAX_SIZE)[0].startswith(b"Name:")
+    descriptors = len(os.listdir("/proc/self/fd"))
     for path, said in (
         (str(tmp_path / "none"), "cannot be read: No such file or directory"),
         (str(tmp_path), "cannot be read: Is a directory"),
@@ -153,3 +154,6 @@ def test_what_is_no_long_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(Unreadable, match=f"^{said}$"):
             in_pieces(path, MAX_SIZE)
+        with pytest.raises(Unreadable):
+            read_file(path)
+    assert len(os.listdir("/proc/self/fd")) == descriptors

@@ -63,9 +63,8 @@ class DomainFiles:
         file = self._files.get(path)
         if file is None:
             file = DomainFile(path)
-            finish(file.read())
-            if file.problem:
-                raise Unreadable(file.problem)
+            if finish(file.read()) is None:
+                raise Unreadable(file.problem or "cannot be used: it is being written")
             self._files[path] = file
         return file
 
