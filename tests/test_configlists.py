@@ -38,6 +38,13 @@ state: {directory: /var/lib/staggerdns}
     assert [*config.lists] == ["ads", "good"]
 
 
+@pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("720h", 30 * 86_400), ("90", 90)])
+def test_refresh(text: str, seconds: float) -> None:
+    """From a minute, so that no server is overrun, to a month."""
+    config = parse_config(f"{UPSTREAM}lists: {{ads: {{refresh: {text}}}}}")
+    assert config.lists["ads"].refresh == seconds
+
+
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_answers(answer: str) -> None:
     """The four of them."""
@@ -52,6 +59,11 @@ def test_answers(answer: str) -> None:
         ("lists: {ads: {answer: null}}", "lists.ads.answer: expected text, got nothing"),
         ("lists: {ads: {answers: nodata}}", "lists.ads.answers: unknown key: did you mean answer?"),
         ("lists: {good: {}, ads: {refresh: 0}}", "lists.ads.refresh: expected "),
+        (
+            "lists: {ads: {refresh: 59.9s}}",
+            "lists.ads.refresh: expected a duration from 60s to 720h, got '59.9s'",
+        ),
+        ("lists: {ads: {refresh: 2592001}}", "lists.ads.refresh: expected a duration from 60s to "),
         ("lists: {ads: {domains: ['a..b']}}", "lists.ads.domains[0]: expected "),
         ("lists: {ads: {files: /etc/ads}}", "lists.ads.files: expected a list, got text"),
         ("lists: {ads: {urls: ['http://a.example/']}}", "lists.ads.urls[0]: expected a URL like "),

@@ -22,6 +22,7 @@ from staggerdns.settings.section import sections_in
 KINDS: dict[object, str] = {
     values.SecondsOrAuto: "duration, or ``auto``",
     values.Seconds: "duration",
+    values.Interval: "duration",
     values.Octets: "size",
     values.Domain: "domain",
     values.DomainPattern: "domain, or ``*.`` and a domain",

@@ -13,7 +13,7 @@ import msgspec
 from staggerdns.settings.addresses import Listener, Network, UpstreamAddress
 from staggerdns.settings.section import Section
 from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.settings.values import Domain, DomainPattern, Seconds
+from staggerdns.settings.values import Domain, DomainPattern, Interval
 
 DEFAULT_SERVERS = "default"
 """What is written for the servers of a route that are those of the whole program."""
@@ -116,8 +116,8 @@ class ListSettings(Section, frozen=True, kw_only=True):
     """
     domains: tuple[Domain, ...] = ()
     """Domains that are in the list, each with all names below it."""
-    refresh: Seconds = Seconds(14_400)
-    """How often the servers are asked whether there is something new."""
+    refresh: Interval = Interval(14_400)
+    """How often the servers are asked whether there is something new, from ``60s`` to ``720h``."""
     answer: str = "null_address"
     """What clients get for a name of the list: ``null_address`` (0.0.0.0 and ::, and no data of
     other types), ``nxdomain`` (there is no such name), ``nodata`` (it has no data) or ``refused``.

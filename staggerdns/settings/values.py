@@ -25,6 +25,7 @@ from staggerdns.wire.names import from_text
 if TYPE_CHECKING:
     Seconds = float
     SecondsOrAuto = float
+    Interval = float
     Octets = int
     Domain = bytes
     DomainPattern = bytes
@@ -36,6 +37,9 @@ else:
 
     class SecondsOrAuto(Seconds):
         """A duration where ``auto`` may be written as well, which is `None`."""
+
+    class Interval(Seconds):
+        """A duration of minutes to weeks, after which something is done again."""
 
     class Octets(int):
         """An amount of memory in octets, written ``128MiB`` or as a number."""
@@ -57,7 +61,11 @@ MAP = "a map of keys and values"
 YAML_BOOLEAN = "(YAML reads on, off, yes and no so: put quotes around text)"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(ms|s|m|h)")
+_SHORTEST = 0.001
 _LONGEST = 86_400.0
+SHORTEST_INTERVAL = 60.0
+LONGEST_INTERVAL = 30 * 86_400.0
+"""Seconds that an `Interval` may have."""
 _SIZES = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _SIZE = re.compile(r"([0-9]{1,15}) ?(|KiB|MiB|GiB|TiB)")
 _BELOW = "*."
@@ -73,6 +81,8 @@ def read_value(kind: type, value: object) -> object:
         return _read_seconds(value)
     if kind is SecondsOrAuto:
         return SecondsOrAuto(_read_seconds(value, "auto or a duration"))
+    if kind is Interval:
+        return Interval(_read_seconds(value, shortest=SHORTEST_INTERVAL, longest=LONGEST_INTERVAL))
     if kind is Octets:
         return _read_octets(value)
     if kind is Listener:
@@ -113,7 +123,13 @@ def _read_pattern(text: str) -> DomainPattern:
     return DomainPattern(from_text("*")[:-1] + below)
 
 
-def _read_seconds(value: object, what: str = "a duration") -> Seconds:
+def _read_seconds(
+    value: object,
+    what: str = "a duration",
+    *,
+    shortest: float = _SHORTEST,
+    longest: float = _LONGEST,
+) -> Seconds:
     expected = f"expected {what} like 300ms, 3s or 5m, got {show_value(value)}"
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
@@ -124,8 +140,11 @@ def _read_seconds(value: object, what: str = "a duration") -> Seconds:
         seconds = float(value)
     else:
         raise ValueError(expected)  # noqa: TRY004 (as above)
-    if not 0.001 <= seconds <= _LONGEST:
-        raise ValueError(f"expected a duration from 1ms to 24h, got {show_value(value)}")
+    if not shortest <= seconds <= longest:
+        least = f"{shortest:g}s" if shortest >= 1 else f"{1000 * shortest:g}ms"
+        raise ValueError(
+            f"expected a duration from {least} to {longest / 3600:g}h, got {show_value(value)}"
+        )
     return Seconds(seconds)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from staggerdns.policy.lists.table import MAX_LISTS
 from staggerdns.settings.document import ConfigError
@@ -12,7 +11,6 @@ from staggerdns.settings.policy import ListSettings
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Names of lists are labels of metrics, and told to clients."""
-_PRINTABLE = re.compile(r"[!-~]+")
 
 
 def check_lists(lists: Mapping[str, ListSettings]) -> None:
@@ -31,19 +29,13 @@ def check_lists(lists: Mapping[str, ListSettings]) -> None:
                     raise ConfigError(f"{place}: {source} is there already")
                 if key == "files" and (not source or "\0" in source):
                     raise ConfigError(f"{place}: expected a path")
-                if key == "urls" and not _is_url(source):
-                    raise ConfigError(
-                        f"{place}: expected a URL like https://lists.example/hosts.txt, "
-                        f"got {source!a}"
-                    )
+                if key == "urls":
+                    _check_url(place, source)
 
 
-def _is_url(text: str) -> bool:
-    """Return whether ``text`` is a URL with which a list can be fetched."""
-    if _PRINTABLE.fullmatch(text) is None:
-        return False
-    try:
-        parts = urlsplit(text)
-        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port, or brackets without an address
-        return False
+def _check_url(place: str, url: str) -> None:
+    from staggerdns.policy.lists.urls import problem_of  # noqa: PLC0415 (most have no URLs)
+
+    problem = problem_of(url)
+    if problem:
+        raise ConfigError(f"{place}: {problem}")

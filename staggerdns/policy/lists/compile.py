@@ -2,7 +2,8 @@
 
 An `Order` comes in as JSON, a `Report` goes out as JSON. A source has a candidate, which is new,
 and a copy, the last that was good. A candidate that can be used becomes the copy, and one that
-cannot is reported; then the copy counts. In the end the compiled file takes its name by one step.
+cannot is reported; then the copy counts. In the end the compiled file takes its name by one step,
+unless names would be missing in it that were there: a copy may have been lost.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import msgspec
 
@@ -26,19 +27,21 @@ NICE = 10
 
 class Source(msgspec.Struct, frozen=True):
     """A source of the list of this ``number``: paths of its ``candidate``, if there is one, and of
-    its ``copy``. ``ours``: the candidate may be moved; else it stays where it is.
+    its ``copy``. ``ours``: it was fetched, and may be moved; else it stays where it is.
+    ``counted``: what is in force has names of it, and what takes its place must have some, too.
     """
 
     number: int
     copy: str
     candidate: str | None = None
     ours: bool = False
+    counted: bool = False
 
 
 class Order(msgspec.Struct, frozen=True):
     """Sets ``target`` up from ``sources`` and the ``domains`` of each list, in wire form.
 
-    ``what`` goes into the file.
+    ``what`` goes into the file, and which of the sources count.
     """
 
     target: str
@@ -62,10 +65,14 @@ class SourceReport(msgspec.Struct):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What became of an order: the number of ``names`` of each list, and of each source."""
+    """What became of an order: the number of ``names`` of each list, and of each source.
+
+    ``lost``: places of sources that counted and do not any more; then nothing has been written.
+    """
 
     names: list[int]
     sources: list[SourceReport]
+    lost: list[int] = []
 
 
 def compile_lists(order: Order, random: Callable[[int], bytes] = os.urandom) -> Report:
@@ -74,10 +81,14 @@ def compile_lists(order: Order, random: Callable[[int], bytes] = os.urandom) -> 
     for number, domains in enumerate(order.domains):
         table.add(number, Rule(ITSELF | BELOW, tuple(domains)))
     reports = [_read(source, table) for source in order.sources]
+    counts = [report.counts for report in reports]
+    lost = [place for place, one in enumerate(order.sources) if one.counted > counts[place]]
+    if lost:
+        return Report([], reports, lost)
     target = Path(order.target)
     partial = target.with_suffix(".part")
     with partial.open("wb") as file:
-        names = table.write(file, len(order.domains), order.what)
+        names = table.write(file, len(order.domains), [order.what, counts])
         file.flush()
         os.fsync(file.fileno())
     partial.replace(target)
@@ -94,21 +105,23 @@ def _read(source: Source, table: TableWriter) -> SourceReport:
             table.back_to(mark)
             report.problem = str(refused)
             if source.ours:
-                Path(source.candidate).unlink(missing_ok=True)
+                with suppress(OSError):
+                    Path(source.candidate).unlink()
         else:
             report.counts = report.taken = True
             _note(report, lines)
             return report
-    if Path(source.copy).exists():
-        mark = table.mark()
-        try:
-            lines = _add(source, source.copy, table, None)
-        except Refused as refused:
-            table.back_to(mark)
-            report.problem = report.problem or f"has a copy that {refused}"
-        else:
+    try:
+        present = Path(source.copy).exists()
+        if present:
+            mark = table.mark()
+            _note(report, _add(source, source.copy, table, None))
             report.counts = True
-            _note(report, lines)
+    except Refused as refused:
+        table.back_to(mark)
+        report.problem = report.problem or f"has a copy that {refused}"
+    if source.counted and not present:
+        report.problem = ", and ".join(filter(None, [report.problem, "has no copy any more"]))
     return report
 
 
@@ -117,25 +130,77 @@ def _note(report: SourceReport, lines: Lines) -> None:
 
 
 def _take(source: Source, candidate: str, table: TableWriter) -> Lines:
-    """Read a candidate, and make it the copy. Raises `Refused`."""
+    """Read a candidate, and make it the copy if that can be. Raises `Refused`."""
     copy = Path(source.copy)
     if source.ours:
         lines = _add(source, candidate, table, None)
-        Path(candidate).replace(copy)
+        if not lines.understood and _has_names(copy):
+            raise Refused("has no names, and its copy has: it may have moved")
+        with suppress(OSError):
+            Path(candidate).replace(copy)
         return lines
-    partial = copy.with_suffix(".part")
-    with ExitStack() as stack:
-        file: IO[bytes] | None = None
-        with suppress(OSError):  # no copy is kept then; the file itself is there
-            file = stack.enter_context(partial.open("wb"))
-        try:
-            lines = _add(source, candidate, table, None if file is None else file.write)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-    if file is not None:
-        partial.replace(copy)
+    with _Copying(copy) as copying:
+        lines = _add(source, candidate, table, copying.write)
+        copying.finish()
     return lines
+
+
+def _has_names(copy: Path) -> bool:
+    try:
+        return read_source(str(copy), lambda _: None).understood > 0
+    except Refused:
+        return False
+
+
+class _Copying:
+    """Makes ``copy`` of what is written, to be used with ``with``.
+
+    What cannot be kept costs the copy: the file itself is there, and is read in its place. An older
+    copy would bring back what is not in the file any more, so it goes.
+    """
+
+    def __init__(self, copy: Path) -> None:
+        self._copy = copy
+        self._partial = copy.with_suffix(".part")
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with suppress(OSError):
+            self._file = self._partial.open("wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing that is not complete."""
+        self._give_up()
+
+    def write(self, octets: bytes) -> None:
+        """Keep the next part."""
+        if self._file is not None:
+            try:
+                self._file.write(octets)
+            except OSError:
+                self._give_up()
+
+    def finish(self) -> None:
+        """Let what was written be the copy."""
+        try:
+            if self._file is not None:
+                self._file.close()  # the end of it is written only now
+                self._partial.replace(self._copy)
+                return
+        except OSError:
+            pass
+        self._give_up()
+        with suppress(OSError):
+            self._copy.unlink()
+
+    def _give_up(self) -> None:
+        file, self._file = self._file, None
+        with suppress(OSError):
+            if file is not None:
+                file.close()
+        with suppress(OSError):
+            self._partial.unlink()
 
 
 def _add(

@@ -101,20 +101,24 @@ def _read(file: FileIO, keep: Callable[[bytes], object] | None) -> Iterator[byte
 
 
 def _unpack(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield what is in the blocks, unpacked in pieces if it begins like a file of gzip."""
+    """Yield what is in the blocks, unpacked in pieces if it begins like a file of gzip: all its
+    members (RFC 1952 section 2.2), and there may be nothing else behind them.
+    """
     first = next(blocks, b"")
     if not first.startswith(_GZIP):
         yield first
         yield from blocks
         return
     size = 0
-    unpack = zlib.decompressobj(wbits=31)
+    unpack = _unpacker()
     try:
         for block in _chain(first, blocks):
             rest = block
-            while rest and not unpack.eof:
+            while rest:
+                if unpack.eof:
+                    unpack = _unpacker()
                 piece = unpack.decompress(rest, BLOCK)
-                rest = unpack.unconsumed_tail
+                rest = unpack.unused_data if unpack.eof else unpack.unconsumed_tail
                 size += len(piece)
                 if size > MAX_CONTENT:
                     raise Refused(f"has more than {MAX_CONTENT} bytes when it is unpacked")
@@ -124,6 +128,10 @@ def _unpack(blocks: Iterator[bytes]) -> Iterator[bytes]:
         raise Refused("cannot be unpacked: it is damaged") from None
     if not unpack.eof:
         raise Refused("cannot be unpacked: its end is missing")
+
+
+def _unpacker() -> zlib._Decompress:
+    return zlib.decompressobj(wbits=31)
 
 
 def _chain(first: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:

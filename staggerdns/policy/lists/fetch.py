@@ -41,6 +41,7 @@ from zope.interface import implementer
 from staggerdns import __version__
 from staggerdns.policy.lists.content import MAX_PACKED
 from staggerdns.policy.lists.fetched import FetchProblem, Validators
+from staggerdns.policy.lists.urls import problem_of
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for each attempt to connect."""
@@ -125,6 +126,8 @@ class Fetcher:
             url = urljoin(url, location)
             if not url.lower().startswith("https://"):
                 raise FetchProblem("leads to a place without TLS")
+            if problem_of(url):
+                raise FetchProblem("leads to a URL that cannot be fetched")
         raise FetchProblem(f"leads elsewhere more than {MAX_REDIRECTS} times")
 
 

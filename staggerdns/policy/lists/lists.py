@@ -6,16 +6,15 @@
 Each list looks after its sources: files every `CHECK_EVERY` seconds, URLs when they are due. When
 something is new a set of all lists is compiled in another process, checked in slices, and put in
 the place of the old one by one assignment; its number grows. What comes meanwhile waits for the
-next one. What fails leaves the old set in force: it is told, counted, and tried again.
+next one. What fails leaves the old set in force: it is told, counted, and tried again. So does a
+source that counts and has lost its copy, which is read or fetched anew.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -27,12 +26,13 @@ from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.policy.lists.compile import Order, Report
+from staggerdns.policy.lists.compile import Order, Report, SourceReport
 from staggerdns.policy.lists.compiler import CompileProblem, Compiler
+from staggerdns.policy.lists.directory import ListDirectory, choose_directory
 from staggerdns.policy.lists.fetched import Fetches
 from staggerdns.policy.lists.mapped import Damaged, ListSet, empty_set, open_set
 from staggerdns.policy.lists.refresh import ListRefresh
-from staggerdns.policy.lists.sources import SUFFIXES
+from staggerdns.policy.lists.sources import SUFFIXES, FileSource, UrlSource
 from staggerdns.settings.policy import ListSettings
 
 MAX_FETCHES = 4
@@ -66,8 +66,8 @@ class Lists:
         self._compiler = compiler
         self._settings = settings
         self._wanted_directory = directory
-        self._directory = self._target = Path()  # until the start
-        self._temporary = False
+        self._directory: ListDirectory | None = None  # until the start
+        self._target = Path()
         self._fetcher = fetcher
         self._wall = wall
         self._metrics = metrics
@@ -100,16 +100,17 @@ class Lists:
         Nothing is written before: whoever starts may have given up privileges since this was made.
         """
         try:
-            self._directory = self._make_directory(self._wanted_directory)
+            directory = choose_directory(self._wanted_directory, self._journal)
         except OSError as error:
             self._journal.warn(
                 "there are no lists: no directory can be written: {problem}",
                 problem=error.strerror,
             )
             return
-        self._target = self._directory / _TARGET
-        self._refreshes = self._make_refreshes()
-        self._clean()
+        self._directory = directory
+        self._target = directory.path / _TARGET
+        self._refreshes = self._make_refreshes(directory)
+        self._clean(directory)
         self._starting = Deferred.fromCoroutine(self._start()).addErrback(self._unless_cancelled)
 
     def stop(self) -> None:
@@ -122,8 +123,8 @@ class Lists:
                 running.cancel()
         self._waiting.clear()
         self._cooperator.stop()
-        if self._temporary:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._directory is not None:
+            self._directory.close()
 
     def reread(self) -> None:
         """Read all files again, changed or not."""
@@ -150,8 +151,11 @@ class Lists:
     async def _start(self) -> None:
         try:
             found = open_set(str(self._target), self.current.number + 1)
-            if found.summary == self._what:
+            counted = self._counted(found)
+            if counted is not None:
                 await self._put_in_force(found)
+                for source, counts in zip(self._sources(), counted, strict=True):
+                    source.counted = counts
                 self._journal.info(
                     "lists as they were at the last stop: {names}",
                     names=", ".join(map("{}: {}".format, self.names, found.names)),
@@ -189,13 +193,22 @@ class Lists:
         compiled.addBoth(done)
 
     async def _compile(self) -> None:
-        sources = [source for refresh in self._refreshes for source in refresh.sources]
+        assert self._directory is not None
+        with suppress(OSError):  # whoever writes there says so
+            self._directory.make()
+        sources = self._sources()
         order = Order(
             str(self._target), [source.offer() for source in sources], self._domains, self._what
         )
         report: Report = await self._compiler.compile(order)
-        if len(report.sources) != len(sources):
+        if len(report.sources) != len(sources) or not all(
+            0 <= place < len(sources) for place in report.lost
+        ):
             raise CompileProblem("the report is about other sources")
+        if report.lost:
+            for source, told in zip(sources, report.sources, strict=True):
+                source.note_copy(told)
+            self._lose([(sources[place], report.sources[place]) for place in report.lost])
         try:
             found = open_set(str(self._target), self.current.number + 1)
             await self._put_in_force(found)
@@ -203,6 +216,16 @@ class Lists:
             raise CompileProblem(str(problem)) from None
         for source, told in zip(sources, report.sources, strict=True):
             source.settle(told)
+
+    def _lose(self, lost: Sequence[tuple[FileSource | UrlSource, SourceReport]]) -> None:
+        """Have sources read or fetched again that cannot be in the next set. Raises
+        `CompileProblem`: they stay in force as they are.
+        """
+        for source, _ in lost:
+            source.lose()
+        for refresh in self._refreshes:
+            refresh.wake()
+        raise CompileProblem(", ".join(f"{one.label} {told.problem}" for one, told in lost))
 
     async def _put_in_force(self, found: ListSet) -> None:
         """Check a set, and let it take the place of the current one. Raises `Damaged`."""
@@ -213,14 +236,26 @@ class Lists:
         for call in self._listeners:
             call(found)
 
-    def _make_refreshes(self) -> list[ListRefresh]:
+    def _sources(self) -> list[FileSource | UrlSource]:
+        return [source for refresh in self._refreshes for source in refresh.sources]
+
+    def _counted(self, found: ListSet) -> list[bool] | None:
+        """Return which sources count in a set, `None` if it is one of other lists."""
+        try:
+            what, counted = found.summary
+            whole = what == self._what and len(counted) == len(self._sources())
+            return list(map(bool, counted)) if whole else None
+        except (TypeError, ValueError):
+            return None
+
+    def _make_refreshes(self, directory: ListDirectory) -> list[ListRefresh]:
         fetches = DeferredSemaphore(MAX_FETCHES)
         return [
             ListRefresh(
                 number,
                 name,
                 one,
-                self._directory,
+                directory,
                 self._fetcher,
                 fetches,
                 self.compile,
@@ -233,27 +268,10 @@ class Lists:
             for number, (name, one) in enumerate(self._settings.items())
         ]
 
-    def _make_directory(self, wanted: str | None) -> Path:
-        if wanted is not None:
-            directory = Path(wanted) / "lists"
-            try:
-                directory.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=directory):
-                    return directory
-            except OSError as error:
-                self._journal.warn(
-                    "no copies of lists are kept: {path} cannot be written: {problem}",
-                    path=str(directory),
-                    problem=error.strerror,
-                )
-        made = Path(tempfile.mkdtemp(prefix="staggerdns-"))
-        self._temporary = True
-        return made
-
-    def _clean(self) -> None:
+    def _clean(self, directory: ListDirectory) -> None:
         """Remove what belongs to no source any more, and what an earlier end has left."""
-        stems = {source.stem for refresh in self._refreshes for source in refresh.sources}
-        for path in self._directory.iterdir():
+        stems = {source.stem for source in self._sources()}
+        for path in directory.path.iterdir():
             unfinished = path.suffix in (".new", ".part")
             if path.suffix in SUFFIXES and (unfinished or path.stem not in stems):
                 with suppress(OSError):

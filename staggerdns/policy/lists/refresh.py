@@ -1,9 +1,14 @@
-"""One list: when its sources are looked at, what comes of it, and what is told of that."""
+"""One list: when its sources are looked at, what comes of it, and what is told of that.
+
+A look finds what is to be done: URLs that are due, files that have changed, a set that could not be
+compiled and is to be tried again. That is one refresh, which has one line in the log in the end.
+Several may be under way: each URL is in force as soon as it is there, and while a server keeps one
+refresh waiting, others begin. A source is part of one refresh at a time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
@@ -13,8 +18,15 @@ from twisted.python.failure import Failure
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.policy.lists.compiler import CompileProblem
+from staggerdns.policy.lists.directory import ListDirectory
 from staggerdns.policy.lists.fetched import Fetches, FetchProblem
-from staggerdns.policy.lists.sources import FIRST_RETRY, LONGEST_RETRY, FileSource, UrlSource
+from staggerdns.policy.lists.sources import (
+    FIRST_RETRY,
+    LONGEST_RETRY,
+    UNDER_WAY,
+    FileSource,
+    UrlSource,
+)
 from staggerdns.settings.policy import ListSettings
 
 CHECK_EVERY: float = 2.0
@@ -33,7 +45,7 @@ class ListRefresh:
         number: int,
         name: str,
         settings: ListSettings,
-        directory: Path,
+        directory: ListDirectory,
         fetcher: Fetches,
         fetches: DeferredSemaphore,
         compile: Callable[[], Deferred[None]],
@@ -62,8 +74,11 @@ class ListRefresh:
         metrics.list_refreshed.read_from(lambda: self._refreshed, name)
         self._again = False
         self._retry_at: float | None = None
+        self._next_check = 0.0
         self._timer: IDelayedCall | None = None
-        self._running: Deferred[None] | None = None
+        self._running: set[Deferred[None]] = set()
+        self._compiling = 0
+        self._rushed = False
         self._stopped = False
 
     def start(self, *, fresh: bool) -> None:
@@ -79,107 +94,145 @@ class ListRefresh:
         self._stopped = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        if self._running is not None:
-            self._running.cancel()
+        for running in [*self._running]:
+            running.cancel()
 
     def reread(self) -> None:
-        """Read the files again, changed or not."""
+        """Read the files again, changed or not, and wait no longer to try what has failed."""
+        self._retry_at = None
+        self._compile_failures = 0
         for file in self._files:
             file.force()
-        if self._running is None and not self._stopped:
-            if self._timer is not None and self._timer.active():
-                self._timer.cancel()
+        self._rushed = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Look now: a source is to be read or fetched again."""
+        if not self._stopped:
             self._look()
 
     def _look(self) -> None:
         """See whether something is to be done, and do it."""
         now = self._clock.seconds()
+        self._next_check = now + CHECK_EVERY
         waits = self._retry_at is not None and now < self._retry_at
         changed = [file for file in self._files if file.changed()]
         due = [url for url in self._urls if url.due <= now]
-        if due or ((changed or self._again) and not waits):
-            anew = bool(changed) or self._again
+        # What is being compiled may be all that has changed.
+        anew = not self._compiling and (
+            any(not file.tried for file in changed)
+            or ((bool(changed) or self._again) and not waits)
+        )
+        if not self._compiling:
+            self._rushed = False
+        if anew:
             self._again = False
             self._retry_at = None
-            self._running = running = Deferred.fromCoroutine(self._refresh(due, anew=anew))
-            running.addBoth(self._done)
-        else:
+        if due or anew:
+            for url in due:
+                url.due = UNDER_WAY
+            self._begin(due, anew=anew)
+        self._wait()
+
+    def _begin(self, due: list[UrlSource], *, anew: bool) -> None:
+        running = Deferred.fromCoroutine(self._refresh(due, anew=anew))
+        self._running.add(running)
+
+        def done(result: Failure | None) -> None:
+            self._running.discard(running)
+            if isinstance(result, Failure) and not self._stopped:
+                self._failures.value += 1
+                self._journal.failure(f"a defect in the refresh of the list {self._name}", result)
+                for url in due:
+                    if url.due == UNDER_WAY:
+                        url.failed(self._clock.seconds())
             self._wait()
 
-    def _done(self, result: Failure | None) -> None:
-        self._running = None
-        if isinstance(result, Failure) and not result.check(CancelledError):
-            self._journal.failure(f"a defect in the refresh of the list {self._name}", result)
-        if not self._stopped:
-            self._wait()
+        running.addBoth(done)
 
     def _wait(self) -> None:
-        now = self._clock.seconds()
-        times = [url.due for url in self._urls]
+        """Look again when there is something to be looked at."""
+        if self._stopped:
+            return
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        times = [url.due for url in self._urls if url.due < UNDER_WAY]
         if self._files:
-            times.append(now + CHECK_EVERY)
-        if self._retry_at is not None:
+            times.append(self._next_check)
+        if self._retry_at is not None and not self._compiling:
             times.append(self._retry_at)
         if times:
-            self._timer = self._clock.callLater(max(0, min(times) - now), self._look)
+            wait = max(0, min(times) - self._clock.seconds())
+            self._timer = self._clock.callLater(wait, self._look)
 
     async def _refresh(self, due: list[UrlSource], *, anew: bool) -> None:
         """Fetch what is due, and put what is new in force; ``anew``: something here is."""
         problems: dict[str, str] = {}
-        if anew:  # that need not wait for servers
-            await self._put_in_force(problems)
-        if due:
-            new = await self._fetch(due, problems)
-            if new:
-                await self._put_in_force(problems)
-            for url in new:
-                if url.accepted:
-                    url.succeeded(self._clock.seconds(), self._wall())
-                elif url.label in problems:
-                    url.refused(self._clock.seconds())
-                else:  # it is not its fault
-                    url.failed(self._clock.seconds())
+        parts = [self._put_in_force(problems)] if anew else []
+        parts += [self._renew(url, problems) for url in due]
+        running = [Deferred.fromCoroutine(part) for part in parts]
+        results: Any = await DeferredList(running, consumeErrors=True)
+        if self._stopped:  # each of them has been cancelled
+            raise CancelledError
+        for succeeded, result in results:
+            if not succeeded:  # a defect
+                result.raiseException()
         if problems:
             self._failures.value += 1
         else:
             self._refreshed = self._wall()
         self._log(problems)
 
-    async def _fetch(self, due: list[UrlSource], problems: dict[str, str]) -> list[UrlSource]:
-        """Return the URLs at which there is something new."""
-        new = []
-        fetches = [self._fetches.run(url.fetch) for url in due]
-        results: Any = await DeferredList(fetches, consumeErrors=True)
-        if self._stopped:  # each of them has been cancelled
-            raise CancelledError
-        for url, (succeeded, result) in zip(due, results, strict=True):
-            if not succeeded:
-                problems[url.label] = result.getErrorMessage()
-                url.failed(self._clock.seconds())
-                if not result.check(FetchProblem):
-                    self._journal.failure(f"a defect while fetching {url.label}", result)
-            elif result:
-                new.append(url)
-            else:
-                url.succeeded(self._clock.seconds(), self._wall())
-        return new
+    async def _renew(self, url: UrlSource, problems: dict[str, str]) -> None:
+        """Fetch a URL, and put it in force if there is something new."""
+        try:
+            new = await self._fetches.run(url.fetch)
+        except FetchProblem as problem:
+            problems[url.label] = str(problem)
+            url.failed(self._clock.seconds())
+            return
+        if new:
+            await self._put_in_force(problems)
+        now = self._clock.seconds()
+        if not new or url.accepted:
+            url.succeeded(now, self._wall())
+        elif url.refusal:
+            problems[url.label] = url.refusal
+            url.refused(now)
+        else:  # it is not its fault
+            url.failed(now)
 
     async def _put_in_force(self, problems: dict[str, str]) -> None:
         """Have a set made of what is here by now, and collect what is wrong with it."""
+        self._compiling += 1
         try:
             await self._compile()
         except CompileProblem as problem:
             problems["the set of all lists"] = f"could not be compiled: {problem}"
+            self._try_again()
+        else:
+            self._again = False
+            self._retry_at = None
+            self._compile_failures = 0
+            for file in self._files:
+                if file.problem:
+                    problems[file.label] = file.problem
+                    file.problem = ""
+        finally:
+            self._compiling -= 1
+        if self._rushed:
+            self._look()
+        else:
+            self._wait()
+
+    def _try_again(self) -> None:
+        """Compile again soon, and later each time; several may have waited for one set."""
+        now = self._clock.seconds()
+        self._again = True
+        if self._retry_at is None or self._retry_at <= now:
             wait = min(FIRST_RETRY * 2**self._compile_failures, LONGEST_RETRY)
             self._compile_failures = min(self._compile_failures + 1, 16)
-            self._retry_at = self._clock.seconds() + wait
-            self._again = True
-            return
-        self._compile_failures = 0
-        for source in self.sources:
-            if source.problem:
-                problems[source.label] = source.problem
-                source.problem = ""
+            self._retry_at = now + wait
 
     def _log(self, problems: dict[str, str]) -> None:
         details = [f"{label} {problem}" for label, problem in problems.items()]

@@ -6,23 +6,26 @@ the two another version may come; it waits for the set after that.
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import suppress
 from hashlib import sha256
-from pathlib import Path
 
 import msgspec
 from twisted.internet.defer import Deferred
 
 from staggerdns.policy.lists.compile import Source, SourceReport
-from staggerdns.policy.lists.fetched import Fetches, Validators
+from staggerdns.policy.lists.directory import ListDirectory
+from staggerdns.policy.lists.fetched import Fetches, FetchProblem, Validators
 
 FIRST_RETRY: float = 5.0
 """Seconds from a failure until a URL is fetched again; they double."""
 LONGEST_RETRY: float = 3_600.0
 SUFFIXES = (".list", ".new", ".part", ".note")
 """Of the files of sources: copy, candidate, what is not complete yet, and what is known of it."""
-_State = tuple[int, int, int, int] | None
+UNDER_WAY = math.inf
+"""When a URL is due that is being fetched."""
+_State = tuple[int, int, int, int, int, int] | None
 _NEVER = "never"
 
 
@@ -30,15 +33,17 @@ class FileSource:
     """The file at ``path`` of this machine, which counts anew when it has changed.
 
     ``problem``: why what it offered last was refused. ``report``: what was said of it last.
+    ``counted``: whether what is in force has it.
     """
 
-    def __init__(self, number: int, path: str, directory: Path) -> None:
+    def __init__(self, number: int, path: str, directory: ListDirectory) -> None:
         self.label = path
         self.stem = _stem(path)
         self.problem = ""
         self.report: SourceReport | None = None
+        self.counted = False
         self._number = number
-        self._copy = str(directory / f"{self.stem}.list")
+        self._copy = directory.path / f"{self.stem}.list"
         self._new = False
         self._taken: _State | str = _NEVER
         self._offered: _State | str = _NEVER
@@ -51,43 +56,64 @@ class FileSource:
         self._new = settled and state != self._taken
         return self._new
 
+    @property
+    def tried(self) -> bool:
+        """Whether the file has been offered already as it is now."""
+        return self._seen == self._offered
+
     def force(self) -> None:
-        """Let the file count as changed."""
-        self._taken = _NEVER
+        """Let the file count as changed, though a set is made of it just now."""
+        self._taken = self._offered = _NEVER
 
     def offer(self) -> Source:
-        """Return what the next set is made of: the file if it has changed, else the copy."""
+        """Return what the next set is made of: the file if it has changed or has no copy, else the
+        copy.
+        """
+        self._new = self._new or not self._copy.exists()
         self._offered = _state_of(self.label) if self._new else _NEVER
-        return Source(self._number, self._copy, self.label if self._new else None)
+        candidate = self.label if self._new else None
+        return Source(self._number, str(self._copy), candidate, counted=self.counted)
+
+    def lose(self) -> None:
+        """Note that there is no copy any more."""
+        self._taken = _NEVER
 
     def settle(self, report: SourceReport) -> None:
         """Note what became of what was offered."""
         self.report = report
+        self.counted = report.counts
         if self._offered != _NEVER:
             self._taken, self._new = self._offered, False
             self.problem = report.problem
+
+    def note_copy(self, report: SourceReport) -> None:
+        """Do nothing: where no set has been made the file is offered again."""
 
 
 class UrlSource:
     """The list at ``url``, which ``fetcher`` fetches every ``refresh`` seconds.
 
-    Times of `due` are a monotonic clock's; ``now`` in seconds since 1970 is the wall clock's.
+    ``refusal``: why what was fetched last has been refused. ``report``: what was said of it last.
+    ``counted``: whether what is in force has it. Times of `due` are a monotonic clock's; ``wall``
+    in seconds since 1970 is the wall clock's.
     """
 
     def __init__(
-        self, number: int, url: str, directory: Path, fetcher: Fetches, refresh: float
+        self, number: int, url: str, directory: ListDirectory, fetcher: Fetches, refresh: float
     ) -> None:
         self.label = url
         self.stem = _stem(url)
-        self.problem = ""
+        self.refusal = ""
         self.report: SourceReport | None = None
+        self.counted = False
         self.due = 0.0
         self._number = number
+        self._directory = directory
         self._fetcher = fetcher
         self._refresh = refresh
-        self._copy = directory / f"{self.stem}.list"
-        self._candidate = directory / f"{self.stem}.new"
-        self._path = directory / f"{self.stem}.note"
+        self._copy = directory.path / f"{self.stem}.list"
+        self._candidate = directory.path / f"{self.stem}.new"
+        self._path = directory.path / f"{self.stem}.note"
         self._failures = 0
         self._fetched: Validators | None = None
         self._offered: Validators | None = None
@@ -108,9 +134,16 @@ class UrlSource:
     def fetch(self) -> Deferred[bool]:
         """Return a Deferred of whether there is something new; it fails with `FetchProblem`."""
         self._fetched = self._accepted = None
+        self.refusal = ""
+        with suppress(OSError):  # whoever writes there says so
+            self._directory.make()
+        if not self._copy.exists():
+            self._note = Note()
         known = Validators(self._note.etag, self._note.modified)
 
         def fetched(found: Validators | None) -> bool:
+            if found is None and not self._copy.exists():
+                raise FetchProblem("is as it was, but has no copy any more")
             self._fetched = found
             return found is not None
 
@@ -144,14 +177,25 @@ class UrlSource:
         """Return what the next set is made of: what has been fetched, else the copy."""
         self._offered, self._fetched = self._fetched, None
         candidate = None if self._offered is None else str(self._candidate)
-        return Source(self._number, str(self._copy), candidate, ours=True)
+        return Source(self._number, str(self._copy), candidate, ours=True, counted=self.counted)
+
+    def lose(self) -> None:
+        """Note that there is no copy any more: all of it is to be fetched, soon at first."""
+        if self._note.fetched and self.due < UNDER_WAY:
+            self.due = 0.0
+        self._note = Note()
 
     def settle(self, report: SourceReport) -> None:
         """Note what became of what was offered."""
         self.report = report
+        self.counted = report.counts
+        self.note_copy(report)
+
+    def note_copy(self, report: SourceReport) -> None:
+        """Note whether what was offered is the copy by now, though no set has been made."""
         if self._offered is not None:
             self._accepted = self._offered if report.taken else None
-            self.problem = report.problem
+            self.refusal = report.problem
 
     def _read_note(self) -> Note:
         try:
@@ -180,9 +224,16 @@ def _stem(label: str) -> str:
 
 
 def _state_of(path: str) -> _State:
-    """Return what changes when a file does, `None` when it is not there."""
+    """Return what changes when a file does, or who may read it; `None` when it is not there."""
     try:
         status = os.stat(path)  # noqa: PTH116 (no Path is made each time)
     except (OSError, ValueError):
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
+    return (
+        status.st_mode,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_size,
+        status.st_ino,
+        status.st_dev,
+    )

@@ -16,7 +16,9 @@ from staggerdns.settings.policy import ListSettings
         (),
         ("https://lists.example/hosts.txt", "https://lists.example/other.txt"),
         ("https://lists.example:8443/?a=b#c", "HTTPS://LISTS.example"),
-        ("https://192.0.2.1/", "https://[2001:db8::1]:8443/"),
+        ("https://192.0.2.1:8443/", "https://lists.example./", "https://xn--bcher-kva.example/"),
+        ("https://lists.example/a@b?c=d@e#@",),
+        (f"https://{'a' * 63}.example/",),
     ],
 )
 def test_good_lists(urls: tuple[str, ...]) -> None:
@@ -54,6 +56,34 @@ def test_bad_urls(url: str) -> None:
     """Nothing is fetched without TLS."""
     with pytest.raises(ConfigError, match=r"lists.ads.urls\[1\]: expected a URL like https://"):
         check_lists({"ads": ListSettings(urls=("https://lists.example/", url))})
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("https://[2001:db8::1]:8443/", "with a name or an IPv4 address"),
+        (f"https://{'a' * 64}.example/", "too long"),
+        ("https://lists..example/", "[Ee]mpty"),
+        ("https://-x.example/", "hyphen"),
+        ("https://a_b.example/", "not allowed"),
+        ("https://xn--a.example/", "with the name of a server"),
+        ("https://1.2.3/", "with the name of a server"),
+        ("https://1.2.3.256/", "with the name of a server"),
+        (f"https://{'a.' * 130}example/", "too long"),
+    ],
+)
+def test_hosts_that_nothing_is_fetched_from(url: str, why: str) -> None:
+    """The client would refuse them each time."""
+    with pytest.raises(ConfigError, match=rf"lists.ads.urls\[0\]: expected a URL .*{why}"):
+        check_lists({"ads": ListSettings(urls=(url,))})
+
+
+@pytest.mark.parametrize("url", ["https://me:secret@a.example/", "http://secret@", "//:secret@[::/"])
+def test_users(url: str) -> None:
+    """What may be a password is not shown, neither here nor later."""
+    with pytest.raises(ConfigError, match=r"lists.ads.urls\[0\]: .* under files$") as error:
+        check_lists({"ads": ListSettings(urls=(url,))})
+    assert "secret" not in str(error.value)
 
 
 def test_most_lists() -> None:

@@ -169,3 +169,18 @@ def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.nice", lambda _: 0)
     with pytest.raises(SystemExit, match=r"^the compiled lists cannot be written: "):
         main()
+
+
+@pytest.mark.parametrize("names", [1, 20_000])
+def test_a_full_disk(tmp_path: Path, names: int) -> None:
+    """It costs the copy of a file, an older one too; the file counts all the same."""
+    compilation = Compilation(tmp_path, ours=False)
+    compilation.candidate.write_text("old.example\n")
+    compilation.compile()
+    compilation.candidate.write_text("".join(f"n{number}.example\n" for number in range(names)))
+    compilation.copy.with_suffix(".part").symlink_to("/dev/full")
+    report = compilation.compile()
+    (source,) = report.sources
+    assert (source.counts, source.taken, source.problem) == (True, True, "")
+    assert report.names == [names]
+    assert {path.name for path in tmp_path.iterdir()} == {"candidate", "set.lists"}

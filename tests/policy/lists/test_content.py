@@ -70,9 +70,14 @@ def test_all_forms_in_one_file(path: Path) -> None:
 
 
 def test_packed(path: Path) -> None:
-    """What is packed with gzip is read like what is not."""
+    """What is packed with gzip is read like what is not, with all its members."""
     assert read(path, gzip.compress(EASY)) == read(path, EASY)
-    assert read(path, gzip.compress(EASY) + b"rest") == read(path, EASY)
+    half = len(EASY) // 2
+    for block in (1, 7, 65_536):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(content, "BLOCK", block)
+            members = (EASY[:half], b"", EASY[half:])
+            assert read(path, b"".join(map(gzip.compress, members))) == read(path, EASY)
 
 
 @pytest.mark.parametrize("octets", [b"", b"# none\n", b"\n\n", gzip.compress(b"", mtime=0)])
@@ -108,6 +113,11 @@ def test_binary(path: Path) -> None:
         ("MAX_LINES", b"a.example\n" * 10, b"a.example\n" * 11, "more than 10 lines"),
         ("MAX_PACKED", b"a.example\n", b"a.example\n#", "more than 10 bytes"),
         ("MAX_CONTENT", *(gzip.compress(b"#" * size, mtime=0) for size in (10, 11)), "is unpacked"),
+        (
+            "MAX_CONTENT",
+            *(gzip.compress(b"#" * size, mtime=0) + gzip.compress(b"#" * 5) for size in (5, 6)),
+            "is unpacked",
+        ),
     ],
 )
 def test_bounds(
@@ -141,6 +151,8 @@ def test_a_small_file_that_is_huge_when_unpacked(
     [
         (gzip.compress(EASY, mtime=0)[:-9], "its end is missing"),
         (gzip.compress(EASY, mtime=0)[:-8] + bytes(8), "it is damaged"),
+        (gzip.compress(EASY, mtime=0) + b"rest", "it is damaged"),
+        (gzip.compress(EASY, mtime=0) * 2 + b"\x1f", "its end is missing"),
         (b"\x1f\x8b", "its end is missing"),
     ],
 )

@@ -152,6 +152,8 @@ async def test_elsewhere(fetching: Fetching) -> None:
         (cut_off, "was cut off"),
         (says(b""), "is empty"),
         (code(301, location="https://elsewhere.example/"), "its host has no address"),
+        (code(301, location="https://[::1]/"), "leads to a URL that cannot be fetched"),
+        (code(301, location="https://u:p@lists.example/"), "leads to a URL that cannot be fetched"),
     ],
 )
 @ours

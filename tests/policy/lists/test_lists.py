@@ -7,145 +7,23 @@ import tempfile
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import Clock
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import capturedLogs
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.policy.lists import refresh, sources
-from staggerdns.policy.lists.compile import Order, Report, compile_lists
-from staggerdns.policy.lists.compiler import CompileProblem
-from staggerdns.policy.lists.fetched import FetchProblem, Validators
 from staggerdns.policy.lists.lists import MAX_FETCHES, Lists
-from staggerdns.policy.lists.mapped import Choice
 from staggerdns.settings.policy import ListSettings
 from staggerdns.wire.names import from_text
+from tests.kit.runninglists import Running, texts, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
 URL = "https://lists.example/a"
 OTHER = "https://lists.example/b"
-START = 1_800_000_000.0
-"""The wall clock at the beginning, in seconds since 1970."""
 FOUR_HOURS = 4 * 3600
-
-
-class Server:
-    """Stands for the fetcher: has lists by URL, and may fail or wait."""
-
-    def __init__(self) -> None:
-        self.content: dict[str, str] = {}
-        self.fetched: list[tuple[str, str]] = []
-        self.waiting: list[Deferred[None]] | None = None
-
-    def fetch(self, url: str, path: Path, known: Validators) -> Deferred[Validators | None]:
-        """Fetch at once, or when somebody lets what is ``waiting`` go on."""
-        self.fetched.append((url, known.etag))
-        if self.waiting is None:
-            return self._fetch(url, path, known)
-        waiting: Deferred[None] = Deferred()
-        self.waiting.append(waiting)
-        return waiting.addCallback(lambda _: self._fetch(url, path, known))
-
-    def _fetch(self, url: str, path: Path, known: Validators) -> Deferred[Validators | None]:
-        content = self.content.get(url)
-        if content is None:
-            return fail(FetchProblem("cannot be had: the server answered 404"))
-        etag = f'"{content}"'
-        if known.etag == etag:
-            return succeed(None)
-        path.write_text(content)
-        return succeed(Validators(etag))
-
-
-class Compiling:
-    """Stands for the compiler: does it here, at once or when it is told to."""
-
-    def __init__(self) -> None:
-        self.orders: list[Order] = []
-        self.problem = ""
-        self.waiting: list[tuple[Order, Deferred[Report]]] | None = None
-
-    def compile(self, order: Order) -> Deferred[Report]:
-        """Compile, or fail with ``problem``."""
-        self.orders.append(order)
-        if self.problem:
-            return fail(CompileProblem(self.problem))
-        if self.waiting is None:
-            return succeed(compile_lists(order))
-        self.waiting.append((order, Deferred()))
-        return self.waiting[-1][1]
-
-    def go_on(self) -> None:
-        """End what waits."""
-        assert self.waiting is not None
-        order, deferred = self.waiting.pop(0)
-        deferred.callback(compile_lists(order))
-
-
-class Running:
-    """Lists on a clock, with a directory that outlives them."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.clock = Clock()
-        self.server = Server()
-        self.compiler = Compiling()
-        self.metrics = Metrics()
-        self.lists: Lists | None = None
-        self.numbers: list[int] = []
-
-    def start(self, **settings: ListSettings) -> Lists:
-        """Start lists; what was there before is stopped."""
-        self.stop()
-        self.metrics = Metrics()
-        lists = self.lists = Lists(
-            settings,
-            str(self.directory / "state"),
-            cast("Any", self.server),
-            cast("Any", self.compiler),
-            clock=self.clock,
-            metrics=self.metrics,
-            journal=Journal(),
-            wall=lambda: START + self.clock.seconds(),
-        )
-        lists.on_change(lambda found: self.numbers.append(found.number))
-        lists.start()
-        self.pump()
-        return lists
-
-    def stop(self) -> None:
-        """Stop; no timer may be left."""
-        if self.lists is not None:
-            self.lists.stop()
-            self.lists = None
-            assert self.clock.getDelayedCalls() == []
-
-    def pump(self, seconds: float = 0.0) -> None:
-        """Let time pass, and all slices of checks that are due."""
-        end = self.clock.seconds() + seconds
-        while True:
-            calls = [call.getTime() for call in self.clock.getDelayedCalls()]
-            if not calls or min(calls) > end:
-                break
-            self.clock.advance(max(0.0, min(calls) - self.clock.seconds()))
-        self.clock.advance(max(0.0, end - self.clock.seconds()))
-
-    def blocks(self, text: str) -> bool:
-        """Return whether any list blocks a name."""
-        assert self.lists is not None
-        choice = Choice(range(len(self.lists.names)))
-        return choice.verdict(self.lists.current.listing(from_text(text))) is not None
-
-    def figures(self, name: str = "ads") -> tuple[float, float, int]:
-        """Return names, age of the last refresh (none: -1), and failures, as metrics."""
-        refreshed = self.metrics.list_refreshed.values()[name,]
-        age = START + self.clock.seconds() - refreshed if refreshed else -1
-        failures = self.metrics.list_failures.cell(name).value
-        return self.metrics.list_names.values()[name,], age, failures
 
 
 @pytest.fixture
@@ -154,11 +32,6 @@ def running(tmp_path: Path) -> Iterator[Running]:
     made = Running(tmp_path)
     yield made
     made.stop()
-
-
-def texts(events: Sequence[Any]) -> list[str]:
-    """Return what was logged."""
-    return [str(formatEvent(event)) for event in events]
 
 
 def test_the_first_start(running: Running) -> None:
@@ -316,12 +189,6 @@ def test_a_damaged_set(running: Running) -> None:
         running.start(ads=settings)
     assert f"in {path} cannot be used: its checksum is wrong" in texts(events)[0]
     assert running.blocks("good.example")
-
-
-def write(path: Path, text: str, at: int) -> None:
-    """Write a file that has changed ``at`` some second."""
-    path.write_text(text)
-    os.utime(path, (at, at))
 
 
 def test_files(running: Running, tmp_path: Path) -> None:
