@@ -57,9 +57,9 @@ def read_file(path: str, *, pipes: bool = False) -> bytes:
     return content
 
 
-def read_pieces(path: str, limit: int) -> Generator[None, None, bytes]:
-    """Read the regular file at ``path`` as `read_file` does, and yield behind each `PIECE`; whoever
-    runs this returns to what is more urgent meanwhile.
+def read_pieces(path: str, limit: int) -> Generator[int, None, bytes]:
+    """Read the regular file at ``path`` as `read_file` does, and yield the size of each `PIECE`;
+    whoever runs this returns to what is more urgent meanwhile.
 
     ``limit``: the bytes that it may have. Raises `Unreadable`.
     """
@@ -74,7 +74,7 @@ def read_pieces(path: str, limit: int) -> Generator[None, None, bytes]:
             while size <= limit and (piece := file.read(min(PIECE, limit + 1 - size))):
                 pieces.append(piece)
                 size += len(piece)
-                yield
+                yield len(piece)
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror}") from None
     if size > limit:

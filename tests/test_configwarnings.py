@@ -153,13 +153,17 @@ ROUTES = (
         ("- {domains: [x.test], servers: ['tls://dns.example']}", []),
         ("- {domains: [x.test], servers: ['tls://www.corp.example']}", []),
         (
-            "groups: {kids: {clients: [10.0.0.0/8], routes: "
-            "[{domains: [kids.example], servers: ['tls://dns.kids.example']}]}}",
+            (
+                "groups: {kids: {clients: [10.0.0.0/8], routes: "
+                "[{domains: [kids.example], servers: ['tls://dns.kids.example']}]}}"
+            ),
             ["groups.kids.routes[0].servers[0]"],
         ),
         (
-            "lists: {ads: {urls: ['https://lists.example/a', 'https://x.CORP.example/a', "
-            "'https://[fd00::1]/a', 'https://10.0.0.1/a']}}\ngroups: {default: {block: [ads]}}",
+            (
+                "lists: {ads: {urls: ['https://lists.example/a', 'https://x.CORP.example/a', "
+                "'https://10.0.0.1/a']}}\ngroups: {default: {block: [ads]}}"
+            ),
             ["lists.ads.urls[1]"],
         ),
     ],

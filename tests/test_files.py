@@ -146,7 +146,7 @@ def test_a_long_file_that_grows(tmp_path: Path) -> None:
 def test_what_is_no_long_file(tmp_path: Path) -> None:
     """Files of the kernel are read; what is not there, and what is no file, is told apart."""
     assert in_pieces("/proc/self/status", MAX_SIZE)[0].startswith(b"Name:")
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
     for path, said in (
         (str(tmp_path / "none"), "cannot be read: No such file or directory"),
         (str(tmp_path), "cannot be read: Is a directory"),
@@ -156,4 +156,4 @@ def test_what_is_no_long_file(tmp_path: Path) -> None:
             in_pieces(path, MAX_SIZE)
         with pytest.raises(Unreadable):
             read_file(path)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors

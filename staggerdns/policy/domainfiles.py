@@ -144,7 +144,8 @@ class DomainFiles:
         tables = []
         try:
             for user in self._users:
-                tables.append((yield from user.build()))
+                table = yield from user.build()
+                tables.append(table)
         except ConfigError as error:
             if str(error) != self._problem:
                 self._problem = str(error)

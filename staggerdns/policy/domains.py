@@ -34,7 +34,7 @@ STEP = 200
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin UTF-8 with it
 _SHOWN = 100  # characters of a wrong line that are told
 _SLICE = 65_536  # octets that are made lines at a time
-_PIECE_COST = 300  # what takes as long as to read a piece of a file
+_AS_A_LINE = 1_000  # bytes whose reading takes as long as a line
 _LABEL = rb"[0-9a-z_][0-9a-z_-]{0,62}"
 _PLAIN = re.compile(rb"(?:" + _LABEL + rb"\.)*" + _LABEL)
 _NEVER = "never"
@@ -113,11 +113,11 @@ def _read(path: str) -> Steps[bytes]:
     with closing(read_pieces(path, MAX_FILE_SIZE)) as pieces:
         while True:
             try:
-                next(pieces)
+                size = next(pieces)
             except StopIteration as end:
                 content: bytes = end.value
                 return content
-            yield _PIECE_COST
+            yield size // _AS_A_LINE + 1
 
 
 def _parse(content: bytes) -> Steps[list[bytes]]:

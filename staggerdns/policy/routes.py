@@ -69,9 +69,7 @@ class Routes:
                 try:
                     self._files[-1].append(files.file(path))
                 except Unreadable as error:
-                    raise ConfigError(
-                        f"{place}.domain_files[{position}]: {path} {error}"
-                    ) from None
+                    raise ConfigError(f"{place}.domain_files[{position}]: {path} {error}") from None
         self._table = finish(self.build())
         files.add(self)
 

@@ -193,9 +193,9 @@ def test_own_single_labels() -> None:
     )
     assert (routed.single("nas"), routed.single("nas", of="default")) == (OWN, COMMON)
     assert (routed.find("intra"), routed.find("nas")) == (COMMON, None)
-    assert routed.routes.of("kids").number(name("intra"), A) == routed.routes.of(
-        "default"
-    ).number(name("intra"), A)
+    assert routed.routes.of("kids").number(name("intra"), A) == routed.routes.of("default").number(
+        name("intra"), A
+    )
 
 
 def test_what_a_group_does_not_say() -> None:

@@ -78,7 +78,9 @@ def test_hosts_that_nothing_is_fetched_from(url: str, why: str) -> None:
         check_lists({"ads": ListSettings(urls=(url,))})
 
 
-@pytest.mark.parametrize("url", ["https://me:secret@a.example/", "http://secret@", "//:secret@[::/"])
+@pytest.mark.parametrize(
+    "url", ["https://me:secret@a.example/", "http://secret@", "//:secret@[::/"]
+)
 def test_users(url: str) -> None:
     """What may be a password is not shown, neither here nor later."""
     with pytest.raises(ConfigError, match=r"lists.ads.urls\[0\]: .* under files$") as error:

@@ -1,4 +1,4 @@
-"""Lists whose copies are lost, whose servers are slow, whose files cannot be compiled for a while."""
+"""Lists whose copies are lost, whose servers are slow, whose files cannot be compiled now."""
 
 from __future__ import annotations
 
@@ -73,8 +73,10 @@ def test_a_lost_copy(running: Running, tmp_path: Path, lose: Callable[[Running],
     assert running.blocks("one.example")
     assert running.blocks("file.example")
     assert texts(events) == [
-        "the list own has 1 names; the set of all lists could not be compiled: "
-        f"{URL} has no copy any more"
+        (
+            "the list own has 1 names; the set of all lists could not be compiled: "
+            f"{URL} has no copy any more"
+        )
     ]
     assert running.figures("own")[2] == 1
     assert running.server.fetched[-1] == (URL, "")
