@@ -115,7 +115,10 @@ def test_binary(path: Path) -> None:
         ("MAX_CONTENT", *(gzip.compress(b"#" * size, mtime=0) for size in (10, 11)), "is unpacked"),
         (
             "MAX_CONTENT",
-            *(gzip.compress(b"#" * size, mtime=0) + gzip.compress(b"#" * 5) for size in (5, 6)),
+            *(
+                gzip.compress(b"#" * size, mtime=0) + gzip.compress(b"#" * 5, mtime=0)
+                for size in (5, 6)
+            ),
             "is unpacked",
         ),
     ],
