@@ -104,6 +104,9 @@ class StaggerService(Service):
             if rate_limit.queries_per_second
             else None,
         )
+        if self._hosts is not None:
+            self._hosts.on_change(self.factory.forget_ready)
+        self._chain.routes.on_change(self.factory.forget_ready)
         if self._lists is not None:
             self._lists.on_change(lambda _: self.factory.forget_ready())
         self._certificate: Certificate | None = None

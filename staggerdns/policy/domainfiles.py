@@ -13,6 +13,7 @@ reactor as take a millisecond or two.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -52,6 +53,7 @@ class DomainFiles:
         self._problem = ""
         self._unused: dict[DomainFile, bool] = {}  # read, but not in use yet: had it domains?
         self._held_up = 0
+        self._changed: Callable[[], object] = _nothing
         self._steps: Steps[None] | None = None
         self._call: IDelayedCall | None = None
 
@@ -71,6 +73,10 @@ class DomainFiles:
     def add(self, user: UsesDomains) -> None:
         """Give ``user`` a new table when files have changed."""
         self._users.append(user)
+
+    def on_change(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` whenever other tables are in use."""
+        self._changed = callback
 
     def watch(self) -> None:
         """Look at the files from now on, if there are any."""
@@ -155,17 +161,22 @@ class DomainFiles:
             return
         self._problem = ""
         old = [user.use(table) for user, table in zip(self._users, tables, strict=True)]
+        self._changed()
         for file, had_domains in self._unused.items():
-            self._tell(file, had_domains)
+            self._log(file, had_domains)
         self._unused.clear()
         for table in old:
             yield from _release(table)
 
-    def _tell(self, file: DomainFile, had_domains: bool) -> None:
+    def _log(self, file: DomainFile, had_domains: bool) -> None:
         if had_domains and not file.domains:
             self._journal.warn("{path} has no domains any more", path=file.path)
         else:
             self._journal.info("{count} domains in {path}", count=len(file.domains), path=file.path)
+
+
+def _nothing() -> None:
+    """Do nothing: nobody wants to know of changes."""
 
 
 def _release(content: list[bytes] | dict[bytes, Any]) -> Steps[None]:

@@ -8,7 +8,7 @@ since only clients that may ask at all are worth it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -100,6 +100,10 @@ class GroupRoutes:
     def reads_files(self) -> bool:
         """Whether some of the domains are in files."""
         return len(self._files) > 0
+
+    def on_change(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` whenever names may lead elsewhere than before."""
+        self._files.on_change(callback)
 
     def watch(self) -> None:
         """Look at the files of domains from now on."""

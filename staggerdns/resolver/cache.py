@@ -299,6 +299,10 @@ class AnswerCache:
         """Return whether the entry has outlived its TTL at ``now``."""
         return bool(entry.lifetime) and now >= entry.expires
 
+    def is_whole(self, entry: Entry, now: float) -> bool:
+        """Return whether nothing of the entry has died at ``now``, not even the entry itself."""
+        return not self.is_stale(entry, now) and self._all_living(entry, now) is entry.answer
+
     def living(self, entry: Entry, now: float, scope: int = DEFAULT_SCOPE) -> Answer:
         """Return what of the entry a client may be given at ``now``; ``scope``: that of its key.
 

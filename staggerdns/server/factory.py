@@ -134,6 +134,12 @@ class StaggerServerFactory(DNSServerFactory):
 
         Returns the reply, a Deferred of it, or `None` when the message deserves none.
         """
+        self._local.look(now)
+        ready = (listener or self.no_listener).ready[transport]
+        reply = ready.renew(message, host, now, self._caching.cache)
+        if reply is not None:
+            self.observe_ready(self.clock.seconds() - now, 1)
+            return reply
         try:
             query = parse_query(message)
         except Unanswerable:
@@ -291,6 +297,7 @@ class StaggerServerFactory(DNSServerFactory):
                 cache.true_until(entry, now),
                 entry,
                 self.metrics.hit(transport, query.qtype, rcode),
+                request.key if request.alias is None else b"",
                 request.host,
                 request.rules,
             )

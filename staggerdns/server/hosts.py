@@ -10,6 +10,7 @@ changes.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from socket import AF_INET, AF_INET6, inet_pton
@@ -52,6 +53,7 @@ class Hosts:
         self._state: object = None
         self._bad_lines: list[str] = []
         self._last_warning = ""
+        self._changed: Callable[[], object] = _nothing
         self._checked = self._seconds()
         self._check()
 
@@ -60,9 +62,7 @@ class Hosts:
 
         ``only_local``: nobody else is asked, so what the file does not have does not exist.
         """
-        if not 0 <= now - self._checked < CHECK_EVERY:  # or a clock that was set back
-            self._checked = now
-            self._check()
+        self.look(now)
         host = self._table.hosts.get(name)
         if host is None:
             return None
@@ -75,6 +75,16 @@ class Hosts:
         if only_local or (host.addresses and qtype in _ABOUT_ADDRESSES):
             return LocalNegativeAnswer(Rcode.NOERROR, len(name), HOSTS_TTL)
         return None
+
+    def look(self, now: float) -> None:
+        """Read the file if it has changed, unless the last look was less than a second ago."""
+        if not 0 <= now - self._checked < CHECK_EVERY:  # or a clock that was set back
+            self._checked = now
+            self._check()
+
+    def on_change(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` whenever the names have changed."""
+        self._changed = callback
 
     def reread(self) -> bool:
         """Read the file now, changed or not; return whether it could be read."""
@@ -101,7 +111,7 @@ class Hosts:
         except OSError as error:
             self._state = None  # try again at the next check
             if isinstance(error, FileNotFoundError):
-                self._table = _Table()
+                self._use(_Table())
             self._warn(f"cannot be read: {error.strerror}")
         except Unreadable as error:
             self._state = None
@@ -117,7 +127,7 @@ class Hosts:
             fields = line.partition("#")[0].split()
             if fields and not table.add(fields):
                 bad_lines.append(f"{number}: {line}")
-        self._table = table
+        self._use(table)
         self._last_warning = ""
         if bad_lines and bad_lines != self._bad_lines:
             self._journal.warn(
@@ -132,6 +142,10 @@ class Hosts:
             names=len(table.hosts),
             path=str(self._path),
         )
+
+    def _use(self, table: _Table) -> None:
+        self._table = table
+        self._changed()
 
     def _warn(self, what: str) -> None:
         if what != self._last_warning:
@@ -186,6 +200,10 @@ class _Table:
                     break
                 self.ancestors.add(name)
         return host
+
+
+def _nothing() -> None:
+    """Do nothing: nobody wants to know of changes."""
 
 
 def _wire(text: str) -> bytes:

@@ -141,6 +141,11 @@ class LocalNames:
             return _ANY_ANSWER
         return self._follow(request, found, rules) if isinstance(found, Alias) else found
 
+    def look(self, now: float) -> None:
+        """Find out whether the hosts file has changed, now and then."""
+        if self._hosts is not None:
+            self._hosts.look(now)
+
     def exists(self, name: bytes) -> bool:
         """Return whether a name (wire form, lower case) is ours, or one below it."""
         hosts, records = self._hosts, self._records

@@ -6,6 +6,10 @@ under the bytes of its query and found again by one look-up, without parsing, wi
 clock, logging or making objects. A query for which there is none here is served by the factory,
 which keeps the reply here if it may.
 
+When the second is over, the reply is the same but for its TTLs as long as the cache has the same
+entry and all of it lives: then they alone are made anew. So whoever changes anything else that
+replies depend on, the hosts file, domains of routes or lists, has all replies forgotten.
+
 There is one table for each transport, since the reply to a query depends on it, and of each one for
 the clients with the same rules. A client's own look-up leads to its table, so it costs nothing to
 have several. Only clients that were allowed to ask are known here.
@@ -18,8 +22,12 @@ from collections.abc import Callable
 from staggerdns.instruments import Cell
 from staggerdns.metrics import HitCell
 from staggerdns.policy.rules import Rules
+from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.server.ratelimit import Address, Datagram
+from staggerdns.wire.answer import Answer
+from staggerdns.wire.key import scope_of
+from staggerdns.wire.render import with_ttl
 
 MAX_READY = 16_384
 """Replies that are kept for UDP; when there are so many, all are forgotten."""
@@ -36,9 +44,10 @@ MAX_CLIENTS = 4_096
 forgotten.
 """
 
-_Table = dict[bytes, tuple[bytes, float, Entry, HitCell]]
+_Table = dict[bytes, tuple[bytes, float, Entry, HitCell, bytes, Answer]]
 """Replies by what follows the ID in their queries: what follows theirs, until when they stand, what
-they are made from, what counts them.
+they are made from, what counts them, the key of the entry, empty if other TTLs do not do, and what
+the entry held.
 """
 
 
@@ -71,6 +80,7 @@ class ReadyTables:
         until: float,
         entry: Entry,
         cell: HitCell,
+        entry_key: bytes,
     ) -> None:
         """Keep ``reply`` in ``table`` for queries like ``message``."""
         key = message[2:]
@@ -82,7 +92,7 @@ class ReadyTables:
         limit = self._limit
         if self._count >= limit or self._octets + octets > limit * OCTETS_EACH:
             self.clear()
-        table[key] = (reply[2:], until, entry, cell)
+        table[key] = (reply[2:], until, entry, cell, entry_key, entry.answer)
         self._count += 1
         self._octets += octets
 
@@ -114,11 +124,32 @@ class ReadyReplies:
         ready = replies.get(message[2:])
         if ready is None:
             return None
-        tail, until, entry, cell = ready
+        tail, until, entry, cell, _, _ = ready
         if now >= until or not entry.alive:
             return None
         cell.value += 1
         return message[:2] + tail
+
+    def renew(self, message: bytes, host: str, now: float, cache: AnswerCache) -> bytes | None:
+        """Return the reply to ``message`` if the one that was ready has to have other TTLs and is
+        right then; that one is ready from now on. The entry is looked up in ``cache``.
+        """
+        replies = self._by_client.get(host)
+        ready = None if replies is None else replies.get(message[2:])
+        if replies is None or ready is None:
+            return None
+        tail, _, entry, cell, key, answer = ready
+        if not key or cache.lookup(key, now) is not entry or entry.answer is not answer:
+            return None
+        if not cache.is_whole(entry, now):  # then some of it may have been left out before, too
+            return None
+        until = cache.true_until(entry, now)
+        if until <= now:
+            return None
+        reply = with_ttl(message[:2] + tail, cache.reply_ttl(entry, now, scope_of(key)))
+        replies[message[2:]] = (reply[2:], until, entry, cell, key, answer)
+        cell.value += 1
+        return reply
 
     def answer(
         self,
@@ -143,7 +174,7 @@ class ReadyReplies:
             if ready is None:
                 not_ready.append(datagram)
                 continue
-            tail, until, entry, cell = ready
+            tail, until, entry, cell, _, _ = ready
             if now >= until or not entry.alive:
                 not_ready.append(datagram)
                 continue
@@ -176,7 +207,7 @@ class ReadyReplies:
             ready = replies.get(stream[start + 4 : end])
             if ready is None:
                 break
-            tail, until, entry, cell = ready
+            tail, until, entry, cell, _, _ = ready
             if now >= until or not entry.alive:
                 break
             cell.value += 1
@@ -194,15 +225,18 @@ class ReadyReplies:
         until: float,
         entry: Entry,
         cell: HitCell,
+        entry_key: bytes,
         host: str,
         rules: Rules | None,
     ) -> None:
         """Keep ``reply`` for queries like ``message`` until ``until`` or the end of ``entry``, for
         the client at ``host`` and all others whose ``rules`` are the same.
+
+        ``entry_key``: that of the entry in the cache, if `renew` may make the reply anew.
         """
         table = self._by_client.get(host)
         if table is None:
             if len(self._by_client) >= MAX_CLIENTS:
                 self._by_client.clear()
             table = self._by_client[host] = self._tables.table(rules)
-        self._tables.keep(table, message, reply, until, entry, cell)
+        self._tables.keep(table, message, reply, until, entry, cell, entry_key)

@@ -22,7 +22,7 @@ from staggerdns.wire.constants import (
 )
 from staggerdns.wire.edns import option
 from staggerdns.wire.query import Query
-from staggerdns.wire.records import pack_opt
+from staggerdns.wire.records import outlines, pack_opt
 
 _u16 = struct.Struct("!H").pack
 _ONE_QUESTION = b"\0\1"
@@ -68,6 +68,16 @@ def render(
             tail,
         )
     )
+
+
+def with_ttl(reply: bytes, ttl: int) -> bytes:
+    """Return the reply that `render` makes with ``ttl``, from one that it made with another."""
+    octets = bytearray(reply)
+    field = ttl.to_bytes(4, "big")
+    for rtype, _, start, _ in outlines(reply):
+        if rtype != Type.OPT:
+            octets[start - 6 : start - 2] = field
+    return bytes(octets)
 
 
 def render_error(

@@ -62,13 +62,16 @@ class CertificateAuthority:
     def issue(
         self, *names: str, expired: bool = False, lifetime: dt.timedelta | None = None
     ) -> Certificate:
-        """Issue a certificate for ``names``, addresses among them; ``lifetime``: from now on."""
+        """Issue a certificate for ``names``, addresses among them, that expires in a ``lifetime``.
+
+        It is valid from an hour ago, since the clock of a test may stand a little behind.
+        """
         if expired:
             lifetime = dt.timedelta(days=-1)
         end = begin = None
         if lifetime is not None:
             now = dt.datetime.now(dt.UTC)
-            begin, end = min(now, now + 2 * lifetime), now + lifetime
+            begin, end = min(now, now + 2 * lifetime) - dt.timedelta(hours=1), now + lifetime
         issued = self._authority.issue_cert(*names, not_before=begin, not_after=end)
         self._count += 1
         files = Certificate(

@@ -108,6 +108,8 @@ class MemoryServer:
         rate: RateLimitSettings | None = None,
         cookies: bool = True,
         local: LocalNames | None = None,
+        cache: CacheSettings | None = None,
+        most_given: int = 0,
     ) -> None:
         self.clock = Clock()
         self.client_groups = ClientGroups(ClientSettings())
@@ -119,7 +121,7 @@ class MemoryServer:
         )
         self.metrics = Metrics()
         self.forwarder = FakeForwarder()
-        self.cache = AnswerCache(CacheSettings(), self.metrics)
+        self.cache = AnswerCache(cache or CacheSettings(), self.metrics, most_given=most_given)
         self.cache.refresh_with(self.forwarder.refresh)
         self.access = Access([Network("192.0.2.0/24"), Network("2001:db8::/32")])
         self.factory = make_factory(
@@ -134,12 +136,13 @@ class MemoryServer:
             cookies=self.cookies,
             limiter=self.limiter,
         )
-        self._generation = 0
+        self.generation = 0
+        """That of the answer that was committed last."""
 
     def commit(self, question: Question, answer: Answer) -> Entry:
         """Store an answer as a new collection would."""
-        self._generation += 1
-        return self.cache.commit(question.key, self._generation, answer, self.clock.seconds())
+        self.generation += 1
+        return self.cache.commit(question.key, self.generation, answer, self.clock.seconds())
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass in small steps: one large step would count as a standstill."""

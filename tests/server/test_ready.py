@@ -29,6 +29,7 @@ from tests.kit.messages import ask, client_query
 
 QUERY = b"\x12\x34rest of a query"
 REPLY = b"\x12\x34rest of a reply"
+KEY = b"key of an entry"
 
 
 OTHER = "192.0.2.78"
@@ -62,7 +63,7 @@ class ReadyTable:
     ) -> None:
         """Keep a reply until 10 s."""
         (ready or self.ready).keep(
-            query, reply, 10.0, entry or self.entry, self.cell, host, rules or self.rules
+            query, reply, 10.0, entry or self.entry, self.cell, KEY, host, rules or self.rules
         )
 
 
