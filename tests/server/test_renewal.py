@@ -18,6 +18,7 @@ from staggerdns.server.local import LocalNames
 from staggerdns.settings.sections import CacheSettings, LocalSettings
 from staggerdns.wire.answer import AddressPool, Answer
 from staggerdns.wire.query import parse_query
+from tests.kit.compiled import PURE_ONLY
 from tests.kit.factory import FRIEND, MemoryServer, pool
 from tests.kit.messages import ask, client_query, sections_answer, upstream_reply, wire_name
 
@@ -144,6 +145,7 @@ def answers(draw: st.DrawFn) -> Answer:
     )
 
 
+@PURE_ONLY
 @given(
     answers=st.lists(answers() | st.sampled_from(WHOLE), min_size=1, max_size=3),
     settings=st.builds(
