@@ -13,7 +13,8 @@ from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.local import LocalNames
 from staggerdns.server.request import UDP, Request
 from staggerdns.settings.sections import LocalSettings
-from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import EDNS_UDP_SIZE, HEADER_SIZE, MIN_UDP_SIZE, Ede, Rcode, Type
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import render, render_error

@@ -27,7 +27,8 @@ from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.wire.answer import AddressPool, Answer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import HEADER_SIZE, MAX_MESSAGE, MIN_UDP_SIZE, Type, WireError
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.pool import GrowingPool, cap, without_private

@@ -150,6 +150,7 @@ class Chain:
             journal,
             _screen(scopes.default),
             _address_filter(config.addresses),
+            self.routes.claim,
         )
         for number, scope, ways in others:
             ranker = self._ranker(scope, config.ranking)

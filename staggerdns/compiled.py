@@ -87,6 +87,7 @@ COMPILED_MODULES = (
     "staggerdns.upstream.upstreams",
     "staggerdns.wire.addressfilter",
     "staggerdns.wire.addresskinds",
+    "staggerdns.wire.addresspool",
     "staggerdns.wire.age",
     "staggerdns.wire.alias",
     "staggerdns.wire.answer",

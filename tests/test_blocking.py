@@ -258,6 +258,27 @@ def test_answers_that_lead_to_what_is_blocked(kind: str, do: bool) -> None:
     assert counted(running) == {("ads", "default"): 3}
 
 
+@pytest.mark.parametrize("blocked_first", [False, True])
+@pytest.mark.parametrize("same", [False, True])
+def test_upstreams_that_lead_by_different_names(blocked_first: bool, same: bool) -> None:
+    """Whoever answers first: when a name is blocked that one of them leads through, so is the pool.
+    Before that answer has come nobody knows.
+    """
+    servers = "{domains: [shop.example], servers: [10.0.1.1, 10.0.1.2]}"
+    running = program(routes=servers)
+    clean, blocked = (20, 5) if blocked_first else (5, 20)
+    running.script("10.0.1.1", says(clean, REAL, cname_chain=["cdn.example"]))
+    other = REAL if same else own_address("10.0.1.2")
+    running.script("10.0.1.2", says(blocked, other, cname_chain=[ADS]))
+    first = running.answer("www.shop.example")
+    assert first == (NULL["A"] if blocked_first else [REAL])
+    running.wait(2_000)
+    assert running.answer("www.shop.example") == NULL["A"]
+    running.lists.put(ads=["else.example"])
+    assert set(running.answer("www.shop.example")) == {REAL, other}
+    running.close()
+
+
 def test_what_a_chain_leads_to_in_four_ways() -> None:
     """Each answer of lists stands at the name that was asked for, without the chain."""
     for answer in ANSWERS:

@@ -26,7 +26,7 @@ from staggerdns.config import parse_config
 from staggerdns.metrics import Metrics
 from staggerdns.server.hosts import Hosts
 from staggerdns.service import StaggerService
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import make_question
 from tests.kit.acts import SILENT, TXT, A, Act, name, negative, says, says_own

@@ -613,6 +613,36 @@ def test_an_alias_whose_target_fails() -> None:
         assert program.clock.getDelayedCalls() == []
 
 
+def test_an_alias_into_another_route() -> None:
+    """Only the server that gave it may be asked for its target: with fallback the default upstreams
+    are asked for the name itself, and their own aliases into a route lead nowhere.
+    """
+    routes = (
+        f"{{domains: [corp.example], servers: [{INSIDE}], fallback: true}}, "
+        f"{{domains: [lab.example], servers: [{SECOND_INSIDE}]}}"
+    )
+
+    def only_www(question: Question) -> bytes:
+        made = zone({"www.corp.example": "host.lab.example."}).reply
+        assert made is not None
+        refused = question.name != name("www.corp.example")
+        return reply(question, rcode=REFUSED) if refused else made(question)
+
+    program = RoutedProgram(routes)
+    program.script(INSIDE, Act(5, only_www))
+    program.script(SECOND_INSIDE, zone({"host.lab.example": "10.0.0.9"}))
+    program.script(
+        PUBLIC, zone({"pub.example": "host.lab.example.", "www.corp.example": "203.0.113.9"})
+    )
+    assert program.answer("www.corp.example") == ["203.0.113.9"]
+    asked = program.ask("pub.example")
+    program.wait(10_000)
+    assert asked.result == ["NOERROR"]
+    assert program.names(PUBLIC) == {"www.corp.example", "pub.example"}
+    assert program.names(SECOND_INSIDE) == set()
+    program.close()
+
+
 def test_a_stop_while_the_target_is_asked() -> None:
     """Whoever waits gets SERVFAIL, and nothing is left."""
     program = RoutedProgram(CORP)

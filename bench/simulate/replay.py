@@ -18,7 +18,7 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import Config
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.upstream.exchange import Exchange
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.names import from_text
 from staggerdns.wire.question import Question, make_question
 

@@ -14,7 +14,8 @@ from staggerdns.policy.lists.lists import Lists
 from staggerdns.policy.lists.mapped import UNLISTED, Choice, Listing, ListSet
 from staggerdns.resolver.entry import ChainListings, Entry
 from staggerdns.settings.policy import GroupSettings, ListSettings
-from staggerdns.wire.answer import AddressPool, Answer, ErrorAnswer, LocalNegativeAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer, ErrorAnswer, LocalNegativeAnswer
 from staggerdns.wire.constants import Rcode, Type
 from staggerdns.wire.key import NAME_END
 

@@ -96,6 +96,10 @@ class GroupRoutes:
         """Return where a name (wire form, lower case) leads to, for the clients of all groups."""
         return {routes.number(name, qtype) for routes in self._by_group.values()}
 
+    def claim(self, name: bytes, qtype: int) -> bool:
+        """Return whether a name (wire form, lower case) is one of a route, of whatever group."""
+        return self.numbers(name, qtype) != {None}
+
     @property
     def reads_files(self) -> bool:
         """Whether some of the domains are in files."""

@@ -23,7 +23,8 @@ from staggerdns.metrics import Metrics
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.ranker import ORDER_IS_OLD, Ranker
 from staggerdns.settings.sections import CacheSettings
-from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import MAX_TTL
 from staggerdns.wire.key import DEFAULT_SCOPE, scope_of
 from staggerdns.wire.pool import bounded
@@ -38,7 +39,6 @@ FIRST_TTL_LIMIT = 2
 """How many times the second-longest TTL that of the first answer counts for at most."""
 FAILURE_TTL = 1
 """Seconds for which a failure is remembered, the least that RFC 9520 section 3.2 allows."""
-
 
 Refresh = Callable[[Question, float], None]
 """Asks the question of a cached answer anew at a time, unless that is under way."""
@@ -301,7 +301,7 @@ class AnswerCache:
 
     def is_whole(self, entry: Entry, now: float) -> bool:
         """Return whether nothing of the entry has died at ``now``, not even the entry itself."""
-        return not self.is_stale(entry, now) and self._all_living(entry, now) is entry.answer
+        return entry.is_whole(now, self._settings.fast_response_ttl)
 
     def living(self, entry: Entry, now: float, scope: int = DEFAULT_SCOPE) -> Answer:
         """Return what of the entry a client may be given at ``now``; ``scope``: that of its key.
@@ -370,8 +370,7 @@ class AnswerCache:
         return min(entry.stored + int(now - entry.stored) + 1, end)
 
     def _set_due(self, entry: Entry) -> None:
-        """Set when a pool whose collection has ended is to be refreshed (docs/specification.rst,
-        Lives of addresses).
+        """Set when a pool is to be refreshed whose collection has ended (Lives of addresses).
 
         That is when much of it, or its nearest address, has died; but not before it is worth it: a
         client that comes for the better order comes as late.

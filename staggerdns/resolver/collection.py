@@ -21,20 +21,15 @@ from collections.abc import Callable, Sequence
 from twisted.internet.defer import Deferred
 
 from staggerdns.resolver.cache import FAILURE_TTL, Merger
-from staggerdns.resolver.context import (
-    FAILED,
-    FALLBACK,
-    NEGATIVE,
-    POSITIVE,
-    CollectionContext,
-)
+from staggerdns.resolver.context import FAILED, FALLBACK, NEGATIVE, POSITIVE, CollectionContext
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.failures import failure_answer, is_served
 from staggerdns.strategy.alarms import Alarm
 from staggerdns.strategy.run import Run
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.upstream.reason import Reason
-from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.contributors import CONTRIBUTORS
 from staggerdns.wire.pool import GrowingPool, cap, without_private
@@ -97,9 +92,14 @@ class Collection(Merger):
         run.start()
 
     def begin_anew(self, context: CollectionContext) -> None:
-        """Start asking once more, by the rules of ``context``; the key stays."""
+        """Start asking once more, by the rules of ``context``; the key stays.
+
+        An alias that others have found may lead to a name that these must not see.
+        """
         self._context.count(self.judge)
-        self._context = context
+        self._context, alias = context, self._alias
+        if alias is not None and context.is_routed(alias.target, self.question.qtype):
+            self._alias = None
         self.judge = context.judge(self.question, self._alias)
         self.begin()
 
@@ -170,11 +170,11 @@ class Collection(Merger):
         self._settle(now)
 
     def _follow(self, alias: LoneAliasAnswer) -> bool:
-        """Ask for the target of an alias in the place of the question, unless that has been done or
-        it would be one too many; return whether it is asked.
-        """
+        """Ask for the target of an alias, if that may be done; return whether it is."""
         before = self._alias
         if self._aliases == MAX_ALIASES or (before and before.target == alias.target):
+            return False
+        if self._context.is_routed(alias.target, self.question.qtype):
             return False
         self._aliases += 1
         self._alias = alias

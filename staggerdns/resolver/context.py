@@ -29,6 +29,11 @@ FALLBACK = "fallback"
 """How collections end, as the metrics say it; the last is for those that others go on with."""
 
 
+def not_routed(*_: object) -> bool:
+    """Return that a name may be asked of any upstream."""
+    return False
+
+
 class CollectionContext:
     """What all collections of a scope work with; made once, and kept by each until it ends.
 
@@ -37,8 +42,9 @@ class CollectionContext:
     ``address_filter`` the rules about addresses in all of them. ``failed`` is
     called when a collection fails, with whether we are served: somebody replied, and not that we
     are refused. ``fall_back``, if any, is called before that with the question, to have
-    others asked. ``route`` is what metrics call the routes that lead here, empty in the default
-    scope. The rest are the metrics that a collection counts in.
+    others asked. ``is_routed`` says of a name and type whether they are for others than the
+    upstreams of this scope. ``route`` is what metrics call the routes that lead here, empty in the
+    default scope. The rest are the metrics that a collection counts in.
     """
 
     settings: ParallelSettings
@@ -59,6 +65,7 @@ class CollectionContext:
         self.rebinding = rebinding
         self.address_filter = address_filter
         self.fall_back: Callable[[Question], None] | None = None
+        self.is_routed: Callable[[bytes, int], bool] = not_routed
         self.cache = cache
         self.settings = settings
         self.clock = clock

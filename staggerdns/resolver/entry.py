@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer
 
 ENTRY_OCTETS: Final = 240
@@ -93,9 +94,19 @@ class Entry:
         """About how much memory all of it takes."""
         return self.blocks * _BLOCK
 
+    def is_whole(self, now: float, spare: int) -> bool:
+        """Return whether nothing of it has died at ``now``, or will within ``spare`` seconds while
+        others live on.
+        """
+        answer = self.answer
+        if isinstance(answer, AddressPool) and not answer.is_whole(int(now - self.stored), spare):
+            return False
+        return now < self.expires
+
     def prolong(self, answer: Answer) -> None:
-        """Adopt lives and contributors of ``answer``, which has the same addresses."""
+        """Adopt lives, contributors and names of ``answer``, which has the same addresses."""
         self.answer = answer.reordered(self.answer.addresses)
+        self.chain_listings = None
         self.due_age = self.refresh_age = answer.ttl
 
     def settle(self) -> None:

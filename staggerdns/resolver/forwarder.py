@@ -23,7 +23,7 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.collection import Collection
-from staggerdns.resolver.context import CollectionContext
+from staggerdns.resolver.context import CollectionContext, not_routed
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.strategy import Strategy
@@ -51,7 +51,7 @@ class Forwarder:
     ``strategy``, ``settings`` and ``rebinding`` are those of the default scope: how its upstreams
     are asked, what may join a pool, and whose answers must have no private addresses, `None` for
     nobody's. `add_scope` brings more. ``address_filter``: the rules about addresses in all answers,
-    if there are any.
+    if there are any. ``is_routed`` tells which names are not for the default scope, by their types.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Forwarder:
         journal: Journal,
         rebinding: Rebinding | None = None,
         address_filter: AddressFilter | None = None,
+        is_routed: Callable[[bytes, int], bool] = not_routed,
     ) -> None:
         self._clock = clock
         self._journal = journal
@@ -71,6 +72,7 @@ class Forwarder:
         self._address_filter = address_filter
         self._metrics = metrics
         self._default = self._context(strategy, settings, rebinding)
+        self._default.is_routed = is_routed
         self._contexts = [self._default]  # by the number of the scope
         self._collections: dict[bytes, Collection] = {}
         self._followers = metrics.followers.cell()

@@ -21,7 +21,8 @@ from staggerdns.ranking.sorts import Listener, Sorts
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import RankingSettings
 from staggerdns.wire.addresskinds import is_private, is_unicast
-from staggerdns.wire.answer import AddressPool, Answer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.key import NAME_END
 from staggerdns.wire.names import to_text
 

@@ -19,7 +19,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import Journal
-from staggerdns.wire.answer import AddressPool, Answer, LocalNegativeAnswer, RecordAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer, LocalNegativeAnswer, RecordAnswer
 from staggerdns.wire.constants import CLASS_IN, Rcode, Type
 from staggerdns.wire.names import from_text, reverse_name
 

@@ -8,8 +8,9 @@ reverse name, the first that has them; those of a ``*.`` have none, since it sta
 from __future__ import annotations
 
 from staggerdns.settings.records import Record, Records
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.alias import Alias
-from staggerdns.wire.answer import AddressPool, Answer, LocalNegativeAnswer, RecordAnswer
+from staggerdns.wire.answer import Answer, LocalNegativeAnswer, RecordAnswer
 from staggerdns.wire.constants import CLASS_IN, Rcode, Type
 from staggerdns.wire.names import reverse_name
 

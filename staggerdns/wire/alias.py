@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from staggerdns.wire.answer import AddressPool, Answer, ErrorAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer, ErrorAnswer
 from staggerdns.wire.constants import CLASS_IN, Type, WireError
 from staggerdns.wire.question import Question
 from staggerdns.wire.records import pack_fields

@@ -157,14 +157,11 @@ class Judge:
         return NEGATIVE, negative
 
     def _is_bogus(self, reply: Reply) -> bool:
-        """Return whether an answer has an address that stands for NXDOMAIN."""
+        """Return whether an answer has an address, or a hint of one, that stands for NXDOMAIN."""
         if self._filter is None:
             return False
         is_bogus, message = self._filter.is_bogus, reply.message
-        for record in reply.answers:
-            if record.type in _ADDRESSES and is_bogus(message[record.data : record.end]):
-                return True
-        return False
+        return any(holds(message, record, is_bogus, malformed=False) for record in reply.answers)
 
     def _strip(self, reply: Reply, section: list[Record], unwanted: _Test) -> set[Record]:
         """Remove unwanted addresses from a section; return their records."""

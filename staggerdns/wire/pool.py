@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from staggerdns.wire.addresskinds import is_private
-from staggerdns.wire.answer import AddressPool, Answer
+from staggerdns.wire.addresspool import AddressPool, MixedPool, mixed
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.contributors import CONTRIBUTORS
+
+MAX_OTHER_TARGETS = 100
+"""Targets of CNAMEs other than those of the first answer. An answer with which there would be more
+does not join: nobody could say where its addresses come from.
+"""
 
 
 class GrowingPool:
@@ -21,6 +27,7 @@ class GrowingPool:
         "_limit",
         "_lives",
         "_masks",
+        "_other_targets",
         "_pool",
         "_private",
     )
@@ -38,6 +45,8 @@ class GrowingPool:
         )
         self._ad = pool.ad
         self._cname_life = pool.cname_life
+        others = pool.other_targets if isinstance(pool, MixedPool) else ()
+        self._other_targets = dict.fromkeys(others)
 
     def add(self, other: AddressPool, age: int, contributor: int = 0) -> int:
         """Add what ``other`` brings, and return how many addresses are new.
@@ -51,6 +60,12 @@ class GrowingPool:
         kept = self._pool.ttl
         if kept and not other.ttl:
             return 0
+        chain = self._pool.cname_chain
+        targets: list[bytes] = []
+        if other.cname_chain and other.cname_chain != chain:
+            targets = self._new_targets(other)
+            if len(self._other_targets) + len(targets) > MAX_OTHER_TARGETS:
+                return 0
         life = other.ttl + age if kept else 0
         # Else it would live on by the word of who did not validate it.
         lengthens = other.ad or not self._ad
@@ -70,10 +85,12 @@ class GrowingPool:
             if mask | contributor != mask:
                 masks[address] = mask | contributor
                 self.changed = True
-        chain = self._pool.cname_chain
         cname_life = other.cname_life + age
         if chain and lengthens and cname_life > self._cname_life and chain == other.cname_chain:
             self._cname_life = cname_life
+            self.changed = True
+        if targets and any(address in lives for address in other.addresses):
+            self._other_targets |= dict.fromkeys(targets)
             self.changed = True
         new = len(lives) - before
         if new:
@@ -81,17 +98,24 @@ class GrowingPool:
             self.changed = True
         return new
 
+    def _new_targets(self, other: AddressPool) -> list[bytes]:
+        """Return the names that ``other`` leads through and nobody before."""
+        known = {*self._pool.chain_targets(b""), *self._other_targets}
+        return [target for target in other.chain_targets(b"") if target not in known]
+
     def pool(self) -> AddressPool:
         """Return the pool as it is now, the same one as long as nothing has been added."""
         if self.changed:
             self.changed = False
             numbers = {mask: CONTRIBUTORS.number(mask) for mask in set(self._masks.values())}
-            self._pool = self._pool.having(
+            pool = self._pool.having(
                 self._lives,
                 self._ad,
                 self._cname_life,
                 [numbers[mask] for mask in self._masks.values()],
             )
+            targets = self._other_targets
+            self._pool = mixed(pool, tuple(targets)) if targets else pool
         return self._pool
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.constants import (
     AD,
     CLASS_IN,

@@ -55,10 +55,16 @@ def strip(reply: Reply, section: list[Record], unwanted: Callable[[bytes], bool]
     return removed
 
 
-def holds(message: bytes, record: Record, unwanted: Callable[[bytes], bool]) -> bool:
+def holds(
+    message: bytes,
+    record: Record,
+    unwanted: Callable[[bytes], bool],
+    *,
+    malformed: bool = True,
+) -> bool:
     """Return whether a record of ``message`` has an ``unwanted`` address, as data or as a hint.
 
-    One with hints that are malformed may have any.
+    ``malformed``: what is said of hints that cannot be read, which may be any.
     """
     if record.type in (Type.A, Type.AAAA):
         return unwanted(message[record.data : record.end])
@@ -66,7 +72,7 @@ def holds(message: bytes, record: Record, unwanted: Callable[[bytes], bool]) -> 
         try:
             return any(map(unwanted, _hints(message[record.data : record.end])))
         except (WireError, struct.error):
-            return True  # nobody can say what it holds
+            return malformed
     return False
 
 

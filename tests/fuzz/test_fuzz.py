@@ -17,7 +17,8 @@ from staggerdns.policy.lists.lines import Rule
 from staggerdns.policy.lists.table import TableWriter
 from staggerdns.upstream.reason import RetryReason
 from staggerdns.upstream.upstream import Upstream
-from staggerdns.wire.answer import AddressPool, Answer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import index_reply

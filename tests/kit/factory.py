@@ -31,7 +31,8 @@ from staggerdns.settings.sections import (
     ServerSettings,
 )
 from staggerdns.standstill import LATE
-from staggerdns.wire.answer import AddressPool, Answer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.question import Question
 from tests.kit.clients import parse
 

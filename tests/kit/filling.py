@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.settings.sections import CacheSettings
-from staggerdns.wire.answer import AddressPool, Answer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.contributors import CONTRIBUTORS
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question, make_question

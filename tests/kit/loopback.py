@@ -19,7 +19,7 @@ from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.tls import Authorities
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import A, name

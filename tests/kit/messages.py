@@ -18,7 +18,8 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from staggerdns.wire.answer import AddressPool, Answer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.query import Query, parse_query
 from staggerdns.wire.question import Question, make_question

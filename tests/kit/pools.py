@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.pool import GrowingPool
 
 

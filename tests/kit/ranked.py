@@ -13,7 +13,7 @@ from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.resolver.ranker import Ranker
 from staggerdns.settings.sections import CacheSettings, RankingSettings
 from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.reply import index_reply
 from staggerdns.wire.sections import SectionsAnswer

@@ -43,7 +43,7 @@ from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
 from staggerdns.wire.addressfilter import AddressFilter
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.rebinding import Rebinding
 from tests.kit.acts import A, Act, name

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from staggerdns.upstream.health import State
 from staggerdns.upstream.reason import Reason
 from staggerdns.wire.addressfilter import AddressFilter
-from staggerdns.wire.answer import AddressPool, FailureAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import NOERROR, NXDOMAIN, SILENT, Act, gives, negative, own, says, says_own
 from tests.kit.simulated import HEALTH, SimulatedResolver
@@ -124,6 +125,17 @@ def test_all_hijacked() -> None:
     assert resolver.ask().rcode == NXDOMAIN
     assert len(resolver.launches) == asked
     assert resolver.metrics.bogus_nxdomain.cell().value == 2
+
+
+def test_a_bogus_hint() -> None:
+    """A hint of an address counts as the address; one that cannot be read says nothing."""
+    hints = b"\0\1\0" + b"\0\4\0\4" + ip_address(HIJACK).packed
+    for data, rcode in ((hints, NXDOMAIN), (hints[:-1], NOERROR)):
+        resolver = resolving(gives(5, HTTPS, data))
+        client = resolver.ask(resolver.question("www.example", HTTPS))
+        resolver.run()
+        assert client.rcode == rcode
+        assert resolver.metrics.bogus_nxdomain.cell().value == (rcode == NXDOMAIN)
 
 
 def test_a_long_bogus_answer_is_not_kept_for_long() -> None:

@@ -7,7 +7,8 @@ from ipaddress import ip_address
 import pytest
 
 from staggerdns.resolver.cache import FAILURE_TTL
-from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import A, name, own

@@ -14,7 +14,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.names import to_text
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import AAAA, Act, name, own, says, says_own

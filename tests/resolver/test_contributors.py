@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from tests.kit.acts import SILENT, fails, negative, own, says, says_own
 from tests.kit.ranked import RankedResolver, near
 from tests.kit.simulated import SimulatedResolver, addresses

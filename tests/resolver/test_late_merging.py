@@ -12,7 +12,7 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.collection import MERGE_DELAY
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from tests.kit.acts import SILENT, Act, fails, negative, own, says, says_own
 from tests.kit.compiled import PURE_ONLY
 from tests.kit.ranked import RankedResolver, near

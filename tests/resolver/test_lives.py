@@ -13,7 +13,7 @@ from itertools import accumulate
 import pytest
 
 from staggerdns.settings.sections import CacheSettings
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.question import Question
 from tests.kit.acts import SILENT, Act, fails, name, negative, own, says, says_own
 from tests.kit.cache import SimulatedCache

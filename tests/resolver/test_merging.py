@@ -6,7 +6,7 @@ import pytest
 
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.names import to_text
 from tests.kit.acts import (
     AAAA,

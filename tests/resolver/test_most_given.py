@@ -8,7 +8,7 @@ from twisted.internet.testing import MemoryReactorClock
 from staggerdns.chain import Chain
 from staggerdns.config import parse_config
 from staggerdns.resolver.entry import Entry
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.question import Question
 from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import name

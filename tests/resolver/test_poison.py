@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import pytest
 
 from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.names import from_labels
 from staggerdns.wire.question import Question
 from staggerdns.wire.rebinding import Rebinding

@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 
 from staggerdns.resolver.ranker import MAX_RANKED, QUEUE_FULL_RETRY, UNRANKED_RETRY
-from staggerdns.wire.answer import AddressPool, FailureAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import gives

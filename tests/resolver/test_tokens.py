@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.wire.answer import AddressPool, FailureAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import AAAA

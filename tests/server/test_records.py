@@ -15,7 +15,8 @@ from staggerdns.server.local import LocalNames
 from staggerdns.server.records import RECORDS_TTL
 from staggerdns.settings.records import read_records
 from staggerdns.settings.sections import LocalSettings
-from staggerdns.wire.answer import AddressPool, FailureAnswer, LocalNegativeAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import FailureAnswer, LocalNegativeAnswer
 from staggerdns.wire.constants import Ede, Rcode
 from staggerdns.wire.question import Question
 from tests.kit.clients import parse

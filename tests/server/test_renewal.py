@@ -16,7 +16,8 @@ from staggerdns.server import factory as factory_module
 from staggerdns.server.hosts import Hosts
 from staggerdns.server.local import LocalNames
 from staggerdns.settings.sections import CacheSettings, LocalSettings
-from staggerdns.wire.answer import AddressPool, Answer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.query import parse_query
 from tests.kit.compiled import PURE_ONLY
 from tests.kit.factory import FRIEND, MemoryServer, pool
@@ -96,6 +97,19 @@ def test_longer_lives() -> None:
         counts.append(len(server.reply(client_query()).answer[0]))
         server.clock.advance(1)
     assert counts == [2, 1, 2, 2]
+
+
+def test_the_last_seconds() -> None:
+    """Where one address alone had enough left, and later none has, all that live are given."""
+    server = MemoryServer(cache=CacheSettings(fast_response_ttl=SHORT))
+    lives = array("I", (3, 3, SHORT + 1)).tobytes()
+    answer = AddressPool((), pool(3).addresses, SHORT + 1, ad=False, lives=lives, least=3)
+    server.commit(ask(), answer)
+    counts = []
+    for _ in range(4):
+        counts.append(len(server.reply(client_query()).answer[0]))
+        server.clock.advance(1)
+    assert counts == [1, 1, 3, 1]
 
 
 def test_the_hosts_file(tmp_path: Path) -> None:

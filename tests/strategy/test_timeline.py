@@ -11,7 +11,8 @@ import pytest
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.reason import Reason
-from staggerdns.wire.answer import AddressPool, FailureAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import (
     MX,

@@ -21,7 +21,7 @@ from staggerdns.upstream.edns import BARE, DESCENTS, FULL, PATIENCE, PLAIN
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange, ExchangeOwner
 from staggerdns.upstream.reason import Reason, RetryReason
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.names import from_labels

@@ -9,7 +9,7 @@ import pytest_twisted
 from twisted.internet.defer import gatherResults
 
 from staggerdns.upstream.reason import Reason
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.question import make_question
 from staggerdns.wire.verdict import Verdict
 from tests.kit.acts import A, name

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from staggerdns.upstream.https import MAX_ABANDONED, MAX_STREAMS, MODEST_STREAMS
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.upstream import LONGEST_PAUSE
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.verdict import Verdict
 from tests.kit.acts import says
 from tests.kit.compiled import PURE_ONLY

@@ -24,7 +24,7 @@ from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.happyeyeballs import ATTEMPT_DELAY
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.stream import FIRST_WAIT
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import Verdict
 from tests.kit import behaviours as b

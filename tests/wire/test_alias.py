@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staggerdns.settings.records import MAX_CNAMES
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.alias import Alias
 from staggerdns.wire.answer import (
-    AddressPool,
     Answer,
     FailureAnswer,
     LocalNegativeAnswer,

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from staggerdns.wire.answer import AddressPool, FailureAnswer, LocalNegativeAnswer, RecordAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import FailureAnswer, LocalNegativeAnswer, RecordAnswer
 from staggerdns.wire.constants import Ede, Rcode, Type
 from staggerdns.wire.question import make_question
 from staggerdns.wire.sections import SectionsAnswer, no_such_name

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from staggerdns.resolver.entry import Entry
-from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.pool import cap
 from staggerdns.wire.question import Question

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.question import Question
 from staggerdns.wire.render import render
 from tests.kit.messages import (

@@ -8,7 +8,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from staggerdns.wire.answer import AddressPool, Answer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import MAX_MESSAGE, WireError
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.lonealias import TargetJudge, join

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staggerdns.wire.addresskinds import is_private
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool, MixedPool, mixed
 from staggerdns.wire.constants import WireError
-from staggerdns.wire.pool import GrowingPool, bounded, cap, without_private
+from staggerdns.wire.pool import MAX_OTHER_TARGETS, GrowingPool, bounded, cap, without_private
 from staggerdns.wire.scrub import MAX_CNAME_CHAIN
 from staggerdns.wire.verdict import Verdict
 from tests.kit.messages import (
@@ -293,7 +293,11 @@ def in_turn(
         if address not in found and (private or not is_private(address))
     ][: max(0, limit - len(found))]
     found.update(dict.fromkeys(new, life))
-    return held.having(found, held.ad and (other.ad or not new), cname_life)
+    merged = held.having(found, held.ad and (other.ad or not new), cname_life)
+    others = [target for target in other.cname_chain if target not in held.chain_targets(b"")]
+    if not others or not set(other.addresses) & set(found):
+        return merged
+    return mixed(merged, (*(held.other_targets if isinstance(held, MixedPool) else ()), *others))
 
 
 POOLS = st.builds(
@@ -315,7 +319,8 @@ POOLS = st.builds(
 
 def facts(pool: AddressPool) -> tuple[object, ...]:
     """All that is in a pool."""
-    return (pool.cname_chain, pool.addresses, lives(pool), pool.ad, pool.cname_life)
+    targets = pool.chain_targets(b"")
+    return (pool.cname_chain, targets, pool.addresses, lives(pool), pool.ad, pool.cname_life)
 
 
 @given(POOLS, st.lists(st.tuples(POOLS, st.integers(0, 40))), st.integers(1, 8), st.booleans())
@@ -335,6 +340,44 @@ def test_a_growing_pool(
         assert growing.pool() is found
         assert facts(merge(before, other, limit, private=private, age=age)) == facts(merged)
     assert facts(seldom.pool()) == facts(merged)
+
+
+def test_names_that_others_lead_through() -> None:
+    """They stay with the pool whatever is done with it, each once, in lower case."""
+    first = pool("192.0.2.1", cname_chain=("b.example.",))
+    second = pool("192.0.2.2", ttl=9, cname_chain=("C.example.", "B.example.", "d.example."))
+    merged = merge(first, second, 32, private=False)
+    names = tuple(map(wire_name, ("b.example.", "c.example.", "d.example.")))
+    last, early = merged.addresses[::-1], merged.only([True, False])
+    for same in (merged, merged.reordered(last), early, merged.living(20, 1), cap(merged, 1)):
+        assert same.chain_targets(b"") == names
+        assert same.cname_chain == first.cname_chain
+    assert bounded(merged, 30, 40).chain_targets(b"") == names
+    assert merged.octets > merge(first, pool("192.0.2.2", ttl=9), 32, private=False).octets + 100
+    third = pool("192.0.2.3", cname_chain=("e.example.",))
+    assert merge(merged, third, 32, private=False).chain_targets(b"") == (
+        *names,
+        wire_name("e.example."),
+    )
+
+
+def test_names_of_answers_that_do_not_join() -> None:
+    """They say nothing about the addresses that are there."""
+    first = pool("192.0.2.1", cname_chain=("b.example.",))
+    second = pool("10.0.0.1", cname_chain=("c.example.",))
+    assert merge(first, second, 32, private=False) is first
+
+
+def test_how_many_names_others_may_lead_through() -> None:
+    """`MAX_OTHER_TARGETS`; an answer with one more does not join, and the next may."""
+    growing = GrowingPool(pool("192.0.2.1"), 300, private=False)
+    for number in range(MAX_OTHER_TARGETS):
+        other = pool(f"198.18.0.{number}", cname_chain=(f"n{number}.example.",))
+        assert growing.add(other, 0) == 1
+    assert growing.add(pool("198.18.1.1", cname_chain=("more.example.",)), 0) == 0
+    assert growing.add(pool("198.18.1.2", cname_chain=("n0.example.",)), 0) == 1
+    assert growing.add(pool("198.18.1.3"), 0) == 1
+    assert len(growing.pool().chain_targets(b"")) == MAX_OTHER_TARGETS
 
 
 def test_merge_appends_what_is_new() -> None:

@@ -12,7 +12,8 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from staggerdns.wire.answer import AddressPool, Answer, FailureAnswer, RecordAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer, FailureAnswer, RecordAnswer
 from staggerdns.wire.constants import Rcode
 from staggerdns.wire.query import Rejected, parse_query
 from staggerdns.wire.render import render, render_error

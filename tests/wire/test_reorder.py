@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.wire.answer import AddressPool, FailureAnswer, RecordAnswer
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import FailureAnswer, RecordAnswer
 from staggerdns.wire.constants import Ede
 from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.messages import (

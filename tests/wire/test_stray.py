@@ -8,7 +8,7 @@ import dns.message
 import dns.tsigkeyring
 import pytest
 
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.reply import STRAYS

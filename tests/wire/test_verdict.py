@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from staggerdns.wire.answer import AddressPool
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.constants import WireError
 from staggerdns.wire.sections import SectionsAnswer
 from staggerdns.wire.verdict import Verdict
