@@ -1,10 +1,10 @@
 """No answer of one scope is ever seen in another: a program with routes against a model.
 
-The model knows which upstreams a name has at each moment for a client, and nothing else. Clients
-of two groups ask the same names: those of one have routes of their own before the common ones.
-Files of domains move names between scopes while queries wait, entries grow stale, refreshes, sorts
-and pools are under way. Every upstream answers with addresses of its own, so that each address in a
-reply tells who said it.
+The model knows which upstreams a name has at each moment for a client, and which names are blocked,
+and nothing else. Clients of two groups ask the same names: those of one have routes of their own
+before the common ones, and a list. Files of domains move names between scopes, and lists are
+swapped, while queries wait, entries grow stale, refreshes, sorts and pools are under way. Every
+upstream answers with addresses of its own, so that each address in a reply tells who said it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import tempfile
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from staggerdns.policy.domainfiles import CHECK_EVERY
+from staggerdns.wire.constants import Ede
 from tests.kit.acts import (
     CNAME,
     NOERROR,
@@ -34,8 +35,10 @@ from tests.kit.acts import (
     says,
     unreachable,
 )
+from tests.kit.listed import ListedProgram
+from tests.kit.messages import edes
 from tests.kit.probing import established
-from tests.kit.routed import Asked, RoutedProgram
+from tests.kit.routed import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,8 +119,19 @@ def acts(draw: st.DrawFn, host: str) -> Act:
     return others[kind]
 
 
+class Waiting(NamedTuple):
+    """A query, where it goes, and what was listed for its client when it came, `None` for those of
+    whom nothing is blocked.
+    """
+
+    asked: Asked
+    site: str
+    qname: str
+    listed: frozenset[str] | None
+
+
 class Scopes(RuleBasedStateMachine):
-    """Clients ask, upstreams change, time passes, domains move."""
+    """Clients ask, upstreams change, time passes, domains move, lists are swapped."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +139,8 @@ class Scopes(RuleBasedStateMachine):
         self.files = {site: Path(self.folder.name) / site for site in ALL_SITES}
         self.places: dict[str, str] = {}  # by domain: its route; the default one if it has none
         self.own_places: dict[str, str] = {}  # the same of the group's own routes
-        self.waiting: list[tuple[Asked, str, str]] = []
+        self.waiting: list[Waiting] = []
+        self.listed: frozenset[str] = frozenset()  # what the list of the group has
         self.allowed: set[tuple[str, str]] = set()  # which upstream may have seen which name
         self.number = 0
         self.probed = 0
@@ -138,13 +153,14 @@ class Scopes(RuleBasedStateMachine):
         """Begin with some domains in some routes."""
         self.places, self.own_places = places, own_places
         self._write()
-        self.program = RoutedProgram(
-            self._routes(SITES),
+        self.program = ListedProgram(
+            routes=self._routes(SITES),
             servers=", ".join(PUBLIC),
             more="ranking: {probes: ['tcp:443']}\nlocal: {hosts: null}\ncache: {max_stale: 60}\n"
-            f"server: {{listen: ['127.0.0.1:5300', '{LISTENER}']}}\n"
-            f"groups:\n  kids: {{clients: [10.9.0.0/16], listeners: ['{LISTENER}'],"
-            f" routes: [{self._routes(OWN_SITES)}]}}\n  others: {{clients: [10.8.0.2]}}\n",
+            f"server: {{listen: ['127.0.0.1:5300', '{LISTENER}']}}\n",
+            groups=f"{{kids: {{clients: [10.9.0.0/16], listeners: ['{LISTENER}'], block: [ads],"
+            f" routes: [{self._routes(OWN_SITES)}]}}, others: {{clients: [10.8.0.2]}}}}",
+            ads="{answer: nodata}",
         )
         for host in HOSTS:
             self.program.script(host, gives(host, 5, 10, 2, 0))
@@ -185,10 +201,9 @@ class Scopes(RuleBasedStateMachine):
 
     def _ask(self, qname: str, group: str, which: int, *, by_listener: bool, do: bool) -> None:
         """The first client of no group is of one where it comes in by that one's listener."""
-        if not group and not which and by_listener:
-            site = self._site("kids", qname)
-        else:
-            site = self._site(group, qname)
+        group_of_client = "kids" if not group and not which and by_listener else group
+        site = self._site(group_of_client, qname)
+        listed = self.listed if group_of_client else None
         for host in upstreams_of(site):
             self.allowed |= {(host, qname), (host, TARGET)}
         asked = self.program.ask(
@@ -197,13 +212,20 @@ class Scopes(RuleBasedStateMachine):
             listener=LISTENER if by_listener else "",
             transport="tcp" if do else "udp",
             do=do,
+            payload=1232,
         )
-        self.waiting.append((asked, site, qname))
+        self.waiting.append(Waiting(asked, site, qname, listed))
 
     @rule(data=st.data(), host=st.sampled_from(HOSTS))
     def change(self, data: st.DataObject, host: str) -> None:
         """An upstream does something else from now on."""
         self.program.script(host, data.draw(acts(host)))
+
+    @rule(names=st.frozensets(st.sampled_from(NAMES), max_size=2))
+    def swap(self, names: frozenset[str]) -> None:
+        """Another list comes."""
+        self.listed = names
+        self.program.lists.put(ads=names)
 
     @rule(duration=st.sampled_from([1, 6, 30, 60, 250, 1_000, 4_000, 11_000, 70_000, 400_000]))
     def wait(self, duration: float) -> None:
@@ -252,15 +274,33 @@ class Scopes(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.waiting))
     def answers_come_from_their_scope(self) -> None:
         """Each address in a reply was said by an upstream of the scope in which it was asked."""
-        for asked, site, qname in self.waiting:
-            if not asked.answered:
-                continue
-            hosts = upstreams_of(site)
-            for text in asked.result:
-                if text[0].isdigit():
-                    said = {one for one in HOSTS if ip_address(text) in ip_network(network(one))}
-                    assert said <= hosts, (qname, site, text)
-        self.waiting = [one for one in self.waiting if not one[0].answered]
+        for one in self.waiting:
+            if one.asked.answered:
+                self._check_addresses(one)
+                self._check_block(one)
+        self.waiting = [one for one in self.waiting if not one.asked.answered]
+
+    def _check_addresses(self, one: Waiting) -> None:
+        hosts = upstreams_of(one.site)
+        for text in one.asked.result:
+            if text[0].isdigit():
+                said = {host for host in HOSTS if ip_address(text) in ip_network(network(host))}
+                assert said <= hosts, (one.qname, one.site, text)
+
+    def _check_block(self, one: Waiting) -> None:
+        """What is listed when the client asks is blocked; so is an answer that leads to what is
+        listed when it is given, and nothing else.
+        """
+        message = one.asked.reply
+        is_blocked = Ede.BLOCKED in edes(message)
+        if one.listed is None or one.qname in one.listed:
+            assert is_blocked == (one.listed is not None)
+        elif is_blocked:
+            assert TARGET in self.listed
+            assert not message.answer
+        else:
+            leads = any(rrset.rdtype == CNAME for rrset in message.answer)
+            assert not leads or TARGET not in self.listed
 
     @invariant()
     def names_are_seen_where_they_may(self) -> None:
@@ -275,7 +315,7 @@ class Scopes(RuleBasedStateMachine):
         """Nobody waits for ever, and nothing is left."""
         if hasattr(self, "program"):
             self.program.close()
-            assert all(asked.answered for asked, _, _ in self.waiting)
+            assert all(one.asked.answered for one in self.waiting)
             assert self.program.clock.getDelayedCalls() == []
         self.folder.cleanup()
 

@@ -12,7 +12,7 @@ from staggerdns.policy.lists.lines import read_line
 from staggerdns.policy.lists.mapped import ListSet
 from staggerdns.policy.lists.table import TableWriter
 from staggerdns.service import StaggerService
-from tests.kit.routed import NO_RANKING, RoutedProgram
+from tests.kit.routed import NO_RANKING, PUBLIC, RoutedProgram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -90,6 +90,7 @@ class ListedProgram(RoutedProgram):
         groups: str = BLOCKS_ADS,
         routes: str = "",
         more: str = NO_RANKING,
+        servers: str = PUBLIC,
         **lists: str,
     ) -> None:
         given = ", ".join(f"{name}: {said or '{}'}" for name, said in lists.items())
@@ -98,4 +99,5 @@ class ListedProgram(RoutedProgram):
             patch.setattr(
                 sys.modules[StaggerService.__module__], "make_lists", lambda *_, **__: self.lists
             )
-            super().__init__(routes, more=f"{more}lists: {{{given}}}\ngroups: {groups}\n")
+            more = f"{more}lists: {{{given}}}\ngroups: {groups}\n"
+            super().__init__(routes, servers=servers, more=more)
