@@ -57,9 +57,10 @@ class ListRefresh:
         journal: Journal,
     ) -> None:
         self._name = name
-        self._files = [FileSource(number, path, directory) for path in settings.files]
+        self._files = [FileSource(number, name, path, directory) for path in settings.files]
         self._urls = [
-            UrlSource(number, url, directory, fetcher, settings.refresh) for url in settings.urls
+            UrlSource(number, name, url, directory, fetcher, settings.refresh)
+            for url in settings.urls
         ]
         self.sources: list[FileSource | UrlSource] = [*self._files, *self._urls]
         self._fetches = fetches

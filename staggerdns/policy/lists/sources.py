@@ -30,15 +30,16 @@ _NEVER = "never"
 
 
 class FileSource:
-    """The file at ``path`` of this machine, which counts anew when it has changed.
+    """The file at ``path`` of this machine, which counts anew when it has changed, for the list of
+    this ``number`` and ``name``.
 
     ``problem``: why what it offered last was refused. ``report``: what was said of it last.
     ``counted``: whether what is in force has it.
     """
 
-    def __init__(self, number: int, path: str, directory: ListDirectory) -> None:
+    def __init__(self, number: int, name: str, path: str, directory: ListDirectory) -> None:
         self.label = path
-        self.stem = _stem(path)
+        self.stem = _stem(name, path)
         self.problem = ""
         self.report: SourceReport | None = None
         self.counted = False
@@ -91,7 +92,8 @@ class FileSource:
 
 
 class UrlSource:
-    """The list at ``url``, which ``fetcher`` fetches every ``refresh`` seconds.
+    """What is at ``url``, which ``fetcher`` fetches every ``refresh`` seconds for the list of this
+    ``number`` and ``name``.
 
     ``refusal``: why what was fetched last has been refused. ``report``: what was said of it last.
     ``counted``: whether what is in force has it. Times of `due` are a monotonic clock's; ``wall``
@@ -99,10 +101,16 @@ class UrlSource:
     """
 
     def __init__(
-        self, number: int, url: str, directory: ListDirectory, fetcher: Fetches, refresh: float
+        self,
+        number: int,
+        name: str,
+        url: str,
+        directory: ListDirectory,
+        fetcher: Fetches,
+        refresh: float,
     ) -> None:
         self.label = url
-        self.stem = _stem(url)
+        self.stem = _stem(name, url)
         self.refusal = ""
         self.report: SourceReport | None = None
         self.counted = False
@@ -219,8 +227,11 @@ class Note(msgspec.Struct):
     fetched: float = 0.0
 
 
-def _stem(label: str) -> str:
-    return sha256(label.encode()).hexdigest()[:32]
+def _stem(name: str, label: str) -> str:
+    """Return the stem of a source's files: lists that have a source in common share none of them,
+    since each writes there when it likes.
+    """
+    return sha256(f"{name} {label}".encode()).hexdigest()[:32]
 
 
 def _state_of(path: str) -> _State:

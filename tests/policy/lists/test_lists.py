@@ -264,6 +264,34 @@ def test_what_comes_while_a_set_is_compiled(running: Running) -> None:
     assert [running.figures(name)[2] for name in names] == [0, 0, 0]
 
 
+def test_sources_in_two_lists(running: Running, tmp_path: Path) -> None:
+    """Each list fetches and reads for itself, and keeps copies of its own."""
+    path = tmp_path / "common.txt"
+    write(path, "file.example\n", 1)
+    running.server.content[URL] = "one.example\n"
+    common = ListSettings(urls=(URL,), files=(str(path),))
+    with capturedLogs() as events:
+        running.start(first=common, second=common)
+    assert sorted(texts(events)) == ["the list first has 2 names", "the list second has 2 names"]
+    copies = sorted((running.directory / "state" / "lists").glob("*.list"))
+    assert len(copies) == 4
+    running.server.content[URL] = "one.example\ntwo.example\n"
+    running.server.waiting = []
+    running.pump(FOUR_HOURS)
+    waiting, running.server.waiting = running.server.waiting, None
+    waiting[0].callback(None)  # the other one is still under way
+    running.pump()
+    assert (running.figures("first"), running.figures("second")[0]) == ((3, 0, 0), 2)
+    running.server.content[URL] = "three.example\n"
+    waiting[1].callback(None)
+    running.pump()
+    assert [running.figures(name)[0] for name in ("first", "second")] == [3, 2]
+    texts_of = {copy.read_text() for copy in copies}
+    assert texts_of == {"file.example\n", "one.example\ntwo.example\n", "three.example\n"}
+    running.pump(FOUR_HOURS)
+    assert [running.figures(name) for name in ("first", "second")] == [(2, 0, 0)] * 2
+
+
 def test_fetches_at_once(running: Running) -> None:
     """So many lists are fetched at the same time."""
     urls = tuple(f"https://lists.example/{number}" for number in range(MAX_FETCHES + 2))
