@@ -57,7 +57,7 @@ class ListRefresh:
         journal: Journal,
     ) -> None:
         self._name = name
-        self._files = [FileSource(number, name, path, directory) for path in settings.files]
+        self._files = [FileSource(number, name, path, directory, wall) for path in settings.files]
         self._urls = [
             UrlSource(number, name, url, directory, fetcher, settings.refresh)
             for url in settings.urls
@@ -71,8 +71,8 @@ class ListRefresh:
         self._wall = wall
         self._journal = journal
         self._failures = metrics.list_failures.cell(name)
-        self._refreshed = min((url.fetched_at for url in self._urls), default=0.0)
-        metrics.list_refreshed.read_from(lambda: self._refreshed, name)
+        metrics.list_refreshed.read_from(self._right_at, name)
+        self._in_force = False
         self._again = False
         self._retry_at: float | None = None
         self._next_check = 0.0
@@ -88,6 +88,7 @@ class ListRefresh:
         for url in self._urls:
             url.schedule(now, self._wall())
         self._again = fresh
+        self._in_force = not fresh
         self._look()
 
     def stop(self) -> None:
@@ -111,6 +112,14 @@ class ListRefresh:
         """Look now: a source is to be read or fetched again."""
         if not self._stopped:
             self._look()
+
+    def _right_at(self) -> float:
+        """Return when all of the list was right for the last time, in seconds since 1970; 0 if part
+        of it has never been. What the configuration has itself is right once it is in force.
+        """
+        if not self._in_force or not all(source.counted for source in self.sources):
+            return 0.0
+        return min((source.right_at for source in self.sources), default=self._wall())
 
     def _look(self) -> None:
         """See whether something is to be done, and do it."""
@@ -180,8 +189,6 @@ class ListRefresh:
                 result.raiseException()
         if problems:
             self._failures.value += 1
-        else:
-            self._refreshed = self._wall()
         self._log(problems)
 
     async def _renew(self, url: UrlSource, problems: dict[str, str]) -> None:
@@ -213,6 +220,7 @@ class ListRefresh:
             self._try_again()
         else:
             self._again = False
+            self._in_force = True
             self._retry_at = None
             self._compile_failures = 0
             for file in self._files:

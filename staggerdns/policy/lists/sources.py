@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 
@@ -34,18 +35,29 @@ class FileSource:
     this ``number`` and ``name``.
 
     ``problem``: why what it offered last was refused. ``report``: what was said of it last.
-    ``counted``: whether what is in force has it.
+    ``counted``: whether what is in force has it. ``right_at``: when a look has last found it as it
+    is in force, by ``wall``, in seconds since 1970; 0 if none has.
     """
 
-    def __init__(self, number: int, name: str, path: str, directory: ListDirectory) -> None:
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        path: str,
+        directory: ListDirectory,
+        wall: Callable[[], float],
+    ) -> None:
         self.label = path
         self.stem = _stem(name, path)
         self.problem = ""
         self.report: SourceReport | None = None
         self.counted = False
+        self.right_at = 0.0
         self._number = number
+        self._wall = wall
         self._copy = directory.path / f"{self.stem}.list"
         self._new = False
+        self._used = False  # what was taken was not refused
         self._taken: _State | str = _NEVER
         self._offered: _State | str = _NEVER
         self._seen: _State | str = _NEVER
@@ -55,6 +67,8 @@ class FileSource:
         state = _state_of(self.label)
         settled, self._seen = state == self._seen or self._taken == _NEVER, state
         self._new = settled and state != self._taken
+        if self._used and state == self._taken:
+            self.right_at = self._wall()
         return self._new
 
     @property
@@ -86,6 +100,9 @@ class FileSource:
         if self._offered != _NEVER:
             self._taken, self._new = self._offered, False
             self.problem = report.problem
+            self._used = report.taken
+            if report.taken:
+                self.right_at = self._wall()
 
     def note_copy(self, report: SourceReport) -> None:
         """Do nothing: where no set has been made the file is offered again."""
@@ -96,8 +113,9 @@ class UrlSource:
     ``number`` and ``name``.
 
     ``refusal``: why what was fetched last has been refused. ``report``: what was said of it last.
-    ``counted``: whether what is in force has it. Times of `due` are a monotonic clock's; ``wall``
-    in seconds since 1970 is the wall clock's.
+    ``counted``: whether what is in force has it. ``right_at``: when the copy was last what the
+    server has, in seconds since 1970 like each ``wall``; 0 if it never was. Times of `due` are a
+    monotonic clock's.
     """
 
     def __init__(
@@ -127,11 +145,7 @@ class UrlSource:
         self._offered: Validators | None = None
         self._accepted: Validators | None = None
         self._note = self._read_note()
-
-    @property
-    def fetched_at(self) -> float:
-        """When the copy was right, in seconds since 1970; 0 if there is none."""
-        return self._note.fetched
+        self.right_at = self._note.fetched
 
     def schedule(self, clock: float, wall: float) -> None:
         """Let the list be due when the copy on disk has reached its age."""
@@ -166,7 +180,7 @@ class UrlSource:
         """Note that the copy is right as of now."""
         if self._accepted is not None:
             self._note = Note(self._accepted.etag, self._accepted.modified)
-        self._note.fetched = wall
+        self._note.fetched = self.right_at = wall
         self._write_note()
         self._failures = 0
         self.due = clock + self._refresh

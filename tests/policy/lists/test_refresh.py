@@ -273,7 +273,7 @@ def test_a_slow_server(running: Running, tmp_path: Path) -> None:
         running.pump()
     assert running.blocks("two.example")
     assert texts(events) == ["the list ads has 3 names"]
-    assert running.figures() == (3, 0, 0)
+    assert running.figures() == (3, 4, 0)
     running.server.waiting = None
     running.pump(FOUR_HOURS)
     assert len(running.server.fetched) == 4
