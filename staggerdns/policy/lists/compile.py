@@ -28,7 +28,8 @@ NICE = 10
 class Source(msgspec.Struct, frozen=True):
     """A source of the list of this ``number``: paths of its ``candidate``, if there is one, and of
     its ``copy``. ``ours``: it was fetched, and may be moved; else it stays where it is.
-    ``counted``: what is in force has names of it, and what takes its place must have some, too.
+    ``counted``: it is part of what is in force, and must be of what takes its place, too.
+    ``named``: it is known to have names there, whether there is a copy or not.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Source(msgspec.Struct, frozen=True):
     candidate: str | None = None
     ours: bool = False
     counted: bool = False
+    named: bool = False
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -141,6 +143,9 @@ def _take(source: Source, candidate: str, table: TableWriter) -> Lines:
         return lines
     with _Copying(copy) as copying:
         lines = _add(source, candidate, table, copying.write)
+        # What a full disk leaves of a file, or a program that has begun to write it.
+        if lines.blank and (source.named or _has_names(copy)):
+            raise Refused("is empty: a line with a comment alone says that this is meant")
         copying.finish()
     return lines
 

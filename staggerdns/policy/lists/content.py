@@ -41,11 +41,13 @@ class Refused(StaggerDNSError, ValueError):
 class Lines(NamedTuple):
     """How many lines of a source were ``understood`` and how many were ``wrong``; those that were
     passed over are in neither number. ``first``: the first wrong one, and where it stands.
+    ``blank``: there is nothing at all, not even a comment.
     """
 
     understood: int
     wrong: int
     first: str
+    blank: bool = False
 
 
 def read_source(
@@ -74,6 +76,7 @@ def read_source(
 def _read_lines(texts: Iterator[bytes], add: Callable[[Rule], None]) -> Lines:
     understood = wrong = 0
     first = ""
+    blank = True
     for number, text in enumerate(texts, 1):
         if number > MAX_LINES:
             raise Refused(f"has more than {MAX_LINES} lines")
@@ -86,7 +89,9 @@ def _read_lines(texts: Iterator[bytes], add: Callable[[Rule], None]) -> Lines:
             if not first:
                 shown = text[:SHOWN].strip().decode("ascii", "replace")
                 first = f"{number}: {shown!a}"
-    return Lines(understood, wrong, first)
+        elif blank and text.strip():
+            blank = False
+    return Lines(understood, wrong, first, blank and not understood + wrong)
 
 
 def _read(file: FileIO, keep: Callable[[bytes], object] | None) -> Iterator[bytes]:

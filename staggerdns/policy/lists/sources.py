@@ -87,7 +87,8 @@ class FileSource:
         self._new = self._new or not self._copy.exists()
         self._offered = _state_of(self.label) if self._new else _NEVER
         candidate = self.label if self._new else None
-        return Source(self._number, str(self._copy), candidate, counted=self.counted)
+        named = self.report is not None and self.report.understood > 0
+        return Source(self._number, str(self._copy), candidate, counted=self.counted, named=named)
 
     def lose(self) -> None:
         """Note that there is no copy any more."""

@@ -87,6 +87,26 @@ def test_a_bad_candidate(
     assert left - {"candidate"} == {"set.lists", "source.list"}
 
 
+@pytest.mark.parametrize("nothing", ["", " \n\n", "\ufeff"])
+def test_a_file_that_was_emptied(tmp_path: Path, nothing: str) -> None:
+    """The copy counts; a comment alone says that this is meant, and then nothing does."""
+    compilation = Compilation(tmp_path, ours=False)
+    compilation.candidate.write_text(nothing)
+    assert compilation.compile().sources[0].taken  # there was nothing before
+    compilation.candidate.write_text(GOOD)
+    compilation.compile()
+    compilation.candidate.write_text(nothing)
+    (source,) = compilation.compile().sources
+    assert (source.counts, source.taken) == (True, False)
+    assert source.problem == "is empty: a line with a comment alone says that this is meant"
+    assert compilation.blocks("ads.example")
+    assert {path.name for path in tmp_path.iterdir()} == {"candidate", "set.lists", "source.list"}
+    for meant in ("# nothing\n", nothing):
+        compilation.candidate.write_text(meant)
+        assert compilation.compile().names == [0]
+    assert compilation.copy.read_text() == nothing
+
+
 def test_no_copy(compilation: Compilation) -> None:
     """Without one, nothing of the source counts; the rest does."""
     compilation.candidate.write_text(BAD)

@@ -80,10 +80,17 @@ def test_packed(path: Path) -> None:
             assert read(path, b"".join(map(gzip.compress, members))) == read(path, EASY)
 
 
-@pytest.mark.parametrize("octets", [b"", b"# none\n", b"\n\n", gzip.compress(b"", mtime=0)])
-def test_empty(path: Path, octets: bytes) -> None:
-    """A list may have nothing in it."""
-    assert read(path, octets) == (Lines(0, 0, ""), [])
+@pytest.mark.parametrize(
+    ("octets", "blank"),
+    [
+        *((b"", True), (b" \r\n\n", True), (b"\xef\xbb\xbf", True), (b"# none\n", False)),
+        *((b"\n\n!", False), (b"\n##.ad\n\n", False), (b"\n127.0.0.1 localhost", False)),
+        *((gzip.compress(b"", mtime=0), True), (gzip.compress(b"#", mtime=0), False)),
+    ],
+)
+def test_empty(path: Path, octets: bytes, blank: bool) -> None:
+    """A list may have nothing in it; a comment shows that this is meant."""
+    assert read(path, octets) == (Lines(0, 0, "", blank), [])
 
 
 def test_a_page_is_no_list(path: Path) -> None:

@@ -234,6 +234,46 @@ def test_nothing_but_comments(running: Running) -> None:
     assert running.blocks("two.example")
 
 
+def test_a_file_that_was_emptied(running: Running, tmp_path: Path) -> None:
+    """What it had stays in force, over a restart as well; a comment says that this is meant."""
+    path = tmp_path / "own.txt"
+    write(path, "file.example\n", 1)
+    running.start(own=ListSettings(files=(str(path),)))
+    write(path, "", 2)
+    with capturedLogs() as events:
+        running.pump(600)
+    assert texts(events) == [
+        (
+            f"the list own has 1 names; {path} is empty: a line with a comment alone says that "
+            "this is meant"
+        )
+    ]
+    assert events[0]["log_level"].name == "warn"
+    assert running.figures("own") == (1, 600, 1)
+    running.start(own=ListSettings(files=(str(path),)))
+    assert running.blocks("file.example")
+    write(path, "# nothing\n", 3)
+    running.pump(2 * refresh.CHECK_EVERY)
+    assert running.figures("own") == (0, 0, 1)
+
+
+def test_a_file_that_was_emptied_and_has_no_copy(running: Running, tmp_path: Path) -> None:
+    """So does a full disk that has cost the copy before."""
+    paths = [tmp_path / "own.txt", tmp_path / "empty.txt"]
+    write(paths[0], "file.example\n", 1)
+    write(paths[1], "", 1)
+    lists = running.start(own=ListSettings(files=tuple(map(str, paths))))
+    lose_copies(running)
+    write(paths[0], "", 2)
+    write(paths[1], " ", 2)  # it had no names
+    running.pump(600)
+    assert running.blocks("file.example")
+    assert lists.current.number == 1
+    write(paths[0], "# nothing\n", 3)
+    running.pump(2 * refresh.CHECK_EVERY)
+    assert not running.blocks("file.example")
+
+
 def test_a_first_list_without_names(running: Running) -> None:
     """There is nothing to lose."""
     running.server.content[URL] = "# nothing yet\n"
