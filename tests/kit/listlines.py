@@ -41,6 +41,13 @@ def leads_nowhere(text: str) -> bool:
 
 
 def is_cosmetic(text: str) -> bool:
+    """Return whether a rule is cosmetic, with modifiers before it or without."""
+    return has_separator(text) or (
+        text.startswith("[$") and has_separator(text[modifiers_end(text) or len(text) :])
+    )
+
+
+def has_separator(text: str) -> bool:
     """Return whether there is a separator of cosmetic rules before any space."""
     for index, letter in enumerate(text):
         if any(text.startswith(mark, index) for mark in COSMETIC):
@@ -48,6 +55,16 @@ def is_cosmetic(text: str) -> bool:
         if letter in "#$" or letter.isspace():
             return False
     return False
+
+
+def modifiers_end(text: str) -> int:
+    """Return where the modifiers in brackets at the beginning end, 0 if they do not."""
+    index = 2
+    while index < len(text):
+        if text[index] == "]":
+            return index + 1
+        index += 2 if text[index] == "\\" else 1
+    return 0
 
 
 def rule(text: str) -> tuple[int, tuple[bytes, ...]]:

@@ -47,7 +47,10 @@ NOT_UNDERSTOOD: Final = Rule(-1)
 
 _NAME = re.compile(rb"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
 _RULE = re.compile(rb"(@@)?\|\|(\*\.)?([A-Za-z0-9_.-]+)\^\|?(?:\$important)?")
-_COSMETIC = re.compile(rb"[^\s#$]*(?:#@?(?:\$\?|[$?%])?#|\$@?\$)")
+_COSMETIC = re.compile(
+    rb"(?:\[\$(?:[^\]\\]|\\(?s:.))*\])?"  # modifiers; a bracket in them has a backslash before it
+    rb"[^\s#$]*(?:#@?(?:\$\?|[$?%])?#|\$@?\$)"
+)
 """The separators of element hiding, its exceptions, styles, scripts and HTML filters."""
 _USUAL = re.compile(
     rb"(?:((?:0\.0\.0\.0|127\.0\.0\.1)[ \t]+)|(\|\|))?"

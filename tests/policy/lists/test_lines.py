@@ -79,6 +79,8 @@ def test_forms(text: str, effect: int, names: list[str]) -> None:
         *("a.example$$script", "a.example$@$script", "#@#.ad", "*##.ad"),
         *("127.0.0.1 localhost", "::1 ip6-localhost ip6-loopback", "ff02::1 ip6-allnodes"),
         *("255.255.255.255 broadcasthost", "0.0.0.0 0.0.0.0", "fe80::1%lo0 localhost"),
+        *("[$path=/x]a.example##.ad", "[$path=/x,domain=a.example]##.ad", "[$app=a b]#%#//x"),
+        *("[$]##.ad", r"[$path=/\[a\]/]a.example#@#.ad", "[$url=||a^]a.example$$script", "[$a]b]"),
         "127.0.0.1 LocalHost",
     ],
 )
@@ -117,6 +119,12 @@ def test_passed_over(text: str) -> None:
         *("192.0.2.1", "::1", "0.0.0.0", "1.2.3.4 ads.example", "2001:db8::1 ads.example"),
         *("0.0.0.0 b$d.example", "ads.example other.example", "http://ads.example/", "a/b.example"),
         *("address=/ads.example/192.0.2.1", "address=//", "address=/", "address=/#", "address="),
+        *(
+            "[$path=/x]a.example",
+            "[$path=/x##.ad",
+            r"[$a\]##.ad",
+            "[$a][$b]##.ad",
+        ),
         *("address=/ads.example", "server=/ads.example/", "bücher.example", "ads.example\0"),
         *(f"{LONG_LABEL}a.example", f"{LONGEST}a", f"||{LONGEST}a^", "0.0.0.0 1.2.3"),
     ],
@@ -157,7 +165,7 @@ PIECES = st.sampled_from(
             "[",
         ),
         *("]", " ", "\t", "$important", "$third-party", "|", ".", "-", "_", "é", "\0", LONG_LABEL),
-        *("#?#", "#$?#", "$", "?", "%", ":", "A.B", "1", "0", "<p>", ","),
+        *("[$", "\\", "#?#", "#$?#", "$", "?", "%", ":", "A.B", "1", "0", "<p>", ","),
     ]
 )
 
