@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -216,3 +217,29 @@ def test_what_is_kept(path: Path) -> None:
 
     read_source(str(path), ignore, kept.append)
     assert b"".join(kept) == packed
+
+
+def test_ten_million_lines(path: Path) -> None:
+    """It is refused at its real size, within the time of the lines that it may have."""
+    with path.open("wb") as file:
+        for _ in range(10):
+            file.write(b"#\n" * 1_000_000)
+    assert path.stat().st_size < content.MAX_PACKED
+    with pytest.raises(Refused, match=f"has more than {content.MAX_LINES} lines"):
+        read_source(str(path), lambda line: None)
+
+
+def test_a_line_as_long_as_a_file_may_be(path: Path) -> None:
+    """Of it, too, the beginning counts, and no more than that is held."""
+    octets = b"a.example # " + b"x" * (content.MAX_PACKED - 24) + b"\nb.example.\n"
+    assert len(octets) == content.MAX_PACKED
+    lines, names = read(path, octets)
+    assert (lines, names) == (Lines(2, 0, ""), ["a.example.", "b.example."])
+    path.write_bytes(b"x" * content.MAX_PACKED)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refused, match="of 1 lines 1 are not understood"):
+            read_source(str(path), lambda line: None)
+        assert tracemalloc.get_traced_memory()[1] < 2 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
