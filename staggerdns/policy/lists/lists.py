@@ -127,7 +127,7 @@ class Lists:
             self._directory.close()
 
     def reread(self) -> None:
-        """Read all files again, changed or not."""
+        """Read all files again, changed or not, and wait no longer to try what has failed."""
         for refresh in self._refreshes:
             refresh.reread()
 

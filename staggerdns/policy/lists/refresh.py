@@ -105,6 +105,8 @@ class ListRefresh:
         self._compile_failures = 0
         for file in self._files:
             file.force()
+        for url in self._urls:
+            url.hurry()
         self._rushed = True
         self.wake()
 

@@ -142,6 +142,7 @@ class UrlSource:
         self._candidate = directory.path / f"{self.stem}.new"
         self._path = directory.path / f"{self.stem}.note"
         self._failures = 0
+        self._failed_at: float | None = None  # nothing is wrong
         self._fetched: Validators | None = None
         self._offered: Validators | None = None
         self._accepted: Validators | None = None
@@ -184,6 +185,7 @@ class UrlSource:
         self._note.fetched = self.right_at = wall
         self._write_note()
         self._failures = 0
+        self._failed_at = None
         self.due = clock + self._refresh
 
     def failed(self, clock: float) -> None:
@@ -191,10 +193,19 @@ class UrlSource:
         longest = min(self._refresh, LONGEST_RETRY)
         self.due = clock + min(FIRST_RETRY * 2 ** min(self._failures, 16), longest)
         self._failures += 1
+        self._failed_at = clock
 
     def refused(self, clock: float) -> None:
         """Try again when the server may have something else."""
         self.due = clock + min(self._refresh, LONGEST_RETRY)
+        self._failed_at = clock
+
+    def hurry(self) -> None:
+        """If the last attempt failed, wait no longer for the next one than after a first failure:
+        however often this is called, the server is not asked more often.
+        """
+        if self._failed_at is not None and self.due < UNDER_WAY:
+            self.due = min(self.due, self._failed_at + FIRST_RETRY)
 
     def offer(self) -> Source:
         """Return what the next set is made of: what has been fetched, else the copy."""

@@ -12,6 +12,7 @@ from twisted.logger import capturedLogs
 
 from staggerdns.policy.lists import refresh
 from staggerdns.policy.lists.directory import ListDirectory
+from staggerdns.policy.lists.sources import FIRST_RETRY
 from staggerdns.settings.policy import ListSettings
 from tests.kit.runninglists import Running, texts, write
 
@@ -376,6 +377,43 @@ def test_a_compiler_that_fails_for_long(running: Running, tmp_path: Path) -> Non
     lists.reread()
     running.pump()
     assert running.blocks("three.example")
+
+
+@pytest.mark.parametrize("sent", [None, "<html>\n"])
+def test_a_signal_after_a_url_has_failed(running: Running, sent: str | None) -> None:
+    """It is fetched again at once, and what has not failed is not."""
+    running.server.content = {OTHER: "two.example\n"} | ({} if sent is None else {URL: sent})
+    lists = running.start(ads=ListSettings(urls=(URL, OTHER)))
+    running.pump(2000)
+    running.server.content[URL] = "one.example\n"
+    before = len(running.server.fetched)
+    lists.reread()
+    running.pump()
+    assert running.blocks("one.example")
+    assert running.server.fetched[before:] == [(URL, "")]
+    lists.reread()
+    running.pump(10)
+    assert len(running.server.fetched) == before + 1
+
+
+@pytest.mark.parametrize("sent", [None, "<html>\n"])
+def test_a_signal_every_second(running: Running, sent: str | None) -> None:
+    """A server is asked as often as after a first failure, no more."""
+    if sent is not None:
+        running.server.content[URL] = sent
+    lists = running.start(ads=ListSettings(urls=(URL,)))
+    for _ in range(100):
+        running.pump(1)
+        lists.reread()
+    running.pump()
+    assert len(running.server.fetched) == 1 + 100 / FIRST_RETRY
+    running.server.waiting = []
+    running.pump(FIRST_RETRY)
+    lists.reread()
+    running.pump(100)
+    lists.reread()  # it is under way
+    running.pump(100)
+    assert len(running.server.waiting) == 1
 
 
 def test_several_that_wait_for_a_set_that_fails(running: Running) -> None:
