@@ -224,6 +224,8 @@ class UrlSource:
         self.report = report
         self.counted = report.counts
         self.note_copy(report)
+        if not report.counts:
+            self.lose()  # a copy that is there is damaged
 
     def note_copy(self, report: SourceReport) -> None:
         """Note whether what was offered is the copy by now, though no set has been made."""

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from twisted.logger import capturedLogs
 
-from staggerdns.policy.lists import refresh
+from staggerdns.policy.lists import refresh, sources
 from staggerdns.policy.lists.directory import ListDirectory
-from staggerdns.policy.lists.sources import FIRST_RETRY
 from staggerdns.settings.policy import ListSettings
 from tests.kit.runninglists import Running, texts, write
 
@@ -194,6 +193,30 @@ def test_a_damaged_copy(running: Running, tmp_path: Path) -> None:
     assert running.blocks("one.example")
     assert running.blocks("new.example")
     assert running.server.fetched[-1] == (URL, "")
+
+
+def test_a_damaged_copy_that_nothing_is_in_force_of(running: Running) -> None:
+    """All of it is fetched at once: that a server has nothing new is no help, nor is its age."""
+    running.server.content[URL] = "one.example\n"
+    running.start(ads=ListSettings(urls=(URL,)))
+    (copy,) = kept(running).glob("*.list")
+    copy.write_bytes(b"\0\1\2\n" * 9)
+    running.server.waiting = []
+    running.start(ads=ListSettings(urls=(URL,)), other=ListSettings())
+    running.pump()
+    assert running.server.fetched == [(URL, ""), (URL, "")]
+    assert running.figures() == (0, -1, 0)
+    running.server.waiting[0].callback(None)
+    running.server.waiting = None
+    running.pump()
+    assert running.blocks("one.example")
+    assert running.figures() == (1, 0, 0)
+    running.server.content[URL] = "<html>\n"
+    (kept(running) / "compiled.lists").unlink()
+    copy.write_bytes(b"\0\1\2\n" * 9)
+    running.start(ads=ListSettings(urls=(URL,)))
+    running.pump(sources.LONGEST_RETRY - 1)
+    assert len(running.server.fetched) == 3  # once is enough
 
 
 def test_a_temporary_directory_of_somebody_else(
@@ -406,9 +429,9 @@ def test_a_signal_every_second(running: Running, sent: str | None) -> None:
         running.pump(1)
         lists.reread()
     running.pump()
-    assert len(running.server.fetched) == 1 + 100 / FIRST_RETRY
+    assert len(running.server.fetched) == 1 + 100 / sources.FIRST_RETRY
     running.server.waiting = []
-    running.pump(FIRST_RETRY)
+    running.pump(sources.FIRST_RETRY)
     lists.reread()
     running.pump(100)
     lists.reread()  # it is under way
