@@ -209,15 +209,10 @@ class StaggerService(Service):
 
     def reread(self) -> None:
         """Read again what is in files of its own, and say how it went: hosts, the certificate, and
-        the authorities that certify upstreams. The files of lists take longer; each has its own
-        line in the log.
+        the authorities that certify upstreams. Files of domains and of lists take longer, and have
+        lines of their own in the log.
         """
-        routes = self._chain.routes
-        files = {
-            "the hosts file": self._hosts,
-            "the certificate": self._certificate,
-            "the domains of routes": routes if routes.reads_files else None,
-        }
+        files = {"the hosts file": self._hosts, "the certificate": self._certificate}
         said = [
             name if file.reread() else f"{name} (cannot be used)"
             for name, file in files.items()
@@ -231,9 +226,14 @@ class StaggerService(Service):
             if problem:
                 problem = f" (the old ones stay: upstream.tls_ca: {problem})"
             said.append(f"the upstreams' authorities{problem}")
+        later = ""
+        if self._chain.routes.reads_files:
+            self._chain.routes.reread()
+            later = "; the domains of routes follow when their files are complete"
         self._journal.announce(
-            "read again: {files}; other settings count from the next start",
+            "read again: {files}{later}; other settings count from the next start",
             files=", ".join(said) or "nothing",
+            later=later,
         )
 
     def healthy(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import dns.flags
 import dns.rdatatype
 import pytest
+from twisted.logger import capturedLogs, formatEvent
 from twisted.names import error as names_error
 
 from staggerdns.policy.domainfiles import CHECK_EVERY
@@ -470,13 +471,32 @@ def test_nodata_of_a_route() -> None:
 
 
 def test_the_files_of_routes_are_read_again(tmp_path: Path) -> None:
-    """With the others, at once."""
+    """After the other files, as soon as they are complete; until then the log does not say so, and
+    nobody else sees a name.
+    """
     path = tmp_path / "domains"
-    path.write_text("corp.example\n")
+    path.write_text("lab.example\ncorp.example\n")
     program = RoutedProgram(f"{{domain_files: ['{path}'], servers: [{INSIDE}]}}")
-    path.write_text("lab.example\n")
-    program.service.reread()
-    assert program.answer("www.lab.example") == [own_address(INSIDE)]
+    with capturedLogs() as events, path.open("w") as writer:
+        writer.write("lab.example\nnew.example\n")
+        writer.flush()
+        program.service.reread()
+        program.wait(100)
+        assert program.answer("www.corp.example") == [own_address(INSIDE)]
+        writer.write("corp.example\n")
+        writer.close()
+        program.service.reread()
+        assert program.answer("two.corp.example") == [own_address(INSIDE)]
+        program.wait(2000 * CHECK_EVERY)
+    assert program.answer("www.new.example") == [own_address(INSIDE)]
+    assert program.names(PUBLIC) == set()
+    asked = (
+        "read again: nothing; the domains of routes follow when their files are complete; other "
+        "settings count from the next start"
+    )
+    done = "read again: the domains of routes"
+    told = [text for text in map(formatEvent, events) if "read again" in text]
+    assert told == [asked, asked, done]
 
 
 def zone(records: dict[str, str], ttl: int = 300) -> Act:

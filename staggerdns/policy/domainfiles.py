@@ -3,9 +3,9 @@
 A domain that moves from one file to another must belong to one of the two at every moment, or its
 name is seen by somebody who must not know it. So every second there is one look at all files; when
 some have changed and none of them is being written, they are read, the tables of all routes are
-made, and then all take the place of the old ones. Where a table cannot be made, since two routes
-claim one domain, all tables stay until another change has put that right. A file that never comes
-to rest holds up the others for `PATIENCE` looks only.
+made, and then all take the place of the old ones. All tables stay as long as one of the files is
+being written or cannot be used, or two routes claim one domain: which domains a file will have is
+not known before it is good, and another one may have given them up for it.
 
 Files may be long and queries come meanwhile: all that is done in steps, as many in one turn of the
 reactor as take a millisecond or two.
@@ -26,9 +26,11 @@ from staggerdns.settings.document import ConfigError
 CHECK_EVERY = 1.0
 """Seconds from one look at the files of domains to the next."""
 PATIENCE = 10
-"""Looks at which a file that is being written holds up those that are complete."""
+"""Looks at which a file is being written until the log tells of it."""
 TURN = 1_000
 """Lines or domains in one turn of the reactor."""
+_READ = "read again: the domains of routes"
+_NOT_READ = "not read again: the domains of routes (cannot be used)"
 _RELEASED = 2_000  # domains whose memory is released in the time of one step
 
 
@@ -53,6 +55,7 @@ class DomainFiles:
         self._problem = ""
         self._unused: dict[DomainFile, bool] = {}  # read, but not in use yet: had it domains?
         self._held_up = 0
+        self._demanded = False  # by `reread`, and not told of yet
         self._changed: Callable[[], object] = _nothing
         self._steps: Steps[None] | None = None
         self._call: IDelayedCall | None = None
@@ -92,31 +95,32 @@ class DomainFiles:
             self._steps.close()
             self._steps = None
 
-    def reread(self) -> bool:
-        """Read all files now, changed or not; return whether all is good. What takes longer than a
-        turn of the reactor comes later, and the log tells of it.
+    def reread(self) -> None:
+        """Have all files read that two looks find complete, changed or not; the log tells of the
+        end of that.
         """
-        if self._call is not None:
-            self.close()
-            for file in self._files.values():
-                file.force()
-            self._begin(list(self._files.values()))
-        return not (self._problem or any(file.problem for file in self._files.values()))
+        for file in self._files.values():
+            file.forced = True
+        self._demanded = True
+        self._problem = ""
 
     def _look(self) -> None:
         for file in self._files.values():
             file.look()
-        changed = [file for file in self._files.values() if file.changed]
-        settled = [file for file in changed if file.settled]
-        self._held_up = self._held_up + 1 if len(settled) < len(changed) else 0
-        if settled and (not self._held_up or self._held_up > PATIENCE):
-            self._begin(settled)
+        due = [file for file in self._files.values() if file.due]
+        unsettled = [file for file in due if not file.settled]
+        self._held_up = self._held_up + 1 if unsettled else 0
+        if self._held_up == PATIENCE:
+            self._journal.warn(
+                "{path} is being written again and again: all domains stay as they were until it "
+                "is complete",
+                path=unsettled[0].path,
+            )
+        if due and not unsettled:
+            self._steps = self._update(due)
+            self._turn()
         else:
             self._call = self._clock.callLater(CHECK_EVERY, self._look)
-
-    def _begin(self, files: list[DomainFile]) -> None:
-        self._steps = self._update(files)
-        self._turn()
 
     def _turn(self) -> None:
         """Go on for a while, and later from there."""
@@ -133,21 +137,27 @@ class DomainFiles:
 
     def _update(self, files: list[DomainFile]) -> Steps[None]:
         """Read ``files`` and put new tables in the place of the old ones, if that can be done."""
+        known = {} if self._demanded else {file: file.problem for file in self._files.values()}
+        news = False
         for file in files:
-            known = file.problem
             before = yield from file.read()
             if before is not None:
+                news = True
                 self._unused.setdefault(file, bool(before))
                 yield from _release(before)
-            elif file.problem and file.problem != known:
+        wrong = [file for file in self._files.values() if file.problem]
+        for file in wrong:
+            if news or file.problem != known.get(file):
                 self._journal.warn(
-                    "{path} {problem}: its domains stay as they were",
+                    "{path} {problem}: all domains stay as they were until this file is good",
                     path=file.path,
                     problem=file.problem,
                 )
-        if not self._unused:
+        if wrong:
+            self._reply(_NOT_READ)
+        if wrong or not self._unused or not self._are_current():
             return
-        tables = []
+        tables: list[Any] = []
         try:
             for user in self._users:
                 table = yield from user.build()
@@ -158,6 +168,9 @@ class DomainFiles:
                 self._journal.warn(
                     "{problem}: all domains stay as they were", problem=self._problem
                 )
+            self._reply(_NOT_READ)
+            return
+        if not self._are_current():
             return
         self._problem = ""
         old = [user.use(table) for user, table in zip(self._users, tables, strict=True)]
@@ -165,8 +178,19 @@ class DomainFiles:
         for file, had_domains in self._unused.items():
             self._log(file, had_domains)
         self._unused.clear()
+        self._reply(_READ)
         for table in old:
             yield from _release(table)
+
+    def _are_current(self) -> bool:
+        """Return whether what was read is what is there; if not, the next looks find that out."""
+        return all(file.is_current() for file in self._files.values())
+
+    def _reply(self, said: str) -> None:
+        """Tell the end of what `reread` has begun, once that has come."""
+        if self._demanded and not any(file.forced for file in self._files.values()):
+            self._demanded = False
+            self._journal.announce(said)
 
     def _log(self, file: DomainFile, had_domains: bool) -> None:
         if had_domains and not file.domains:

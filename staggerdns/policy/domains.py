@@ -53,16 +53,18 @@ def finish(steps: Steps[_Result]) -> _Result:
 class DomainFile:
     """The file at ``path``; ``domains`` are those in it when it was good last.
 
-    ``changed``: whether it was another than that at the last look. ``settled``: whether it was the
-    same as at the look before. ``problem``: what is wrong with it, empty if nothing is.
+    ``due``: whether it is to be read, since at the last look it was another than before, or since
+    that is ``forced``. ``settled``: whether it was the same then as at the look before.
+    ``problem``: what is wrong with it, empty if nothing is.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.domains: list[bytes] = []
         self.problem = ""
-        self.changed = True
+        self.due = True
         self.settled = True
+        self.forced = False
         self._read: object = _NEVER
         self._seen: object = _NEVER
 
@@ -70,16 +72,17 @@ class DomainFile:
         """Find out whether the file has changed, and whether it is still being written."""
         state = self._state()
         self.settled, self._seen = state == self._seen, state
-        self.changed = state != self._read
+        self.due = self.forced or state != self._read
 
-    def force(self) -> None:
-        """Let the file count as one that has changed and is complete."""
-        self.changed = self.settled = True
+    def is_current(self) -> bool:
+        """Return whether the file is still the one that was read last."""
+        return self._state() == self._read
 
     def read(self) -> Steps[list[bytes] | None]:
         """Read the file; return the domains that it had before, `None` if these stay. Then
         ``problem`` says why, unless the file has changed meanwhile.
         """
+        self.forced = False
         state = self._seen = self._state()
         problem, domains = "", self.domains
         try:
@@ -88,7 +91,7 @@ class DomainFile:
             problem = str(error)
         if self._state() != state:
             return None
-        self._read, self.changed, self.problem = state, False, problem
+        self._read, self.problem = state, problem
         if problem:
             return None
         before, self.domains = self.domains, domains

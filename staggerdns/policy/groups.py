@@ -113,11 +113,11 @@ class GroupRoutes:
         """Look at the files of domains from now on."""
         self._files.watch()
 
-    def reread(self) -> bool:
-        """Read all files now, changed or not; return whether all is good. Long ones take until
-        later.
+    def reread(self) -> None:
+        """Have all files read within about two seconds, changed or not; the log tells of the end of
+        that.
         """
-        return self._files.reread()
+        self._files.reread()
 
     def close(self) -> None:
         """Look at the files of domains no more."""

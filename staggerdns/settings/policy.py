@@ -60,9 +60,9 @@ class RouteSettings(Section, frozen=True, kw_only=True):
     """
     domain_files: tuple[str, ...] = ()
     """Files with more such domains, one a line, where ``#`` begins a comment. They are read again
-    when they have changed and two looks, one second apart, find them complete. One with a wrong
-    line, with nothing in it, or that cannot be read changes nothing then; while two routes claim
-    one domain, none of the files does. At the start all but an empty one is an error. At most
+    when they have changed and two looks, one second apart, find all of them complete. As long as
+    one has a wrong line, has nothing in it or cannot be read, or two routes claim one domain, the
+    domains of all files stay as they were. At the start all but an empty one is an error. At most
     8 MiB each.
     """
     single_label: bool = False
