@@ -3,8 +3,9 @@
 The model knows which upstreams a name has at each moment for a client, and which names are blocked,
 and nothing else. Clients of two groups ask the same names: those of one have routes of their own
 before the common ones, and a list. Files of domains move names between scopes, and lists are
-swapped, while queries wait, entries grow stale, refreshes, sorts and pools are under way. Every
-upstream answers with addresses of its own, so that each address in a reply tells who said it.
+swapped, while queries wait, entries grow stale, refreshes, sorts and pools are under way; sometimes
+a file is wrong or half written, and then nothing moves. Every upstream answers with addresses of
+its own, so that each address in a reply tells who said it.
 """
 
 from __future__ import annotations
@@ -141,6 +142,7 @@ class Scopes(RuleBasedStateMachine):
         self.files = {site: Path(self.folder.name) / site for site in ALL_SITES}
         self.places: dict[str, str] = {}  # by domain: its route; the default one if it has none
         self.own_places: dict[str, str] = {}  # the same of the group's own routes
+        self.wanted: tuple[dict[str, str], dict[str, str]] | None = None  # of wrong files
         self.waiting: list[Waiting] = []
         self.listed: frozenset[str] = frozenset()  # what the list of the group has
         self.allowed: set[tuple[str, str]] = set()  # which upstream may have seen which name
@@ -244,6 +246,7 @@ class Scopes(RuleBasedStateMachine):
             established(factory)
         self.program.wait(1)
 
+    @precondition(lambda self: self.wanted is None)
     @rule(
         domain=st.sampled_from(DOMAINS),
         site=st.sampled_from(["", *ALL_SITES]),
@@ -259,6 +262,88 @@ class Scopes(RuleBasedStateMachine):
             places[domain] = site
             self._write()
             self._let_it_count()
+
+    @precondition(lambda self: self.wanted is None)
+    @rule(
+        domain=st.sampled_from(DOMAINS),
+        site=st.sampled_from(["", *ALL_SITES]),
+        own=st.booleans(),
+        spoiled=st.sampled_from([*ALL_SITES]),
+        text=st.sampled_from(["no domain\n", ""]),
+        demanded=st.booleans(),
+    )
+    def move_with_a_wrong_file(
+        self, domain: str, site: str, own: bool, spoiled: str, text: str, demanded: bool
+    ) -> None:
+        """A domain moves, and a file, maybe the one where it goes, is wrong or empty: nothing
+        changes until `mend`.
+        """
+        before = {**self.places}, {**self.own_places}
+        self._place(domain, site, own)
+        had_domains = spoiled in (*before[0].values(), *before[1].values())
+        self._write()
+        # Without domains before, an empty file is a good one.
+        with self.files[spoiled].open("a" if text or not had_domains else "w") as writer:
+            writer.write(text if had_domains else "no domain\n")
+        self.wanted = self.places, self.own_places
+        self.places, self.own_places = before
+        if demanded:
+            self.program.service.reread()
+        self._let_it_count()
+        self._ask_all()
+
+    @precondition(lambda self: self.wanted is not None)
+    @rule()
+    def mend(self) -> None:
+        """All files are good again, and count."""
+        assert self.wanted is not None
+        self.places, self.own_places = self.wanted
+        self.wanted = None
+        self._write()
+        self._let_it_count()
+
+    @precondition(lambda self: self.wanted is None)
+    @rule(
+        domain=st.sampled_from(DOMAINS),
+        site=st.sampled_from(["", *ALL_SITES]),
+        own=st.booleans(),
+        half=st.sampled_from([*ALL_SITES]),
+        duration=st.sampled_from([1, 500, 950]),
+        demanded=st.booleans(),
+    )
+    def move_with_a_half_file(
+        self, domain: str, site: str, own: bool, half: str, duration: float, demanded: bool
+    ) -> None:
+        """A domain moves, and a file, maybe the one where it goes, is half written for a while:
+        nothing changes until it is whole.
+        """
+        before = {**self.places}, {**self.own_places}
+        self._place(domain, site, own)
+        wanted = self.places, self.own_places
+        self._write()
+        content = self.files[half].read_text()
+        lines = content.splitlines(keepends=True)
+        self.files[half].write_text("".join(lines[: (len(lines) + 1) // 2]))
+        self.places, self.own_places = before
+        if demanded:
+            self.program.service.reread()
+        self.program.wait(duration)
+        self._ask_all()
+        self.program.wait(1)
+        self.files[half].write_text(content)
+        self.places, self.own_places = wanted
+        self._let_it_count()
+
+    def _place(self, domain: str, site: str, own: bool) -> None:
+        places = self.own_places if site in OWN_SITES or (own and not site) else self.places
+        places.pop(domain, None)
+        if site:
+            places[domain] = site
+
+    def _ask_all(self) -> None:
+        for qname in NAMES:
+            for group in sorted(CLIENTS):
+                self._ask(qname, group, 1, by_listener=False, do=False)
 
     def _let_it_count(self) -> None:
         self.program.wait(2000 * CHECK_EVERY)
