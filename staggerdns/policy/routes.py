@@ -19,6 +19,7 @@ from staggerdns.wire.constants import Type
 from staggerdns.wire.names import to_text
 
 _WILDCARD = b"\1*"
+_UNDERSCORE = ord("_")
 _OF_ZONES = (Type.NS, Type.SOA, Type.DS, Type.DNSKEY)
 """Types that are asked for at top-level domains, by those who validate for instance."""
 
@@ -93,13 +94,21 @@ class Routes:
         return None if self._common is None else self._common.find(name)
 
     def find_single_label(self, name: bytes, qtype: int) -> int | None:
-        """Return where a name with one label leads to as such, `None` if it is none."""
+        """Return where a name with one label leads to as such, `None` if it is none.
+
+        Labels in front that begin with an underscore do not count (RFC 8552): a browser that wants
+        ``nas`` asks for ``_8443._https.nas`` as well (RFC 9460 section 2.3).
+        """
         if self._single_label is None:
             return None if self._common is None else self._common.find_single_label(name, qtype)
         if qtype in _OF_ZONES:
             return None
-        length = name[0]
-        return None if not length or name[length + 1] else self._single_label
+        position = 0
+        while (length := name[position]) and name[position + length + 1]:
+            if name[position + 1] != _UNDERSCORE:
+                return None
+            position += length + 1
+        return self._single_label if length else None
 
     def number(self, name: bytes, qtype: int) -> int | None:
         """Return where a name leads to by its domain, or else by its one label."""

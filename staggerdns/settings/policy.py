@@ -67,7 +67,8 @@ class RouteSettings(Section, frozen=True, kw_only=True):
     """
     single_label: bool = False
     """Whether names with a single label go there, unless they are special names: all types but NS,
-    SOA, DS and DNSKEY, which are about the zone of a top-level domain. The root never does.
+    SOA, DS and DNSKEY, which are about the zone of a top-level domain. The root never does. Labels
+    such as ``_443._tcp`` in front of it do not count.
     """
     strategy: str | None = None
     """As ``upstream.strategy``, for these names."""

@@ -119,6 +119,22 @@ def test_single_labels() -> None:
     assert Routed("{domains: [lan], servers: default}").single("nas") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("_443._tcp.nas", 1), ("_8443._https.nas", 1), ("_dns.nas", 1), ("_nas", 1), ("_a._nas", 1),
+        ("443._tcp.nas", None), ("_tcp.nas.lan", None), ("_tcp.a_nas.lan", None), ("a.nas", None),
+        ("_443.tcp.nas", None),
+    ],
+)  # fmt: skip
+def test_single_labels_behind_ports(text: str, number: int | None) -> None:
+    """Labels in front that begin with an underscore do not count; browsers put the port there."""
+    routed = Routed("{single_label: true, servers: [10.0.0.1]}")
+    for qtype in (Type.HTTPS, Type.SRV, 52, A):
+        assert routed.single(text, qtype) == number
+    assert routed.single(text, Type.DS) is None
+
+
 def test_the_zone_of_what_is_found() -> None:
     """It is the domain by which a name was found."""
     routed = Routed("{domains: [corp.example, '*.x.example'], servers: []}")
