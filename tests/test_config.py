@@ -1003,6 +1003,11 @@ def test_allow() -> None:
     for wrong, right in (("10.0.0.1/8", "10.0.0.0/8"), ("fd00::1/64", "fd00::/64")):
         assert error("server.allow", f"['{wrong}']").endswith(f": did you mean {right}?")
     assert "did you mean" not in error("server.allow", "[10.0.0.0/33]")
+    for wrong, right in (("fe80::1%eth0", "fe80::1/128"), ("fe80::%eth0/64", "fe80::/64")):
+        assert error("server.allow", f"['{wrong}']").endswith(
+            f": did you mean {right}? By which interface it is reached does not count here."
+        )
+    assert "did you mean" not in error("server.allow", "['fe80::x%eth0']")
 
 
 def test_exempt_clients() -> None:

@@ -65,6 +65,10 @@ def test_all_that_a_group_may_say() -> None:
             "groups.a.clients[1]: 10.0.0.1/32 is there already",
         ),
         (
+            "{a: {clients: ['fe80::1%eth0']}, b: {clients: ['fe80::1%eth1']}}",
+            "groups.a.clients[0]: expected a network like 192.168.0.0/16, got 'fe80::1%eth0'",
+        ),
+        (
             "{a: {clients: [10.0.0.0/8, 10.0.0.0/8]}}",
             "groups.a.clients[1]: 10.0.0.0/8 is there already",
         ),

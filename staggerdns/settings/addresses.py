@@ -22,7 +22,7 @@ Listeners:
     tls://192.0.2.1, tls://[2001:db8::1]:8853        DNS over TLS (RFC 7858), port 853
     https://192.0.2.1, https://192.0.2.1:8443/dns    DNS over HTTPS (RFC 8484), port 443, /dns-query
 
-Clients: a network like 192.168.0.0/16, or one address.
+Clients: a network like 192.168.0.0/16, or one address, a link-local one without its interface.
 
 A link-local address needs its interface, a name or a number (RFC 4007 section 11). In URLs ``%25``
 may stand for the percent sign, as RFC 6874 had it; RFC 9844 has people write it plainly. The
@@ -65,6 +65,7 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 # The last label is no number, or 192.0.2 would be a name (WHATWG URL, host parsing).
 _NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+$){_LABEL}")
 _ZONE = re.compile(r"[A-Za-z0-9._~+@=-]{1,15}")  # what Linux takes for an interface, in essence
+_WITH_INTERFACE = re.compile(r"%[^/]*")
 _ESCAPED_ZONE = re.compile(r"%25(?=[^\]])")  # behind it is the zone: %25 alone is number 25
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*")  # RFC 3986 section 3.3
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*")
@@ -188,12 +189,15 @@ class Network:
     """A range of addresses, written ``192.168.0.0/16`` or as one address.
 
     One of IPv4 addresses that are mapped into IPv6 is that of IPv4, as it is with addresses of
-    clients (`client_address`). Raises `ValueError` for anything else.
+    clients (`client_address`). Raises `ValueError` for anything else, and for a link-local address
+    with an interface, since that is not compared.
     """
 
     __slots__ = ("_range",)
 
     def __init__(self, text: str) -> None:
+        if "%" in text:
+            raise ValueError("expected no interface")
         self._range = _unmapped(ip_network(text))
 
     @property
@@ -366,8 +370,10 @@ def parse_network(text: str) -> Network:
         return Network(text)
     except ValueError:
         expected = f"expected a network like 192.168.0.0/16, got {text!r}"
+    bare = _WITH_INTERFACE.sub("", text)
     try:
-        around = ip_network(text, strict=False)
+        around = ip_network(bare, strict=False)
     except ValueError:
         raise ValueError(expected) from None
-    raise ValueError(f"{expected}: did you mean {around}?")
+    because = "" if bare == text else " By which interface it is reached does not count here."
+    raise ValueError(f"{expected}: did you mean {around}?{because}")

@@ -51,9 +51,15 @@ def test_nobody() -> None:
     assert not Access([]).allows("127.0.0.1")
 
 
-@pytest.mark.parametrize("text", ["", "192.0.2.1/24", "192.0.2.0/33", "example.com", "::/129", "1"])
+NO_RANGES = [
+    *("", "192.0.2.1/24", "192.0.2.0/33", "example.com", "::/129", "1"),
+    *("fe80::1%eth0", "fe80::%eth0/64", "192.0.2.1%eth0"),
+]
+
+
+@pytest.mark.parametrize("text", NO_RANGES)
 def test_what_is_no_range(text: str) -> None:
-    """A range with host bits set, or none at all, is an error."""
+    """A range with host bits set, with an interface, or none at all, is an error."""
     with pytest.raises(ValueError):  # noqa: PT011 (the text is ipaddress's)
         Network(text)
 
