@@ -32,7 +32,7 @@ Steps = Generator[int, None, _Result]
 STEP = 200
 """Lines or domains from one yield to the next."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin UTF-8 with it
-_SHOWN = 100  # characters of a wrong line that are told
+_SHOWN = 300  # octets of a wrong line that are told, more than a name has
 _SLICE = 65_536  # octets that are made lines at a time
 _AS_A_LINE = 1_000  # bytes whose reading takes as long as a line
 _LABEL = rb"[0-9a-z_][0-9a-z_-]{0,62}"
@@ -149,7 +149,7 @@ def _read_line(number: int, line: bytes) -> tuple[bytes, ...]:
     if _PLAIN.fullmatch(plain) and len(plain) <= MAX_NAME - 2:
         return (from_text(plain),)
     try:
-        shown = text[: _SHOWN + 200].decode("ascii", "backslashreplace")
+        shown = text[:_SHOWN].decode("utf-8", "backslashreplace")
         domain = read_value(DomainPattern, shown)
     except ValueError as error:
         told = one_line(str(error))

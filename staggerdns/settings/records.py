@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from staggerdns.settings.values import Domain, read_value, show_value
+from staggerdns.settings.values import Domain, a_label_hint, read_value, show_value
 from staggerdns.wire.names import to_text
 
 MAX_CNAMES = 16
@@ -110,8 +110,11 @@ def _read_record(text: str, value: object) -> Record:
         if list(value) != ["cname"]:
             raise ValueError(f"{text}: expected {_RECORD}")
         target = value["cname"]
-        expected = f"{text}: expected {{cname: NAME}} with a name like new.example"
-        return Record(cname=_read_name(target, f"{expected}, got {show_value(target)}"))
+        wrong = f"{text}: expected {{cname: NAME}} with a name like new.example"
+        wrong += f", got {show_value(target)}"
+        if isinstance(target, str) and _read_address(target.removesuffix(".")) is not None:
+            raise ValueError(f"{wrong}: an address is written alone, as in {text}: {target}")
+        return Record(cname=_read_name(target, wrong))
     items = value if isinstance(value, list) else [value]
     if not items:
         raise ValueError(f"{text}: expected at least one address")
@@ -130,7 +133,8 @@ def _read_name(text: object, wrong: str) -> bytes:
     try:
         name = read_value(Domain, text)
     except ValueError:
-        raise ValueError(wrong) from None
+        hint = a_label_hint(text) if isinstance(text, str) else ""
+        raise ValueError(wrong + hint) from None
     assert isinstance(name, bytes)
     return bytes(name)
 

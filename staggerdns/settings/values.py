@@ -109,7 +109,35 @@ def _read_domain(text: str, shown: str = "lan.example", limit: int = MAX_NAME - 
     name = text.removesuffix(".").lower()
     if all(map(_LABEL.fullmatch, name.split("."))) and len(name) <= limit:
         return from_text(name)
-    raise ValueError(f"expected a domain like {shown}, got {text!r}")
+    raise ValueError(f"expected a domain like {shown}, got {text!r}{a_label_hint(text)}")
+
+
+def a_label_hint(text: str) -> str:
+    """Return what to say of a name that is wrong if it is written in other letters than those of
+    the DNS: how it is written there (RFC 5890, A-labels). Empty if it is not.
+    """
+    if text.isascii():
+        return ""
+    below, name = (_BELOW, text[len(_BELOW) :]) if text.startswith(_BELOW) else ("", text)
+    written = _a_labels(name) if len(name) <= MAX_NAME else ""  # what is longer takes long
+    if not written:
+        return ": letters beyond ASCII are written as the DNS has them, in labels with xn--"
+    return f": write {below}{written}"
+
+
+def _a_labels(name: str) -> str:
+    """Return a name as the DNS has it, empty if it cannot be there."""
+    from idna import IDNAError, encode  # noqa: PLC0415 (large, and rarely needed)
+
+    try:
+        written = ".".join(
+            label if label.isascii() else encode(label, uts46=True).decode()
+            for label in name.split(".")
+        )
+        _read_domain(written)
+    except (IDNAError, ValueError):
+        return ""
+    return written
 
 
 def _read_pattern(text: str) -> DomainPattern:
@@ -119,7 +147,9 @@ def _read_pattern(text: str) -> DomainPattern:
     try:
         below = _read_domain(text.removeprefix(_BELOW), limit=MAX_NAME - 2 - len(_BELOW))
     except ValueError:
-        raise ValueError(f"expected a domain like {shown}, got {text!r}") from None
+        raise ValueError(
+            f"expected a domain like {shown}, got {text!r}{a_label_hint(text)}"
+        ) from None
     return DomainPattern(from_text("*")[:-1] + below)
 
 

@@ -28,7 +28,12 @@ HOSTILE = {
     "a wrong line": (b"good.example\nbad..example\n", "line 2: expected a domain"),
     "HTML": (b"<!DOCTYPE html>\n<p>no</p>\n", "line 1: expected a domain"),
     "binary": (b"\x7fELF\0\0\1\n", "null characters"),
-    "no ASCII": ("caf\xe9.example\n".encode(), "line 1: expected a domain"),
+    "no ASCII": ("caf\xe9.example\n".encode(), "got 'caf\xe9.example': write xn--caf-dma.example"),
+    "long and no ASCII": (
+        f"f\xfcr.{'x' * 60}.{'y' * 60}.{'z' * 60}.example\n".encode(),
+        f"write xn--fr-xka.{'x' * 60}.{'y' * 60}.{'z' * 60}.example",
+    ),
+    "no UTF-8": (b"a.example\ncaf\xe9.example\n", "line 2: expected a domain"),
     "huge": (b"a.example\n" * 838_861, f"more than {MAX_FILE_SIZE} bytes"),
     "a long line": (b"x" * 5_000, "line 1: expected a domain"),
 }
@@ -190,6 +195,24 @@ def test_the_zone_of_what_is_found() -> None:
 def test_what_is_wrong(routes: str, said: str) -> None:
     """Each error names the place and the remedy."""
     assert error(routes).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("M\xdcnchen.example.", "write xn--mnchen-3ya.example."),
+        ("*._dns.b\xfccher.example", "write *._dns.xn--bcher-kva.example"),
+        ("b\xfccher..example", ""),
+        ("\u2603.example", ""),
+        ("a b.\xfc", ""),
+        ("\xfc" * 63, ""),
+        ("\xfc." * 200, ""),
+    ],
+)
+def test_letters_of_other_scripts(text: str, said: str) -> None:
+    """The error says how they are written, if there is a way."""
+    said = said or "letters beyond ASCII are written as the DNS has them, in labels with xn--"
+    assert error(f"{{domains: ['{text}'], servers: []}}").endswith(f", got '{text}': {said}")
 
 
 def test_a_file_of_domains(tmp_path: Path) -> None:
