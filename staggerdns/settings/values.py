@@ -107,7 +107,8 @@ def read_value(kind: type, value: object) -> object:
 
 def _read_domain(text: str, shown: str = "lan.example", limit: int = MAX_NAME - 2) -> bytes:
     name = text.removesuffix(".").lower()
-    if all(map(_LABEL.fullmatch, name.split("."))) and len(name) <= limit:
+    labels_are_right = text.isascii() and all(map(_LABEL.fullmatch, name.split(".")))
+    if labels_are_right and len(name) <= limit:
         return from_text(name)
     raise ValueError(f"expected a domain like {shown}, got {text!r}{a_label_hint(text)}")
 

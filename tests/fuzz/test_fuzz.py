@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fuzz
+from staggerdns.policy.domains import DomainFile, Steps
 from staggerdns.policy.lists.lines import Rule
 from staggerdns.policy.lists.table import TableWriter
+from staggerdns.policy.routes import Routes
 from staggerdns.upstream.reason import RetryReason
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.addresspool import AddressPool
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(fuzz.__path__[0])
 CORPUS = {directory.name: sorted(directory.iterdir()) for directory in (ROOT / "corpus").iterdir()}
-RUNS = {"queries": 10_000, "replies": 1_000, "settings": 1_500, "lists": 3_000}
+RUNS = {"queries": 10_000, "replies": 1_000, "settings": 1_500, "lists": 3_000, "domains": 2_000}
 """Executions of the short run, a second or two each."""
 
 
@@ -67,6 +69,24 @@ class Forgotten(TableWriter):
     def add(self, number: int, rule: Rule) -> None:
         """Add all names of a rule but the first."""
         super().add(number, rule._replace(names=rule.names[1:]))
+
+
+class WithoutProblems(DomainFile):
+    """Has the domains of a file that is wrong as well, and says nothing."""
+
+    def read(self) -> Steps[list[bytes] | None]:
+        """Read the file and forget what is wrong with it."""
+        yield from super().read()
+        self.problem = ""
+        return []
+
+
+class Lost(Routes):
+    """Finds the names below a domain alone."""
+
+    def find(self, name: bytes) -> int | None:
+        """Find the name by what is below its first label."""
+        return super().find(name[1 + name[0] :]) if name[0] else None
 
 
 def with_our_letters(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
@@ -125,6 +145,9 @@ def test_the_corpus_is_small() -> None:
         ("lists", "read_source", lambda path, add: 1 / 0),
         ("lists", "TableWriter", Forgotten),
         ("lists", "ListSet", lambda octets, number: 1 / 0),
+        ("domains", "finish", lambda steps: 1 / 0),
+        ("domains", "DomainFile", WithoutProblems),
+        ("domains", "Routes", Lost),
     ],
 )
 def test_a_defect_is_seen(
