@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from tests.kit.internet.possible import possible_world
 from tests.kit.internet.testbed import InternetTestbed
-from tests.kit.internet.world import NoInternet, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from tests.kit.internet.world import World
     from tests.kit.ports import Endpoint
 
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
     """One internet for the whole run; where there cannot be one, the tests are skipped."""
-    with contextlib.ExitStack() as stack:
-        try:
-            world = stack.enter_context(World())
-        except NoInternet as reason:
-            if os.geteuid() == 0 and os.environ.get("CI"):
-                pytest.fail(f"root, and no test internet: {reason}")
-            pytest.skip(f"no test internet: {reason}")
-        yield world
+    with possible_world() as found:
+        if isinstance(found, str):
+            pytest.skip(f"no test internet: {found}")
+        yield found
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from tests.kit.internet.possible import possible_world
 from tests.kit.program import merged
 from tests.kit.testbed import Testbed, own_answer
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from tests.kit.internet.world import World
     from tests.kit.scripted import Behaviour
 
 
@@ -59,6 +61,22 @@ def build(tmp_path: Path) -> Iterator[BuildTestbed]:
             return testbed
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[World | None]:
+    """A network of its own with an internet in it, `None` where there cannot be one."""
+    with possible_world() as found:
+        yield None if isinstance(found, str) else found
+
+
+@pytest.fixture
+def own_network(world: World | None) -> Iterator[None]:
+    """The test, and all that it starts, is in a network of its own where that can be, so that
+    whatever a program sends elsewhere stays there.
+    """
+    with contextlib.nullcontext() if world is None else world.inside():
+        yield
 
 
 @pytest.fixture(scope="session")

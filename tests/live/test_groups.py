@@ -20,21 +20,46 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from tests.kit.internet.world import World
     from tests.kit.ports import Endpoint
 
+pytestmark = pytest.mark.usefixtures("own_network")
 KID, OTHER = "127.0.0.2", "127.0.0.3"
 """Source addresses of clients."""
-NETWORKS = {"kids": "10.1.0.0/16", "guests": "10.2.0.0/16", "public": "10.3.0.0/16"}
-"""What the server of each group answers with."""
+DISTANCES = {"kids": 16, "guests": 32, "public": 48}
+NETWORKS = {kind: f"198.18.{distance}.0/20" for kind, distance in DISTANCES.items()}
+"""What the server of each group answers with; in the test internet, addresses that are so many
+milliseconds away, and up to 15 more.
+"""
+ADDRESSES = 3
+"""Addresses of each name."""
 NAMES = tuple(f"www{number}.example." for number in range(8))
+ALIASES = tuple(f"alias{number}.example." for number in range(4))
+"""Names that are CNAMEs to one of their group's."""
 TTL = 1
+
+
+def zone(kind: str) -> str:
+    """What the server of a group knows."""
+    lines = ["@ 5 SOA ns admin 1 3600 600 86400 5", "@ 5 NS ns", "ns 5 A 127.0.0.1"]
+    names = [f"www{number}" for number in range(len(NAMES))]
+    for number in range(len(ALIASES)):
+        lines.append(f"alias{number} {TTL} CNAME {kind}{number}")
+        names.append(f"{kind}{number}")
+    for host, name in enumerate(names, 1):
+        lines += [
+            f"{name} {TTL} A 198.18.{DISTANCES[kind] + 7 * step}.{host}"
+            for step in reversed(range(ADDRESSES))  # the farthest first
+        ]
+    return "\n".join(lines) + "\n"
 
 
 class Site:
     """Three servers that know the same names, and the program in front of them."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, ranked: bool = False) -> None:
         self.directory = directory
+        self._ranked = ranked
         self.authority = CertificateAuthority(directory / "authority")
         self.plain, self.second, self.tls, self.https = (free_endpoint() for _ in range(4))
         self._stack = contextlib.ExitStack()
@@ -43,13 +68,9 @@ class Site:
         with self._stack as stack:
             servers: dict[str, Endpoint] = {}
             self.processes = []
-            for kind, network in NETWORKS.items():
+            for kind in NETWORKS:
                 servers[kind] = free_endpoint()
-                base = network.removesuffix("0.0/16")
-                hosts = [f"www{n} {TTL} A {base}{n}.{last}" for n in range(8) for last in (1, 2)]
-                zone = "@ 5 SOA ns admin 1 3600 600 86400 5\n@ 5 NS ns\nns 5 A 127.0.0.1\n"
-                zone += "\n".join(hosts) + "\n"
-                process = nsd(self.directory / kind, {"example": zone}, [servers[kind]])
+                process = nsd(self.directory / kind, {"example": zone(kind)}, [servers[kind]])
                 self.processes.append(stack.enter_context(process))
             listeners = [str(self.second), f"tls://{self.tls}", f"https://{self.https}"]
             files = self.authority.issue("dns.example", "127.0.0.1")
@@ -59,6 +80,7 @@ class Site:
                     "tls_certificate": str(files.chain),
                     "tls_key": str(files.key),
                 },
+                "ranking": {"enabled": self._ranked, "rtt_cache_ttl": 1},
                 "groups": {
                     "kids": {"clients": [KID], "routes": [self._route(servers["kids"])]},
                     "guests": {
@@ -100,28 +122,33 @@ class Site:
 
 def check(found: list[str], kind: str) -> None:
     """Check that all addresses are those of one server."""
-    assert len(found) == 2
+    assert len(found) == ADDRESSES
     assert all(ip_address(one) in ip_network(NETWORKS[kind]) for one in found), (found, kind)
 
 
-def test_clients_of_two_groups_in_turns(tmp_path: Path) -> None:
+def test_clients_of_two_groups_in_turns(tmp_path: Path, world: World | None) -> None:
     """They ask the same names at the same time, over UDP and TCP, new ones, cached and stale ones,
-    while refreshes are under way: each gets the addresses of its own group's server only.
+    CNAMEs too, while refreshes and sorts are under way: each gets the addresses and the CNAMEs of
+    its own group's server only. Without a test internet there are no sorts.
     """
     kinds = {KID: "kids", OTHER: "public"}
-    with Site(tmp_path) as site, contextlib.ExitStack() as stack:
+    ranked = world is not None  # probes must not leave
+    with Site(tmp_path, ranked=ranked) as site, contextlib.ExitStack() as stack:
         clients: list[tuple[str, UdpClient | TcpClient]] = []
         for source in kinds:
             clients.append((source, stack.enter_context(UdpClient(site.plain, source))))
             clients.append((source, stack.enter_context(TcpClient(site.plain, source))))
 
         def ask_all() -> None:
-            for name in NAMES:
+            for name in (*NAMES, *ALIASES):
                 for _, client in clients:
                     client.send(question(name))
             for source, client in clients:
-                for _ in NAMES:
-                    check(client.receive(30).addresses, kinds[source])
+                for _ in (*NAMES, *ALIASES):
+                    reply = client.receive(30)
+                    check(reply.addresses, kinds[source])
+                    if reply.message.question[0].name.to_text() in ALIASES:
+                        assert f"CNAME {kinds[source]}" in str(reply.message), reply.message
 
         end = time.monotonic() + 3 * TTL
         rounds = 0
@@ -139,6 +166,8 @@ def test_clients_of_two_groups_in_turns(tmp_path: Path) -> None:
         metrics = site.program.metrics()
         assert metrics.value("staggerdns_answer_seconds_count", source="stale") > 0
         assert metrics.value("staggerdns_answer_seconds_count", source="upstream") > 0
+        probed = metrics.value("staggerdns_probes_total")
+        assert probed > len(NAMES) if ranked else probed == 0
 
 
 @pytest.mark.parametrize("source", [KID, OTHER])

@@ -31,6 +31,7 @@ LAB = SOA + "host 300 A 10.2.0.1\n"
 RESOLVER_INSIDE = ('local-zone: "10.in-addr.arpa." nodefault',)
 REVERSE = SOA + "1.0.1 300 PTR www.corp.example.\n"
 WORLD = SOA + "www 1 A 203.0.113.1\n*.many 300 A 203.0.113.2\n"
+pytestmark = pytest.mark.usefixtures("own_network")
 FORBIDDEN = re.compile(r"(corp|lab|target)\.example|10\.in-addr", re.IGNORECASE)
 
 
