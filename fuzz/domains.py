@@ -17,7 +17,8 @@ from staggerdns.settings.document import ConfigError
 from staggerdns.settings.policy import RouteSettings
 from staggerdns.wire.names import read_name, to_text
 
-_PATH = Path(tempfile.gettempdir()) / "staggerdns-fuzz.domains"
+_DIRECTORY = tempfile.TemporaryDirectory()  # of this process alone
+_PATH = Path(_DIRECTORY.name) / "domains"
 _SCOPE = default_scope(parse_config("upstream: {servers: [192.0.2.1]}"))
 _ROUTES = [RouteSettings(domain_files=(str(_PATH),), servers=())]
 _BELOW = b"\1*"
