@@ -73,6 +73,8 @@ _BOILERPLATE = frozenset(
 
 def read_line(line: bytes) -> Rule:
     """Return what a line says, its end included or not; any octets may come."""
+    if line and line[0] in _COMMENTS:  # of which long lists have many
+        return PASSED_OVER
     usual = _USUAL.fullmatch(line)
     if usual is not None and (usual[2] is None) == (usual[4] is None):
         labels = usual[3].split(b".")
