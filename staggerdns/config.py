@@ -1,18 +1,17 @@
 """The configuration: YAML text to a frozen, validated `Config` (docs/configuration.rst).
 
-Whatever is wrong ends in one `ConfigError` that names the path, as in ``upstream.servers[1]``, and
-what was expected.
+Whatever is wrong ends in one `ConfigError` that has all of it: each problem names the path, as in
+``upstream.servers[1]``, and what was expected.
 """
 
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Any
 
 import msgspec
 
-from staggerdns.configerrors import explain
+from staggerdns.configerrors import MISSING, sift
 from staggerdns.configgroups import check_groups, fill_groups
 from staggerdns.configroutes import (
     check_choice,
@@ -27,16 +26,18 @@ from staggerdns.policy.blocking import ANSWERS
 from staggerdns.policy.lists.checks import check_lists
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.tls import Certificate, CertificateProblem
-from staggerdns.settings.document import ConfigError, read_document
+from staggerdns.settings.document import ConfigError, Problems, read_document
 from staggerdns.settings.policy import AddressSettings
 from staggerdns.settings.records import Records, read_records
-from staggerdns.settings.section import default_of, sections_in
+from staggerdns.settings.section import default_of
 from staggerdns.settings.sections import Config, ServerSettings
 from staggerdns.settings.upstreams import PROFILES, UpstreamSettings
 from staggerdns.settings.values import AUTO, read_value
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.tls import Authorities
 
+_ANY_UPSTREAM = {"servers": ["192.0.2.1"]}
+"""Stands where that section is wrong, for the others to be checked."""
 CASE = (AUTO, "never")
 """Values of ``upstream.case_randomization``."""
 
@@ -47,47 +48,78 @@ def load_config(path: str) -> Config:
     Raises `ConfigError`, which names the file.
     """
     try:
-        text = read_file(path, pipes=True).decode("utf-8")
-    except Unreadable as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: expected UTF-8 text") from None
-    try:
-        return parse_config(text)
+        return parse_config(read_text(path))
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(*[f"{path}: {problem}" for problem in error.problems]) from None
+
+
+def read_text(path: str) -> str:
+    """Return the text of the file at ``path``. Raises `ConfigError`."""
+    try:
+        return read_file(path, pipes=True).decode("utf-8")
+    except Unreadable as error:
+        raise ConfigError(str(error)) from None
+    except UnicodeDecodeError:
+        raise ConfigError("expected UTF-8 text") from None
 
 
 def parse_config(text: str) -> Config:
-    """Return the configuration that YAML ``text`` means. Raises `ConfigError`."""
+    """Return the configuration that YAML ``text`` means. Raises `ConfigError` with all that is
+    wrong.
+    """
     document = read_document(text)
     if not isinstance(document, dict):
         raise ConfigError("expected keys and values, at least upstream.servers")
     if document.get("upstream") is None:
         document["upstream"] = {}
-    _apply_profile(document["upstream"])
+    problems = Problems()
+    problems.of(_apply_profile, document["upstream"])
     # What routes repeat of it is read, and complained of, where it is given first.
     document = {"upstream": document["upstream"], **document}
-    fill_routes(document.get("routes"), "routes", document["upstream"])
-    fill_groups(document.get("groups"), document["upstream"])
-    try:
-        config = msgspec.convert(document, Config, dec_hook=_read)
-    except msgspec.ValidationError as error:
-        raise ConfigError(explain(str(error), partial(_bad_item, document))) from None
-    _check(config)
+    problems.of(fill_routes, document.get("routes"), "routes", document["upstream"])
+    problems.of(fill_groups, document.get("groups"), document["upstream"])
+    config = msgspec.convert(_sound_part(document, problems), Config, dec_hook=_read)
+    if not problems:
+        _check(config, problems)
+    else:
+        more = Problems()
+        _check(config, more)
+        problems += [problem for problem in more if not _concerns(problem, problems)]
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
     return config
 
 
-def _bad_item(document: dict[str, Any], place: str) -> str:
-    """Return which item of the map at ``place`` is the first that cannot be read."""
-    (field,) = (field for field in msgspec.structs.fields(Config) if field.name == place)
-    ((_, kind),) = sections_in(field.type)
-    for name, item in document[place].items():
-        try:
-            msgspec.convert(item, kind, dec_hook=_read)
-        except msgspec.ValidationError:
-            return str(name)
-    raise AssertionError(f"{place} can be read")
+def _sound_part(document: dict[str, Any], problems: Problems) -> Any:
+    """Return what of a document is right by itself, with other upstreams if those are not; add
+    what is wrong to ``problems``.
+    """
+    found: list[str] = []
+    sound = sift(Config, document, _read, found)
+    said: set[str] = set()  # what routes repeat of the section before is told once
+    for problem in found:
+        path, _, what = problem.partition(": ")
+        if path.startswith("upstream."):
+            said.add(what)
+        elif what in said:
+            continue
+        problems.append(problem)
+    if sound is not MISSING:
+        return sound
+    upstream = document["upstream"]
+    kept = {**upstream, **_ANY_UPSTREAM} if isinstance(upstream, dict) else _ANY_UPSTREAM
+    return sift(Config, {**document, "upstream": kept}, _read, [])
+
+
+def _concerns(problem: str, problems: list[str]) -> bool:
+    """Return whether a problem is about a value that one of ``problems`` is about, or is in it, or
+    around it: that it was left out may be the reason.
+    """
+    path = problem.partition(": ")[0]
+    return any(
+        place == path or path.startswith((f"{place}.", f"{place}[")) or place.startswith(f"{path}[")
+        for place in (other.partition(": ")[0] for other in problems)
+    )
 
 
 def _read(kind: type, value: object) -> object:
@@ -105,33 +137,54 @@ def _apply_profile(upstream: Any) -> None:
         read_auto(upstream["parallel"], "upstream.parallel", "fallback_timeout")
 
 
-def _check(config: Config) -> None:
+def _check(config: Config, problems: Problems) -> None:
     """Check what no single value shows."""
-    check_list("upstream.servers", config.upstream.servers)
-    _check_bootstrap(config.upstream)
-    check_list("server.listen", config.server.listen)
-    _check_certificate(config.server)
+    for check in (_check_upstream, _check_server, _check_rest, _check_lists):
+        check(config, problems)
+    check_groups(config, problems)
+    check_routes(config, problems)
+
+
+def _check_upstream(config: Config, problems: Problems) -> None:
+    upstream = config.upstream
+    problems.of(check_list, "upstream.servers", upstream.servers)
+    problems.of(check_list, "upstream.bootstrap", upstream.bootstrap)
+    for index, resolver in enumerate(upstream.bootstrap):
+        if resolver.named:
+            problems.append(f"upstream.bootstrap[{index}]: expected an address, got {resolver}")
+    try:
+        Authorities(upstream.tls_ca)
+    except ValueError as error:
+        problems.append(f"upstream.tls_ca: {error}")
+    problems.of(check_choice, "upstream.strategy", upstream.strategy, STRATEGIES)
+    problems.of(check_choice, "upstream.profile", upstream.profile, tuple(PROFILES))
+    problems.of(check_choice, "upstream.case_randomization", upstream.case_randomization, CASE)
+    _check_bounds(upstream, problems)
+
+
+def _check_server(config: Config, problems: Problems) -> None:
+    problems.of(check_list, "server.listen", config.server.listen)
+    problems.of(_check_certificate, config.server)
+
+
+def _check_rest(config: Config, problems: Problems) -> None:
     hosts = config.local.hosts
     if hosts is not None and (not hosts or "\0" in hosts):
-        raise ConfigError("local.hosts: expected a path, or null for none")
-    _check_addresses(config.addresses)
+        problems.append("local.hosts: expected a path, or null for none")
     cache = config.cache
     if cache.max_ttl and cache.min_ttl > cache.max_ttl:
-        raise ConfigError("cache.min_ttl: expected at most cache.max_ttl")
-    check_list("ranking.probes", config.ranking.probes)
+        problems.append("cache.min_ttl: expected at most cache.max_ttl")
+    problems.of(check_list, "ranking.probes", config.ranking.probes)
     for index, name in enumerate(config.ranking.probes):
         try:
             check_probe(name)
         except ValueError as error:
-            raise ConfigError(f"ranking.probes[{index}]: {error}") from None
-    check_choice("upstream.strategy", config.upstream.strategy, STRATEGIES)
-    check_choice("upstream.profile", config.upstream.profile, tuple(PROFILES))
-    check_choice("upstream.case_randomization", config.upstream.case_randomization, CASE)
-    _check_bounds(config.upstream)
-    check_choice("log.level", config.log.level, LEVELS)
-    _check_lists(config)
-    check_groups(config)
-    check_routes(config)
+            problems.append(f"ranking.probes[{index}]: {error}")
+    problems.of(check_choice, "log.level", config.log.level, LEVELS)
+    directory = config.state.directory
+    if directory is not None and (not directory or "\0" in directory):
+        problems.append("state.directory: expected a path, or null for none")
+    problems.of(_check_addresses, config.addresses)
 
 
 def _check_addresses(addresses: AddressSettings) -> None:
@@ -155,26 +208,10 @@ def _check_addresses(addresses: AddressSettings) -> None:
         reach[key] = max(reach.get(key, (last, index)), (last, index))
 
 
-def _check_lists(config: Config) -> None:
-    """Check all lists, and where they are kept."""
-    check_lists(config.lists)
+def _check_lists(config: Config, problems: Problems) -> None:
+    check_lists(config.lists, problems)
     for name, settings in config.lists.items():
-        check_choice(f"lists.{name}.answer", settings.answer, ANSWERS)
-    directory = config.state.directory
-    if directory is not None and (not directory or "\0" in directory):
-        raise ConfigError("state.directory: expected a path, or null for none")
-
-
-def _check_bootstrap(upstream: UpstreamSettings) -> None:
-    """Check what makes upstreams with names and certificates work."""
-    check_list("upstream.bootstrap", upstream.bootstrap)
-    for index, resolver in enumerate(upstream.bootstrap):
-        if resolver.named:
-            raise ConfigError(f"upstream.bootstrap[{index}]: expected an address, got {resolver}")
-    try:
-        Authorities(upstream.tls_ca)
-    except ValueError as error:
-        raise ConfigError(f"upstream.tls_ca: {error}") from None
+        problems.of(check_choice, f"lists.{name}.answer", settings.answer, ANSWERS)
 
 
 def _check_certificate(server: ServerSettings) -> None:
@@ -192,7 +229,7 @@ def _check_certificate(server: ServerSettings) -> None:
             raise ConfigError(f"server.{error.key}: {error}") from None
 
 
-def _check_bounds(upstream: UpstreamSettings) -> None:
+def _check_bounds(upstream: UpstreamSettings, problems: Problems) -> None:
     """Check numbers that belong between others."""
     racing, tries, health = upstream.racing, upstream.sequential, upstream.health
     for path, low, middle, high in (
@@ -200,11 +237,11 @@ def _check_bounds(upstream: UpstreamSettings) -> None:
         ("upstream.sequential.timeout", tries.min_timeout, tries.timeout, tries.max_timeout),
     ):
         if not low <= middle <= high:
-            raise ConfigError(
+            problems.append(
                 f"{path}: expected a value between its min and its max, "
                 f"got {low:g}s, {middle:g}s, {high:g}s"
             )
     if health.unhealthy_after < health.degraded_after:
-        raise ConfigError("upstream.health.unhealthy_after: expected at least degraded_after")
+        problems.append("upstream.health.unhealthy_after: expected at least degraded_after")
     if health.max_open_for < health.open_for:
-        raise ConfigError("upstream.health.max_open_for: expected at least open_for")
+        problems.append("upstream.health.max_open_for: expected at least open_for")

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from functools import cache
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
@@ -17,12 +19,10 @@ from staggerdns.settings.section import NAME, sections_in
 from staggerdns.settings.sections import Config
 from staggerdns.settings.values import LIST, MAP, YAML_BOOLEAN
 
-_PATH = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
-_IN_MAP = "[...]"
-"""What msgspec has in a path for an item of a map, whatever its name."""
-_INDEX = re.compile(r"\[[0-9]+\]")
+MISSING: Any = object()
+"""Stands for a value that cannot be used."""
+_WHERE = re.compile(r"(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?", re.DOTALL)
 _IN_ITEM = re.compile(rf"\[\]|\.{NAME}\b")
-_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
 _KIND = re.compile(r"`(array|object|str|int|float|bool|null)(?: \| (null))?`")
 _WORDS = {
     "array": LIST,
@@ -33,35 +33,97 @@ _WORDS = {
     "bool": "true or false",
     "null": "nothing",
 }
+Read = Callable[[type, Any], object]
+"""Returns what a plain value means where one of a kind of our own belongs."""
 _SIGNS = {" >= ": " of at least ", " <= ": " of at most ", " > 0.0": " above 0"}
 
 
-def explain(message: str, find_name: Callable[[str], str]) -> str:
-    """Turn msgspec's message about a `Config` into ``path: what was expected``, in one line.
+def sift(kind: Any, value: Any, read: Read, problems: list[str], path: str = "") -> Any:
+    """Return what of a plain ``value`` can stand where a ``kind`` belongs, `MISSING` if nothing
+    can, and add to ``problems`` what is wrong: ``path: what was expected``, in one line each.
 
-    ``find_name`` returns which item of a map it is about, for the map's path.
+    A list has all its items or is missing, so that later complaints have the right numbers.
+    ``read`` reads values of kinds of our own, as for `msgspec.convert`.
     """
-    match = _PATH.fullmatch(message)
+    try:
+        msgspec.convert(value, kind, dec_hook=read)
+    except msgspec.ValidationError as error:
+        before = len(problems)
+        kept = MISSING
+        for one in _choices(kind):
+            if isinstance(value, dict) and _is_section(one):
+                kept = _sift_section(one, value, read, problems, path)
+            elif isinstance(value, dict) and get_origin(one) is dict:
+                kind_of_item = get_args(one)[1]
+                items = {
+                    name: sift(kind_of_item, item, read, problems, _join(path, str(name)))
+                    for name, item in value.items()
+                }
+                kept = {name: item for name, item in items.items() if item is not MISSING}
+            elif isinstance(value, list) and get_origin(one) is tuple:
+                kind_of_item = get_args(one)[0]
+                kept = [
+                    sift(kind_of_item, item, read, problems, f"{path}[{index}]")
+                    for index, item in enumerate(value)
+                ]
+                kept = MISSING if MISSING in kept else kept
+        if len(problems) == before:
+            problems.append(_explain(str(error), path))
+            return MISSING
+        return kept
+    return value
+
+
+def _sift_section(
+    kind: type[msgspec.Struct],
+    value: dict[str, Any],
+    read: Read,
+    problems: list[str],
+    path: str,
+) -> Any:
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    kept = {}
+    for name, item in value.items():
+        place = _join(path, name)
+        if name not in fields:
+            problems.append(f"{place}: unknown key{_suggest(kind, name)}")
+            continue
+        sound = sift(fields[name].type, item, read, problems, place)
+        if sound is not MISSING:
+            kept[name] = sound
+    for name, field in fields.items():
+        if field.required and name not in value:
+            problems.append(f"{_join(path, name)}: this key is needed")
+        if field.required and name not in kept:
+            return MISSING
+    return kept
+
+
+def _join(path: str, key: str) -> str:
+    return one_line(f"{path}.{key}" if path else key)
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """Return the kinds that a value may have of which several are possible."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _explain(message: str, path: str) -> str:
+    """Turn msgspec's message about the value at ``path`` into one of ours."""
+    match = _WHERE.fullmatch(message)
     assert match is not None
-    path = (match["path"] or "").lstrip(".")
-    section = path.replace(_IN_MAP, f".{NAME}")
-    if _IN_MAP in path:
-        place, _, rest = path.partition(_IN_MAP)
-        path = f"{place}.{find_name(place)}{rest}"
+    path = (path + (match["path"] or "")).lstrip(".")
     what = match["what"]
-    field = _FIELD.fullmatch(what)
-    if field is not None:
-        what = "this key is needed"
-        if field[1] == "contains unknown":
-            what = f"unknown key{_suggest(section, field[2])}"
-        path = f"{path}.{field[2]}".lstrip(".")
-    else:
-        hint = what.endswith("got `bool`")
-        what = _KIND.sub(_in_words, what[:1].lower() + what[1:]).replace("`", "")
-        for sign, words in _SIGNS.items():
-            what = what.replace(sign, words)
-        if hint:
-            what = f"{what} {YAML_BOOLEAN}"
+    hint = what.endswith("got `bool`")
+    what = _KIND.sub(_in_words, what[:1].lower() + what[1:]).replace("`", "")
+    for sign, words in _SIGNS.items():
+        what = what.replace(sign, words)
+    if hint:
+        what = f"{what} {YAML_BOOLEAN}"
     return one_line(f"{path}: {what}" if path else what)
 
 
@@ -69,17 +131,16 @@ def _in_words(kind: re.Match[str]) -> str:
     return _WORDS[kind[1]] + (" or null" if kind[2] else "")
 
 
-def _suggest(section: str, key: str) -> str:
+def _suggest(section: type[msgspec.Struct], key: str) -> str:
     """Return the end of an error: the known key that an unknown one in a section looks like, and
     the places where there is a key of just this name.
     """
-    section = _INDEX.sub("[]", section)
-    places = [path.rpartition(".")[::2] for path, _ in _known_keys()]
-    found = get_close_matches(key, [name for place, name in places if place == section], n=1)
+    names = [field.name for field in msgspec.structs.fields(section)]
+    found = get_close_matches(key, names, n=1)
     found += [
-        path
-        for path, is_section in _known_keys()
-        if not _IN_ITEM.search(path) and path.endswith(f".{key}") > is_section
+        place
+        for place, is_section in _known_keys()
+        if not _IN_ITEM.search(place) and place.endswith(f".{key}") > is_section
     ]
     return f": did you mean {' or '.join(found)}?" if found else ""
 

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from staggerdns.configroutes import check_list, fill_routes
-from staggerdns.settings.document import ConfigError, one_line
+from staggerdns.settings.document import ConfigError, Problems, one_line
 from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings
 from staggerdns.settings.sections import Config
 
@@ -28,27 +28,27 @@ def fill_groups(groups: Any, upstream: Any) -> None:
             fill_routes(group.get("routes"), f"groups.{one_line(str(name))}.routes", upstream)
 
 
-def check_groups(config: Config) -> None:
-    """Check the groups, all but their routes. Raises `ConfigError`."""
+def check_groups(config: Config, problems: Problems) -> None:
+    """Check the groups, all but their routes."""
     if len(config.groups) > MAX_GROUPS:
-        raise ConfigError(f"groups: at most {MAX_GROUPS}, got {len(config.groups)}")
+        problems.append(f"groups: at most {MAX_GROUPS}, got {len(config.groups)}")
     networks: dict[Hashable, str] = {}
     listeners: dict[Hashable, str] = {}
     for name, group in config.groups.items():
-        check_name("groups", name)
+        problems.of(check_name, "groups", name)
         path = f"groups.{name}"
-        _check_members(name, group)
-        _check_lists(path, group, config)
+        problems.of(_check_members, name, group)
+        _check_lists(path, group, config, problems)
         for index, network in enumerate(group.clients):
-            _claim(f"{path}.clients[{index}]", network, name, networks)
+            problems.of(_claim, f"{path}.clients[{index}]", network, name, networks)
         for index, listener in enumerate(group.listeners):
             place = f"{path}.listeners[{index}]"
             if listener not in config.server.listen:
-                raise ConfigError(
+                problems.append(
                     f"{place}: we do not listen on {listener}: expected one of server.listen, or "
                     "add it there"
                 )
-            _claim(place, listener, name, listeners)
+            problems.of(_claim, place, listener, name, listeners)
 
 
 def check_name(path: str, name: str) -> None:
@@ -73,16 +73,14 @@ def _check_members(name: str, group: GroupSettings) -> None:
         raise ConfigError(f"{path}: nobody belongs to it: it needs clients or listeners")
 
 
-def _check_lists(path: str, group: GroupSettings, config: Config) -> None:
+def _check_lists(path: str, group: GroupSettings, config: Config, problems: Problems) -> None:
     """Check that the lists exist that a group names."""
     for key, names in (("block", group.block or ()), ("allow", group.allow or ())):
-        check_list(f"{path}.{key}", names, empty=True)
+        problems.of(check_list, f"{path}.{key}", names, empty=True)
         for index, name in enumerate(names):
             if name not in config.lists:
                 known = f": expected {' or '.join(config.lists)}" if config.lists else ""
-                raise ConfigError(
-                    f"{path}.{key}[{index}]: there is no list {one_line(name)}{known}"
-                )
+                problems.append(f"{path}.{key}[{index}]: there is no list {one_line(name)}{known}")
 
 
 def _claim(path: str, item: Hashable, name: str, claimed: dict[Hashable, str]) -> None:

@@ -11,7 +11,7 @@ from staggerdns.journal import Journal
 from staggerdns.policy.groups import GroupRoutes
 from staggerdns.policy.scope import Scopes, default_scope
 from staggerdns.settings.addresses import UpstreamAddress
-from staggerdns.settings.document import ConfigError
+from staggerdns.settings.document import ConfigError, Problems
 from staggerdns.settings.policy import DEFAULT_SERVERS, RouteSettings
 from staggerdns.settings.sections import Config
 from staggerdns.settings.upstreams import PROFILES
@@ -66,12 +66,14 @@ def all_routes(config: Config) -> Iterator[tuple[str, RouteSettings]]:
             yield f"{place}[{index}]", route
 
 
-def check_routes(config: Config) -> None:
-    """Check all routes, the files that they name included. Raises `ConfigError`."""
+def check_routes(config: Config, problems: Problems) -> None:
+    """Check all routes, the files that they name included."""
     pins = {str(one): one.pins for one in config.upstream.servers}
+    before = len(problems)
     for path, route in all_routes(config):
-        _check_route(route, path, pins)
-    make_routes(config)
+        _check_route(route, path, pins, problems)
+    if len(problems) == before:
+        problems.of(make_routes, config)
 
 
 def make_routes(config: Config) -> tuple[GroupRoutes, Scopes]:
@@ -83,28 +85,30 @@ def make_routes(config: Config) -> tuple[GroupRoutes, Scopes]:
     return GroupRoutes(config, scopes, Clock(), Journal("error")), scopes
 
 
-def _check_route(route: RouteSettings, path: str, pins: dict[str, frozenset[bytes]]) -> None:
+def _check_route(
+    route: RouteSettings, path: str, pins: dict[str, frozenset[bytes]], problems: Problems
+) -> None:
     for key, items in (
         ("servers", route.servers),
         ("domains", route.domains),
         ("domain_files", route.domain_files),
     ):
-        check_list(f"{path}.{key}", items, empty=True)
+        problems.of(check_list, f"{path}.{key}", items, empty=True)
     if not (route.domains or route.domain_files or route.single_label):
-        raise ConfigError(
+        problems.append(
             f"{path}: no names go there: it needs domains, domain_files or single_label"
         )
     for position, file in enumerate(route.domain_files):
         if not file or "\0" in file:
-            raise ConfigError(f"{path}.domain_files[{position}]: expected a path")
+            problems.append(f"{path}.domain_files[{position}]: expected a path")
     if route.strategy is not None:
-        check_choice(f"{path}.strategy", route.strategy, STRATEGIES)
+        problems.of(check_choice, f"{path}.strategy", route.strategy, STRATEGIES)
     if route.profile is not None:
-        check_choice(f"{path}.profile", route.profile, tuple(PROFILES))
+        problems.of(check_choice, f"{path}.profile", route.profile, tuple(PROFILES))
     if route.fallback and not route.servers:
-        raise ConfigError(f"{path}.fallback: nobody is asked, so nobody can fail: leave it out")
+        problems.append(f"{path}.fallback: nobody is asked, so nobody can fail: leave it out")
     for position, server in enumerate(route.servers):
-        _check_pins(f"{path}.servers[{position}]", server, pins)
+        problems.of(_check_pins, f"{path}.servers[{position}]", server, pins)
 
 
 def _check_pins(path: str, server: UpstreamAddress, pins: dict[str, frozenset[bytes]]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 
 import yaml
 
@@ -25,7 +26,26 @@ _PLAIN_SCALARS = {
 
 
 class ConfigError(StaggerDNSError, ValueError):
-    """A configuration that cannot be used; the text names the place and what was expected."""
+    """A configuration that cannot be used; the text names the place and what was expected.
+
+    ``problems``: all that is wrong, a line each; the text has the first, and how many there are.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(problems[0] + more)
+        self.problems = problems
+
+
+class Problems(list[str]):
+    """All that is found wrong, a line each."""
+
+    def of(self, check: Callable[..., object], *arguments: Any, **more: Any) -> None:
+        """Add what ``check``, called with the rest, raises as `ConfigError`."""
+        try:
+            check(*arguments, **more)
+        except ConfigError as error:
+            self.extend(error.problems)
 
 
 def read_document(text: str) -> object:
@@ -36,7 +56,9 @@ def read_document(text: str) -> object:
             node = loader.get_single_node()
             if node is None:
                 return None
-            _check_node(node, "", count())
+            problems = [*_problems(node, "", count())]
+            if problems:
+                raise ConfigError(*problems)
             return loader.construct_document(node)
         finally:
             loader.dispose()
@@ -55,30 +77,60 @@ def read_document(text: str) -> object:
         raise ConfigError("nested too deeply, or within itself") from None
 
 
-def _check_node(node: yaml.Node, path: str, number: Iterator[int]) -> None:
-    """Refuse what YAML would silently bend: duplicate keys, 1:30 as 90, 010 as 8, dates."""
-    if next(number) == MAX_VALUES:
-        raise ConfigError(f"{path}: more than {MAX_VALUES} values")
+def lines_of(text: str) -> dict[str, int]:
+    """Return on which line of YAML ``text``, which can be read, each value stands, by its path."""
+    lines: dict[str, int] = {}
+
+    def note(node: yaml.Node, path: str) -> None:
+        for inner, place, value in _items(node, path):
+            lines[inner] = place.start_mark.line + 1
+            note(value, inner)
+
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is not None:
+            note(node, "")
+    finally:
+        loader.dispose()
+    return lines
+
+
+def _items(node: yaml.Node, path: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+    """Yield the path of each value in a node, where it stands, and the value."""
     if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
         for key, value in node.value:
-            if key.tag != _TAG + "str":
-                raise ConfigError(f"{path or 'top level'}: expected text as a key")
-            inner = f"{path}.{one_line(key.value)}".lstrip(".")
-            if key.value in seen:
-                raise ConfigError(f"{inner}: this key is there twice")
-            seen.add(key.value)
-            _check_node(value, inner, number)
+            yield f"{path}.{one_line(str(key.value))}".lstrip("."), key, value
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            _check_node(value, f"{path}[{index}]", number)
-    else:
+            yield f"{path}[{index}]", value, value
+
+
+def _problems(node: yaml.Node, path: str, number: Iterator[int]) -> Iterator[str]:
+    """Yield what YAML would silently bend: duplicate keys, 1:30 as 90, 010 as 8, dates.
+
+    Raises `ConfigError` for what is too much.
+    """
+    if next(number) == MAX_VALUES:
+        raise ConfigError(f"{path}: more than {MAX_VALUES} values")
+    if isinstance(node, yaml.ScalarNode):
         plain = _PLAIN_SCALARS.get(node.tag.removeprefix(_TAG))
         if plain is None or not plain.fullmatch(node.value):
             shown = one_line(node.value)
-            raise ConfigError(
+            yield (
                 f"{path}: YAML reads {shown} as something else than it looks: put quotes around it"
             )
+        return
+    seen: set[str] = set()
+    for inner, key, value in _items(node, path):
+        if key is not value:
+            if key.tag != _TAG + "str":
+                yield f"{path or 'top level'}: expected text as a key"
+                continue
+            if key.value in seen:
+                yield f"{inner}: this key is there twice"
+            seen.add(key.value)
+        yield from _problems(value, inner, number)
 
 
 def one_line(text: str) -> str:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from staggerdns.policy.lists.checks import check_lists
 from staggerdns.policy.lists.table import MAX_LISTS
-from staggerdns.settings.document import ConfigError
+from staggerdns.settings.document import ConfigError, Problems
 from staggerdns.settings.policy import ListSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def check(lists: Mapping[str, ListSettings]) -> None:
+    """Raise what is wrong with lists."""
+    problems = Problems()
+    check_lists(lists, problems)
+    if problems:
+        raise ConfigError(*problems)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +36,7 @@ from staggerdns.settings.policy import ListSettings
 )
 def test_good_lists(urls: tuple[str, ...]) -> None:
     """Lists have files, URLs, or nothing yet."""
-    check_lists({"ads": ListSettings(urls=urls, files=("/etc/ads.txt", "ads.txt"))})
+    check({"ads": ListSettings(urls=urls, files=("/etc/ads.txt", "ads.txt"))})
 
 
 @pytest.mark.parametrize(
@@ -41,7 +54,7 @@ def test_good_lists(urls: tuple[str, ...]) -> None:
 def test_bad_lists(name: str, settings: ListSettings, why: str) -> None:
     """The place is named, and what was expected."""
     with pytest.raises(ConfigError, match=why):
-        check_lists({name: settings})
+        check({name: settings})
 
 
 @pytest.mark.parametrize(
@@ -55,7 +68,7 @@ def test_bad_lists(name: str, settings: ListSettings, why: str) -> None:
 def test_bad_urls(url: str) -> None:
     """Nothing is fetched without TLS."""
     with pytest.raises(ConfigError, match=r"lists.ads.urls\[1\]: expected a URL like https://"):
-        check_lists({"ads": ListSettings(urls=("https://lists.example/", url))})
+        check({"ads": ListSettings(urls=("https://lists.example/", url))})
 
 
 @pytest.mark.parametrize(
@@ -75,7 +88,7 @@ def test_bad_urls(url: str) -> None:
 def test_hosts_that_nothing_is_fetched_from(url: str, why: str) -> None:
     """The client would refuse them each time."""
     with pytest.raises(ConfigError, match=rf"lists.ads.urls\[0\]: expected a URL .*{why}"):
-        check_lists({"ads": ListSettings(urls=(url,))})
+        check({"ads": ListSettings(urls=(url,))})
 
 
 @pytest.mark.parametrize(
@@ -84,13 +97,13 @@ def test_hosts_that_nothing_is_fetched_from(url: str, why: str) -> None:
 def test_users(url: str) -> None:
     """What may be a password is not shown, neither here nor later."""
     with pytest.raises(ConfigError, match=r"lists.ads.urls\[0\]: .* under files$") as error:
-        check_lists({"ads": ListSettings(urls=(url,))})
+        check({"ads": ListSettings(urls=(url,))})
     assert "secret" not in str(error.value)
 
 
 def test_most_lists() -> None:
     """There may be so many, and no more."""
     lists = {f"n{number}": ListSettings() for number in range(MAX_LISTS)}
-    check_lists(lists)
+    check(lists)
     with pytest.raises(ConfigError, match=f"at most {MAX_LISTS} lists, got {MAX_LISTS + 1}"):
-        check_lists({**lists, "more": ListSettings()})
+        check({**lists, "more": ListSettings()})
