@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from staggerdns.configerrors import MISSING, sift
+from staggerdns.configerrors import sift
 from staggerdns.configgroups import check_groups, fill_groups
 from staggerdns.configroutes import (
     check_choice,
@@ -36,8 +36,6 @@ from staggerdns.settings.values import AUTO, read_value
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.tls import Authorities
 
-_ANY_UPSTREAM = {"servers": ["192.0.2.1"]}
-"""Stands where that section is wrong, for the others to be checked."""
 CASE = (AUTO, "never")
 """Values of ``upstream.case_randomization``."""
 
@@ -91,9 +89,7 @@ def parse_config(text: str) -> Config:
 
 
 def _sound_part(document: dict[str, Any], problems: Problems) -> Any:
-    """Return what of a document is right by itself, with other upstreams if those are not; add
-    what is wrong to ``problems``.
-    """
+    """Return what of a document is right by itself; add what is wrong to ``problems``."""
     found: list[str] = []
     sound = sift(Config, document, _read, found)
     said: set[str] = set()  # what routes repeat of the section before is told once
@@ -104,11 +100,7 @@ def _sound_part(document: dict[str, Any], problems: Problems) -> Any:
         elif what in said:
             continue
         problems.append(problem)
-    if sound is not MISSING:
-        return sound
-    upstream = document["upstream"]
-    kept = {**upstream, **_ANY_UPSTREAM} if isinstance(upstream, dict) else _ANY_UPSTREAM
-    return sift(Config, {**document, "upstream": kept}, _read, [])
+    return sound
 
 
 def _concerns(problem: str, problems: list[str]) -> bool:

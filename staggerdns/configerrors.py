@@ -21,6 +21,9 @@ from staggerdns.settings.values import LIST, MAP, YAML_BOOLEAN
 
 MISSING: Any = object()
 """Stands for a value that cannot be used."""
+_ANY_SERVERS = ["192.0.2.1"]
+_STAND_INS: dict[str, object] = {"servers": _ANY_SERVERS, "upstream": {"servers": _ANY_SERVERS}}
+"""What the keys that are needed have where what is given cannot be used."""
 _WHERE = re.compile(r"(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?", re.DOTALL)
 _IN_ITEM = re.compile(rf"\[\]|\.{NAME}\b")
 _KIND = re.compile(r"`(array|object|str|int|float|bool|null)(?: \| (null))?`")
@@ -42,8 +45,9 @@ def sift(kind: Any, value: Any, read: Read, problems: list[str], path: str = "")
     """Return what of a plain ``value`` can stand where a ``kind`` belongs, `MISSING` if nothing
     can, and add to ``problems`` what is wrong: ``path: what was expected``, in one line each.
 
-    A list has all its items or is missing, so that later complaints have the right numbers.
-    ``read`` reads values of kinds of our own, as for `msgspec.convert`.
+    A list has all its items or is missing, so that later complaints have the right numbers; what
+    sections need has a value that stands in. ``read`` reads values of kinds of our own, as for
+    `msgspec.convert`.
     """
     try:
         msgspec.convert(value, kind, dec_hook=read)
@@ -51,39 +55,34 @@ def sift(kind: Any, value: Any, read: Read, problems: list[str], path: str = "")
         before = len(problems)
         kept = MISSING
         for one in _choices(kind):
-            if isinstance(value, dict) and _is_section(one):
+            if _is_section(one):
                 kept = _sift_section(one, value, read, problems, path)
-            elif isinstance(value, dict) and get_origin(one) is dict:
+            elif get_origin(one) is dict and isinstance(value, dict):
                 kind_of_item = get_args(one)[1]
-                items = {
+                kept = {
                     name: sift(kind_of_item, item, read, problems, _join(path, str(name)))
                     for name, item in value.items()
                 }
-                kept = {name: item for name, item in items.items() if item is not MISSING}
-            elif isinstance(value, list) and get_origin(one) is tuple:
+            elif get_origin(one) is tuple and isinstance(value, list):
                 kind_of_item = get_args(one)[0]
-                kept = [
+                items = [
                     sift(kind_of_item, item, read, problems, f"{path}[{index}]")
                     for index, item in enumerate(value)
                 ]
-                kept = MISSING if MISSING in kept else kept
+                kept = MISSING if MISSING in items else items
         if len(problems) == before:
             problems.append(_explain(str(error), path))
-            return MISSING
         return kept
     return value
 
 
 def _sift_section(
-    kind: type[msgspec.Struct],
-    value: dict[str, Any],
-    read: Read,
-    problems: list[str],
-    path: str,
-) -> Any:
+    kind: type[msgspec.Struct], value: Any, read: Read, problems: list[str], path: str
+) -> dict[str, Any]:
+    """Return what of a section can be used, with what it needs; nothing else if it is none."""
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     kept = {}
-    for name, item in value.items():
+    for name, item in value.items() if isinstance(value, dict) else ():
         place = _join(path, name)
         if name not in fields:
             problems.append(f"{place}: unknown key{_suggest(kind, name)}")
@@ -92,10 +91,11 @@ def _sift_section(
         if sound is not MISSING:
             kept[name] = sound
     for name, field in fields.items():
-        if field.required and name not in value:
+        if not field.required:
+            continue
+        if isinstance(value, dict) and name not in value:
             problems.append(f"{_join(path, name)}: this key is needed")
-        if field.required and name not in kept:
-            return MISSING
+        kept.setdefault(name, _STAND_INS[name])
     return kept
 
 

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 from staggerdns.configroutes import all_routes, make_routes
 from staggerdns.policy.scope import NO_SUCH_NAMES
 from staggerdns.settings.addresses import NO_INTERFACE, Listener, Network, UpstreamAddress
+from staggerdns.settings.section import default_of
 from staggerdns.settings.sections import Config
+from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.wire.constants import Type
 from staggerdns.wire.key import DEFAULT_SCOPE
 from staggerdns.wire.names import from_text
@@ -49,6 +51,7 @@ def config_warnings(config: Config, is_own: Callable[[str], bool] = is_own_addre
     found += _warn_of_strangers(config)
     found += _warn_of_idle_lists(config)
     if upstream.strategy in ("parallel", "auto"):
+        found.append(_warn_of_active_tier(config))
         found.append(_warn_of_batches(config))
     return list(filter(None, found))
 
@@ -151,6 +154,19 @@ def _overlap(one: Network, other: Network) -> bool:
     """Return whether two networks have addresses in common."""
     (first, last), (other_first, other_last) = one.bounds, other.bounds
     return first <= other_last and other_first <= last
+
+
+def _warn_of_active_tier(config: Config) -> str:
+    """Return a warning if all of many upstreams are asked at once, empty otherwise."""
+    count = len(config.upstream.servers)
+    size = config.upstream.parallel.active_tier_size
+    default = default_of(ParallelSettings, "active_tier_size")
+    if size < count or size == default:
+        return ""
+    return (
+        f"upstream.parallel.active_tier_size: {size} of {count} upstreams are in the active tier: "
+        f"all are asked at once; leave some to later batches, as with {default}"
+    )
 
 
 def _warn_of_batches(config: Config) -> str:

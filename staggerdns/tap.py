@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
     from staggerdns.settings.sections import Config
 
+DEFAULT_CONFIG = "/etc/staggerdns/staggerdns.yaml"
+"""Where the configuration is if nothing else is said."""
+
 
 class Options(usage.Options):
     """Command line of the plugin; ``config`` is the validated configuration afterwards."""
 
     synopsis = "[options]"
     longdesc = "A DNS forwarding server that asks its upstreams in two paced tiers."
-    optParameters = (
-        ("config", "c", "/etc/staggerdns/staggerdns.yaml", "Path of the configuration file."),
-    )
+    optParameters = (("config", "c", DEFAULT_CONFIG, "Path of the configuration file."),)
 
     config: Config
     parent: Any = None

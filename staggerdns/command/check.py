@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from yaml import YAMLError
 
 from staggerdns.config import parse_config, read_text
 from staggerdns.configwarnings import config_warnings
+from staggerdns.journal import Journal
+from staggerdns.server.tls import Certificate
 from staggerdns.settings.document import ConfigError, lines_of
+from staggerdns.settings.sections import Config
 
 _PLACE = re.compile(r"(?:line (?P<line>[0-9]+)|(?P<path>[^\s:]+)): (?P<what>.*)", re.DOTALL)
 _LAST = re.compile(r"(?:^|\.)[^.\[]*$|\[[0-9]+\]$")
@@ -47,13 +53,21 @@ def check_file(path: str) -> Findings:
     except ConfigError as error:
         errors = error.problems
     else:
-        warnings = config_warnings(config)
+        warnings = [*config_warnings(config), *_certificate_warnings(config)]
     with suppress(YAMLError):  # then the error has the line
         lines = lines_of(text)
     return Findings(
         sorted([_remark(one, lines) for one in errors], key=_place),
         sorted([_remark(one, lines) for one in warnings], key=_place),
     )
+
+
+def _certificate_warnings(config: Config) -> Iterator[str]:
+    path, key_path = config.server.tls_certificate, config.server.tls_key
+    if path is not None and key_path is not None:
+        concern = Certificate(path, key_path, Journal(), time.time).concern(datetime.now(UTC))
+        if concern:
+            yield f"server.tls_certificate: the certificate in {path} {concern}"
 
 
 def _remark(text: str, lines: dict[str, int]) -> Remark:

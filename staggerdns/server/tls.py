@@ -69,18 +69,22 @@ class Certificate:
         now = datetime.fromtimestamp(self._wall(), UTC)
         if self._warned is not None and now - self._warned < WARN_EVERY:
             return
+        what = self.concern(now)
+        if what:
+            self._warned = now
+            self._journal.warn("the certificate in {path} {what}", path=self._files[0], what=what)
+
+    def concern(self, now: datetime) -> str:
+        """Return what is wrong with the certificate at ``now``, or will be soon; else nothing."""
         own = self._pair[0][0]
         begin, end = own.not_valid_before_utc, own.not_valid_after_utc
         if now >= end:
-            what = f"has expired on {end:%Y-%m-%d}: replace it, clients refuse it"
-        elif now < begin:
-            what = f"is not valid before {begin:%Y-%m-%d}: clients refuse it"
-        elif end - now <= min(EXPIRY_WARNING, (end - begin) / 3):
-            what = f"expires on {end:%Y-%m-%d}: replace it"
-        else:
-            return
-        self._warned = now
-        self._journal.warn("the certificate in {path} {what}", path=self._files[0], what=what)
+            return f"has expired on {end:%Y-%m-%d}: replace it, clients refuse it"
+        if now < begin:
+            return f"is not valid before {begin:%Y-%m-%d}: clients refuse it"
+        if end - now <= min(EXPIRY_WARNING, (end - begin) / 3):
+            return f"expires on {end:%Y-%m-%d}: replace it"
+        return ""
 
     def context(self, protocols: tuple[bytes, ...]) -> SSL.Context:
         """Return the context for a new connection that may speak one of ``protocols``."""

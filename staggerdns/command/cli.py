@@ -1,0 +1,87 @@
+"""The command line of ``staggerdns`` (docs/command.rst)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import click
+
+from staggerdns import __version__
+from staggerdns.command.check import Remark, check_file
+from staggerdns.tap import DEFAULT_CONFIG
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-c",
+    "--config",
+    metavar="FILE",
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="The configuration file.",
+)
+@click.pass_context
+def main(context: click.Context, config: str) -> None:
+    """A DNS forwarding server that asks its upstreams in two paced tiers."""
+    context.obj = config
+
+
+@main.command()
+@click.pass_obj
+def run(config: str) -> None:
+    """Start the server in the foreground, as `twistd -n staggerdns` does."""
+    from twisted.scripts.twistd import run as run_twistd  # noqa: PLC0415 (takes long)
+
+    sys.argv = ["twistd", "--nodaemon", "--pidfile=", "staggerdns", "--config", config]
+    run_twistd()
+
+
+@main.command()
+@click.argument("file", required=False)
+@_JSON
+@click.pass_obj
+def check(config: str, file: str | None, as_json: bool) -> None:
+    """Find everything that is wrong with a configuration FILE, by default that of --config.
+
+    Warnings are about what is allowed and surely not meant. The exit status is 1 if there are
+    errors.
+    """
+    path = config if file is None else file
+    found = check_file(path)
+    if as_json:
+        _print_json(
+            file=path,
+            errors=[one._asdict() for one in found.errors],
+            warnings=[one._asdict() for one in found.warnings],
+        )
+    else:
+        _print_remarks(path, "", found.errors)
+        _print_remarks(path, "warning: ", found.warnings)
+        if not found.errors:
+            click.echo(f"{path}: this can be used")
+    if found.errors:
+        raise SystemExit(1)
+
+
+@main.command()
+@_JSON
+def version(as_json: bool) -> None:
+    """Print the version."""
+    if as_json:
+        _print_json(version=__version__)
+    else:
+        click.echo(f"staggerdns {__version__}")
+
+
+def _print_remarks(file: str, kind: str, remarks: Sequence[Remark]) -> None:
+    for line, path, what in remarks:
+        place = f"{file}:{line}" if line else file
+        click.echo(f"{place}: {kind}{path}: {what}" if path else f"{place}: {kind}{what}")
+
+
+def _print_json(**values: object) -> None:
+    click.echo(json.dumps(values))
