@@ -2,4 +2,5 @@
 
 from staggerdns.command.cli import main
 
-main(prog_name="staggerdns")
+if __name__ == "__main__":
+    main(prog_name="staggerdns")

@@ -14,6 +14,7 @@ import staggerdns
 
 PACKAGE = Path(staggerdns.__file__).parent
 ROOMS = (
+    ("__main__",),
     ("command",),
     ("tap",),
     ("process",),

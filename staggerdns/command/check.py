@@ -23,11 +23,11 @@ _LAST = re.compile(r"(?:^|\.)[^.\[]*$|\[[0-9]+\]$")
 
 
 class Remark(NamedTuple):
-    """What is wrong, or surely not meant: the ``line`` of the file and the ``path`` of the key, as
-    far as there are any, and what was expected.
+    """What is wrong, or surely not meant: where in the file, the ``path`` of the key, as far as there
+    are any, and what was expected.
     """
 
-    line: int | None
+    line_number: int | None
     path: str
     what: str
 
@@ -54,7 +54,7 @@ def check_file(path: str) -> Findings:
         errors = error.problems
     else:
         warnings = [*config_warnings(config), *_certificate_warnings(config)]
-    with suppress(YAMLError):  # then the error has the line
+    with suppress(YAMLError, RecursionError):  # then the error has the line, or all are wrong
         lines = lines_of(text)
     return Findings(
         sorted([_remark(one, lines) for one in errors], key=_place),
@@ -84,4 +84,4 @@ def _remark(text: str, lines: dict[str, int]) -> Remark:
 
 
 def _place(remark: Remark) -> tuple[int, str]:
-    return remark.line or 0, remark.path
+    return remark.line_number or 0, remark.path

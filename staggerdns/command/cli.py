@@ -55,8 +55,8 @@ def check(config: str, file: str | None, as_json: bool) -> None:
     if as_json:
         _print_json(
             file=path,
-            errors=[one._asdict() for one in found.errors],
-            warnings=[one._asdict() for one in found.warnings],
+            errors=[*map(_values, found.errors)],
+            warnings=[*map(_values, found.warnings)],
         )
     else:
         _print_remarks(path, "", found.errors)
@@ -78,9 +78,13 @@ def version(as_json: bool) -> None:
 
 
 def _print_remarks(file: str, kind: str, remarks: Sequence[Remark]) -> None:
-    for line, path, what in remarks:
-        place = f"{file}:{line}" if line else file
+    for number, path, what in remarks:
+        place = f"{file}:{number}" if number else file
         click.echo(f"{place}: {kind}{path}: {what}" if path else f"{place}: {kind}{what}")
+
+
+def _values(remark: Remark) -> dict[str, object]:
+    return {"line": remark.line_number, "path": remark.path, "what": remark.what}
 
 
 def _print_json(**values: object) -> None:

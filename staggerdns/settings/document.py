@@ -78,11 +78,16 @@ def read_document(text: str) -> object:
 
 
 def lines_of(text: str) -> dict[str, int]:
-    """Return on which line of YAML ``text``, which can be read, each value stands, by its path."""
+    """Return on which line of YAML ``text`` each value stands, by its path, of `MAX_VALUES` at most.
+
+    Raises `yaml.YAMLError`, or `RecursionError`.
+    """
     lines: dict[str, int] = {}
 
     def note(node: yaml.Node, path: str) -> None:
         for inner, place, value in _items(node, path):
+            if len(lines) == MAX_VALUES:
+                return
             lines[inner] = place.start_mark.line + 1
             note(value, inner)
 

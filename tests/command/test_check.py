@@ -99,8 +99,17 @@ def test_all_errors(file: Path) -> None:
 def test_broken_files(file: Path, text: str, remark: Remark) -> None:
     """What cannot be read at all has one error, with the line if there is one."""
     (found,) = check(file, text).errors
-    assert (found.line, found.path) == (remark.line, remark.path)
+    assert (found.line_number, found.path) == (remark.line_number, remark.path)
     assert found.what.startswith(remark.what)
+
+
+def test_a_file_that_grows(file: Path) -> None:
+    """Aliases of aliases, or of what they are in, keep nobody busy."""
+    lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{f'*a{n - 1},' * 9}]" for n in range(1, 12))]
+    (found,) = check(file, "\n".join(lines)).errors
+    assert found.what.startswith("more than ")
+    (found,) = check(file, "a: &a [*a]").errors
+    assert found.what == "nested too deeply, or within itself"
 
 
 def test_values_that_yaml_bends(file: Path) -> None:

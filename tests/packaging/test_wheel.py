@@ -199,5 +199,7 @@ def test_twistd_of_an_installed_wheel_lists_staggerdns(wheel: Path, tmp_path: Pa
         "A DNS forwarder that asks its upstreams in two paced tiers."
     ]
     assert "--config" in _run(python, "-c", start, "staggerdns", "--help", cwd=tmp_path)
+    command = str(venv / "bin" / "staggerdns")
+    assert _run(command, "version", cwd=tmp_path) == f"staggerdns {staggerdns.__version__}\n"
     found = _run(python, "-c", "import staggerdns; print(staggerdns.__file__)", cwd=tmp_path)
     assert found.strip() == str(site / "staggerdns" / "__init__.py")
