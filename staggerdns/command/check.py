@@ -23,8 +23,8 @@ _LAST = re.compile(r"(?:^|\.)[^.\[]*$|\[[0-9]+\]$")
 
 
 class Remark(NamedTuple):
-    """What is wrong, or surely not meant: where in the file, the ``path`` of the key, as far as there
-    are any, and what was expected.
+    """What is wrong, or surely not meant: where in the file, the ``path`` of the key, as far as
+    there are any, and what was expected.
     """
 
     line_number: int | None

@@ -78,7 +78,7 @@ def read_document(text: str) -> object:
 
 
 def lines_of(text: str) -> dict[str, int]:
-    """Return on which line of YAML ``text`` each value stands, by its path, of `MAX_VALUES` at most.
+    """Return the line of YAML ``text`` on which each of the first `MAX_VALUES` values stands.
 
     Raises `yaml.YAMLError`, or `RecursionError`.
     """
