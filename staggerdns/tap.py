@@ -6,6 +6,7 @@ What takes long to import is imported only when SIGHUP is taken care of.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,9 @@ class Options(usage.Options):
         super().parseOptions(options)
 
     def postOptions(self) -> None:
-        """Load the configuration; what is wrong with it ends the program in one line."""
+        """Load the configuration; what is wrong with it ends the program in one line, with a status
+        of its own: to start again is of no use then.
+        """
         from staggerdns.config import load_config  # noqa: PLC0415 (takes long)
         from staggerdns.settings.document import ConfigError  # noqa: PLC0415
 
@@ -52,7 +55,8 @@ class Options(usage.Options):
         try:
             self.config = load_config(self["config"])
         except ConfigError as error:
-            raise SystemExit(f"staggerdns: {error}") from None
+            print(f"staggerdns: {error}", file=sys.stderr)  # noqa: T201 (there is no log yet)
+            raise SystemExit(os.EX_CONFIG) from None
 
 
 def makeService(options: Options) -> IService:

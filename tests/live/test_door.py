@@ -85,10 +85,10 @@ def test_a_taken_port(tmp_path: Path, runner: Sequence[str], key: str) -> None:
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_a_wrong_configuration(tmp_path: Path, runner: Sequence[str]) -> None:
-    """The same for a configuration that cannot be used."""
+    """The same for a configuration that cannot be used, with status 78."""
     path = configured(tmp_path, free_endpoint(), free_endpoint(), extra=1)
     done = run_to_end(path, tmp_path, runner=runner)
-    assert done.returncode == 1
+    assert done.returncode == os.EX_CONFIG
     assert done.stderr == f"staggerdns: {path}: extra: unknown key\n"
     assert done.stdout == ""
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
@@ -106,7 +106,7 @@ def test_a_configuration_from_a_pipe(tmp_path: Path) -> None:
         timeout=30,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == os.EX_CONFIG
     assert done.stderr == "staggerdns: /dev/stdin: x: unknown key\n"
     done = run_to_end(Path("/dev/zero"), tmp_path)
     assert done.stderr.startswith("staggerdns: /dev/zero: cannot be read: it is a device")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from ipaddress import ip_address, ip_network
@@ -200,6 +201,6 @@ def test_a_group_that_nobody_can_have_meant(tmp_path: Path) -> None:
         "groups: {a: {clients: [10.0.0.0/8]}, b: {clients: [10.0.0.0/8]}}\n"
     )
     done = run_to_end(configuration, tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == os.EX_CONFIG
     said = "groups.b.clients[0]: 10.0.0.0/8 belongs to groups.a already"
     assert said in done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -163,5 +164,5 @@ def test_wrong_lists(tmp_path: Path) -> None:
         configuration = tmp_path / "staggerdns.yaml"
         configuration.write_text(f"upstream: {{servers: [127.0.0.1]}}\n{text}\n")
         done = run_to_end(configuration, tmp_path)
-        assert done.returncode == 1
+        assert done.returncode == os.EX_CONFIG
         assert problem in done.stdout + done.stderr

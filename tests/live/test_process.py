@@ -156,11 +156,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("change", "path"), WRONG, ids=lambda value: str(value)[:60])
 def test_wrong_configuration(tmp_path: Path, change: dict[str, Any], path: str) -> None:
-    """A wrong value or an unknown key ends the start with status 1 and names its path."""
+    """A wrong value or an unknown key ends the start with status 78 and names its path."""
     configuration = _write(tmp_path, merged(_good(), change))
     done = run_to_end(configuration, tmp_path)
     output = done.stdout + done.stderr
-    assert done.returncode == 1, output
+    assert done.returncode == os.EX_CONFIG, output
     assert "Traceback" not in output
     assert len([line for line in output.splitlines() if path in line]) == 1, output
 
