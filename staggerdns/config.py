@@ -109,8 +109,9 @@ def _concerns(problem: str, problems: list[str]) -> bool:
     """
     path = problem.partition(": ")[0]
     return any(
-        place == path or path.startswith((f"{place}.", f"{place}[")) or place.startswith(f"{path}[")
-        for place in (other.partition(": ")[0] for other in problems)
+        inner == outer or inner.startswith((f"{outer}.", f"{outer}["))
+        for other in (problem.partition(": ")[0] for problem in problems)
+        for inner, outer in ((path, other), (other, path))
     )
 
 

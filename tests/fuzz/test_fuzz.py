@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(fuzz.__path__[0])
 CORPUS = {directory.name: sorted(directory.iterdir()) for directory in (ROOT / "corpus").iterdir()}
-RUNS = {"queries": 10_000, "replies": 1_000, "settings": 1_500, "lists": 3_000, "domains": 700}
+RUNS = {"queries": 5_000, "replies": 500, "settings": 500, "lists": 1_500, "domains": 400}
 """Executions of the short run, a second or two each."""
 
 

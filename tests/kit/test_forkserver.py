@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -82,7 +83,7 @@ def test_status(tmp_path: Path, upstream: ScriptedUpstream, number: signal.Signa
 def test_output(tmp_path: Path) -> None:
     """Both outputs come back apart, with the status of a refusal."""
     done = run_to_end(tmp_path / "none.yaml", tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == os.EX_CONFIG
     assert done.stdout == ""
     assert "none.yaml" in done.stderr
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import time
@@ -253,5 +254,5 @@ def test_a_bad_file_of_domains(tmp_path: Path, text: str) -> None:
         f"routes: [{{domain_files: ['{path}'], servers: [127.0.0.1]}}]\n"
     )
     done = run_to_end(configuration, tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == os.EX_CONFIG
     assert f"routes[0].domain_files[0]: {path} " in done.stdout + done.stderr
