@@ -37,19 +37,20 @@ def skip_name(message: bytes, position: int) -> int:
 def read_name(message: bytes, position: int) -> tuple[bytes, int]:
     """Return the uncompressed name at ``position``, case as sent, and the offset behind it.
 
-    Pointers must lead backwards, not into the header, and be `MAX_HOPS` at most, which bounds
-    the walk. Raises `WireError` for anything but a legal name of at most 255 octets.
+    Pointers must lead to what ends before the labels in front of them, not into the header, and be
+    `MAX_HOPS` at most, which bounds the walk (RFC 1035 section 4.1.4: a prior occurrence). Raises
+    `WireError` for anything but a legal name of at most 255 octets.
     """
     parts: list[bytes] = []
     total = 0
     hops = 0
     end = -1
     limit = position  # a pointer has to lead before the run of labels that it ends
-    size = len(message)
-    while position < size:
+    bound = len(message)
+    while position < bound:
         length = message[position]
         if length >= POINTER:
-            if position + 2 > size:
+            if position + 2 > bound:
                 break
             if end < 0:
                 end = position + 2
@@ -57,7 +58,8 @@ def read_name(message: bytes, position: int) -> tuple[bytes, int]:
             hops += 1
             if not HEADER_SIZE <= target < limit or hops > MAX_HOPS:
                 raise WireError("compression pointer does not lead back to a name")
-            position = limit = target
+            bound, limit = limit, target
+            position = target
             continue
         if length > MAX_LABEL:
             raise WireError("reserved label type")
@@ -65,13 +67,13 @@ def read_name(message: bytes, position: int) -> tuple[bytes, int]:
         total += length + 1
         if total > MAX_NAME:
             raise WireError("name longer than 255 octets")
-        if following > size:
+        if following > bound:
             break
         parts.append(message[position:following])
         if length == 0:
             return b"".join(parts), end if end >= 0 else following
         position = following
-    raise WireError("name runs over the end of the message")
+    raise WireError("name runs over its end")
 
 
 def to_text(name: bytes) -> str:

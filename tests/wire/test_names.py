@@ -201,6 +201,16 @@ def test_a_pointer_to_the_root() -> None:
     assert read_name(message, 15) == (b"\1c\0", len(message))
 
 
+def test_a_pointer_into_what_it_ends() -> None:
+    """What a pointer leads to has ended before the labels in front of the pointer begin."""
+    target = b"\1a\3b\0"  # at offset 12: its second label runs on
+    with pytest.raises(WireError, match="runs over its end"):
+        read_name(HEADER + target + b"\xc0\x0c\0", 17)
+    assert read_name(HEADER + b"\1a\0\xc0\x0c", 15) == (b"\1a\0", 17)
+    with pytest.raises(WireError, match="runs over its end"):
+        read_name(HEADER + b"\1a\1b\xc0\x0c", 14)
+
+
 _PIECES = st.one_of(
     st.binary(min_size=1, max_size=5).map(lambda label: bytes((len(label),)) + label),
     st.just(b"\0"),
