@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.internet.error import ReactorNotRunning
 
 from staggerdns.hangups import Hangups
@@ -19,6 +19,7 @@ from staggerdns.journal import limit_log
 from staggerdns.logoutput import LogOutput
 from staggerdns.service import StaggerService
 from staggerdns.settings.sections import Config
+from staggerdns.supervision import Supervision
 
 COLLECTOR_THRESHOLDS = (20_000, 20, 100)
 """For `gc.set_threshold`; Python's own cost a fifth of the time of a never-seen name."""
@@ -47,8 +48,14 @@ def make_service(config: Config, runner: Any, hangups: Hangups) -> IService:
         _keep_log(service, runner, reactor)
         hangups.forward_to(partial(reactor.callFromThread, service.reread))
         reactor.stop = partial(_stop, reactor.stop)
-    made: IService = service
-    return made
+    if not os.environ.get("NOTIFY_SOCKET"):
+        made: IService = service
+        return made
+    # The last to start and the first to stop: it says that the other is up.
+    both = MultiService()
+    service.setServiceParent(both)
+    Supervision(os.environ, os.getpid(), reactor, service.answered).setServiceParent(both)
+    return both
 
 
 def _stop(stop: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ closed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -235,6 +235,10 @@ class StaggerService(Service):
             files=", ".join(said) or "nothing",
             later=later,
         )
+
+    def answered(self) -> Mapping[tuple[str, ...], int]:
+        """Return how many queries have been answered, by where the answers came from."""
+        return self._metrics.answer_seconds.counts()
 
     def healthy(self) -> bool:
         """Return whether listeners are up and upstreams answer, as far as is known."""

@@ -18,7 +18,7 @@ ROOMS = (
     ("command",),
     ("tap",),
     ("process",),
-    ("service",),
+    ("service", "supervision"),
     ("chain", "listeners"),
     ("config", "configwarnings", "descriptors"),
     ("configgroups",),
