@@ -20,6 +20,7 @@ from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.ratelimit import Address
 from staggerdns.server.request import UDP, Reply
+from staggerdns.server.wildcard import WildcardSocket, is_wildcard
 from staggerdns.settings.addresses import Endpoint
 
 BATCH = 256
@@ -67,6 +68,8 @@ class DatagramPort(udp.Port):
                 raise CannotListenError(self.interface, self.port, error) from None
             self._preexistingSocket = opened  # type: ignore[assignment]  # or None
         super().startListening()
+        if is_wildcard(self.interface):
+            self.socket = WildcardSocket(self.socket)  # type: ignore[assignment]  # as far as used
 
     def createInternetSocket(self) -> socket.socket:
         """Return the socket, with a receive buffer for bursts."""

@@ -78,9 +78,9 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     """``server``: where clients come in and who may."""
 
     listen: tuple[Listener, ...] = (Listener("127.0.0.1", 5300), Listener("::1", 5300))
-    """Where clients ask, in the forms of :ref:`listener-addresses`. Name the addresses of the
-    machine one by one: behind ``0.0.0.0`` a reply may leave from an address that the client did not
-    ask.
+    """Where clients ask, in the forms of :ref:`listener-addresses`. On ``0.0.0.0`` or ``[::]``
+    these are all addresses that the machine has, now or later; each reply leaves from the one that
+    was asked. A hit costs a little more than on addresses that are named.
     """
     allow: tuple[Network, ...] = tuple(Network(text) for text in _ALLOWED_BY_DEFAULT)
     """Who may ask; everybody else is REFUSED."""
