@@ -26,11 +26,11 @@ class Entry:
     refreshed, at the latest when it expires (`AnswerCache` says); ``refresh_age``: the same
     whatever its order. ``generation``: the collection that it comes from. ``alive``: no newer
     answer has taken its place, and none has come that belongs to it; replies made ready from it are
-    void as soon as this is false. ``retry_at``: no refresh before then. ``complete``: its
-    collection has ended. ``sorted_at``: when its addresses were ranked, `None` if they are not.
-    ``sort_after``: no new sort before then. ``rank``: the order of the last whole pool that was
-    sorted here. ``chain_listings``: what lists say of its CNAMEs, `None` if nobody has looked.
-    ``blocks``: how many blocks of memory all of it takes, about.
+    void as soon as this is false. ``retry_at``: no refresh before then. ``sorted_at``: when its
+    addresses were ranked, `None` if they are not. ``sort_after``: no new sort before then.
+    ``rank``: the order of the last whole pool that was sorted here. ``chain_listings``: what lists
+    say of its CNAMEs, `None` if nobody has looked. ``blocks``: how many blocks of memory all of it
+    takes, about; negative until its collection has ended.
     """
 
     # There are many: what follows from something else is a property, and takes no memory.
@@ -42,7 +42,6 @@ class Entry:
         "refresh_age",
         "alive",
         "retry_at",
-        "complete",
         "sorted_at",
         "sort_after",
         "rank",
@@ -58,12 +57,11 @@ class Entry:
         self.due_age = self.refresh_age = answer.ttl
         self.alive = True
         self.retry_at = 0.0
-        self.complete = False
         self.sorted_at: float | None = None
         self.sort_after = inf
         self.rank: tuple[bytes, ...] = ()
         self.chain_listings: ChainListings | None = None
-        self.blocks = (ENTRY_OCTETS + answer.octets + octets + _BLOCK - 1) // _BLOCK
+        self.blocks = -((ENTRY_OCTETS + answer.octets + octets + _BLOCK - 1) // _BLOCK)
 
     @property
     def lifetime(self) -> int:
@@ -92,7 +90,16 @@ class Entry:
     @property
     def octets(self) -> int:
         """About how much memory all of it takes."""
-        return self.blocks * _BLOCK
+        return abs(self.blocks) * _BLOCK
+
+    @property
+    def complete(self) -> bool:
+        """Whether its collection has ended."""
+        return self.blocks > 0
+
+    @complete.setter
+    def complete(self, complete: bool) -> None:
+        self.blocks = abs(self.blocks) if complete else -abs(self.blocks)
 
     def is_whole(self, now: float, spare: int) -> bool:
         """Return whether nothing of it has died at ``now``, or will within ``spare`` seconds while
@@ -123,7 +130,6 @@ class Entry:
         entry.refresh_age = self.refresh_age
         entry.alive, self.alive = self.alive, False
         entry.retry_at = self.retry_at
-        entry.complete = self.complete
         entry.sorted_at = self.sorted_at
         entry.sort_after = self.sort_after
         entry.rank = self.rank
