@@ -39,8 +39,8 @@ class Supervisor:
                 return found
 
     def pass_time(self, seconds: float) -> list[str]:
-        """Let seconds pass one by one; what is said meanwhile."""
-        self.clock.pump([1.0] * int(seconds))
+        """Let seconds pass in quarters; what is said meanwhile."""
+        self.clock.pump([0.25] * int(4 * seconds))
         return self.heard()
 
     def close(self) -> None:

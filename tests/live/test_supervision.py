@@ -39,7 +39,7 @@ def test_up_alive_and_about_to_end(tmp_path: Path) -> None:
             "NOTIFY_SOCKET": str(tmp_path / "notify"),
             "WATCHDOG_USEC": "400000",
         }
-        command = [sys.executable, "-m", "staggerdns", "--config", path, "run"]
+        command = [sys.executable, "-m", "staggerdns", "--config", str(path), "run"]
         with subprocess.Popen(command, env=environ) as process:
             try:
                 assert supervisor.recv(4096) == b"READY=1"

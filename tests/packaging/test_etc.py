@@ -101,7 +101,7 @@ def test_the_unit_has_one_capability() -> None:
         ("ProtectKernelTunables", "yes"),
         ("ProtectProc", "invisible"),
         ("ProtectSystem", "strict"),
-        ("RestrictAddressFamilies", "AF_INET AF_INET6"),
+        ("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX"),
         ("RestrictNamespaces", "yes"),
         ("RestrictRealtime", "yes"),
         ("RestrictSUIDSGID", "yes"),
