@@ -46,7 +46,7 @@ class Supervision(Service):
             self._add_loop(self._give_sign, seconds / 2)
 
     def startService(self) -> None:
-        """Say that queries are answered."""
+        """Report that queries are answered."""
         super().startService()
         self._send("READY=1")
         self._before = self._totals()
@@ -54,7 +54,7 @@ class Supervision(Service):
             loop.start(seconds, now=loop is not self._loops[0][0])
 
     def stopService(self) -> None:
-        """Say that the program is about to end."""
+        """Report that the program is about to end."""
         super().stopService()
         for loop, _ in self._loops:
             if loop.running:
@@ -71,7 +71,7 @@ class Supervision(Service):
         self._send("WATCHDOG=1")
 
     def _tell_status(self) -> None:
-        """Say how many queries are answered a second, and how many of them from the cache."""
+        """Report how many queries are answered a second, and how many of them from the cache."""
         every, cached = self._totals()
         count = every - self._before[0]
         share = 100 * (cached - self._before[1]) / count if count else 0
