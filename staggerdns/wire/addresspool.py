@@ -160,15 +160,18 @@ class AddressPool(Answer):
         longest, least = max(values), min(values)
         brought_by = contributors[0] if contributors else self.brought_by
         alike = not contributors or contributors.count(brought_by) == len(contributors)
-        return self._with(
-            tuple(lives),
-            longest,
-            self.ad if ad is None else ad,
-            lives=array("I", values).tobytes() if least < longest else b"",
-            least=least,
-            cname_life=self.cname_life if cname_life is None else cname_life,
-            contributors=b"" if alike else array("H", contributors).tobytes(),
-            brought_by=brought_by,
+        return self._found_likewise(
+            AddressPool(
+                self.cname_chain,
+                tuple(lives),
+                longest,
+                self.ad if ad is None else ad,
+                lives=array("I", values).tobytes() if least < longest else b"",
+                least=least,
+                cname_life=self.cname_life if cname_life is None else cname_life,
+                contributors=b"" if alike else array("H", contributors).tobytes(),
+                brought_by=brought_by,
+            )
         )
 
     def reordered(self, addresses: tuple[bytes, ...]) -> AddressPool:
@@ -179,12 +182,15 @@ class AddressPool(Answer):
         if self.packed_lives or self.packed_contributors:
             places = {address: place for place, address in enumerate(mine)}
             return self._chosen(addresses, [places[address] for address in addresses])
-        return self._with(
-            addresses,
-            self.ttl,
-            self.ad,
-            cname_life=self.cname_life,
-            brought_by=self.brought_by,
+        return self._found_likewise(
+            AddressPool(
+                self.cname_chain,
+                addresses,
+                self.ttl,
+                self.ad,
+                cname_life=self.cname_life,
+                brought_by=self.brought_by,
+            )
         )
 
     def only(self, wanted: Iterable[bool]) -> AddressPool:
@@ -212,41 +218,23 @@ class AddressPool(Answer):
             brought_by = numbers[0]
             if numbers.count(brought_by) < len(numbers):
                 contributors = array("H", numbers).tobytes()
-        return self._with(
-            addresses,
-            longest,
-            self.ad,
-            lives=lives,
-            least=least,
-            cname_life=self.cname_life,
-            contributors=contributors,
-            brought_by=brought_by,
+        return self._found_likewise(
+            AddressPool(
+                self.cname_chain,
+                addresses,
+                longest,
+                self.ad,
+                lives=lives,
+                least=least,
+                cname_life=self.cname_life,
+                contributors=contributors,
+                brought_by=brought_by,
+            )
         )
 
-    def _with(
-        self,
-        addresses: tuple[bytes, ...],
-        ttl: int,
-        ad: bool,
-        *,
-        lives: bytes = b"",
-        least: int | None = None,
-        cname_life: int,
-        contributors: bytes = b"",
-        brought_by: int,
-    ) -> AddressPool:
-        """Return a pool that was found by the same CNAMEs."""
-        return AddressPool(
-            self.cname_chain,
-            addresses,
-            ttl,
-            ad,
-            lives=lives,
-            least=least,
-            cname_life=cname_life,
-            contributors=contributors,
-            brought_by=brought_by,
-        )
+    def _found_likewise(self, pool: AddressPool) -> AddressPool:
+        """Return ``pool``, which has addresses of this one, with what else is known of it."""
+        return pool
 
     def is_whole(self, age: int, spare: int) -> bool:
         """Return whether all addresses have ``spare`` seconds left at an age in seconds, or all
@@ -302,29 +290,8 @@ class MixedPool(AddressPool):
     def _octets_of_names(self) -> int:
         return super()._octets_of_names() + _octets_of(self.other_targets)
 
-    def _with(
-        self,
-        addresses: tuple[bytes, ...],
-        ttl: int,
-        ad: bool,
-        *,
-        lives: bytes = b"",
-        least: int | None = None,
-        cname_life: int,
-        contributors: bytes = b"",
-        brought_by: int,
-    ) -> AddressPool:
-        made = super()._with(
-            addresses,
-            ttl,
-            ad,
-            lives=lives,
-            least=least,
-            cname_life=cname_life,
-            contributors=contributors,
-            brought_by=brought_by,
-        )
-        return mixed(made, self.other_targets)
+    def _found_likewise(self, pool: AddressPool) -> AddressPool:
+        return mixed(pool, self.other_targets)
 
 
 def mixed(pool: AddressPool, other_targets: tuple[bytes, ...]) -> MixedPool:
