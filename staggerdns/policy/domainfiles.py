@@ -56,7 +56,7 @@ class DomainFiles:
         self._unused: dict[DomainFile, bool] = {}  # read, but not in use yet: had it domains?
         self._held_up = 0
         self._demanded = False  # by `reread`, and not told of yet
-        self._changed: Callable[[], object] = _nothing
+        self._changed: Callable[[], object] | None = None
         self._steps: Steps[None] | None = None
         self._call: IDelayedCall | None = None
 
@@ -174,7 +174,7 @@ class DomainFiles:
             return
         self._problem = ""
         old = [user.use(table) for user, table in zip(self._users, tables, strict=True)]
-        self._changed()
+        self._announce()
         for file, had_domains in self._unused.items():
             self._log(file, had_domains)
         self._unused.clear()
@@ -198,9 +198,9 @@ class DomainFiles:
         else:
             self._journal.info("{count} domains in {path}", count=len(file.domains), path=file.path)
 
-
-def _nothing() -> None:
-    """Do nothing: nobody wants to know of changes."""
+    def _announce(self) -> None:
+        if self._changed is not None:
+            self._changed()
 
 
 def _release(content: list[bytes] | dict[bytes, Any]) -> Steps[None]:

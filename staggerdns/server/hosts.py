@@ -54,7 +54,7 @@ class Hosts:
         self._state: object = None
         self._bad_lines: list[str] = []
         self._last_warning = ""
-        self._changed: Callable[[], object] = _nothing
+        self._changed: Callable[[], object] | None = None
         self._checked = self._seconds()
         self._check()
 
@@ -146,7 +146,8 @@ class Hosts:
 
     def _use(self, table: _Table) -> None:
         self._table = table
-        self._changed()
+        if self._changed is not None:
+            self._changed()
 
     def _warn(self, what: str) -> None:
         if what != self._last_warning:
@@ -201,10 +202,6 @@ class _Table:
                     break
                 self.ancestors.add(name)
         return host
-
-
-def _nothing() -> None:
-    """Do nothing: nobody wants to know of changes."""
 
 
 def _wire(text: str) -> bytes:

@@ -267,14 +267,15 @@ class _Reactor:
     """The reactor with another way of looking names up."""
 
     def __init__(self, reactor: Any, resolve: Resolve) -> None:
-        self.nameResolver = _NameResolver(resolve)
+        self.nameResolver: IHostnameResolver = _NameResolver(resolve)
         self.connectTCP = reactor.connectTCP
         self.callLater = reactor.callLater
         self.seconds = reactor.seconds
 
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
-        """Refuse another one."""
-        raise NotImplementedError
+        """Look names up by ``resolver`` from now on; return what did so before."""
+        before, self.nameResolver = self.nameResolver, resolver
+        return before
 
 
 @implementer(IHostnameResolver)
