@@ -18,7 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import CNAME, SILENT, A, Act, fails, name, record, reply
 from tests.kit.listed import ListedProgram
-from tests.kit.probing import established
 from tests.kit.routed import PUBLIC, Asked
 
 NAMES = ("www.example", "shop.example", "ads.example", "x.ads.example")
@@ -95,7 +94,6 @@ class Lists(RuleBasedStateMachine):
         self.content: dict[str, set[str]] = {}
         self.versions = {0}
         self.waiting: list[Waiting] = []
-        self.probed = 0
 
     @initialize(content=CONTENT)
     def start(self, content: dict[str, set[str]]) -> None:
@@ -153,12 +151,7 @@ class Lists(RuleBasedStateMachine):
     @rule()
     def probe(self) -> None:
         """Connections that were opened to probe addresses succeed."""
-        clients = self.program.clock.tcpClients
-        while self.probed < len(clients):
-            factory = clients[self.probed][2]
-            self.probed += 1
-            established(factory)
-        self.program.wait(1)
+        self.program.establish()
         self.check()
 
     def verdict(self, qname: str, group: Group) -> str:

@@ -38,7 +38,6 @@ from tests.kit.acts import (
 )
 from tests.kit.listed import ListedProgram
 from tests.kit.messages import edes
-from tests.kit.probing import established
 from tests.kit.routed import Asked
 
 if TYPE_CHECKING:
@@ -147,7 +146,6 @@ class Scopes(RuleBasedStateMachine):
         self.listed: frozenset[str] = frozenset()  # what the list of the group has
         self.allowed: set[tuple[str, str]] = set()  # which upstream may have seen which name
         self.number = 0
-        self.probed = 0
 
     @initialize(
         places=st.dictionaries(st.sampled_from(DOMAINS), st.sampled_from([*SITES])),
@@ -239,12 +237,7 @@ class Scopes(RuleBasedStateMachine):
     @rule()
     def probe(self) -> None:
         """Connections that were opened to probe addresses succeed."""
-        clients = self.program.clock.tcpClients
-        while self.probed < len(clients):
-            factory = clients[self.probed][2]
-            self.probed += 1
-            established(factory)
-        self.program.wait(1)
+        self.program.establish()
 
     @precondition(lambda self: self.wanted is None)
     @rule(

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.kit.checkout import ROOT
 
 OWN = "/proc/thread-self/ns/net"
 """The namespace of the calling thread: open it to come back."""
@@ -18,3 +25,24 @@ def enter(namespace: int) -> None:
     if _libc.setns(namespace, _CLONE_NEWNET):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def run_apart(source: str, *arguments: str) -> None:
+    """Run Python ``source`` in a network namespace of its own, where it has to end well; skip the
+    test where none can be made.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("only root may make a network namespace")
+    unshare = shutil.which("unshare")
+    assert unshare is not None
+    if subprocess.run([unshare, "-n", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no network namespace can be made here")
+    done = subprocess.run(
+        [unshare, "-n", sys.executable, "-c", source, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

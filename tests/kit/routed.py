@@ -18,6 +18,7 @@ from staggerdns.wire.names import to_text
 from tests.kit.acts import SILENT, Act, says
 from tests.kit.clients import addresses, parse
 from tests.kit.messages import client_query
+from tests.kit.probing import established
 from tests.kit.simulated import START, Launch, SimulatedUpstream, milliseconds
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class RoutedProgram:
         self.launched: list[Launch] = []
         self.upstreams: dict[str, SimulatedUpstream] = {}
         self.made: list[str] = []
+        self._established = 0
         self._contexts: dict[str, ListenerContext] = {}
         text = f"upstream: {{servers: [{servers}]}}\nroutes: [{routes}]\n{more}\n"
 
@@ -125,6 +127,14 @@ class RoutedProgram:
             self.clock.rightNow = max(self.clock.calls[0].getTime(), self.clock.rightNow)
             self.clock.advance(0)
         self.clock.rightNow = end
+
+    def establish(self) -> None:
+        """Let connections that have been opened to probe addresses succeed."""
+        opened = self.clock.tcpClients[self._established :]
+        self._established += len(opened)
+        for _, _, factory, *_ in opened:
+            established(factory)
+        self.wait(1)
 
     def answer(self, qname: str, rdtype: str = "A", **more: Any) -> list[str]:
         """Have a client ask, wait for the reply, and return its addresses or its code."""

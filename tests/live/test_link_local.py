@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.kit.namespaces import run_apart
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SIDE = """
 import socket, subprocess, sys, threading, time
 from pathlib import Path
@@ -110,18 +110,4 @@ def test_upstream_and_listeners(tmp_path: Path, scheme: str, zone: str) -> None:
     """An upstream is asked, and clients are served, over UDP and TCP, and the metrics too; an
     interface that comes later is used when it is there.
     """
-    if os.geteuid() != 0:
-        pytest.skip("only root may make a network namespace")
-    unshare = shutil.which("unshare")
-    assert unshare is not None
-    if subprocess.run([unshare, "-n", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no network namespace can be made here")
-    done = subprocess.run(
-        [unshare, "-n", sys.executable, "-c", SIDE, str(tmp_path / "conf.yaml"), scheme, zone],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_apart(SIDE, str(tmp_path / "conf.yaml"), scheme, zone)

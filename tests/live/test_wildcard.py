@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
+from tests.kit.namespaces import run_apart
 
-ROOT = Path(__file__).parent.parent.parent
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SIDE = """
 import socket, subprocess, sys, time
 from pathlib import Path
@@ -77,18 +75,4 @@ def test_addresses_that_come_and_go(tmp_path: Path) -> None:
     """Each reply leaves from the address that was asked, also of one that the machine did not have
     when the program started.
     """
-    if os.geteuid() != 0:
-        pytest.skip("only root may make a network namespace")
-    unshare = shutil.which("unshare")
-    assert unshare is not None
-    if subprocess.run([unshare, "-n", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no network namespace can be made here")
-    done = subprocess.run(
-        [unshare, "-n", sys.executable, "-c", SIDE, str(tmp_path / "conf.yaml")],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_apart(SIDE, str(tmp_path / "conf.yaml"))
