@@ -35,6 +35,7 @@ COMPILED_MODULES = (
     "staggerdns.resolver.entry",
     "staggerdns.resolver.failures",
     "staggerdns.resolver.forwarder",
+    "staggerdns.resolver.freshness",
     "staggerdns.resolver.ranker",
     "staggerdns.server.access",
     "staggerdns.server.clientgroups",

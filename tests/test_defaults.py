@@ -498,7 +498,7 @@ def test_a_ttl_of_nothing() -> None:
 
 def test_a_long_ttl() -> None:
     """A day is the most."""
-    assert chain().cache.admit(pool(ttl=100_000)).ttl == 86_400
+    assert chain().cache.freshness.admit(pool(ttl=100_000)).ttl == 86_400
 
 
 def test_a_long_negative_ttl() -> None:

@@ -21,24 +21,18 @@ from types import MappingProxyType
 
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.freshness import Freshness
 from staggerdns.resolver.ranker import ORDER_IS_OLD, Ranker
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer, FailureAnswer
-from staggerdns.wire.constants import MAX_TTL
 from staggerdns.wire.key import DEFAULT_SCOPE, scope_of
-from staggerdns.wire.pool import bounded
 from staggerdns.wire.question import Question
-from staggerdns.wire.sections import SectionsAnswer
 
 LARGEST_SHARE = 16
 """An answer that takes more than this part of ``max_size`` is given but not kept."""
 KEY_OCTETS = 40
 """What a key takes beside its own octets."""
-FIRST_TTL_LIMIT = 2
-"""How many times the second-longest TTL that of the first answer counts for at most."""
-FAILURE_TTL = 1
-"""Seconds for which a failure is remembered, the least that RFC 9520 section 3.2 allows."""
 
 Refresh = Callable[[Question, float], None]
 """Asks the question of a cached answer anew at a time, unless that is under way."""
@@ -78,6 +72,7 @@ class AnswerCache:
     ) -> None:
         self.generations: Iterator[int] = count(1)
         self._settings = settings
+        self.freshness = Freshness(settings)
         self._most_given = most_given
         self._ranker = ranker
         self._scopes: dict[int, tuple[Ranker | None, int]] = {}  # with rules of their own
@@ -132,7 +127,7 @@ class AnswerCache:
             if entry is None:
                 return None
         is_due = now >= entry.due
-        if is_due and not self._servable(entry, now):
+        if is_due and not self.freshness.is_servable(entry, now):
             self._remove(key)
             return None
         self._entries.move_to_end(key)
@@ -144,26 +139,6 @@ class AnswerCache:
         if why_sort and ranker is not None and self._entries.get(key) is entry:
             ranker.sort(key, entry, why_sort, now, self.reorder)
         return self._entries.get(key, entry)
-
-    def admit(self, answer: Answer) -> Answer:
-        """Return ``answer`` with the TTL for which the limits let it be kept."""
-        settings = self._settings
-        most = settings.max_ttl or MAX_TTL
-        if isinstance(answer, AddressPool):
-            return bounded(answer, settings.min_ttl, most)
-        if isinstance(answer, FailureAnswer):
-            least = most = FAILURE_TTL
-        elif answer.negative:
-            least = 0
-            most = min(settings.max_negative_ttl or most, most)
-        else:
-            least = settings.min_ttl
-        ttl = min(max(answer.ttl, least), most)
-        if ttl == answer.ttl:
-            return answer
-        if isinstance(answer, FailureAnswer):
-            return answer.lasting(ttl)
-        return answer.lasting(ttl) if isinstance(answer, SectionsAnswer) else answer
 
     def stands(self, key: bytes, generation: int, now: float) -> bool:
         """Return whether an unexpired answer of an earlier collection is given at ``now``.
@@ -192,7 +167,7 @@ class AnswerCache:
         if existing is not None:
             if existing.generation > generation:
                 return existing
-            if isinstance(answer, FailureAnswer) and self._servable(existing, now):
+            if isinstance(answer, FailureAnswer) and self.freshness.is_servable(existing, now):
                 existing.retry_at = now + self._settings.fast_response_ttl
                 return existing
             self._remove(key)
@@ -230,7 +205,7 @@ class AnswerCache:
         if sorted_at is not None:
             entry.sorted_at = sorted_at
             if entry.complete:
-                self._set_due(entry)
+                self.freshness.set_due(entry)
         entry.settle()
         return entry
 
@@ -290,18 +265,8 @@ class AnswerCache:
         if entry is not None and entry.generation == generation:
             entry.complete = True
             if isinstance(entry.answer, AddressPool):
-                second = entry.lifetime if second_ttl is None else second_ttl
-                entry.refresh_age = _refresh_age(entry.answer, first_ttl, second)
-                self._set_due(entry)
+                self.freshness.complete(entry, first_ttl, second_ttl)
                 entry.settle()
-
-    def is_stale(self, entry: Entry, now: float) -> bool:
-        """Return whether the entry has outlived its TTL at ``now``."""
-        return bool(entry.lifetime) and now >= entry.expires
-
-    def is_whole(self, entry: Entry, now: float) -> bool:
-        """Return whether nothing of the entry has died at ``now``, not even the entry itself."""
-        return entry.is_whole(now, self._settings.fast_response_ttl)
 
     def living(self, entry: Entry, now: float, scope: int = DEFAULT_SCOPE) -> Answer:
         """Return what of the entry a client may be given at ``now``; ``scope``: that of its key.
@@ -309,27 +274,17 @@ class AnswerCache:
         That are the nearest addresses of a pool, as many as a reply may hold, that live. The answer
         of one upstream is whole, since a signature may cover all of it.
         """
-        answer = self._all_living(entry, now)
         most = self._most_given if not self._scopes else self._rules_of(scope)[1]
-        if most and len(answer.addresses) > most and isinstance(answer, AddressPool):
-            return answer.only((True,) * most)
-        return answer
-
-    def _all_living(self, entry: Entry, now: float) -> Answer:
-        answer = entry.answer
-        if not isinstance(answer, AddressPool) or not answer.packed_lives or not entry.lifetime:
-            return answer
-        age = int(now - entry.stored)
-        if now < entry.expires:
-            return answer.living(age, self._settings.fast_response_ttl)
-        return answer.living(age - self._settings.max_stale, 1)
+        return self.freshness.living(entry, now, most)
 
     def reply_ttl(self, entry: Entry, now: float, scope: int = DEFAULT_SCOPE) -> int:
         """Return the TTL in seconds that a client may be given at ``now`` (docs/specification.rst,
         TTL phases); ``scope``: that of its key.
         """
-        ttl = self._ttl(entry, now, scope)
-        ranker = self._ranker if not self._scopes else self._rules_of(scope)[0]
+        ranker, most = self._ranker, self._most_given
+        if self._scopes:
+            ranker, most = self._rules_of(scope)
+        ttl = self.freshness.ttl(entry, now, most)
         if ranker is None:
             return ttl
         return ranker.ttl(entry, ttl, self._settings.fast_response_ttl, now)
@@ -340,60 +295,3 @@ class AnswerCache:
     def _rules_of(self, scope: int) -> tuple[Ranker | None, int]:
         """Return who puts the answers of a scope in order, and how many addresses are given."""
         return self._scopes.get(scope, (self._ranker, self._most_given))
-
-    def _ttl(self, entry: Entry, now: float, scope: int) -> int:
-        """Return the TTL that the answer allows, whatever its order."""
-        short = self._settings.fast_response_ttl
-        if now >= entry.expires:
-            return short if entry.lifetime and self._servable(entry, now) else 0
-        age = int(now - entry.stored)
-        answer = self.living(entry, now, scope)
-        ttl = answer.ttl - age
-        if isinstance(answer, AddressPool):
-            ttl = answer.least - age
-            if answer.cname_chain:  # an expired chain is given as a stale entry is
-                ttl = min(ttl, answer.cname_life - age if answer.cname_life > age else short)
-        period = self._settings.user_return_ttl
-        return max(1, min(ttl, period - age % period) if period else ttl)
-
-    def true_until(self, entry: Entry, now: float) -> float:
-        """Return the time at which a reply made at ``now`` stops being true.
-
-        Lives are whole seconds: with each of them the TTL is another one, and so may be what lives.
-        One that still has to be sorted is not kept at all: its next hit shall start the sort.
-        """
-        if entry.rankable and entry.sorted_at is None and now >= entry.sort_after:
-            return now
-        if now >= entry.expires:
-            return now + 1
-        end = entry.due if now < entry.due else entry.expires
-        return min(entry.stored + int(now - entry.stored) + 1, end)
-
-    def _set_due(self, entry: Entry) -> None:
-        """Set when a pool is to be refreshed whose collection has ended (Lives of addresses).
-
-        That is when much of it, or its nearest address, has died; but not before it is worth it: a
-        client that comes for the better order comes as late.
-        """
-        answer, age = entry.answer, entry.refresh_age
-        if entry.sorted_at is not None and isinstance(answer, AddressPool):
-            age = min(age, answer.lives[0])
-        age = max(age, self._settings.fast_response_ttl)
-        entry.due_age = min(age, entry.lifetime)
-
-    def _servable(self, entry: Entry, now: float) -> bool:
-        if isinstance(entry.answer, FailureAnswer):
-            return now < entry.expires
-        return now < entry.expires + self._settings.max_stale
-
-
-def _refresh_age(pool: AddressPool, first_ttl: int, second_ttl: int) -> int:
-    """Return the age in seconds at which a pool is to be refreshed, whatever its order.
-
-    When half of it, or its CNAME chain, has died; but not while a cache that knew the first answer
-    alone would ask nobody. One upstream with a long TTL must not keep the others from being
-    asked: so the second-longest is a limit to half of the pool, and `FIRST_TTL_LIMIT` times
-    that to the first answer.
-    """
-    age = max(min(pool.half_life, second_ttl), min(first_ttl, FIRST_TTL_LIMIT * second_ttl))
-    return min(age, pool.cname_life) if pool.cname_chain else age

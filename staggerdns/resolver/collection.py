@@ -20,10 +20,11 @@ from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 
-from staggerdns.resolver.cache import FAILURE_TTL, Merger
+from staggerdns.resolver.cache import Merger
 from staggerdns.resolver.context import FAILED, FALLBACK, NEGATIVE, POSITIVE, CollectionContext
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.failures import failure_answer, is_served
+from staggerdns.resolver.freshness import FAILURE_TTL
 from staggerdns.strategy.alarms import Alarm
 from staggerdns.strategy.run import Run
 from staggerdns.upstream.exchange import Outcome
@@ -166,7 +167,7 @@ class Collection(Merger):
                 seconds=outcome.seconds,
             )
         now = self._context.clock.seconds()
-        self._begin_anew(self._context.cache.admit(answer), outcome, now)
+        self._begin_anew(self._context.cache.freshness.admit(answer), outcome, now)
         self._settle(now)
 
     def _follow(self, alias: LoneAliasAnswer) -> bool:
@@ -198,7 +199,7 @@ class Collection(Merger):
                 self._await_look(outcome.at)
         elif held.negative:  # it answered the clients, but data is worth more
             context = self._context
-            answer = context.cache.admit(answer)
+            answer = context.cache.freshness.admit(answer)
             public = answer if context.settings.merge_private else without_private(answer)
             if public is not None and (public.ttl or not held.ttl):
                 now = context.clock.seconds()
@@ -220,7 +221,7 @@ class Collection(Merger):
         now = context.clock.seconds()
         if self._answer is None:
             self._since = now
-            self._answer = context.cache.admit(failure_answer(reasons, FAILURE_TTL))
+            self._answer = context.cache.freshness.admit(failure_answer(reasons, FAILURE_TTL))
             if reasons:
                 context.failed(is_served(reasons))
         grown = self._merge_later()
@@ -302,7 +303,7 @@ class Collection(Merger):
             return False
         context = self._context
         assert answer is not None
-        answer = context.cache.admit(answer)
+        answer = context.cache.freshness.admit(answer)
         assert isinstance(answer, AddressPool)
         assert isinstance(held, AddressPool)
         if answer.ttl and not held.ttl and self._overrules(answer, outcome):

@@ -287,14 +287,14 @@ class StaggerServerFactory(DNSServerFactory):
     def _answer_from_cache(self, request: Request, entry: Entry) -> bytes:
         query, transport, now = request.query, request.transport, request.started
         cache = self._caching.cache
-        stale = cache.is_stale(entry, now)
+        stale = cache.freshness.is_stale(entry, now)
         reply = self._render(request, entry, now, stale=stale)
         rcode = reply[3] & RCODE
         if query.plain and not stale and rcode != Rcode.SERVFAIL and request.block is None:
             request.listener.ready[transport].keep(
                 query.message,
                 reply,
-                cache.true_until(entry, now),
+                cache.freshness.true_until(entry, now),
                 entry,
                 self.metrics.hit(transport, query.qtype, rcode),
                 request.key if request.alias is None else b"",
@@ -315,7 +315,7 @@ class StaggerServerFactory(DNSServerFactory):
     def _got_entry(self, entry: Entry, request: Request) -> bytes:
         self._request_done(request)
         now = self.clock.seconds()
-        stale = self._caching.cache.is_stale(entry, now)
+        stale = self._caching.cache.freshness.is_stale(entry, now)
         reply = self._render(request, entry, now, stale=stale)
         self._answered["stale" if stale else "upstream"].observe(now - request.started)
         return self._count(request, reply)

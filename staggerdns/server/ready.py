@@ -141,9 +141,9 @@ class ReadyReplies:
         tail, _, entry, cell, key, answer = ready
         if not key or cache.lookup(key, now) is not entry or entry.answer is not answer:
             return None
-        if not cache.is_whole(entry, now):  # then some of it may have been left out before, too
+        if not cache.freshness.is_whole(entry, now):  # some may have been left out before, too
             return None
-        until = cache.true_until(entry, now)
+        until = cache.freshness.true_until(entry, now)
         if until <= now:
             return None
         reply = with_ttl(message[:2] + tail, cache.reply_ttl(entry, now, scope_of(key)))

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from staggerdns.resolver.cache import FAILURE_TTL
+from staggerdns.resolver.freshness import FAILURE_TTL
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import Ede
@@ -117,16 +117,17 @@ def test_true_until_the_ttl_changes() -> None:
     entry = simulated.cache.commit(WWW.key, 1, pool(0, ttl=3), simulated.clock.seconds())
     for age in (0, 0.5, 1.0, 1.75, 2.5):
         simulated.at(age)
-        until = simulated.cache.true_until(entry, simulated.clock.seconds())
+        until = simulated.cache.freshness.true_until(entry, simulated.clock.seconds())
         ttl = simulated.ttl()
         simulated.at(until - START - 0.001)
         assert simulated.ttl() == ttl
         simulated.at(until - START + 0.001)
         # At the end the entry turns stale, which is another TTL again.
-        assert simulated.ttl() == ttl - 1 or simulated.cache.is_stale(
+        assert simulated.ttl() == ttl - 1 or simulated.cache.freshness.is_stale(
             entry, simulated.clock.seconds()
         )
-    assert simulated.cache.true_until(entry, simulated.clock.seconds()) > simulated.clock.seconds()
+    now = simulated.clock.seconds()
+    assert simulated.cache.freshness.true_until(entry, now) > now
 
 
 def test_stale_phase() -> None:
@@ -134,10 +135,10 @@ def test_stale_phase() -> None:
     simulated = SimulatedCache(max_stale=100, fast_response_ttl=7)
     entry = simulated.cache.commit(WWW.key, 1, pool(0, ttl=10), simulated.clock.seconds())
     simulated.at(9.999)
-    assert not simulated.cache.is_stale(entry, simulated.clock.seconds())
+    assert not simulated.cache.freshness.is_stale(entry, simulated.clock.seconds())
     assert simulated.refreshed == []
     simulated.at(10)
-    assert simulated.cache.is_stale(entry, simulated.clock.seconds())
+    assert simulated.cache.freshness.is_stale(entry, simulated.clock.seconds())
     assert simulated.ttl() == 7
     assert simulated.refreshed == [WWW.key]
     simulated.at(109.999)
@@ -233,7 +234,7 @@ def test_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
     """``min_ttl`` and ``max_ttl`` clamp what enters; 0 turns them off."""
     simulated = SimulatedCache(**limits, user_return_ttl=0)
     simulated.cache.commit(
-        WWW.key, 1, simulated.cache.admit(pool(0, ttl=ttl)), simulated.clock.seconds()
+        WWW.key, 1, simulated.cache.freshness.admit(pool(0, ttl=ttl)), simulated.clock.seconds()
     )
     assert simulated.ttl() == kept
 
@@ -252,7 +253,7 @@ def test_negative_clamps(limits: dict[str, int], ttl: int, kept: int) -> None:
     """Negatives are kept as their SOA says, at most ``max_negative_ttl``."""
     simulated = SimulatedCache(**limits, user_return_ttl=0)
     simulated.cache.commit(
-        WWW.key, 1, simulated.cache.admit(no_such_name(ttl)), simulated.clock.seconds()
+        WWW.key, 1, simulated.cache.freshness.admit(no_such_name(ttl)), simulated.clock.seconds()
     )
     assert simulated.ttl() == kept
 
@@ -270,7 +271,7 @@ def test_zero_ttl_is_given_but_not_kept() -> None:
     old = simulated.cache.commit(WWW.key, 1, pool(0), simulated.clock.seconds())
     entry = simulated.cache.commit(WWW.key, 2, pool(1, ttl=0), simulated.clock.seconds())
     assert simulated.cache.reply_ttl(entry, simulated.clock.seconds()) == 0
-    assert not simulated.cache.is_stale(entry, simulated.clock.seconds())
+    assert not simulated.cache.freshness.is_stale(entry, simulated.clock.seconds())
     assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is None
     assert not old.alive
 

@@ -254,7 +254,7 @@ def test_refresh_behind_a_stale_answer() -> None:
     resolver.run_to(61_000)
     stale = resolver.ask()
     assert (stale.at, stale.addresses) == (61_000, [own(0), own(1)])
-    assert resolver.cache.is_stale(stale.entry, resolver.clock.seconds())
+    assert resolver.cache.freshness.is_stale(stale.entry, resolver.clock.seconds())
     resolver.run_to(61_005)
     resolver.ask()
     assert len(resolver.launches) == 4
@@ -296,7 +296,7 @@ def test_refresh_is_no_second_flight() -> None:
     resolver = SimulatedResolver(says_own(0, 10, 1), says_own(1, 1500, 300))
     resolver.ask()
     resolver.run_to(1100)
-    assert resolver.cache.is_stale(resolver.ask().entry, resolver.clock.seconds())
+    assert resolver.cache.freshness.is_stale(resolver.ask().entry, resolver.clock.seconds())
     assert len(resolver.launches) == 2
     assert resolver.metrics.refreshes.cell().value == 0
     resolver.run()

@@ -98,7 +98,7 @@ def test_due_when_half_has_died(lives: tuple[int, ...], due: int) -> None:
     assert simulated.refreshed == [WWW.key]
     if len(lives) > 1:
         assert entry is not None
-        assert not simulated.cache.is_stale(entry, simulated.clock.seconds())
+        assert not simulated.cache.freshness.is_stale(entry, simulated.clock.seconds())
     simulated.at(due + 4.9)
     simulated.cache.lookup(WWW.key, simulated.clock.seconds())
     assert len(simulated.refreshed) == 1
@@ -182,7 +182,7 @@ def test_ready_replies_know() -> None:
         if simulated.clock.seconds() >= until:
             entry = simulated.cache.lookup(WWW.key, simulated.clock.seconds())
             assert entry is not None
-            until = simulated.cache.true_until(entry, simulated.clock.seconds())
+            until = simulated.cache.freshness.true_until(entry, simulated.clock.seconds())
             assert simulated.clock.seconds() < until <= simulated.clock.seconds() + 1
         else:
             assert now == before
@@ -196,7 +196,7 @@ def test_a_due_entry_is_not_kept_ready_beyond_its_time() -> None:
     assert entry is not None
     simulated.at(39.5)
     assert (
-        simulated.cache.true_until(entry, simulated.clock.seconds())
+        simulated.cache.freshness.true_until(entry, simulated.clock.seconds())
         == entry.due
         == entry.stored + 40
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from staggerdns.resolver.cache import FAILURE_TTL
+from staggerdns.resolver.freshness import FAILURE_TTL
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.upstream.health import State
 from staggerdns.upstream.reason import Reason
@@ -69,9 +69,9 @@ def test_stale_answers_for_an_hour(death: Act) -> None:
         assert sorted(client.addresses) == sorted(map(own, range(5)))
         age = resolver.now - began
         if age < 290_000:
-            assert not resolver.cache.is_stale(client.entry, resolver.clock.seconds())
+            assert not resolver.cache.freshness.is_stale(client.entry, resolver.clock.seconds())
         elif age > 300_000:
-            assert resolver.cache.is_stale(client.entry, resolver.clock.seconds())
+            assert resolver.cache.freshness.is_stale(client.entry, resolver.clock.seconds())
             assert resolver.cache.reply_ttl(client.entry, resolver.clock.seconds()) == 5
         stranger = resolver.ask(resolver.question(f"n{resolver.now}.example"))
         resolver.run_to(resolver.now + STEP)
@@ -126,9 +126,9 @@ def test_what_was_known_is_fresh_again(death: Act, strategy: str) -> None:
     resolver.run()
     outage(resolver, [death] * 5)
     resolver.script(*GOOD)
-    assert resolver.cache.is_stale(resolver.ask().entry, resolver.clock.seconds())
+    assert resolver.cache.freshness.is_stale(resolver.ask().entry, resolver.clock.seconds())
     resolver.run_to(resolver.now + RECOVERY)
-    assert not resolver.cache.is_stale(resolver.ask().entry, resolver.clock.seconds())
+    assert not resolver.cache.freshness.is_stale(resolver.ask().entry, resolver.clock.seconds())
     resolver.run()
 
 

@@ -64,7 +64,7 @@ def test_the_first_echo_orders() -> None:
     assert entry is not None
     now = simulated.clock.seconds()
     assert (old.alive, entry.sorted_at) == (False, None)
-    assert simulated.cache.true_until(entry, now) == now, "no reply is kept ready"
+    assert simulated.cache.freshness.true_until(entry, now) == now, "no reply is kept ready"
     simulated.at(1)
     assert simulated.hit() == ([10, 20, 30], 599)
 

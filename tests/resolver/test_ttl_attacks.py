@@ -81,7 +81,7 @@ class LyingUpstream:
         shown = [str(ip_address(address)) for address in cache.living(entry, now).addresses]
         assert shown
         ends = [self.until[address] for address in shown]
-        if cache.is_stale(entry, now):
+        if cache.freshness.is_stale(entry, now):
             assert ttl <= SHORT
             assert self.now < min(ends) + self.limits.max_stale + SECOND
             self.stale += 1
