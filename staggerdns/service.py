@@ -25,6 +25,7 @@ from staggerdns.compiled import is_compiled
 from staggerdns.configwarnings import config_warnings
 from staggerdns.descriptors import fit_descriptors
 from staggerdns.journal import Journal, LostLines
+from staggerdns.lifecycle import Lifecycle
 from staggerdns.listeners import CannotBind, Listeners
 from staggerdns.metrics import Metrics, ProcessMetrics
 from staggerdns.policy.blocking import make_blocking
@@ -51,7 +52,7 @@ DRAIN_TIME = 0.9
 class StaggerService(Service):
     """The running program; ``reactor`` and ``rng`` come from whoever makes it.
 
-    ``lost_lines`` counts lines of the log that were not written.
+    ``lost_lines`` counts lines of the log that were not written. ``lifecycle``: its phase.
     """
 
     def __init__(self, config: Config, reactor: Any, rng: Callable[[int], bytes]) -> None:
@@ -59,6 +60,7 @@ class StaggerService(Service):
         self._reactor = reactor
         self._clock: IReactorTime = reactor
         self._journal = Journal(config.log.level)
+        self.lifecycle = Lifecycle(self._journal)
         self._metrics = Metrics()
         self.lost_lines = self._metrics.log_lost.cell()
         self._watch_log = LostLines(self.lost_lines)
@@ -174,10 +176,12 @@ class StaggerService(Service):
             self._certificate.warn()
         for warning in config_warnings(self._config):
             self._journal.warn("{warning}", warning=warning)
+        self.lifecycle.serve()
 
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, then close everything."""
         super().stopService()
+        self.lifecycle.stop()
         self._readiness.close()
         numbers = asdict(self._chain.statistics())
         shown = ", ".join(f"{name}={number:.6g}" for name, number in numbers.items())

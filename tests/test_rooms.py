@@ -30,7 +30,7 @@ ROOMS = (
     ("upstream",),
     ("ranking",),
     ("readiness",),
-    ("outages",),
+    ("outages", "lifecycle"),
     ("metrics", "journal", "files", "logoutput", "hangups"),
     ("instruments", "standstill", "deferreds"),
     ("settings",),
