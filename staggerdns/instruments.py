@@ -10,6 +10,7 @@ from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -38,6 +39,18 @@ class Family:
         self._documentation = documentation
         self._labels = labels
 
+    def forget(self, label: str, value: str) -> None:
+        """Remove what stands under this value of a label, if the family has that label."""
+        if label in self._labels:
+            place = self._labels.index(label)
+            series = self._series()
+            for values in [values for values in series if values[place] == value]:
+                del series[values]
+
+    @abstractmethod
+    def _series(self) -> dict[tuple[str, ...], Any]:
+        """Return what there is for each combination of label values."""
+
     @abstractmethod
     def collect(self) -> Metric:
         """Return the family with the values of now."""
@@ -60,6 +73,9 @@ class Counter(Family):
     def values(self) -> dict[tuple[str, ...], int]:
         """Return the value of each cell by its label values."""
         return {values: cell.value for values, cell in self._cells.items()}
+
+    def _series(self) -> dict[tuple[str, ...], Any]:
+        return self._cells
 
     def collect(self) -> Metric:
         """Return the family with the values of now."""
@@ -112,6 +128,9 @@ class Histogram(Family):
         """Return the number of observations by label values."""
         return {values: found.count for values, found in self._distributions.items()}
 
+    def _series(self) -> dict[tuple[str, ...], Any]:
+        return self._distributions
+
     def collect(self) -> Metric:
         """Return the family with the values of now."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
@@ -135,6 +154,9 @@ class Gauge(Family):
     def values(self) -> dict[tuple[str, ...], float]:
         """Return the value of now by label values."""
         return {values: reader() for values, reader in self._readers.items()}
+
+    def _series(self) -> dict[tuple[str, ...], Any]:
+        return self._readers
 
     def collect(self) -> Metric:
         """Return the family with the values of now."""

@@ -325,12 +325,19 @@ class Metrics(Collector):
             found = self._hits[transport, qtype, rcode] = HitCell(labels)
         return found
 
+    def forget(self, label: str, value: str) -> None:
+        """Remove all that stands under a value of a label: what it names is there no more."""
+        for family in self._families():
+            family.forget(label, value)
+
     def collect(self) -> Iterator[Metric]:
         """Yield every family with the values of now."""
         yield from self._traffic()
-        for family in vars(self).values():
-            if isinstance(family, Family):
-                yield family.collect()
+        for family in self._families():
+            yield family.collect()
+
+    def _families(self) -> list[Family]:
+        return [family for family in vars(self).values() if isinstance(family, Family)]
 
     def _traffic(self) -> Iterator[Metric]:
         queries: dict[tuple[str, str], int] = {}

@@ -100,6 +100,34 @@ def test_histogram(seconds: float, bucket: str) -> None:
     assert others == {"wait_seconds_count": 3, "wait_seconds_sum": pytest.approx(100 + 2 * seconds)}
 
 
+def test_what_is_forgotten() -> None:
+    """All series of an upstream that left go, of whichever kind; what has the same word under
+    another label stays, and one of that name that comes later begins anew.
+    """
+    metrics = Metrics()
+    for name in ("gone", "stays"):
+        metrics.upstream_latency.read_from(lambda: 1, name)
+        metrics.upstream_failures.cell(name, "late").value += 2
+        metrics.upstream_seconds.distribution(name, "active", "gone").observe(3)
+        metrics.list_names.read_from(lambda: 4, name)
+    metrics.forget("upstream", "gone")
+    left = {
+        (name.removeprefix("staggerdns_"), dict(labels).get("upstream"), dict(labels).get("list"))
+        for (name, labels), number in scrape(metrics).items()
+        if number and {"stays", "gone"} & set(dict(labels).values())
+    }
+    assert left == {
+        ("upstream_latency_seconds", "stays", None),
+        ("upstream_failures_total", "stays", None),
+        ("upstream_seconds_bucket", "stays", None),
+        ("upstream_seconds_count", "stays", None),
+        ("upstream_seconds_sum", "stays", None),
+        ("list_names", None, "stays"),
+        ("list_names", None, "gone"),
+    }
+    assert metrics.upstream_failures.cell("gone", "late").value == 0
+
+
 def test_labels_of_types_and_codes() -> None:
     """The types of everyday use and the codes that we give have their names; others have none."""
     metrics = Metrics()
