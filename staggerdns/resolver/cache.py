@@ -22,6 +22,7 @@ from types import MappingProxyType
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.freshness import Freshness
+from staggerdns.resolver.nameindex import NameIndex
 from staggerdns.resolver.ranker import ORDER_IS_OLD, Ranker
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.addresspool import AddressPool
@@ -78,6 +79,8 @@ class AnswerCache:
         self._scopes: dict[int, tuple[Ranker | None, int]] = {}  # with rules of their own
         self._refresh: Refresh = _no_refresh
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self.names = NameIndex(settings.max_entries)
+        """The keys of what is kept, by name."""
         self._mergers: dict[bytes, Merger] = {}
         self._octets = 0
         self._evicted = {
@@ -170,7 +173,7 @@ class AnswerCache:
             if isinstance(answer, FailureAnswer) and self.freshness.is_servable(existing, now):
                 existing.retry_at = now + self._settings.fast_response_ttl
                 return existing
-            self._remove(key)
+            self._take_out(key)
         if ranker is not None:
             answer = ranker.arranged(answer, existing)
         stored = now if since is None else since
@@ -178,8 +181,12 @@ class AnswerCache:
         kept = answer.ttl and entry.octets * LARGEST_SHARE <= self._settings.max_size
         if kept:
             self._entries[key] = entry
+            if existing is None:
+                self.names.add(key)
             self._octets += entry.octets
             self._make_room()
+        elif existing is not None:
+            self.names.remove(key)
         if ranker is not None:
             ranker.committed(key, entry, existing)
             if kept and entry.rankable:
@@ -227,7 +234,22 @@ class AnswerCache:
             del self._mergers[key]
             self._entries[key].alive = True
 
+    def forget(self, key: bytes) -> bool:
+        """Let go of what is kept under ``key``; return whether there was anything.
+
+        A collection that is under way is not told: what it finds from now on is kept as usual.
+        """
+        if key not in self._entries:
+            return False
+        self._remove(key)
+        return True
+
     def _remove(self, key: bytes) -> None:
+        self._take_out(key)
+        self.names.remove(key)
+
+    def _take_out(self, key: bytes) -> None:
+        """Remove an entry, whose key stays known for the one that takes its place."""
         entry = self._entries.pop(key)
         if not entry.alive:
             del self._mergers[key]
