@@ -44,7 +44,7 @@ def _no_refresh(_: Question, now: float) -> None:
 
 
 class Merger:
-    """Whoever has more addresses for an entry than are in it."""
+    """Whoever has more addresses for an entry than are in it, or what shall take its place."""
 
     # Abstract without ABCMeta, and no protocol of typing: cheap to make and to call.
 
@@ -52,7 +52,7 @@ class Merger:
 
     @abstractmethod
     def merge(self, now: float) -> None:
-        """Commit the entry anew with all of them, now that somebody looks at it."""
+        """Commit the entry anew with all of that, now that somebody looks at it."""
 
 
 class AnswerCache:
@@ -124,12 +124,13 @@ class AnswerCache:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if not entry.alive:
+        is_due = now >= entry.due
+        if not entry.alive or (is_due and key in self._mergers and now >= entry.expires):
             self._mergers[key].merge(now)
             entry = self._entries.get(key)
             if entry is None:
                 return None
-        is_due = now >= entry.due
+            is_due = now >= entry.due
         if is_due and not self.freshness.is_servable(entry, now):
             self._remove(key)
             return None
@@ -142,19 +143,6 @@ class AnswerCache:
         if why_sort and ranker is not None and self._entries.get(key) is entry:
             ranker.sort(key, entry, why_sort, now, self.reorder)
         return self._entries.get(key, entry)
-
-    def stands(self, key: bytes, generation: int, now: float) -> bool:
-        """Return whether an unexpired answer of an earlier collection is given at ``now``.
-
-        It has no need to make room before the later collection has ended.
-        """
-        entry = self._entries.get(key)
-        return (
-            entry is not None
-            and entry.generation < generation
-            and now < entry.expires
-            and not isinstance(entry.answer, FailureAnswer)
-        )
 
     def commit(
         self, key: bytes, generation: int, answer: Answer, now: float, since: float | None = None
@@ -228,8 +216,25 @@ class AnswerCache:
         self._mergers[key] = merger
         return True
 
+    def hold_back(self, key: bytes, generation: int, merger: Merger, now: float) -> bool:
+        """Return whether an unexpired answer of an earlier collection is given at ``now``.
+
+        It need not make room before the later collection has ended. If it expires before that,
+        ``merger`` has what takes its place for whoever looks then.
+        """
+        entry = self._entries.get(key)
+        if (
+            entry is None
+            or entry.generation >= generation
+            or now >= entry.expires
+            or isinstance(entry.answer, FailureAnswer)
+        ):
+            return False
+        self._mergers.setdefault(key, merger)
+        return True
+
     def merged(self, key: bytes, merger: Merger) -> None:
-        """Ask ``merger`` for nothing any more; it may `defer` again."""
+        """Ask ``merger`` for nothing any more; it may `defer` or `hold_back` again."""
         if self._mergers.get(key) is merger:
             del self._mergers[key]
             self._entries[key].alive = True
@@ -251,8 +256,7 @@ class AnswerCache:
     def _take_out(self, key: bytes) -> None:
         """Remove an entry, whose key stays known for the one that takes its place."""
         entry = self._entries.pop(key)
-        if not entry.alive:
-            del self._mergers[key]
+        self._mergers.pop(key, None)
         entry.alive = False
         self._octets -= entry.octets
 

@@ -15,7 +15,6 @@ about an answer, and nobody has to see the steps in between.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
@@ -32,7 +31,7 @@ from staggerdns.upstream.reason import Reason
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import Ede
-from staggerdns.wire.contributors import CONTRIBUTORS
+from staggerdns.wire.contributors import CONTRIBUTORS, described
 from staggerdns.wire.pool import GrowingPool, cap, without_private
 from staggerdns.wire.question import Question
 from staggerdns.wire.sections import LoneAliasAnswer
@@ -135,8 +134,10 @@ class Collection(Merger):
             self._run = None
         if self._later:
             self.merge(self._context.clock.seconds())
+        cache, key = self._context.cache, self.question.key
+        cache.merged(key, self)
         if self._entry is not None:
-            self._context.cache.complete(self.question.key, self._generation, self._first_ttl)
+            cache.complete(key, self._generation, self._first_ttl)
         followers, self.followers = self.followers, []
         return followers
 
@@ -207,8 +208,8 @@ class Collection(Merger):
                 self._settle(now)
 
     def merge(self, now: float) -> None:
-        """Merge what has come since, and commit the pool if it grew."""
-        if self._merge_later():
+        """Merge what has come since, and commit the pool if it grew or has been held back."""
+        if self._merge_later() or self._entry is None:
             self._settle(now)
 
     def ended(self, reasons: Sequence[Reason]) -> None:
@@ -250,7 +251,7 @@ class Collection(Merger):
                 answers=run.decision.answered,
                 asked=run.candidates.asked,
                 addresses=len(pool.addresses) if isinstance(pool, AddressPool) else 0,
-                contributors=_contributors(pool) if isinstance(pool, AddressPool) else "",
+                contributors=described(pool.contributors) if isinstance(pool, AddressPool) else "",
             )
         self._run = None  # they refer to each other: no reference cycle stays behind
         if not self.abandoned:
@@ -268,7 +269,7 @@ class Collection(Merger):
         if self._entry is not None:
             if context.cache.defer(key, self._generation, self):
                 self._alarm = context.alarms.set(now + MERGE_DELAY, self._alarmed)
-        elif not context.cache.stands(key, self._generation, now):
+        elif not context.cache.hold_back(key, self._generation, self, now):
             self.merge(now)
 
     def _alarmed(self) -> None:
@@ -372,17 +373,18 @@ class Collection(Merger):
         self._longest_ttl = max(self._longest_ttl, ttl)
 
     def _settle(self, now: float) -> None:
-        """Commit what there is, but while a refresh runs behind an answer that holds, at its end.
-
-        So a name that is asked for often never shrinks to what one upstream says.
+        """Commit what there is; but while a refresh runs behind an answer that has not expired, at
+        its end. So a name that is asked for often never shrinks to what one upstream says.
         """
         cache = self._context.cache
-        if self.followers or not cache.stands(self.question.key, self._generation, now):
+        if self.followers or not cache.hold_back(self.question.key, self._generation, self, now):
             self._commit(now)
 
     def _commit(self, now: float) -> None:
         assert self._answer is not None
-        self._entry = entry = self._context.cache.commit(
+        cache = self._context.cache
+        cache.merged(self.question.key, self)
+        self._entry = entry = cache.commit(
             self.question.key, self._generation, self._answer, now, self._since
         )
         self._committed = self._answer
@@ -392,9 +394,3 @@ class Collection(Merger):
 
     def _log(self, format: str, **fields: object) -> None:
         self._context.journal.debug(format, name=str(self.question), **fields)
-
-
-def _contributors(pool: AddressPool) -> str:
-    """Return how many addresses each upstream brought, for the log."""
-    counts = Counter([name for names in pool.contributors for name in sorted(names)])
-    return "".join([f", {count} by {name}" for name, count in sorted(counts.items())])

@@ -11,6 +11,8 @@ would need it get the empty one: it is not known who brought them, and stays so.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 MAX_UPSTREAMS: Final = 1_024
@@ -85,3 +87,9 @@ class ContributorSets:
 
 CONTRIBUTORS: Final = ContributorSets()
 """The table of the process."""
+
+
+def described(sets: Iterable[frozenset[str]]) -> str:
+    """Return how many addresses each upstream brought, for the log: there is a set for each."""
+    counts = Counter([name for names in sets for name in sorted(names)])
+    return "".join([f", {count} by {name}" for name, count in sorted(counts.items())])

@@ -13,6 +13,8 @@ from itertools import accumulate
 import pytest
 
 from staggerdns.settings.sections import CacheSettings
+from staggerdns.settings.upstreams import ParallelSettings
+from staggerdns.settings.values import Seconds
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.question import Question
 from tests.kit.acts import SILENT, Act, fails, name, negative, own, says, says_own
@@ -304,6 +306,44 @@ def test_a_refresh_whose_entry_expires_meanwhile() -> None:
     assert resolver.pool() == [own(0), own(1), own(2)]
     resolver.run_to(90_400)
     assert resolver.pool() == [own(3), own(4), own(5), own(6)]
+
+
+def test_who_asks_at_the_expiry() -> None:
+    """Gets what a refresh has found that is under way, and nothing stale."""
+    resolver = expired_or_due(89.5)
+    resolver.script(says(10, own(3), own(4)), says(60, own(5)), SILENT)
+    resolver.ask()
+    for at in (89_800, 89_999):
+        resolver.run_to(at)
+        assert resolver.ask().addresses == [own(0), own(1), own(2)]
+    resolver.run_to(90_010)
+    client = resolver.ask()
+    assert client.addresses == [own(3), own(4), own(5)]
+    assert not resolver.cache.freshness.is_stale(client.entry, resolver.clock.seconds())
+    assert len(resolver.launches) == 6
+    resolver.run()
+    assert resolver.pool() == [own(3), own(4), own(5)]
+    resolver.assert_nothing_left()
+
+
+def test_who_asks_while_a_long_refresh_runs() -> None:
+    """As long as the old answer lives it is not replaced, however often one asks for it."""
+    resolver = SimulatedResolver(
+        says_own(0, 5, ttl=60),
+        says_own(1, 6, ttl=60),
+        says_own(2, 7, ttl=90),
+        parallel=ParallelSettings(total_collect_timeout=Seconds(15)),
+        timeout=15,
+    )
+    resolver.ask()
+    resolver.run_to(70_000)
+    resolver.script(says(10, own(3), own(4)), says(60, own(5)), SILENT)
+    for at in range(70_000, 84_000, 500):
+        resolver.run_to(at)
+        assert resolver.ask().addresses == [own(0), own(1), own(2)]
+    assert resolver.metrics.refreshes.cell().value == 1
+    resolver.run()
+    assert resolver.pool() == [own(3), own(4), own(5)]
 
 
 def test_a_refresh_whose_entry_goes_meanwhile() -> None:
