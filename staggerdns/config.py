@@ -22,6 +22,7 @@ from staggerdns.configroutes import (
 )
 from staggerdns.files import Unreadable, read_file
 from staggerdns.journal import LEVELS, Journal
+from staggerdns.logformat import FORMATS
 from staggerdns.policy.blocking import ANSWERS
 from staggerdns.policy.lists.checks import check_lists
 from staggerdns.ranking.probes import check_probe
@@ -174,6 +175,7 @@ def _check_rest(config: Config, problems: Problems) -> None:
         except ValueError as error:
             problems.append(f"ranking.probes[{index}]: {error}")
     problems.of(check_choice, "log.level", config.log.level, LEVELS)
+    problems.of(check_choice, "log.format", config.log.format, tuple(FORMATS))
     directory = config.state.directory
     if directory is not None and (not directory or "\0" in directory):
         problems.append("state.directory: expected a path, or null for none")

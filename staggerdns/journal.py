@@ -11,23 +11,25 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import (
+    FileLogObserver,
     FilteringLogObserver,
     ILogFilterPredicate,
     ILogObserver,
     LogEvent,
     Logger,
     LogLevel,
-    LogLevelFilterPredicate,
     PredicateResult,
     globalLogBeginner,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from staggerdns.logformat import FORMATS, NAMESPACE, level_of
+from staggerdns.settings.sections import LogSettings
+
 if TYPE_CHECKING:
     from staggerdns.instruments import Cell
 
-NAMESPACE = "staggerdns"
 LEVELS = ("debug", "info", "warn", "error")
 """Values of ``log.level``, most talkative first."""
 
@@ -36,8 +38,17 @@ class Journal:
     """Logs events of ``level`` and above; ``verbose``: whether it logs single queries, too."""
 
     def __init__(self, level: str = "info", log: Logger | None = None) -> None:
-        self._threshold = LEVELS.index(level)
         self._log = log if log is not None else Logger(namespace=NAMESPACE)
+        self.level = level
+
+    @property
+    def level(self) -> str:
+        """The least of `LEVELS` that is logged; it may change at any time."""
+        return LEVELS[self._threshold]
+
+    @level.setter
+    def level(self, level: str) -> None:
+        self._threshold = LEVELS.index(level)
         self.verbose = self._threshold == 0
 
     def debug(self, format: str, **fields: object) -> None:
@@ -64,28 +75,53 @@ class Journal:
         self._log.failure(what, failure=failure)
 
 
-def limit_log(level: str) -> None:
-    """Apply ``level`` to Twisted's own lines, too, from the moment that logging begins."""
-    begin = globalLogBeginner.beginLoggingTo
-    keep = _Keep(LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level)))
+class LogShape:
+    """What is written of all that is logged, by Twisted too: from the level of ``journal`` on, in
+    the form of ``settings``.
+    """
 
-    def begin_limited(observers: Iterable[ILogObserver], *args: Any, **keywords: Any) -> None:
-        begin([FilteringLogObserver(each, [keep]) for each in observers], *args, **keywords)
+    def __init__(self, journal: Journal, settings: LogSettings) -> None:
+        self._journal = journal
+        self._settings = settings
 
-    globalLogBeginner.beginLoggingTo = begin_limited  # type: ignore[method-assign]
+    def format_event(self, event: LogEvent) -> str | None:
+        """Return an event as it is written, `None` if it says nothing."""
+        return FORMATS[self._settings.format](event)
+
+    def observer(self, file: Any) -> ILogObserver:
+        """Return what writes into ``file``."""
+        return FileLogObserver(file, self.format_event)
+
+    def shaped(self, observer: ILogObserver) -> ILogObserver:
+        """Return ``observer`` as it hears of no more than is to be written, and writes it as it is
+        to be written if it writes lines into a file.
+        """
+        if isinstance(observer, FileLogObserver):
+            observer.formatEvent = self.format_event
+        return FilteringLogObserver(observer, [_Keep(self._journal)])
+
+    def begin(self) -> None:
+        """Shape all, from the moment that logging begins."""
+        begin = globalLogBeginner.beginLoggingTo
+
+        def begin_shaped(observers: Iterable[ILogObserver], *args: Any, **keywords: Any) -> None:
+            begin([*map(self.shaped, observers)], *args, **keywords)
+
+        globalLogBeginner.beginLoggingTo = begin_shaped  # type: ignore[method-assign]
 
 
 @implementer(ILogFilterPredicate)
 class _Keep:
-    """Lets our own events pass, which a `Journal` has filtered; ``rest`` filters all others."""
+    """Lets our own events pass, which ``journal`` has filtered, and others from its level on."""
 
-    def __init__(self, rest: ILogFilterPredicate) -> None:
-        self._rest = rest
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
 
     def __call__(self, event: LogEvent) -> Any:
         if event.get("log_namespace") == NAMESPACE:
             return PredicateResult.yes
-        return self._rest(event)
+        bad = level_of(event) >= LogLevel.levelWithName(self._journal.level)
+        return PredicateResult.yes if bad else PredicateResult.no
 
 
 @implementer(ILogObserver)

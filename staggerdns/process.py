@@ -13,9 +13,10 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.error import ReactorNotRunning
+from twisted.logger import LogLevel
 
 from staggerdns.hangups import Hangups
-from staggerdns.journal import limit_log
+from staggerdns.journal import LogShape
 from staggerdns.logoutput import LogOutput
 from staggerdns.service import StaggerService
 from staggerdns.settings.sections import Config
@@ -44,8 +45,9 @@ def make_service(config: Config, runner: Any, hangups: Hangups) -> IService:
     service = StaggerService(config, reactor, os.urandom)
     if runner is not None:
         service.bind()
-        limit_log(config.log.level)
-        _keep_log(service, runner, reactor)
+        shape = LogShape(service.journal, config.log)
+        shape.begin()
+        _keep_log(service, runner, reactor, shape)
         hangups.forward_to(partial(reactor.callFromThread, service.reread))
         reactor.stop = partial(_stop, reactor.stop)
     if not os.environ.get("NOTIFY_SOCKET"):
@@ -64,10 +66,13 @@ def _stop(stop: Callable[[], None]) -> None:
         stop()
 
 
-def _keep_log(service: StaggerService, runner: Any, reactor: Any) -> None:
+def _keep_log(service: StaggerService, runner: Any, reactor: Any, shape: LogShape) -> None:
     """Keep the program going while nobody reads its log from standard output."""
     printed = sys.stdout
     if printed is not None:
         sys.stdout = LogOutput(printed, reactor, service.lost_lines)
         if runner.get("logFile") is printed:  # twist's; twistd will look at sys.stdout
             runner["logFile"] = sys.stdout
+    if "fileLogObserverFactory" in runner:  # twist's; what its own options say would count as well
+        runner["fileLogObserverFactory"] = shape.observer
+        runner["logLevel"] = LogLevel.debug

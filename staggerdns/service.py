@@ -22,11 +22,13 @@ from twisted.logger import globalLogPublisher
 from staggerdns import __version__
 from staggerdns.chain import Chain
 from staggerdns.compiled import is_compiled
+from staggerdns.configroutes import all_routes
 from staggerdns.configwarnings import config_warnings
 from staggerdns.descriptors import fit_descriptors
 from staggerdns.journal import Journal, LostLines
 from staggerdns.lifecycle import Lifecycle
 from staggerdns.listeners import CannotBind, Listeners
+from staggerdns.logformat import Listed
 from staggerdns.metrics import Metrics, ProcessMetrics
 from staggerdns.policy.blocking import make_blocking
 from staggerdns.policy.groups import Groups
@@ -52,14 +54,15 @@ DRAIN_TIME = 0.9
 class StaggerService(Service):
     """The running program; ``reactor`` and ``rng`` come from whoever makes it.
 
-    ``lost_lines`` counts lines of the log that were not written. ``lifecycle``: its phase.
+    ``journal`` is what it logs with; ``lost_lines`` counts lines of the log that were not written.
+    ``lifecycle``: its phase.
     """
 
     def __init__(self, config: Config, reactor: Any, rng: Callable[[int], bytes]) -> None:
         self._config = config
         self._reactor = reactor
         self._clock: IReactorTime = reactor
-        self._journal = Journal(config.log.level)
+        self.journal = self._journal = Journal(config.log.level)
         self.lifecycle = Lifecycle(self._journal)
         self._metrics = Metrics()
         self.lost_lines = self._metrics.log_lost.cell()
@@ -163,13 +166,7 @@ class StaggerService(Service):
         self.bind()  # `twist` has not called privilegedStartService
         super().startService()
         globalLogPublisher.addObserver(self._watch_log)
-        self._journal.announce(
-            "listening on {listen}, asking {upstreams}: StaggerDNS {version}, {build}",
-            version=__version__,
-            build="compiled" if is_compiled() else "pure Python",
-            listen=", ".join(map(str, self._listeners.bound)),
-            upstreams=", ".join(upstream.name for upstream in self._chain.upstreams),
-        )
+        self._announce()
         if self._lists is not None:
             self._lists.start()
         if self._certificate is not None:
@@ -178,6 +175,26 @@ class StaggerService(Service):
             self._journal.warn("{warning}", warning=warning)
         self.lifecycle.serve()
 
+    def _announce(self) -> None:
+        """Log what runs, where it listens and whom it asks."""
+        config, page = self._config, self._config.metrics.listen
+        of_routes = Listed(
+            dict.fromkeys(one for _, way in all_routes(config) for one in way.servers)
+        )
+        self._journal.announce(
+            "listening on {listen}"
+            + ("" if page is None else ", with metrics on {metrics}")
+            + ", asking {upstreams}"
+            + (", for routes {route_upstreams}" if of_routes else "")
+            + ": StaggerDNS {version}, {build}",
+            version=__version__,
+            build="compiled" if is_compiled() else "pure Python",
+            listen=Listed(self._listeners.bound),
+            metrics=page,
+            upstreams=Listed(config.upstream.servers),
+            route_upstreams=of_routes,
+        )
+
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, then close everything."""
         super().stopService()
@@ -185,7 +202,7 @@ class StaggerService(Service):
         self._readiness.close()
         numbers = asdict(self._chain.statistics())
         shown = ", ".join(f"{name}={number:.6g}" for name, number in numbers.items())
-        self._journal.info("at the end: {statistics}", statistics=shown)
+        self._journal.info(f"at the end: {shown}", **numbers)
         # The forwarder's end answers whoever still waits by then, and so ends the drain.
         late = self._clock.callLater(DRAIN_TIME, self._chain.forwarder.close)
         read = read_received(self._reactor, self._sockets)

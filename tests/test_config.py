@@ -199,6 +199,7 @@ OTHERS = {
     "ranking.probes",
     "metrics.listen",
     "log.level",
+    "log.format",
 }
 
 
@@ -273,7 +274,7 @@ def test_defaults() -> None:
     for path in LOCAL_NAMES:
         assert getattr(config.local, path.rpartition(".")[2]) is True
     assert str(config.metrics.listen) == "127.0.0.1:9153"
-    assert config.log.level == "info"
+    assert (config.log.level, config.log.format) == ("info", "text")
 
 
 def test_the_example_file_shows_the_defaults() -> None:
@@ -456,6 +457,14 @@ def test_levels(level: str) -> None:
     for wrong in ("INFO", "trace", "''"):
         assert "debug" in error("log.level", wrong)
     assert HINT in error("log.level", "off")
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_log_formats(format: str) -> None:
+    """There are two, and the error for any other names them."""
+    assert read("log.format", format) == format
+    for wrong in ("JSON", "yaml", "''"):
+        assert "text" in error("log.format", wrong)
 
 
 def test_strategies() -> None:

@@ -23,6 +23,7 @@ from twisted.logger import capturedLogs
 from staggerdns import listeners
 from staggerdns.chain import Chain
 from staggerdns.config import parse_config
+from staggerdns.journal import Journal, LogShape
 from staggerdns.metrics import Metrics
 from staggerdns.server.hosts import Hosts
 from staggerdns.service import StaggerService
@@ -681,3 +682,11 @@ def test_log() -> None:
         program.ask()
         program.at(3_000)
     assert events == []
+
+
+def test_log_lines() -> None:
+    """They are for people."""
+    shape = LogShape(Journal(), parse_config("upstream: {servers: [192.0.2.1]}").log)
+    with capturedLogs() as events:
+        Journal().info("up")
+    assert (shape.format_event(events[0]) or "").endswith(" [staggerdns#info] up\n")

@@ -15,6 +15,7 @@ import pytest
 from docs._ext.declared import Key, families, labels, profiles, read_sections
 from staggerdns.config import CASE, parse_config
 from staggerdns.journal import LEVELS
+from staggerdns.logformat import FORMATS
 from staggerdns.ranking.rtt import MAX_ADDRESSES
 from staggerdns.resolver.forwarder import MAX_COLLECTIONS, MAX_FOLLOWERS, MAX_QUEUED
 from staggerdns.settings.upstreams import PROFILES
@@ -29,6 +30,7 @@ CHOICES = {
     "upstream.profile": tuple(PROFILES),
     "upstream.case_randomization": CASE,
     "log.level": LEVELS,
+    "log.format": tuple(FORMATS),
 }
 _PATH = re.compile(r"``((?:staggerdns|tests|bench|fuzz|docs|etc|twisted)/[\w./-]*)``")
 

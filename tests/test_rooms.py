@@ -32,7 +32,7 @@ ROOMS = (
     ("readiness",),
     ("outages", "lifecycle"),
     ("metrics", "journal", "files", "logoutput", "hangups"),
-    ("instruments", "standstill", "deferreds"),
+    ("instruments", "standstill", "deferreds", "logformat"),
     ("settings",),
     ("wire",),
     ("errors", "compiled"),

@@ -251,11 +251,16 @@ class MetricsSettings(Section, frozen=True, kw_only=True):
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
-    """``log``: how much is told."""
+    """``log``: how much is told, and in which form."""
 
     level: str = "info"
     """``debug``, ``info``, ``warn`` or ``error``, for the lines of Twisted as well. ``debug`` logs
     every phase of every query. Where the program listens is told at any level.
+    """
+    format: str = "text"
+    """``text`` for people, or ``json`` for programs: one object a line, with ``time``, ``level``,
+    ``logger``, ``message`` and the fields of the event. What is wrong with the configuration is
+    told as text in either case.
     """
 
 

@@ -78,10 +78,10 @@ class UpstreamReport:
         self._changes[state].value += 1
         tell = self._journal.info if state == State.HEALTHY else self._journal.warn
         tell(
-            "upstream {upstream} is {state}{because}",
+            "upstream {upstream} is {state}" + ("" if reason is None else " ({reason})"),
             upstream=self._name,
             state=state.name.lower(),
-            because="" if reason is None else f" ({reason})",
+            reason=reason,
         )
 
 

@@ -155,8 +155,10 @@ def test_daemon(tmp_path: Path, closed: bool) -> None:
     # The last line follows the end of the pidfile.
     log = eventually((tmp_path / "daemon.log").read_text, lambda text: "Server Shut Down" in text)
     build = "compiled" if is_compiled() else "pure Python"
-    said = f"listening on {listen}, asking {upstream.endpoint}: StaggerDNS {__version__}, {build}\n"
-    assert said in log
+    assert (
+        f"listening on {listen}, with metrics on {metrics}, asking {upstream.endpoint}: "
+        f"StaggerDNS {__version__}, {build}\n"
+    ) in log
 
 
 def test_sighup(tmp_path: Path) -> None:
