@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from itertools import count
 from typing import Any, cast
 
 from twisted.internet import reactor as _reactor
@@ -79,6 +80,7 @@ class Loads:
             clock=reactor,
             metrics=Metrics(),
             journal=Journal("error"),
+            number=count(1).__next__,
         )
         self.lists.on_change(self._changed)
         self._began = 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -20,7 +22,8 @@ from staggerdns.wire.names import from_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+    from twisted.python.failure import Failure
 
     from staggerdns.settings.policy import ListSettings
 
@@ -74,11 +77,14 @@ class Compiling:
         self.waiting.append((order, Deferred()))
         return self.waiting[-1][1]
 
-    def go_on(self) -> None:
-        """End what waits."""
+    def go_on(self, *, damaged: bool = False) -> None:
+        """End what waits; what comes of it is ``damaged``."""
         assert self.waiting is not None
         order, deferred = self.waiting.pop(0)
-        deferred.callback(compile_lists(order))
+        report = compile_lists(order)
+        if damaged:
+            damage(Path(order.target))
+        deferred.callback(report)
 
 
 class Running:
@@ -91,26 +97,74 @@ class Running:
         self.compiler = Compiling()
         self.metrics = Metrics()
         self.lists: Lists | None = None
+        self.number = count(1).__next__
         self.numbers: list[int] = []
 
     def start(self, **settings: ListSettings) -> Lists:
-        """Start lists; what was there before is stopped."""
+        """Start lists in another process; what was there before is stopped."""
         self.stop()
         self.metrics = Metrics()
-        lists = self.lists = Lists(
+        self.number = count(1).__next__
+        lists = self.lists = self.make(settings)
+        lists.start()
+        self.pump()
+        return lists
+
+    def make(
+        self,
+        settings: dict[str, ListSettings],
+        before: Lists | None = None,
+        directory: str | None = "state",
+    ) -> Lists:
+        """Return lists that are neither started nor prepared, to be kept in a ``directory``."""
+        lists = Lists(
             settings,
-            str(self.directory / "state"),
+            None if directory is None else str(self.directory / directory),
             cast("Any", self.server),
             cast("Any", self.compiler),
             clock=self.clock,
             metrics=self.metrics,
             journal=Journal(),
+            number=self.number,
             wall=lambda: START + self.clock.seconds(),
+            before=before,
         )
         lists.on_change(lambda found: self.numbers.append(found.number))
-        lists.start()
-        self.pump()
         return lists
+
+    def prepare(
+        self, directory: str | None = "state", **settings: ListSettings
+    ) -> tuple[Lists, list[str]]:
+        """Return lists that are being prepared beside those that run, and where what becomes of
+        that will be: nothing if all is well, or the problem.
+        """
+        following = self.make(settings, self.lists, directory)
+        problems: list[str] = []
+
+        def done(result: Failure | None) -> None:
+            value = None if result is None else result.value
+            problems.append("" if value is None else f"{type(value).__name__}: {value}")
+
+        following.prepare().addBoth(done)
+        self.pump()
+        return following, problems
+
+    def take_over(self, following: Lists) -> None:
+        """Have what is prepared take over; what was there before must not need a stop."""
+        before, self.lists = self.lists, following
+        following.take_over()
+        if before is not None:
+            timers = len(self.clock.getDelayedCalls())
+            before.stop()
+            assert len(self.clock.getDelayedCalls()) == timers
+        self.pump()
+
+    def reload(self, directory: str | None = "state", **settings: ListSettings) -> Lists:
+        """Have lists of another configuration take over at once."""
+        following, problems = self.prepare(directory, **settings)
+        assert problems == [""]
+        self.take_over(following)
+        return following
 
     def stop(self) -> None:
         """Stop; no timer may be left."""
@@ -135,12 +189,25 @@ class Running:
         choice = Choice(range(len(self.lists.names)))
         return choice.verdict(self.lists.current.listing(from_text(text))) is not None
 
+    def listed(self, text: str) -> list[str]:
+        """Return which lists block a name."""
+        assert self.lists is not None
+        blocked = self.lists.current.listing(from_text(text)).blocked
+        return [name for number, name in enumerate(self.lists.names) if blocked >> number & 1]
+
     def figures(self, name: str = "ads") -> tuple[float, float, int]:
         """Return names, age of the last refresh (none: -1), and failures, as metrics."""
         refreshed = self.metrics.list_refreshed.values()[name,]
         age = START + self.clock.seconds() - refreshed if refreshed else -1
         failures = self.metrics.list_failures.cell(name).value
         return self.metrics.list_names.values()[name,], age, failures
+
+
+def damage(path: Path) -> None:
+    """Have a compiled set another bit than its checksum says."""
+    octets = bytearray(path.read_bytes())
+    octets[70] ^= 1
+    path.write_bytes(octets)
 
 
 def texts(events: Sequence[Any]) -> list[str]:

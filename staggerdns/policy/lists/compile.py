@@ -23,13 +23,16 @@ from staggerdns.policy.lists.table import MAX_NAMES, TableWriter, TooManyNames
 
 NICE = 10
 """How much of its turn this process leaves to others: names are answered meanwhile."""
+_BLOCK = 65_536  # bytes of a copy that are read at once
 
 
 class Source(msgspec.Struct, frozen=True):
     """A source of the list of this ``number``: paths of its ``candidate``, if there is one, and of
     its ``copy``. ``ours``: it was fetched, and may be moved; else it stays where it is.
     ``counted``: it is part of what is in force, and must be of what takes its place, too.
-    ``named``: it is known to have names there, whether there is a copy or not.
+    ``named``: it is known to have names there, whether there is a copy or not. ``former``: where
+    the copy is until now; it is copied from there first. ``keep``: a candidate that can be used
+    becomes the copy.
     """
 
     number: int
@@ -38,6 +41,8 @@ class Source(msgspec.Struct, frozen=True):
     ours: bool = False
     counted: bool = False
     named: bool = False
+    former: str | None = None
+    keep: bool = True
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -99,6 +104,8 @@ def compile_lists(order: Order, random: Callable[[int], bytes] = os.urandom) -> 
 
 def _read(source: Source, table: TableWriter) -> SourceReport:
     report = SourceReport()
+    if source.former is not None:
+        _bring(Path(source.former), Path(source.copy))
     if source.candidate is not None:
         mark = table.mark()
         try:
@@ -141,12 +148,18 @@ def _take(source: Source, candidate: str, table: TableWriter) -> Lines:
         with suppress(OSError):
             Path(candidate).replace(copy)
         return lines
+    if not source.keep:
+        return _unless_emptied(source, _add(source, candidate, table, None))
     with _Copying(copy) as copying:
-        lines = _add(source, candidate, table, copying.write)
-        # What a full disk leaves of a file, or a program that has begun to write it.
-        if lines.blank and (source.named or _has_names(copy)):
-            raise Refused("is empty: a line with a comment alone says that this is meant")
+        lines = _unless_emptied(source, _add(source, candidate, table, copying.write))
         copying.finish()
+    return lines
+
+
+def _unless_emptied(source: Source, lines: Lines) -> Lines:
+    """Raise `Refused` for what a full disk leaves of a file, or who has begun to write it."""
+    if lines.blank and (source.named or _has_names(Path(source.copy))):
+        raise Refused("is empty: a line with a comment alone says that this is meant")
     return lines
 
 
@@ -155,6 +168,18 @@ def _has_names(copy: Path) -> bool:
         return read_source(str(copy), lambda _: None).understood > 0
     except Refused:
         return False
+
+
+def _bring(former: Path, copy: Path) -> None:
+    """Let ``copy`` be what is in ``former``, or nothing: what was there may be old."""
+    try:
+        with former.open("rb") as file, _Copying(copy) as copying:
+            while octets := file.read(_BLOCK):
+                copying.write(octets)
+            copying.finish()
+    except OSError:
+        with suppress(OSError):
+            copy.unlink()
 
 
 class _Copying:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from staggerdns.policy.lists.lists import Lists
 from staggerdns.settings.policy import ListSettings
 from staggerdns.settings.sections import StateSettings
 
+_numbers = count(1)
+"""The process's, since answers in the cache outlive lists and know sets by their numbers."""
+
 
 def make_lists(
     settings: Mapping[str, ListSettings],
@@ -27,10 +31,12 @@ def make_lists(
     clock: IReactorTime,
     metrics: Metrics,
     journal: Journal,
+    before: Lists | None = None,
 ) -> Lists | None:
     """Return lists that have yet to be started, `None` if there are none.
 
-    ``resolve`` finds the addresses of a server that has a list, none when it cannot.
+    ``resolve`` finds the addresses of a server that has a list, none when it cannot. Where the
+    program runs already they are to be prepared to take the place of those ``before``, if any.
     """
     if not settings:
         return None
@@ -48,6 +54,8 @@ def make_lists(
         clock=clock,
         metrics=metrics,
         journal=journal,
+        number=_numbers.__next__,
+        before=before,
     )
 
 

@@ -9,9 +9,14 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from staggerdns.journal import Journal
+
+SUFFIXES = (".list", ".new", ".part", ".note")
+"""Of the files of sources: copy, candidate, what is not complete yet, and what is known of it."""
 
 
 class ListDirectory:
@@ -32,6 +37,21 @@ class ListDirectory:
             status = self.path.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
                 raise  # where everybody may write, somebody else has made it
+
+    def clean(self, stems: Collection[str], *, unfinished: bool) -> None:
+        """Remove the files of sources of which there are none with these ``stems``; ``unfinished``:
+        and those that nobody is writing.
+        """
+        with suppress(OSError):
+            for path in self.path.iterdir():
+                left = unfinished and path.suffix in (".new", ".part")
+                if path.suffix in SUFFIXES and (left or path.stem not in stems):
+                    self.remove(path.name)
+
+    def remove(self, name: str) -> None:
+        """Remove the file of this name, if that can be."""
+        with suppress(OSError):
+            (self.path / name).unlink()
 
     def close(self) -> None:
         """Remove it if it is a temporary one."""

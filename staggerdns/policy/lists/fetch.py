@@ -52,7 +52,7 @@ FETCH_TIMEOUT = 300.0
 MAX_REDIRECTS = 5
 """How often a server may lead elsewhere."""
 MAX_HOSTS = 200
-"""Hosts that all lists together may lead to in the life of a process: each name is kept."""
+"""Hosts that all lists of a configuration together may lead to: each name is kept."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 Resolve = Callable[[str], "Deferred[Sequence[str]]"]

@@ -2,49 +2,60 @@
 
     nothing --the last set, or a first one from files and copies--> in force
     in force --a source has changed, is compiled and checked--> the next one in force
+    in force --another configuration: `Lists.prepare`, `Lists.take_over`--> in force there
 
 Each list looks after its sources: files every `CHECK_EVERY` seconds, URLs when they are due. When
 something is new a set of all lists is compiled in another process, checked in slices, and put in
-the place of the old one by one assignment; its number grows. What comes meanwhile waits for the
-next one. What fails leaves the old set in force: it is told, counted, and tried again. So does a
-source that counts and has lost its copy, which is read or fetched anew.
+the place of the old one by one assignment; its number is another. What comes meanwhile waits for
+the next one. What fails leaves the old set in force: it is told, counted, and tried again. So does
+a source that counts and has lost its copy, which is read or fetched anew.
+
+Lists of another configuration are prepared beside those in force, which compile nothing meanwhile:
+so nobody writes the copies or the set that they have, and what they wait for goes on when the
+others have taken over, or have been given up.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import Cooperator
 from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.policy.lists.compile import Order, Report, SourceReport
+from staggerdns.policy.lists.compile import SourceReport
+from staggerdns.policy.lists.compilequeue import CompileQueue
 from staggerdns.policy.lists.compiler import CompileProblem, Compiler
 from staggerdns.policy.lists.directory import ListDirectory, choose_directory
 from staggerdns.policy.lists.fetched import Fetches
-from staggerdns.policy.lists.mapped import Damaged, ListSet, empty_set, open_set
-from staggerdns.policy.lists.refresh import ListRefresh
-from staggerdns.policy.lists.sources import SUFFIXES, FileSource, UrlSource
+from staggerdns.policy.lists.handover import Handover
+from staggerdns.policy.lists.making import Lost, SetMaker
+from staggerdns.policy.lists.mapped import Damaged, ListSet, empty_set
+from staggerdns.policy.lists.refresh import ListRefresh, Surroundings
+from staggerdns.policy.lists.sources import FileSource, UrlSource
 from staggerdns.settings.policy import ListSettings
 
 MAX_FETCHES = 4
 """Lists that are fetched at the same time."""
 _TARGET = "compiled.lists"
+_PREPARED = "prepared.lists"
 
 
 class Lists:
     """All lists of a configuration, in its order; a list's number is its place in ``names``.
 
     ``directory`` keeps copies and the compiled set over restarts; `None`, or one that cannot be
-    written, keeps them until the end only. `start` it, and `stop` it in the end.
+    written, keeps them until the end only. ``number`` gives each set a number that no other set of
+    the process has. `start` it, and `stop` it in the end.
+
+    Where the program runs already, `prepare` it in the place of the lists ``before``, if there were
+    any, and then either `take_over` or `abandon`.
     """
 
     def __init__(
@@ -57,38 +68,34 @@ class Lists:
         clock: IReactorTime,
         metrics: Metrics,
         journal: Journal,
+        number: Callable[[], int],
         wall: Callable[[], float] = time.time,
+        before: Lists | None = None,
     ) -> None:
         self.names = tuple(settings)
         self.current: ListSet = empty_set(len(self.names))
-        self._clock = clock
-        self._journal = journal
-        self._compiler = compiler
+        self.wanted_directory = directory
+        self.directory: ListDirectory | None = None  # until it is started or prepared
+        self.refreshes: list[ListRefresh] = []
+        self.maker = SetMaker(settings, compiler, number, clock)
+        self.fetches: DeferredSemaphore = (
+            DeferredSemaphore(MAX_FETCHES) if before is None else before.fetches
+        )
+        self._shared = Surroundings(
+            fetcher, self.fetches, self.compile, self._count, clock, wall, metrics, journal
+        )
         self._settings = settings
-        self._wanted_directory = directory
-        self._directory: ListDirectory | None = None  # until the start
-        self._target = Path()
-        self._fetcher = fetcher
-        self._wall = wall
+        self._journal = journal
         self._metrics = metrics
-        self._domains = [_domains(one) for one in settings.values()]
-        self._what = json.dumps(
-            [[name, one.files, one.urls, one.domains] for name, one in settings.items()],
-            default=bytes.hex,
-        )
+        self._before = before
         self._listeners: list[Callable[[ListSet], None]] = []
-        self._waiting: list[Deferred[None]] = []
-        self._compiling: Deferred[None] | None = None
+        self.queue = CompileQueue(self._compile)
         self._starting: Deferred[None] | None = None
-        self._is_up = False
         self._stopped = False
-        self._cooperator = Cooperator(
-            terminationPredicateFactory=lambda: lambda: True,  # one slice a turn
-            scheduler=partial(clock.callLater, 0),
-        )
-        self._refreshes: list[ListRefresh] = []
-        for number, name in enumerate(self.names):
-            metrics.list_names.read_from(partial(self._count, number), name)
+        self._successor: Lists | None = None
+        self._handover = Handover([], moves=False)
+        self._prepared: Path | None = None
+        self._reports: Sequence[SourceReport] | None = None
 
     def on_change(self, call: Callable[[ListSet], None]) -> None:
         """Call ``call`` with each set that takes the place of another."""
@@ -99,36 +106,37 @@ class Lists:
 
         Nothing is written before: whoever starts may have given up privileges since this was made.
         """
+        self._show()
         try:
-            directory = choose_directory(self._wanted_directory, self._journal)
+            directory = choose_directory(self.wanted_directory, self._journal)
         except OSError as error:
             self._journal.warn(
                 "there are no lists: no directory can be written: {problem}",
                 problem=error.strerror,
             )
             return
-        self._directory = directory
-        self._target = directory.path / _TARGET
-        self._refreshes = self._make_refreshes(directory)
-        self._clean(directory)
-        self._starting = Deferred.fromCoroutine(self._start()).addErrback(self._unless_cancelled)
+        self._settle(directory)
+        self._clean(directory, unfinished=True)
+        self._starting = Deferred.fromCoroutine(self._start()).addErrback(_unless_cancelled)
 
     def stop(self) -> None:
-        """Give up what is under way."""
+        """Give up what is under way, and what is prepared to take the place of this."""
+        if self._before is not None or self._prepared is not None:
+            self.abandon()
+        if self._stopped:
+            return
         self._stopped = True
-        for refresh in self._refreshes:
-            refresh.stop()
-        for running in (self._starting, self._compiling):
-            if running is not None:
-                running.cancel()
-        self._waiting.clear()
-        self._cooperator.stop()
-        if self._directory is not None:
-            self._directory.close()
+        if self._successor is not None:
+            self._successor.abandon()
+        self._end(self.refreshes)
+        if self.directory is not None:
+            self.directory.close()
+        for name in self.names:
+            self._metrics.forget("list", name)
 
     def reread(self) -> None:
         """Read all files again, changed or not, and wait no longer to try what has failed."""
-        for refresh in self._refreshes:
+        for refresh in self.refreshes:
             refresh.reread()
 
     def compile(self) -> Deferred[None]:
@@ -136,151 +144,234 @@ class Lists:
 
         It fails with `CompileProblem`.
         """
-        waiting: Deferred[None] = Deferred(self._forget)
-        self._waiting.append(waiting)
-        self._compile_next()
-        return waiting
+        return self.queue.wait()
 
-    def _forget(self, waiting: Deferred[None]) -> None:
-        if waiting in self._waiting:
-            self._waiting.remove(waiting)
+    def prepare(self) -> Deferred[None]:
+        """Return a Deferred that fires when a first set of what is there has been made and checked;
+        ``current`` is that set then. The lists before compile nothing from now on.
 
-    def _count(self, number: int) -> int:
-        return self.current.names[number]
+        It fails with `CompileProblem`, whose text is one line that names the list if it is one's
+        fault; then all is as after `abandon`, and so it is when the Deferred is cancelled.
+        """
+
+        def failed(failure: Failure) -> Failure:
+            self.abandon()
+            return failure
+
+        self._starting = Deferred.fromCoroutine(self._prepare())
+        return self._starting.addErrback(failed)
+
+    def take_over(self) -> None:
+        """Go on in the place of the lists before: what is prepared is in force.
+
+        Whatever they had under way is this one's now, or has ended. They need no `stop` any more.
+        """
+        before, self._before = self._before, None
+        prepared, self._prepared = self._prepared, None
+        assert self.directory is not None
+        moves = before is None or before.directory is not self.directory
+        kept = [] if before is None or moves else before.refreshes
+        if before is not None:
+            before.retire(self.refreshes)
+            self.queue.take_on(before.queue)
+            if moves and before.directory is not None:
+                before.directory.close()
+            for name in set(before.names) - set(self.names):
+                self._metrics.forget("list", name)
+        if prepared is not None:
+            with suppress(OSError):  # then the next start compiles
+                prepared.replace(self._place(_TARGET))
+        self._handover.finish(self._reports)
+        self._show()
+        self._clean(self.directory, unfinished=moves)
+        for refresh in self.refreshes:
+            if refresh in kept:
+                refresh.move(self._shared)
+            else:
+                refresh.start(fresh=False, told=self._reports is None)
+        self._notify()
+        self._handover = Handover([], moves=False)  # nobody needs the old ones any more
+        self._reports = None
+        self.queue.open()
+
+    def abandon(self) -> None:
+        """Give up what is prepared: the lists before go on as if nothing had been."""
+        if self._stopped:
+            return
+        before, self._before = self._before, None
+        kept = [] if before is None else before.refreshes
+        self._end([refresh for refresh in self.refreshes if refresh not in kept])
+        if self.directory is not None:
+            self.directory.remove(_PREPARED)
+            if before is None or before.directory is not self.directory:
+                self.directory.close()
+        for name in set(self.names) - set(() if before is None else before.names):
+            self._metrics.forget("list", name)
+        if before is not None:
+            before.go_on()
+
+    def hold(self, successor: Lists) -> Deferred[None]:
+        """Compile nothing until `go_on`; the Deferred fires when what is compiled now is in force.
+
+        ``successor`` is abandoned if this is stopped meanwhile.
+        """
+        self._successor = successor
+        return succeed(None) if self.directory is None else self.queue.hold()
+
+    def go_on(self) -> None:
+        """Go on as before `hold`."""
+        self._successor = None
+        if self.directory is not None and not self._stopped:
+            self._clean(self.directory, unfinished=False)
+        self.queue.go_on()
+
+    def retire(self, kept: Sequence[ListRefresh]) -> None:
+        """End for the successor, who goes on with the refreshes ``kept`` and with the directory."""
+        self._stopped = True
+        self._successor = None
+        self.maker.stop()
+        for refresh in self.refreshes:
+            if refresh not in kept:
+                refresh.stop()
+
+    def _end(self, refreshes: Sequence[ListRefresh]) -> None:
+        self._stopped = True
+        for refresh in refreshes:
+            refresh.stop()
+        if self._starting is not None:
+            self._starting.cancel()
+        self.queue.close()
+        self.maker.stop()
+
+    def _count(self, name: str) -> int:
+        return self.current.names[self.names.index(name)]
+
+    def _show(self) -> None:
+        for name in self.names:
+            self._metrics.list_names.read_from(partial(self._count, name), name)
+
+    def _place(self, name: str) -> Path:
+        """Return where a set is to be written, where there is a directory if that can be."""
+        assert self.directory is not None
+        with suppress(OSError):  # whoever writes there says so
+            self.directory.make()
+        return self.directory.path / name
+
+    def _settle(self, directory: ListDirectory) -> None:
+        """Use a directory from now on, and have all lists looked after in it."""
+        self.directory = directory
+        self.refreshes = [
+            self._handover.keep(name, one) or ListRefresh(name, one, directory, self._shared)
+            for name, one in self._settings.items()
+        ]
 
     async def _start(self) -> None:
+        if await self._find():
+            self._journal.info(
+                "lists as they were at the last stop: {names}",
+                names=", ".join(map("{}: {}".format, self.names, self.current.names)),
+            )
+            self._notify()
+        for refresh in self.refreshes:  # all that they want goes into one set
+            refresh.start(fresh=not self.current.number)
+        self.queue.open()
+
+    async def _find(self) -> bool:
+        """Return whether the last compiled set could be used, and is now."""
+        sources = self._sources()
+        target = self._place(_TARGET)
         try:
-            found = open_set(str(self._target), self.current.number + 1)
-            counted = self._counted(found)
-            if counted is not None:
-                await self._put_in_force(found)
-                for source, counts in zip(self._sources(), counted, strict=True):
-                    source.counted = counts
-                self._journal.info(
-                    "lists as they were at the last stop: {names}",
-                    names=", ".join(map("{}: {}".format, self.names, found.names)),
-                )
-        except FileNotFoundError:
-            pass
+            found = await self.maker.find(target, len(sources))
         except (OSError, Damaged) as problem:
             self._journal.warn(
                 "the compiled lists in {path} cannot be used: {problem}",
-                path=str(self._target),
+                path=str(target),
                 problem=str(problem),
             )
-        for refresh in self._refreshes:  # all that they want goes into one set
-            refresh.start(fresh=not self.current.number)
-        self._is_up = True
-        self._compile_next()
+            return False
+        if found is None:
+            return False
+        self.current, counted = found
+        for (_, source), counts in zip(sources, counted, strict=True):
+            source.counted = counts
+        return True
 
-    def _compile_next(self) -> None:
-        """Start to compile for all who wait, unless a set is being compiled."""
-        if not self._is_up or self._compiling is not None or not self._waiting or self._stopped:
+    async def _prepare(self) -> None:
+        before = self._before
+        directory = None
+        if before is not None:
+            await before.hold(self)
+            if before.wanted_directory == self.wanted_directory:
+                directory = before.directory
+        formers = [] if before is None else before.refreshes
+        self._handover = Handover(formers, moves=directory is None)
+        try:
+            self._settle(directory or choose_directory(self.wanted_directory, self._journal))
+        except OSError as error:
+            problem = f"lists: no directory can be written: {error.strerror}"
+            raise CompileProblem(problem) from None
+        if before is None and await self._find():
             return
-        waiting, self._waiting = self._waiting, []
-        compiled = Deferred.fromCoroutine(self._compile())
-        self._compiling = compiled
-
-        def done(result: Failure | None) -> None:
-            self._compiling = None
-            if self._stopped:
-                return
-            for one in waiting:
-                if not one.called:
-                    one.callback(None) if result is None else one.errback(result)
-            self._compile_next()
-
-        compiled.addBoth(done)
+        offers = self._handover.offers(self.refreshes)
+        if before and directory and before.current.number and before.maker.what == self.maker.what:
+            self.current = before.current
+            return
+        self._prepared = self._place(_PREPARED)
+        try:
+            self.current, self._reports = await self.maker.make(self._prepared, offers)
+        except Lost as problem:
+            details = self._handover.lose(problem.report)
+            for refresh in formers:
+                refresh.wake()
+            raise CompileProblem(details) from None
+        except CompileProblem as problem:
+            names = ", ".join(self.names)
+            raise CompileProblem(f"lists ({names}) cannot be compiled: {problem}") from None
 
     async def _compile(self) -> None:
-        assert self._directory is not None
-        with suppress(OSError):  # whoever writes there says so
-            self._directory.make()
+        target = self._place(_TARGET)
         sources = self._sources()
-        order = Order(
-            str(self._target), [source.offer() for source in sources], self._domains, self._what
-        )
-        report: Report = await self._compiler.compile(order)
-        if len(report.sources) != len(sources) or not all(
-            0 <= place < len(sources) for place in report.lost
-        ):
-            raise CompileProblem("the report is about other sources")
-        if report.lost:
-            for source, told in zip(sources, report.sources, strict=True):
-                source.note_copy(told)
-            self._lose([(sources[place], report.sources[place]) for place in report.lost])
+        offers = [source.offer(number) for number, source in sources]
         try:
-            found = open_set(str(self._target), self.current.number + 1)
-            await self._put_in_force(found)
-        except (OSError, Damaged) as problem:
-            raise CompileProblem(str(problem)) from None
-        for source, told in zip(sources, report.sources, strict=True):
+            self.current, reports = await self.maker.make(target, offers)
+        except Lost as problem:
+            raise CompileProblem(self._lose(problem)) from None
+        self._notify()
+        for (_, source), told in zip(sources, reports, strict=True):
             source.settle(told)
 
-    def _lose(self, lost: Sequence[tuple[FileSource | UrlSource, SourceReport]]) -> None:
-        """Have sources read or fetched again that cannot be in the next set. Raises
-        `CompileProblem`: they stay in force as they are.
+    def _lose(self, problem: Lost) -> str:
+        """Have sources read or fetched again that cannot be in the next set: they stay in force as
+        they are. Return what is wrong with them.
         """
+        sources, reports = self._sources(), problem.report.sources
+        for (_, source), told in zip(sources, reports, strict=True):
+            source.note_copy(told)
+        lost = [(sources[place][1], reports[place]) for place in problem.report.lost]
         for source, _ in lost:
             source.lose()
-        for refresh in self._refreshes:
+        for refresh in self.refreshes:
             refresh.wake()
-        raise CompileProblem(", ".join(f"{one.label} {told.problem}" for one, told in lost))
+        return ", ".join(f"{source.label} {told.problem}" for source, told in lost)
 
-    async def _put_in_force(self, found: ListSet) -> None:
-        """Check a set, and let it take the place of the current one. Raises `Damaged`."""
-        await self._cooperator.cooperate(found.check()).whenDone()
-        if len(found.names) != len(self.names):
-            raise Damaged("it has other lists")
-        self.current = found
+    def _notify(self) -> None:
         for call in self._listeners:
-            call(found)
+            call(self.current)
 
-    def _sources(self) -> list[FileSource | UrlSource]:
-        return [source for refresh in self._refreshes for source in refresh.sources]
-
-    def _counted(self, found: ListSet) -> list[bool] | None:
-        """Return which sources count in a set, `None` if it is one of other lists."""
-        try:
-            what, counted = found.summary
-            whole = what == self._what and len(counted) == len(self._sources())
-            return list(map(bool, counted)) if whole else None
-        except (TypeError, ValueError):
-            return None
-
-    def _make_refreshes(self, directory: ListDirectory) -> list[ListRefresh]:
-        fetches = DeferredSemaphore(MAX_FETCHES)
+    def _sources(self) -> list[tuple[int, FileSource | UrlSource]]:
+        """Return all sources, each with the number of its list."""
         return [
-            ListRefresh(
-                number,
-                name,
-                one,
-                directory,
-                self._fetcher,
-                fetches,
-                self.compile,
-                partial(self._count, number),
-                clock=self._clock,
-                wall=self._wall,
-                metrics=self._metrics,
-                journal=self._journal,
-            )
-            for number, (name, one) in enumerate(self._settings.items())
+            (number, source)
+            for number, refresh in enumerate(self.refreshes)
+            for source in refresh.sources
         ]
 
-    def _clean(self, directory: ListDirectory) -> None:
-        """Remove what belongs to no source any more, and what an earlier end has left."""
-        stems = {source.stem for source in self._sources()}
-        for path in directory.path.iterdir():
-            unfinished = path.suffix in (".new", ".part")
-            if path.suffix in SUFFIXES and (unfinished or path.stem not in stems):
-                with suppress(OSError):
-                    path.unlink()
-
-    @staticmethod
-    def _unless_cancelled(failure: Failure) -> None:
-        failure.trap(CancelledError)
+    def _clean(self, directory: ListDirectory, *, unfinished: bool) -> None:
+        """Remove what belongs to no source any more; ``unfinished``: and what an earlier end has
+        left.
+        """
+        directory.clean({source.stem for _, source in self._sources()}, unfinished=unfinished)
 
 
-def _domains(settings: ListSettings) -> list[bytes]:
-    return [bytes(domain) for domain in settings.domains]
+def _unless_cancelled(failure: Failure) -> None:
+    failure.trap(CancelledError)

@@ -9,12 +9,14 @@ refresh waiting, others begin. A source is part of one refresh at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.policy.lists.compiler import CompileProblem
@@ -33,47 +35,43 @@ CHECK_EVERY: float = 2.0
 """Seconds from one look at the files to the next."""
 
 
-class ListRefresh:
-    """Keeps list ``number`` up to date: ``compile`` puts what its `sources` offer in force,
-    and ``count`` returns how many names it has then.
+@dataclass(frozen=True)
+class Surroundings:
+    """What a list shares with others: ``compile`` puts what all `sources` offer in force, and
+    ``count`` returns how many names the list of a name has then.
 
     ``fetches``: how many lists may be fetched at once. ``wall``: seconds since 1970.
     """
 
+    fetcher: Fetches
+    fetches: DeferredSemaphore
+    compile: Callable[[], Deferred[None]]
+    count: Callable[[str], int]
+    clock: IReactorTime
+    wall: Callable[[], float]
+    metrics: Metrics
+    journal: Journal
+
+
+class ListRefresh:
+    """Keeps the list of this ``name`` up to date. `start` it, and `stop` it in the end."""
+
     def __init__(
-        self,
-        number: int,
-        name: str,
-        settings: ListSettings,
-        directory: ListDirectory,
-        fetcher: Fetches,
-        fetches: DeferredSemaphore,
-        compile: Callable[[], Deferred[None]],
-        count: Callable[[], int],
-        *,
-        clock: IReactorTime,
-        wall: Callable[[], float],
-        metrics: Metrics,
-        journal: Journal,
+        self, name: str, settings: ListSettings, directory: ListDirectory, shared: Surroundings
     ) -> None:
-        self._name = name
-        self._files = [FileSource(number, name, path, directory, wall) for path in settings.files]
-        self._urls = [
-            UrlSource(number, name, url, directory, fetcher, settings.refresh)
-            for url in settings.urls
-        ]
+        self.name = name
+        self._files = [FileSource(name, path, directory, shared.wall) for path in settings.files]
+        self._urls = [UrlSource(name, url, directory, settings.refresh) for url in settings.urls]
         self.sources: list[FileSource | UrlSource] = [*self._files, *self._urls]
-        self._fetches = fetches
-        self._compile = compile
+        self._settings = settings
+        self._shared = shared
+        self._clock = shared.clock
+        self._wall = shared.wall
         self._compile_failures = 0
-        self._count = count
-        self._clock = clock
-        self._wall = wall
-        self._journal = journal
-        self._failures = metrics.list_failures.cell(name)
-        metrics.list_refreshed.read_from(self._right_at, name)
+        self._failures = Cell()  # until the start
         self._in_force = False
         self._again = False
+        self._is_told = True
         self._retry_at: float | None = None
         self._next_check = 0.0
         self._timer: IDelayedCall | None = None
@@ -82,8 +80,14 @@ class ListRefresh:
         self._rushed = False
         self._stopped = False
 
-    def start(self, *, fresh: bool) -> None:
-        """Begin; ``fresh``: there is no set yet, so one is wanted of what is here."""
+    def start(self, *, fresh: bool, told: bool = True) -> None:
+        """Begin; ``fresh``: there is no set yet, so one is wanted of what is here. ``told``: that
+        something is in force needs no line in the log.
+        """
+        metrics = self._shared.metrics
+        self._failures = metrics.list_failures.cell(self.name)
+        metrics.list_refreshed.read_from(self._right_at, self.name)
+        self._is_told = told
         now = self._clock.seconds()
         for url in self._urls:
             url.schedule(now, self._wall())
@@ -98,6 +102,20 @@ class ListRefresh:
             self._timer.cancel()
         for running in [*self._running]:
             running.cancel()
+
+    def suits(self, settings: ListSettings) -> bool:
+        """Return whether this looks after a list with these settings."""
+        own = self._settings
+        return (own.files, own.urls, own.refresh) == (
+            settings.files,
+            settings.urls,
+            settings.refresh,
+        )
+
+    def move(self, shared: Surroundings) -> None:
+        """Go on in the same way among other lists; what is in force has this one's sources."""
+        self._shared = shared
+        self._in_force = True
 
     def reread(self) -> None:
         """Read the files again, changed or not, and wait no longer to try what has failed."""
@@ -140,7 +158,8 @@ class ListRefresh:
         if anew:
             self._again = False
             self._retry_at = None
-        if due or anew:
+        if due or anew or not self._is_told:
+            self._is_told = True
             for url in due:
                 url.due = UNDER_WAY
             self._begin(due, anew=anew)
@@ -154,7 +173,9 @@ class ListRefresh:
             self._running.discard(running)
             if isinstance(result, Failure) and not self._stopped:
                 self._failures.value += 1
-                self._journal.failure(f"a defect in the refresh of the list {self._name}", result)
+                self._shared.journal.failure(
+                    f"a defect in the refresh of the list {self.name}", result
+                )
                 for url in due:
                     if url.due == UNDER_WAY:
                         url.failed(self._clock.seconds())
@@ -179,7 +200,7 @@ class ListRefresh:
 
     async def _refresh(self, due: list[UrlSource], *, anew: bool) -> None:
         """Fetch what is due, and put what is new in force; ``anew``: something here is."""
-        problems: dict[str, str] = {}
+        problems = self._file_problems()
         parts = [self._put_in_force(problems)] if anew else []
         parts += [self._renew(url, problems) for url in due]
         running = [Deferred.fromCoroutine(part) for part in parts]
@@ -196,7 +217,7 @@ class ListRefresh:
     async def _renew(self, url: UrlSource, problems: dict[str, str]) -> None:
         """Fetch a URL, and put it in force if there is something new."""
         try:
-            new = await self._fetches.run(url.fetch)
+            new = await self._shared.fetches.run(url.fetch, self._shared.fetcher)
         except FetchProblem as problem:
             problems[url.label] = str(problem)
             url.failed(self._clock.seconds())
@@ -216,7 +237,7 @@ class ListRefresh:
         """Have a set made of what is here by now, and collect what is wrong with it."""
         self._compiling += 1
         try:
-            await self._compile()
+            await self._shared.compile()
         except CompileProblem as problem:
             problems["the set of all lists"] = f"could not be compiled: {problem}"
             self._try_again()
@@ -225,16 +246,20 @@ class ListRefresh:
             self._in_force = True
             self._retry_at = None
             self._compile_failures = 0
-            for file in self._files:
-                if file.problem:
-                    problems[file.label] = file.problem
-                    file.problem = ""
+            problems.update(self._file_problems())
         finally:
             self._compiling -= 1
         if self._rushed:
             self._look()
         else:
             self._wait()
+
+    def _file_problems(self) -> dict[str, str]:
+        """Return what has not been told yet of files."""
+        problems = {file.label: file.problem for file in self._files if file.problem}
+        for file in self._files:
+            file.problem = ""
+        return problems
 
     def _try_again(self) -> None:
         """Compile again soon, and later each time; several may have waited for one set."""
@@ -254,9 +279,9 @@ class ListRefresh:
                     f"{report.wrong} lines of {source.label} are not understood, the first is "
                     f"{report.first}"
                 )
-        (self._journal.warn if problems else self._journal.info)(
+        (self._shared.journal.warn if problems else self._shared.journal.info)(
             "the list {list} has {names} names{details}",
-            list=self._name,
-            names=self._count(),
+            list=self.name,
+            names=self._shared.count(self.name),
             details="".join(f"; {detail}" for detail in details),
         )

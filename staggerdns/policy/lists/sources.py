@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import msgspec
@@ -22,30 +23,36 @@ from staggerdns.policy.lists.fetched import Fetches, FetchProblem, Validators
 FIRST_RETRY: float = 5.0
 """Seconds from a failure until a URL is fetched again; they double."""
 LONGEST_RETRY: float = 3_600.0
-SUFFIXES = (".list", ".new", ".part", ".note")
-"""Of the files of sources: copy, candidate, what is not complete yet, and what is known of it."""
 UNDER_WAY = math.inf
 """When a URL is due that is being fetched."""
 _State = tuple[int, int, int, int, int, int] | None
 _NEVER = "never"
 
 
+@dataclass
+class FileLooks:
+    """How a file was when it was ``seen`` last, ``offered``, and ``taken``; whether what was taken
+    is ``used``, or was refused.
+    """
+
+    taken: _State | str = _NEVER
+    offered: _State | str = _NEVER
+    seen: _State | str = _NEVER
+    used: bool = False
+
+
 class FileSource:
     """The file at ``path`` of this machine, which counts anew when it has changed, for the list of
-    this ``number`` and ``name``.
+    this ``name``.
 
     ``problem``: why what it offered last was refused. ``report``: what was said of it last.
     ``counted``: whether what is in force has it. ``right_at``: when a look has last found it as it
-    is in force, by ``wall``, in seconds since 1970; 0 if none has.
+    is in force, by ``wall``, in seconds since 1970; 0 if none has. ``copy``: where the last one
+    that was good is.
     """
 
     def __init__(
-        self,
-        number: int,
-        name: str,
-        path: str,
-        directory: ListDirectory,
-        wall: Callable[[], float],
+        self, name: str, path: str, directory: ListDirectory, wall: Callable[[], float]
     ) -> None:
         self.label = path
         self.stem = _stem(name, path)
@@ -53,55 +60,83 @@ class FileSource:
         self.report: SourceReport | None = None
         self.counted = False
         self.right_at = 0.0
-        self._number = number
         self._wall = wall
-        self._copy = directory.path / f"{self.stem}.list"
+        self.copy = directory.path / f"{self.stem}.list"
+        self.looks = FileLooks()
         self._new = False
-        self._used = False  # what was taken was not refused
-        self._taken: _State | str = _NEVER
-        self._offered: _State | str = _NEVER
-        self._seen: _State | str = _NEVER
 
     def changed(self) -> bool:
         """Return whether the file is another than before, and is not being written any more."""
         state = _state_of(self.label)
-        settled, self._seen = state == self._seen or self._taken == _NEVER, state
-        self._new = settled and state != self._taken
-        if self._used and state == self._taken:
+        settled, self.looks.seen = state == self.looks.seen or self.looks.taken == _NEVER, state
+        self._new = settled and state != self.looks.taken
+        if self.looks.used and state == self.looks.taken:
             self.right_at = self._wall()
         return self._new
 
     @property
     def tried(self) -> bool:
         """Whether the file has been offered already as it is now."""
-        return self._seen == self._offered
+        return self.looks.seen == self.looks.offered
 
     def force(self) -> None:
         """Let the file count as changed, though a set is made of it just now."""
-        self._taken = self._offered = _NEVER
+        self.looks.taken = self.looks.offered = _NEVER
 
-    def offer(self) -> Source:
-        """Return what the next set is made of: the file if it has changed or has no copy, else the
-        copy.
+    def offer(self, number: int) -> Source:
+        """Return what the next set is made of, for the list of this number: the file if it has
+        changed or has no copy, else the copy.
         """
-        self._new = self._new or not self._copy.exists()
-        self._offered = _state_of(self.label) if self._new else _NEVER
+        self._new = self._new or not self.copy.exists()
+        self.looks.offered = _state_of(self.label) if self._new else _NEVER
         candidate = self.label if self._new else None
-        named = self.report is not None and self.report.understood > 0
-        return Source(self._number, str(self._copy), candidate, counted=self.counted, named=named)
+        return Source(
+            number, str(self.copy), candidate, counted=self.counted, named=_has_names(self.report)
+        )
+
+    def offer_first(self, number: int) -> Source:
+        """Return what the first set is made of that has it: the file, if it is there."""
+        self.changed()
+        return self.offer(number)
+
+    def offer_as(self, former: FileSource, number: int) -> Source:
+        """Return what is in force of the same file, for a set made beside that. Nothing changes:
+        whether ``former``, which may be this one, has changed meanwhile is seen later.
+        """
+        is_kept = former.copy.exists()
+        return Source(
+            number,
+            str(self.copy),
+            None if is_kept else self.label,
+            counted=former.counted,
+            named=_has_names(former.report),
+            former=None if self.copy == former.copy else str(former.copy),
+            keep=False,
+        )
+
+    def take_on(self, former: FileSource) -> None:
+        """Go on with what another one knows of the same file."""
+        self.report, self.counted = former.report, former.counted
+        self.right_at = former.right_at
+        self.looks = replace(former.looks)
+
+    def note(self, report: SourceReport) -> None:
+        """Note what became of what `offer_as` gave."""
+        self.report = report
+        self.counted = report.counts
 
     def lose(self) -> None:
         """Note that there is no copy any more."""
-        self._taken = _NEVER
+        self.looks.taken = _NEVER
 
     def settle(self, report: SourceReport) -> None:
         """Note what became of what was offered."""
         self.report = report
         self.counted = report.counts
-        if self._offered != _NEVER:
-            self._taken, self._new = self._offered, False
+        if self.looks.offered != _NEVER:
+            self.looks.taken, self._new = self.looks.offered, False
             self.problem = report.problem
-            self._used = report.taken
+            self.looks.used = report.taken
             if report.taken:
                 self.right_at = self._wall()
 
@@ -110,68 +145,63 @@ class FileSource:
 
 
 class UrlSource:
-    """What is at ``url``, which ``fetcher`` fetches every ``refresh`` seconds for the list of this
-    ``number`` and ``name``.
+    """What is at ``url``, which is fetched every ``refresh`` seconds for the list of this ``name``.
 
     ``refusal``: why what was fetched last has been refused. ``report``: what was said of it last.
     ``counted``: whether what is in force has it. ``right_at``: when the copy was last what the
-    server has, in seconds since 1970 like each ``wall``; 0 if it never was. Times of `due` are a
-    monotonic clock's.
+    server has, in seconds since 1970 like each ``wall``; 0 if it never was. ``copy``: where it is;
+    ``known``: what is known of it. ``failures``: attempts in a row. Times of ``due`` and
+    ``failed_at``, which is `None` while nothing is wrong, are a monotonic clock's.
     """
 
-    def __init__(
-        self,
-        number: int,
-        name: str,
-        url: str,
-        directory: ListDirectory,
-        fetcher: Fetches,
-        refresh: float,
-    ) -> None:
+    def __init__(self, name: str, url: str, directory: ListDirectory, refresh: float) -> None:
         self.label = url
         self.stem = _stem(name, url)
         self.refusal = ""
         self.report: SourceReport | None = None
         self.counted = False
         self.due = 0.0
-        self._number = number
         self._directory = directory
-        self._fetcher = fetcher
         self._refresh = refresh
-        self._copy = directory.path / f"{self.stem}.list"
+        self.copy = directory.path / f"{self.stem}.list"
         self._candidate = directory.path / f"{self.stem}.new"
         self._path = directory.path / f"{self.stem}.note"
-        self._failures = 0
-        self._failed_at: float | None = None  # nothing is wrong
+        self.failures = 0
+        self.failed_at: float | None = None  # nothing is wrong
         self._fetched: Validators | None = None
         self._offered: Validators | None = None
         self._accepted: Validators | None = None
-        self._note = self._read_note()
-        self.right_at = self._note.fetched
+        self.known = self._read_note()
+        self.right_at = self.known.fetched
 
     def schedule(self, clock: float, wall: float) -> None:
-        """Let the list be due when the copy on disk has reached its age."""
-        age = wall - self._note.fetched
-        known = self._note.fetched and 0 <= age < self._refresh  # or the wall clock is wrong
+        """Let the list be due when the copy on disk has reached its age, or after a failure as it
+        was, if that is sooner.
+        """
+        if self.failed_at is not None:
+            self.due = min(self.due, clock + min(self._refresh, LONGEST_RETRY))
+            return
+        age = wall - self.known.fetched
+        known = self.known.fetched and 0 <= age < self._refresh  # or the wall clock is wrong
         self.due = clock + (self._refresh - age if known else 0)
 
-    def fetch(self) -> Deferred[bool]:
+    def fetch(self, fetcher: Fetches) -> Deferred[bool]:
         """Return a Deferred of whether there is something new; it fails with `FetchProblem`."""
         self._fetched = self._accepted = None
         self.refusal = ""
         with suppress(OSError):  # whoever writes there says so
             self._directory.make()
-        if not self._copy.exists():
-            self._note = Note()
-        known = Validators(self._note.etag, self._note.modified)
+        if not self.copy.exists():
+            self.known = Note()
+        known = Validators(self.known.etag, self.known.modified)
 
         def fetched(found: Validators | None) -> bool:
-            if found is None and not self._copy.exists():
+            if found is None and not self.copy.exists():
                 raise FetchProblem("is as it was, but has no copy any more")
             self._fetched = found
             return found is not None
 
-        return self._fetcher.fetch(self.label, self._candidate, known).addCallback(fetched)
+        return fetcher.fetch(self.label, self._candidate, known).addCallback(fetched)
 
     @property
     def accepted(self) -> bool:
@@ -181,43 +211,74 @@ class UrlSource:
     def succeeded(self, clock: float, wall: float) -> None:
         """Note that the copy is right as of now."""
         if self._accepted is not None:
-            self._note = Note(self._accepted.etag, self._accepted.modified)
-        self._note.fetched = self.right_at = wall
+            self.known = Note(self._accepted.etag, self._accepted.modified)
+        self.known.fetched = self.right_at = wall
         self._write_note()
-        self._failures = 0
-        self._failed_at = None
+        self.failures = 0
+        self.failed_at = None
         self.due = clock + self._refresh
 
     def failed(self, clock: float) -> None:
         """Try again soon, and later each time."""
         longest = min(self._refresh, LONGEST_RETRY)
-        self.due = clock + min(FIRST_RETRY * 2 ** min(self._failures, 16), longest)
-        self._failures += 1
-        self._failed_at = clock
+        self.due = clock + min(FIRST_RETRY * 2 ** min(self.failures, 16), longest)
+        self.failures += 1
+        self.failed_at = clock
 
     def refused(self, clock: float) -> None:
         """Try again when the server may have something else."""
         self.due = clock + min(self._refresh, LONGEST_RETRY)
-        self._failed_at = clock
+        self.failed_at = clock
 
     def hurry(self) -> None:
         """If the last attempt failed, wait no longer for the next one than after a first failure:
         however often this is called, the server is not asked more often.
         """
-        if self._failed_at is not None and self.due < UNDER_WAY:
-            self.due = min(self.due, self._failed_at + FIRST_RETRY)
+        if self.failed_at is not None and self.due < UNDER_WAY:
+            self.due = min(self.due, self.failed_at + FIRST_RETRY)
 
-    def offer(self) -> Source:
-        """Return what the next set is made of: what has been fetched, else the copy."""
+    def offer(self, number: int) -> Source:
+        """Return what the next set is made of, for the list of this number: what has been
+        fetched, else the copy.
+        """
         self._offered, self._fetched = self._fetched, None
         candidate = None if self._offered is None else str(self._candidate)
-        return Source(self._number, str(self._copy), candidate, ours=True, counted=self.counted)
+        return Source(number, str(self.copy), candidate, ours=True, counted=self.counted)
+
+    offer_first = offer
+
+    def offer_as(self, former: UrlSource, number: int) -> Source:
+        """Return what is in force of the same URL, for a set made beside that. Nothing changes."""
+        return Source(
+            number,
+            str(self.copy),
+            ours=True,
+            counted=former.counted,
+            former=None if self.copy == former.copy else str(former.copy),
+        )
+
+    def take_on(self, former: UrlSource) -> None:
+        """Go on with what another one knows of the same URL, whose fetch has been given up."""
+        self.report, self.counted, self.refusal = former.report, former.counted, former.refusal
+        self.right_at = former.right_at
+        self.known = msgspec.structs.replace(former.known)
+        self.failures, self.failed_at = former.failures, former.failed_at
+        self.due = former.due if former.due < UNDER_WAY else 0.0
+        if self.copy != former.copy:
+            self._write_note()
+
+    def note(self, report: SourceReport) -> None:
+        """Note what became of what `offer_as` gave."""
+        self.report = report
+        self.counted = report.counts
+        if not report.counts:
+            self.lose()
 
     def lose(self) -> None:
         """Note that there is no copy any more: all of it is to be fetched, soon at first."""
-        if self._note.fetched and self.due < UNDER_WAY:
+        if self.known.fetched and self.due < UNDER_WAY:
             self.due = 0.0
-        self._note = Note()
+        self.known = Note()
 
     def settle(self, report: SourceReport) -> None:
         """Note what became of what was offered."""
@@ -238,12 +299,12 @@ class UrlSource:
             note = msgspec.json.decode(self._path.read_bytes(), type=Note)
         except (OSError, msgspec.MsgspecError):
             return Note()
-        return note if self._copy.exists() else Note()
+        return note if self.copy.exists() else Note()
 
     def _write_note(self) -> None:
         partial = self._path.with_suffix(".part")
         with suppress(OSError):  # the next start fetches the whole list
-            partial.write_bytes(msgspec.json.encode(self._note))
+            partial.write_bytes(msgspec.json.encode(self.known))
             partial.replace(self._path)
 
 
@@ -253,6 +314,10 @@ class Note(msgspec.Struct):
     etag: str = ""
     modified: str = ""
     fetched: float = 0.0
+
+
+def _has_names(report: SourceReport | None) -> bool:
+    return report is not None and report.understood > 0
 
 
 def _stem(name: str, label: str) -> str:

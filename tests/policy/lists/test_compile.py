@@ -204,3 +204,28 @@ def test_a_full_disk(tmp_path: Path, names: int) -> None:
     assert (source.counts, source.taken, source.problem) == (True, True, "")
     assert report.names == [names]
     assert {path.name for path in tmp_path.iterdir()} == {"candidate", "set.lists"}
+
+
+@pytest.mark.parametrize("old", [None, "old.example\n"])
+@pytest.mark.parametrize("former", [None, "good.example\n"])
+def test_a_copy_from_elsewhere(tmp_path: Path, former: str | None, old: str | None) -> None:
+    """It is copied first, and stays where it was; what was in its place counts no more."""
+    paths = [tmp_path / name for name in ("former.list", "copy.list", "set.lists")]
+    for path, text in zip(paths, (former, old), strict=False):
+        if text is not None:
+            path.write_text(text)
+    source = Source(0, str(paths[1]), ours=True, former=str(paths[0]))
+    report = compile_lists(Order(str(paths[2]), [source], [[]], ""))
+    assert report.names == [former is not None]
+    assert [path.read_text() if path.exists() else None for path in paths[:2]] == [former, former]
+
+
+@pytest.mark.parametrize("content", [GOOD, ""])
+def test_a_file_of_which_no_copy_is_made(tmp_path: Path, content: str) -> None:
+    """It is read, with the same care, and nothing is written beside the set."""
+    (tmp_path / "file").write_text(content)
+    source = Source(0, str(tmp_path / "copy"), str(tmp_path / "file"), named=True, keep=False)
+    report = compile_lists(Order(str(tmp_path / "set.lists"), [source], [[]], ""))
+    assert report.sources[0].counts == bool(content)
+    assert ("is empty" in report.sources[0].problem) is not bool(content)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "set.lists"}

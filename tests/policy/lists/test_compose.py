@@ -71,14 +71,15 @@ def test_only_lists_of_servers_load_what_fetches(settings: str, loaded: str) -> 
 @pytest_twisted.ensureDeferred
 async def test_a_list_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is compiled by another process, and is in force when that has ended; nothing is left of
-    it in the end where nothing is to be kept.
+    it in the end where nothing is to be kept, though other lists have taken its place meanwhile.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     path = tmp_path / "ads.txt"
     path.write_text("ads.example\n")
+    settings = {"ads": ListSettings(files=(str(path),))}
     lists = make_lists(
-        {"ads": ListSettings(files=(str(path),))},
+        settings,
         StateSettings(),
         lambda _: succeed([]),
         reactor=reactor,
@@ -87,6 +88,7 @@ async def test_a_list_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         journal=Journal(),
     )
     assert lists is not None
+    current = lists
     came: Deferred[Any] = Deferred()
 
     def note(found: ListSet) -> None:
@@ -97,7 +99,25 @@ async def test_a_list_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     lists.start()
     try:
         found = await came.addTimeout(DEADLINE, reactor)
+        following = make_lists(
+            {"own": ListSettings(domains=(from_text("own.example"),)), **settings},
+            StateSettings(),
+            lambda _: succeed([]),
+            reactor=reactor,
+            clock=reactor,
+            metrics=Metrics(),
+            journal=Journal(),
+            before=lists,
+        )
+        assert following is not None
+        await following.prepare().addTimeout(DEADLINE, reactor)
+        following.take_over()
+        current = following
     finally:
-        lists.stop()
+        current.stop()
+    assert current.current.number > found.number
+    assert Choice([0, 1]).verdict(current.current.listing(from_text("ads.example"))) == Hit(
+        1, False
+    )
     assert os.listdir(tmp_path) == [path.name]  # noqa: PTH208 (nothing waits)
     assert Choice([0]).verdict(found.listing(from_text("x.ads.example"))) == Hit(0, False)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pytest
 from twisted.logger import capturedLogs
 
-from staggerdns.journal import Journal
-from staggerdns.metrics import Metrics
 from staggerdns.policy.lists import refresh, sources
-from staggerdns.policy.lists.lists import MAX_FETCHES, Lists
+from staggerdns.policy.lists.lists import MAX_FETCHES
 from staggerdns.settings.policy import ListSettings
 from staggerdns.wire.names import from_text
-from tests.kit.runninglists import Running, texts, write
+from tests.kit.runninglists import Running, damage, texts, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,9 +180,7 @@ def test_a_damaged_set(running: Running) -> None:
     settings = ListSettings(urls=(URL,))
     running.start(ads=settings)
     path = running.directory / "state" / "lists" / "compiled.lists"
-    octets = bytearray(path.read_bytes())
-    octets[70] ^= 1
-    path.write_bytes(octets)
+    damage(path)
     with capturedLogs() as events:
         running.start(ads=settings)
     assert f"in {path} cannot be used: its checksum is wrong" in texts(events)[0]
@@ -336,15 +332,7 @@ def test_a_stop_in_the_midst(running: Running) -> None:
 
 def test_nothing_is_written_before_the_start(running: Running) -> None:
     """Whoever makes lists may have privileges that it gives up before."""
-    lists = Lists(
-        {"ads": ListSettings(urls=(URL,))},
-        str(running.directory / "state"),
-        cast("Any", running.server),
-        cast("Any", running.compiler),
-        clock=running.clock,
-        metrics=Metrics(),
-        journal=Journal(),
-    )
+    lists = running.make({"ads": ListSettings(urls=(URL,))})
     assert not (running.directory / "state").exists()
     lists.reread()
     lists.stop()
