@@ -1,194 +1,222 @@
-"""The sockets that clients come in by: bound together, or none of them.
+"""The sockets that clients come in by: changed together, or not at all.
 
-A port that cannot be had is told of in one line: which key of the configuration wants it, why not,
-and what to do.
+A change has two phases. `Listeners.prepare` binds what is new, without reading from it, and raises
+`CannotBind` with nothing changed when it cannot be had. `ListenerChange.commit`, which cannot fail,
+begins to read what is new and lets go of what has left. Listeners that are the same before and
+after are not touched. Where one with other content takes the place of another (the same port with
+another certificate or path), it has the same socket, so that what waits there is served by the new
+one. Everything else that leaves is read until nothing has come any more; its connections stay until
+they are idle.
 """
 
 from __future__ import annotations
 
-from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EPERM
-from ipaddress import ip_address
+from errno import EADDRNOTAVAIL, EAFNOSUPPORT
+from socket import SOCK_STREAM
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
-from staggerdns.errors import StaggerDNSError
 from staggerdns.journal import Journal
-from staggerdns.server.datagram import DatagramPort
+from staggerdns.server.cannotbind import CannotBind, explain, overlap
 from staggerdns.server.factory import StaggerServerFactory
-from staggerdns.server.https import PROTOCOLS, HttpsFactory
-from staggerdns.server.listenercontext import ListenerContext
-from staggerdns.server.ports import StatusPort, StreamPort
-from staggerdns.server.request import TCP, TLS
+from staggerdns.server.openlistener import OpenListener, Port
+from staggerdns.server.received import read_received
 from staggerdns.server.status import StatusFactory
-from staggerdns.server.stream import StreamFactory
-from staggerdns.server.tls import Certificate, TlsConnectionCreator, TlsFactory
-from staggerdns.settings.addresses import NO_INTERFACE, Endpoint, Listener
-from staggerdns.upstream.tls import DOT
+from staggerdns.server.tls import Certificate, TlsFactory
+from staggerdns.settings.addresses import Endpoint, Listener
 
-_UNPRIVILEGED = 1024
-_DNS = 53
-
-
-class CannotBind(StaggerDNSError, ValueError):
-    """A listener that cannot be had; the text is one line for a person."""
+_Content = Certificate | StatusFactory | None
 
 
 class Listeners:
-    """The listeners of ``listen``, whose queries ``factory`` answers; the page of the metrics.
+    """The listeners, whose queries ``factory`` answers, and the page of the metrics; none at first.
 
-    ``certificate``: that of the encrypted ones. ``bound``: those that are open.
+    ``open``: what there is after the last change. ``leaving``: ports of listeners that have left,
+    which have not been read to the end, or at which clients wait for replies.
     """
 
-    def __init__(
+    def __init__(self, factory: StaggerServerFactory, reactor: Any, journal: Journal) -> None:
+        self.factory = factory
+        self.reactor = reactor
+        self.journal = journal
+        self.open: list[OpenListener] = []
+        self.leaving: set[Port] = set()
+        # What connections may still have that came in by listeners which have left.
+        self._encrypted: list[TlsFactory] = []
+        self._pages: list[StatusFactory] = []
+
+    @property
+    def bound(self) -> list[Listener]:
+        """The listeners that are open, in their order."""
+        return [one.endpoint for one in self.open if isinstance(one.endpoint, Listener)]
+
+    @property
+    def ports(self) -> list[Port]:
+        """The ports that queries come to."""
+        ports = [port for one in self.open if not one.is_page for port in one.ports]
+        return [*ports, *self.leaving]
+
+    def prepare(
         self,
         listen: tuple[Listener, ...],
         certificate: Certificate | None,
-        factory: StaggerServerFactory,
-        reactor: Any,
-        journal: Journal,
-    ) -> None:
-        self._listen = listen
-        self._factory = factory
-        self._reactor = reactor
-        self._journal = journal
-        self.bound: list[Listener] = []
-        self._taken: list[tuple[str, Endpoint]] = []
-        self._certificate = certificate
-        self._encrypted: list[TlsFactory] = []
-        self._datagram_ports: list[DatagramPort] = []
-        self._stream_ports: list[IListeningPort] = []
-        self._site_ports: list[IListeningPort] = []
+        page: StatusFactory | None,
+        page_listen: Endpoint | None,
+    ) -> ListenerChange:
+        """Bind what is not open of ``listen`` and of ``page`` at ``page_listen``.
 
-    def bind(self, page: StatusFactory | None, page_listen: Endpoint | None) -> None:
-        """Open all of them, and ``page`` at ``page_listen``. Raises `CannotBind`."""
-        try:
-            self._bind(page, page_listen)
-        except CannotBind:
-            for port in [*self._datagram_ports, *self._stream_ports, *self._site_ports]:
-                port.stopListening()
-            raise
+        ``certificate``: that of the encrypted ones; another object is another content, while one
+        that reads its files anew stays the same. Raises `CannotBind`; then nothing has changed.
+        Between this and the commit there should be no turn of the reactor: what is named takes
+        what comes to it from a socket on all addresses as soon as it is bound.
+        """
+        change = ListenerChange(self)
+        for index, listener in enumerate(listen):
+            content = certificate if listener.scheme else None
+            change.want(f"server.listen[{index}]", listener, content)
+        if page is not None and page_listen is not None:
+            change.want("metrics.listen", page_listen, page)
+        change.bind()
+        return change
 
-    @property
-    def ports(self) -> list[Any]:
-        """The sockets that queries come to."""
-        return [*self._datagram_ports, *self._stream_ports]
+    def replace(self, after: list[OpenListener], handed_on: set[Port]) -> None:
+        """Begin to read all of ``after``, and let go of the others; for `ListenerChange`.
+
+        ``handed_on``: ports whose sockets ``after`` has as well.
+        """
+        gone = [one for one in self.open if one not in after]
+        for one in after:
+            if not one.ports:
+                one.start(self.factory, self.reactor)
+        self.open = after
+        self._encrypted = [each for each in self._encrypted if each.protocols]
+        self._pages = [each for each in self._pages if each.client_connections.open]
+        for one in gone:
+            if one.encrypted is not None:
+                self._encrypted.append(one.encrypted)
+            if isinstance(one.content, StatusFactory):
+                self._pages.append(one.content)
+        self.leaving.update(port for one in gone for port in one.ports)
+        self._finish(handed_on)
+        read = {port for one in gone for port in one.ports if port not in handed_on}
+        for port in read:
+            port.leave()
+        if read:
+            done = read_received(self.reactor, lambda: self.leaving & read)
+            done.addCallback(lambda _: self._finish(read))
 
     def stop_reading(self) -> list[Deferred[Any]]:
         """Stop reading queries and accepting connections."""
-        for datagram_port in self._datagram_ports:
-            datagram_port.stopReading()
-        return [maybeDeferred(port.stopListening) for port in self._stream_ports]
+        return [maybeDeferred(port.stop_reading) for port in self.ports]
 
     def close(self) -> list[Deferred[Any]]:
         """Close what is left, when everybody has his answer."""
-        closed: list[Deferred[Any]] = [encrypted.close() for encrypted in self._encrypted]
-        for port in (*self._datagram_ports, *self._site_ports):
-            closed.append(maybeDeferred(port.stopListening))  # noqa: PERF401 (two kinds)
+        factories = [one.encrypted for one in self.open if one.encrypted is not None]
+        closed: list[Deferred[Any]] = [each.close() for each in (*factories, *self._encrypted)]
+        ports = [port for one in self.open for port in one.ports]
+        closed += [maybeDeferred(port.stopListening) for port in (*ports, *self.leaving)]
+        pages = [one.content for one in self.open if isinstance(one.content, StatusFactory)]
+        for page in (*pages, *self._pages):
+            page.close()
         return closed
 
-    def _bind(self, page: StatusFactory | None, page_listen: Endpoint | None) -> None:
+    def _finish(self, ports: set[Port]) -> None:
+        """Read no more from ``ports``, and close them as soon as nobody waits there."""
+        for port in ports:
+            port.finish().addCallback(self._forget, port)
+
+    def _forget(self, _: object, port: Port) -> None:
+        self.leaving.discard(port)
+
+
+class ListenerChange:
+    """A change of ``listeners`` that is prepared: to be committed or abandoned, once."""
+
+    def __init__(self, listeners: Listeners) -> None:
+        self._listeners = listeners
+        self._wanted: list[tuple[str, Endpoint, _Content]] = []
+        self._after: list[OpenListener] = []
+        self._new: list[OpenListener] = []
+        self._handed_on: set[Port] = set()
+        self._taken: list[tuple[str, Endpoint]] = []
+
+    def want(self, key: str, endpoint: Endpoint, content: _Content) -> None:
+        """Have a listener afterwards; ``key`` says where the configuration has it."""
+        self._wanted.append((key, endpoint, content))
+
+    def bind(self) -> None:
+        """Bind those that are wanted and not open. Raises `CannotBind`, and binds none then."""
+        try:
+            self._bind()
+        except CannotBind:
+            self.abandon()
+            raise
+
+    def commit(self) -> None:
+        """Read what is new, and let go of what is wanted no more."""
+        self._listeners.replace(self._after, self._handed_on)
+
+    def abandon(self) -> None:
+        """Close what was bound; nothing has changed."""
+        for one in self._new:
+            one.abandon()
+
+    def _bind(self) -> None:
+        same = {
+            key: one
+            for key, endpoint, content in self._wanted
+            for one in self._listeners.open
+            if one.is_same(endpoint, content)
+        }
+        self._taken = [(key, one.endpoint) for key, one in same.items()]
+        going = [
+            port for one in self._listeners.open if one not in same.values() for port in one.ports
+        ]
+        left = self._listeners.leaving
         missing: CannotBind | None = None
-        for index, listener in enumerate(self._listen):
-            key = f"server.listen[{index}]"
-            try:
-                self._open(listener)
-            except CannotListenError as error:
-                problem = self._explain(key, listener, error)
-                if not _lacks_ipv6(listener, error):
-                    raise problem from None
-                missing = problem
-                self._journal.warn(
-                    "no IPv6 on this machine: not listening on {listen}", listen=listener
-                )
-            else:
-                self.bound.append(listener)
-                self._taken.append((key, listener))
-        if missing is not None and not self.bound:
+        for key, endpoint, content in self._wanted:
+            one = same.get(key)
+            if one is None:
+                one = OpenListener(endpoint, content)
+                self._new.append(one)
+                try:
+                    self._open(one, going, left)
+                except OSError as error:
+                    running = bool(self._listeners.open)
+                    problem = explain(key, endpoint, error, self._taken, running=running)
+                    if one.is_page or not _lacks_ipv6(endpoint, error):
+                        raise problem from None
+                    missing = problem
+                    self._listeners.journal.warn(
+                        "no IPv6 on this machine: not listening on {listen}", listen=endpoint
+                    )
+                    continue
+                self._taken.append((key, endpoint))
+            self._after.append(one)
+        if missing is not None and all(one.is_page for one in self._after):
             raise missing
-        if page is not None and page_listen is not None:
-            try:
-                port = StatusPort(page_listen.port, page, page_listen.host, self._reactor)
-                port.startListening()
-                self._site_ports.append(port)
-            except CannotListenError as error:
-                raise self._explain("metrics.listen", page_listen, error) from None
 
-    def _open(self, listener: Listener) -> None:
-        factory, host, port = self._factory, listener.host, listener.port
-        context = factory.listener_context(listener)
-        protocols: IProtocolFactory
-        if listener.scheme:
-            protocols = self._encrypt(listener, context)
-        else:
-            protocols = StreamFactory(factory, TCP, context)
-            datagram = DatagramPort(port, host, self._reactor, factory, context)
-            datagram.startListening()
-            self._datagram_ports.append(datagram)
-        stream = StreamPort(port, factory, host, self._reactor, protocols)
-        stream.startListening()
-        self._stream_ports.append(stream)
-
-    def _encrypt(self, listener: Listener, context: ListenerContext) -> TlsFactory:
-        assert self._certificate is not None  # the configuration was checked
-        factory, https = self._factory, listener.scheme == "https"
-        inner = (
-            HttpsFactory(factory, listener.path, context)
-            if https
-            else StreamFactory(factory, TLS, context)
-        )
-        creator = TlsConnectionCreator(self._certificate, PROTOCOLS if https else (DOT,))
-        encrypted = TlsFactory(creator, inner, self._reactor)
-        self._encrypted.append(encrypted)
-        return encrypted
-
-    def _explain(self, key: str, endpoint: Endpoint, error: CannotListenError) -> CannotBind:
-        if endpoint.missing_interface:
-            return CannotBind(
-                f"{key}: cannot listen on {endpoint}: "
-                f"there is no interface {endpoint.missing_interface}: see `ip link`"
-            )
-        if endpoint.lacks_interface:
-            return CannotBind(f"{key}: cannot listen on {endpoint}: {NO_INTERFACE}")
-        reason = getattr(error.socketError, "strerror", None) or error.socketError
-        number = getattr(error.socketError, "errno", None)
-        remedy = self._remedy(endpoint, number)
-        return CannotBind(f"{key}: cannot listen on {endpoint}: {reason}: {remedy}")
-
-    def _remedy(self, endpoint: Endpoint, number: int | None) -> str:
-        port = endpoint.port
-        if number in (EACCES, EPERM) and port < _UNPRIVILEGED:
-            return (
-                f"ports below {_UNPRIVILEGED} are for root or need CAP_NET_BIND_SERVICE (as in "
-                f"etc/systemd/staggerdns.service), or a port above"
-            )
-        if number == EADDRINUSE:
-            for key, other in self._taken:
-                if _overlap(endpoint, other):
-                    return f"{key} has it, {other}"
-            who = f"see who has it with ss -lntup 'sport = :{port}'"
-            if port == _DNS:
-                who = (
-                    "another DNS server may have it, such as systemd-resolved (DNSStubListener=no "
-                    f"in /etc/systemd/resolved.conf turns that off) or dnsmasq; {who}"
-                )
-            return f"{who}, or choose another address or port"
-        if number == EADDRNOTAVAIL:
-            return "this machine does not have this address: choose one that `ip address` shows"
-        return "choose another address or port"
+    def _open(self, new: OpenListener, going: list[Port], left: set[Port]) -> None:
+        """Bind the sockets of ``new``, where ``going`` are to be closed and ``left`` are closed
+        soon. Raises `OSError`.
+        """
+        for kind in new.kinds:
+            beside = []
+            for port in (*going, *left):
+                place = port.place
+                if port.socketType != kind or not overlap(place, new.endpoint):
+                    continue
+                same = place.host == new.endpoint.host
+                if same and (port in going or kind == SOCK_STREAM):
+                    new.adopt(kind, port.socket.dup())
+                    self._handed_on.add(port)
+                    break
+                beside.append(port.socket)
+            else:
+                new.open(kind, beside)
 
 
-def _overlap(one: Endpoint, other: Endpoint) -> bool:
-    """Return whether one of the two cannot be bound when the other is."""
-    first, second = ip_address(one.host), ip_address(other.host)
-    if one.port != other.port or first.version != second.version:
-        return False
-    return first == second or first.is_unspecified or second.is_unspecified
-
-
-def _lacks_ipv6(endpoint: Endpoint, error: CannotListenError) -> bool:
+def _lacks_ipv6(endpoint: Endpoint, error: OSError) -> bool:
     """Return whether this is the IPv6 loopback of a machine that has none."""
-    number = getattr(error.socketError, "errno", None)
-    return endpoint.host == "::1" and number in (EADDRNOTAVAIL, EAFNOSUPPORT)
+    return endpoint.host == "::1" and error.errno in (EADDRNOTAVAIL, EAFNOSUPPORT)

@@ -27,7 +27,7 @@ from staggerdns.configwarnings import config_warnings
 from staggerdns.descriptors import fit_descriptors
 from staggerdns.journal import Journal, LostLines
 from staggerdns.lifecycle import Lifecycle
-from staggerdns.listeners import CannotBind, Listeners
+from staggerdns.listeners import Listeners
 from staggerdns.logformat import Listed
 from staggerdns.metrics import Metrics, ProcessMetrics
 from staggerdns.policy.blocking import make_blocking
@@ -35,6 +35,7 @@ from staggerdns.policy.groups import Groups
 from staggerdns.policy.lists.compose import make_lists
 from staggerdns.policy.rules import Rules
 from staggerdns.server.access import Access
+from staggerdns.server.cannotbind import CannotBind
 from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory
@@ -119,9 +120,7 @@ class StaggerService(Service):
             self._certificate = Certificate(
                 server.tls_certificate, server.tls_key, self._journal, time.time
             )
-        self._listeners = Listeners(
-            server.listen, self._certificate, self.factory, reactor, self._journal
-        )
+        self._listeners = Listeners(self.factory, reactor, self._journal)
 
     def _groups(self) -> Groups | None:
         """Return the groups of clients, `None` if all names are the same for everybody."""
@@ -152,9 +151,12 @@ class StaggerService(Service):
         listen = self._config.metrics.listen
         page = None if listen is None else self._page()
         try:
-            self._listeners.bind(page, listen)
+            change = self._listeners.prepare(
+                self._config.server.listen, self._certificate, page, listen
+            )
         except CannotBind as error:
             raise SystemExit(f"staggerdns: {error}") from None
+        change.commit()
         self._is_bound = True
 
     def privilegedStartService(self) -> None:

@@ -6,6 +6,7 @@ one. Upstreams are simulated, and time is a clock's.
 
 from __future__ import annotations
 
+import socket
 import sys
 from ipaddress import ip_address
 from types import SimpleNamespace
@@ -20,11 +21,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 
-from staggerdns import listeners
 from staggerdns.chain import Chain
 from staggerdns.config import parse_config
 from staggerdns.journal import Journal, LogShape
 from staggerdns.metrics import Metrics
+from staggerdns.server import openlistener
 from staggerdns.server.hosts import Hosts
 from staggerdns.service import StaggerService
 from staggerdns.wire.addresspool import AddressPool
@@ -41,7 +42,7 @@ from tests.kit.simulated import START, Launch, SimulatedUpstream, milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from staggerdns.settings.addresses import UpstreamAddress
+    from staggerdns.settings.addresses import Endpoint, UpstreamAddress
     from staggerdns.settings.upstreams import UpstreamSettings
     from tests.kit.factory import MemoryServer
 
@@ -175,24 +176,21 @@ def ten_answers() -> list[Act]:
 
 def test_where_it_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Port 5300 of loopback for queries, 9153 for the metrics."""
-    opened: dict[str, list[tuple[str, int]]] = {"DatagramPort": [], "StreamPort": []}
+    wanted: dict[socket.SocketKind, list[tuple[str, int]]] = {}
+    opened = []
 
-    class Port:
-        kind = ""
+    def open_socket(endpoint: Endpoint, kind: socket.SocketKind, *_: object) -> socket.socket:
+        wanted.setdefault(kind, []).append((endpoint.host, endpoint.port))
+        opened.append(socket.socket(socket.AF_INET, kind))
+        return opened[-1]
 
-        def __init__(self, port: int, *others: Any) -> None:
-            host = next(one for one in others if isinstance(one, str))
-            opened.setdefault(self.kind, []).append((host, port))
-
-        def startListening(self) -> None:
-            pass
-
-    for kind in ("DatagramPort", "StreamPort", "StatusPort"):
-        monkeypatch.setattr(listeners, kind, type(kind, (Port,), {"kind": kind}))
+    monkeypatch.setattr(openlistener, "open_socket", open_socket)
     Program(SILENT).service.bind()
+    for each in opened:
+        each.close()
     both = [("127.0.0.1", 5300), ("::1", 5300)]
     page = [("127.0.0.1", 9153)]
-    assert opened == {"DatagramPort": both, "StreamPort": both, "StatusPort": page}
+    assert wanted == {socket.SOCK_DGRAM: both, socket.SOCK_STREAM: both + page}
 
 
 @pytest.mark.parametrize(

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import socket
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EINVAL, EPERM
 from os import strerror
-from typing import TYPE_CHECKING, Any
+from socket import SOCK_DGRAM, SOCK_STREAM, SocketKind
 
 import pytest
 from twisted.internet.defer import succeed
-from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 
-from staggerdns import listeners as listeners_module
 from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
-from staggerdns.listeners import CannotBind, Listeners
+from staggerdns.listeners import Listeners
+from staggerdns.server import openlistener
+from staggerdns.server.cannotbind import CannotBind
 from staggerdns.server.status import StatusFactory
 from staggerdns.settings.addresses import Endpoint, parse_listener
 from tests.kit.factory import MemoryServer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 Refuse = dict[str, int]
+OPENED: list[tuple[Endpoint, SocketKind, socket.socket]] = []
+"""What a test has had opened."""
 SS = "see who has it with ss -lntup 'sport = :{port}', or choose another address or port"
 ROOT = (
     "ports below 1024 are for root or need CAP_NET_BIND_SERVICE (as in "
@@ -41,51 +41,35 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
     refused: Refuse = {}
     taken: set[tuple[str, str]] = set()
 
-    def fail(transport: str, host: str, port: int) -> None:
-        place = str(Endpoint(host, port))
-        number = EADDRINUSE if (transport, place) in taken else refused.get(place)
-        taken.add((transport, place))
+    def open_socket(endpoint: Endpoint, kind: SocketKind, *_: object) -> socket.socket:
+        place = str(Endpoint(endpoint.host, endpoint.port))
+        number = EADDRINUSE if (kind.name, place) in taken else refused.get(place)
+        taken.add((kind.name, place))
         if number is not None:
-            raise CannotListenError(host, port, OSError(number, strerror(number)))
+            raise OSError(number, strerror(number))
+        made = socket.socket(socket.AF_INET, kind)
+        OPENED.append((endpoint, kind, made))
+        return made
 
-    class Datagrams:
-        transport = "udp"
-
-        def __init__(self, port: int, host: str, *_: object) -> None:
-            self.place = host, port
-
-        def startListening(self) -> None:
-            fail(self.transport, *self.place)
-
-        def stopListening(self) -> None:
-            pass
-
-    class Streams(Datagrams):
-        transport = "tcp"
-
-        def __init__(self, port: int, factory: object, host: str, *_: object) -> None:
-            self.place = host, port
-
-    monkeypatch.setattr(listeners_module, "DatagramPort", Datagrams)
-    monkeypatch.setattr(listeners_module, "StreamPort", Streams)
-
-    monkeypatch.setattr(listeners_module, "StatusPort", Streams)
+    OPENED.clear()
+    monkeypatch.setattr(openlistener, "open_socket", open_socket)
     return refused
+
+
+def new_page() -> StatusFactory:
+    """The page of the metrics."""
+    return StatusFactory([], lambda: succeed(True), Clock(), refused=Cell(), dropped=Cell())
 
 
 def complaint(listen: list[str], page: str = "127.0.0.1:9153") -> str:
     """What is said when these are to be bound."""
-    found = Listeners(
-        tuple(map(parse_listener, listen)),
-        None,
-        MemoryServer().factory,
-        MemoryReactorClock(),
-        Journal(),
-    )
+    found = Listeners(MemoryServer().factory, MemoryReactorClock(), Journal())
     host, _, port = page.rpartition(":")
-    pages = StatusFactory([], lambda: succeed(True), Clock(), refused=Cell(), dropped=Cell())
+    places = tuple(map(parse_listener, listen))
     with pytest.raises(CannotBind) as caught:
-        found.bind(pages, Endpoint(host, int(port)))
+        found.prepare(places, None, new_page(), Endpoint(host, int(port)))
+    assert found.bound == []
+    assert not [made for *_, made in OPENED if made.fileno() != -1]
     return str(caught.value)
 
 
@@ -158,15 +142,11 @@ def test_in_our_own_way(refuse: Refuse, first: str, second: str) -> None:
     assert said.endswith(f"Address already in use: server.listen[0] has it, {first}")
 
 
-def test_all_that_was_open_is_closed(refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_that_was_open_is_closed(refuse: Refuse) -> None:
     """When one cannot be had, those before it are let go."""
-    closed: list[Any] = []
-
-    def note(which: str) -> Callable[[Any], None]:
-        return lambda port: closed.append((which, *port.place))
-
-    for name, which in (("DatagramPort", "udp"), ("StreamPort", "tcp")):
-        monkeypatch.setattr(getattr(listeners_module, name), "stopListening", note(which))
     refuse["127.0.0.1:2"] = EADDRINUSE
     complaint(["127.0.0.1:1", "127.0.0.1:2"])
-    assert closed == [("udp", "127.0.0.1", 1), ("tcp", "127.0.0.1", 1)]
+    assert [(str(place), kind) for place, kind, _ in OPENED] == [
+        ("127.0.0.1:1", SOCK_DGRAM),
+        ("127.0.0.1:1", SOCK_STREAM),
+    ]

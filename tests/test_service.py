@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import pytest_twisted
 from twisted.application.service import IService
-from twisted.internet.base import BasePort
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
@@ -29,6 +28,7 @@ from staggerdns import __version__, readiness
 from staggerdns.chain import Chain
 from staggerdns.config import parse_config
 from staggerdns.metrics import Metrics
+from staggerdns.server import sockets
 from staggerdns.service import DRAIN_TIME, StaggerService
 from staggerdns.tap import Options, makeService
 from tests.kit import behaviours as b
@@ -439,7 +439,6 @@ def taken_tcp(endpoint: Endpoint) -> socket.socket:
 
 
 # Twisted does not close a UDP socket that it could not bind.
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize(
     ("take", "which"),
     [
@@ -670,18 +669,14 @@ class Unbindable(socket.socket):
 def no_ipv6(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deprive listeners of IPv6, in either way that Linux can lack it."""
 
-    def create(port: Any) -> socket.socket:
-        if port.addressFamily == socket.AF_INET6 and request.param.startswith("EAFNOSUPPORT"):
+    def create(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6 and request.param.startswith("EAFNOSUPPORT"):
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
-        made = Unbindable(port.addressFamily, port.socketType)
-        made.setblocking(False)
-        return made
+        return Unbindable(family, kind)
 
-    monkeypatch.setattr(BasePort, "createInternetSocket", create)
+    monkeypatch.setattr(sockets, "create", create)
 
 
-# Twisted does not close a UDP socket that it could not bind.
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.usefixtures("no_ipv6")
 @pytest_twisted.ensureDeferred
@@ -705,7 +700,6 @@ async def test_no_ipv6_on_this_machine(server: ScriptedUpstream, *, turned: bool
     assert "::1" not in up, "the log names a listener that is not there"
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize(
     "listen",
     [
@@ -729,7 +723,6 @@ async def test_an_ipv6_listener_that_is_needed(listen: list[str]) -> None:
     await until(_nothing_open)
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest_twisted.ensureDeferred
 async def test_a_taken_ipv6_loopback_ends_the_program() -> None:
     """A ``[::1]`` that somebody else has is an error as ever: IPv6 is there."""

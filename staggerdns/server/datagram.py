@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 from twisted.internet import udp
-from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import DatagramProtocol
+from twisted.python.failure import Failure
 
 from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.listenercontext import ListenerContext
@@ -25,10 +26,7 @@ from staggerdns.settings.addresses import Endpoint
 
 BATCH = 256
 """Datagrams read at one wake-up, so that timers and other sockets get their turn."""
-RECEIVE_BUFFER = 4 * 1024 * 1024
-"""Bytes asked of the kernel for a burst; it may grant less (net.core.rmem_max)."""
 _Serve = Callable[[bytes, str, str, float, ListenerContext], Reply]
-_SO_RCVBUFFORCE = 33  # Linux; the socket module does not name it
 _MAX_QUERY = 4096  # bytes read of a datagram; a longer one is no query and fails to parse
 
 
@@ -38,9 +36,7 @@ class _Datagrams(DatagramProtocol):
 
 class DatagramPort(udp.Port):
     """Listens on one address; ``interface`` and ``port`` as for `udp.Port`. ``listener``: that of
-    the configuration, if it is one.
-
-    Raises `twisted.internet.error.CannotListenError` from ``startListening``.
+    the configuration, if it is one. ``opened``: a socket that is bound to that address.
     """
 
     def __init__(
@@ -50,37 +46,50 @@ class DatagramPort(udp.Port):
         reactor: IReactorFDSet,
         factory: StaggerServerFactory,
         listener: ListenerContext | None = None,
+        opened: socket.socket | None = None,
     ) -> None:
         super().__init__(port, _Datagrams(), interface, _MAX_QUERY, reactor)
+        self._preexistingSocket = opened  # type: ignore[assignment]  # or None
+        self.place = Endpoint(interface, port)
         self._factory = factory
         self._listener = listener or factory.no_listener
         self._ready = self._listener.ready[UDP]
+        self._waiting = 0  # for replies that are to come
+        self._finished: Deferred[None] | None = None
         self._send_errors = factory.metrics.send_errors.cell(UDP)
 
     def startListening(self) -> None:
-        """Bind the socket, which may be to a link-local address, and read from it."""
-        if "%" in self.interface:  # the base class leaves the interface out
-            opened = self.createInternetSocket()
-            try:
-                opened.bind(Endpoint(self.interface, self.port).place)
-            except OSError as error:
-                opened.close()
-                raise CannotListenError(self.interface, self.port, error) from None
-            self._preexistingSocket = opened  # type: ignore[assignment]  # or None
+        """Read from the socket."""
         super().startListening()
         if is_wildcard(self.interface):
             self.socket = WildcardSocket(self.socket)  # type: ignore[assignment]  # as far as used
 
-    def createInternetSocket(self) -> socket.socket:
-        """Return the socket, with a receive buffer for bursts."""
-        created: socket.socket = super().createInternetSocket()
-        try:
-            created.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
-        except OSError:  # needs CAP_NET_ADMIN; without it the kernel caps what it grants
-            created.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        if self.addressFamily == socket.AF_INET6:
-            created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        return created
+    def leave(self) -> None:
+        """Let no more datagrams come in, if that can be had; replies can still be sent.
+
+        The kernel gives a socket that is connected to itself what it sends itself, and anything
+        else to the next best that has the port.
+        """
+        with suppress(OSError):  # the address is not there: nothing comes to it
+            self.socket.connect(self.socket.getsockname())
+
+    def stop_reading(self) -> None:
+        """Read no more; replies can still be sent."""
+        self.stopReading()
+
+    def finish(self) -> Deferred[None]:
+        """Read no more, and close when those who wait have got their replies."""
+        if not self.connected:
+            return succeed(None)
+        self.stopReading()
+        finished = self._finished = Deferred()
+        self._look_whether_finished()
+        return finished
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """Close the socket, unless it is closed."""
+        if self.connected:
+            super().connectionLost(reason)
 
     def doRead(self) -> None:
         """Answer a batch of datagrams; called by the reactor."""
@@ -115,9 +124,20 @@ class DatagramPort(udp.Port):
             self._factory.journal.failure("a datagram could not be answered")
             return
         if isinstance(reply, Deferred):
-            reply.addCallback(self._send, address)
+            self._waiting += 1
+            reply.addCallback(self._send_later, address)
         else:
             self._send(reply, address)
+
+    def _send_later(self, reply: bytes | None, address: Address) -> None:
+        self._send(reply, address)
+        self._waiting -= 1
+        self._look_whether_finished()
+
+    def _look_whether_finished(self) -> None:
+        if self._finished is not None and not self._waiting:
+            finished, self._finished = self._finished, None
+            maybeDeferred(self.stopListening).chainDeferred(finished)
 
     def _send(self, reply: bytes | None, address: Address) -> None:
         if reply is None:

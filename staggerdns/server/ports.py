@@ -10,15 +10,21 @@ import socket
 from typing import Any, cast
 
 from twisted.internet import tcp
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorCore
+from twisted.internet.main import CONNECTION_DONE
 from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 
 from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.status import OTHER_COST, StatusFactory, Throttle
 from staggerdns.server.transport import ClientTransport
+from staggerdns.settings.addresses import Endpoint
 
-_BACKLOG = 128  # connections that wait to be accepted
+BACKLOG = 128
+"""Connections of clients that wait to be accepted."""
+PAGES_BACKLOG = 16
+"""The same of the pages of metrics."""
 MAX_ACCEPTS = 8
 """Connections that a port accepts in one turn of the reactor. The connections that are aborted to
 make room for them keep their descriptors until the turn is over.
@@ -29,14 +35,37 @@ ACCEPT_PAUSE = 1.0
 """Seconds for which nothing is accepted after descriptors or memory were exhausted."""
 _EXHAUSTED = frozenset(("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"))
 _CLOSED = "EMFILE recovery: Closed"
-_PAGES_BACKLOG = 16  # the same of the pages of metrics
 
 
-class StreamPort(tcp.Port):
-    """Listens for ``factory`` on one address; ``[::]`` means IPv6 alone, as for UDP.
+class ClosablePort(tcp.Port):
+    """A port at ``place`` that can be closed at once."""
+
+    place: Endpoint
+
+    def leave(self) -> None:
+        """Let no more connections come in: the kernel has no such thing."""
+
+    def stop_reading(self) -> Deferred[None]:
+        """Accept no more connections; the Deferred fires when the listener is closed."""
+        return maybeDeferred(self.stopListening)
+
+    def finish(self) -> Deferred[None]:
+        """Close the listener in this very turn of the reactor; its connections stay."""
+        if self.connected:
+            self.stopReading()
+            self.connectionLost(Failure(CONNECTION_DONE))
+        return succeed(None)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Close the listener, unless it is closed."""
+        if self.connected:
+            super().connectionLost(reason)
+
+
+class StreamPort(ClosablePort):
+    """Listens for ``factory`` on one address: that of ``opened``, a socket that listens already.
 
     ``protocols`` builds the protocols of its connections, by default ``factory`` does.
-    Raises `twisted.internet.error.CannotListenError` from ``startListening``.
     """
 
     transport = ClientTransport
@@ -48,8 +77,11 @@ class StreamPort(tcp.Port):
         interface: str,
         reactor: IReactorCore,
         protocols: IProtocolFactory | None = None,
+        opened: socket.socket | None = None,
     ) -> None:
-        super().__init__(port, protocols or factory, _BACKLOG, interface, reactor)
+        super().__init__(port, protocols or factory, BACKLOG, interface, reactor)
+        self._preexistingSocket = opened
+        self.place = Endpoint(interface, port)
         # Twisted logs several lines for each connection that it cannot accept. Whoever opens
         # connections could fill a disk with them.
         observer = cast("ILogObserver", self.accept_failed)
@@ -57,13 +89,6 @@ class StreamPort(tcp.Port):
         self._dns_factory = factory
         self._next_warning = float("-inf")
         self._pause: IDelayedCall | None = None
-
-    def createInternetSocket(self) -> socket.socket:
-        """Return the socket to bind."""
-        created: socket.socket = super().createInternetSocket()
-        if self.addressFamily == socket.AF_INET6:
-            created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        return created
 
     def doRead(self) -> None:
         """Accept a few connections; Twisted would accept a hundred."""
@@ -103,16 +128,24 @@ class StreamPort(tcp.Port):
         self.startReading()
 
 
-class StatusPort(tcp.Port):
-    """Listens for ``factory`` on one address, and limits the rate of new connections.
-
-    Raises `twisted.internet.error.CannotListenError` from ``startListening``.
+class StatusPort(ClosablePort):
+    """Listens for ``factory`` on one address, that of ``opened``, and limits the rate of new
+    connections.
     """
 
     factory: StatusFactory
 
-    def __init__(self, port: int, factory: StatusFactory, interface: str, reactor: Any) -> None:
-        super().__init__(port, factory, _PAGES_BACKLOG, interface, reactor)
+    def __init__(
+        self,
+        port: int,
+        factory: StatusFactory,
+        interface: str,
+        reactor: Any,
+        opened: socket.socket | None = None,
+    ) -> None:
+        super().__init__(port, factory, PAGES_BACKLOG, interface, reactor)
+        self._preexistingSocket = opened
+        self.place = Endpoint(interface, port)
         self._accepted = Throttle(factory.clock)
         self._pause: IDelayedCall | None = None
 
@@ -126,11 +159,10 @@ class StatusPort(tcp.Port):
             self._pause = self.factory.clock.callLater(wait, self._resume)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Close the listener, and all connections."""
+        """Close the listener."""
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
-        self.factory.close()
         super().connectionLost(reason)
 
     def _resume(self) -> None:
