@@ -43,7 +43,7 @@ DOCS := $(BIN)/sphinx-build -W --keep-going -n -d build/doctrees docs build/docs
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run compiled demo test pytest test-compiled lint lint-code docs format mutate bench \
+.PHONY: help run compiled demo test pytest test-compiled lint lint-code docs man format mutate bench \
 	performance simulate fuzz soak programs rivals compiled-too clean FORCE
 
 help:
@@ -55,6 +55,7 @@ help:
 	@echo 'make test-compiled  what is tested both ways, with the compiled program'
 	@echo 'make lint    ruff, mypy, and the documentation with its warnings as errors'
 	@echo 'make docs    build the documentation: build/docs/index.html'
+	@echo 'make man     write the man pages, docs/man, anew: what it names is to be committed'
 	@echo 'make format  let ruff rewrite the sources'
 	@echo 'make mutate  change each default and each condition of the decision: tests have to fail'
 	@echo 'make bench   compare speed and memory with unbound, dnsmasq and smartdns'
@@ -103,6 +104,9 @@ lint-code: .venv/.ready-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+man: .venv/.ready-test
+	@$(BIN)/python -m docs._ext.manpages
 
 docs: .venv/.ready-test
 	@$(DOCS) -q

@@ -19,3 +19,7 @@ html_title = f"{project} {version}"
 html_copy_source = False
 html_show_copyright = False
 toc_object_entries = False
+man_pages = [
+    ("command", "staggerdns", "DNS forwarding server", author, 1),
+    ("configuration", "staggerdns.yaml", "configuration of staggerdns", author, 5),
+]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from docs._ext import manpages
 from docs._ext.declared import Key, families, labels, profiles, read_sections
 from staggerdns.config import CASE, parse_config
 from staggerdns.journal import LEVELS
@@ -227,36 +229,89 @@ def test_nothing_else_is_referred_to() -> None:
     assert [path for path, text in sources() if re.search(r"\bSPEC\b", text)] == []
 
 
-def build(source: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    """Build the pages in ``source`` as ``make lint`` does."""
-    return subprocess.run(
-        [sys.executable, "-m", "sphinx", "-q", "-W", "-n", str(source), str(output)],
+BUILD = """
+import json, sys
+from sphinx.cmd.build import main
+print(json.dumps([main(["-q", *arguments]) for arguments in json.load(sys.stdin)]))
+"""
+
+
+def build(*arguments: Sequence[str]) -> tuple[list[int], str]:
+    """Run Sphinx as often as there are arguments for it, and import it once: the exit statuses, and
+    what it complains of.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD],
+        input=json.dumps(arguments),
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=170,
-        check=False,
+        check=True,
     )
+    return json.loads(done.stdout), done.stderr
 
 
 @pytest.mark.live
 @pytest.mark.slow
-def test_the_site(tmp_path: Path) -> None:
-    """It builds without a warning, and its pages lead to each other; a metric without a description
-    ends the build.
+def test_the_site_and_the_man_pages(tmp_path: Path) -> None:
+    """All is built without a warning; pages of the site lead to each other, and the man pages that
+    wheels carry say what the sources say.
     """
-    for name in ("CHANGELOG.rst", "CONTRIBUTING.rst", "SECURITY.rst", "staggerdns"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    copy = tmp_path / "docs"
-    shutil.copytree(DOCS, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    done = build(copy, tmp_path / "site")
-    assert done.returncode == 0, done.stderr
-    for page in (tmp_path / "site").glob("*.html"):
+    strict = ["-W", "-n", "-d", str(tmp_path / "doctrees"), str(DOCS)]
+    pages, manual = tmp_path / "site", tmp_path / "man"
+    # This order: quotes become others when a page is read for the site.
+    statuses, said = build(["-b", "man", *strict, str(manual)], [*strict, str(pages)])
+    assert (statuses, said) == ([0, 0], "")
+    for page in pages.glob("*.html"):
         targets = re.findall(r'href="([\w./-]+)(?:#[^"]*)?"', page.read_text("utf-8"))
         missing = {one for one in targets if not (page.parent / one).exists()}
         assert missing == set(), page.name
-    metrics = copy / "metrics.rst"
-    text = metrics.read_text("utf-8")
-    metrics.write_text(text.replace(".. metric:: staggerdns_probes_total\n", ""))
-    done = build(copy, tmp_path / "site")
-    assert done.returncode != 0
-    assert "staggerdns_probes_total" in done.stderr
+    names = {"staggerdns.1", "staggerdns.yaml.5"}
+    assert {path.name for path in manpages.KEPT.iterdir()} == names
+    for name in names:
+        new, kept = (manpages.words((d / name).read_text("utf-8")) for d in (manual, manpages.KEPT))
+        assert new == kept, f"{name} says something else now: make man"
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_a_metric_without_a_description(tmp_path: Path) -> None:
+    """It ends the build, and is named."""
+    (tmp_path / "conf.py").write_text('extensions = ["docs._ext.reference"]\n')
+    described = [name for name in families() if name != "staggerdns_probes_total"]
+    text = "".join(f".. metric:: {name}\n\n" for name in described)
+    (tmp_path / "index.rst").write_text(f"Metrics\n=======\n\n{text}")
+    (status,), said = build(["-b", "dummy", str(tmp_path), str(tmp_path / "output")])
+    assert status != 0
+    assert "no page describes these metrics: staggerdns_probes_total" in said
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", ["staggerdns.1", "staggerdns.yaml.5"])
+@pytest.mark.parametrize(
+    "check",
+    [("groff", "-man", "-ww", "-z", "-Kutf8"), ("mandoc", "-T", "lint", "-W", "warning")],
+    ids=lambda check: check[0],
+)
+def test_the_man_pages_are_well_made(name: str, check: Sequence[str]) -> None:
+    """What shows manual pages has nothing to complain of."""
+    if shutil.which(check[0]) is None:
+        pytest.skip(f"{check[0]} is not installed")
+    done = subprocess.run([*check, manpages.KEPT / name], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_what_man_pages_say() -> None:
+    """Neither the date nor how the writer writes something is part of it; a word is."""
+    page = '.\\" by 1\n.\n.TH "X" "1" "Nov 30, 2026" "0.1.0"\n.SH NAME\nx \\- \\fBy\\fP \\%z\\&.\n'
+    again = '.\\" by 2\n.\n.TH "X" "1" "Dec 01, 2026" "0.1.0"\n.SH "NAME"\n\\&x - y\n.B z.\n'
+    assert (
+        manpages.words(page)
+        == manpages.words(again)
+        == [
+            *("X", "1", "0.1.0", "NAME", "x", "-", "y", "z."),
+        ]
+    )
+    assert manpages.words(page.replace("0.1.0", "0.2.0")) != manpages.words(page)
+    assert manpages.tidy(".SH NAME\n.sp\ntext\n.sp\n") == ".SH NAME\ntext\n.sp\n"

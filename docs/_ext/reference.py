@@ -128,6 +128,20 @@ def _lead_to_pages(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             node["refuri"] = app.builder.get_relative_uri(docname, page[1])
 
 
+def _stand_alone(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Leave out of a man page what only leads somewhere else, on the page or to another."""
+    if app.builder.name != "man":
+        return
+    for topic in [*doctree.findall(nodes.topic)]:
+        topic.parent.remove(topic)
+    for node in [*doctree.findall(nodes.reference)]:
+        if node.get("refuri", "").partition("#")[0] == "":
+            node.replace_self(node.children)
+    for body in doctree.findall(nodes.field_body):
+        if not all(isinstance(child, nodes.Body) for child in body):  # they would share a line
+            body[:] = [nodes.paragraph("", "", *body)]
+
+
 def _parse_family(env: BuildEnvironment, text: str, node: Any) -> str:
     """Show name and labels of a family; what refers to it gives the name alone."""
     name, brace, inner = text.partition("{")
@@ -145,4 +159,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-merge-info", _merge_pages)
     app.connect("env-check-consistency", _check_all_described)
     app.connect("doctree-resolved", _lead_to_pages)
+    app.connect("doctree-resolved", _stand_alone)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

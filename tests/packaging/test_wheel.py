@@ -137,14 +137,19 @@ def _shared() -> set[str]:
     """Return where everything in etc/ belongs, and what can be read in docs/ and at the top."""
     etc = {path.relative_to(ROOT / "etc") for path in (ROOT / "etc").rglob("*") if path.is_file()}
     docs = {path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".rst", ".svg")}
-    return {f"share/staggerdns/{path}" for path in etc} | {
-        f"share/doc/staggerdns/{name}" for name in docs | {*TOP_PAGES}
+    return {
+        *(f"share/staggerdns/{path}" for path in etc),
+        *(f"share/doc/staggerdns/{name}" for name in docs | {*TOP_PAGES}),
+        "share/man/man1/staggerdns.1",
+        "share/man/man5/staggerdns.yaml.5",
     }
 
 
 @pytest.mark.slow
 def test_the_wheel_has_the_files_for_operators(names: set[str]) -> None:
-    """Everything in etc/ is installed below share/, the units included, and the documentation."""
+    """Everything in etc/ is installed below share/, the units included, the documentation, and the
+    man pages where ``man`` looks for them.
+    """
     data = {name.partition(".data/data/")[2] for name in names if ".data/" in name}
     assert data == _shared()
 
