@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -96,7 +96,7 @@ class Chain:
                 authorities=self.authorities,
             )
 
-        scopes = Scopes(default_scope(config))
+        self._scopes = scopes = Scopes(default_scope(config))
         self.routes = GroupRoutes(config, scopes, clock, journal)
 
         # A resolver of names may be an upstream as well: its figures are no upstream's.
@@ -189,6 +189,20 @@ class Chain:
             ranker = Ranker(settings, self._ranking.sorts, self._journal)
             self._rankers[scope.probe_private] = ranker
         return ranker
+
+    @property
+    def members(self) -> Collection[Upstream]:
+        """The upstreams of all scopes."""
+        return self._members.values()
+
+    @property
+    def round_trips(self) -> RttTable | None:
+        """What is known of addresses, `None` where nothing is ranked."""
+        return None if self._ranking is None else self._ranking.sorts.table
+
+    def route_label(self, scope: int) -> str:
+        """Return what the routes are called that lead to a scope; empty for the default one."""
+        return self._scopes.labels[scope]
 
     @property
     def cache(self) -> AnswerCache:

@@ -6,6 +6,7 @@ Whatever is wrong ends in one `ConfigError` that has all of it: each problem nam
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -31,12 +32,14 @@ from staggerdns.settings.document import ConfigError, Problems, read_document
 from staggerdns.settings.policy import AddressSettings
 from staggerdns.settings.records import Records, read_records
 from staggerdns.settings.section import default_of
-from staggerdns.settings.sections import Config, ServerSettings
+from staggerdns.settings.sections import Config, ControlSettings, ServerSettings
 from staggerdns.settings.upstreams import PROFILES, UpstreamSettings
 from staggerdns.settings.values import AUTO, read_value
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.tls import Authorities
 
+MAX_PATH = 107
+"""Octets of the path of a UNIX socket (unix(7), without the zero at its end)."""
 CASE = (AUTO, "never")
 """Values of ``upstream.case_randomization``."""
 
@@ -179,7 +182,21 @@ def _check_rest(config: Config, problems: Problems) -> None:
     directory = config.state.directory
     if directory is not None and (not directory or "\0" in directory):
         problems.append("state.directory: expected a path, or null for none")
+    problems.of(_check_control, config.control)
     problems.of(_check_addresses, config.addresses)
+
+
+def _check_control(control: ControlSettings) -> None:
+    path = control.socket
+    if path is not None and (not path.startswith("/") or "\0" in path):
+        raise ConfigError("control.socket: expected a path that begins with /, or null for none")
+    if path is not None and len(os.fsencode(path)) > MAX_PATH:
+        raise ConfigError(
+            f"control.socket: expected a path of at most {MAX_PATH} octets, which is what a socket "
+            "can have"
+        )
+    if control.group is not None and not control.group.strip():
+        raise ConfigError("control.group: expected the name of a group, or null for none")
 
 
 def _check_addresses(addresses: AddressSettings) -> None:

@@ -5,6 +5,7 @@ None of it is an error, since each might be meant in some network.
 
 from __future__ import annotations
 
+import grp
 import socket
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
@@ -50,6 +51,7 @@ def config_warnings(config: Config, is_own: Callable[[str], bool] = is_own_addre
     found += _warn_of_seen_names(config)
     found += _warn_of_strangers(config)
     found += _warn_of_idle_lists(config)
+    found += _warn_of_unknown_group(config)
     if upstream.strategy in ("parallel", "auto"):
         found.append(_warn_of_active_tier(config))
         found.append(_warn_of_batches(config))
@@ -148,6 +150,16 @@ def _warn_of_idle_lists(config: Config) -> Iterator[str]:
     for name in config.lists:
         if name not in named:
             yield f"lists.{name}: no group has it in block or allow: it has no effect"
+
+
+def _warn_of_unknown_group(config: Config) -> Iterator[str]:
+    """Yield a warning if nobody can be in the group that may use the control socket."""
+    group = config.control.group
+    if group is not None:
+        try:
+            grp.getgrnam(group)
+        except KeyError:
+            yield f"control.group: this machine has no group {group}"
 
 
 def _overlap(one: Network, other: Network) -> bool:

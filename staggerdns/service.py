@@ -24,6 +24,8 @@ from staggerdns.chain import Chain
 from staggerdns.compiled import is_compiled
 from staggerdns.configroutes import all_routes
 from staggerdns.configwarnings import config_warnings
+from staggerdns.control.control import Control
+from staggerdns.control.operations import Program, Reloads
 from staggerdns.descriptors import fit_descriptors
 from staggerdns.journal import Journal, LostLines
 from staggerdns.lifecycle import Lifecycle
@@ -33,6 +35,7 @@ from staggerdns.metrics import Metrics, ProcessMetrics
 from staggerdns.policy.blocking import make_blocking
 from staggerdns.policy.groups import Groups
 from staggerdns.policy.lists.compose import make_lists
+from staggerdns.policy.pauses import BlockingPauses
 from staggerdns.policy.rules import Rules
 from staggerdns.server.access import Access
 from staggerdns.server.cannotbind import CannotBind
@@ -69,6 +72,7 @@ class StaggerService(Service):
         self.lost_lines = self._metrics.log_lost.cell()
         self._watch_log = LostLines(self.lost_lines)
         self._is_bound = False
+        self._control_closed: Deferred[object] = succeed(None)
         self._chain = Chain(
             config,
             reactor,
@@ -78,6 +82,7 @@ class StaggerService(Service):
             journal=self._journal,
         )
         self._readiness = self._chain.readiness
+        self._pauses = BlockingPauses(self._clock, self._journal)
         self._lists = make_lists(
             config.lists,
             config.state,
@@ -115,12 +120,32 @@ class StaggerService(Service):
         self._chain.routes.on_change(self.factory.forget_ready)
         if self._lists is not None:
             self._lists.on_change(lambda _: self.factory.forget_ready())
+        self._pauses.on_change(self.factory.forget_ready)
         self._certificate: Certificate | None = None
         if server.tls_certificate is not None and server.tls_key is not None:
             self._certificate = Certificate(
                 server.tls_certificate, server.tls_key, self._journal, time.time
             )
         self._listeners = Listeners(self.factory, reactor, self._journal)
+        self.control = Control(self._program(), reactor)
+
+    def _program(self) -> Program:
+        """Return what the commands of the control socket work with."""
+        return Program(
+            path=None,
+            config=lambda: self._config,
+            chain=lambda: self._chain,
+            listeners=lambda: list(map(str, self._listeners.bound)),
+            answering=lambda: self._readiness.answering,
+            reloads=lambda: Reloads(0, None, ()),
+            reload=lambda: self.reload(),  # noqa: PLW0108 (tests put another in its place)
+            forget_ready=self.factory.forget_ready,
+            lifecycle=self.lifecycle,
+            pauses=self._pauses,
+            metrics=self._metrics,
+            clock=self._clock,
+            journal=self._journal,
+        )
 
     def _groups(self) -> Groups | None:
         """Return the groups of clients, `None` if all names are the same for everybody."""
@@ -131,7 +156,9 @@ class StaggerService(Service):
         default = groups[DEFAULT_GROUP]
         rules = {}
         for name, group in groups.items():
-            blocking = make_blocking(name, group, default, self._lists, config.lists, self._metrics)
+            blocking = make_blocking(
+                name, group, default, self._lists, config.lists, self._metrics, self._pauses
+            )
             rules[name] = Rules(routes.of(name), blocking)
         return Groups(config.groups, rules)
 
@@ -175,6 +202,7 @@ class StaggerService(Service):
             self._certificate.warn()
         for warning in config_warnings(self._config):
             self._journal.warn("{warning}", warning=warning)
+        self.control.open(self._config.control)
         self.lifecycle.serve()
 
     def _announce(self) -> None:
@@ -201,6 +229,7 @@ class StaggerService(Service):
         """Answer what is under way, then close everything."""
         super().stopService()
         self.lifecycle.stop()
+        self._control_closed = self.control.close()
         self._readiness.close()
         numbers = asdict(self._chain.statistics())
         shown = ", ".join(f"{name}={number:.6g}" for name, number in numbers.items())
@@ -226,7 +255,7 @@ class StaggerService(Service):
             self._chain.close()
             globalLogPublisher.removeObserver(self._watch_log)
             self.factory.client_connections.close()
-            return gatherResults([*closed, *self._listeners.close()])
+            return gatherResults([*closed, *self._listeners.close(), self._control_closed])
 
         return self.factory.drain().addCallback(close).addCallback(lambda _: None)
 
@@ -258,6 +287,10 @@ class StaggerService(Service):
             files=", ".join(said) or "nothing",
             later=later,
         )
+
+    def reload(self) -> Deferred[tuple[str, ...]]:
+        """Read the configuration again; the Deferred's result is what is wrong with it."""
+        return succeed(("this program cannot do that yet",))
 
     def answered(self) -> Mapping[tuple[str, ...], int]:
         """Return how many queries have been answered, by where the answers came from."""

@@ -186,6 +186,8 @@ OTHERS = {
     "groups",
     "lists",
     "state.directory",
+    "control.socket",
+    "control.group",
     "server.cookies.secret",
     "server.tls_certificate",
     "server.tls_key",
@@ -274,6 +276,8 @@ def test_defaults() -> None:
     for path in LOCAL_NAMES:
         assert getattr(config.local, path.rpartition(".")[2]) is True
     assert str(config.metrics.listen) == "127.0.0.1:9153"
+    assert config.control.socket == "/run/staggerdns/control.sock"
+    assert config.control.group is None
     assert (config.log.level, config.log.format) == ("info", "text")
 
 
@@ -1325,6 +1329,36 @@ def test_files(tmp_path: Path) -> None:
         load_config(str(tmp_path))
     path.write_bytes(b"# caf\xc3\xa9\nupstream: {servers: [192.0.2.1]}")
     assert load_config(str(path)).log.level == "info"
+
+
+@pytest.mark.parametrize(
+    ("control", "problem"),
+    [
+        ("socket: ''", "control.socket: expected a path that begins with /, or null for none"),
+        ("socket: run/x", "control.socket: expected a path that begins with /, or null for none"),
+        (r'socket: "/x\0"', "control.socket: expected a path that begins with /, or null for none"),
+        (f"socket: /{'x' * 107}", "control.socket: expected a path of at most 107 octets"),
+        (f"socket: /{'ä' * 54}", "control.socket: expected a path of at most 107 octets"),
+        ("group: ''", "control.group: expected the name of a group, or null for none"),
+        ("group: 100", "control.group: expected text"),
+    ],
+)
+def test_wrong_control_sockets(control: str, problem: str) -> None:
+    """Where none can be made, or nobody could use it."""
+    assert error_of(f"upstream: {{servers: [192.0.2.1]}}\ncontrol: {{{control}}}").startswith(
+        problem
+    )
+
+
+def test_the_longest_path_of_a_control_socket() -> None:
+    """A socket can have so many octets; and none is needed."""
+    longest = f"/{'x' * 106}"
+    config = parse_config(
+        f"upstream: {{servers: [192.0.2.1]}}\ncontrol: {{socket: {longest}, group: adm}}"
+    )
+    assert (config.control.socket, config.control.group) == (longest, "adm")
+    config = parse_config("upstream: {servers: [192.0.2.1]}\ncontrol: {socket: null}")
+    assert config.control.socket is None
 
 
 def test_a_configuration_is_frozen() -> None:

@@ -199,3 +199,11 @@ def test_names_in_files_of_domains(tmp_path: Path) -> None:
         )
         (line,) = config_warnings(config, OWN.__contains__)
         assert line.startswith(f"upstream.servers[{place}]: ")
+
+
+@pytest.mark.parametrize(("group", "known"), [("root", True), ("there-is-no-such-group", False)])
+def test_a_group_that_is_not_there(group: str, known: bool) -> None:
+    """Nobody can be in it, so nobody may use the control socket by it."""
+    text = f"upstream: {{servers: [1.1.1.1]}}\ncontrol: {{group: {group}}}"
+    expected = [] if known else [f"control.group: this machine has no group {group}"]
+    assert config_warnings(parse_config(text), OWN.__contains__) == expected

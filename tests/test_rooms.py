@@ -19,6 +19,7 @@ ROOMS = (
     ("tap",),
     ("process",),
     ("service", "supervision"),
+    ("control",),
     ("chain", "listeners"),
     ("config", "configwarnings", "descriptors"),
     ("configgroups",),

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from staggerdns import __version__
-from staggerdns.command.check import Remark, check_file
+from staggerdns.command.control import COMMANDS
 from staggerdns.tap import DEFAULT_CONFIG
+
+if TYPE_CHECKING:
+    from staggerdns.command.check import Remark
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -24,8 +28,13 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
     show_default=True,
     help="The configuration file.",
 )
+@click.option(
+    "--socket",
+    metavar="PATH",
+    help="The control socket of the program, by default that of the configuration file.",
+)
 @click.pass_context
-def main(context: click.Context, config: str) -> None:
+def main(context: click.Context, config: str, socket: str | None) -> None:  # noqa: ARG001 (a parameter of the context)
     """A DNS forwarding server that asks its upstreams in two paced tiers."""
     context.obj = config
 
@@ -50,6 +59,8 @@ def check(config: str, file: str | None, as_json: bool) -> None:
     Warnings are about what is allowed and surely not meant. The exit status is 1 if there are
     errors.
     """
+    from staggerdns.command.check import check_file  # noqa: PLC0415 (takes long)
+
     path = config if file is None else file
     found = check_file(path)
     if as_json:
@@ -75,6 +86,10 @@ def version(as_json: bool) -> None:
         _print_json(version=__version__)
     else:
         click.echo(f"staggerdns {__version__}")
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 
 def _print_remarks(file: str, kind: str, remarks: Sequence[Remark]) -> None:

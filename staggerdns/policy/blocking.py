@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from staggerdns.metrics import Metrics
 from staggerdns.policy.lists.lists import Lists
 from staggerdns.policy.lists.mapped import UNLISTED, Choice, Listing, ListSet
+from staggerdns.policy.pauses import BlockingPauses, Pause
 from staggerdns.resolver.entry import ChainListings, Entry
 from staggerdns.settings.policy import GroupSettings, ListSettings
 from staggerdns.wire.addresspool import AddressPool
@@ -64,10 +65,13 @@ class Block:
 
 class Blocking:
     """What some clients do not get of what is in ``lists``: ``choice`` says which of these count,
-    and ``blocks`` has those that block, by number.
+    and ``blocks`` has those that block, by number. Nothing is blocked while there is a ``pause``.
     """
 
-    def __init__(self, lists: Lists, choice: Choice, blocks: Mapping[int, Block]) -> None:
+    def __init__(
+        self, lists: Lists, choice: Choice, blocks: Mapping[int, Block], pause: Pause
+    ) -> None:
+        self._pause = pause
         self._lists = lists
         self._choice = choice
         self._blocks = blocks
@@ -75,12 +79,16 @@ class Blocking:
 
     def of_name(self, name: bytes) -> Block | None:
         """Return why a name (wire form, lower case) is blocked, `None` if it is not."""
+        if self._pause.active:
+            return None
         return self._of(self._lists.current.listing(name))
 
     def of_chain(self, entry: Entry, key: bytes) -> Block | None:
         """Return why the answer under ``key`` is blocked although its name is not, `None` if it is
         not: it leads through a name that a list has. A name that a list allows may lead anywhere.
         """
+        if self._pause.active:
+            return None
         current = self._lists.current
         known = entry.chain_listings
         if known is None or known[0] != current.number:
@@ -114,10 +122,12 @@ def make_blocking(
     lists: Lists | None,
     settings: Mapping[str, ListSettings],
     metrics: Metrics,
+    pauses: BlockingPauses,
 ) -> Blocking | None:
     """Return what clients of the group with that ``name`` do not get, `None` if they get all.
 
     What the group does not say is as in the ``default`` one; ``settings`` are those of ``lists``.
+    While the group has one of the ``pauses`` its clients get all.
     """
     block = default.block if group.block is None else group.block
     allow = default.allow if group.allow is None else group.allow
@@ -126,4 +136,4 @@ def make_blocking(
     numbers = {one: number for number, one in enumerate(lists.names)}
     choice = Choice([numbers[one] for one in block], [numbers[one] for one in allow or ()])
     blocks = {numbers[one]: Block(one, settings[one], name, metrics) for one in block}
-    return Blocking(lists, choice, blocks)
+    return Blocking(lists, choice, blocks, pauses.of(name))

@@ -94,6 +94,10 @@ class RttTable:
     def __len__(self) -> int:
         return len(self._known)
 
+    def look_up(self, address: bytes) -> Rtt | None:
+        """Return what is known of the address, to be read, `None` if it was never measured."""
+        return self._known.get(address)
+
     def fresh(self, address: bytes, now: float) -> bool:
         """Return whether the address needs no new measurement at ``now``."""
         rtt = self._known.get(address)

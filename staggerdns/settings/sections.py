@@ -243,6 +243,22 @@ class StateSettings(Section, frozen=True, kw_only=True):
     """
 
 
+class ControlSettings(Section, frozen=True, kw_only=True):
+    """``control``: the UNIX socket by which ``staggerdns status`` and other commands reach the
+    program that runs; :doc:`control` is about it.
+    """
+
+    socket: str | None = "/run/staggerdns/control.sock"
+    """Where the socket is made, in a directory that is there and that the program may write; null
+    is none. Where it cannot be, the log says why, and the program does without.
+    """
+    group: str | None = None
+    """The group whose members may use the socket, to read alone; null for the group of the process.
+    The program must be a member of it, or run as root. To change things is for root and for the
+    user that runs the program.
+    """
+
+
 class MetricsSettings(Section, frozen=True, kw_only=True):
     """``metrics``: where Prometheus comes; null for nowhere."""
 
@@ -281,5 +297,6 @@ class Config(Section, frozen=True, kw_only=True):
     cache: CacheSettings = CacheSettings()
     ranking: RankingSettings = RankingSettings()
     state: StateSettings = StateSettings()
+    control: ControlSettings = ControlSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()

@@ -20,7 +20,8 @@ class UpstreamReport:
     """Tells what becomes of queries to the upstream ``name``.
 
     ``distributions``: of the times of outcomes, by verdict and tier; ``skipped`` counts the times
-    that the upstream was not asked because of its budget.
+    that the upstream was not asked because of its budget. ``because``: what made it unhealthy or
+    degraded, empty while it is healthy.
     """
 
     def __init__(self, name: str, metrics: Metrics, journal: Journal) -> None:
@@ -34,6 +35,7 @@ class UpstreamReport:
         }
         self.skipped = metrics.staggered_skipped.cell(name)
         self.distributions: list[dict[str, Distribution]] = [{} for _ in Verdict]
+        self.because = ""
 
     def show(
         self,
@@ -57,6 +59,10 @@ class UpstreamReport:
         found = self._metrics.upstream_seconds.distribution(self._name, tier, verdict.name.lower())
         return self.distributions[verdict].setdefault(tier, found)
 
+    def outcomes(self) -> list[int]:
+        """Return how many queries have ended, by verdict."""
+        return [sum([one.count for one in found.values()]) for found in self.distributions]
+
     def failed(self, reason: Reason) -> None:
         """Count an outcome without an answer."""
         self._metrics.upstream_failures.cell(self._name, reason.label).value += 1
@@ -76,6 +82,10 @@ class UpstreamReport:
     def changed(self, state: State, reason: Reason | None) -> None:
         """Count and log a change of health; ``reason``: of the failure that made it."""
         self._changes[state].value += 1
+        if state == State.HEALTHY:
+            self.because = ""
+        elif reason is not None:
+            self.because = str(reason)
         tell = self._journal.info if state == State.HEALTHY else self._journal.warn
         tell(
             "upstream {upstream} is {state}" + ("" if reason is None else " ({reason})"),

@@ -123,6 +123,11 @@ class Upstream(AskedUpstream):
         return self._inflight
 
     @property
+    def report(self) -> UpstreamReport:
+        """What is told of it."""
+        return self._report
+
+    @property
     def stream(self) -> StreamTransport:
         """The connections to it."""
         return self._stream

@@ -182,6 +182,8 @@ class Program:
             "ranking": {"enabled": False},
             # What a test sees must not depend on the machine.
             "local": {"hosts": None},
+            # One for each program, or none.
+            "control": {"socket": None},
         }
         self.settings = merged(base, settings or {})
         self.configuration = directory / "staggerdns.yaml"

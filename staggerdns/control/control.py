@@ -1,0 +1,69 @@
+"""The control socket of a program: opened, moved, closed. It is never needed to answer queries, so
+that nothing ends where it cannot be had: the log has a line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from staggerdns.control.connection import ControlFactory
+from staggerdns.control.operations import Operations, Program
+from staggerdns.control.port import ControlPort, NoSocket
+from staggerdns.settings.section import default_of
+from staggerdns.settings.sections import ControlSettings
+
+
+class Control:
+    """The control socket of ``program``; `close` it in the end. ``operations``: what it does."""
+
+    def __init__(self, program: Program, reactor: Any) -> None:
+        self._program = program
+        self._reactor = reactor
+        self.operations = Operations(program)
+        self._settings: ControlSettings | None = None  # those that are in force
+        self._port: ControlPort | None = None
+
+    def open(self, settings: ControlSettings) -> None:
+        """Be reached as ``settings`` say, from now on. The program must have the user by then that
+        it is going to run as.
+        """
+        if self._settings == settings:
+            return
+        if self._settings is None:
+            self.operations.start()
+        self._settings = settings
+        self._close_port()
+        if settings.socket is not None:
+            self._open(settings.socket, settings.group)
+
+    def close(self) -> Deferred[object]:
+        """Be reached no more; the Deferred fires when the socket is removed."""
+        self.operations.close()
+        self._program.pauses.cancel()
+        return self._close_port()
+
+    def _open(self, path: str, group: str | None) -> None:
+        program = self._program
+        factory = ControlFactory(self.operations.perform, program.clock, program.journal)
+        port = ControlPort(path, group, factory, self._reactor)
+        try:
+            port.startListening()
+        except NoSocket as error:
+            # Where the default one has no directory nobody has asked for it.
+            default = path == default_of(ControlSettings, "socket")
+            tell = program.journal.info if error.missing and default else program.journal.warn
+            remedy = ": have that made first (RuntimeDirectory= of systemd)" * error.missing
+            tell("no control socket at {path}: {why}{remedy}", path=path, why=error, remedy=remedy)
+            return
+        self._port = port
+        if port.problem:
+            program.journal.warn(
+                "control.group: {problem}: members may not use the control socket",
+                problem=port.problem,
+            )
+
+    def _close_port(self) -> Deferred[object]:
+        port, self._port = self._port, None
+        return maybeDeferred(lambda: None if port is None else port.stopListening())

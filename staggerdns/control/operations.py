@@ -1,0 +1,363 @@
+"""What the commands of the control socket do (docs/control.rst has their results).
+
+Nothing here is in the way of a query: what is read is read when somebody asks, and what takes long
+is done in slices, one in a turn of the reactor.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Cooperator, SchedulerStopped
+from twisted.python.failure import Failure
+
+from staggerdns import __version__
+from staggerdns.chain import Chain
+from staggerdns.compiled import is_compiled
+from staggerdns.control.connection import Peer
+from staggerdns.control.inspection import show_entry, show_upstreams
+from staggerdns.control.protocol import (
+    FAILED,
+    REFUSED,
+    BlockRequest,
+    CacheRequest,
+    DrainRequest,
+    FlushRequest,
+    Refused,
+    Request,
+    Result,
+    parse_name,
+    parse_type,
+)
+from staggerdns.control.rates import Rates
+from staggerdns.journal import Journal
+from staggerdns.lifecycle import Lifecycle
+from staggerdns.metrics import Metrics
+from staggerdns.policy.pauses import BlockingPauses
+from staggerdns.resolver.cache import AnswerCache
+from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings
+from staggerdns.settings.sections import Config
+from staggerdns.wire.key import NAME_END
+from staggerdns.wire.names import to_text
+
+SLICE = 1_000
+"""Keys of the cache that are looked at in a turn of the reactor, about a millisecond."""
+REMOVAL = 4
+"""As how many of them one counts that is removed."""
+MAX_ENTRIES_SHOWN = 200
+"""Entries of one name that are shown."""
+UPSTREAMS_A_STEP = 20
+"""Upstreams that are looked at in a turn."""
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_Result = TypeVar("_Result")
+Steps = Generator[None, None, _Result]
+"""Work that is done in steps, one a turn."""
+
+
+@dataclass(frozen=True)
+class Reloads:
+    """How often the configuration has been read anew while the program ran, the time of the last
+    try by its clock, `None` if there was none, and what was wrong with it.
+    """
+
+    count: int
+    tried_at: float | None
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """The program that is asked about. What a reload may replace is a function that returns it.
+
+    ``path``: the configuration file, `None` if there is none. ``reload`` reads it again; the
+    Deferred's result is what is wrong with it, nothing if it counts now.
+    """
+
+    path: str | None
+    config: Callable[[], Config]
+    chain: Callable[[], Chain]
+    listeners: Callable[[], list[str]]
+    answering: Callable[[], bool]
+    reloads: Callable[[], Reloads]
+    reload: Callable[[], Deferred[tuple[str, ...]]]
+    forget_ready: Callable[[], object]
+    lifecycle: Lifecycle
+    pauses: BlockingPauses
+    metrics: Metrics
+    clock: IReactorTime
+    journal: Journal
+
+
+class Operations:
+    """The commands of ``program``; `close` them in the end."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._clock = program.clock
+        self._started = program.clock.seconds()
+        self._rates = Rates(program.clock, program.metrics)
+        self._cooperator = Cooperator(
+            terminationPredicateFactory=lambda: lambda: True,  # one step a turn
+            scheduler=partial(program.clock.callLater, 0),
+        )
+        self._commands: Mapping[str, Callable[[Any, Peer], Any]] = {
+            "status": self._status,
+            "upstreams": self._upstreams,
+            "cache": self._cache,
+            "flush": self._flush,
+            "reload": self._reload,
+            "drain": self._drain,
+            "block": self._block,
+        }
+
+    def start(self) -> None:
+        """Count from now on how much there is to do."""
+        self._rates.start()
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        self._rates.stop()
+        self._cooperator.stop()
+
+    def perform(self, request: Request, peer: Peer) -> Deferred[Result]:
+        """Do what a request asks for. The Deferred fails with `Refused` where that is not done."""
+        done: Deferred[Result] = maybeDeferred(self._commands[request.command], request, peer)
+        return done
+
+    def _status(self, request: Request, peer: Peer) -> Result:
+        program, metrics, now = self._program, self._program.metrics, self._clock.seconds()
+        settings = program.config().cache
+        reloads = program.reloads()
+        tried_at = reloads.tried_at
+        return {
+            "version": __version__,
+            "build": "compiled" if is_compiled() else "pure Python",
+            "pid": os.getpid(),
+            "uptime": round(now - self._started, 3),
+            "configuration": program.path,
+            "phase": program.lifecycle.phase,
+            "ready": program.lifecycle.ready,
+            "answering": program.answering(),
+            "listeners": program.listeners(),
+            "rates": self._rates.shown(),
+            "cache": {
+                "entries": _gauge(metrics.cache_entries.values()),
+                "octets": _gauge(metrics.cache_octets.values()),
+                "max_entries": settings.max_entries,
+                "max_octets": int(settings.max_size),
+            },
+            "pending": _gauge(metrics.queries_waiting.values()),
+            "collections": {
+                "running": _gauge(metrics.collections.values()),
+                "queued": _gauge(metrics.collections_queued.values()),
+                "ended": sum(metrics.collection_outcomes.values().values()),
+            },
+            "memory": resident_octets(),
+            "blocking": self._blocking(),
+            "reloads": {
+                "count": reloads.count,
+                "last": None
+                if tried_at is None
+                else {
+                    "ok": not reloads.problems,
+                    "seconds_ago": round(now - tried_at, 3),
+                    "problems": reloads.problems,
+                },
+            },
+        }
+
+    def _upstreams(self, request: Request, peer: Peer) -> Deferred[Result]:
+        return self._in_steps(self._show_upstreams())
+
+    def _show_upstreams(self) -> Steps[Result]:
+        program = self._program
+        shown = []
+        for upstream in show_upstreams(
+            program.chain().members,
+            program.metrics,
+            program.config().upstream.budget.max_inflight,
+            self._clock.seconds(),
+        ):
+            shown.append(upstream)
+            if len(shown) % UPSTREAMS_A_STEP == 0:
+                yield
+        return {"upstreams": shown}
+
+    def _cache(self, request: CacheRequest, peer: Peer) -> Deferred[Result]:
+        name = parse_name(request.name)
+        qtype = None if request.type is None else parse_type(request.type)
+        return self._in_steps(self._entries_of(name, qtype))
+
+    def _entries_of(self, name: bytes, qtype: int | None) -> Steps[Result]:
+        chain = self._program.chain()
+        keys = sorted(chain.cache.names.of(name), key=lambda key: key[NAME_END:])
+        if qtype is not None:
+            wanted = qtype.to_bytes(2, "big")
+            keys = [key for key in keys if key[NAME_END : NAME_END + 2] == wanted]
+        shown = []
+        for key in keys[:MAX_ENTRIES_SHOWN]:
+            entry = chain.cache.entries.get(key)
+            if entry is not None:  # it may have gone meanwhile
+                shown.append(show_entry(key, entry, chain, self._clock.seconds()))
+            yield
+        return {
+            "name": to_text(name),
+            "entries": shown,
+            "more": max(0, len(keys) - MAX_ENTRIES_SHOWN),
+        }
+
+    def _flush(self, request: FlushRequest, peer: Peer) -> Deferred[Result]:
+        if request.name is not None:
+            name = parse_name(request.name)
+            done, what = self._in_steps(self._flush_name(name)), to_text(name)
+        elif request.below is not None:
+            domain = parse_name(request.below)
+            done, what = self._in_steps(self._flush_below(domain)), f"{to_text(domain)} and below"
+        else:
+            done, what = self._in_steps(self._flush_below(b"\0")), "everything"
+            done.addCallback(self._forget_ready)
+
+        def log(result: Result) -> Result:
+            self._program.journal.announce(
+                "flushed {count} answers for user {uid}: {what}",
+                count=result["flushed"],
+                uid=peer.uid,
+                what=what,
+            )
+            return result
+
+        return done.addCallback(log)
+
+    def _forget_ready(self, result: Result) -> Result:
+        # Nothing that is ready stands without its entry, but takes memory.
+        self._program.forget_ready()
+        return result
+
+    def _flush_name(self, name: bytes) -> Steps[Result]:
+        cache = self._program.chain().cache
+        count = 0
+        for place, key in enumerate(cache.names.of(name)):
+            count += cache.forget(key)
+            if place % (SLICE // REMOVAL) == SLICE // REMOVAL - 1:
+                yield
+        return {"flushed": count}
+
+    def _flush_below(self, domain: bytes) -> Steps[Result]:
+        """Forget what was there at the begin; what comes meanwhile is new."""
+        cache = self._program.chain().cache
+        began = self._clock.seconds()
+        count = done = 0
+        for keys in cache.names.walk():
+            for key in keys:
+                if is_below(key[:NAME_END], domain) and _is_older(cache, key, began):
+                    count += cache.forget(key)
+                    done += REMOVAL
+            done += len(keys) + 1
+            if done >= SLICE:
+                done = 0
+                yield
+        return {"flushed": count}
+
+    def _reload(self, request: Request, peer: Peer) -> Deferred[Result]:
+        began = self._clock.seconds()
+
+        def reloaded(problems: tuple[str, ...]) -> Result:
+            if problems:
+                raise Refused(
+                    REFUSED, "the configuration cannot be used: nothing has changed", problems
+                )
+            return {"seconds": round(self._clock.seconds() - began, 3)}
+
+        return self._program.reload().addCallback(reloaded)
+
+    def _drain(self, request: DrainRequest, peer: Peer) -> Result:
+        lifecycle = self._program.lifecycle
+        if request.draining:
+            lifecycle.drain()
+        else:
+            lifecycle.resume()
+        return {"phase": lifecycle.phase, "ready": lifecycle.ready}
+
+    def _block(self, request: BlockRequest, peer: Peer) -> Result:
+        shown = self._blocking()
+        if not shown:
+            raise Refused(REFUSED, "no group has lists that block")
+        if request.group is not None and all(one["group"] != request.group for one in shown):
+            known = ", ".join([one["group"] for one in shown])
+            raise Refused(
+                REFUSED, f"no group {request.group!r} has lists that block: expected {known}"
+            )
+        if request.blocking:
+            self._program.pauses.end(request.group)
+        else:
+            self._program.pauses.begin(request.group, request.seconds)
+        return {"blocking": self._blocking()}
+
+    def _blocking(self) -> list[dict[str, Any]]:
+        """Return the groups that have lists, and their pauses."""
+        config = self._program.config()
+        groups = {DEFAULT_GROUP: GroupSettings(), **config.groups}
+        default = groups[DEFAULT_GROUP]
+        shown = []
+        for name, group in groups.items():
+            lists = default.block if group.block is None else group.block
+            if lists:
+                left = self._program.pauses.left(name)
+                shown.append(
+                    {
+                        "group": name,
+                        "lists": lists,
+                        "paused": left > 0,
+                        "seconds_left": round(left, 3) if 0 < left < math.inf else None,
+                    }
+                )
+        return shown
+
+    def _in_steps(self, steps: Steps[Result]) -> Deferred[Result]:
+        results: list[Result] = []
+
+        def run() -> Steps[None]:
+            results.append((yield from steps))
+
+        done = self._cooperator.cooperate(run()).whenDone()
+        return done.addCallbacks(lambda _: results[0], _stopped)
+
+
+def is_below(name: bytes, domain: bytes) -> bool:
+    """Return whether a name is a domain or one below it, both in wire form and lower case."""
+    if not name.endswith(domain):
+        return False
+    place, start = 0, len(name) - len(domain)
+    while place < start:
+        place += name[place] + 1
+    return place == start
+
+
+def resident_octets() -> int:
+    """Return how much memory the process takes now, 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 (no Path is needed)
+            return int(file.read().split()[1]) * _PAGE
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _is_older(cache: AnswerCache, key: bytes, began: float) -> bool:
+    entry = cache.entries.get(key)
+    return entry is not None and entry.stored <= began
+
+
+def _gauge(values: Mapping[tuple[str, ...], float]) -> int:
+    return int(sum(values.values()))
+
+
+def _stopped(failure: Failure) -> Result:
+    failure.trap(SchedulerStopped)
+    raise Refused(FAILED, "the program ends")
