@@ -8,6 +8,7 @@ another directory: then its copy is copied. Until `Handover.finish` nothing of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from staggerdns.policy.lists.compile import Report, Source, SourceReport
@@ -54,6 +55,13 @@ class Handover:
             (former or source).lose()
             details.append(f"lists.{name}: {source.label} {report.sources[place].problem}")
         return "; ".join(details)
+
+    def undo(self) -> None:
+        """Remove copies that were copied: later they would count for what has changed by then."""
+        for _, source, former in self._now:
+            if former is not None and former.copy != source.copy:
+                with suppress(OSError):
+                    source.copy.unlink()
 
     def finish(self, reports: Sequence[SourceReport] | None) -> None:
         """Let all sources go on; ``reports`` are about the first set, if it has been compiled."""

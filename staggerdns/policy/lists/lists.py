@@ -202,6 +202,7 @@ class Lists:
         kept = [] if before is None else before.refreshes
         self._end([refresh for refresh in self.refreshes if refresh not in kept])
         if self.directory is not None:
+            self._handover.undo()
             self.directory.remove(_PREPARED)
             if before is None or before.directory is not self.directory:
                 self.directory.close()

@@ -158,7 +158,8 @@ def test_another_directory(running: Running, *, temporary: bool) -> None:
     """Copies and what is known of them are in the new one; a temporary one is removed."""
     before = running.reload(None if temporary else "state", ads=ADS)
     running.pump(60)
-    (running.directory / "new" / "lists").mkdir(parents=True)
+    running.prepare("new", ads=ADS, own=own("own.example"))[0].abandon()
+    assert kept(running, "new") == set()
     running.reload("new", ads=ADS)
     assert before.directory is not None
     assert before.directory.path.exists() is not temporary
