@@ -117,6 +117,7 @@ class Lists:
             return
         self._settle(directory)
         self._clean(directory, unfinished=True)
+        directory.remove(_PREPARED)
         self._starting = Deferred.fromCoroutine(self._start()).addErrback(_unless_cancelled)
 
     def stop(self) -> None:

@@ -169,7 +169,8 @@ def test_what_belongs_to_nobody(running: Running) -> None:
     running.start(ads=ListSettings(urls=(URL,)))
     directory = running.directory / "state" / "lists"
     (directory / "notes.txt").write_text("")
-    assert len(list(directory.iterdir())) == 4
+    (directory / "prepared.lists").write_text("left by a reload that was killed")
+    assert len(list(directory.iterdir())) == 5
     running.start(ads=ListSettings())
     assert {path.name for path in directory.iterdir()} == {"compiled.lists", "notes.txt"}
 
