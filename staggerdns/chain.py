@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 from msgspec.structs import replace
@@ -98,6 +100,9 @@ class Chain:
 
         self._scopes = scopes = Scopes(default_scope(config))
         self.routes = GroupRoutes(config, scopes, clock, journal)
+        self._digests = {
+            number: _digest(scope, config.addresses) for number, scope in enumerate(scopes)
+        }
 
         # A resolver of names may be an upstream as well: its figures are no upstream's.
         resolvers = [connect(address, Metrics()) for address in upstream.bootstrap]
@@ -214,6 +219,18 @@ class Chain:
         """The forwarder that counts now."""
         return self.forwarding.forwarder
 
+    @property
+    def awake(self) -> IReactorTime:
+        """The clock of the upstreams, which leaves out when the program stood still."""
+        return self._awake
+
+    @property
+    def digests(self) -> Mapping[int, bytes]:
+        """What stands for the content of each scope, by its number, the same at every start; the
+        rules about addresses in all answers are part of it.
+        """
+        return self._digests
+
     def resolve(self, host: str) -> Deferred[Sequence[str]]:
         """Return the addresses of a host that the configuration names, best first, as those of
         upstreams are found; none when that cannot be done. The Deferred never fails.
@@ -268,6 +285,12 @@ class Chain:
 def _screen(scope: Scope) -> Rebinding | None:
     """Return whose answers must have no private addresses in a scope, `None` for nobody's."""
     return Rebinding(scope.allow_domains) if scope.strip else None
+
+
+def _digest(scope: Scope, settings: AddressSettings) -> bytes:
+    """Return what stands for how answers of a scope have come about."""
+    rules = [sorted(map(str, networks)) for networks in (settings.ignore, settings.bogus_nxdomain)]
+    return blake2b(json.dumps(rules).encode(), key=scope.digest, digest_size=16).digest()
 
 
 def _address_filter(settings: AddressSettings) -> AddressFilter | None:

@@ -42,7 +42,7 @@ def make_service(config: Config, runner: Any, hangups: Hangups) -> IService:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
-    service = StaggerService(config, reactor, os.urandom)
+    service = StaggerService(config, reactor, os.urandom, gc.freeze)
     if runner is not None:
         service.bind()
         shape = LogShape(service.journal, config.log)

@@ -8,11 +8,13 @@ closed.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from msgspec.structs import replace
 from prometheus_client.registry import Collector
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -50,6 +52,10 @@ from staggerdns.server.status import StatusFactory
 from staggerdns.server.tls import Certificate
 from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings
 from staggerdns.settings.sections import Config
+from staggerdns.state.compose import make_state
+from staggerdns.state.directory import find_directory
+from staggerdns.state.metrics import StateMetrics
+from staggerdns.state.state import nothing_to_settle
 
 DRAIN_TIME = 0.9
 """Seconds that queries under way have at a stop, so that all is over within a second."""
@@ -58,11 +64,18 @@ DRAIN_TIME = 0.9
 class StaggerService(Service):
     """The running program; ``reactor`` and ``rng`` come from whoever makes it.
 
-    ``journal`` is what it logs with; ``lost_lines`` counts lines of the log that were not written.
-    ``lifecycle``: its phase.
+    ``settle`` is called now and then while much is made that will live long: it may tell the
+    collector. ``journal`` is what it logs with; ``lost_lines`` counts lines of the log that were
+    not written. ``lifecycle``: its phase.
     """
 
-    def __init__(self, config: Config, reactor: Any, rng: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        rng: Callable[[int], bytes],
+        settle: Callable[[], object] = nothing_to_settle,
+    ) -> None:
         self._config = config
         self._reactor = reactor
         self._clock: IReactorTime = reactor
@@ -83,9 +96,20 @@ class StaggerService(Service):
         )
         self._readiness = self._chain.readiness
         self._pauses = BlockingPauses(self._clock, self._journal)
+        state = replace(config.state, directory=find_directory(config.state.directory, os.environ))
+        self._state_metrics = StateMetrics()
+        self._state = make_state(
+            state,
+            self._chain,
+            reactor=reactor,
+            clock=self._clock,
+            metrics=self._state_metrics,
+            journal=self._journal,
+            settle=settle,
+        )
         self._lists = make_lists(
             config.lists,
-            config.state,
+            state,
             self._chain.resolve,
             reactor=reactor,
             clock=self._clock,
@@ -196,6 +220,8 @@ class StaggerService(Service):
         super().startService()
         globalLogPublisher.addObserver(self._watch_log)
         self._announce()
+        if self._state is not None:
+            self._state.start()
         if self._lists is not None:
             self._lists.start()
         if self._certificate is not None:
@@ -236,8 +262,9 @@ class StaggerService(Service):
         self._journal.info(f"at the end: {shown}", **numbers)
         # The forwarder's end answers whoever still waits by then, and so ends the drain.
         late = self._clock.callLater(DRAIN_TIME, self._chain.forwarder.close)
+        saved = succeed(None) if self._state is None else self._state.stop()
         read = read_received(self._reactor, self._sockets)
-        return read.addCallback(lambda _: self._drain(late))
+        return read.addCallback(lambda _: self._drain(late)).addCallback(lambda _: saved)
 
     def _sockets(self) -> set[Any]:
         """Return what reads queries from the network."""
@@ -316,4 +343,4 @@ class StaggerService(Service):
     def _collectors(self) -> list[Collector]:
         certificate = self._certificate
         expiry = None if certificate is None else lambda: certificate.expiry
-        return [self._metrics, ProcessMetrics(expiry)]
+        return [self._metrics, self._state_metrics, ProcessMetrics(expiry)]

@@ -188,6 +188,7 @@ OTHERS = {
     "state.directory",
     "control.socket",
     "control.group",
+    "state.interval",
     "server.cookies.secret",
     "server.tls_certificate",
     "server.tls_key",

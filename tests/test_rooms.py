@@ -24,7 +24,7 @@ ROOMS = (
     ("config", "configwarnings", "descriptors"),
     ("configgroups",),
     ("configerrors", "configroutes"),
-    ("server",),
+    ("server", "state"),
     ("policy",),
     ("resolver",),
     ("strategy",),

@@ -18,6 +18,7 @@ from staggerdns.settings import policy, sections, upstreams, values
 from staggerdns.settings.addresses import Endpoint, Listener, Network, UpstreamAddress
 from staggerdns.settings.records import Records
 from staggerdns.settings.section import sections_in
+from staggerdns.state.metrics import StateMetrics
 
 KINDS: dict[object, str] = {
     values.SecondsOrAuto: "duration, or ``auto``",
@@ -216,7 +217,11 @@ def show_seconds(seconds: float) -> str:
 
 def families() -> dict[str, Metric]:
     """Return every family of the program by its name as a scrape has it."""
-    every = [*Metrics().collect(), *ProcessMetrics(lambda: 0.0).collect()]
+    every = [
+        *Metrics().collect(),
+        *StateMetrics().collect(),
+        *ProcessMetrics(lambda: 0.0).collect(),
+    ]
     return {family.name + "_total" * (family.type == "counter"): family for family in every}
 
 

@@ -181,6 +181,25 @@ class RttTable:
         if rtt.lost >= MANY_LOST:
             rtt.loss = max(rtt.loss, rtt.lost / (rtt.lost + rtt.answered))
 
+    def get(self, address: bytes) -> Rtt | None:
+        """Return what is known of an address; to be read, not changed."""
+        return self._known.get(address)
+
+    def addresses(self) -> list[bytes]:
+        """Return all addresses, in no order that means anything: that takes the least time."""
+        return list(dict.keys(self._known))
+
+    def restore(self, address: bytes, rtt: Rtt) -> bool:
+        """Have ``rtt`` be what is known of an address, if nothing is; it is the first to go.
+
+        Return whether it is: there may be no room for it.
+        """
+        if address in self._known or len(self._known) >= MAX_ADDRESSES:
+            return False
+        self._known[address] = rtt
+        self._known.move_to_end(address, last=False)
+        return True
+
     def _touch(self, address: bytes, now: float) -> Rtt:
         rtt = self._known.get(address)
         if rtt is None:

@@ -17,13 +17,13 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
-from types import MappingProxyType
 
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.freshness import Freshness
 from staggerdns.resolver.nameindex import NameIndex
 from staggerdns.resolver.ranker import ORDER_IS_OLD, Ranker
+from staggerdns.resolver.restored import AllEntries, RestoredEntries
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer, FailureAnswer
@@ -79,6 +79,7 @@ class AnswerCache:
         self._scopes: dict[int, tuple[Ranker | None, int]] = {}  # with rules of their own
         self._refresh: Refresh = _no_refresh
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._restored = RestoredEntries()
         self.names = NameIndex(settings.max_entries)
         """The keys of what is kept, by name."""
         self._mergers: dict[bytes, Merger] = {}
@@ -86,11 +87,11 @@ class AnswerCache:
         self._evicted = {
             limit: metrics.cache_evictions.cell(limit) for limit in ("max_entries", "max_size")
         }
-        metrics.cache_entries.read_from(lambda: len(self._entries))
+        metrics.cache_entries.read_from(lambda: len(self))
         metrics.cache_octets.read_from(lambda: self._octets)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._restored)
 
     @property
     def entries(self) -> Mapping[bytes, Entry]:
@@ -98,7 +99,7 @@ class AnswerCache:
 
         Nothing is refreshed, moved or let go of when this is looked at.
         """
-        return MappingProxyType(self._entries)
+        return AllEntries(self._restored, self._entries)
 
     @property
     def octets(self) -> int:
@@ -121,7 +122,7 @@ class AnswerCache:
 
         One that is not, or no longer, in the order of its round trips gets its sort.
         """
-        entry = self._entries.get(key)
+        entry = self._find(key)
         if entry is None:
             return None
         is_due = now >= entry.due
@@ -154,7 +155,7 @@ class AnswerCache:
         still be given.
         """
         ranker = self._ranker_of(key)
-        existing = self._entries.get(key)
+        existing = self._find(key)
         if existing is not None:
             if existing.generation > generation:
                 return existing
@@ -222,7 +223,7 @@ class AnswerCache:
         It need not make room before the later collection has ended. If it expires before that,
         ``merger`` has what takes its place for whoever looks then.
         """
-        entry = self._entries.get(key)
+        entry = self._find(key)
         if (
             entry is None
             or entry.generation >= generation
@@ -244,10 +245,47 @@ class AnswerCache:
 
         A collection that is under way is not told: what it finds from now on is kept as usual.
         """
-        if key not in self._entries:
+        if self._find(key) is None:
             return False
         self._remove(key)
         return True
+
+    def restore(self, key: bytes, answer: Answer, stored: float, now: float) -> Entry | None:
+        """Keep an admitted answer of an earlier run as the least recently used, if there is room
+        and nothing under its key, and it can still be given; return its entry. Any collection wins
+        over it.
+        """
+        most = self._settings.max_size
+        entry = Entry(answer, 0, stored, KEY_OCTETS + len(key))
+        if (
+            self.held(key) is not None
+            or len(self) >= self._settings.max_entries
+            or self._octets + entry.octets > most
+            or entry.octets * LARGEST_SHARE > most
+            or not self.freshness.is_servable(entry, now)
+        ):
+            return None
+        self._restored.add(key, entry)
+        self.names.add(key)
+        self._octets += entry.octets
+        ranker = self._ranker_of(key)
+        if ranker is not None:
+            ranker.committed(key, entry, None)
+        return entry
+
+    def held(self, key: bytes) -> Entry | None:
+        """Return the entry under ``key``, without it counting as used."""
+        entry = self._entries.get(key)
+        return self._restored.held(key) if entry is None else entry
+
+    def _find(self, key: bytes) -> Entry | None:
+        """Return the entry under ``key``, which is used now."""
+        entry = self._entries.get(key)
+        if entry is None and self._restored:
+            entry = self._restored.pop(key)
+            if entry is not None:
+                self._entries[key] = entry
+        return entry
 
     def _remove(self, key: bytes) -> None:
         self._take_out(key)
@@ -266,11 +304,11 @@ class AnswerCache:
         while True:
             if self._octets > settings.max_size:
                 limit = "max_size"
-            elif len(self._entries) > settings.max_entries:
+            elif len(self) > settings.max_entries:
                 limit = "max_entries"
             else:
                 return
-            self._remove(next(iter(self._entries)))
+            self.forget(self._restored.any_key() if self._restored else next(iter(self._entries)))
             self._evicted[limit].value += 1
 
     def prolong(self, key: bytes, generation: int, answer: Answer) -> None:

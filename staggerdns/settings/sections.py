@@ -17,7 +17,7 @@ from staggerdns.settings.policy import AddressSettings, GroupSettings, ListSetti
 from staggerdns.settings.records import Records
 from staggerdns.settings.section import Positive, Section
 from staggerdns.settings.upstreams import UpstreamSettings
-from staggerdns.settings.values import Domain, Octets, Seconds, Secret
+from staggerdns.settings.values import Domain, Interval, Octets, Seconds, Secret
 
 _ALLOWED_BY_DEFAULT = (
     "127.0.0.0/8",
@@ -237,9 +237,15 @@ class StateSettings(Section, frozen=True, kw_only=True):
     """``state``: what is kept over restarts."""
 
     directory: str | None = None
-    """Where the last good copies of :confval:`lists` are kept, so that they count from the start
-    when no server can be reached; a directory that the program may write, and no other program of
-    its kind. Without it they are kept until the program ends.
+    """Where state is kept, in a directory that the program may write, and no other program of its
+    kind: the answers of the cache with their order, round-trip times and what is known of
+    upstreams, so that a restart is not felt (see :ref:`saved-state`); and the last good copies of
+    :confval:`lists`, so that they count from the start when no server can be reached. Null is the
+    directory that systemd has made for the program (``StateDirectory=`` in its unit); where there
+    is none, all this is kept until the program ends.
+    """
+    interval: Interval = Interval(300)
+    """How often it is saved, apart from a clean end of the program: a crash costs what came since.
     """
 
 

@@ -187,6 +187,35 @@ class Health:
             return self._become(_DEGRADED)
         return None
 
+    def saved(self, now: float) -> tuple[int, int, int, float, float, bool]:
+        """Return state, failures and successes in a row, the seconds for which the circuit opens
+        and will still be open, and whether the upstream was alone with its failures.
+        """
+        left = max(0.0, self._open_until - now) if self.state is _UNHEALTHY else 0.0
+        open_for = float(self._open_for)  # a setting may be a number of a kind of its own
+        return self.state, self._failures, self._successes, open_for, left, self._alone
+
+    def restore(
+        self,
+        state: State,
+        failures: int,
+        successes: int,
+        open_for: float,
+        left: float,
+        now: float,
+        *,
+        alone: bool,
+    ) -> None:
+        """Go on from what `saved` has returned once, unless a reply has said something since."""
+        if self.state is not _HEALTHY or self._failures or self._good_since:
+            return
+        settings = self._settings
+        self.state = state
+        self._failures, self._successes = failures, successes
+        self._open_for = min(max(open_for, settings.open_for), settings.max_open_for)
+        self._open_until = now + min(left, self._open_for)
+        self._alone = alone
+
     def _open_circuit(self, now: float, *, alone: bool) -> None:
         self._alone = alone
         self._trial_until = 0.0
@@ -216,6 +245,16 @@ class NegativeTrust:
     def negative(self, *, contradicted: bool) -> None:
         """Note a negative answer, and whether somebody else knew better."""
         self._contradicted += _WEIGHT * (contradicted - self._contradicted)
+
+    @property
+    def contradicted(self) -> float:
+        """The share of its negatives that was contradicted of late."""
+        return self._contradicted
+
+    def restore(self, contradicted: float) -> None:
+        """Go on from that share, unless there was a negative since."""
+        if not self._contradicted:
+            self._contradicted = contradicted
 
     @property
     def doubtful(self) -> bool:

@@ -61,3 +61,18 @@ class Latency:
         if self._measured is None:
             return 0.0
         return sqrt(self._variance * exp(-(now - self._measured) / DECAY))
+
+    def saved(self, now: float) -> tuple[float, float, float] | None:
+        """Return average, variance, and the seconds since the last measurement; `None` if there was
+        none.
+        """
+        if self._measured is None:
+            return None
+        return self._mean, self._variance, now - self._measured
+
+    def restore(self, mean: float, variance: float, measured: float) -> None:
+        """Go on from an average and a variance that were last ``measured`` at that time, unless
+        there has been a measurement since.
+        """
+        if self._measured is None:
+            self._mean, self._variance, self._measured = mean, variance, measured

@@ -85,6 +85,12 @@ class AddressPool(Answer):
         width = self._each
         return tuple([held[start : start + width] for start in range(0, len(held), width)])
 
+    @property
+    def packed_addresses(self) -> bytes:
+        """The addresses, in order, one behind the other."""
+        held = self._held
+        return b"".join(held) if isinstance(held, tuple) else held
+
     def chain_targets(self, key: bytes) -> tuple[bytes, ...]:
         """Return the targets of its CNAMEs in order, in lower case."""
         chain = self.cname_chain

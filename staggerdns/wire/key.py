@@ -44,3 +44,18 @@ def in_scope(key: bytes, number: int) -> bytes:
 def scope_of(key: bytes) -> int:
     """Return the number of the scope in which the question of a key is asked."""
     return key[-2] << 8 | key[-1]
+
+
+def type_and_class(key: bytes) -> bytes:
+    """Return type and class of a key, in wire form."""
+    return key[NAME_END:SECTION_END]
+
+
+def without_scope(key: bytes) -> bytes:
+    """Return what of a key means the same in every process: all but the number of its scope."""
+    return key[:_SCOPE]
+
+
+def with_scope(rest: bytes, number: int) -> bytes:
+    """Return the key of which ``rest`` is all but the scope, in the scope with that number."""
+    return rest + number.to_bytes(2, "big")

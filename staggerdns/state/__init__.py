@@ -1,0 +1,1 @@
+"""What is kept over restarts (docs/specification.rst, Saved state)."""

@@ -1,0 +1,267 @@
+"""Entries of the cache as they are saved, and back again.
+
+Entries are independent of each other, so each is taken as it stands at some moment of the save. Of
+one whose collection has not ended what has come is saved, and it is asked for again at its first
+use. Failures are not saved.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from math import ceil
+
+from staggerdns.resolver.cache import AnswerCache
+from staggerdns.resolver.entry import Entry
+from staggerdns.state.blocks import AnswersBlock, SavedPool, SavedSections
+from staggerdns.wire.addresspool import AddressPool, MixedPool, mixed
+from staggerdns.wire.answer import Answer
+from staggerdns.wire.constants import MAX_NAME, WireError
+from staggerdns.wire.contributors import CONTRIBUTORS
+from staggerdns.wire.key import scope_of, type_and_class, with_scope, without_scope
+from staggerdns.wire.names import skip_name
+from staggerdns.wire.sections import SectionsAnswer
+
+BLOCK_ENTRIES = 256
+"""Entries of one block."""
+BLOCK_OCTETS = 131_072
+"""Memory of the entries of one block, about; one entry more may exceed it."""
+WIDTHS = {b"\0\1\0\1": 4, b"\0\x1c\0\1": 16}
+"""Octets of an address, by type and class of the question."""
+SHORTEST = 6
+"""Octets of the shortest question: that of the root, with its type, class and marks."""
+_COUNTS = 6  # octets of the numbers of records in three sections
+_TTL = 4  # octets
+
+_Common = tuple[bytes, int, int, int, int, bool, int | None, bytes, int, bool]
+"""What is saved of every entry, in the order of `SavedEntry`."""
+
+
+class AnswersOut:
+    """Makes blocks of entries; ``now``: the time, by the cache's clock, that ages count from."""
+
+    def __init__(self, scopes: Mapping[int, bytes], now: float) -> None:
+        self._scopes = scopes
+        self._now = now
+        self._octets = 0
+        self._entries: list[SavedPool | SavedSections] = []
+        self._digests: dict[bytes, int] = {}
+        self._names: dict[str, int] = {}
+        self._sets: dict[int, int] = {}  # the place of each number of a set
+        self._members: list[list[int]] = []
+
+    def add(self, key: bytes, entry: Entry) -> None:
+        """Add an entry, if it is one that is saved."""
+        answer = entry.answer
+        digest = self._scopes.get(scope_of(key))
+        if digest is None or not answer.ttl:
+            return
+        scope = self._digests.setdefault(digest, len(self._digests))
+        now = self._now
+        sorted_at = entry.sorted_at
+        common: _Common = (
+            without_scope(key),
+            scope,
+            ceil((now - entry.stored) * 1000),
+            entry.due_age,
+            entry.refresh_age,
+            entry.complete,
+            None if sorted_at is None else ceil((now - sorted_at) * 1000),
+            b"".join(entry.rank),
+            answer.ttl,
+            answer.ad,
+        )
+        if isinstance(answer, AddressPool):
+            self._entries.append(self._pool(answer, common))
+        elif isinstance(answer, SectionsAnswer):
+            self._entries.append(
+                SavedSections(
+                    *common,
+                    answer.rcode,
+                    answer.negative,
+                    answer.counts,
+                    answer.body,
+                    tuple(answer.ttl_offsets),
+                    answer.address_offsets,
+                )
+            )
+        else:
+            return
+        self._octets += entry.octets
+
+    def _pool(self, pool: AddressPool, common: _Common) -> SavedPool:
+        if pool.packed_contributors:
+            contributors = tuple([self._set(number) for number in pool.contributor_numbers])
+        else:
+            contributors = (self._set(pool.brought_by),)
+        return SavedPool(
+            *common,
+            pool.packed_addresses,
+            tuple(pool.lives) if pool.packed_lives else (),
+            contributors,
+            pool.cname_chain,
+            pool.cname_life,
+            pool.other_targets if isinstance(pool, MixedPool) else (),
+        )
+
+    def _set(self, number: int) -> int:
+        place = self._sets.get(number)
+        if place is None:
+            place = self._sets[number] = len(self._members)
+            names = self._names
+            self._members.append(
+                [names.setdefault(name, len(names)) for name in CONTRIBUTORS.names(number)]
+            )
+        return place
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time for another block."""
+        return len(self._entries) >= BLOCK_ENTRIES or self._octets >= BLOCK_OCTETS
+
+    def take(self) -> AnswersBlock | None:
+        """Return a block of what was added since the last one, if anything was."""
+        if not self._entries:
+            return None
+        block = AnswersBlock(list(self._digests), list(self._names), self._members, self._entries)
+        self._octets = 0
+        self._entries = []
+        self._digests, self._names, self._sets, self._members = {}, {}, {}, []
+        return block
+
+
+class AnswersIn:
+    """Puts entries of ``block`` back into ``cache``.
+
+    ``scopes``: the number of each scope that there is now, by its digest. ``since``: the time, by
+    the cache's clock, that ages count from; ``now``: what it is now.
+    """
+
+    def __init__(
+        self,
+        cache: AnswerCache,
+        scopes: Mapping[bytes, int],
+        since: float,
+        now: float,
+        block: AnswersBlock,
+    ) -> None:
+        self._cache = cache
+        self._scopes = scopes
+        self._since = since
+        self._now = now
+        self._block = block
+        self._numbers: dict[int, int] = {}  # of sets, by their place in the block
+
+    def restore(self, saved: SavedPool | SavedSections) -> bool:
+        """Put an entry of the block back, and return whether it counts now.
+
+        It does not where its scope has gone or is full, where something else is known by now, or
+        when it is too old.
+        """
+        scopes = self._block.scopes
+        number = self._scopes.get(scopes[saved.scope]) if saved.scope < len(scopes) else None
+        stored = min(self._since - saved.stored / 1000, self._now)
+        if number is None or len(saved.question) < SHORTEST:
+            return False
+        key = with_scope(saved.question, number)
+        width = WIDTHS.get(type_and_class(key), 0)
+        answer: Answer | None
+        if isinstance(saved, SavedPool):
+            answer = self._pool(saved, width)
+        else:
+            answer = _sections(saved, width)
+        if answer is None:
+            return False
+        answer = self._cache.freshness.admit(answer)
+        entry = self._cache.restore(key, answer, stored, self._now)
+        if entry is None:
+            return False
+        entry.rank = _split(saved.rank, width)
+        if saved.sorted is not None:
+            entry.sorted_at = min(self._since - saved.sorted / 1000, self._now)
+        if saved.complete:
+            entry.due_age = min(saved.due, entry.due_age)
+            entry.refresh_age = min(saved.refresh, entry.refresh_age)
+            entry.complete = True
+            entry.settle()
+        else:
+            entry.due_age = 0
+        return True
+
+    def _pool(self, saved: SavedPool, width: int) -> AddressPool | None:
+        """Return the pool, of addresses of that ``width``, unless it cannot be one."""
+        addresses = _split(saved.addresses, width)
+        lives, places = saved.lives, saved.contributors
+        if (
+            not addresses
+            or (lives and len(lives) != len(addresses))
+            or len(places) not in (1, len(addresses))
+            or not all(map(_is_name, saved.cname_chain + saved.other_targets))
+        ):
+            return None
+        numbers = [self._number(place) for place in places]
+        longest, least = (max(lives), min(lives)) if lives else (saved.ttl, saved.ttl)
+        alike = numbers.count(numbers[0]) == len(numbers)
+        pool = AddressPool(
+            saved.cname_chain,
+            addresses,
+            longest,
+            saved.ad,
+            lives=array("I", lives).tobytes() if least < longest else b"",
+            least=least,
+            cname_life=saved.cname_life,
+            contributors=b"" if alike else array("H", numbers).tobytes(),
+            brought_by=numbers[0],
+        )
+        return mixed(pool, saved.other_targets) if saved.other_targets else pool
+
+    def _number(self, place: int) -> int:
+        """Return the number that the set at a place of the block has in this process."""
+        number = self._numbers.get(place)
+        if number is None:
+            mask = 0
+            block = self._block
+            members = block.sets[place] if place < len(block.sets) else []
+            for member in members:
+                if member < len(block.names):
+                    mask |= CONTRIBUTORS.bit(block.names[member])
+            number = self._numbers[place] = CONTRIBUTORS.number(mask)
+        return number
+
+
+def _sections(saved: SavedSections, width: int) -> SectionsAnswer | None:
+    """Return the answer, with addresses of that ``width`` if there are any, unless it cannot be
+    one.
+    """
+    body, ttls, addresses = saved.body, saved.ttl_offsets, saved.address_offsets
+    end = max(max(ttls, default=-_TTL) + _TTL, max(addresses, default=-width) + width)
+    if len(saved.counts) != _COUNTS or end > len(body) or (addresses and not width):
+        return None
+    return SectionsAnswer(
+        saved.rcode,
+        saved.ad,
+        saved.negative,
+        saved.ttl,
+        saved.counts,
+        body,
+        array("H", ttls),
+        addresses,
+        width if addresses else 0,
+    )
+
+
+def _split(packed: bytes, width: int) -> tuple[bytes, ...]:
+    """Return addresses that stand one behind the other; none if they have another ``width``."""
+    if not width or len(packed) % width:
+        return ()
+    return tuple([packed[start : start + width] for start in range(0, len(packed), width)])
+
+
+def _is_name(octets: bytes) -> bool:
+    """Return whether these are one name in wire form."""
+    if len(octets) > MAX_NAME:
+        return False
+    try:
+        return skip_name(octets, 0) == len(octets) and octets[-1] == 0
+    except WireError:
+        return False

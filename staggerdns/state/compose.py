@@ -1,0 +1,43 @@
+"""The saved state of a program, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from staggerdns.journal import Journal
+from staggerdns.settings.sections import StateSettings
+from staggerdns.state.contents import Contents
+from staggerdns.state.metrics import StateMetrics
+from staggerdns.state.state import SavedState
+from staggerdns.state.worker import Worker
+
+
+def make_state(
+    settings: StateSettings,
+    contents: Contents,
+    *,
+    reactor: Any,
+    clock: IReactorTime,
+    metrics: StateMetrics,
+    journal: Journal,
+    settle: Callable[[], object],
+) -> SavedState | None:
+    """Return what keeps ``contents`` over restarts and has yet to be started, `None` if nothing is
+    kept. ``settle``: see `SavedState`.
+    """
+    if settings.directory is None:
+        return None
+    return SavedState(
+        settings.directory,
+        settings,
+        contents,
+        make_worker=partial(Worker, reactor.callFromThread),
+        clock=clock,
+        metrics=metrics,
+        journal=journal,
+        settle=settle,
+    )
