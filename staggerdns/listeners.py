@@ -21,6 +21,7 @@ from staggerdns.journal import Journal
 from staggerdns.server.cannotbind import CannotBind, explain, overlap
 from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.openlistener import OpenListener, Port
+from staggerdns.server.passedsockets import PassedSockets, WrongSocket
 from staggerdns.server.received import read_received
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.tls import Certificate, TlsFactory
@@ -32,14 +33,22 @@ _Content = Certificate | StatusFactory | None
 class Listeners:
     """The listeners, whose queries ``factory`` answers, and the page of the metrics; none at first.
 
+    ``passed``: sockets that were passed in, for those of them that have their addresses.
     ``open``: what there is after the last change. ``leaving``: ports of listeners that have left,
     which have not been read to the end, or at which clients wait for replies.
     """
 
-    def __init__(self, factory: StaggerServerFactory, reactor: Any, journal: Journal) -> None:
+    def __init__(
+        self,
+        factory: StaggerServerFactory,
+        reactor: Any,
+        journal: Journal,
+        passed: PassedSockets | None = None,
+    ) -> None:
         self.factory = factory
         self.reactor = reactor
         self.journal = journal
+        self.passed = passed if passed is not None else PassedSockets([])
         self.open: list[OpenListener] = []
         self.leaving: set[Port] = set()
         # What connections may still have that came in by listeners which have left.
@@ -53,9 +62,9 @@ class Listeners:
 
     @property
     def ports(self) -> list[Port]:
-        """The ports that queries come to."""
+        """The ports that queries come to, which are ours alone to read."""
         ports = [port for one in self.open if not one.is_page for port in one.ports]
-        return [*ports, *self.leaving]
+        return [port for port in (*ports, *self.leaving) if not port.passed]
 
     def prepare(
         self,
@@ -98,13 +107,27 @@ class Listeners:
             if isinstance(one.content, StatusFactory):
                 self._pages.append(one.content)
         self.leaving.update(port for one in gone for port in one.ports)
-        self._finish(handed_on)
-        read = {port for one in gone for port in one.ports if port not in handed_on}
+        at_once = handed_on | {port for port in self.leaving if port.passed}
+        self._finish(at_once)
+        read = {port for one in gone for port in one.ports if port not in at_once}
         for port in read:
             port.leave()
         if read:
             done = read_received(self.reactor, lambda: self.leaving & read)
             done.addCallback(lambda _: self._finish(read))
+        used = {number for one in after for number in one.passed.values()}
+        for unused in self.passed.unused(used):
+            self.journal.warn(
+                "nobody reads the socket {socket} that was passed in: no listener has its address",
+                socket=str(unused),
+            )
+
+    def stop_reading_passed(self) -> None:
+        """Leave what comes to sockets that were passed in to the next process that gets them."""
+        for one in self.open:
+            for port in one.ports:
+                if port.passed:
+                    port.leave_unread()
 
     def stop_reading(self) -> list[Deferred[Any]]:
         """Stop reading queries and accepting connections."""
@@ -119,6 +142,7 @@ class Listeners:
         pages = [one.content for one in self.open if isinstance(one.content, StatusFactory)]
         for page in (*pages, *self._pages):
             page.close()
+        self.passed.close()
         return closed
 
     def _finish(self, ports: set[Port]) -> None:
@@ -182,9 +206,14 @@ class ListenerChange:
                 self._new.append(one)
                 try:
                     self._open(one, going, left)
+                except WrongSocket as error:
+                    raise CannotBind(f"{key}: cannot listen on {endpoint}: {error}") from None
                 except OSError as error:
                     running = bool(self._listeners.open)
-                    problem = explain(key, endpoint, error, self._taken, running=running)
+                    passed = self._listeners.passed.in_the_way(endpoint)
+                    problem = explain(
+                        key, endpoint, error, self._taken, running=running, passed=passed
+                    )
                     if one.is_page or not _lacks_ipv6(endpoint, error):
                         raise problem from None
                     missing = problem
@@ -202,6 +231,10 @@ class ListenerChange:
         soon. Raises `OSError`.
         """
         for kind in new.kinds:
+            passed = self._listeners.passed.find(new.endpoint, kind)
+            if passed is not None:
+                new.adopt(kind, passed.socket.dup(), passed.socket.fileno())
+                continue
             beside = []
             for port in (*going, *left):
                 place = port.place

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.error import ReactorNotRunning
@@ -18,6 +18,8 @@ from twisted.logger import LogLevel
 from staggerdns.hangups import Hangups
 from staggerdns.journal import LogShape
 from staggerdns.logoutput import LogOutput
+from staggerdns.server.cannotbind import CannotBind
+from staggerdns.server.passedsockets import PassedSockets, WrongSocket, take_passed_sockets
 from staggerdns.service import StaggerService
 from staggerdns.settings.sections import Config
 from staggerdns.supervision import Supervision
@@ -42,9 +44,10 @@ def make_service(config: Config, runner: Any, hangups: Hangups) -> IService:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
-    service = StaggerService(config, reactor, os.urandom, gc.freeze)
+    passed = None if runner is None else _passed_sockets()
+    service = StaggerService(config, reactor, os.urandom, gc.freeze, passed)
     if runner is not None:
-        service.bind()
+        _bind(service)
         shape = LogShape(service.journal, config.log)
         shape.begin()
         _keep_log(service, runner, reactor, shape)
@@ -58,6 +61,31 @@ def make_service(config: Config, runner: Any, hangups: Hangups) -> IService:
     service.setServiceParent(both)
     Supervision(os.environ, os.getpid(), reactor, service.answered).setServiceParent(both)
     return both
+
+
+def _passed_sockets() -> PassedSockets:
+    """Return what a supervisor has passed in. What nothing can be made of ends the program as a
+    wrong configuration does: to start again is of no use.
+    """
+    try:
+        return take_passed_sockets(os.environ, os.getpid())
+    except WrongSocket as error:
+        _end(error, os.EX_CONFIG)
+
+
+def _bind(service: StaggerService) -> None:
+    """Open the listeners. One that cannot be had ends the program with a status of its own: who has
+    the port may give it back, so a supervisor may try again.
+    """
+    try:
+        service.bind()
+    except CannotBind as error:
+        _end(error, os.EX_UNAVAILABLE)
+
+
+def _end(error: Exception, status: int) -> NoReturn:
+    print(f"staggerdns: {error}", file=sys.stderr)  # noqa: T201 (there is no log yet)
+    raise SystemExit(status) from None
 
 
 def _stop(stop: Callable[[], None]) -> None:

@@ -46,6 +46,7 @@ from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.hosts import Hosts
 from staggerdns.server.local import LocalNames
+from staggerdns.server.passedsockets import PassedSockets
 from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.received import read_received
 from staggerdns.server.status import StatusFactory
@@ -62,7 +63,8 @@ DRAIN_TIME = 0.9
 
 
 class StaggerService(Service):
-    """The running program; ``reactor`` and ``rng`` come from whoever makes it.
+    """The running program; ``reactor`` and ``rng`` come from whoever makes it, and sockets that
+    were ``passed`` in.
 
     ``settle`` is called now and then while much is made that will live long: it may tell the
     collector. ``journal`` is what it logs with; ``lost_lines`` counts lines of the log that were
@@ -75,6 +77,7 @@ class StaggerService(Service):
         reactor: Any,
         rng: Callable[[int], bytes],
         settle: Callable[[], object] = nothing_to_settle,
+        passed: PassedSockets | None = None,
     ) -> None:
         self._config = config
         self._reactor = reactor
@@ -150,7 +153,7 @@ class StaggerService(Service):
             self._certificate = Certificate(
                 server.tls_certificate, server.tls_key, self._journal, time.time
             )
-        self._listeners = Listeners(self.factory, reactor, self._journal)
+        self._listeners = Listeners(self.factory, reactor, self._journal, passed)
         self.control = Control(self._program(), reactor)
 
     def _program(self) -> Program:
@@ -187,10 +190,7 @@ class StaggerService(Service):
         return Groups(config.groups, rules)
 
     def bind(self) -> None:
-        """Open the listeners, unless they are open.
-
-        Raises `SystemExit` with one line that says which cannot be had and why.
-        """
+        """Open the listeners, unless they are open. Raises `CannotBind`."""
         if self._is_bound:
             return
         fit = fit_descriptors(self._config)
@@ -201,22 +201,25 @@ class StaggerService(Service):
         self._chain.open()
         listen = self._config.metrics.listen
         page = None if listen is None else self._page()
-        try:
-            change = self._listeners.prepare(
-                self._config.server.listen, self._certificate, page, listen
-            )
-        except CannotBind as error:
-            raise SystemExit(f"staggerdns: {error}") from None
+        change = self._listeners.prepare(
+            self._config.server.listen, self._certificate, page, listen
+        )
         change.commit()
         self._is_bound = True
 
     def privilegedStartService(self) -> None:
-        """Open the listeners while there are the privileges to do so."""
-        self.bind()
+        """Open the listeners while there are the privileges to do so.
+
+        Raises `SystemExit` with one line that says which cannot be had and why.
+        """
+        try:
+            self.bind()
+        except CannotBind as error:
+            raise SystemExit(f"staggerdns: {error}") from None
 
     def startService(self) -> None:
         """Log that the server is up, with everything that the operator should know of it."""
-        self.bind()  # `twist` has not called privilegedStartService
+        self.privilegedStartService()  # `twist` has not called it
         super().startService()
         globalLogPublisher.addObserver(self._watch_log)
         self._announce()
@@ -263,6 +266,7 @@ class StaggerService(Service):
         # The forwarder's end answers whoever still waits by then, and so ends the drain.
         late = self._clock.callLater(DRAIN_TIME, self._chain.forwarder.close)
         saved = succeed(None) if self._state is None else self._state.stop()
+        self._listeners.stop_reading_passed()
         read = read_received(self._reactor, self._sockets)
         return read.addCallback(lambda _: self._drain(late)).addCallback(lambda _: saved)
 

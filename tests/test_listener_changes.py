@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 from errno import EACCES
@@ -15,6 +16,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs, formatEvent
 
 from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
@@ -22,6 +24,7 @@ from staggerdns.listeners import Listeners
 from staggerdns.server import openlistener
 from staggerdns.server.access import Access
 from staggerdns.server.cannotbind import CannotBind
+from staggerdns.server.passedsockets import PassedSocket, PassedSockets
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.tls import Certificate
 from staggerdns.settings.addresses import Endpoint as Place
@@ -33,6 +36,7 @@ from tests.kit.factory import MemoryServer, pool
 from tests.kit.loopback import reactor, until
 from tests.kit.messages import client_query
 from tests.kit.ports import Endpoint, free_endpoint, free_port
+from tests.kit.supervisor import listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -52,12 +56,14 @@ def new_page() -> StatusFactory:
 class Changing:
     """Listeners of a server that answers for itself."""
 
-    def __init__(self, certificate: Certificate | None = None) -> None:
+    def __init__(
+        self, certificate: Certificate | None = None, passed: PassedSockets | None = None
+    ) -> None:
         self.server = MemoryServer()
         self.server.factory.clock = reactor
         self.server.factory.access = Access([Network("127.0.0.0/8")])
         self.certificate = certificate
-        self.listeners = Listeners(self.server.factory, reactor, Journal())
+        self.listeners = Listeners(self.server.factory, reactor, Journal(), passed)
         self.page: StatusFactory | None = None
         self.page_at: Place | None = None
 
@@ -77,9 +83,11 @@ class Changing:
 
 
 @contextlib.asynccontextmanager
-async def changing(certificate: Certificate | None = None) -> AsyncIterator[Changing]:
+async def changing(
+    certificate: Certificate | None = None, passed: PassedSockets | None = None
+) -> AsyncIterator[Changing]:
     """Close everything in the end."""
-    made = Changing(certificate)
+    made = Changing(certificate, passed)
     try:
         yield made
     finally:
@@ -414,3 +422,98 @@ async def test_the_page_moves() -> None:
         client.settimeout(5)
         with client, pytest.raises(ConnectionResetError):
             client.recv(1)
+
+
+def passed_in(
+    name: str, place: Endpoint, *kinds: socket.SocketKind
+) -> tuple[PassedSockets, list[socket.socket]]:
+    """What is passed in, and the sockets that its owner keeps."""
+    kept = [listening(place, kind) for kind in kinds]
+    for each in kept:
+        each.setblocking(False)
+    return PassedSockets([PassedSocket(name, each.type, each.dup()) for each in kept]), kept
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_passed_socket_leaves_and_comes_back() -> None:
+    """Without a listener it is left unread, which is said; with one what has waited is answered."""
+    place, other = free_endpoint(), free_endpoint()
+    passed, kept = passed_in("dns", place, socket.SOCK_DGRAM, socket.SOCK_STREAM)
+    async with changing(passed=passed) as made:
+        made.change(place)
+        assert (await ask(place))[:2] == QUERY[:2]
+        with capturedLogs() as events:
+            made.change(other)
+        assert [formatEvent(event) for event in events if event["log_level"].name == "warn"] == [
+            f"nobody reads the socket dns ({unit}{place}) that was passed in: no listener has its "
+            "address"
+            for unit in ("ListenDatagram=", "ListenStream=")
+        ]
+        asked = ask(place)
+        connected = await deferToThread(socket.create_connection, place, 5)
+        await until(lambda: bool(select.select([kept[0]], [], [], 0)[0]))
+        await turns()
+        assert not asked.called
+        made.change(place, other)
+        assert (await asked)[:2] == QUERY[:2]
+        with connected:
+            await deferToThread(connected.sendall, len(QUERY).to_bytes(2, "big") + QUERY)
+            assert (await deferToThread(connected.recv, 4096))[2:4] == QUERY[:2]
+    for each in kept:
+        each.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_passed_sockets_are_left_unread_at_a_stop() -> None:
+    """What comes then is for the next process; our own sockets are still read."""
+    place, own = free_endpoint(), free_endpoint()
+    passed, kept = passed_in("dns", place, socket.SOCK_DGRAM, socket.SOCK_STREAM)
+    async with changing(passed=passed) as made:
+        made.change(place, own)
+        assert (await ask(place))[:2] == QUERY[:2]
+        made.listeners.stop_reading_passed()
+        assert len(reading(made)) == len(made.listeners.ports) == 2
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect(place)
+            client.send(QUERY)
+            await until(lambda: bool(select.select([kept[0]], [], [], 0)[0]))
+            assert (await ask(own))[:2] == QUERY[:2]
+    assert kept[0].recv(4096) == QUERY
+    assert kept[1].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    for each in kept:
+        each.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_passed_socket_with_the_name_of_another_kind(tmp_path: Path) -> None:
+    """The key and both names are told; where a half is missing it is opened."""
+    files = CertificateAuthority(tmp_path).issue("dns.example")
+    certificate = Certificate(str(files.chain), str(files.key), Journal(), lambda: 0.0)
+    place = free_endpoint()
+    passed, kept = passed_in("dns", place, socket.SOCK_STREAM)
+    async with changing(certificate, passed) as made:
+        with pytest.raises(CannotBind) as caught:
+            made.prepare(f"tls://{place}")
+        assert str(caught.value) == (
+            f"server.listen[0]: cannot listen on tls://{place}: the socket dns "
+            f"(ListenStream={place}) was passed in for it: expected FileDescriptorName=tls"
+        )
+        made.change(place)
+        assert (await ask(place))[:2] == QUERY[:2]
+    kept[0].close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_passed_socket_that_takes_ipv4_as_well() -> None:
+    """Where it is in the way, it is named, and what helps."""
+    port = free_port("127.0.0.1", "0.0.0.0", "::")
+    passed, kept = passed_in("dns", Endpoint("::", port), socket.SOCK_DGRAM, socket.SOCK_STREAM)
+    async with changing(passed=passed) as made:
+        with pytest.raises(CannotBind) as caught:
+            made.prepare(f"[::]:{port}", f"0.0.0.0:{port}")
+        assert str(caught.value).endswith(
+            f"Address already in use: the socket dns (ListenDatagram=[::]:{port}) that was passed "
+            "in takes IPv4 as well: BindIPv6Only=ipv6-only in its unit, or leave this one out"
+        )
+    for each in kept:
+        each.close()

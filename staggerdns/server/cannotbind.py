@@ -35,6 +35,7 @@ def explain(
     taken: Iterable[tuple[str, Endpoint]],
     *,
     running: bool,
+    passed: object = None,
 ) -> CannotBind:
     """Return why ``endpoint``, which ``key`` wants, cannot be had.
 
@@ -50,6 +51,11 @@ def explain(
         return CannotBind(f"{key}: cannot listen on {endpoint}: {NO_INTERFACE}")
     reason = error.strerror or error
     remedy = _remedy(endpoint, error.errno, taken, running)
+    if error.errno == EADDRINUSE and passed is not None and ":" not in endpoint.host:
+        remedy = (
+            f"the socket {passed} that was passed in takes IPv4 as well: "
+            "BindIPv6Only=ipv6-only in its unit, or leave this one out"
+        )
     return CannotBind(f"{key}: cannot listen on {endpoint}: {reason}: {remedy}")
 
 

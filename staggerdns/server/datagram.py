@@ -36,7 +36,8 @@ class _Datagrams(DatagramProtocol):
 
 class DatagramPort(udp.Port):
     """Listens on one address; ``interface`` and ``port`` as for `udp.Port`. ``listener``: that of
-    the configuration, if it is one. ``opened``: a socket that is bound to that address.
+    the configuration, if it is one. ``opened``: a socket that is bound to that address;
+    ``passed``: it was passed in.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class DatagramPort(udp.Port):
         super().__init__(port, _Datagrams(), interface, _MAX_QUERY, reactor)
         self._preexistingSocket = opened  # type: ignore[assignment]  # or None
         self.place = Endpoint(interface, port)
+        self.passed = False
         self._factory = factory
         self._listener = listener or factory.no_listener
         self._ready = self._listener.ready[UDP]
@@ -75,6 +77,10 @@ class DatagramPort(udp.Port):
 
     def stop_reading(self) -> None:
         """Read no more; replies can still be sent."""
+        self.stopReading()
+
+    def leave_unread(self) -> None:
+        """Read no more: what waits is for whoever else has the socket."""
         self.stopReading()
 
     def finish(self) -> Deferred[None]:

@@ -31,6 +31,8 @@ Port = DatagramPort | StreamPort | StatusPort
 class OpenListener:
     """A listener at ``endpoint`` with its ``content``: the certificate of an encrypted one, the
     page, or nothing. Two with the same content at the same endpoint are the same.
+
+    ``passed``: by kind, the descriptors of those of its sockets that were passed in.
     """
 
     def __init__(self, endpoint: Endpoint, content: Certificate | StatusFactory | None) -> None:
@@ -39,6 +41,7 @@ class OpenListener:
         self.context: ListenerContext | None = None
         self.encrypted: TlsFactory | None = None
         self._sockets: dict[socket.SocketKind, socket.socket] = {}
+        self.passed: dict[socket.SocketKind, int] = {}
         self._ports: dict[socket.SocketKind, Port] = {}
 
     @property
@@ -67,9 +70,11 @@ class OpenListener:
         backlog = PAGES_BACKLOG if self.is_page else BACKLOG
         self._sockets[kind] = open_socket(self.endpoint, kind, backlog, beside)
 
-    def adopt(self, kind: socket.SocketKind, opened: socket.socket) -> None:
-        """Have a socket that is open."""
+    def adopt(self, kind: socket.SocketKind, opened: socket.socket, descriptor: int = -1) -> None:
+        """Have a socket that is open; ``descriptor``: that of the one which was passed in."""
         self._sockets[kind] = opened
+        if descriptor >= 0:
+            self.passed[kind] = descriptor
 
     def abandon(self) -> None:
         """Close the sockets, from which nobody reads."""
@@ -92,6 +97,7 @@ class OpenListener:
             else:
                 protocols = self._protocols(factory, reactor)
                 made = StreamPort(port, factory, host, reactor, protocols, opened)
+            made.passed = kind in self.passed
             made.startListening()
             self._ports[kind] = made
         self._sockets.clear()

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorCore
+from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorCore, IReactorTime
 from twisted.internet.main import CONNECTION_DONE
 from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
@@ -38,9 +38,21 @@ _CLOSED = "EMFILE recovery: Closed"
 
 
 class ClosablePort(tcp.Port):
-    """A port at ``place`` that can be closed at once."""
+    """A port at ``place`` that can be closed at once. ``passed``: its socket was passed in."""
 
     place: Endpoint
+    passed = False
+    _pause: IDelayedCall | None = None
+
+    def pause(self, clock: IReactorTime, seconds: float) -> None:
+        """Accept nothing for a while."""
+        self.stopReading()
+        self._pause = clock.callLater(seconds, self._resume)
+
+    def leave_unread(self) -> None:
+        """Accept nothing any more: what waits is for whoever else has the socket."""
+        self._end_pause()
+        self.stopReading()
 
     def leave(self) -> None:
         """Let no more connections come in: the kernel has no such thing."""
@@ -58,8 +70,18 @@ class ClosablePort(tcp.Port):
 
     def connectionLost(self, reason: Failure) -> None:
         """Close the listener, unless it is closed."""
+        self._end_pause()
         if self.connected:
             super().connectionLost(reason)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self.startReading()
+
+    def _end_pause(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
 
 
 class StreamPort(ClosablePort):
@@ -88,7 +110,6 @@ class StreamPort(ClosablePort):
         self._logger = Logger(namespace="staggerdns", observer=observer)
         self._dns_factory = factory
         self._next_warning = float("-inf")
-        self._pause: IDelayedCall | None = None
 
     def doRead(self) -> None:
         """Accept a few connections; Twisted would accept a hundred."""
@@ -113,19 +134,7 @@ class StreamPort(ClosablePort):
                 "TCP connections cannot be accepted: {reason}", reason=reason or "EMFILE"
             )
         if reason in _EXHAUSTED and self._pause is None:
-            self.stopReading()
-            self._pause = clock.callLater(ACCEPT_PAUSE, self._resume)
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Close the listener."""
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
-        super().connectionLost(reason)
-
-    def _resume(self) -> None:
-        self._pause = None
-        self.startReading()
+            self.pause(clock, ACCEPT_PAUSE)
 
 
 class StatusPort(ClosablePort):
@@ -147,7 +156,6 @@ class StatusPort(ClosablePort):
         self._preexistingSocket = opened
         self.place = Endpoint(interface, port)
         self._accepted = Throttle(factory.clock)
-        self._pause: IDelayedCall | None = None
 
     def doRead(self) -> None:
         """Accept one connection, and pause if there were many."""
@@ -155,16 +163,4 @@ class StatusPort(ClosablePort):
         super().doRead()
         wait = self._accepted.wait(OTHER_COST)
         if wait:
-            self.stopReading()
-            self._pause = self.factory.clock.callLater(wait, self._resume)
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Close the listener."""
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
-        super().connectionLost(reason)
-
-    def _resume(self) -> None:
-        self._pause = None
-        self.startReading()
+            self.pause(self.factory.clock, wait)

@@ -33,7 +33,7 @@ def open_socket(
         if kind == SOCK_STREAM:  # connections of an earlier process may still be ending
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         else:
-            _enlarge(opened)
+            enlarge(opened)
         with _sharing([opened, *beside] if beside else [], _SHARE[kind]):
             opened.bind(endpoint.place)
             if kind == SOCK_STREAM:
@@ -49,12 +49,17 @@ def create(family: int, kind: int) -> socket.socket:
     return socket.socket(family, kind)
 
 
-def _enlarge(opened: socket.socket) -> None:
+def enlarge(opened: socket.socket) -> None:
     """Have the kernel keep a burst of datagrams."""
     try:
-        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
-    except OSError:  # needs CAP_NET_ADMIN; without it the kernel caps what it grants
+        enlarge_beyond(opened)
+    except OSError:  # without the privilege the kernel caps what it grants
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+
+
+def enlarge_beyond(opened: socket.socket) -> None:
+    """Do it whatever net.core.rmem_max says. Raises `OSError` without CAP_NET_ADMIN."""
+    opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
 
 
 @contextmanager

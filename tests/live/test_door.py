@@ -64,7 +64,7 @@ def taken(kind: socket.SocketKind) -> Iterator[Endpoint]:
 @pytest.mark.parametrize("runner", RUNNERS)
 @pytest.mark.parametrize("key", ["server.listen[0]", "metrics.listen"])
 def test_a_taken_port(tmp_path: Path, runner: Sequence[str], key: str) -> None:
-    """However the program is started, a port that it cannot have is status 1 and one line on
+    """However the program is started, a port that it cannot have is status 69 and one line on
     standard error; no process and no file is left.
     """
     with taken(socket.SOCK_STREAM) as endpoint:
@@ -73,7 +73,7 @@ def test_a_taken_port(tmp_path: Path, runner: Sequence[str], key: str) -> None:
             places.reverse()
         path = configured(tmp_path, *places)
         done = run_to_end(path, tmp_path, runner=runner)
-    assert done.returncode == 1
+    assert done.returncode == os.EX_UNAVAILABLE
     (line,) = done.stderr.splitlines()
     assert line.startswith(
         f"staggerdns: {key}: cannot listen on {endpoint}: Address already in use"

@@ -133,7 +133,7 @@ def test_too_few_descriptors_to_start(tmp_path: Path) -> None:
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)),
     )
-    assert done.returncode == 1
+    assert done.returncode == os.EX_UNAVAILABLE
     (line,) = done.stderr.splitlines()
     assert "cannot listen on 127.0.0." in line
     assert "Too many open files" in line

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shlex
-from typing import Any
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from tests.kit.checkout import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ETC = ROOT / "etc"
 
@@ -19,16 +25,21 @@ def _yaml(name: str) -> Any:
 
 
 def _service() -> dict[str, list[str]]:
-    """Return the [Service] settings of the unit; systemd lets a setting be repeated."""
+    """Return the [Service] settings of the unit."""
+    return _unit("staggerdns.service", "[Service]")
+
+
+def _unit(name: str, wanted: str) -> dict[str, list[str]]:
+    """Return the settings of a section of a unit; systemd lets a setting be repeated."""
     settings: dict[str, list[str]] = {}
     section = ""
-    for line in (ETC / "systemd" / "staggerdns.service").read_text().splitlines():
+    for line in (ETC / "systemd" / name).read_text().splitlines():
         if line.startswith("["):
             section = line
         elif line and not line.startswith("#"):
             key, equals, value = line.partition("=")
             assert equals, line
-            if section == "[Service]":
+            if section == wanted:
                 settings.setdefault(key, []).append(value)
     return settings
 
@@ -122,3 +133,36 @@ def test_the_unit_filters_system_calls() -> None:
         "~@privileged @resources",
         "nice setpriority",
     ]
+
+
+def test_the_sockets_are_the_listeners() -> None:
+    """Both kinds for each listener of the default configuration, by the name that they go by."""
+    found = _unit("staggerdns.socket", "[Socket]")
+    assert found["FileDescriptorName"] == ["dns"]
+    assert found["ListenDatagram"] == _yaml("staggerdns.yaml")["server"]["listen"]
+    assert found["ListenStream"] == found["ListenDatagram"]
+    assert found["BindIPv6Only"] == ["ipv6-only"]
+
+
+UNITS = sorted(path.name for path in (ETC / "systemd").iterdir())
+
+
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    """systemd-analyze has nothing to say about them."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    for name in UNITS:
+        text = (ETC / "systemd" / name).read_text()
+        # The program is there on the machine of an operator.
+        changed = re.sub(r"/opt/staggerdns/bin/\w+", "/bin/true", text)
+        (tmp_path / name).write_text(changed)
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", *(str(tmp_path / name) for name in UNITS)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = [line for line in done.stderr.splitlines() if "staggerdns" in line]
+    assert said == []
+    assert done.returncode == 0
