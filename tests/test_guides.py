@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from staggerdns.command.cli import main
 from staggerdns.config import parse_config
 from staggerdns.settings.sections import Config
 from tests.kit.checkout import ROOT
@@ -25,6 +26,7 @@ SECTIONS = Config.__struct_fields__
 _BLOCK = re.compile(r"\.\. code-block:: yaml\n\n((?:    .*\n|\n)+)")
 _TABLE = re.compile(r"\.\. list-table:: ?(.*)\n(?:   :.*\n)+\n((?:   .*\n)+)")
 _LITERAL = re.compile("``(.+?)``", re.DOTALL)
+_COMMAND = re.compile(r"(?:/opt/\S+/bin/)?staggerdns ([-\w\[][^`#]*)")
 MINIMAL = {"servers": ["192.0.2.1"]}
 
 
@@ -99,6 +101,36 @@ def test_every_server_has_its_table() -> None:
         *("local-zone", "[/corp.example/]", "[//]", "nameserver /", "Domains=~"),
     ):
         assert rule in every, rule
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return every command line of ours that a page shows, with the name of the page."""
+    found = []
+    for page, text in PAGES.items():
+        literals = [" ".join(one.split()) for one in _LITERAL.findall(text)]
+        blocks = [line.strip().removeprefix("$ ") for line in text.splitlines()]
+        matches = map(_COMMAND.match, dict.fromkeys([*literals, *blocks]))
+        found += [(page, match[1].strip()) for match in matches if match]
+    return found
+
+
+@pytest.mark.parametrize(("page", "shown"), commands())
+def test_commands_are_there(page: str, shown: str) -> None:
+    """Each has a command, or options before it, that there are."""
+    words = re.sub(r"\[(?:OPTIONS|--\w+ [A-Z]+)\]|\bCOMMAND\b", "", shown).split()
+    options = {name for parameter in main.params for name in parameter.opts} | {"--help"}
+    while words and words[0].startswith("-"):
+        assert words.pop(0) in options
+        words = words[1:]
+    if words:
+        command = main.commands[words[0]]
+        known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+        assert {word for word in words[1:] if word.startswith("-")} <= known
+
+
+def test_commands_are_found() -> None:
+    """Those that an operator needs are on some page."""
+    assert {"check", "run"} <= {shown.split()[0] for _, shown in commands()}
 
 
 @pytest.mark.live
