@@ -98,6 +98,7 @@ test-compiled: programs build/compiled/.ready .venv/.rewritten
 
 lint: lint-code
 	$(DOCS) -q
+	$(BIN)/python -m docs._ext.manpages --check
 
 # tests/test_docs.py builds the documentation as well.
 lint-code: .venv/.ready-test

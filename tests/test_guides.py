@@ -6,6 +6,7 @@ import re
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 import yaml
 
@@ -117,15 +118,18 @@ def commands() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "shown"), commands())
 def test_commands_are_there(page: str, shown: str) -> None:
     """Each has a command, or options before it, that there are."""
-    words = re.sub(r"\[(?:OPTIONS|--\w+ [A-Z]+)\]|\bCOMMAND\b", "", shown).split()
-    options = {name for parameter in main.params for name in parameter.opts} | {"--help"}
-    while words and words[0].startswith("-"):
-        assert words.pop(0) in options
-        words = words[1:]
-    if words:
-        command = main.commands[words[0]]
-        known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
-        assert {word for word in words[1:] if word.startswith("-")} <= known
+    words = re.sub(r"\[OPTIONS\]|\bCOMMAND\b|[][]|\.\.\.", " ", shown).split()
+    command: click.Command = main
+    while True:
+        options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+        while words and words[0].startswith("-"):
+            assert words.pop(0) in options
+            if words and isinstance(command, click.Group) and not words[0].startswith("-"):
+                words.pop(0)
+        if not words or not isinstance(command, click.Group):
+            break
+        command = command.commands[words.pop(0)]
+    assert {word for word in words if word.startswith("-")} <= options
 
 
 def test_commands_are_found() -> None:

@@ -1,7 +1,8 @@
 """Writes the man pages that wheels carry into ``docs/man``: ``make man``.
 
 They are built from the same sources as the site, and kept, so that nobody who installs the program
-needs Sphinx for it. ``tests/test_docs.py`` fails when they say something else than the sources.
+needs Sphinx for it. ``make lint`` and ``tests/test_docs.py`` fail when they say something else than
+the sources.
 """
 
 from __future__ import annotations
@@ -38,16 +39,14 @@ def words(page: str) -> list[str]:
     return body.replace('"', "").split()
 
 
-def write(built: Path, kept: Path) -> list[str]:
-    """Keep those of the pages in ``built`` that say something new; return their names."""
-    kept.mkdir(exist_ok=True)
-    changed = []
+def changed(built: Path, kept: Path) -> dict[str, str]:
+    """Return those of the pages in ``built`` that say something else than the ones in ``kept``."""
+    pages = {}
     for path in sorted(built.glob("*.[0-9]")):
         page, old = tidy(path.read_text(encoding="utf-8")), kept / path.name
         if not old.exists() or words(old.read_text(encoding="utf-8")) != words(page):
-            old.write_text(page, encoding="utf-8")
-            changed.append(path.name)
-    return changed
+            pages[path.name] = page
+    return pages
 
 
 if __name__ == "__main__":
@@ -55,5 +54,11 @@ if __name__ == "__main__":
         arguments = ["-q", "-W", "-n", "-b", "man", "-d", f"{directory}/doctrees", str(DOCS)]
         if status := main([*arguments, f"{directory}/man"]):
             sys.exit(status)
-        for name in write(Path(directory, "man"), KEPT):
+        pages = changed(Path(directory, "man"), KEPT)
+    if sys.argv[1:] == ["--check"]:
+        if pages:
+            sys.exit(f"{', '.join(pages)}: the sources say something else now: make man")
+    else:
+        for name, page in pages.items():
+            (KEPT / name).write_text(page, encoding="utf-8")
             print(f"docs/man/{name}")  # noqa: T201 (what to commit)
