@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 from twisted.python import usage
 
 from staggerdns.hangups import Hangups
+from staggerdns.settings import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
     from twisted.application.service import IService
 
     from staggerdns.settings.sections import Config
-
-DEFAULT_CONFIG = "/etc/staggerdns/staggerdns.yaml"
-"""Where the configuration is if nothing else is said."""
 
 
 class Options(usage.Options):

@@ -11,7 +11,7 @@ import click
 
 from staggerdns import __version__
 from staggerdns.command.control import COMMANDS
-from staggerdns.tap import DEFAULT_CONFIG
+from staggerdns.settings import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
     from staggerdns.command.check import Remark

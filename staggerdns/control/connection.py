@@ -47,8 +47,8 @@ from staggerdns.control.protocol import (
     encode_result,
     parse_request,
 )
+from staggerdns.control.turns import Turns
 from staggerdns.journal import Journal
-from staggerdns.server.status import Throttle
 
 MAX_CONNECTIONS = 16
 """Connections of readers, and as many of those who may change things. For one more the one that has
@@ -56,10 +56,6 @@ been idle for the longest makes room; when none is idle, the new one is refused.
 """
 IDLE_TIMEOUT = 30.0
 """Seconds without a whole request, or with an unread reply, after which a connection is aborted."""
-REQUEST_COST = 1 / 16
-"""Seconds of the time there is that a request takes: so many a second, the others wait. Unused ones
-are saved up for a burst, as by `Throttle`.
-"""
 READ_SIZE = 8_192
 """Octets that are read at one look."""
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
@@ -115,7 +111,7 @@ class ControlFactory(ServerFactory):
         self.find_peer = find_peer
         self.open: dict[bool, list[ControlConnection]] = {False: [], True: []}
         """The connections, by whether they may change things."""
-        self.throttles = {False: Throttle(clock), True: Throttle(clock)}
+        self.turns = {False: Turns(clock), True: Turns(clock)}
 
     def buildProtocol(self, addr: IAddress | None) -> ControlConnection:
         """Return the protocol of a new connection."""
@@ -156,7 +152,7 @@ class ControlConnection(Protocol):
         self.peer = Peer(0, -1, may_change=False)
         self._buffer = b""
         self._busy = False  # a request is being performed
-        self._later: IDelayedCall | None = None  # the next request waits for its turn
+        self._next: bytes | None = None  # a request that waits for its turn
         self._timeout: IDelayedCall | None = None
         self._idle_since = 0.0
         self._unread = False  # the client leaves replies unread
@@ -167,7 +163,7 @@ class ControlConnection(Protocol):
     @property
     def idle_since(self) -> float | None:
         """When the last request ended, `None` while one is under way."""
-        return None if self._busy or self._later is not None else self._idle_since
+        return None if self._busy or self._next is not None else self._idle_since
 
     def abort(self) -> None:
         """Abort the connection; what it has asked for goes on."""
@@ -232,7 +228,7 @@ class ControlConnection(Protocol):
     @property
     def _free(self) -> bool:
         """Whether the next request may begin."""
-        occupied = self._busy or self._later is not None
+        occupied = self._busy or self._next is not None
         return not (occupied or self._unread or self._closing)
 
     def _proceed(self) -> None:
@@ -253,17 +249,18 @@ class ControlConnection(Protocol):
     def _take(self, octets: bytes) -> None:
         """Perform the request in a line, when its turn has come."""
         self._forget_timeout()
-        factory = self._factory
-        wait = factory.throttles[self.peer.may_change].wait(REQUEST_COST)
-        if wait:
-            self._later = factory.clock.callLater(wait, self._wake, octets)
-        else:
-            self._perform(octets)
+        self._next = octets
+        if self._factory.turns[self.peer.may_change].begin(self._wake):
+            self._begin()
 
-    def _wake(self, octets: bytes) -> None:
-        self._later = None
-        self._perform(octets)
+    def _wake(self) -> None:
+        self._begin()
         self._proceed()
+
+    def _begin(self) -> None:
+        octets, self._next = self._next, None
+        assert octets is not None
+        self._perform(octets)
 
     def _perform(self, octets: bytes) -> None:
         try:
@@ -343,6 +340,6 @@ class ControlConnection(Protocol):
         self._closing = True
         self._buffer = b""
         self._forget_timeout()
-        if self._later is not None:
-            self._later.cancel()
-            self._later = None
+        if self._next is not None:
+            self._next = None
+            self._factory.turns[self.peer.may_change].give_up(self._wake)

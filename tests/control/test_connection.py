@@ -17,22 +17,19 @@ from staggerdns.control.connection import (
     IDLE_TIMEOUT,
     MAX_CONNECTIONS,
     READ_SIZE,
-    REQUEST_COST,
     ControlConnection,
     ControlFactory,
     Peer,
     peer_of,
 )
 from staggerdns.control.protocol import MAX_LINE, REFUSED, Refused, Request, encode_request
+from staggerdns.control.turns import BURST, INTERVAL
 from staggerdns.journal import Journal
-from staggerdns.server.status import BURST
 
 if TYPE_CHECKING:
     from tests.conftest import CriticalEvents
 
 OWN, READER = Peer(7, 0, may_change=True), Peer(8, 1_000, may_change=False)
-AT_ONCE = int(BURST / REQUEST_COST)
-"""Requests that are not made to wait."""
 LOST = Failure(ConnectionDone())
 
 
@@ -158,21 +155,36 @@ def test_several_at_once() -> None:
     """One piece may have many requests; so many are answered, and the others take their time."""
     server = Server()
     connection, transport = server.connect()
-    connection.dataReceived(ask() * (AT_ONCE + 2))
-    assert len(replies(transport)) == AT_ONCE == 64
+    connection.dataReceived(ask() * (BURST + 2))
+    assert len(replies(transport)) == BURST == 64
     assert not transport.reading
-    server.clock.advance(REQUEST_COST)
-    assert len(replies(transport)) == AT_ONCE + 1
-    server.clock.advance(REQUEST_COST)
-    assert len(replies(transport)) == AT_ONCE + 2
+    server.clock.advance(INTERVAL)
+    assert len(replies(transport)) == BURST + 1
+    server.clock.advance(INTERVAL)
+    assert len(replies(transport)) == BURST + 2
     assert transport.reading
+
+
+def test_a_crowd_that_comes_and_goes() -> None:
+    """Those that have left are not waited for."""
+    server = Server()
+    connection, transport = server.connect()
+    connection.dataReceived(ask() * BURST)
+    for _ in range(100):
+        gone, _ = server.connect()
+        gone.dataReceived(ask())
+        gone.connectionLost(LOST)
+    connection.dataReceived(ask())
+    server.clock.advance(INTERVAL)
+    assert len(replies(transport)) == BURST + 1
+    assert len(server.performed) == BURST + 1
 
 
 def test_readers_have_a_pace_of_their_own() -> None:
     """Whoever may change things does not wait behind them."""
     server = Server()
     reader, _ = server.connect(READER)
-    reader.dataReceived(ask() * (2 * AT_ONCE))
+    reader.dataReceived(ask() * (2 * BURST))
     connection, transport = server.connect()
     connection.dataReceived(ask("reload"))
     assert codes(transport) == ["ok"]

@@ -8,11 +8,14 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 import fuzz
+from staggerdns.control.connection import ControlConnection, ControlFactory, Peer, Perform
+from staggerdns.control.protocol import Request, parse_request
 from staggerdns.policy.domains import DomainFile, Steps
 from staggerdns.policy.lists.lines import Rule
 from staggerdns.policy.lists.table import TableWriter
@@ -34,7 +37,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(fuzz.__path__[0])
 CORPUS = {directory.name: sorted(directory.iterdir()) for directory in (ROOT / "corpus").iterdir()}
-RUNS = {"queries": 5_000, "replies": 500, "settings": 500, "lists": 1_500, "domains": 400}
+RUNS = {
+    "queries": 5_000,
+    "replies": 500,
+    "settings": 500,
+    "lists": 1_500,
+    "domains": 400,
+    "control": 500,
+}
 """Executions of the short run, a second or two each."""
 
 
@@ -87,6 +97,23 @@ class Lost(Routes):
     def find(self, name: bytes) -> int | None:
         """Find the name by what is below its first label."""
         return super().find(name[1 + name[0] :]) if name[0] else None
+
+
+class Forgiving(ControlFactory):
+    """Has whatever a reader asks for done."""
+
+    def admit(self, connection: ControlConnection) -> bool:
+        """Take everybody for root."""
+        connection.peer = connection.peer._replace(may_change=True)
+        return super().admit(connection)
+
+    def __init__(self, perform: Perform, *more: Any) -> None:
+        super().__init__(lambda request, peer: perform(request, Peer(1, 1_000, False)), *more)
+
+
+def unlimited(octets: bytes) -> Request:
+    """Read a request as the one in front of it, whatever its ID."""
+    return msgspec.structs.replace(parse_request(octets), id="mine")
 
 
 def with_our_letters(message: bytes, asked: Question) -> tuple[Verdict, Answer | None]:
@@ -148,6 +175,9 @@ def test_the_corpus_is_small() -> None:
         ("domains", "finish", lambda steps: 1 / 0),
         ("domains", "DomainFile", WithoutProblems),
         ("domains", "Routes", Lost),
+        ("control", "ControlFactory", Forgiving),
+        ("control", "parse_name", lambda text: text.encode() + b"\0"),
+        ("control", "parse_request", unlimited),
     ],
 )
 def test_a_defect_is_seen(
