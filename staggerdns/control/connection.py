@@ -134,6 +134,17 @@ class ControlFactory(ServerFactory):
         if connection in peers:
             peers.remove(connection)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is connected."""
+        return any(self.open.values())
+
+    def drain(self) -> None:
+        """Abort the connections that wait for no reply; close the others when they have it."""
+        for peers in self.open.values():
+            for connection in list(peers):
+                connection.drain()
+
     def close(self) -> None:
         """Abort all connections."""
         for peers in self.open.values():
@@ -170,6 +181,14 @@ class ControlConnection(Protocol):
         self._end()
         self._factory.remove(self)
         self.transport.abortConnection()
+
+    def drain(self) -> None:
+        """Close the connection when the request that is under way has its reply."""
+        if self._busy:
+            self._buffer = b""
+            self._no_more = True
+        else:
+            self.abort()
 
     # What the transport reports.
 

@@ -24,30 +24,39 @@ class Control:
         self.operations = Operations(program)
         self._settings: ControlSettings | None = None  # those that are in force
         self._port: ControlPort | None = None
+        self._factories: list[ControlFactory] = []  # of all that are connected
+        self._closed = False
 
     def open(self, settings: ControlSettings) -> None:
-        """Be reached as ``settings`` say, from now on. The program must have the user by then that
-        it is going to run as.
+        """Be reached as ``settings`` say, from now on or, if that was elsewhere, from the next turn
+        on. The program must have the user by then that it is going to run as.
         """
-        if self._settings == settings:
+        if self._settings == settings or self._closed:
             return
         if self._settings is None:
             self.operations.start()
         self._settings = settings
-        self._close_port()
-        if settings.socket is not None:
-            self._open(settings.socket, settings.group)
+        port, self._port = self._port, None
+        if port is not None:
+            port.factory.drain()
+        self._stop(port).addCallback(lambda _: self._open(settings))
 
     def close(self) -> Deferred[object]:
         """Be reached no more; the Deferred fires when the socket is removed."""
+        self._closed = True
         self.operations.close()
         self._program.pauses.cancel()
-        return self._close_port()
+        for factory in self._factories:
+            factory.close()
+        port, self._port = self._port, None
+        return self._stop(port)
 
-    def _open(self, path: str, group: str | None) -> None:
-        program = self._program
+    def _open(self, settings: ControlSettings) -> None:
+        path, program = settings.socket, self._program
+        if path is None or self._closed or settings != self._settings:
+            return
         factory = ControlFactory(self.operations.perform, program.clock, program.journal)
-        port = ControlPort(path, group, factory, self._reactor)
+        port = ControlPort(path, settings.group, factory, self._reactor)
         try:
             port.startListening()
         except NoSocket as error:
@@ -58,12 +67,12 @@ class Control:
             tell("no control socket at {path}: {why}{remedy}", path=path, why=error, remedy=remedy)
             return
         self._port = port
+        self._factories = [one for one in self._factories if one.busy] + [factory]
         if port.problem:
             program.journal.warn(
                 "control.group: {problem}: members may not use the control socket",
                 problem=port.problem,
             )
 
-    def _close_port(self) -> Deferred[object]:
-        port, self._port = self._port, None
+    def _stop(self, port: ControlPort | None) -> Deferred[object]:
         return maybeDeferred(lambda: None if port is None else port.stopListening())

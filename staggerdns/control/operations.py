@@ -49,7 +49,7 @@ from staggerdns.wire.names import to_text
 
 SLICE = 1_000
 """Keys of the cache that are looked at in a turn of the reactor, about a millisecond."""
-REMOVAL = 4
+REMOVAL = 8
 """As how many of them one counts that is removed."""
 MAX_ENTRIES_SHOWN = 200
 """Entries of one name that are shown."""

@@ -101,11 +101,10 @@ class ControlPort(unix.Port):
             self._pause = self.factory.clock.callLater(wait, self._resume)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Close the socket and all connections, and remove the file if it is still this one's."""
+        """Close the socket, and remove its file if that is still this one's. Connections stay."""
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
-        self.factory.close()
         with suppress(OSError):  # the user that runs the program may have no right to do so
             found = self.path.lstat()
             if (found.st_dev, found.st_ino) == self._inode:

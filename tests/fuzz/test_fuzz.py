@@ -103,7 +103,7 @@ class Forgiving(ControlFactory):
     """Has whatever a reader asks for done."""
 
     def admit(self, connection: ControlConnection) -> bool:
-        """Take everybody for root."""
+        """Believe everybody to be root."""
         connection.peer = connection.peer._replace(may_change=True)
         return super().admit(connection)
 

@@ -76,26 +76,26 @@ class Client:
     """A client of the socket."""
 
     def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(PATIENCE)
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(PATIENCE)
         try:
-            self._socket.connect(str(path))
+            self.socket.connect(str(path))
         except OSError:
-            self._socket.close()
+            self.socket.close()
             raise
-        self._file = self._socket.makefile("rb")
+        self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        self._socket.close()
+        self.socket.close()
 
     def send(self, command: str, **arguments: object) -> None:
         """Send a request."""
         request = {"version": 1, "command": command, **arguments}
-        self._socket.sendall(json.dumps(request).encode() + b"\n")
+        self.socket.sendall(json.dumps(request).encode() + b"\n")
 
     def receive(self) -> dict[str, Any]:
         """Return a reply."""
@@ -113,10 +113,10 @@ class Client:
 
     def stop_reading(self) -> None:
         """Send requests until the program takes no more."""
-        self._socket.setblocking(False)
+        self.socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
-                self._socket.send(b'{"version":1,"command":"upstreams"}\n' * 100)
+                self.socket.send(b'{"version":1,"command":"upstreams"}\n' * 100)
 
 
 def test_the_commands(program: Program, directory: Path) -> None:
@@ -227,7 +227,7 @@ def test_clients_that_harm(program: Program, directory: Path) -> None:
         unread.stop_reading()
         with contextlib.suppress(OSError):
             for _ in range(100):
-                endless._socket.sendall(b" " * 65_536)
+                endless.socket.sendall(b" " * 65_536)
         threads = [threading.Thread(target=crowd) for _ in range(2)]
         for thread in threads:
             thread.start()
