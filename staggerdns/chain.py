@@ -38,6 +38,7 @@ from staggerdns.strategy.statistics import Statistics
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.upstream.bootstrap import Bootstrap
+from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.health import Uplink
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.stream import Resolve
@@ -319,7 +320,7 @@ class Ranking:
         table = RttTable(settings)
         # Round trips are real time: without what a standstill took of it they would come out too
         # short, and the far address first.
-        self.probes = Probes(settings, reactor, clock, rng, journal)
+        self.probes = Probes(settings, reactor, clock, Entropy(rng).take_bytes, journal)
         self._measurer = Measurer(
             self.probes.all,
             table,

@@ -24,6 +24,7 @@ COMPILED_MODULES = (
     "staggerdns.ranking.contenders",
     "staggerdns.ranking.measure",
     "staggerdns.ranking.order",
+    "staggerdns.ranking.patience",
     "staggerdns.ranking.probes",
     "staggerdns.ranking.rtt",
     "staggerdns.ranking.sample",

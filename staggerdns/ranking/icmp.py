@@ -198,8 +198,8 @@ def _want_replies_only(raw: socket.socket, family: socket.AddressFamily) -> None
 
 
 def _checksum(packet: bytes) -> bytes:
-    """Return the Internet checksum (RFC 1071) of an even number of bytes."""
-    total = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
-    total = (total & 0xFFFF) + (total >> 16)
-    total += total >> 16
-    return struct.pack("!H", ~total & 0xFFFF)
+    """Return the Internet checksum (RFC 1071) of an even number of bytes.
+
+    To add words with what carries over put back is to take the whole as one number modulo 65,535.
+    """
+    return struct.pack("!H", 0xFFFF - int.from_bytes(packet, "big") % 0xFFFF)

@@ -15,8 +15,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.budget import ProbeBudget
+from staggerdns.ranking.patience import Patience
 from staggerdns.ranking.rtt import RttTable
-from staggerdns.ranking.sample import Asker, Probe, Sample, Watcher, Way
+from staggerdns.ranking.sample import PATIENCE, Asker, Probe, Sample, Watcher, Way
 from staggerdns.ranking.waiting import FURTHER, IN_DEMAND, UNDER_WAY, WaitingList
 from staggerdns.settings.sections import RankingSettings
 
@@ -51,6 +52,7 @@ class Measurer(Watcher):
         self._clock = clock
         self._table_clock = table_clock
         self._timeout = settings.timeout
+        self._patience = Patience(clock, settings.timeout * PATIENCE)
         self._concurrency = settings.concurrency
         self._running = 0
         self._sending = False
@@ -90,6 +92,7 @@ class Measurer(Watcher):
                 self,
                 self._clock,
                 self._timeout,
+                self._patience,
                 known=known,
                 further=urgency == FURTHER,
             )

@@ -8,8 +8,8 @@ is repeated, twice at most, and the next way begins as well. The first answer de
 still under way is given up, and earlier echoes of the same way are lost. When every echo is lost,
 the address is silent. So a sample counts as lost only with its repetitions.
 
-At any time it either waits for the budget or has its one timer; whoever runs samples is its
-`Watcher`.
+At any time it waits either for the budget or, by its `Patience`, for answers; whoever runs samples
+is its `Watcher`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from staggerdns.metrics import Metrics
+from staggerdns.ranking.patience import Patience
 from staggerdns.ranking.waiting import FIRST, Waiting
 
 PATIENCE = 0.25
@@ -85,7 +86,8 @@ class Watcher:
 
 
 class Sample(Waiting):
-    """A sample of ``address`` by ``ways``, one at least; ``timeout``: seconds for each echo.
+    """A sample of ``address`` by ``ways``, one at least; ``timeout``: seconds for each echo, of
+    which ``patience`` is the part `PATIENCE`.
 
     ``known``: the one way has answered before, so it is repeated even if that is not cheap.
     ``askers``: who is to be told. ``further``: not the first of a measurement. ``begun``: the
@@ -106,7 +108,7 @@ class Sample(Waiting):
         "_wanted",
         "_echoes",
         "_lost",
-        "_timer",
+        "_patience",
         "_over",
     )
 
@@ -117,6 +119,7 @@ class Sample(Waiting):
         watcher: Watcher,
         clock: IReactorTime,
         timeout: float,
+        patience: Patience,
         *,
         known: bool,
         further: bool,
@@ -135,7 +138,7 @@ class Sample(Waiting):
         self._wanted: list[Way] = []
         self._echoes: dict[Deferred[float], tuple[Way, float]] = {}
         self._lost: dict[Way, int] = {}
-        self._timer: IDelayedCall | None = None
+        self._patience = patience
         self._over = False
         self._want_next()
 
@@ -161,7 +164,7 @@ class Sample(Waiting):
     def give_up(self) -> None:
         """End the sample without a result."""
         self._over = True
-        self._stop_timer()
+        self._patience.end(self._lose_patience)
         echoes, self._echoes = self._echoes, {}
         for echo in echoes:
             echo.cancel()
@@ -173,7 +176,7 @@ class Sample(Waiting):
         if self._wanted:
             self._watcher.ready(self)
         elif self._echoes:
-            self._timer = self._clock.callLater(self._timeout * PATIENCE, self._lose_patience)
+            self._patience.begin(self._lose_patience)
         else:
             self._decide(None, sum(self._lost.values()), "")
 
@@ -186,7 +189,6 @@ class Sample(Waiting):
             self._wanted.append(way)
 
     def _lose_patience(self) -> None:
-        self._timer = None
         oldest = self._clock.seconds() - self._timeout + _ROUNDING
         for echo in [echo for echo, (_, sent) in self._echoes.items() if sent <= oldest]:
             self._lose(echo)
@@ -207,8 +209,7 @@ class Sample(Waiting):
         if echo not in self._echoes:  # it was given up
             return
         self._lose(echo)
-        if not self._echoes and self._timer is not None:  # nothing to wait for
-            self._stop_timer()
+        if not self._echoes and self._patience.end(self._lose_patience):  # nothing to wait for
             self._go_on()
 
     def _lose(self, echo: Deferred[float]) -> None:
@@ -220,11 +221,6 @@ class Sample(Waiting):
     def _decide(self, seconds: float | None, lost: int, way: str) -> None:
         self.give_up()
         self._watcher.decided(self, seconds, lost, way)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
 
 def _ignore(_: Failure) -> None:

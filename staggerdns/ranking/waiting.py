@@ -69,12 +69,13 @@ class WaitingList:
         ``only_under_way``: no other may begin now.
         """
         queues = self._queues[: UNDER_WAY + 1] if only_under_way else self._queues
-        heads = [next(iter(queue)) for queue in queues if queue]
-        if not heads:
-            return None
         if self._turns % FAIR_TURN == FAIR_TURN - 1:
-            return min(heads, key=_place)
-        return heads[0]
+            heads = [next(iter(queue)) for queue in queues if queue]
+            return min(heads, key=_place, default=None)
+        for queue in queues:
+            for one in queue:
+                return one
+        return None
 
     def sent(self, one: Waiting) -> None:
         """Remove ``one`` since it is being sent."""
