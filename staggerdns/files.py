@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Generator
 from io import FileIO
+from pathlib import Path
 
 from staggerdns.errors import StaggerDNSError
 
@@ -21,12 +22,41 @@ PIPE_WAIT = 5.0
 """Seconds for whatever writes into a pipe to write all of it."""
 PIECE = 262_144
 """Octets of a long file that are read at a time."""
+CREDENTIAL = "credential:"
+"""What the name of a credential begins with in the place of a path."""
+_DIRECTORY = "CREDENTIALS_DIRECTORY"
 _TOO_MUCH = bytes(MAX_SIZE + 1)
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Unreadable(StaggerDNSError, ValueError):
     """A file that cannot be used; the text goes behind its path."""
+
+
+def located(path: str) -> str:
+    """Return where the file is that the operator calls ``path``.
+
+    ``credential:NAME`` is a credential of that name, which systemd puts into a directory that the
+    unit alone can read (systemd.exec(5), ``LoadCredential=``). Raises `Unreadable`.
+    """
+    if not path.startswith(CREDENTIAL):
+        return path
+    name = path.removeprefix(CREDENTIAL)
+    if "/" in name or name in ("", ".", ".."):
+        raise Unreadable(f"cannot be read: expected a name behind {CREDENTIAL}, as in tls-key")
+    directory = os.environ.get(_DIRECTORY)
+    if not directory:
+        raise Unreadable(
+            f"cannot be read: {_DIRECTORY} is not set, as systemd does for a unit that has "
+            f"LoadCredential={name}:PATH"
+        )
+    found = Path(directory) / name
+    if not found.exists():
+        raise Unreadable(
+            f"cannot be read: it is not in {directory}: expected LoadCredential={name}:PATH in the "
+            "unit"
+        )
+    return str(found)
 
 
 def read_file(path: str, *, pipes: bool = False) -> bytes:

@@ -24,7 +24,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from staggerdns.errors import StaggerDNSError
-from staggerdns.files import Unreadable, read_file
+from staggerdns.files import Unreadable, located, read_file
 from staggerdns.journal import Journal
 
 CLOSE_GRACE = 0.03
@@ -120,8 +120,8 @@ class Certificate:
         marks: list[tuple[int, int, int] | None] = []
         for path in self._files:
             try:
-                found = Path(path).stat()
-            except OSError:
+                found = Path(located(path)).stat()
+            except (OSError, Unreadable):
                 marks.append(None)
             else:
                 marks.append((found.st_mtime_ns, found.st_size, found.st_ino))
@@ -224,7 +224,7 @@ def _load_key(path: str) -> Any:
 
 def _read(name: str, path: str) -> bytes:
     try:
-        return read_file(path)
+        return read_file(located(path))
     except Unreadable as error:
         raise CertificateProblem(name, f"{path} {error}") from None
 

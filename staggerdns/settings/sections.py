@@ -80,7 +80,9 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     listen: tuple[Listener, ...] = (Listener("127.0.0.1", 5300), Listener("::1", 5300))
     """Where clients ask, in the forms of :ref:`listener-addresses`. On ``0.0.0.0`` or ``[::]``
     these are all addresses that the machine has, now or later; each reply leaves from the one that
-    was asked. A hit costs a little more than on addresses that are named.
+    was asked. A hit costs a little more than on addresses that are named. An address that the
+    machine does not have yet, of a network that comes up later, is answered as soon as it is there;
+    the log has a warning for each at the start.
     """
     allow: tuple[Network, ...] = tuple(Network(text) for text in _ALLOWED_BY_DEFAULT)
     """Who may ask; everybody else is REFUSED."""
@@ -98,7 +100,8 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     """
     tls_key: str | None = None
     """PEM file with the key of that certificate, which must not be encrypted; it is read anew
-    together with it.
+    together with it. For both, ``credential:NAME`` stands for what systemd has under that name
+    (``LoadCredential=NAME:PATH`` in the unit; :ref:`credentials`).
     """
     tcp_max_per_client: Positive = 64
     """Connections of one client at the same time, limited like those of all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from staggerdns.settings.sections import ControlSettings
 from tests.kit.checkout import ROOT
 
 if TYPE_CHECKING:
@@ -142,6 +144,19 @@ def test_the_sockets_are_the_listeners() -> None:
     assert found["ListenDatagram"] == _yaml("staggerdns.yaml")["server"]["listen"]
     assert found["ListenStream"] == found["ListenDatagram"]
     assert found["BindIPv6Only"] == ["ipv6-only"]
+
+
+def test_the_unit_is_reloaded_by_the_command() -> None:
+    """Whatever the file says by then; the control socket has its directory, and a wrong
+    configuration alone keeps systemd from trying again.
+    """
+    service = _service()
+    (again,), socket = service["ExecReload"], ControlSettings().socket
+    assert shlex.split(again) == ["/opt/staggerdns/bin/staggerdns", "--socket", socket, "reload"]
+    assert service["RuntimeDirectory"] == ["staggerdns"]
+    assert service["StateDirectory"] == ["staggerdns"]
+    assert socket == "/run/staggerdns/control.sock"
+    assert service["RestartPreventExitStatus"] == [str(os.EX_CONFIG)]
 
 
 UNITS = sorted(path.name for path in (ETC / "systemd").iterdir())

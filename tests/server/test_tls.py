@@ -205,3 +205,61 @@ def test_records_before_the_end(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(SSL.ZeroReturnError):
             tls.server.recv(100)
+
+
+def test_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in the directory that systemd names, and are read anew as other files are."""
+    authority = CertificateAuthority(tmp_path / "authority")
+    first, second = (authority.issue("dns.example") for _ in range(2))
+    directory = tmp_path / "credentials"
+    directory.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(directory))
+    copies = {"chain": first.chain, "key": first.key}
+    for name, source in copies.items():
+        (directory / name).write_bytes(source.read_bytes())
+    read = Certificate("credential:chain", "credential:key", Journal(), lambda: 0.0)
+    before = read.context(())
+    assert read.context(()) is before
+    (directory / "chain").write_bytes(second.chain.read_bytes())
+    (directory / "key").write_bytes(second.key.read_bytes())
+    after = read.context(())
+    assert after is not before
+    (directory / "key").unlink()
+    assert read.context(()) is after
+
+
+NO_DIRECTORY = (
+    "credential:key cannot be read: CREDENTIALS_DIRECTORY is not set, as systemd does for a unit "
+    "that has LoadCredential=key:PATH"
+)
+NOT_IN_IT = (
+    "credential:key cannot be read: it is not in /nowhere: expected LoadCredential=key:PATH in the "
+    "unit"
+)
+NO_NAME = "credential:../key cannot be read: expected a name behind credential:, as in tls-key"
+
+
+@pytest.mark.parametrize(
+    ("name", "directory", "problem"),
+    [
+        ("credential:key", None, NO_DIRECTORY),
+        ("credential:key", "/nowhere", NOT_IN_IT),
+        ("credential:../key", "/nowhere", NO_NAME),
+    ],
+)
+def test_credentials_that_are_not_there(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    directory: str | None,
+    problem: str,
+) -> None:
+    """What is lacking, and where it is said."""
+    if directory is None:
+        monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    else:
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", directory)
+    files = CertificateAuthority(tmp_path).issue("dns.example")
+    with pytest.raises(CertificateProblem) as caught:
+        Certificate(str(files.chain), name, Journal(), lambda: 0.0)
+    assert (caught.value.key, str(caught.value)) == ("tls_key", problem)
