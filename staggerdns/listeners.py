@@ -221,6 +221,13 @@ class ListenerChange:
                         "no IPv6 on this machine: not listening on {listen}", listen=endpoint
                     )
                     continue
+                if one.is_ahead:
+                    self._listeners.journal.warn(
+                        "this machine does not have the address of {listen}, which {key} wants: "
+                        "clients are answered there as soon as it has",
+                        listen=endpoint,
+                        key=key,
+                    )
                 self._taken.append((key, endpoint))
             self._after.append(one)
         if missing is not None and all(one.is_page for one in self._after):

@@ -29,6 +29,10 @@ ROOT = (
     "ports below 1024 are for root or need CAP_NET_BIND_SERVICE (as in "
     "etc/systemd/staggerdns.service), or a port above"
 )
+NOT_THERE = (
+    "this machine does not have this address, and its kernel cannot wait for it: choose one that "
+    "`ip address` shows"
+)
 OTHERS = (
     "another DNS server may have it, such as systemd-resolved (DNSStubListener=no in "
     "/etc/systemd/resolved.conf turns that off) or dnsmasq; "
@@ -83,7 +87,7 @@ def complaint(listen: list[str], page: str = "127.0.0.1:9153") -> str:
         (EADDRINUSE, "[::1]:53", OTHERS + SS),
         (EADDRINUSE, "127.0.0.1:5300", SS),
         (EADDRNOTAVAIL, "192.0.2.1:53",
-         "this machine does not have this address: choose one that `ip address` shows"),
+         NOT_THERE),
         (EINVAL, "127.0.0.1:53", "choose another address or port"),
     ],
 )  # fmt: skip

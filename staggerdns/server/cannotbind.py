@@ -82,5 +82,8 @@ def _remedy(
             )
         return f"{who}, or choose another address or port"
     if number == EADDRNOTAVAIL:
-        return "this machine does not have this address: choose one that `ip address` shows"
+        return (
+            "this machine does not have this address, and its kernel cannot wait for it: choose "
+            "one that `ip address` shows"
+        )
     return "choose another address or port"

@@ -18,7 +18,7 @@ from staggerdns.server.https import PROTOCOLS, HttpsFactory
 from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.ports import BACKLOG, PAGES_BACKLOG, StatusPort, StreamPort
 from staggerdns.server.request import TCP, TLS
-from staggerdns.server.sockets import open_socket
+from staggerdns.server.sockets import is_ahead, open_socket
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.stream import StreamFactory
 from staggerdns.server.tls import Certificate, TlsConnectionCreator, TlsFactory
@@ -32,6 +32,7 @@ class OpenListener:
     """A listener at ``endpoint`` with its ``content``: the certificate of an encrypted one, the
     page, or nothing. Two with the same content at the same endpoint are the same.
 
+    ``is_ahead``: whether the machine did not have its address when it was bound.
     ``passed``: by kind, the descriptors of those of its sockets that were passed in.
     """
 
@@ -41,6 +42,7 @@ class OpenListener:
         self.context: ListenerContext | None = None
         self.encrypted: TlsFactory | None = None
         self._sockets: dict[socket.SocketKind, socket.socket] = {}
+        self.is_ahead = False
         self.passed: dict[socket.SocketKind, int] = {}
         self._ports: dict[socket.SocketKind, Port] = {}
 
@@ -68,7 +70,8 @@ class OpenListener:
     def open(self, kind: socket.SocketKind, beside: Sequence[socket.socket]) -> None:
         """Bind a socket (`open_socket`). Raises `OSError`."""
         backlog = PAGES_BACKLOG if self.is_page else BACKLOG
-        self._sockets[kind] = open_socket(self.endpoint, kind, backlog, beside)
+        opened = self._sockets[kind] = open_socket(self.endpoint, kind, backlog, beside)
+        self.is_ahead = is_ahead(opened)
 
     def adopt(self, kind: socket.SocketKind, opened: socket.socket, descriptor: int = -1) -> None:
         """Have a socket that is open; ``descriptor``: that of the one which was passed in."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from errno import EADDRNOTAVAIL
 from socket import SOCK_DGRAM, SOCK_STREAM
 
 from staggerdns.settings.addresses import Endpoint
 
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes asked of the kernel for a burst of datagrams; it may grant less (net.core.rmem_max)."""
+_FREEBIND = {  # Linux; the socket module names neither
+    socket.AF_INET: (socket.IPPROTO_IP, 15),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),
+}
+_LOOPBACK = "::1"
 _SO_RCVBUFFORCE = 33  # Linux; the socket module does not name it
 _SHARE = {SOCK_DGRAM: socket.SO_REUSEADDR, SOCK_STREAM: socket.SO_REUSEPORT}
 
@@ -20,6 +26,10 @@ def open_socket(
 ) -> socket.socket:
     """Return a socket of ``kind`` (``SOCK_DGRAM``, ``SOCK_STREAM``) that is bound to ``endpoint``;
     ``[::]`` means IPv6 alone. One of streams listens, and ``backlog`` connections may wait.
+
+    An address that the machine does not have is bound all the same (``IP_FREEBIND`` of ip(7)), so
+    that it counts as soon as it is there: see `is_ahead`. This is not for the loopback of IPv6,
+    without which there is no IPv6.
 
     ``beside``: our own sockets of that kind that are in the way, since they are on all addresses
     and this one is named, or the reverse. Datagrams and connections go to the one that is named.
@@ -35,13 +45,32 @@ def open_socket(
         else:
             enlarge(opened)
         with _sharing([opened, *beside] if beside else [], _SHARE[kind]):
-            opened.bind(endpoint.place)
+            _bind(opened, endpoint)
             if kind == SOCK_STREAM:
                 opened.listen(backlog)
     except BaseException:
         opened.close()
         raise
     return opened
+
+
+def is_ahead(opened: socket.socket) -> bool:
+    """Return whether the machine did not have the address of a socket when that was bound."""
+    return bool(opened.getsockopt(*_FREEBIND[opened.family]))
+
+
+def _bind(opened: socket.socket, endpoint: Endpoint) -> None:
+    """Bind a socket, ahead of its address if need be. Raises `OSError`."""
+    try:
+        opened.bind(endpoint.place)
+    except OSError as error:
+        if error.errno != EADDRNOTAVAIL or endpoint.host == _LOOPBACK:
+            raise
+        try:
+            opened.setsockopt(*_FREEBIND[opened.family], 1)
+        except OSError:  # Linux before 4.15 has none for IPv6
+            raise error from None
+        opened.bind(endpoint.place)
 
 
 def create(family: int, kind: int) -> socket.socket:
