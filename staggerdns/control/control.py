@@ -33,8 +33,6 @@ class Control:
         """
         if self._settings == settings or self._closed:
             return
-        if self._settings is None:
-            self.operations.start()
         self._settings = settings
         port, self._port = self._port, None
         if port is not None:
@@ -67,6 +65,7 @@ class Control:
             tell("no control socket at {path}: {why}{remedy}", path=path, why=error, remedy=remedy)
             return
         self._port = port
+        self.operations.start()
         self._factories = [one for one in self._factories if one.busy] + [factory]
         if port.problem:
             program.journal.warn(

@@ -118,7 +118,7 @@ class Operations:
         }
 
     def start(self) -> None:
-        """Count from now on how much there is to do."""
+        """Count from now on how much there is to do, unless that has begun."""
         self._rates.start()
 
     def close(self) -> None:

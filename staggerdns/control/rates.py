@@ -28,8 +28,9 @@ class Rates:
         self._loop.clock = clock
 
     def start(self) -> None:
-        """Begin to look."""
-        self._loop.start(SAMPLE_EVERY)
+        """Begin to look, unless it has begun."""
+        if not self._loop.running:
+            self._loop.start(SAMPLE_EVERY)
 
     def stop(self) -> None:
         """Look no more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -256,6 +257,19 @@ def test_the_kernel_says_who_it_is(own: int, may_change: bool) -> None:
     one, other = socket.socketpair(socket.AF_UNIX)
     with one, other:
         assert peer_of(one, lambda: own) == Peer(os.getpid(), os.getuid(), may_change)
+
+
+@pytest.mark.parametrize(
+    ("uid", "may_change"), [(0, True), (999, True), (998, False), (1_000, False), (65_534, False)]
+)
+def test_root_and_the_own_user(uid: int, may_change: bool) -> None:
+    """They may change things, and nobody else, whatever his group."""
+
+    class Connected:
+        def getsockopt(self, *_: object) -> bytes:
+            return struct.pack("3i", 77, uid, 999)
+
+    assert peer_of(cast("Any", Connected()), lambda: 999) == Peer(77, uid, may_change)
 
 
 def test_a_request_that_is_refused() -> None:

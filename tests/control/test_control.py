@@ -100,6 +100,7 @@ def test_none(directory: Path) -> None:
     running = program()
     running.service.control.open(ControlSettings(socket=None))
     assert not running.clock.readers
+    assert not running.clock.getDelayedCalls()
     running.service.control.close()
 
 
@@ -141,6 +142,7 @@ def test_the_same_settings(directory: Path) -> None:
     client.send("status")
     assert client.receive()["ok"]
     control.close()
+    running.clock.advance(0)
     client.socket.close()
 
 
