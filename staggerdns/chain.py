@@ -168,7 +168,7 @@ class Chain:
                 fallback=scope.fallback,
                 route=scopes.labels[number],
             )
-        cache.refresh_with(forwarder.refresh)
+        cache.refresh_with(forwarder.refresh, forwarder.prefetch)
         self.caching = CacheAdapter(cache, clock, self._route)
         self.forwarding = ForwarderAdapter(forwarder, self.caching, clock)
         self.resolver = ChainAdapter(self.caching, self.forwarding, clock)

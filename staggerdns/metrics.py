@@ -151,9 +151,8 @@ class Metrics(Collector):
         self.followers = Counter(
             "staggerdns_followers", "Queries that joined a collection under way"
         )
-        self.refreshes = Counter(
-            "staggerdns_refreshes", "Collections started behind a stale answer"
-        )
+        self.refreshes = Counter("staggerdns_refreshes", "Collections started behind an answer")
+        self.prefetches = Counter("staggerdns_prefetches", "Collections started ahead of expiry")
         self.collections_queued = Gauge(
             "staggerdns_collections_queued", "Collections that wait for their turn to begin"
         )

@@ -146,6 +146,8 @@ NUMBERS = [
     ("cache.max_ttl", 0, 604_800),
     ("cache.max_negative_ttl", 0, 604_800),
     ("cache.max_stale", 0, 604_800),
+    ("cache.prefetch.min_hits", 1, 255),
+    ("cache.prefetch.last_percent", 1, 50),
     ("ranking.samples", 1, 10),
     ("ranking.concurrency", 1, 1000),
     ("ranking.queue", 1, 1_000_000),
@@ -160,6 +162,7 @@ BOOLEANS = [
     "upstream.parallel.merge_private",
     "ranking.enabled",
     "ranking.probe_private",
+    "cache.prefetch.enabled",
 ]
 LOCAL_NAMES = [
     "local.localhost",
@@ -264,6 +267,8 @@ def test_defaults() -> None:
     assert (cache.max_entries, cache.fast_response_ttl, cache.user_return_ttl) == (50_000, 5, 600)
     assert (cache.min_ttl, cache.max_ttl, cache.max_negative_ttl) == (0, 86_400, 300)
     assert (cache.max_stale, cache.max_size) == (3_600, 128 * 1024 * 1024)
+    prefetch = cache.prefetch
+    assert (prefetch.enabled, prefetch.min_hits, prefetch.last_percent) == (True, 3, 10)
     ranking = config.ranking
     assert ranking.enabled is True
     assert ranking.probe_private is False

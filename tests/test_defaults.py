@@ -519,6 +519,20 @@ def test_a_stale_answer(later: float, given: bool) -> None:
     assert program.ask().answered == given
 
 
+@pytest.mark.parametrize(
+    ("hits", "at", "asked"),
+    [((0.5, 1.5, 2.5), 270, 2), ((0.5, 1.5, 2.5), 269.8, 1), ((0.5,), 270, 1)],
+)
+def test_a_name_in_demand(hits: tuple[float, ...], at: float, asked: int) -> None:
+    """One asked for in three seconds of its life is asked for again in the last tenth of it."""
+    program = Program(says(0, "203.0.113.1", ttl=300))
+    program.ask()
+    for age in (*hits, at):
+        program.at(age * 1000 + 100)
+        program.ask()
+    assert len(program.launched) == asked
+
+
 def test_entries() -> None:
     """There may be 50,000."""
     cache, answer = chain().cache, pool()

@@ -325,6 +325,7 @@ def test_every_family_moves() -> None:
     # These need a real upstream, another strategy or a small budget: see the tests below;
     # or routes: see tests/test_routing.py.
     elsewhere = {
+        "staggerdns_prefetches",  # tests/resolver/test_prefetch.py
         "staggerdns_rebinding_stripped",
         "staggerdns_addresses_ignored",
         "staggerdns_bogus_nxdomain",

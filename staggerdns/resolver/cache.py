@@ -39,8 +39,17 @@ Refresh = Callable[[Question, float], None]
 """Asks the question of a cached answer anew at a time, unless that is under way."""
 
 
+Prefetch = Callable[[Question, float], bool]
+"""Does the same ahead of time if there is room for it; returns whether that is under way."""
+
+
 def _no_refresh(_: Question, now: float) -> None:
     """Refresh nothing: nobody collects for the cache yet."""
+
+
+def _no_prefetch(*_: object) -> bool:
+    """Do as `_no_refresh`."""
+    return False
 
 
 class Merger:
@@ -78,6 +87,7 @@ class AnswerCache:
         self._ranker = ranker
         self._scopes: dict[int, tuple[Ranker | None, int]] = {}  # with rules of their own
         self._refresh: Refresh = _no_refresh
+        self._prefetch: Prefetch = _no_prefetch
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._restored = RestoredEntries()
         self.names = NameIndex(settings.max_entries)
@@ -106,9 +116,12 @@ class AnswerCache:
         """About how much memory the entries take."""
         return self._octets
 
-    def refresh_with(self, refresh: Refresh) -> None:
-        """Call ``refresh`` from now on for each entry that is due when it is looked up."""
+    def refresh_with(self, refresh: Refresh, prefetch: Prefetch = _no_prefetch) -> None:
+        """Call ``refresh`` from now on for each entry that is due when it is looked up, and
+        ``prefetch`` for each in demand whose life is nearly over.
+        """
         self._refresh = refresh
+        self._prefetch = prefetch
 
     def add_scope(self, number: int, ranker: Ranker | None, *, most_given: int) -> None:
         """Have answers of the scope with that number put in order by ``ranker``, and no more than
@@ -138,9 +151,17 @@ class AnswerCache:
         self._entries.move_to_end(key)
         ranker = self._ranker_of(key)
         why_sort = "" if ranker is None or not entry.rankable else ranker.why_sort(key, entry, now)
-        if (is_due or why_sort == ORDER_IS_OLD) and now >= entry.retry_at:
-            entry.retry_at = now + self._settings.fast_response_ttl
-            self._refresh(Question(key), now)
+        demand = entry.note_demand(now)
+        if now >= entry.retry_at:
+            if is_due or why_sort == ORDER_IS_OLD:
+                entry.retry_at = now + self._settings.fast_response_ttl
+                self._refresh(Question(key), now)
+            elif (
+                demand >= self.freshness.min_hits
+                and self.freshness.is_nearly_over(entry, now)
+                and self._prefetch(Question(key), now)
+            ):
+                entry.retry_at = now + self._settings.fast_response_ttl
         if why_sort and ranker is not None and self._entries.get(key) is entry:
             ranker.sort(key, entry, why_sort, now, self.reorder)
         return self._entries.get(key, entry)
@@ -167,6 +188,8 @@ class AnswerCache:
             answer = ranker.arranged(answer, existing)
         stored = now if since is None else since
         entry = Entry(answer, generation, stored, KEY_OCTETS + len(key))
+        if existing is not None and existing.generation == generation:
+            entry.take_over_demand(existing)
         kept = answer.ttl and entry.octets * LARGEST_SHARE <= self._settings.max_size
         if kept:
             self._entries[key] = entry

@@ -11,6 +11,11 @@ from staggerdns.wire.answer import Answer
 ENTRY_OCTETS: Final = 240
 """What an entry takes beside its answer: itself, its times, its place in a table."""
 _BLOCK: Final = 16  # octets; so the number of those that an entry takes needs no object of its own
+_BLOCKS: Final = 0xFFFFFF
+_DEMAND_AT: Final = 24  # the bit at which the count of hits begins, behind that of blocks
+MOST_DEMAND: Final = 0xFF
+"""So many seconds with hits are counted, and no more."""
+_HIT_AT: Final = 32  # the bit at which the second of the last counted hit begins
 
 ChainListings = tuple[int, tuple[tuple[int, int], ...]]
 """The number of a set of lists, and for each target of a CNAME that any of its lists has: which of
@@ -29,8 +34,7 @@ class Entry:
     void as soon as this is false. ``retry_at``: no refresh before then. ``sorted_at``: when its
     addresses were ranked, `None` if they are not. ``sort_after``: no new sort before then.
     ``rank``: the order of the last whole pool that was sorted here. ``chain_listings``: what lists
-    say of its CNAMEs, `None` if nobody has looked. ``blocks``: how many blocks of memory all of it
-    takes, about; negative until its collection has ended.
+    say of its CNAMEs, `None` if nobody has looked.
     """
 
     # There are many: what follows from something else is a property, and takes no memory.
@@ -46,7 +50,7 @@ class Entry:
         "sort_after",
         "rank",
         "chain_listings",
-        "blocks",
+        "_packed",
     )
 
     def __init__(self, answer: Answer, generation: int, stored: float, octets: int = 0) -> None:
@@ -61,7 +65,11 @@ class Entry:
         self.sort_after = inf
         self.rank: tuple[bytes, ...] = ()
         self.chain_listings: ChainListings | None = None
-        self.blocks = -((ENTRY_OCTETS + answer.octets + octets + _BLOCK - 1) // _BLOCK)
+        # How many blocks of memory it takes, how often it was asked for, and its age in seconds at
+        # the last of these times; negative until its collection has ended. Nobody has asked for
+        # most entries yet, and a small number needs no object of its own.
+        blocks = (ENTRY_OCTETS + answer.octets + octets + _BLOCK - 1) // _BLOCK
+        self._packed = -min(blocks, _BLOCKS)
 
     @property
     def lifetime(self) -> int:
@@ -90,16 +98,37 @@ class Entry:
     @property
     def octets(self) -> int:
         """About how much memory all of it takes."""
-        return abs(self.blocks) * _BLOCK
+        return (abs(self._packed) & _BLOCKS) * _BLOCK
 
     @property
     def complete(self) -> bool:
         """Whether its collection has ended."""
-        return self.blocks > 0
+        return self._packed > 0
 
     @complete.setter
     def complete(self, complete: bool) -> None:
-        self.blocks = abs(self.blocks) if complete else -abs(self.blocks)
+        self._packed = abs(self._packed) if complete else -abs(self._packed)
+
+    @property
+    def demand(self) -> int:
+        """In how many seconds it was asked for, up to `MOST_DEMAND`."""
+        return abs(self._packed) >> _DEMAND_AT & MOST_DEMAND
+
+    def note_demand(self, now: float) -> int:
+        """Note that it is asked for; return the `demand`."""
+        packed = abs(self._packed)
+        demand = packed >> _DEMAND_AT & MOST_DEMAND
+        age = int(now - self.stored)
+        if demand < MOST_DEMAND and (age != packed >> _HIT_AT or not demand):
+            demand += 1
+            packed = packed & _BLOCKS | demand << _DEMAND_AT | age << _HIT_AT
+            self._packed = packed if self._packed > 0 else -packed
+        return demand
+
+    def take_over_demand(self, other: Entry) -> None:
+        """Count what was noted of an entry with less of the same collection."""
+        packed = abs(self._packed) | abs(other._packed) & ~_BLOCKS
+        self._packed = packed if self._packed > 0 else -packed
 
     def is_whole(self, now: float, spare: int) -> bool:
         """Return whether nothing of it has died at ``now``, or will within ``spare`` seconds while
@@ -134,5 +163,5 @@ class Entry:
         entry.sort_after = self.sort_after
         entry.rank = self.rank
         entry.chain_listings = self.chain_listings
-        entry.blocks = self.blocks
+        entry._packed = self._packed
         return entry

@@ -41,6 +41,9 @@ MAX_QUEUED = 2_000
 """Collections that wait for their turn; for one more, the oldest is dropped with SERVFAIL."""
 STARTS_PER_TURN = 16
 """Collections that begin in one turn of the reactor, between two looks at its sockets."""
+SPARE_STARTS = STARTS_PER_TURN // 2
+SPARE_COLLECTIONS = MAX_COLLECTIONS // 2
+"""How many of the two may be there when one more begins for which nobody waits."""
 TURN = 0.001
 """Seconds after the first of them from which on no more begin in this turn."""
 
@@ -77,6 +80,7 @@ class Forwarder:
         self._collections: dict[bytes, Collection] = {}
         self._followers = metrics.followers.cell()
         self._refreshes = metrics.refreshes.cell()
+        self._prefetches = metrics.prefetches.cell()
         self._evictions = metrics.evicted_queries
         self._closed = False
         self._queue: deque[Collection] = deque()
@@ -129,6 +133,24 @@ class Forwarder:
         if question.key not in self._collections and self._start(question, now) is not None:
             self._refreshes.value += 1
             self._make_room()
+
+    def prefetch(self, question: Question, now: float) -> bool:
+        """Collect anew ahead of time, if that takes nothing from those who wait for answers; return
+        whether the question is being collected.
+        """
+        if question.key in self._collections:
+            return True
+        if (
+            self._queue
+            or self._starts >= SPARE_STARTS
+            or (self._starts and now >= self._turn_end)
+            or len(self._collections) >= SPARE_COLLECTIONS
+            or not self._contexts[question.scope].strategy.context.can_spare()
+            or self._start(question, now) is None
+        ):
+            return False
+        self._prefetches.value += 1
+        return True
 
     def tell_failures(self, listener: Callable[[bool], None]) -> None:
         """Call ``listener`` when the default upstreams have answered nothing to a question, with

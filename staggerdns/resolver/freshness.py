@@ -23,11 +23,15 @@ FAILURE_TTL = 1
 class Freshness:
     """What ``settings`` say of entries. Times are seconds of the cache's clock, TTLs seconds.
 
-    ``most`` is how many addresses of a pool a client gets at most, 0: all.
+    ``most`` is how many addresses of a pool a client gets at most, 0: all. ``min_hits``: the demand
+    from which on an entry is prefetched.
     """
 
     def __init__(self, settings: CacheSettings) -> None:
         self._settings = settings
+        prefetch = settings.prefetch
+        self.min_hits = prefetch.min_hits
+        self._last_part = prefetch.last_percent / 100 if prefetch.enabled else 0.0
 
     def admit(self, answer: Answer) -> Answer:
         """Return ``answer`` with the TTL for which the limits let it be kept."""
@@ -89,6 +93,15 @@ class Freshness:
         period = self._settings.user_return_ttl
         return max(1, min(ttl, period - age % period) if period else ttl)
 
+    def is_nearly_over(self, entry: Entry, now: float) -> bool:
+        """Return whether the entry is in the last part of its life at ``now``, in which it is asked
+        for again if it is in demand.
+        """
+        ttl = entry.answer.ttl
+        return ttl * (1 - self._last_part) <= now - entry.stored < ttl and not isinstance(
+            entry.answer, FailureAnswer
+        )
+
     def true_until(self, entry: Entry, now: float) -> float:
         """Return the time at which a reply made at ``now`` stops being true.
 
@@ -100,6 +113,12 @@ class Freshness:
         if now >= entry.expires:
             return now + 1
         end = entry.due if now < entry.due else entry.expires
+        if (
+            entry.answer.ttl * self._last_part < 1  # that part may begin and end between two looks
+            and entry.demand >= self.min_hits - 1
+            and now < (prefetch_at := entry.expires - entry.answer.ttl * self._last_part)
+        ):
+            end = min(end, prefetch_at)
         return min(entry.stored + int(now - entry.stored) + 1, end)
 
     def complete(self, entry: Entry, first_ttl: int, second_ttl: int | None) -> None:

@@ -168,6 +168,22 @@ class RebindingSettings(Section, frozen=True, kw_only=True):
     """Domains whose names keep such addresses all the same."""
 
 
+class PrefetchSettings(Section, frozen=True, kw_only=True):
+    """``cache.prefetch``: names in demand are asked for again before their answers expire."""
+
+    enabled: bool = True
+    """Whether that is done. It needs room that nobody waits for: half of what
+    ``upstream.budget`` allows, as a complete pool does.
+    """
+    min_hits: Annotated[int, msgspec.Meta(ge=1, le=255)] = 3
+    """How often the answer must have been asked for since it came; what is asked for within one
+    second counts once.
+    """
+    last_percent: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
+    """How much of the answer's life is left when the first client who asks has it asked for again.
+    """
+
+
 class CacheSettings(Section, frozen=True, kw_only=True):
     """``cache``: how much is kept and for how long; TTLs in whole seconds, 0 turns one off."""
 
@@ -195,6 +211,7 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     """How long after its expiry an answer, or an address of it, may still be given, with a refresh
     behind it.
     """
+    prefetch: PrefetchSettings = PrefetchSettings()
 
 
 class RankingSettings(Section, frozen=True, kw_only=True):
@@ -272,7 +289,7 @@ class MetricsSettings(Section, frozen=True, kw_only=True):
     """``metrics``: where Prometheus comes; null for nowhere."""
 
     listen: Endpoint | None = Endpoint("127.0.0.1", 9153)
-    """``/metrics`` and ``/healthz`` over HTTP; null is off."""
+    """``/metrics``, ``/healthz`` and ``/readyz`` over HTTP; null is off."""
 
 
 class LogSettings(Section, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ class Auto:
     def __init__(
         self, context: StrategyContext, sequential: Strategy, racing: Strategy, parallel: Strategy
     ) -> None:
-        self._context = context
+        self.context = context
         self._sequential = sequential
         self._racing = racing
         self._parallel = parallel
@@ -30,7 +30,7 @@ class Auto:
 
     def choose(self) -> Strategy:
         """Return the strategy for now; when no upstream is usable, all of them count."""
-        usable = self._context.upstreams.usable(self._context.clock.seconds())
+        usable = self.context.upstreams.usable(self.context.clock.seconds())
         if usable <= MOST_FOR_SEQUENTIAL:
             return self._sequential
         return self._racing if usable <= MOST_FOR_RACING else self._parallel

@@ -32,11 +32,19 @@ class StrategyContext:
     metrics: Metrics
     journal: Journal
 
+    def can_spare(self) -> bool:
+        """Return whether a question may be asked now for whose answer no client waits: the upstream
+        that is asked first has room for more than first answers.
+        """
+        now = self.clock.seconds()
+        return self.upstreams.arranged(now)[0].has_room(now, first=False)
+
 
 class Strategy(Protocol):
     """A way of asking upstreams."""
 
     name: str
+    context: StrategyContext
 
     def ask(self, judge: Judge, observer: Observer) -> Run:
         """Return a run that asks the question of ``judge``; start it to send the first queries."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.task import Clock
 
 from staggerdns.metrics import Metrics
@@ -20,7 +22,7 @@ WWW = make_question(name("www.example"), A)
 class SimulatedCache:
     """A cache, its clock, and the refreshes that it asked for."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, **limits: Any) -> None:
         self.clock = Clock()
         self.clock.advance(START)
         self.metrics = Metrics()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ipaddress import ip_address
+from typing import Any
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
@@ -88,7 +89,7 @@ class SimulatedRankedCache:
         probe_private: bool = False,
         names: Sequence[str] = ("icmp",),
         max_probes_per_second: int = 10_000,
-        **limits: int,
+        **limits: Any,
     ) -> None:
         self.clock = make_clock()
         self.metrics = Metrics()
@@ -173,7 +174,7 @@ class RankedResolver(SimulatedResolver):
             self.metrics,
             journal,
         )
-        self.cache.refresh_with(self.forwarder.refresh)
+        self.cache.refresh_with(self.forwarder.refresh, self.forwarder.prefetch)
 
     def ttl(self, question: Question | None = None) -> int:
         """The TTL that a client gets now."""

@@ -302,7 +302,7 @@ class SimulatedResolver:
             rebinding,
             address_filter,
         )
-        self.cache.refresh_with(self.forwarder.refresh)
+        self.cache.refresh_with(self.forwarder.refresh, self.forwarder.prefetch)
 
     @property
     def now(self) -> float:

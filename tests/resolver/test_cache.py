@@ -7,6 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from staggerdns.resolver.freshness import FAILURE_TTL
+from staggerdns.settings.sections import PrefetchSettings
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import Ede
@@ -112,8 +113,8 @@ def test_full_ttl_whatever_the_clock_says(stored: float) -> None:
 
 
 def test_true_until_the_ttl_changes() -> None:
-    """A ready reply is good exactly as long as the TTL in it is."""
-    simulated = SimulatedCache()
+    """A ready reply is good exactly as long as the TTL in it is; prefetching may end it earlier."""
+    simulated = SimulatedCache(prefetch=PrefetchSettings(enabled=False))
     entry = simulated.cache.commit(WWW.key, 1, pool(0, ttl=3), simulated.clock.seconds())
     for age in (0, 0.5, 1.0, 1.75, 2.5):
         simulated.at(age)

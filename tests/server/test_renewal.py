@@ -212,3 +212,16 @@ def test_as_made_anew(
         assert refreshed[0] == refreshed[1]
         for server in servers:
             server.clock.advance(seconds)
+
+
+def test_the_demand() -> None:
+    """A reply that is made anew is asked for; one that is ready and sent once more is not."""
+    server = MemoryServer()
+    entry = server.commit(ask(), pool(3))
+    demands = []
+    for _ in range(3):
+        for _ in range(5):
+            serve(server, client_query())
+        demands.append(entry.demand)
+        server.clock.advance(1)
+    assert demands == [1, 2, 3]
