@@ -129,7 +129,7 @@ class StaggerService(Service):
             clients=[self._chain.forwarding],
             settings=server,
             access=Access(server.allow),
-            local=LocalNames(config.local, self._hosts),
+            local=LocalNames(config.local, self._hosts, self.lifecycle),
             groups=self._groups(),
             clock=self._clock,
             metrics=self._metrics,
@@ -339,6 +339,7 @@ class StaggerService(Service):
         return StatusFactory(
             self._collectors(),
             self.check,
+            self.lifecycle,
             self._clock,
             refused=self._metrics.metrics_refused.cell(),
             dropped=self._metrics.unread_dropped.cell(),

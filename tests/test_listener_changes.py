@@ -20,6 +20,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
+from staggerdns.lifecycle import Lifecycle
 from staggerdns.listeners import Listeners
 from staggerdns.server import openlistener
 from staggerdns.server.access import Access
@@ -50,7 +51,14 @@ ENOUGH = 200
 
 def new_page() -> StatusFactory:
     """The page of the metrics, which is always well."""
-    return StatusFactory([], lambda: succeed(True), reactor, refused=Cell(), dropped=Cell())
+    return StatusFactory(
+        [],
+        lambda: succeed(True),
+        Lifecycle(Journal()),
+        reactor,
+        refused=Cell(),
+        dropped=Cell(),
+    )
 
 
 class Changing:

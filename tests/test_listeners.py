@@ -14,6 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
+from staggerdns.lifecycle import Lifecycle
 from staggerdns.listeners import Listeners
 from staggerdns.server import openlistener
 from staggerdns.server.cannotbind import CannotBind
@@ -62,7 +63,9 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
 
 def new_page() -> StatusFactory:
     """The page of the metrics."""
-    return StatusFactory([], lambda: succeed(True), Clock(), refused=Cell(), dropped=Cell())
+    return StatusFactory(
+        [], lambda: succeed(True), Lifecycle(Journal()), Clock(), refused=Cell(), dropped=Cell()
+    )
 
 
 def complaint(listen: list[str], page: str = "127.0.0.1:9153") -> str:

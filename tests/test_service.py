@@ -407,6 +407,38 @@ async def test_no_access_log(server: ScriptedUpstream) -> None:
     assert [formatEvent(event) for event in events] == []
 
 
+@pytest_twisted.ensureDeferred
+async def test_readiness(server: ScriptedUpstream) -> None:
+    """Balancers are told over HTTP and by DNS whether the server wants queries: while it does not
+    it answers them all the same, and is as healthy as it was.
+    """
+
+    async def seen(testbed: Running) -> tuple[int, str, int, str]:
+        ready = await testbed.ask("ready.staggerdns.invalid.")
+        page, health = await testbed.get("/readyz"), await testbed.get("/healthz")
+        answer = await testbed.ask("www.example.")
+        return page[0], ready.rcode, health[0], answer.rcode
+
+    async with running(server.endpoint) as testbed:
+        lifecycle = testbed.service.lifecycle
+        assert await seen(testbed) == (200, "NOERROR", 200, "NOERROR")
+        lifecycle.drain()
+        assert await seen(testbed) == (503, "SERVFAIL", 200, "NOERROR")
+        assert await testbed.get("/readyz") == (503, "draining\n")
+        lifecycle.resume()
+        assert await seen(testbed) == (200, "NOERROR", 200, "NOERROR")
+        server.stop()
+        await testbed.ask("n1.example.")
+        assert (await testbed.get("/healthz"))[0] == 503
+        assert await testbed.get("/readyz") == (200, "serving\n")
+    assert len(server.asked("ready.staggerdns.invalid.")) == 0
+
+
+def test_not_ready_before_the_start() -> None:
+    """A service that has not started is not ready."""
+    assert not Running("192.0.2.1").service.lifecycle.ready
+
+
 def test_not_healthy_before_the_start() -> None:
     """A service that has not started is not healthy."""
     testbed = Running("192.0.2.1")

@@ -262,6 +262,9 @@ class StaggerServerFactory(DNSServerFactory):
             if isinstance(local, Rcode):
                 ede = Ede.NOT_SUPPORTED if local == Rcode.REFUSED else None
                 return self._refuse(request, local, ede)
+            if isinstance(local, FailureAnswer):
+                why, text = local.ede, local.text
+                return self._count(request, self._reply(request, local, local.ttl, why, text))
             return self._count(request, self._reply(request, local, local.ttl))
         if not query.flags & RD:  # no snooping in the cache (RFC 8914 4.21)
             return self._refuse(request, Rcode.REFUSED, Ede.NOT_AUTHORITATIVE)

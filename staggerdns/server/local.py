@@ -3,7 +3,8 @@
 These are ANY (RFC 8482), the version in class CH (RFC 4892), other classes, and types that are not
 data; and names that have a meaning only on this machine or site: special-use names (RFC 6761 and
 its successors), reverse names of private addresses (RFC 6303), and names in the hosts file or
-among the records of the configuration.
+among the records of the configuration. Before all others comes the name `READY`, which tells
+balancers whether the server is ready for queries.
 
 All special names are in one table; a question belongs to the longest of them that its name ends
 in. Most names are not special, which a comparison of their last octets tells before any look-up.
@@ -20,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from staggerdns import __version__
+from staggerdns.lifecycle import Lifecycle
 from staggerdns.policy.rules import Rules
 from staggerdns.policy.scope import NO_SUCH_NAMES
 from staggerdns.server.hosts import Hosts
@@ -28,8 +30,14 @@ from staggerdns.server.request import Request
 from staggerdns.settings.records import MAX_CNAMES
 from staggerdns.settings.sections import LocalSettings
 from staggerdns.wire.alias import Alias
-from staggerdns.wire.answer import SOA_BEHIND_MNAME, Answer, LocalNegativeAnswer, RecordAnswer
-from staggerdns.wire.constants import CLASS_CH, CLASS_IN, Rcode, Type
+from staggerdns.wire.answer import (
+    SOA_BEHIND_MNAME,
+    Answer,
+    FailureAnswer,
+    LocalNegativeAnswer,
+    RecordAnswer,
+)
+from staggerdns.wire.constants import CLASS_CH, CLASS_IN, Ede, Rcode, Type
 from staggerdns.wire.key import NAME_END, in_scope, with_name
 from staggerdns.wire.names import from_text
 
@@ -38,6 +46,8 @@ LOCAL_TTL = 600
 
 RFC 6303 suggests three hours, but then a new name in the hosts file would stay unknown for so long.
 """
+READY = "ready.staggerdns.invalid"
+"""The name that exists while the server is ready; TTL 0, so that nobody keeps what it was."""
 _ANY_TTL = 3600
 _RFC8482 = b"\7RFC8482\0"  # HINFO: CPU "RFC8482", OS empty
 _VERSION_TEXT = f"staggerdns {__version__}".encode()
@@ -56,12 +66,21 @@ _META_TYPES = {
 _ANY_ANSWER = RecordAnswer(Type.HINFO, CLASS_IN, _RFC8482, _ANY_TTL)
 _VERSION_ANSWER = RecordAnswer(Type.TXT, CLASS_CH, bytes((len(_VERSION_TEXT),)) + _VERSION_TEXT, 0)
 _LOCALHOST = b"\x09localhost\0"
+_READY = from_text(READY)
 _ARPA = b"\4arpa\0"
 
 _Answers = Mapping[int, Answer | None]
 _Replies = tuple[_Answers, Answer]
 """Answers by type, where `None` means that upstreams are asked, and the answer for other types."""
 _NO_RECORDS: _Answers = {}
+_READY_ADDRESS = RecordAnswer(Type.A, CLASS_IN, b"\x7f\0\0\1", 0)
+_READY_ANSWERS: Mapping[int, Answer] = {
+    Type.A: _READY_ADDRESS,
+    Type.ANY: _READY_ADDRESS,
+    Type.AAAA: RecordAnswer(Type.AAAA, CLASS_IN, b"\0" * 15 + b"\1", 0),
+    Type.TXT: RecordAnswer(Type.TXT, CLASS_IN, b"\5ready", 0),
+}
+_READY_NODATA = LocalNegativeAnswer(Rcode.NOERROR, len(_READY), 0)
 
 _PRIVATE_REVERSE = (
     # RFC 6303 section 4.1: RFC 1918
@@ -82,9 +101,15 @@ _PRIVATE_REVERSE = (
 
 
 class LocalNames:
-    """Answers what never goes upstream, by ``settings`` and ``hosts`` (`None`: no hosts file)."""
+    """Answers what never goes upstream, by ``settings`` and ``hosts`` (`None`: no hosts file).
 
-    def __init__(self, settings: LocalSettings, hosts: Hosts | None) -> None:
+    ``lifecycle``: that of the server, about which `READY` tells, `None` if nothing is told.
+    """
+
+    def __init__(
+        self, settings: LocalSettings, hosts: Hosts | None, lifecycle: Lifecycle | None = None
+    ) -> None:
+        self._lifecycle = lifecycle
         self._hosts = hosts
         self._records = LocalRecords(settings.records) if settings.records else None
         self._has_own = hosts is not None or self._records is not None
@@ -132,6 +157,10 @@ class LocalNames:
             return Rcode.REFUSED
         if qtype in _META_TYPES:
             return _META_TYPES[qtype]
+        if name == _READY and self._lifecycle is not None:
+            if not self._lifecycle.ready:
+                return FailureAnswer(Ede.NOT_READY, 0, self._lifecycle.phase)
+            return _READY_ANSWERS.get(qtype, _READY_NODATA)
         found = self._find(request, name, rules)
         if qtype == Type.ANY and not (
             request.block is not None

@@ -1,4 +1,5 @@
-"""The pages over HTTP: ``/metrics`` for Prometheus, ``/healthz`` for supervisors.
+"""The pages over HTTP: ``/metrics`` for Prometheus, ``/healthz`` for supervisors, ``/readyz`` for
+balancers.
 
 Whoever requests them cannot slow DNS down: their connections have limits of their own and are
 accepted one at a time, bodies are refused, and requests beyond a modest rate are delayed.
@@ -23,6 +24,7 @@ from twisted.web.http import datetimeToString
 
 from staggerdns.deferreds import ignore_cancellation
 from staggerdns.instruments import Cell
+from staggerdns.lifecycle import Lifecycle
 from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.connections import Connections
 from staggerdns.server.http1 import Http1Request, Http1Session
@@ -59,7 +61,8 @@ class Throttle:
 
 
 class StatusFactory(ServerFactory):
-    """Serves both pages of ``collectors``; ``check`` decides between 200 and 503.
+    """Serves the metrics of ``collectors``, whether upstreams answer, as ``check`` finds out, and
+    whether ``lifecycle`` says that the server is ready.
 
     ``refused`` and ``dropped`` count connections as those of `Connections` do.
     """
@@ -70,6 +73,7 @@ class StatusFactory(ServerFactory):
         self,
         collectors: Sequence[Collector],
         check: Callable[[], Deferred[bool]],
+        lifecycle: Lifecycle,
         clock: IReactorTime,
         *,
         refused: Cell,
@@ -82,6 +86,7 @@ class StatusFactory(ServerFactory):
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self.check = check
+        self._lifecycle = lifecycle
         self.clock = clock
         self.throttle = Throttle(clock)
         self.client_connections = Connections(
@@ -100,7 +105,11 @@ class StatusFactory(ServerFactory):
         """Return any page but ``/healthz``, which needs a check."""
         if path == b"/metrics":
             return HTTPStatus.OK, CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry)
-        return HTTPStatus.NOT_FOUND, _TEXT, b"expected /metrics or /healthz\n"
+        if path == b"/readyz":
+            ready = self._lifecycle.ready
+            status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+            return status, _TEXT, f"{self._lifecycle.phase}\n".encode()
+        return HTTPStatus.NOT_FOUND, _TEXT, b"expected /metrics, /healthz or /readyz\n"
 
 
 class StatusConnection(HttpClientConnection):

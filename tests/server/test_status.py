@@ -12,6 +12,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from staggerdns.instruments import Cell
+from staggerdns.journal import Journal
+from staggerdns.lifecycle import Lifecycle
 from staggerdns.metrics import Metrics
 from staggerdns.server.status import BURST, LIMITS, METRICS_COST, OTHER_COST, StatusFactory
 from tests.kit.connections import HttpTransport
@@ -27,8 +29,15 @@ class MemoryStatus:
         self.clock = Clock()
         self.metrics = Metrics()
         self.refused = self.metrics.metrics_refused.cell()
+        self.lifecycle = Lifecycle(Journal())
+        self.lifecycle.serve()
         self.factory = StatusFactory(
-            [self.metrics], check, self.clock, refused=self.refused, dropped=Cell()
+            [self.metrics],
+            check,
+            self.lifecycle,
+            self.clock,
+            refused=self.refused,
+            dropped=Cell(),
         )
 
 
@@ -68,6 +77,8 @@ def page() -> MemoryStatus:
         ("/metrics?x=1", "GET", "", 200),
         ("/healthz", "GET", "", 200),
         ("/healthz", "HEAD", "", 200),
+        ("/readyz", "GET", "", 200),
+        ("/readyz?x=1", "GET", "", 200),
         ("/", "GET", "", 404),
         ("/metrics/", "GET", "", 404),
         ("/metrics", "POST", "", 405),
@@ -76,7 +87,7 @@ def page() -> MemoryStatus:
     ],
 )
 def test_pages(page: MemoryStatus, path: str, method: str, body: str, status: int) -> None:
-    """There are two pages, for GET and HEAD, and no body is taken."""
+    """There are three pages, for GET and HEAD, and no body is taken."""
     client = StatusClient(page)
     client.ask(path, method, body)
     assert client.statuses() == [status]
@@ -93,6 +104,21 @@ def test_health() -> None:
     client = StatusClient(MemoryStatus(lambda: succeed(False)))
     client.ask("/healthz")
     assert client.statuses() == [503]
+
+
+def test_readiness() -> None:
+    """200 while the server is serving, 503 before, while it drains and at the end, whatever
+    upstreams do.
+    """
+    page = MemoryStatus(lambda: succeed(False))
+    client = StatusClient(page)
+    for step in (page.lifecycle.drain, page.lifecycle.resume, page.lifecycle.stop):
+        client.ask("/readyz")
+        step()
+    client.ask("/readyz")
+    assert client.statuses() == [200, 503, 200, 503]
+    bodies = re.findall(rb"\r\n\r\n(\w+)\n", client.transport.value())
+    assert bodies == [b"serving", b"draining", b"serving", b"stopping"]
 
 
 def test_connections(page: MemoryStatus) -> None:
