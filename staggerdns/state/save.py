@@ -12,6 +12,7 @@ one before.
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import FileIO
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -53,6 +54,7 @@ class Save:
         self._clock = clock
         self._wall = wall
         self._writing: Deferred[None] | None = None
+        self._file: FileIO | None = None
         self._writer: BlockWriter | None = None
 
     async def run(self) -> int:
@@ -141,7 +143,8 @@ class Save:
 
     def _begin(self) -> BlockWriter:
         self._directory.open()
-        self._writer = BlockWriter(self._directory.create())
+        self._file = self._directory.create()
+        self._writer = BlockWriter(self._file)
         return self._writer
 
     def _end(self, writer: BlockWriter) -> None:
@@ -149,5 +152,5 @@ class Save:
         self._directory.commit(writer.file)
 
     def _discard(self) -> None:
-        if self._writer is not None:
-            self._directory.discard(self._writer.file)
+        if self._file is not None:
+            self._directory.discard(self._file)

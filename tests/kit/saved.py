@@ -138,24 +138,26 @@ class SavedRun:
             self.world.now += seconds / steps
             self.clock.advance(seconds / steps)
 
-    def start(self) -> None:
+    def start(self, step: float = 0.001) -> None:
         """Begin to read, and read all that can be read now."""
         self.state.start()
-        self.finish()
+        self.finish(step)
 
-    def finish(self) -> None:
-        """Do what is due now, and what follows from it within a moment."""
+    def finish(self, step: float = 0.001) -> None:
+        """Do what is due now, and what follows from it within a moment: 200 steps of that many
+        seconds.
+        """
         for _ in range(200):
-            self.clock.advance(0.001)
+            self.clock.advance(step)
 
-    def stop(self) -> bool:
-        """Stop; return whether that is over."""
+    def stop(self, step: float = 0.001) -> bool:
+        """Stop; return whether that is over within such a moment."""
         over: list[None] = []
         self.state.stop().addCallback(over.append)
         for _ in range(200):
             if over:
                 break
-            self.clock.advance(0.001)
+            self.clock.advance(step)
         return bool(over)
 
     def numbers(self) -> dict[str, float]:
