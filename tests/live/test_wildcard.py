@@ -29,12 +29,18 @@ def ask(host, kind=socket.SOCK_DGRAM):
     # From another address than the one that is asked: a connected socket takes no other's replies.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, kind) as client:
-        client.settimeout(5)
+        client.settimeout(0.5 if kind == socket.SOCK_DGRAM else 10)
         client.bind(("fd00::99" if ":" in host else "192.0.2.99", 0))
         client.connect((host, 5300))
         if kind == socket.SOCK_DGRAM:
-            client.send(QUERY)
-            return client.recv(4096)[:2] == QUERY[:2]
+            # The kernel takes a moment to route to an address of IPv6 that it has just got.
+            for _ in range(20):
+                client.send(QUERY)
+                try:
+                    return client.recv(4096)[:2] == QUERY[:2]
+                except TimeoutError:
+                    continue
+            return False
         client.sendall(len(QUERY).to_bytes(2, "big") + QUERY)
         return client.recv(4096)[2:4] == QUERY[:2]
 
