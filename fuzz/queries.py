@@ -9,7 +9,7 @@ import dns.message
 import dns.name
 
 from fuzz import reading
-from staggerdns.server.listenercontext import ListenerContext
+from staggerdns.server.listenercontext import CurrentGroups, ListenerContext
 from staggerdns.server.local import LocalNames
 from staggerdns.server.request import UDP, Request
 from staggerdns.settings.sections import LocalSettings
@@ -19,7 +19,7 @@ from staggerdns.wire.constants import EDNS_UDP_SIZE, HEADER_SIZE, MIN_UDP_SIZE, 
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import render, render_error
 
-_NO_LISTENER = ListenerContext(None, None, {})
+_NO_LISTENER = ListenerContext(None, CurrentGroups(None), {})
 _LOCAL = LocalNames(LocalSettings(), None)
 _ADDRESSES = tuple(bytes((192, 0, 2, host)) for host in range(100))
 ANSWERS: tuple[Answer, ...] = (

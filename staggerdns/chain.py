@@ -1,34 +1,46 @@
-"""The resolver chain of a configuration: every room below it is made and connected here."""
+"""The resolver chain of a configuration: every room below it is made and connected here.
+
+A reload of the configuration has two parts. `Chain.prepare` makes what may fail and what takes
+long, in steps, and changes nothing. `Chain.use` puts it in the place of what there was, in one step
+that cannot fail. What has not changed stays: upstreams with their connections, answers, round
+trips, collections under way. What a scope has collected by other rules is judged by its change
+(docs/specification.rst, Reload).
+"""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
-from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from staggerdns.configroutes import all_routes
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.policy.domains import Steps, finish
 from staggerdns.policy.groups import GroupRoutes
-from staggerdns.policy.scope import NO_SUCH_NAMES, Scope, Scopes, default_scope
-from staggerdns.ranking.budget import ProbeBudget
-from staggerdns.ranking.measure import Measurer
-from staggerdns.ranking.probes import Probes
+from staggerdns.policy.scope import (
+    NO_SUCH_NAMES,
+    Scope,
+    Scopes,
+    answers_digest,
+    default_scope,
+)
+from staggerdns.ranking.ranking import Ranking
 from staggerdns.ranking.rtt import RttTable
-from staggerdns.ranking.sorts import Sorts
 from staggerdns.readiness import Readiness
 from staggerdns.resolver.adapter import CacheAdapter, ChainAdapter, ForwarderAdapter
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
-from staggerdns.resolver.forwarder import Forwarder
+from staggerdns.resolver.forwarder import Forwarder, WayOfAsking
 from staggerdns.resolver.ranker import Ranker
+from staggerdns.resolver.scopechanges import NOTHING_STAYS
 from staggerdns.settings.addresses import UpstreamAddress
+from staggerdns.settings.document import ConfigError
 from staggerdns.settings.policy import AddressSettings
 from staggerdns.settings.sections import Config, RankingSettings
 from staggerdns.standstill import StandstillClock
@@ -37,11 +49,9 @@ from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.statistics import Statistics
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import StrategyContext
-from staggerdns.upstream.bootstrap import Bootstrap
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.health import Uplink
-from staggerdns.upstream.readers import Readers
-from staggerdns.upstream.stream import Resolve
+from staggerdns.upstream.members import Members
 from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
@@ -53,13 +63,23 @@ from staggerdns.wire.question import make_question
 from staggerdns.wire.rebinding import Rebinding
 
 
+class Plan(NamedTuple):
+    """What is made of a configuration before it counts; ``digests`` are those of `Chain`."""
+
+    config: Config
+    scopes: Scopes
+    routes: GroupRoutes
+    authorities: Authorities
+    digests: Mapping[int, bytes]
+
+
 class Chain:
     """The resolver chain of a configuration, complete and ready to ask.
 
     ``resolver`` is the whole chain as an `IResolver` provider, for programs that want answers
     and no server; ``caching`` and ``forwarding`` are its two links as such, for a server's
     ``caches`` and ``clients``. ``routes`` say which scope a name belongs to, for each group; for
-    `IResolver` those of the default group count.
+    `IResolver` those of the default group count. ``scopes`` are those of the configuration.
     `close` it in the end.
     """
 
@@ -74,116 +94,157 @@ class Chain:
         journal: Journal | None = None,
     ) -> None:
         clock = clock if clock is not None else reactor
+        self._reactor = reactor
         # TTLs run on while the program stands still; upstreams are not measured by that.
         self._clock = clock
         self._awake = awake = StandstillClock(clock)
-        metrics = metrics if metrics is not None else Metrics()
+        self._rng = rng
+        self._metrics = metrics = metrics if metrics is not None else Metrics()
         self._journal = journal = journal if journal is not None else Journal(config.log.level)
-        upstream = config.upstream
-        self._readers = Readers(reactor, journal)
-        self.authorities = Authorities(upstream.tls_ca)
-
-        def connect(
-            address: UpstreamAddress, metrics: Metrics, resolve: Resolve | None = None
-        ) -> Upstream:
-            return Upstream(
-                address,
-                upstream,
-                reactor=reactor,
-                readers=self._readers,
-                clock=awake,
-                rng=rng,
-                metrics=metrics,
-                journal=journal,
-                resolve=resolve,
-                authorities=self.authorities,
-            )
-
-        self._scopes = scopes = Scopes(default_scope(config))
-        self.routes = GroupRoutes(config, scopes, clock, journal)
-        self._digests = {
-            number: _digest(scope, config.addresses) for number, scope in enumerate(scopes)
-        }
-
-        # A resolver of names may be an upstream as well: its figures are no upstream's.
-        resolvers = [connect(address, Metrics()) for address in upstream.bootstrap]
-        self._bootstrap = Bootstrap(resolvers, awake, metrics, journal)
-        self._members: dict[UpstreamAddress, Upstream] = {}
-        for address in dict.fromkeys(address for scope in scopes for address in scope.servers):
-            self._members[address] = connect(address, metrics, self._bootstrap.resolve)
-        alarms = Alarms(awake, journal)
-
-        def strategies(scope: Scope, upstreams: Upstreams) -> Strategies:
-            settings = replace(upstream, strategy=scope.strategy, parallel=scope.parallel)
-            context = StrategyContext(
-                upstreams=upstreams,
-                settings=settings,
-                adaptive=Adaptive(settings),
-                alarms=alarms,
-                clock=awake,
-                rng=rng,
-                metrics=metrics,
-                journal=journal,
-            )
-            return Strategies(context)
-
+        self._members = Members(reactor, awake, rng, metrics, journal)
+        self._alarms = Alarms(awake, journal)
         # Whether the default upstreams can be reached says nothing about those inside, nor do they.
-        inside = Uplink()
-        others = [
-            (number, scope, strategies(scope, self._upstreams_of(scope, inside)))
-            for number, scope in enumerate(scopes)
-            if number != DEFAULT_SCOPE
-        ]
-        # The default scope is made last: its numbers are those that the metrics show.
-        self.upstreams = self._upstreams_of(scopes.default)
-        self._strategies = strategies(scopes.default, self.upstreams)
+        self._uplink, self._inside = Uplink(), Uplink()
+        self._strategies: dict[int, Strategies] = {}  # by the numbers of their scopes
         self._ranking: Ranking | None = None
-        if any(scope.ranked for scope in scopes):
-            self._ranking = Ranking(config.ranking, reactor, clock, awake, rng, metrics, journal)
         self._rankers: dict[bool, Ranker] = {}
-        cache = AnswerCache(
-            config.cache,
-            metrics,
-            self._ranker(scopes.default, config.ranking),
-            most_given=scopes.default.max_addresses,
-        )
-        forwarder = Forwarder(
-            self._strategies.chosen,
-            cache,
-            upstream.parallel,
-            clock,
-            metrics,
-            journal,
-            _screen(scopes.default),
-            _address_filter(config.addresses),
-            self.routes.claim,
-        )
-        for number, scope, ways in others:
-            ranker = self._ranker(scope, config.ranking)
-            cache.add_scope(number, ranker, most_given=scope.max_addresses)
-            forwarder.add_scope(
-                ways.chosen,
-                scope.parallel,
-                _screen(scope),
-                fallback=scope.fallback,
-                route=scopes.labels[number],
-            )
+        self._is_open = False
+        self._routes_changed: Callable[[], object] = _do_nothing
+        self._plan = plan = finish(self.prepare(config))
+        self._members.use(config.upstream, plan.authorities, _servers(plan))
+        cache = AnswerCache(config.cache, metrics)
+        rules = self._make_rules(plan)
+        default = rules[DEFAULT_SCOPE]
+        forwarder = Forwarder(default.strategy, cache, default.settings, clock, metrics, journal)
         cache.refresh_with(forwarder.refresh, forwarder.prefetch)
         self.caching = CacheAdapter(cache, clock, self._route)
         self.forwarding = ForwarderAdapter(forwarder, self.caching, clock)
         self.resolver = ChainAdapter(self.caching, self.forwarding, clock)
-        self.routes.watch()
+        self._apply(plan, rules)
 
-    def _route(self, name: bytes, qtype: int) -> int | None:
-        """Return the number of the scope of a name, `None` if there are no such names."""
-        number = self.routes.default.number(name, qtype)
-        if number is None:
-            return DEFAULT_SCOPE
-        return None if number == NO_SUCH_NAMES else number
+    def prepare(self, config: Config) -> Steps[Plan]:
+        """Make in steps what there has to be before another configuration counts; nothing that
+        counts now is changed. Raises `ConfigError`.
+        """
+        upstream = config.upstream
+        before = self._plan if "_plan" in vars(self) else None
+        if before is not None and before.config.upstream.tls_ca == upstream.tls_ca:
+            authorities = before.authorities
+        else:
+            try:
+                authorities = Authorities(upstream.tls_ca)
+            except ValueError as error:
+                raise ConfigError(f"upstream.tls_ca: {error}") from None
+        routes = [route for _, route in all_routes(config)]
+        scopes = Scopes(default_scope(config), None if before is None else before.scopes, routes)
+        group_routes = GroupRoutes(config, scopes, self._clock, self._journal)
+        yield from group_routes.load()
+        rules = config.addresses
+        digests = {number: answers_digest(scope, rules) for number, scope in scopes.items()}
+        return Plan(config, scopes, group_routes, authorities, digests)
 
-    def _upstreams_of(self, scope: Scope, uplink: Uplink | None = None) -> Upstreams:
-        """Return the upstreams of a scope in an order of their own; a new uplink by default."""
-        return Upstreams([self._members[address] for address in scope.servers], uplink)
+    def use(self, plan: Plan) -> None:
+        """Go by another configuration from now on."""
+        before, self._plan = self._plan, plan
+        changes = plan.scopes.changes(before.scopes)
+        if plan.config.addresses != before.config.addresses:
+            changes = dict.fromkeys(plan.scopes.labels, NOTHING_STAYS)
+        left = self._members.use(plan.config.upstream, plan.authorities, _servers(plan))
+        rules = self._make_rules(plan)
+        self.cache.change(changes)
+        ended = self.forwarder.detach(changes)
+        ended.addCallback(lambda _: self._members.close_left(left))
+        before.routes.close()
+        for label in {*before.scopes.labels.values()}.difference(plan.scopes.labels.values()):
+            self._metrics.forget("route", label)
+        self._apply(plan, rules)
+
+    def _apply(self, plan: Plan, rules: dict[int, WayOfAsking]) -> None:
+        """Let the rooms below go by a configuration."""
+        config = plan.config
+        self._rank_by(plan)
+        order = {
+            number: (self._ranker(scope, config.ranking), scope.max_addresses)
+            for number, scope in plan.scopes.items()
+        }
+        self.cache.use(config.cache, order)
+        self.forwarder.use(rules, _address_filter(config.addresses), plan.routes.claim)
+        plan.routes.on_change(self._routes_changed)
+        plan.routes.watch()
+
+    def _make_rules(self, plan: Plan) -> dict[int, WayOfAsking]:
+        """Return how questions are asked in each scope, by number."""
+        before, self._strategies = self._strategies, {}
+        rules = {}
+        # The default scope is made last: its numbers are those that the metrics show.
+        for number, scope in sorted(plan.scopes.items(), key=lambda item: -item[0]):
+            ways = self._make_strategies(plan.config, number, scope, before.get(number))
+            self._strategies[number] = ways
+            rules[number] = WayOfAsking(
+                ways.chosen,
+                scope.parallel,
+                Rebinding(scope.allow_domains) if scope.strip else None,
+                fallback=scope.fallback,
+                route=plan.scopes.labels[number],
+            )
+        return rules
+
+    def _make_strategies(
+        self, config: Config, number: int, scope: Scope, before: Strategies | None
+    ) -> Strategies:
+        """Return the strategies of a scope: those ``before``, if nothing about them has changed,
+        else new ones, which know what those have learnt as far as it is of use.
+        """
+        settings = replace(
+            config.upstream,
+            strategy=scope.strategy,
+            parallel=scope.parallel,
+            servers=scope.servers,
+            bootstrap=(),
+        )
+        members = self._members.of(scope.servers)
+        adaptive = None
+        if before is not None and before.context.settings == settings:
+            adaptive = before.context.adaptive
+            if number != DEFAULT_SCOPE and [*before.context.upstreams] == members:
+                before.context.upstreams.join_uplink()
+                return before
+        uplink = self._uplink if number == DEFAULT_SCOPE else self._inside
+        context = StrategyContext(
+            upstreams=Upstreams(members, uplink),
+            settings=settings,
+            adaptive=Adaptive(settings) if adaptive is None else adaptive,
+            alarms=self._alarms,
+            clock=self._awake,
+            rng=self._rng,
+            metrics=self._metrics,
+            journal=self._journal,
+        )
+        return Strategies(context)
+
+    def _rank_by(self, plan: Plan) -> None:
+        """Have a ranking room, if any scope is ranked, that goes by the settings."""
+        before, settings = self._ranking, plan.config.ranking
+        wanted = any(scope.ranked for scope in plan.scopes)
+        if before is not None and wanted and before.goes_by(settings):
+            return
+        self._rankers.clear()
+        self._ranking = None
+        if wanted:
+            self._ranking = Ranking(
+                settings,
+                self._reactor,
+                self._clock,
+                self._awake,
+                Entropy(self._rng).take_bytes,
+                self._metrics,
+                self._journal,
+                before,
+            )
+            if self._is_open:
+                self._ranking.probes.open()
+        if before is not None:
+            before.close()
 
     def _ranker(self, scope: Scope, settings: RankingSettings) -> Ranker | None:
         """Return who puts the answers of a scope in order, if anybody does."""
@@ -196,29 +257,42 @@ class Chain:
             self._rankers[scope.probe_private] = ranker
         return ranker
 
+    def _route(self, name: bytes, qtype: int) -> int | None:
+        """Return the number of the scope of a name, `None` if there are no such names."""
+        number = self.routes.default.number(name, qtype)
+        if number is None:
+            return DEFAULT_SCOPE
+        return None if number == NO_SUCH_NAMES else number
+
+    @property
+    def scopes(self) -> Scopes:
+        """The scopes of the configuration."""
+        return self._plan.scopes
+
+    @property
+    def routes(self) -> GroupRoutes:
+        """Which scope a name belongs to, for each group."""
+        return self._plan.routes
+
+    @property
+    def authorities(self) -> Authorities:
+        """Who certifies upstreams."""
+        return self._plan.authorities
+
+    @property
+    def upstreams(self) -> Upstreams:
+        """Those of the default scope."""
+        return self._strategies[DEFAULT_SCOPE].context.upstreams
+
     @property
     def members(self) -> Collection[Upstream]:
         """The upstreams of all scopes."""
-        return self._members.values()
+        return self._members.all
 
     @property
     def round_trips(self) -> RttTable | None:
         """What is known of addresses, `None` where nothing is ranked."""
-        return None if self._ranking is None else self._ranking.sorts.table
-
-    def route_label(self, scope: int) -> str:
-        """Return what the routes are called that lead to a scope; empty for the default one."""
-        return self._scopes.labels[scope]
-
-    @property
-    def cache(self) -> AnswerCache:
-        """The cache that counts now."""
-        return self.caching.cache
-
-    @property
-    def forwarder(self) -> Forwarder:
-        """The forwarder that counts now."""
-        return self.forwarding.forwarder
+        return None if self._ranking is None else self._ranking.table
 
     @property
     def awake(self) -> IReactorTime:
@@ -230,25 +304,44 @@ class Chain:
         """What stands for the content of each scope, by its number, the same at every start; the
         rules about addresses in all answers are part of it.
         """
-        return self._digests
+        return self._plan.digests
+
+    def route_label(self, scope: int) -> str:
+        """Return what the routes are called that lead to a scope; empty for the default one."""
+        return self.scopes.labels.get(scope, "")
+
+    @property
+    def cache(self) -> AnswerCache:
+        """The cache that counts now."""
+        return self.caching.cache
+
+    @property
+    def forwarder(self) -> Forwarder:
+        """The forwarder that counts now."""
+        return self.forwarding.forwarder
+
+    def on_routes_changed(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` whenever names may lead elsewhere than before, but for a reload."""
+        self._routes_changed = callback
+        self.routes.on_change(callback)
 
     def resolve(self, host: str) -> Deferred[Sequence[str]]:
         """Return the addresses of a host that the configuration names, best first, as those of
         upstreams are found; none when that cannot be done. The Deferred never fails.
         """
-        return self._bootstrap.resolve(host)
+        return self._members.resolve(host)
 
     def statistics(self) -> Statistics:
         """Return the adaptive numbers as they stand."""
-        return self._strategies.statistics()
+        return self._strategies[DEFAULT_SCOPE].statistics()
 
     @cached_property
     def readiness(self) -> Readiness:
         """What knows, from the first look at this on, whether upstreams answer."""
-        clock, upstreams = self._clock, self.upstreams
+        clock, uplink = self._clock, self._uplink
 
         def ask() -> Deferred[str]:
-            now, before = self._awake.seconds(), upstreams.last_worked
+            now, before = self._awake.seconds(), uplink.last_worked
             found = self.forwarder.find(make_question(b"\0", Type.NS), clock.seconds())
             return found.addCallback(problem, now, before)
 
@@ -257,15 +350,16 @@ class Chain:
             if isinstance(answer, FailureAnswer):
                 return answer.text.decode() or "no reason known"
             # What the cache still has says nothing about now.
-            last = upstreams.last_worked
+            last = uplink.last_worked
             return "" if last >= asked or last > before else "no good answer"
 
-        readiness = Readiness(ask, lambda: upstreams.last_worked, self._awake, self._journal)
+        readiness = Readiness(ask, lambda: uplink.last_worked, self._awake, self._journal)
         self.forwarder.tell_failures(lambda served: readiness.failed(served=served))
         return readiness
 
     def open(self) -> None:
         """Open now what needs privileges; what is not opened here is opened when it is needed."""
+        self._is_open = True
         if self._ranking is not None:
             self._ranking.probes.open()
 
@@ -277,21 +371,16 @@ class Chain:
         self.forwarder.close()
         if self._ranking is not None:
             self._ranking.close()
-        self._bootstrap.close()
-        for upstream in self._members.values():
-            upstream.close()
-        self._readers.close()
+        self._members.close()
 
 
-def _screen(scope: Scope) -> Rebinding | None:
-    """Return whose answers must have no private addresses in a scope, `None` for nobody's."""
-    return Rebinding(scope.allow_domains) if scope.strip else None
+def _do_nothing() -> None:
+    """Do nothing: nobody wants to hear of it yet."""
 
 
-def _digest(scope: Scope, settings: AddressSettings) -> bytes:
-    """Return what stands for how answers of a scope have come about."""
-    rules = [sorted(map(str, networks)) for networks in (settings.ignore, settings.bogus_nxdomain)]
-    return blake2b(json.dumps(rules).encode(), key=scope.digest, digest_size=16).digest()
+def _servers(plan: Plan) -> list[UpstreamAddress]:
+    """Return the upstreams of all scopes, those of the default one first."""
+    return [server for scope in plan.scopes for server in scope.servers]
 
 
 def _address_filter(settings: AddressSettings) -> AddressFilter | None:
@@ -302,38 +391,3 @@ def _address_filter(settings: AddressSettings) -> AddressFilter | None:
         [network.addresses for network in settings.ignore],
         [network.addresses for network in settings.bogus_nxdomain],
     )
-
-
-class Ranking:
-    """The ranking room: ``sorts`` measures with ``probes``."""
-
-    def __init__(
-        self,
-        settings: RankingSettings,
-        reactor: Any,
-        clock: IReactorTime,
-        awake: StandstillClock,
-        rng: Callable[[int], bytes],
-        metrics: Metrics,
-        journal: Journal,
-    ) -> None:
-        table = RttTable(settings)
-        # Round trips are real time: without what a standstill took of it they would come out too
-        # short, and the far address first.
-        self.probes = Probes(settings, reactor, clock, Entropy(rng).take_bytes, journal)
-        self._measurer = Measurer(
-            self.probes.all,
-            table,
-            ProbeBudget(settings.max_probes_per_second, awake),
-            awake,
-            clock,
-            metrics,
-            settings,
-        )
-        self.sorts = Sorts(table, self._measurer, settings, metrics)
-
-    def close(self) -> None:
-        """End every sort and probe."""
-        self.sorts.close()
-        self._measurer.close()
-        self.probes.close()

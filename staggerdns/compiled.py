@@ -31,6 +31,7 @@ COMPILED_MODULES = (
     "staggerdns.ranking.sorts",
     "staggerdns.ranking.waiting",
     "staggerdns.resolver.cache",
+    "staggerdns.resolver.collecting",
     "staggerdns.resolver.collection",
     "staggerdns.resolver.context",
     "staggerdns.resolver.entry",

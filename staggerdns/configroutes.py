@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from staggerdns.journal import Journal
+from staggerdns.policy.domains import finish
 from staggerdns.policy.groups import GroupRoutes
 from staggerdns.policy.scope import Scopes, default_scope
 from staggerdns.settings.addresses import UpstreamAddress
@@ -82,7 +83,9 @@ def make_routes(config: Config) -> tuple[GroupRoutes, Scopes]:
     Raises `ConfigError`.
     """
     scopes = Scopes(default_scope(config))
-    return GroupRoutes(config, scopes, Clock(), Journal("error")), scopes
+    routes = GroupRoutes(config, scopes, Clock(), Journal("error"))
+    finish(routes.load())
+    return routes, scopes
 
 
 def _check_route(

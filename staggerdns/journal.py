@@ -70,6 +70,10 @@ class Journal:
         if self._threshold <= 2:
             self._log.warn(format, **fields)
 
+    def error(self, format: str, **fields: object) -> None:
+        """Log something that was wanted and cannot be."""
+        self._log.error(format, **fields)
+
     def failure(self, what: str, failure: Failure | None = None) -> None:
         """Log ``failure``, or the exception being handled, with its traceback: a defect of ours."""
         self._log.failure(what, failure=failure)
@@ -82,6 +86,10 @@ class LogShape:
 
     def __init__(self, journal: Journal, settings: LogSettings) -> None:
         self._journal = journal
+        self._settings = settings
+
+    def use(self, settings: LogSettings) -> None:
+        """Write in the form of these settings from now on."""
         self._settings = settings
 
     def format_event(self, event: LogEvent) -> str | None:

@@ -6,15 +6,11 @@ configuration, never from a query's name or a client's address.
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import twisted
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from staggerdns import __version__
-from staggerdns.compiled import is_compiled
 from staggerdns.instruments import Cell, Counter, Family, Gauge, Histogram
 from staggerdns.wire.constants import Rcode, Type
 
@@ -42,12 +38,6 @@ _QTYPES = (
 _QTYPE_LABELS = {int(qtype): qtype.name for qtype in _QTYPES}
 _RCODE_LABELS = {int(rcode): rcode.name for rcode in Rcode}
 _OTHER = "other"
-_BUILD = {
-    "version": __version__,
-    "compiled": str(is_compiled()).lower(),
-    "python": platform.python_version(),
-    "twisted": twisted.__version__,
-}
 
 
 class HitCell:
@@ -247,6 +237,14 @@ class Metrics(Collector):
             "Queries that our own system would not send",
             "upstream",
         )
+        self.reload_successful = Gauge(
+            "staggerdns_config_reload_successful",
+            "1 if the last reload of the configuration has succeeded, or there was none",
+        )
+        self.reload_time = Gauge(
+            "staggerdns_config_last_reload_success_timestamp_seconds",
+            "When the configuration that counts was read, in seconds since 1970",
+        )
         self.log_lost = Counter("staggerdns_log_lost", "Lines of the log that were not written")
 
     def _add_connections(self) -> None:
@@ -357,30 +355,6 @@ class Metrics(Collector):
             for values, total in totals.items():
                 family.add_metric(values, total)
             yield family
-
-
-class ProcessMetrics(Collector):
-    """What does not come of traffic: which program this is, and how long its certificate lasts.
-
-    ``certificate_expiry``: returns seconds since 1970, `None` without a certificate.
-    """
-
-    def __init__(self, certificate_expiry: Callable[[], float] | None) -> None:
-        build = Gauge("staggerdns_build_info", "1, for these versions", *_BUILD)
-        build.read_from(lambda: 1, *_BUILD.values())
-        self._gauges = [build]
-        if certificate_expiry is not None:
-            expiry = Gauge(
-                "staggerdns_certificate_expiry_timestamp_seconds",
-                "When the certificate of the encrypted listeners expires, in seconds since 1970",
-            )
-            expiry.read_from(certificate_expiry)
-            self._gauges.append(expiry)
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield every family with the values of now."""
-        for gauge in self._gauges:
-            yield gauge.collect()
 
 
 def _cell(cells: dict[tuple[str, int], Cell], kind: tuple[str, int]) -> Cell:

@@ -16,7 +16,6 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import LogLevel
 
 from staggerdns.hangups import Hangups
-from staggerdns.journal import LogShape
 from staggerdns.logoutput import LogOutput
 from staggerdns.server.cannotbind import CannotBind
 from staggerdns.server.passedsockets import PassedSockets, WrongSocket, take_passed_sockets
@@ -28,9 +27,10 @@ COLLECTOR_THRESHOLDS = (20_000, 20, 100)
 """For `gc.set_threshold`; Python's own cost a fifth of the time of a never-seen name."""
 
 
-def make_service(config: Config, runner: Any, hangups: Hangups) -> IService:
+def make_service(config: Config, path: str | None, runner: Any, hangups: Hangups) -> IService:
     """Return the service, in a process that is made ready for it.
 
+    ``path``: the file that ``config`` was read from, if it can be read again.
     ``runner`` is the options of twistd or twist, if one of them runs it: then listeners are open.
     """
     from twisted.internet import reactor as common  # noqa: PLC0415 (nobody else may, nor sooner)
@@ -45,13 +45,12 @@ def make_service(config: Config, runner: Any, hangups: Hangups) -> IService:
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
     passed = None if runner is None else _passed_sockets()
-    service = StaggerService(config, reactor, os.urandom, gc.freeze, passed)
+    service = StaggerService(config, reactor, os.urandom, path, gc.freeze, passed)
     if runner is not None:
         _bind(service)
-        shape = LogShape(service.journal, config.log)
-        shape.begin()
-        _keep_log(service, runner, reactor, shape)
-        hangups.forward_to(partial(reactor.callFromThread, service.reread))
+        service.log_shape.begin()
+        _keep_log(service, runner, reactor)
+        hangups.forward_to(partial(reactor.callFromThread, service.hang_up))
         reactor.stop = partial(_stop, reactor.stop)
     if not os.environ.get("NOTIFY_SOCKET"):
         made: IService = service
@@ -94,7 +93,7 @@ def _stop(stop: Callable[[], None]) -> None:
         stop()
 
 
-def _keep_log(service: StaggerService, runner: Any, reactor: Any, shape: LogShape) -> None:
+def _keep_log(service: StaggerService, runner: Any, reactor: Any) -> None:
     """Keep the program going while nobody reads its log from standard output."""
     printed = sys.stdout
     if printed is not None:
@@ -102,5 +101,5 @@ def _keep_log(service: StaggerService, runner: Any, reactor: Any, shape: LogShap
         if runner.get("logFile") is printed:  # twist's; twistd will look at sys.stdout
             runner["logFile"] = sys.stdout
     if "fileLogObserverFactory" in runner:  # twist's; what its own options say would count as well
-        runner["fileLogObserverFactory"] = shape.observer
+        runner["fileLogObserverFactory"] = service.log_shape.observer
         runner["logLevel"] = LogLevel.debug

@@ -3,60 +3,54 @@
 Start: listeners are bound by `StaggerService.bind`, while there are the privileges to do so; a port
 that cannot be had ends the program. Stop: what has come already is read, and no more; queries
 under way get their answer or, after `DRAIN_TIME`, a failure; then everything that was opened is
-closed.
+closed. A reload of the configuration makes what is new beside what there is; then one step puts it
+in its place.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
-from prometheus_client.registry import Collector
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import globalLogPublisher
 
-from staggerdns import __version__
-from staggerdns.chain import Chain
-from staggerdns.compiled import is_compiled
-from staggerdns.configroutes import all_routes
+from staggerdns.assembly import Assembly, assemble, with_groups
+from staggerdns.chain import Chain, Plan
+from staggerdns.configreader import read_config
 from staggerdns.configwarnings import config_warnings
 from staggerdns.control.control import Control
-from staggerdns.control.operations import Program, Reloads
+from staggerdns.control.operations import Program
 from staggerdns.descriptors import fit_descriptors
-from staggerdns.journal import Journal, LostLines
+from staggerdns.journal import Journal, LogShape, LostLines
 from staggerdns.lifecycle import Lifecycle
-from staggerdns.listeners import Listeners
-from staggerdns.logformat import Listed
-from staggerdns.metrics import Metrics, ProcessMetrics
-from staggerdns.policy.blocking import make_blocking
-from staggerdns.policy.groups import Groups
+from staggerdns.listeners import ListenerChange, Listeners
+from staggerdns.metrics import Metrics
+from staggerdns.policy.domains import in_turns
 from staggerdns.policy.lists.compose import make_lists
+from staggerdns.policy.lists.lists import Lists
 from staggerdns.policy.pauses import BlockingPauses
-from staggerdns.policy.rules import Rules
-from staggerdns.server.access import Access
+from staggerdns.processmetrics import ProcessMetrics
+from staggerdns.reload import NO_RELOADS, Problems, Reloads
+from staggerdns.rereading import reread
 from staggerdns.server.cannotbind import CannotBind
-from staggerdns.server.clientgroups import ClientGroups
-from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory
-from staggerdns.server.hosts import Hosts
-from staggerdns.server.local import LocalNames
 from staggerdns.server.passedsockets import PassedSockets
-from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.received import read_received
 from staggerdns.server.status import StatusFactory
-from staggerdns.server.tls import Certificate
-from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings
-from staggerdns.settings.sections import Config
+from staggerdns.settings.policy import DEFAULT_GROUP
+from staggerdns.settings.sections import Config, StateSettings
+from staggerdns.startline import announce
 from staggerdns.state.compose import make_state
 from staggerdns.state.directory import find_directory
 from staggerdns.state.metrics import StateMetrics
-from staggerdns.state.state import nothing_to_settle
+from staggerdns.state.state import SavedState, nothing_to_settle
 
 DRAIN_TIME = 0.9
 """Seconds that queries under way have at a stop, so that all is over within a second."""
@@ -66,9 +60,10 @@ class StaggerService(Service):
     """The running program; ``reactor`` and ``rng`` come from whoever makes it, and sockets that
     were ``passed`` in.
 
-    ``settle`` is called now and then while much is made that will live long: it may tell the
-    collector. ``journal`` is what it logs with; ``lost_lines`` counts lines of the log that were
-    not written. ``lifecycle``: its phase.
+    ``path``: the file that ``config`` was read from, if it can be read again. ``settle`` is called
+    now and then while much is made that will live long: it may tell the collector. ``journal`` is
+    what it logs with, ``log_shape`` how that is written; ``lost_lines`` counts lines of the log
+    that were not written. ``lifecycle``: its phase.
     """
 
     def __init__(
@@ -76,136 +71,151 @@ class StaggerService(Service):
         config: Config,
         reactor: Any,
         rng: Callable[[int], bytes],
+        path: str | None = None,
         settle: Callable[[], object] = nothing_to_settle,
         passed: PassedSockets | None = None,
     ) -> None:
-        self._config = config
         self._reactor = reactor
         self._clock: IReactorTime = reactor
-        self.journal = self._journal = Journal(config.log.level)
-        self.lifecycle = Lifecycle(self._journal)
-        self._metrics = Metrics()
-        self.lost_lines = self._metrics.log_lost.cell()
+        self._rng = rng
+        self._settle = settle
+        self.journal = journal = Journal(config.log.level)
+        self.log_shape = LogShape(journal, config.log)
+        self.lifecycle = Lifecycle(journal)
+        self._metrics = metrics = Metrics()
+        self.lost_lines = metrics.log_lost.cell()
         self._watch_log = LostLines(self.lost_lines)
         self._is_bound = False
         self._control_closed: Deferred[object] = succeed(None)
         self._chain = Chain(
-            config,
-            reactor,
-            clock=self._clock,
-            rng=rng,
-            metrics=self._metrics,
-            journal=self._journal,
+            config, reactor, clock=self._clock, rng=rng, metrics=metrics, journal=journal
         )
         self._readiness = self._chain.readiness
-        self._pauses = BlockingPauses(self._clock, self._journal)
-        state = replace(config.state, directory=find_directory(config.state.directory, os.environ))
+        self._pauses = BlockingPauses(self._clock, journal)
         self._state_metrics = StateMetrics()
-        self._state = make_state(
-            state,
-            self._chain,
-            reactor=reactor,
-            clock=self._clock,
-            metrics=self._state_metrics,
-            journal=self._journal,
-            settle=settle,
-        )
-        self._lists = make_lists(
-            config.lists,
-            state,
-            self._chain.resolve,
-            reactor=reactor,
-            clock=self._clock,
-            metrics=self._metrics,
-            journal=self._journal,
-        )
-        hosts = config.local.hosts
-        self._hosts = None if hosts is None else Hosts(hosts, self._clock, self._journal)
-        server = config.server
-        client_groups = ClientGroups(server.client)
-        rate_limit, cookies = server.rate_limit, server.cookies
+        self._state = self._make_state(config)
+        self._lists = self._make_lists(config, None)
+        assembly = self._assemble(config, None)
+        self._assembly = self._with_groups(assembly)
         self.factory = StaggerServerFactory(
             caches=[self._chain.caching],
             clients=[self._chain.forwarding],
-            settings=server,
-            access=Access(server.allow),
-            local=LocalNames(config.local, self._hosts, self.lifecycle),
-            groups=self._groups(),
+            rules=self._assembly.rules,
             clock=self._clock,
-            metrics=self._metrics,
-            journal=self._journal,
-            client_groups=client_groups,
-            cookies=Cookies(self._clock.seconds(), time.time, rng, cookies.secret)
-            if cookies.enabled
-            else None,
-            limiter=RateLimiter(rate_limit, client_groups)
-            if rate_limit.queries_per_second
-            else None,
+            metrics=metrics,
+            journal=journal,
         )
-        if self._hosts is not None:
-            self._hosts.on_change(self.factory.forget_ready)
-        self._chain.routes.on_change(self.factory.forget_ready)
-        if self._lists is not None:
-            self._lists.on_change(lambda _: self.factory.forget_ready())
+        self._forget_ready(None)
+        self._chain.on_routes_changed(self.factory.forget_ready)
         self._pauses.on_change(self.factory.forget_ready)
-        self._certificate: Certificate | None = None
-        if server.tls_certificate is not None and server.tls_key is not None:
-            self._certificate = Certificate(
-                server.tls_certificate, server.tls_key, self._journal, time.time
+        self._page = StatusFactory(
+            [metrics, ProcessMetrics(self._certificate_expiry), self._state_metrics],
+            self.check,
+            self.lifecycle,
+            self._clock,
+            refused=metrics.metrics_refused.cell(),
+            dropped=metrics.unread_dropped.cell(),
+        )
+        self._listeners = Listeners(self.factory, reactor, journal, passed)
+        self._reloads: Reloads | None = None
+        if path is not None:
+            self._reloads = Reloads(
+                path, partial(self._reload, path), self._clock, metrics, journal
             )
-        self._listeners = Listeners(self.factory, reactor, self._journal, passed)
-        self.control = Control(self._program(), reactor)
+        self.control = Control(self._program(path), reactor)
 
-    def _program(self) -> Program:
+    @property
+    def config(self) -> Config:
+        """The configuration that counts."""
+        return self._assembly.config
+
+    def _program(self, path: str | None) -> Program:
         """Return what the commands of the control socket work with."""
         return Program(
-            path=None,
-            config=lambda: self._config,
+            path=path,
+            config=lambda: self.config,
             chain=lambda: self._chain,
             listeners=lambda: list(map(str, self._listeners.bound)),
             answering=lambda: self._readiness.answering,
-            reloads=lambda: Reloads(0, None, ()),
+            reloads=lambda: NO_RELOADS if self._reloads is None else self._reloads.history,
             reload=lambda: self.reload(),  # noqa: PLW0108 (tests put another in its place)
             forget_ready=self.factory.forget_ready,
             lifecycle=self.lifecycle,
             pauses=self._pauses,
             metrics=self._metrics,
             clock=self._clock,
-            journal=self._journal,
+            journal=self.journal,
         )
 
-    def _groups(self) -> Groups | None:
-        """Return the groups of clients, `None` if all names are the same for everybody."""
-        config, routes = self._config, self._chain.routes
-        if not config.routes and not config.groups:
-            return None
-        groups = {DEFAULT_GROUP: GroupSettings(), **config.groups}
-        default = groups[DEFAULT_GROUP]
-        rules = {}
-        for name, group in groups.items():
-            blocking = make_blocking(
-                name, group, default, self._lists, config.lists, self._metrics, self._pauses
-            )
-            rules[name] = Rules(routes.of(name), blocking)
-        return Groups(config.groups, rules)
+    def _assemble(self, config: Config, before: Assembly | None) -> Assembly:
+        return assemble(
+            config,
+            before,
+            lifecycle=self.lifecycle,
+            clock=self._clock,
+            rng=self._rng,
+            journal=self.journal,
+        )
+
+    def _make_state(self, config: Config) -> SavedState | None:
+        return make_state(
+            _state_settings(config),
+            self._chain,
+            reactor=self._reactor,
+            clock=self._clock,
+            metrics=self._state_metrics,
+            journal=self.journal,
+            settle=self._settle,
+        )
+
+    def _make_lists(self, config: Config, before: Lists | None) -> Lists | None:
+        return make_lists(
+            config.lists,
+            _state_settings(config),
+            self._chain.resolve,
+            reactor=self._reactor,
+            clock=self._clock,
+            metrics=self._metrics,
+            journal=self.journal,
+            before=before,
+        )
+
+    def _with_groups(self, assembly: Assembly) -> Assembly:
+        return with_groups(assembly, self._chain.routes, self._lists, self._metrics, self._pauses)
+
+    def _forget_ready(self, before: Lists | None) -> None:
+        """Have ready replies forgotten when what they depend on has changed; ``before``: the lists
+        for which that has been seen to.
+        """
+        if self._assembly.hosts is not None:
+            self._assembly.hosts.on_change(self.factory.forget_ready)
+        if self._lists is not None and self._lists is not before:
+            self._lists.on_change(lambda _: self.factory.forget_ready())
+
+    def _certificate_expiry(self) -> float | None:
+        certificate = self._assembly.certificate
+        return None if certificate is None else certificate.expiry
 
     def bind(self) -> None:
         """Open the listeners, unless they are open. Raises `CannotBind`."""
         if self._is_bound:
             return
-        fit = fit_descriptors(self._config)
-        if fit.problem:
-            self._journal.warn("{problem}", problem=fit.problem)
-        connections = self.factory.client_connections
-        connections.max_connections = fit.connections
+        self._fit_descriptors()
         self._chain.open()
-        listen = self._config.metrics.listen
-        page = None if listen is None else self._page()
-        change = self._listeners.prepare(
-            self._config.server.listen, self._certificate, page, listen
-        )
-        change.commit()
+        self._prepare_listeners(self._assembly).commit()
         self._is_bound = True
+
+    def _fit_descriptors(self) -> None:
+        """Have no more connections than the system lets us have descriptors for."""
+        fit = fit_descriptors(self.config)
+        if fit.problem:
+            self.journal.warn("{problem}", problem=fit.problem)
+        self.factory.client_connections.max_connections = fit.connections
+
+    def _prepare_listeners(self, assembly: Assembly) -> ListenerChange:
+        """Bind what is new of the listeners that a configuration wants. Raises `CannotBind`."""
+        server, page = assembly.config.server, assembly.config.metrics.listen
+        return self._listeners.prepare(server.listen, assembly.certificate, self._page, page)
 
     def privilegedStartService(self) -> None:
         """Open the listeners while there are the privileges to do so.
@@ -222,47 +232,33 @@ class StaggerService(Service):
         self.privilegedStartService()  # `twist` has not called it
         super().startService()
         globalLogPublisher.addObserver(self._watch_log)
-        self._announce()
+        announce(self.config, self._listeners.bound, self.journal)
         if self._state is not None:
             self._state.start()
         if self._lists is not None:
             self._lists.start()
-        if self._certificate is not None:
-            self._certificate.warn()
-        for warning in config_warnings(self._config):
-            self._journal.warn("{warning}", warning=warning)
-        self.control.open(self._config.control)
+        self._warn()
+        self.control.open(self.config.control)
         self.lifecycle.serve()
 
-    def _announce(self) -> None:
-        """Log what runs, where it listens and whom it asks."""
-        config, page = self._config, self._config.metrics.listen
-        of_routes = Listed(
-            dict.fromkeys(one for _, way in all_routes(config) for one in way.servers)
-        )
-        self._journal.announce(
-            "listening on {listen}"
-            + ("" if page is None else ", with metrics on {metrics}")
-            + ", asking {upstreams}"
-            + (", for routes {route_upstreams}" if of_routes else "")
-            + ": StaggerDNS {version}, {build}",
-            version=__version__,
-            build="compiled" if is_compiled() else "pure Python",
-            listen=Listed(self._listeners.bound),
-            metrics=page,
-            upstreams=Listed(config.upstream.servers),
-            route_upstreams=of_routes,
-        )
+    def _warn(self) -> None:
+        """Log what the configuration hardly means, and what is wrong with the certificate."""
+        if self._assembly.certificate is not None:
+            self._assembly.certificate.warn()
+        for warning in config_warnings(self.config):
+            self.journal.warn("{warning}", warning=warning)
 
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, then close everything."""
         super().stopService()
         self.lifecycle.stop()
         self._control_closed = self.control.close()
+        if self._reloads is not None:
+            self._reloads.close()
         self._readiness.close()
         numbers = asdict(self._chain.statistics())
         shown = ", ".join(f"{name}={number:.6g}" for name, number in numbers.items())
-        self._journal.info(f"at the end: {shown}", **numbers)
+        self.journal.info(f"at the end: {shown}", **numbers)
         # The forwarder's end answers whoever still waits by then, and so ends the drain.
         late = self._clock.callLater(DRAIN_TIME, self._chain.forwarder.close)
         saved = succeed(None) if self._state is None else self._state.stop()
@@ -290,38 +286,89 @@ class StaggerService(Service):
 
         return self.factory.drain().addCallback(close).addCallback(lambda _: None)
 
-    def reread(self) -> None:
-        """Read again what is in files of its own, and say how it went: hosts, the certificate, and
-        the authorities that certify upstreams. Files of domains and of lists take longer, and have
-        lines of their own in the log.
-        """
-        files = {"the hosts file": self._hosts, "the certificate": self._certificate}
-        said = [
-            name if file.reread() else f"{name} (cannot be used)"
-            for name, file in files.items()
-            if file is not None
-        ]
-        if self._lists is not None:
-            self._lists.reread()
-            said.append("the files of lists")
-        if self._config.upstream.tls_ca is not None:
-            problem = self._chain.authorities.reread()
-            if problem:
-                problem = f" (the old ones stay: upstream.tls_ca: {problem})"
-            said.append(f"the upstreams' authorities{problem}")
-        later = ""
-        if self._chain.routes.reads_files:
-            self._chain.routes.reread()
-            later = "; the domains of routes follow when their files are complete"
-        self._journal.announce(
-            "read again: {files}{later}; other settings count from the next start",
-            files=", ".join(said) or "nothing",
-            later=later,
-        )
+    def hang_up(self) -> None:
+        """Do what SIGHUP asks for: reload the configuration, and read all other files again."""
+        if self._reloads is None:
+            self.reread()
+        else:
+            self._reloads.want()
 
-    def reload(self) -> Deferred[tuple[str, ...]]:
-        """Read the configuration again; the Deferred's result is what is wrong with it."""
-        return succeed(("this program cannot do that yet",))
+    def reload(self) -> Deferred[Problems]:
+        """Return a Deferred of what is wrong with the configuration file, each in one line; if
+        nothing is, it counts then. The Deferred never fails.
+        """
+        if self._reloads is None:
+            return succeed(("there is no file that the configuration was read from",))
+        return self._reloads.want()
+
+    async def _reload(self, path: str) -> None:
+        await self.change(await read_config(path, self._reactor, self._clock))
+        self.reread()
+
+    async def change(self, config: Config) -> None:
+        """Put another configuration in the place of the one that counts.
+
+        Raises a `StaggerDNSError`, after which nothing has changed.
+        """
+        assembly = self._assemble(config, self._assembly)
+        plan = await in_turns(self._chain.prepare(config), self._clock)
+        lists = self._next_lists(config)
+        is_new = lists is not None and lists is not self._lists
+        try:
+            if lists is not None and is_new:
+                await lists.prepare()
+            change = self._prepare_listeners(assembly) if self._is_bound else None
+        except BaseException:
+            if lists is not None and is_new:
+                lists.abandon()
+            raise
+        self._use(assembly, plan, lists)
+        if change is not None:
+            change.commit()
+
+    def _next_lists(self, config: Config) -> Lists | None:
+        """Return the lists that a configuration wants, which may be those that there are."""
+        before = self.config
+        same = [*config.lists.items()] == [*before.lists.items()]  # the first list that has a name
+        if same and _state_settings(config).directory == _state_settings(before).directory:
+            return self._lists
+        return self._make_lists(config, self._lists) if config.lists else None
+
+    def _use(self, assembly: Assembly, plan: Plan, lists: Lists | None) -> None:
+        """Let another configuration count, in one step."""
+        before, config = self.config, assembly.config
+        old_lists, self._lists = self._lists, lists
+        if lists is not None and lists is not old_lists:
+            lists.take_over()
+        elif lists is None and old_lists is not None:
+            old_lists.stop()
+        for label, names in (
+            ("list", before.lists.keys() - config.lists.keys()),
+            ("group", before.groups.keys() - config.groups.keys() - {DEFAULT_GROUP}),
+        ):
+            for name in names:
+                self._metrics.forget(label, name)
+                if label == "group":
+                    self._pauses.forget(name)
+        self.journal.level = config.log.level
+        self.log_shape.use(config.log)
+        self._chain.use(plan)
+        self._assembly = self._with_groups(assembly)
+        self.factory.use(self._assembly.rules)
+        self._fit_descriptors()
+        self._forget_ready(old_lists)
+        if _state_settings(config) != _state_settings(before):
+            if self._state is not None:
+                self._state.stop()
+            self._state = self._make_state(config)
+            if self._state is not None:
+                self._state.start()
+        self.control.open(config.control)
+        self._warn()
+
+    def reread(self) -> None:
+        """Read again what is in files of its own, and say how it went."""
+        reread(self._assembly, self._chain, self._lists, self.journal)
 
     def answered(self) -> Mapping[tuple[str, ...], int]:
         """Return how many queries have been answered, by where the answers came from."""
@@ -335,17 +382,8 @@ class StaggerService(Service):
         """Return a Deferred of the same; if nothing has been asked of late, it asks."""
         return self._readiness.check() if self.running else succeed(False)
 
-    def _page(self) -> StatusFactory:
-        return StatusFactory(
-            self._collectors(),
-            self.check,
-            self.lifecycle,
-            self._clock,
-            refused=self._metrics.metrics_refused.cell(),
-            dropped=self._metrics.unread_dropped.cell(),
-        )
 
-    def _collectors(self) -> list[Collector]:
-        certificate = self._certificate
-        expiry = None if certificate is None else lambda: certificate.expiry
-        return [self._metrics, self._state_metrics, ProcessMetrics(expiry)]
+def _state_settings(config: Config) -> StateSettings:
+    """Return the settings of the saved state, with the directory that systemd may have made."""
+    directory = find_directory(config.state.directory, os.environ)
+    return replace(config.state, directory=directory)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.python import usage
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
 
 
 class Options(usage.Options):
-    """Command line of the plugin; ``config`` is the validated configuration afterwards."""
+    """Command line of the plugin; ``config`` is the validated configuration afterwards, and
+    ``path`` its file, `None` if it cannot be read again.
+    """
 
     synopsis = "[options]"
     longdesc = "A DNS forwarding server that asks its upstreams in two paced tiers."
     optParameters = (("config", "c", DEFAULT_CONFIG, "Path of the configuration file."),)
 
     config: Config
+    path: str | None
     parent: Any = None
     """The runner's own options, `None` when there is no runner."""
 
@@ -52,6 +56,7 @@ class Options(usage.Options):
         _fill_standard_streams()
         try:
             self.config = load_config(self["config"])
+            self.path = _lasting(self["config"])
         except ConfigError as error:
             print(f"staggerdns: {error}", file=sys.stderr)  # noqa: T201 (there is no log yet)
             raise SystemExit(os.EX_CONFIG) from None
@@ -65,7 +70,14 @@ def makeService(options: Options) -> IService:
     """
     from staggerdns.process import make_service  # noqa: PLC0415 (takes long)
 
-    return make_service(options.config, options.parent, options.hangups)
+    return make_service(options.config, options.path, options.parent, options.hangups)
+
+
+def _lasting(path: str) -> str | None:
+    """Return the path of a regular file wherever the process goes later, `None` for a pipe."""
+    absolute = Path(path).absolute()
+    is_regular = absolute.is_file() and absolute.parts[1] not in ("dev", "proc")
+    return str(absolute) if is_regular else None
 
 
 def _fill_standard_streams() -> None:

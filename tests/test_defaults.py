@@ -28,6 +28,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.server import openlistener
 from staggerdns.server.hosts import Hosts
 from staggerdns.service import StaggerService
+from staggerdns.upstream.members import Members
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import make_question
@@ -89,7 +90,7 @@ class Program:
             return made
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys.modules[Chain.__module__], "Upstream", connect)
+            patch.setattr(sys.modules[Members.__module__], "Upstream", connect)
             self.service = StaggerService(parse_config(text), self.clock, chance)
 
     def ask(self, qname: str = "www.example.", rdtype: str = "A", **more: Any) -> Asked:
@@ -304,7 +305,7 @@ def test_cookies_for_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     own = dns.edns.CookieOption(b"8 octets", b"")
 
     def cookie(secret: bytes) -> bytes:
-        monkeypatch.setattr("staggerdns.service.time", SimpleNamespace(time=lambda: 1_800_000_000))
+        monkeypatch.setattr("staggerdns.assembly.time", SimpleNamespace(time=lambda: 1_800_000_000))
         program = Program(SILENT, chance=lambda size: secret * size)
         (option,) = program.ask("localhost.", options=[own]).reply.options
         assert isinstance(option, dns.edns.CookieOption)
@@ -327,7 +328,7 @@ def test_the_hosts_file(monkeypatch: pytest.MonkeyPatch) -> None:
             read.append(path)
             super().__init__(path, *others)
 
-    monkeypatch.setattr("staggerdns.service.Hosts", NotedHosts)
+    monkeypatch.setattr("staggerdns.assembly.Hosts", NotedHosts)
     Program(SILENT)
     assert read == ["/etc/hosts"]
 

@@ -490,10 +490,7 @@ def test_the_files_of_routes_are_read_again(tmp_path: Path) -> None:
         program.wait(2000 * CHECK_EVERY)
     assert program.answer("www.new.example") == [own_address(INSIDE)]
     assert program.names(PUBLIC) == set()
-    asked = (
-        "read again: nothing; the domains of routes follow when their files are complete; other "
-        "settings count from the next start"
-    )
+    asked = "read again: nothing; the domains of routes follow when their files are complete"
     done = "read again: the domains of routes"
     told = [text for text in map(formatEvent, events) if "read again" in text]
     assert told == [asked, asked, done]

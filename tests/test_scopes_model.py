@@ -41,7 +41,7 @@ from tests.kit.messages import edes
 from tests.kit.routed import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
 PUBLIC = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
 SITES = {"red": ("10.0.1.1", "10.0.1.2"), "blue": ("10.0.2.1",), "both": ("10.0.1.1", "10.0.2.1")}
@@ -62,11 +62,6 @@ NAMES = ("www.a.example", "www.b.example", "ftp.a.example", "c.example", TARGET)
 UNRELATED = "unrelated.example"
 DOMAINS = ("www.a.example", "a.example", "b.example", "c.example", TARGET)
 """The longer ones first."""
-
-
-def upstreams_of(site: str) -> set[str]:
-    """Who may be asked for the names of a route."""
-    return {*ALL_SITES.get(site, PUBLIC), *(PUBLIC if site == FALLBACK else ())}
 
 
 def network(host: str) -> str:
@@ -127,13 +122,15 @@ class Waiting(NamedTuple):
     """
 
     asked: Asked
-    site: str
+    hosts: frozenset[str]
     qname: str
     listed: frozenset[str] | None
 
 
 class Scopes(RuleBasedStateMachine):
-    """Clients ask, upstreams change, time passes, domains move, lists are swapped."""
+    """Clients ask, upstreams change, time passes, domains move, lists are swapped, and another
+    configuration counts.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,6 +143,8 @@ class Scopes(RuleBasedStateMachine):
         self.listed: frozenset[str] = frozenset()  # what the list of the group has
         self.allowed: set[tuple[str, str]] = set()  # which upstream may have seen which name
         self.number = 0
+        self.public: tuple[str, ...] = PUBLIC
+        self.sites = ALL_SITES
 
     @initialize(
         places=st.dictionaries(st.sampled_from(DOMAINS), st.sampled_from([*SITES])),
@@ -155,24 +154,32 @@ class Scopes(RuleBasedStateMachine):
         """Begin with some domains in some routes."""
         self.places, self.own_places = places, own_places
         self._write()
-        self.program = ListedProgram(
-            routes=self._routes(SITES),
-            servers=", ".join(PUBLIC),
-            more="ranking: {probes: ['tcp:443']}\nlocal: {hosts: null}\ncache: {max_stale: 60}\n"
-            f"server: {{listen: ['127.0.0.1:5300', '{LISTENER}']}}\n",
-            groups=f"{{kids: {{clients: [10.9.0.0/16], listeners: ['{LISTENER}'], block: [ads],"
-            f" routes: [{self._routes(OWN_SITES)}]}}, others: {{clients: [10.8.0.2]}}}}",
-            ads="{answer: nodata}",
-        )
+        self.program = ListedProgram(**self._configuration(), ads="{answer: nodata}")
         for host in HOSTS:
             self.program.script(host, gives(host, 5, 10, 2, 0))
 
-    def _routes(self, sites: Mapping[str, tuple[str, ...]]) -> str:
+    def _configuration(self) -> dict[str, str]:
+        return {
+            "routes": self._routes(SITES),
+            "servers": ", ".join(self.public),
+            "more": "ranking: {probes: ['tcp:443']}\nlocal: {hosts: null}\ncache: {max_stale: 60}\n"
+            f"server: {{listen: ['127.0.0.1:5300', '{LISTENER}']}}\n",
+            "groups": f"{{kids: {{clients: [10.9.0.0/16], listeners: ['{LISTENER}'], block: [ads],"
+            f" routes: [{self._routes(OWN_SITES)}]}}, others: {{clients: [10.8.0.2]}}}}",
+        }
+
+    def _routes(self, names: Iterable[str]) -> str:
         return ", ".join(
-            f"{{domain_files: ['{self.files[site]}'], servers: [{', '.join(hosts)}]"
+            f"{{domain_files: ['{self.files[site]}'], servers: [{', '.join(self.sites[site])}]"
             + (", fallback: true}" if site == FALLBACK else ", strategy: racing}")
-            for site, hosts in sites.items()
+            for site in self.sites
+            if site in names
         )
+
+    def _upstreams_of(self, site: str) -> frozenset[str]:
+        """Who may be asked for the names of a route."""
+        public = self.public if site in ("", FALLBACK) else ()
+        return frozenset([*self.sites.get(site, ()), *public])
 
     def _site(self, group: str, qname: str) -> str:
         """Where a name is asked for clients of a group; the longest domain of its own counts."""
@@ -206,7 +213,8 @@ class Scopes(RuleBasedStateMachine):
         group_of_client = "kids" if not group and not which and by_listener else group
         site = self._site(group_of_client, qname)
         listed = self.listed if group_of_client else None
-        for host in upstreams_of(site):
+        hosts = self._upstreams_of(site)
+        for host in hosts:
             self.allowed |= {(host, qname), (host, TARGET)}
         asked = self.program.ask(
             qname,
@@ -216,7 +224,7 @@ class Scopes(RuleBasedStateMachine):
             do=do,
             payload=1232,
         )
-        self.waiting.append(Waiting(asked, site, qname, listed))
+        self.waiting.append(Waiting(asked, hosts, qname, listed))
 
     @rule(data=st.data(), host=st.sampled_from(HOSTS))
     def change(self, data: st.DataObject, host: str) -> None:
@@ -327,6 +335,20 @@ class Scopes(RuleBasedStateMachine):
         self.places, self.own_places = wanted
         self._let_it_count()
 
+    @precondition(lambda self: self.wanted is None)
+    @rule(
+        public=st.sampled_from([PUBLIC, PUBLIC[::-1], PUBLIC[:1], PUBLIC[1:]]),
+        red=st.sampled_from([SITES["red"], SITES["red"][1:], OWN_SITES["green"]]),
+        backwards=st.booleans(),
+    )
+    def reload(self, public: tuple[str, ...], red: tuple[str, ...], backwards: bool) -> None:
+        """Another configuration counts: other upstreams, and routes in another order."""
+        self.public = public
+        sites = {**ALL_SITES, "red": red}
+        self.sites = dict(reversed(sites.items())) if backwards else sites
+        self.program.change_all(**self._configuration())
+        self._ask_all()
+
     def _place(self, domain: str, site: str, own: bool) -> None:
         places = self.own_places if site in OWN_SITES or (own and not site) else self.places
         places.pop(domain, None)
@@ -361,11 +383,10 @@ class Scopes(RuleBasedStateMachine):
         self.waiting = [one for one in self.waiting if not one.asked.answered]
 
     def _check_addresses(self, one: Waiting) -> None:
-        hosts = upstreams_of(one.site)
         for text in one.asked.result:
             if text[0].isdigit():
                 said = {host for host in HOSTS if ip_address(text) in ip_network(network(host))}
-                assert said <= hosts, (one.qname, one.site, text)
+                assert said <= one.hosts, (one.qname, one.hosts, text)
 
     def _check_block(self, one: Waiting) -> None:
         """What is listed when the client asks is blocked; so is an answer that leads to what is

@@ -13,7 +13,8 @@ from typing import Any, get_origin
 import msgspec
 from prometheus_client.core import Metric
 
-from staggerdns.metrics import Metrics, ProcessMetrics
+from staggerdns.metrics import Metrics
+from staggerdns.processmetrics import ProcessMetrics
 from staggerdns.settings import policy, sections, upstreams, values
 from staggerdns.settings.addresses import Endpoint, Listener, Network, UpstreamAddress
 from staggerdns.settings.records import Records

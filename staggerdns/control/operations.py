@@ -41,6 +41,7 @@ from staggerdns.journal import Journal
 from staggerdns.lifecycle import Lifecycle
 from staggerdns.metrics import Metrics
 from staggerdns.policy.pauses import BlockingPauses
+from staggerdns.reload import History, Problems
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings
 from staggerdns.settings.sections import Config
@@ -62,17 +63,6 @@ Steps = Generator[None, None, _Result]
 
 
 @dataclass(frozen=True)
-class Reloads:
-    """How often the configuration has been read anew while the program ran, the time of the last
-    try by its clock, `None` if there was none, and what was wrong with it.
-    """
-
-    count: int
-    tried_at: float | None
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Program:
     """The program that is asked about. What a reload may replace is a function that returns it.
 
@@ -85,8 +75,8 @@ class Program:
     chain: Callable[[], Chain]
     listeners: Callable[[], list[str]]
     answering: Callable[[], bool]
-    reloads: Callable[[], Reloads]
-    reload: Callable[[], Deferred[tuple[str, ...]]]
+    reloads: Callable[[], History]
+    reload: Callable[[], Deferred[Problems]]
     forget_ready: Callable[[], object]
     lifecycle: Lifecycle
     pauses: BlockingPauses
@@ -162,7 +152,7 @@ class Operations:
             "memory": resident_octets(),
             "blocking": self._blocking(),
             "reloads": {
-                "count": reloads.count,
+                "count": reloads.tries,
                 "last": None
                 if tried_at is None
                 else {

@@ -18,17 +18,14 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from staggerdns.files import Unreadable
 from staggerdns.journal import Journal
-from staggerdns.policy.domains import STEP, DomainFile, Steps, finish
+from staggerdns.policy.domains import STEP, TURN, DomainFile, Steps
 from staggerdns.settings.document import ConfigError
 
 CHECK_EVERY = 1.0
 """Seconds from one look at the files of domains to the next."""
 PATIENCE = 10
 """Looks at which a file is being written until the log tells of it."""
-TURN = 1_000
-"""Lines or domains in one turn of the reactor."""
 _READ = "read again: the domains of routes"
 _NOT_READ = "not read again: the domains of routes (cannot be used)"
 _RELEASED = 2_000  # domains whose memory is released in the time of one step
@@ -64,13 +61,10 @@ class DomainFiles:
         return len(self._files)
 
     def file(self, path: str) -> DomainFile:
-        """Return the file at ``path``, which is read if it has not been. Raises `Unreadable`."""
+        """Return the file at ``path``, the same one at every call."""
         file = self._files.get(path)
         if file is None:
-            file = DomainFile(path)
-            if finish(file.read()) is None:
-                raise Unreadable(file.problem or "cannot be used: it is being written")
-            self._files[path] = file
+            file = self._files[path] = DomainFile(path)
         return file
 
     def add(self, user: UsesDomains) -> None:

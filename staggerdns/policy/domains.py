@@ -16,6 +16,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
 from staggerdns.files import Unreadable, read_pieces
 from staggerdns.settings.document import one_line
 from staggerdns.settings.values import DomainPattern, read_value
@@ -29,6 +33,8 @@ _Result = TypeVar("_Result")
 Steps = Generator[int, None, _Result]
 """Work that is done in steps: yields how much was done since, in lines or what takes as long."""
 
+TURN = 1_000
+"""Lines or domains in one turn of the reactor."""
 STEP = 200
 """Lines or domains from one yield to the next."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors begin UTF-8 with it
@@ -48,6 +54,24 @@ def finish(steps: Steps[_Result]) -> _Result:
         except StopIteration as end:
             result: _Result = end.value
             return result
+
+
+def in_turns(steps: Steps[_Result], clock: IReactorTime) -> Deferred[_Result]:
+    """Do a few steps in each turn of the reactor; return a Deferred of what comes of all."""
+
+    async def run() -> _Result:
+        done = 0
+        while True:
+            try:
+                done += next(steps)
+            except StopIteration as end:
+                result: _Result = end.value
+                return result
+            if done >= TURN:
+                done = 0
+                await deferLater(clock, 0)
+
+    return Deferred.fromCoroutine(run())
 
 
 class DomainFile:
@@ -77,6 +101,13 @@ class DomainFile:
     def is_current(self) -> bool:
         """Return whether the file is still the one that was read last."""
         return self._state() == self._read
+
+    def load(self) -> Steps[None]:
+        """Read the file, unless it has been read. Raises `Unreadable`."""
+        if self._read == _NEVER:
+            found = yield from self.read()
+            if found is None:
+                raise Unreadable(self.problem or "cannot be used: it is being written")
 
     def read(self) -> Steps[list[bytes] | None]:
         """Read the file; return the domains that it had before, `None` if these stay. Then

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.journal import Journal
 from staggerdns.policy.domainfiles import DomainFiles
+from staggerdns.policy.domains import Steps
 from staggerdns.policy.routes import Routes
 from staggerdns.policy.rules import Rules
 from staggerdns.policy.scope import Scopes
@@ -63,7 +64,7 @@ class GroupRoutes:
     where a group has none.
 
     The scopes that they lead to come from ``scopes``, their domains from files as well, which
-    are read again from `watch` until `close`. Raises `ConfigError`.
+    are read again from `watch` until `close`. `load` them before use. Raises `ConfigError`.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class GroupRoutes:
     ) -> None:
         self._files = files = DomainFiles(clock, journal)
         common = Routes(config.routes, scopes, files)
+        self._all = [common]
 
         def own(name: str, otherwise: Routes) -> Routes:
             group = config.groups.get(name)
@@ -79,7 +81,9 @@ class GroupRoutes:
             if not group.routes:
                 return common
             where = f"groups.{name}.routes"
-            return Routes(group.routes, scopes, files, where, common)
+            found = Routes(group.routes, scopes, files, where, common)
+            self._all.append(found)
+            return found
 
         self.default = own(DEFAULT_GROUP, common)
         """Those of the default group."""
@@ -87,6 +91,11 @@ class GroupRoutes:
         for name in config.groups:
             if name != DEFAULT_GROUP:
                 self._by_group[name] = own(name, self.default)
+
+    def load(self) -> Steps[None]:
+        """Read all files, and make all tables. Raises `ConfigError`."""
+        for routes in self._all:
+            yield from routes.load()
 
     def of(self, group: str) -> Routes:
         """Return the routes of a group of the configuration, or of the default one."""

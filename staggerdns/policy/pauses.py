@@ -72,6 +72,11 @@ class BlockingPauses:
         """
         return max(0.0, self._until(group) - self._clock.seconds())
 
+    def forget(self, group: str) -> None:
+        """Forget a group that is there no more."""
+        self._pauses.pop(group, None)
+        self._own.pop(group, None)
+
     def cancel(self) -> None:
         """Let no pause end any more, since the program does."""
         if self._timer is not None:

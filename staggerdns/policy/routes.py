@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from staggerdns.files import Unreadable
 from staggerdns.policy.domainfiles import DomainFiles
-from staggerdns.policy.domains import STEP, DomainFile, Steps, finish
+from staggerdns.policy.domains import STEP, DomainFile, Steps
 from staggerdns.policy.scope import Scopes
 from staggerdns.settings.document import ConfigError
 from staggerdns.settings.policy import RouteSettings
@@ -36,8 +36,8 @@ class Routes:
     """The routes of ``settings``, which lead to the numbers that ``scopes`` gives.
 
     ``files``: where files of domains come from. ``where``: the path of the settings. ``common``:
-    those that count for what none of these claims. Raises `ConfigError` that names the place in the
-    settings.
+    those that count for what none of these claims. `load` them before use. Raises `ConfigError`
+    that names the place in the settings.
     """
 
     def __init__(
@@ -65,17 +65,25 @@ class Routes:
                     raise ConfigError(f"{place}.single_label: another route has it already")
                 self._single_label = number
             self._numbers.append(number)
-            self._files.append([])
-            for position, path in enumerate(route.domain_files):
-                try:
-                    self._files[-1].append(files.file(path))
-                except Unreadable as error:
-                    raise ConfigError(f"{place}.domain_files[{position}]: {path} {error}") from None
-        self._table = finish(self.build())
+            self._files.append([files.file(path) for path in route.domain_files])
+        self._table: Table = {}
         files.add(self)
 
     def __len__(self) -> int:
         return len(self._settings)
+
+    def load(self) -> Steps[None]:
+        """Read the files that have not been read, and make the table, before names are looked for.
+        Raises `ConfigError`.
+        """
+        for index, files in enumerate(self._files):
+            for position, file in enumerate(files):
+                try:
+                    yield from file.load()
+                except Unreadable as error:
+                    place = f"{self._where}[{index}].domain_files[{position}]"
+                    raise ConfigError(f"{place}: {file.path} {error}") from None
+        self._table = yield from self.build()
 
     def find(self, name: bytes) -> int | None:
         """Return the number of the scope that a domain leads ``name`` to (wire form, lower case),

@@ -9,14 +9,16 @@ gives them out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import count
 
 import msgspec
 
+from staggerdns.resolver.scopechanges import NOTHING_STAYS, ScopeChange
 from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.settings.document import ConfigError
-from staggerdns.settings.policy import RouteSettings
+from staggerdns.settings.policy import AddressSettings, RouteSettings
 from staggerdns.settings.sections import Config
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.wire.key import DEFAULT_SCOPE
@@ -46,6 +48,20 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     allow_domains: tuple[bytes, ...]
     fallback: bool
 
+    def believes_as(self, other: Scope) -> bool:
+        """Return whether an answer that is good in the other scope is as good in this one, if both
+        ask whoever gave it.
+        """
+        return (
+            self.strip == other.strip
+            and self.allow_domains == other.allow_domains
+            and self.parallel.merge_private == other.parallel.merge_private
+        )
+
+    def ranks_as(self, other: Scope) -> bool:
+        """Return whether addresses are put in order as in the other scope."""
+        return self.ranked == other.ranked and self.probe_private == other.probe_private
+
     @property
     def digest(self) -> bytes:
         """16 octets that stand for the content, the same ones at every start."""
@@ -58,6 +74,16 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
             self.fallback,
         ]
         return blake2b(json.dumps(content).encode(), digest_size=_DIGEST_OCTETS).digest()
+
+
+def answers_digest(scope: Scope, settings: AddressSettings) -> bytes:
+    """Return 16 octets that stand for how answers of a scope have come about, whose addresses are
+    subject to ``settings`` as well.
+    """
+    rules = [sorted(map(str, networks)) for networks in (settings.ignore, settings.bogus_nxdomain)]
+    return blake2b(
+        json.dumps(rules).encode(), key=scope.digest, digest_size=_DIGEST_OCTETS
+    ).digest()
 
 
 def default_scope(config: Config) -> Scope:
@@ -96,20 +122,39 @@ def route_scope(settings: RouteSettings, default: Scope) -> Scope:
 
 
 class Scopes:
-    """The scopes of a program, by number; number 0 is the ``default``."""
+    """The scopes of a configuration, by number; number 0 is the ``default``.
 
-    def __init__(self, default: Scope) -> None:
+    Numbers are the process's: a content keeps its number when another configuration takes the place
+    of the one that has the scopes ``before``, and no number of theirs gets another content, but for
+    those of ``routes``: one that is called as before and asks in another way keeps its number, so
+    that what is known of its names can be looked through (`changes`).
+    """
+
+    def __init__(
+        self,
+        default: Scope,
+        before: Scopes | None = None,
+        routes: Iterable[RouteSettings] = (),
+    ) -> None:
         self.default = default
-        self._numbers = {default: DEFAULT_SCOPE}
-        self.labels = [""]
+        self.labels = {DEFAULT_SCOPE: ""}
         """What metrics call the routes that lead to each scope, by number; nothing of the default.
         """
+        self._numbers = {default: DEFAULT_SCOPE}
+        taken = frozenset({DEFAULT_SCOPE} if before is None else before.labels)
+        self._unused = (number for number in count() if number not in taken)
+        if before is not None:
+            self._carry_on(before, routes)
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def __iter__(self) -> Iterator[Scope]:
         return iter(self._numbers)
+
+    def items(self) -> list[tuple[int, Scope]]:
+        """Return each number with its scope."""
+        return [(number, scope) for scope, number in self._numbers.items()]
 
     def number(self, settings: RouteSettings) -> int:
         """Return the number of the scope that a route leads to, or `NO_SUCH_NAMES`; a new one gets
@@ -118,15 +163,59 @@ class Scopes:
         if not settings.servers:
             return NO_SUCH_NAMES
         scope = route_scope(settings, self.default)
-        number = self._numbers.setdefault(scope, len(self._numbers))
-        if number >= MAX_SCOPES:
-            del self._numbers[scope]
-            raise ConfigError(
-                f"more than {MAX_SCOPES} ways of asking: give routes the same servers and rules"
-            )
-        if number == len(self.labels):
-            self.labels.append(_label(settings))
+        number = self._numbers.get(scope)
+        if number is None:
+            if len(self._numbers) >= MAX_SCOPES:
+                raise ConfigError(
+                    f"more than {MAX_SCOPES} ways of asking: give routes the same servers and rules"
+                )
+            number = next(self._unused)
+            self._add(scope, number, _label(settings))
         return number
+
+    def changes(self, before: Scopes) -> dict[int, ScopeChange]:
+        """Return what becomes of answers that are known in the scopes of these numbers, where that
+        is not what was in force ``before``.
+        """
+        old_scopes = {number: scope for scope, number in before._numbers.items()}
+        same_default = self.default == before.default
+        changes = {}
+        for scope, number in self._numbers.items():
+            old = old_scopes.get(number)
+            if old is None or not scope.believes_as(old):
+                changes[number] = NOTHING_STAYS
+            elif scope != old or (scope.fallback and not same_default):
+                asked, asked_before = self._asked(scope), before._asked(old)
+                if asked != asked_before or not scope.ranks_as(old):
+                    changes[number] = frozenset(str(server) for server in asked & asked_before)
+        return changes
+
+    def _asked(self, scope: Scope) -> set[UpstreamAddress]:
+        return {*scope.servers, *(self.default.servers if scope.fallback else ())}
+
+    def _carry_on(self, before: Scopes, routes: Iterable[RouteSettings]) -> None:
+        """Give the scopes of ``routes`` the numbers that they have ``before``, by content, or else
+        by what they are called.
+        """
+        wanted: dict[Scope, str] = {}
+        for settings in routes:
+            if settings.servers:
+                wanted.setdefault(route_scope(settings, self.default), _label(settings))
+        wanted.pop(self.default, None)
+        left = {label: number for number, label in before.labels.items() if label}
+        for scope, label in wanted.items():
+            number = before._numbers.get(scope, DEFAULT_SCOPE)
+            if number != DEFAULT_SCOPE and len(self._numbers) < MAX_SCOPES:
+                self._add(scope, number, label)
+        for scope, label in wanted.items():
+            number = left.get(label, DEFAULT_SCOPE)
+            is_free = scope not in self._numbers and number not in self.labels
+            if is_free and len(self._numbers) < MAX_SCOPES:
+                self._add(scope, number, label)
+
+    def _add(self, scope: Scope, number: int, label: str) -> None:
+        self._numbers[scope] = number
+        self.labels[number] = label
 
 
 def _label(settings: RouteSettings) -> str:

@@ -85,7 +85,10 @@ class TcpProbe:
 
 
 class Probes:
-    """All ways of probing in the order of their names; `open` early, `close` in the end."""
+    """All ways of probing in the order of their names; `open` early, `close` in the end.
+
+    ``icmp``: the sockets of others (`hand_over`), since there may be no privileges for new ones.
+    """
 
     def __init__(
         self,
@@ -94,12 +97,14 @@ class Probes:
         clock: IReactorTime,
         rng: Callable[[int], bytes],
         journal: Journal,
+        icmp: IcmpProbe | None = None,
     ) -> None:
         self.all: list[Probe] = []
-        self._icmp: IcmpProbe | None = None
+        self._icmp = icmp
         for name in settings.probes:
             if name == ICMP:
-                self._icmp = IcmpProbe(reactor, clock, rng, journal)
+                if self._icmp is None:
+                    self._icmp = IcmpProbe(reactor, clock, rng, journal)
                 self.all.append(self._icmp)
             else:
                 port = _tcp_port(name)
@@ -109,6 +114,11 @@ class Probes:
         """Open what needs privileges."""
         if self._icmp is not None:
             self._icmp.open()
+
+    def hand_over(self) -> IcmpProbe | None:
+        """Return what needed privileges, if there is anything; it is not closed here any more."""
+        icmp, self._icmp = self._icmp, None
+        return icmp
 
     def close(self) -> None:
         """Close what was opened."""

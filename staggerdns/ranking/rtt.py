@@ -87,9 +87,13 @@ class RttTable:
     """
 
     def __init__(self, settings: RankingSettings) -> None:
+        self._known: OrderedDict[bytes, Rtt] = OrderedDict()
+        self.use(settings)
+
+    def use(self, settings: RankingSettings) -> None:
+        """Judge what is known by these settings from now on."""
         self._lifetime = settings.rtt_cache_ttl
         self._timeout = settings.timeout
-        self._known: OrderedDict[bytes, Rtt] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)

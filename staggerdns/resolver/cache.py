@@ -5,6 +5,9 @@ one; there is no timer. `AnswerCache.commit` is the only way in, one synchronous
 generation changes nothing, so the order in which collections end does not matter
 (docs/specification.rst, Flights and generations).
 
+When another configuration changes a scope its entries stay where they are, and are judged when they
+are looked up (`ScopeChanges`).
+
 An entry has two times. It is due for a refresh when much of it has died: it is answered as fresh,
 with what lives of it, while one refresh runs behind. It has expired when all of it has died, and
 stays for ``max_stale`` seconds: it is answered with a short TTL while one refresh runs behind
@@ -13,17 +16,18 @@ stays for ``max_stale`` seconds: it is answered with a short TTL while one refre
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import count
 
 from staggerdns.metrics import Metrics
+from staggerdns.resolver.collecting import Merger, Prefetch, Refresh, no_prefetch, no_refresh
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.freshness import Freshness
 from staggerdns.resolver.nameindex import NameIndex
 from staggerdns.resolver.ranker import ORDER_IS_OLD, Ranker
 from staggerdns.resolver.restored import AllEntries, RestoredEntries
+from staggerdns.resolver.scopechanges import GONE, STALE, ScopeChange, ScopeChanges
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer, FailureAnswer
@@ -34,34 +38,6 @@ LARGEST_SHARE = 16
 """An answer that takes more than this part of ``max_size`` is given but not kept."""
 KEY_OCTETS = 40
 """What a key takes beside its own octets."""
-
-Refresh = Callable[[Question, float], None]
-"""Asks the question of a cached answer anew at a time, unless that is under way."""
-
-
-Prefetch = Callable[[Question, float], bool]
-"""Does the same ahead of time if there is room for it; returns whether that is under way."""
-
-
-def _no_refresh(_: Question, now: float) -> None:
-    """Refresh nothing: nobody collects for the cache yet."""
-
-
-def _no_prefetch(*_: object) -> bool:
-    """Do as `_no_refresh`."""
-    return False
-
-
-class Merger:
-    """Whoever has more addresses for an entry than are in it, or what shall take its place."""
-
-    # Abstract without ABCMeta, and no protocol of typing: cheap to make and to call.
-
-    __slots__ = ()
-
-    @abstractmethod
-    def merge(self, now: float) -> None:
-        """Commit the entry anew with all of that, now that somebody looks at it."""
 
 
 class AnswerCache:
@@ -81,13 +57,14 @@ class AnswerCache:
         most_given: int = 0,
     ) -> None:
         self.generations: Iterator[int] = count(1)
+        self.changes = ScopeChanges()
         self._settings = settings
         self.freshness = Freshness(settings)
         self._most_given = most_given
         self._ranker = ranker
         self._scopes: dict[int, tuple[Ranker | None, int]] = {}  # with rules of their own
-        self._refresh: Refresh = _no_refresh
-        self._prefetch: Prefetch = _no_prefetch
+        self._refresh: Refresh = no_refresh
+        self._prefetch: Prefetch = no_prefetch
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self._restored = RestoredEntries()
         self.names = NameIndex(settings.max_entries)
@@ -116,19 +93,35 @@ class AnswerCache:
         """About how much memory the entries take."""
         return self._octets
 
-    def refresh_with(self, refresh: Refresh, prefetch: Prefetch = _no_prefetch) -> None:
+    def refresh_with(self, refresh: Refresh, prefetch: Prefetch = no_prefetch) -> None:
         """Call ``refresh`` from now on for each entry that is due when it is looked up, and
         ``prefetch`` for each in demand whose life is nearly over.
         """
         self._refresh = refresh
         self._prefetch = prefetch
 
-    def add_scope(self, number: int, ranker: Ranker | None, *, most_given: int) -> None:
-        """Have answers of the scope with that number put in order by ``ranker``, and no more than
-        ``most_given`` addresses of each given; those of others are as they are by default.
+    def use(self, settings: CacheSettings, scopes: Mapping[int, tuple[Ranker | None, int]]) -> None:
+        """Go by these settings from now on. ``scopes`` say of each number who puts the answers of
+        that scope in order, and how many addresses of each are given at most.
         """
-        if (ranker, most_given) != (self._ranker, self._most_given):
-            self._scopes[number] = ranker, most_given
+        if settings.max_entries > self._settings.max_entries:
+            names = NameIndex(settings.max_entries)
+            for key in self.entries:
+                names.add(key)
+            self.names = names
+        self._settings = settings
+        self.freshness = Freshness(settings)
+        default = scopes[DEFAULT_SCOPE]
+        self._ranker, self._most_given = default
+        self._scopes = {number: rules for number, rules in scopes.items() if rules != default}
+        self._make_room()
+
+    def change(self, changes: Mapping[int, ScopeChange]) -> None:
+        """Judge all that has been collected up to now in these scopes by their change, when
+        somebody asks for it.
+        """
+        if changes:
+            self.changes.note(changes, next(self.generations))
 
     def lookup(self, key: bytes, now: float) -> Entry | None:
         """Return the entry under ``key``, fresh or stale; one that is due gets its refresh.
@@ -143,6 +136,10 @@ class AnswerCache:
             self._mergers[key].merge(now)
             entry = self._entries.get(key)
             if entry is None:
+                return None
+            is_due = now >= entry.due
+        if entry.generation < self.changes.latest:
+            if self._judge(key, entry, now) == GONE:
                 return None
             is_due = now >= entry.due
         if is_due and not self.freshness.is_servable(entry, now):
@@ -171,10 +168,12 @@ class AnswerCache:
     ) -> Entry:
         """Store an admitted answer unless a later collection has stored one; return what now holds.
 
-        ``since``: when the first of it came, if that is not ``now``. An answer without a TTL is
-        returned as an entry but not kept. A failure never takes the place of an answer that can
-        still be given.
+        ``since``: when the first of it came, if that is not ``now``. An answer without a TTL, or
+        of a scope that is another one by now, is returned as an entry but not kept. A failure never
+        takes the place of an answer that can still be given.
         """
+        if generation < self.changes.latest and generation < self.changes.since(scope_of(key)):
+            return Entry(answer, generation, now if since is None else since)
         ranker = self._ranker_of(key)
         existing = self._find(key)
         if existing is not None:
@@ -320,6 +319,17 @@ class AnswerCache:
         self._mergers.pop(key, None)
         entry.alive = False
         self._octets -= entry.octets
+
+    def _judge(self, key: bytes, entry: Entry, now: float) -> int:
+        """Return what has become of an entry by changes of its scope, and make it that."""
+        number = scope_of(key)
+        verdict = self.changes.verdict(number, entry.generation, entry.answer)
+        if verdict == GONE:
+            self._remove(key)
+        elif verdict == STALE:
+            entry.expire(now)
+            entry.generation = self.changes.since(number)
+        return verdict
 
     def _make_room(self) -> None:
         """Remove what was used least recently until the rest is within the limits."""

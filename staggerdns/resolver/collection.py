@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 
-from staggerdns.resolver.cache import Merger
+from staggerdns.resolver.collecting import Merger
 from staggerdns.resolver.context import FAILED, FALLBACK, NEGATIVE, POSITIVE, CollectionContext
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.failures import failure_answer, is_served
@@ -57,7 +57,7 @@ class Collection(Merger):
         question: Question,
         generation: int,
         context: CollectionContext,
-        over: Callable[[bytes], None],
+        over: Callable[[Collection], None],
         now: float,
     ) -> None:
         self.judge = context.judge(question)
@@ -217,7 +217,7 @@ class Collection(Merger):
         context = self._context
         if self._answer is None and context.fall_back is not None:
             context.ended_by_route(FALLBACK)
-            context.fall_back(self.question)
+            context.fall_back(self)
             return
         now = context.clock.seconds()
         if self._answer is None:
@@ -255,7 +255,7 @@ class Collection(Merger):
             )
         self._run = None  # they refer to each other: no reference cycle stays behind
         if not self.abandoned:
-            self._over(self.question.key)
+            self._over(self)
 
     def _leave(self, follower: Deferred[Entry]) -> None:
         """Forget a follower that went away."""

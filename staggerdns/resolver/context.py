@@ -10,6 +10,7 @@ from staggerdns.instruments import Cell
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
+from staggerdns.resolver.collecting import Merger
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.strategy import Strategy
@@ -41,7 +42,7 @@ class CollectionContext:
     ``rebinding`` whose answers must have no private addresses, `None` for nobody's,
     ``address_filter`` the rules about addresses in all of them. ``failed`` is
     called when a collection fails, with whether we are served: somebody replied, and not that we
-    are refused. ``fall_back``, if any, is called before that with the question, to have
+    are refused. ``fall_back``, if any, is called before that with the collection, to have
     others asked. ``is_routed`` says of a name and type whether they are for others than the
     upstreams of this scope. ``route`` is what metrics call the routes that lead here, empty in the
     default scope. The rest are the metrics that a collection counts in.
@@ -64,7 +65,7 @@ class CollectionContext:
         self.strategy = strategy
         self.rebinding = rebinding
         self.address_filter = address_filter
-        self.fall_back: Callable[[Question], None] | None = None
+        self.fall_back: Callable[[Merger], None] | None = None
         self.is_routed: Callable[[bytes, int], bool] = not_routed
         self.cache = cache
         self.settings = settings

@@ -139,6 +139,11 @@ class Entry:
             return False
         return now < self.expires
 
+    def expire(self, now: float) -> None:
+        """Let it be as if all of it had died just now."""
+        self.stored = min(self.stored, now - self.answer.ttl)
+        self.due_age = self.refresh_age = self.answer.ttl
+
     def prolong(self, answer: Answer) -> None:
         """Adopt lives, contributors and names of ``answer``, which has the same addresses."""
         self.answer = answer.reordered(self.answer.addresses)

@@ -14,7 +14,9 @@ first.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
+from functools import partial
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -22,6 +24,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
+from staggerdns.resolver.collecting import Merger
 from staggerdns.resolver.collection import Collection
 from staggerdns.resolver.context import CollectionContext, not_routed
 from staggerdns.resolver.entry import Entry
@@ -30,6 +33,7 @@ from staggerdns.strategy.strategy import Strategy
 from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
+from staggerdns.wire.key import DEFAULT_SCOPE
 from staggerdns.wire.question import Question
 from staggerdns.wire.rebinding import Rebinding
 
@@ -48,13 +52,33 @@ TURN = 0.001
 """Seconds after the first of them from which on no more begin in this turn."""
 
 
+class WayOfAsking(NamedTuple):
+    """How questions of a scope are asked: by which ``strategy``, what may join a pool
+    (``settings``), and whose answers must have no private addresses, `None` for nobody's.
+
+    ``fallback``: those that nobody answers there are asked as the default scope says. ``route``:
+    what metrics call the routes that lead there, empty for the default scope.
+    """
+
+    strategy: Strategy
+    settings: ParallelSettings
+    rebinding: Rebinding | None
+    fallback: bool = False
+    route: str = ""
+
+
+def _ignore_failure(_: bool) -> None:
+    """Do nothing: nobody wants to hear of failures yet."""
+
+
 class Forwarder:
     """Collects answers and commits them to ``cache``.
 
     ``strategy``, ``settings`` and ``rebinding`` are those of the default scope: how its upstreams
     are asked, what may join a pool, and whose answers must have no private addresses, `None` for
-    nobody's. `add_scope` brings more. ``address_filter``: the rules about addresses in all answers,
-    if there are any. ``is_routed`` tells which names are not for the default scope, by their types.
+    nobody's. ``address_filter``: the rules about addresses in all answers, if there are any.
+    ``is_routed`` tells which names are not for the default scope, by their types. `use` puts the
+    rules of more scopes, or of another configuration, in their place.
     """
 
     def __init__(
@@ -72,12 +96,15 @@ class Forwarder:
         self._clock = clock
         self._journal = journal
         self._cache = cache
-        self._address_filter = address_filter
         self._metrics = metrics
-        self._default = self._context(strategy, settings, rebinding)
-        self._default.is_routed = is_routed
-        self._contexts = [self._default]  # by the number of the scope
+        self._tell_failure: Callable[[bool], None] = _ignore_failure
+        rules = WayOfAsking(strategy, settings, rebinding)
+        self._default = self._context(rules, address_filter)
+        self._contexts: dict[int, CollectionContext] = {}  # by the number of the scope
+        self.use({DEFAULT_SCOPE: rules}, address_filter, is_routed)
         self._collections: dict[bytes, Collection] = {}
+        self._detached: dict[Collection, None] = {}
+        self._endings: list[tuple[set[Collection], Deferred[None]]] = []
         self._followers = metrics.followers.cell()
         self._refreshes = metrics.refreshes.cell()
         self._prefetches = metrics.prefetches.cell()
@@ -91,24 +118,42 @@ class Forwarder:
         metrics.collections_queued.read_from(lambda: len(self._queue))
         metrics.collections.read_from(lambda: len(self._collections))
 
-    def add_scope(
+    def use(
         self,
-        strategy: Strategy,
-        settings: ParallelSettings,
-        rebinding: Rebinding | None,
-        *,
-        fallback: bool,
-        route: str,
+        scopes: Mapping[int, WayOfAsking],
+        address_filter: AddressFilter | None,
+        is_routed: Callable[[bytes, int], bool],
     ) -> None:
-        """Ask questions of the scope with the next number by these rules.
-
-        ``fallback``: those that nobody answers there are asked as the default scope says.
-        ``route``: what metrics call the routes that lead there.
+        """Begin collections by these rules from now on, by the numbers of scopes; what is under way
+        goes on as it began.
         """
-        context = self._context(strategy, settings, rebinding, route)
-        if fallback:
-            context.fall_back = self._fall_back
-        self._contexts.append(context)
+        self._default = default = self._context(scopes[DEFAULT_SCOPE], address_filter)
+        default.is_routed = is_routed
+        default.failed = self._tell_failure
+        self._contexts = {DEFAULT_SCOPE: default}
+        for number, rules in scopes.items():
+            if number != DEFAULT_SCOPE:
+                context = self._contexts[number] = self._context(rules, address_filter)
+                if rules.fallback:
+                    context.fall_back = partial(self._fall_back, default)
+
+    def detach(self, numbers: Container[int]) -> Deferred[None]:
+        """Let nobody join what is being collected in these scopes: it goes on for those who wait.
+
+        Return a Deferred that fires when all collections that are under way now have ended.
+        """
+        for key, collection in [*self._collections.items()]:
+            if collection.question.scope in numbers:
+                del self._collections[key]
+                self._detached[collection] = None
+        while len(self._detached) > MAX_COLLECTIONS:
+            self._drop(next(iter(self._detached)), "collections")
+        under_way = {*self._collections.values(), *self._detached}
+        if not under_way:
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        self._endings.append((under_way, ended))
+        return ended
 
     def find(self, question: Question, now: float) -> Deferred[Entry]:
         """Return a Deferred of the entry for ``question``; it does not fail, but for `cancel`.
@@ -156,7 +201,7 @@ class Forwarder:
         """Call ``listener`` when the default upstreams have answered nothing to a question, with
         whether we were served.
         """
-        self._default.failed = listener
+        self._tell_failure = self._default.failed = listener
 
     def close(self) -> None:
         """Cancel every collection and start no more; whoever waits gets SERVFAIL."""
@@ -166,33 +211,32 @@ class Forwarder:
             self._turn = None
         self._queue.clear()
         self._fail_evicted()
+        self._endings.clear()
+        while self._detached:
+            self._detached.popitem()[0].cancel()
         while self._collections:
             self._collections.popitem()[1].cancel()
 
     def _context(
-        self,
-        strategy: Strategy,
-        settings: ParallelSettings,
-        rebinding: Rebinding | None,
-        route: str = "",
+        self, rules: WayOfAsking, address_filter: AddressFilter | None
     ) -> CollectionContext:
         return CollectionContext(
-            strategy,
+            rules.strategy,
             self._cache,
-            settings,
+            rules.settings,
             self._clock,
             self._metrics,
             self._journal,
-            rebinding,
-            self._address_filter,
-            route,
+            rules.rebinding,
+            address_filter,
+            rules.route,
         )
 
     def _start(self, question: Question, now: float) -> Collection | None:
         if self._closed:
             return None
         context = self._contexts[question.scope]
-        collection = Collection(question, next(self._cache.generations), context, self._ended, now)
+        collection = Collection(question, next(self._cache.generations), context, self._forget, now)
         self._collections[question.key] = collection
         if self._queue or (
             self._starts and (self._starts >= STARTS_PER_TURN or now >= self._turn_end)
@@ -213,18 +257,19 @@ class Forwarder:
         except Exception:  # noqa: BLE001
             self._failed_to_begin(collection)
 
-    def _fall_back(self, question: Question) -> None:
-        """Ask the default upstreams what those of another scope have not answered."""
-        collection = self._collections[question.key]
+    def _fall_back(self, default: CollectionContext, collection: Merger) -> None:
+        """Ask the ``default`` upstreams what those of another scope have not answered."""
+        assert isinstance(collection, Collection)
         try:
-            collection.begin_anew(self._default)
+            collection.begin_anew(default)
         except Exception:  # noqa: BLE001
             self._failed_to_begin(collection)
 
     def _failed_to_begin(self, collection: Collection) -> None:
         self._journal.failure("a collection has failed to begin")
-        if self._collections.get(collection.question.key) is collection:  # it has not ended
-            self._drop(collection, "")
+        key = collection.question.key
+        if self._collections.get(key) is collection or collection in self._detached:
+            self._drop(collection, "")  # it has not ended
 
     def _make_room(self) -> None:
         """Drop the oldest where one more has come than there may be."""
@@ -257,7 +302,7 @@ class Forwarder:
         """End a collection before its time, without marks on anybody."""
         if collection.abandoned:
             return
-        del self._collections[collection.question.key]
+        self._forget(collection)
         self._evict(collection.abandon(), limit)
 
     def _evict(self, waiting: list[Deferred[Entry]], limit: str) -> None:
@@ -281,8 +326,25 @@ class Forwarder:
                     self._evictions.cell(limit).value += 1
                 follower.callback(failure)
 
-    def _ended(self, key: bytes) -> None:
-        self._collections.pop(key, None)
+    def _forget(self, collection: Collection) -> None:
+        """Forget a collection that has ended."""
+        key = collection.question.key
+        if self._collections.get(key) is collection:
+            del self._collections[key]
+        elif self._detached:
+            self._detached.pop(collection, None)
+        if self._endings:
+            self._note_end(collection)
+
+    def _note_end(self, collection: Collection) -> None:
+        """Fire the Deferreds of `detach` for which this was the last one."""
+        endings, self._endings = self._endings, []
+        for under_way, ended in endings:
+            under_way.discard(collection)
+            if under_way:
+                self._endings.append((under_way, ended))
+            else:
+                ended.callback(None)
 
 
 def _failure(now: float) -> Entry:

@@ -103,16 +103,20 @@ class Connections:
         refused: Cell,
         dropped: Cell,
     ) -> None:
-        self.idle_timeout = settings.tcp_idle_timeout
-        self.max_connections = settings.tcp_max_connections
-        self._max_per_client = settings.tcp_max_per_client
+        self.use(settings, client_groups)
         self.clock = StandstillClock(clock)
-        self.client_groups = client_groups
         self.refused = refused
         self.dropped = dropped
         self.open: list[OpenConnection] = []
         self._unread: dict[OpenConnection, int] = {}
         self._unread_in_all = 0
+
+    def use(self, settings: ServerSettings, client_groups: ClientGroups) -> None:
+        """Go by these limits from now on; what is open stays open."""
+        self.idle_timeout = settings.tcp_idle_timeout
+        self.max_connections = settings.tcp_max_connections
+        self._max_per_client = settings.tcp_max_per_client
+        self.client_groups = client_groups
 
     @property
     def unread(self) -> int:

@@ -22,22 +22,16 @@ from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
-from staggerdns.policy.groups import Groups
 from staggerdns.resolver.adapter import CacheAdapter, ForwarderAdapter
 from staggerdns.resolver.entry import Entry
-from staggerdns.server.access import Access
-from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.connections import Connections
-from staggerdns.server.cookies import Cookies
-from staggerdns.server.listenercontext import ListenerContext
-from staggerdns.server.local import LocalNames
+from staggerdns.server.listenercontext import CurrentGroups, ListenerContext
 from staggerdns.server.pending import Pending
-from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies, ReadyTables
 from staggerdns.server.request import ENCRYPTED, STREAMS, TCP, UDP, Reply, Request
+from staggerdns.server.serving import Serving
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.settings.addresses import Listener
-from staggerdns.settings.sections import LocalSettings, ServerSettings
 from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import AD, COOKIE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
 from staggerdns.wire.edns import option, padded_reply
@@ -48,12 +42,10 @@ from staggerdns.wire.render import render, render_error
 
 
 class StaggerServerFactory(DNSServerFactory):
-    """Answers queries from the chain ``caches`` + ``clients`` for those whom ``access`` allows.
+    """Answers queries from the chain ``caches`` + ``clients`` by ``rules``.
 
     The chain has one cache and one client, each behind its adapter: an `AnswerCache` and a
     `Forwarder`. Which these are is asked anew for every message.
-    ``local`` answers in front of it; if not given, all special names and no hosts file. ``groups``
-    say which rules count for whom, `None`: nobody has any.
     """
 
     noisy = False
@@ -63,17 +55,11 @@ class StaggerServerFactory(DNSServerFactory):
         self,
         caches: Sequence[CacheAdapter],
         clients: Sequence[ForwarderAdapter],
-        settings: ServerSettings,
+        rules: Serving,
         *,
-        access: Access,
-        local: LocalNames | None = None,
-        groups: Groups | None = None,
         clock: IReactorTime,
         metrics: Metrics,
         journal: Journal,
-        client_groups: ClientGroups,
-        cookies: Cookies | None = None,
-        limiter: RateLimiter | None = None,
     ) -> None:
         super().__init__(caches=list(caches), clients=list(clients))
         (self._caching,) = caches
@@ -82,30 +68,39 @@ class StaggerServerFactory(DNSServerFactory):
         self.metrics = metrics
         self.journal = journal
         self.client_connections = Connections(
-            settings,
+            rules.settings,
             clock,
-            client_groups,
+            rules.client_groups,
             refused=metrics.tcp_refused.cell(),
             dropped=metrics.unread_dropped.cell(),
         )
-        self.limiter = limiter
-        self.client_groups = client_groups
-        self._max_udp_size = settings.max_udp_size
-        self._cookies = cookies
-        self._groups = groups
+        self._pending = Pending(rules.settings, metrics)
+        self._groups = CurrentGroups(rules.groups)
         self._ready = {UDP: ReadyTables()}
         self._ready |= {name: ReadyTables(MAX_READY_OF_STREAMS) for name in STREAMS}
         self.no_listener = self.listener_context(None)
-        self.access = access
-        self._local = local if local is not None else LocalNames(LocalSettings(), None)
+        self.use(rules)
         self._answered = {
             source: metrics.answer_seconds.distribution(source)
             for source in ("cache", "stale", "upstream")
         }
-        self._pending = Pending(settings, metrics)
         self._drained: Deferred[None] | None = None
         metrics.tcp_connections.read_from(lambda: len(self.client_connections.open))
         metrics.unread_octets.read_from(lambda: self.client_connections.unread)
+
+    def use(self, rules: Serving) -> None:
+        """Serve clients by these rules from now on; connections stay, and queries that wait."""
+        self.access = rules.access
+        self.limiter = rules.limiter
+        self.client_groups = rules.client_groups
+        self._local = rules.local
+        self._cookies = rules.cookies
+        self._max_udp_size = rules.settings.max_udp_size
+        self._groups.replace(rules.groups)
+        self._pending.use(rules.settings)
+        self.client_connections.use(rules.settings, rules.client_groups)
+        for tables in self._ready.values():
+            tables.begin_anew()
 
     def listener_context(self, listener: Listener | None) -> ListenerContext:
         """Return what the sockets of a listener share; each listener has a context of its own."""

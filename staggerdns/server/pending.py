@@ -30,6 +30,10 @@ class Pending:
         self._evicted_of_client = metrics.evicted_queries.cell("pending_per_client")
         metrics.queries_waiting.read_from(lambda: len(self._all))
 
+    def use(self, settings: ServerSettings) -> None:
+        """Go by the limits of these settings from now on."""
+        self._settings = settings
+
     def __len__(self) -> int:
         return len(self._all)
 

@@ -103,6 +103,11 @@ class ReadyTables:
         self._count = 0
         self._octets = 0
 
+    def begin_anew(self) -> None:
+        """Forget all replies, and the rules that clients had: they have others from now on."""
+        self.clear()
+        self._tables.clear()
+
 
 class ReadyReplies:
     """The replies that are ready for the clients of one listener, in the ``tables`` of its
@@ -234,9 +239,9 @@ class ReadyReplies:
 
         ``entry_key``: that of the entry in the cache, if `renew` may make the reply anew.
         """
-        table = self._by_client.get(host)
-        if table is None:
+        table = self._tables.table(rules)
+        if self._by_client.get(host) is not table:  # it is a new client, or has other rules now
             if len(self._by_client) >= MAX_CLIENTS:
                 self._by_client.clear()
-            table = self._by_client[host] = self._tables.table(rules)
+            self._by_client[host] = table
         self._tables.keep(table, message, reply, until, entry, cell, entry_key)

@@ -106,11 +106,20 @@ class Save:
 
     async def _save_answers(self, now: float) -> None:
         cache = self._contents.cache
-        answers = AnswersOut(self._contents.digests, now)
+        digests = self._contents.digests
+        answers = AnswersOut(digests, now)
         for keys in cache.names.walk():
+            if self._contents.digests is not digests:  # numbers may stand for other scopes now
+                await self._put_answers(answers)
+                digests = self._contents.digests
+                answers = AnswersOut(digests, now)
             for key in keys:
                 entry = cache.held(key)
-                if entry is not None and cache.freshness.is_servable(entry, self._clock.seconds()):
+                if (
+                    entry is not None
+                    and cache.freshness.is_servable(entry, self._clock.seconds())
+                    and cache.changes.spare(key, entry)
+                ):
                     answers.add(key, entry)
                     if answers.is_full:
                         await self._put_answers(answers)

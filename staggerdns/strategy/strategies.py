@@ -16,7 +16,7 @@ class Strategies:
     """The five strategies; ``chosen`` is the one that the configuration names."""
 
     def __init__(self, context: StrategyContext) -> None:
-        self._context = context
+        self.context = context
         self._parallel = Parallel(context)
         self._racing = Racing(context)
         self._sequential = Sequential(context)
@@ -34,7 +34,7 @@ class Strategies:
 
     def statistics(self) -> Statistics:
         """Return the numbers of now."""
-        context = self._context
+        context = self.context
         now = context.clock.seconds()
         delay = context.adaptive.racing_delay
         best = context.upstreams.arranged(now)[0]

@@ -94,6 +94,23 @@ class Health:
         self.last_failed = inf
         """When the query was asked that failed last, with no success since."""
 
+    def succeed(self, other: Health) -> None:
+        """Adopt the state of ``other``, by the settings that count here. What becomes of queries
+        under way, the other one hears: if one was the trial, another may follow.
+        """
+        settings = self._settings
+        self.state = other.state
+        self._failures = other._failures
+        self._successes = other._successes
+        self._open_for = min(max(other._open_for, settings.open_for), settings.max_open_for)
+        self._open_until = other._open_until
+        self._visit_at = other._visit_at
+        self._alone = other._alone
+        self._good_since = other._good_since
+        self._subjects = {*other._subjects}
+        self._excused = other._excused
+        self.last_failed = other.last_failed
+
     @property
     def failures(self) -> int:
         """Failures in a row up to now."""

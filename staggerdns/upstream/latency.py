@@ -26,6 +26,12 @@ class Latency:
         self._variance = 0.0
         self._measured: float | None = None
 
+    def succeed(self, other: Latency) -> None:
+        """Adopt what ``other`` has measured."""
+        self._mean = other._mean
+        self._variance = other._variance
+        self._measured = other._measured
+
     def add(self, seconds: float, now: float) -> None:
         """Add one reply time measured at ``now``; the first replaces the assumption."""
         measured, self._measured = self._measured, now

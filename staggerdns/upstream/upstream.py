@@ -76,7 +76,7 @@ class Upstream(AskedUpstream):
         self.uplink = Uplink()
         self._clock = clock
         self._inflight = 0
-        self._report = report = UpstreamReport(self.name, metrics, journal)
+        self.report = report = UpstreamReport(self.name, metrics, journal)
         self.skipped = report.skipped
         entropy = Entropy(rng)
         # Over a connection nobody can forge a reply (RFC 7873 section 5.3): no tricks are needed.
@@ -113,19 +113,20 @@ class Upstream(AskedUpstream):
             clock, self.health, self.latency, lambda: self._inflight, lambda: self._budget.rate
         )
 
+    def succeed(self, other: Upstream) -> None:
+        """Adopt what is known of the same resolver, which was asked by other rules so far."""
+        self.health.succeed(other.health)
+        self.latency.succeed(other.latency)
+        self.negative_trust = other.negative_trust
+
     def usable(self, now: float) -> bool:
-        """Return whether the upstream should be asked at ``now``, in seconds of the clock."""
+        """Return whether the upstream should be asked at ``now``."""
         return self.health.usable(now)
 
     @property
     def inflight(self) -> int:
         """The queries that wait for an answer."""
         return self._inflight
-
-    @property
-    def report(self) -> UpstreamReport:
-        """What is told of it."""
-        return self._report
 
     @property
     def stream(self) -> StreamTransport:
@@ -293,13 +294,13 @@ class Upstream(AskedUpstream):
 
     def send_again(self, exchange: Exchange, reason: RetryReason, *, over_stream: bool) -> None:
         """Send a query once more, or one beside it."""
-        self._report.repeated(reason)
+        self.report.repeated(reason)
         self._budget.spend(self._clock.seconds())
         (self._stream if over_stream else self._transport).send(exchange)
 
     def doubted(self) -> None:
         """Note one more doubted reply to the same query."""
-        self._report.rejected(Mismatch.DOUBTED)
+        self.report.rejected(Mismatch.DOUBTED)
 
     # Health.
 
@@ -316,9 +317,9 @@ class Upstream(AskedUpstream):
             seconds = min(seconds, self.latency.mean(now))
         self._inflight -= 1
         tier = exchange.tier
-        distribution = self._report.distributions[verdict].get(tier)
+        distribution = self.report.distributions[verdict].get(tier)
         if distribution is None:
-            distribution = self._report.distribution(verdict, tier)
+            distribution = self.report.distribution(verdict, tier)
         distribution.observe(seconds)
         if reason is not None:
             self._note_failure(exchange, verdict, reason, now, None if asleep else seconds)
@@ -346,7 +347,7 @@ class Upstream(AskedUpstream):
 
         What a failing reply says depends on the others: see `blame` and `pardon`.
         """
-        self._report.failed(reason)
+        self.report.failed(reason)
         if verdict == FAILURE:
             if exchange.complained:
                 self.dialect.edns.failed_at_all_levels(exchange.started, now)
@@ -390,7 +391,7 @@ class Upstream(AskedUpstream):
         # Silence may be about what we send: let lower levels of EDNS be tried again.
         if state is _UNHEALTHY and reason is Reason.TIMEOUT:
             self.dialect.edns.forget_proof()
-        self._report.changed(state, reason)
+        self.report.changed(state, reason)
 
     def _wait(self, seconds: float) -> None:
         """Leave the upstream alone for as long as it asks, within reason."""

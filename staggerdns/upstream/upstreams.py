@@ -26,14 +26,18 @@ class Upstreams:
         self._order = list(members)
         self._order_until = float("-inf")
         self._uplink = Uplink() if uplink is None else uplink
-        for upstream in members:
-            upstream.uplink = self._uplink
+        self.join_uplink()
 
     def __len__(self) -> int:
         return len(self._members)
 
     def __iter__(self) -> Iterator[Upstream]:
         return iter(self._members)
+
+    def join_uplink(self) -> None:
+        """Have all members share the uplink, whoever they belonged to before."""
+        for upstream in self._members:
+            upstream.uplink = self._uplink
 
     def arranged(self, now: float) -> list[Upstream]:
         """Return those to ask, best first: healthy by latency, then degraded, then trials.

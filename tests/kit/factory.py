@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, cast
 
@@ -19,9 +20,10 @@ from staggerdns.server.access import Access
 from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory
-from staggerdns.server.listenercontext import ListenerContext
+from staggerdns.server.listenercontext import CurrentGroups, ListenerContext
 from staggerdns.server.local import LocalNames
 from staggerdns.server.ratelimit import RateLimiter
+from staggerdns.server.serving import Serving
 from staggerdns.settings.addresses import Network
 from staggerdns.settings.sections import (
     CacheSettings,
@@ -41,7 +43,7 @@ FRIEND = "192.0.2.77"
 STRANGER = "198.51.100.7"
 EPOCH = 1_800_000_000
 """Seconds since 1970 when a server's clock stands at 0."""
-NO_LISTENER = ListenerContext(None, None, {})
+NO_LISTENER = ListenerContext(None, CurrentGroups(None), {})
 """The context of requests that came in nowhere."""
 ALL_SPECIAL = LocalNames(LocalSettings(), None)
 """What a factory has if nothing is said of local names; for those who make many servers."""
@@ -81,21 +83,23 @@ def make_factory(
     cache: AnswerCache, forwarder: Forwarder, clock: Clock, metrics: Metrics, **changes: Any
 ) -> StaggerServerFactory:
     """Return a factory in front of these, which clients on loopback may ask, with the default
-    limits; ``changes`` are further arguments of `StaggerServerFactory`, or others for these.
+    limits; ``changes``: other rules than these, or another ``journal``.
     """
-    arguments: dict[str, Any] = {
-        "access": Access([Network("127.0.0.0/8")]),
-        "journal": Journal(),
-        "client_groups": ClientGroups(ClientSettings()),
-        "settings": ServerSettings(),
-    }
+    journal = changes.pop("journal", Journal())
+    rules = Serving(
+        settings=ServerSettings(),
+        access=Access([Network("127.0.0.0/8")]),
+        local=ALL_SPECIAL,
+        client_groups=ClientGroups(ClientSettings()),
+    )
     caching = CacheAdapter(cache, clock)
     return StaggerServerFactory(
         caches=[caching],
         clients=[ForwarderAdapter(forwarder, caching, clock)],
+        rules=replace(rules, **changes),
         clock=clock,
         metrics=metrics,
-        **(arguments | changes),
+        journal=journal,
     )
 
 
@@ -131,7 +135,7 @@ class MemoryServer:
             self.clock,
             self.metrics,
             access=self.access,
-            local=local,
+            local=ALL_SPECIAL if local is None else local,
             settings=settings or ServerSettings(),
             client_groups=self.client_groups,
             cookies=self.cookies,

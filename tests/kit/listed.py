@@ -93,11 +93,17 @@ class ListedProgram(RoutedProgram):
         servers: str = PUBLIC,
         **lists: str,
     ) -> None:
-        given = ", ".join(f"{name}: {said or '{}'}" for name, said in lists.items())
+        self._given = ", ".join(f"{name}: {said or '{}'}" for name, said in lists.items())
         self.lists = StaticLists(tuple(lists))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 sys.modules[StaggerService.__module__], "make_lists", lambda *_, **__: self.lists
             )
-            more = f"{more}lists: {{{given}}}\ngroups: {groups}\n"
-            super().__init__(routes, servers=servers, more=more)
+            super().__init__(routes, servers=servers, more=self._with_groups(more, groups))
+
+    def change_all(self, *, groups: str, routes: str, more: str, servers: str) -> None:
+        """Let another configuration count, with the same lists."""
+        self.change(routes, servers=servers, more=self._with_groups(more, groups))
+
+    def _with_groups(self, more: str, groups: str) -> str:
+        return f"{more}lists: {{{self._given}}}\ngroups: {groups}\n"

@@ -35,6 +35,7 @@ from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.local import LocalNames
 from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.request import TCP
+from staggerdns.server.serving import Serving
 from tests.kit.octets import opt, option, record
 
 if TYPE_CHECKING:
@@ -296,15 +297,17 @@ def main() -> None:
     factory = StaggerServerFactory(
         caches=[chain.caching],
         clients=[chain.forwarding],
-        settings=config.server,
-        access=Access(config.server.allow),
-        local=LocalNames(config.local, None),
+        rules=Serving(
+            settings=config.server,
+            access=Access(config.server.allow),
+            local=LocalNames(config.local, None),
+            client_groups=groups,
+            cookies=Cookies(reactor.seconds(), lambda: EPOCH + reactor.seconds(), rng, None),
+            limiter=RateLimiter(config.server.rate_limit, groups),
+        ),
         clock=reactor,
         metrics=metrics,
         journal=journal,
-        client_groups=groups,
-        cookies=Cookies(reactor.seconds(), lambda: EPOCH + reactor.seconds(), rng, None),
-        limiter=RateLimiter(config.server.rate_limit, groups),
     )
     upstreams = Upstreams()
     load = Load(DatagramPort(0, "192.0.2.200", reactor, factory), factory)

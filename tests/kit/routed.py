@@ -9,11 +9,13 @@ import dns.rcode
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 
 from staggerdns.chain import Chain
 from staggerdns.config import parse_config
 from staggerdns.service import StaggerService
 from staggerdns.settings.addresses import parse_listener
+from staggerdns.upstream.members import Members
 from staggerdns.wire.names import to_text
 from tests.kit.acts import SILENT, Act, says
 from tests.kit.clients import addresses, parse
@@ -48,6 +50,10 @@ def answers(host: str, after: float = 5, ttl: int = 300) -> Act:
     return says(after, own_address(host), ttl=ttl)
 
 
+def _text(routes: str, servers: str, more: str, upstream: str = "") -> str:
+    return f"upstream: {{servers: [{servers}]{upstream}}}\nroutes: [{routes}]\n{more}\n"
+
+
 class RoutedProgram:
     """A service in front of simulated upstreams; times are milliseconds after the start."""
 
@@ -57,31 +63,58 @@ class RoutedProgram:
         self.launched: list[Launch] = []
         self.upstreams: dict[str, SimulatedUpstream] = {}
         self.made: list[str] = []
+        self._hosts: dict[int, str] = {}
         self._established = 0
         self._contexts: dict[str, ListenerContext] = {}
-        text = f"upstream: {{servers: [{servers}]}}\nroutes: [{routes}]\n{more}\n"
-
-        def connect(address: UpstreamAddress, settings: UpstreamSettings, **others: Any) -> object:
-            host = address.endpoint.host
-            self.made.append(host)
-            upstream = SimulatedUpstream(
-                len(self.made),
-                SILENT,
-                cast("Any", self.clock),
-                self.launched,
-                others["metrics"],
-                awake=others["clock"],
-                health=settings.health,
-                budget=settings.budget,
-            )
-            return self.upstreams.setdefault(host, upstream)
-
+        text = _text(routes, servers, more)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys.modules[Chain.__module__], "Upstream", connect)
+            self._patch(patch)
             patch.setattr(sys.modules[StaggerService.__module__], "Chain", self._compose)
             self.service = StaggerService(parse_config(text), self.clock, bytes)
         for host in self.upstreams:
             self.script(host, answers(host))
+
+    def _patch(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(sys.modules[Members.__module__], "Upstream", self._connect)
+
+    def change(
+        self,
+        routes: str = "",
+        *,
+        servers: str = PUBLIC,
+        more: str = NO_RANKING,
+        upstream: str = "",
+    ) -> None:
+        """Let another configuration count; ``upstream``: more of that section."""
+        known = {*self.upstreams}
+        with pytest.MonkeyPatch.context() as patch:
+            self._patch(patch)
+            config = parse_config(_text(routes, servers, more, upstream))
+            changed = Deferred.fromCoroutine(self.service.change(config))
+            self.wait(1)
+        changed.addErrback(Failure.raiseException)
+        assert changed.called
+        for host in {*self.upstreams} - known:
+            self.script(host, answers(host))
+
+    def _connect(
+        self, address: UpstreamAddress, settings: UpstreamSettings, **others: Any
+    ) -> object:
+        host = address.endpoint.host
+        self.made.append(host)
+        self._hosts[len(self.made)] = host
+        upstream = SimulatedUpstream(
+            len(self.made),
+            SILENT,
+            cast("Any", self.clock),
+            self.launched,
+            others["metrics"],
+            awake=others["clock"],
+            health=settings.health,
+            budget=settings.budget,
+        )
+        upstream.name = str(address)
+        return self.upstreams.setdefault(host, upstream)
 
     def _compose(self, *arguments: Any, **more: Any) -> Chain:
         self.chain = Chain(*arguments, **more)
@@ -91,6 +124,10 @@ class RoutedProgram:
     def script(self, host: str, act: Act) -> None:
         """Have an upstream do this from now on."""
         self.upstreams[host].script.act = act
+
+    def asked(self, since: int = 0) -> list[str]:
+        """Who was asked, from the query with that number on."""
+        return [self._hosts[launch.upstream] for launch in self.launched[since:]]
 
     def names(self, host: str) -> set[str]:
         """Every name that an upstream was asked for."""

@@ -13,7 +13,8 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from staggerdns.config import parse_config
 from staggerdns.journal import Journal
 from staggerdns.policy import domainfiles
-from staggerdns.policy.domainfiles import CHECK_EVERY, PATIENCE, TURN
+from staggerdns.policy.domainfiles import CHECK_EVERY, PATIENCE
+from staggerdns.policy.domains import TURN, finish
 from staggerdns.policy.groups import GroupRoutes
 from staggerdns.policy.scope import Scopes, default_scope
 from tests.kit.acts import name
@@ -43,6 +44,7 @@ class Watched:
         )
         scopes = Scopes(default_scope(config))
         self.routes = GroupRoutes(config, scopes, self.clock, Journal("debug"))
+        finish(self.routes.load())
         self.routes.watch()
 
     def write(self, **contents: str) -> None:
@@ -507,6 +509,7 @@ def test_one_file_of_several_routes(tmp_path: Path) -> None:
         f"routes: [{{domain_files: [{path}], servers: [10.0.0.2]}}]}}}}\n"
     )
     routes = GroupRoutes(config, Scopes(default_scope(config)), watched.clock, Journal("debug"))
+    finish(routes.load())
     routes.watch()
     path.write_text("new.example\n")
     watched.routes.close()
@@ -522,6 +525,7 @@ def test_no_files() -> None:
     config = parse_config("upstream: {servers: [192.0.2.1]}\n")
     clock = Clock()
     routes = GroupRoutes(config, Scopes(default_scope(config)), clock, Journal("debug"))
+    finish(routes.load())
     routes.watch()
     assert clock.getDelayedCalls() == []
     routes.reread()

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from staggerdns.config import parse_config
 from staggerdns.journal import Journal
 from staggerdns.policy.domainfiles import CHECK_EVERY
+from staggerdns.policy.domains import finish
 from staggerdns.policy.groups import GroupRoutes, Groups
 from staggerdns.policy.scope import NO_SUCH_NAMES, Scopes, default_scope
 from staggerdns.settings.addresses import Listener, Network, parse_listener
@@ -148,6 +149,7 @@ class Routed:
         found = parse_config(config + groups)
         self.scopes = Scopes(default_scope(found))
         self.routes = GroupRoutes(found, self.scopes, self.clock, Journal("error"))
+        finish(self.routes.load())
         self.routes.watch()
 
     def _shown(self, number: int | None) -> int | None:

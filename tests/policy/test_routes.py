@@ -13,7 +13,7 @@ from twisted.logger import capturedLogs
 from staggerdns.config import parse_config
 from staggerdns.journal import Journal
 from staggerdns.policy.domainfiles import CHECK_EVERY, DomainFiles
-from staggerdns.policy.domains import MAX_FILE_SIZE
+from staggerdns.policy.domains import MAX_FILE_SIZE, finish
 from staggerdns.policy.routes import Routes
 from staggerdns.policy.scope import NO_SUCH_NAMES, Scopes, default_scope
 from staggerdns.settings.document import ConfigError
@@ -48,6 +48,7 @@ class Routed:
         config = parse_config(f"{UPSTREAM}routes: [{routes}]\n")
         self.files = DomainFiles(self.clock, Journal("debug"))
         self.routes = Routes(config.routes, Scopes(default_scope(config)), self.files)
+        finish(self.routes.load())
         self.files.watch()
 
     def find(self, text: str) -> int | None:

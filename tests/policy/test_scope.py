@@ -95,8 +95,7 @@ def test_labels() -> None:
         RouteSettings(servers=(), domains=(b"\1c\0",)),
     ):
         scopes.number(route)
-    assert scopes.labels == ["", "*.lan.example", "/etc/corp", "single_label"]
-    assert len(scopes.labels) == len(scopes)
+    assert scopes.labels == {0: "", 1: "*.lan.example", 2: "/etc/corp", 3: "single_label"}
 
 
 def test_no_such_names() -> None:

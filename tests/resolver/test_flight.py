@@ -211,7 +211,7 @@ def test_an_old_collection_ends_after_a_new_one() -> None:
     """The generation decides, not the time: what an old collection brings late changes nothing."""
     resolver = SimulatedResolver(says_own(0, 10))
     context = resolver.forwarder._default
-    over: list[bytes] = []
+    over: list[Collection] = []
     question = resolver.question()
     now = resolver.clock.seconds()
     old = Collection(question, 1, context, over.append, now)
@@ -229,7 +229,7 @@ def test_an_old_collection_ends_after_a_new_one() -> None:
     assert entry is not None
     assert entry.alive
     assert (late.at, late.addresses) == (100, [own(8)])
-    assert over == [question.key] * 2
+    assert over == [new, old]
 
 
 def test_generations_grow() -> None:

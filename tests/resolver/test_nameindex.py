@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from staggerdns.resolver.cache import Merger
+from staggerdns.resolver.collecting import Merger
 from staggerdns.resolver.nameindex import EACH, NameIndex
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import FailureAnswer

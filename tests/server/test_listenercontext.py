@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, cast
 
 from staggerdns.policy.groups import Groups
-from staggerdns.server.listenercontext import MAX_REMEMBERED, ListenerContext
+from staggerdns.server.listenercontext import MAX_REMEMBERED, CurrentGroups, ListenerContext
 from staggerdns.server.ready import ReadyTables
 from staggerdns.settings.addresses import Listener, Network, parse_listener
 from staggerdns.settings.policy import GroupSettings
@@ -39,13 +39,13 @@ class CountingGroups(Groups):
 
 def test_nobody_has_rules() -> None:
     """Without groups there are none."""
-    assert ListenerContext(GUESTS, None, {}).rules("10.0.0.1") is None
+    assert ListenerContext(GUESTS, CurrentGroups(None), {}).rules("10.0.0.1") is None
 
 
 def test_rules_of_clients() -> None:
     """Each is looked for once, at each listener on its own."""
     groups = CountingGroups()
-    guests, elsewhere = (ListenerContext(one, groups, {}) for one in (GUESTS, None))
+    guests, elsewhere = (ListenerContext(one, CurrentGroups(groups), {}) for one in (GUESTS, None))
     for _ in range(3):
         assert cast("str", guests.rules("192.0.2.1")) == "guests"
         assert cast("str", elsewhere.rules("192.0.2.1")) == "default"
@@ -56,7 +56,7 @@ def test_rules_of_clients() -> None:
 def test_memory_limit() -> None:
     """`MAX_REMEMBERED` clients are remembered; one more, and all others are forgotten."""
     groups = CountingGroups()
-    context = ListenerContext(None, groups, {})
+    context = ListenerContext(None, CurrentGroups(groups), {})
     first = ip_address("10.0.0.0")
     for _ in range(2):
         for number in range(MAX_REMEMBERED):
@@ -72,6 +72,8 @@ def test_memory_limit() -> None:
 def test_ready_replies() -> None:
     """There are those of each transport, whose tables all listeners have in common."""
     tables = {"udp": ReadyTables(), "tcp": ReadyTables()}
-    one, two = (ListenerContext(listener, None, tables) for listener in (GUESTS, None))
+    one, two = (
+        ListenerContext(listener, CurrentGroups(None), tables) for listener in (GUESTS, None)
+    )
     assert one.ready.keys() == two.ready.keys() == tables.keys()
     assert one.ready["udp"] is not two.ready["udp"]
