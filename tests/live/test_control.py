@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+import yaml
 
 from tests.kit.clients import eventually
 from tests.kit.program import Program, environment
@@ -166,6 +167,34 @@ def test_over_one_connection(program: Program, directory: Path) -> None:
         assert client.ask("flush", all=True)["flushed"] >= 1
         assert client.ask("status")["cache"]["entries"] == 0
     assert "flushed 1 answers for user" in program.log
+
+
+def test_reload(program: Program, directory: Path) -> None:
+    """A right file counts when the command ends. Of a wrong one all problems are told, and nothing
+    changes.
+    """
+    settings = yaml.safe_load(program.configuration.read_text())
+    settings["groups"]["kids"] = {"clients": ["10.0.0.0/8"], "block": ["ads"]}
+    program.configuration.write_text(yaml.safe_dump(settings))
+    done = staggerdns(program, "reload")
+    assert (done.returncode, done.stderr) == (OK, "")
+    with Client(directory / "socket") as client:
+        status = client.ask("status")
+        assert [one["group"] for one in status["blocking"]] == ["default", "kids"]
+        assert status["configuration"] == str(program.configuration)
+        assert (status["reloads"]["count"], status["reloads"]["last"]["ok"]) == (1, True)
+        program.configuration.write_text(yaml.safe_dump({**settings, "groups": {}, "nothing": 1}))
+        with program.configuration.open("a") as file:
+            file.write("cache: {max_entries: none}\n")
+        done = staggerdns(program, "reload")
+        assert done.returncode == NOT_DONE
+        assert done.stdout == ""
+        assert "nothing: unknown key" in done.stderr
+        assert "cache.max_entries: expected a whole number" in done.stderr
+        status = client.ask("status")
+        assert [one["group"] for one in status["blocking"]] == ["default", "kids"]
+        assert (status["reloads"]["count"], status["reloads"]["last"]["ok"]) == (2, False)
+        assert len(status["reloads"]["last"]["problems"]) == 2
 
 
 def as_user(uid: int, gid: int, path: Path, script: str) -> str:
