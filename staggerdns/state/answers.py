@@ -22,9 +22,9 @@ from staggerdns.wire.key import scope_of, type_and_class, with_scope, without_sc
 from staggerdns.wire.names import skip_name
 from staggerdns.wire.sections import SectionsAnswer
 
-BLOCK_ENTRIES = 256
+BLOCK_ENTRIES = 512
 """Entries of one block."""
-BLOCK_OCTETS = 131_072
+BLOCK_OCTETS = 262_144
 """Memory of the entries of one block, about; one entry more may exceed it."""
 WIDTHS = {b"\0\1\0\1": 4, b"\0\x1c\0\1": 16}
 """Octets of an address, by type and class of the question."""

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -75,6 +76,7 @@ class Load:
         self._settle = settle
         self._file: FileIO | None = None
         self._blocks: Iterator[Block] = iter(())
+        self._ahead: Deferred[Block | None] | None = None
 
     async def run(self) -> Loaded | None:
         """Read the file, and return what that has brought, `None` if there is none.
@@ -85,6 +87,8 @@ class Load:
             time = await self._worker.run(self._open)
             return None if time is None else await self._load(time)
         finally:
+            if self._ahead is not None:
+                self._ahead.addErrback(lambda _: None)  # nobody waits for it any more
             self._worker.run(self._close)
 
     async def _load(self, time: float) -> Loaded:
@@ -144,7 +148,11 @@ class Load:
             block = await self._next()
 
     async def _next(self) -> Block | None:
-        block = await self._worker.run(self._read)
+        """Return the next block, `None` behind the last; the one after it is read meanwhile."""
+        ahead, self._ahead = self._ahead, None
+        block = await (self._worker.run(self._read) if ahead is None else ahead)
+        if block is not None:
+            self._ahead = self._worker.run(self._read)
         self._slices.begin()
         return block
 

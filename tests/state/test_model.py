@@ -93,12 +93,12 @@ def described(run: SavedRun, key: bytes, entry: Entry, later: float) -> dict[str
         "ttl": run.cache.reply_ttl(entry, now, scope_of(key)),
         "ad": answer.ad,
         "age": now - entry.stored,
-        "order age": entry.sorted_at and now - entry.sorted_at,
+        "order age": None if entry.sorted_at is None else now - entry.sorted_at,
         "complete": entry.complete,
         "targets": answer.chain_targets(key),
         "records": answer.sections(40, 5, 4000),
         "whole": run.cache.freshness.is_whole(entry, now),
-        "rank": entry.rank,
+        "rank": entry.rank if entry.sorted_at is None else (),  # of no use in a sorted one
     }
     if entry.complete:
         shown["due"] = entry.due - now
