@@ -243,7 +243,11 @@ print(*[name for name in sys.modules if name.startswith("staggerdns.")])
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split()) == ["staggerdns.hangups", "staggerdns.tap"]
+    assert sorted(done.stdout.split()) == [
+        "staggerdns.hangups",
+        "staggerdns.settings",
+        "staggerdns.tap",
+    ]
 
 
 def test_sighup_while_stopping(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_the_level_of_errors(tmp_path: Path) -> None:
     """What is told at every level is all that is left, of Twisted's start and end as of ours."""
     program = full_life(tmp_path, {"format": "json", "level": "error"}, FOREGROUND)
     said = [json.loads(line)["message"] for line in program.log.splitlines()]
-    assert [text.partition(" ")[0] for text in said] == ["listening", "read"]
+    assert [text.partition(" ")[0] for text in said] == ["listening", "read", "reloaded"]
 
 
 def test_a_wrong_configuration(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-RELOADS = int(os.environ.get("RELOADS", "6"))
+RELOADS = int(os.environ.get("STAGGERDNS_RELOADS", "3"))
 """Reloads under load; a hundred take some minutes."""
 FIRST, SECOND, INSIDE = "203.0.113.1", "203.0.113.2", "203.0.113.3"
 pytestmark = pytest.mark.usefixtures("own_network")
@@ -57,6 +57,16 @@ def series(program: Program, upstream: Endpoint) -> int:
     return sum(sample.labels.get("upstream") == str(upstream) for sample in samples)
 
 
+def can_be_had(endpoint: Endpoint) -> bool:
+    """Whether nobody has the port: what had come to it was read first."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        try:
+            free.bind(endpoint)
+        except OSError:
+            return False
+        return True
+
+
 def test_another_configuration_counts(tmp_path: Path) -> None:
     """New listeners, upstreams and rules do at once, and what is gone is not shown any more."""
     other, gone = free_endpoints(2)
@@ -75,8 +85,7 @@ def test_another_configuration_counts(tmp_path: Path) -> None:
         assert series(program, first.endpoint) == 0
         assert series(program, second.endpoint) > 10
         reloaded.reload({"server": {"listen": listen}, "upstream": servers})
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-            free.bind(gone)
+        eventually(lambda: can_be_had(gone))
         samples = program.metrics()
         assert samples.value("staggerdns_config_reload_successful") == 1
         assert samples.value("staggerdns_config_last_reload_success_timestamp_seconds") > 1e9
@@ -132,14 +141,14 @@ def test_reloads_under_load(tmp_path: Path) -> None:
         names.write_text("".join(lines))
         where = ["-s", "127.0.0.1", "-p", str(program.endpoint.port), "-d", str(names)]
         with subprocess.Popen(
-            ["dnsperf", *where, "-c", "4", "-Q", "1500", "-l", str(RELOADS * 3 + 2), "-t", "4"],
+            ["dnsperf", *where, "-c", "4", "-Q", "1500", "-l", str(RELOADS * 2 + 1), "-t", "4"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         ) as load:
             for number in islice(cycle(range(4)), 1, RELOADS + 1):
                 reloaded.reload(changes[number])
-                for index in range(0, 200, 10):
+                for index in range(0, 200, 20):
                     found = program.ask(f"n{index}.example.").addresses
                     assert set(found) <= allowed[number], (number, found)
                     assert found
