@@ -39,6 +39,8 @@ FIRST_RETRY = 0.5
 LONGEST_RETRY = 30.0
 SHORTEST_TTL = 10
 LONGEST_TTL = 86_400
+MAX_HOSTS = 1_024
+"""Names that are remembered; for one more the first is forgotten, if it is not being looked up."""
 MAX_ADDRESSES = 8
 """Addresses of each family that are kept."""
 _TYPES = (Type.AAAA, Type.A)  # in the order of preference (RFC 8305 section 4)
@@ -66,10 +68,14 @@ class Bootstrap:
     def resolve(self, name: str) -> Deferred[Addresses]:
         """Return the addresses of a host, best first; none when they cannot be found.
 
-        ``name`` comes from the configuration, so that there are few. The Deferred never fails.
+        ``name`` comes from a configuration, so that there are few. The Deferred never fails.
         """
         host = self._hosts.get(name)
         if host is None:
+            if len(self._hosts) >= MAX_HOSTS:
+                first = next(iter(self._hosts))
+                if not self._hosts[first].busy:
+                    del self._hosts[first]
             host = self._hosts[name] = _Host(self, name)
         return host.addresses()
 
@@ -98,6 +104,11 @@ class _Host:
         self._ttl = LONGEST_TTL
         self._timers: list[IDelayedCall] = []
         self._waiting: dict[Deferred[Addresses], None] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is being looked up."""
+        return bool(self._outstanding or self._timers)
 
     def addresses(self) -> Deferred[Addresses]:
         """Return what is known, or will be."""

@@ -10,6 +10,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
+from staggerdns.upstream import bootstrap as bootstrap_module
 from staggerdns.upstream.bootstrap import (
     FIRST_RETRY,
     LONGEST_RETRY,
@@ -333,3 +334,20 @@ def test_cancelled(simulated: SimulatedBootstrap) -> None:
     simulated.run(20)
     simulated.want()
     assert simulated.found == [[V6, V4]]
+
+
+def test_names_are_bounded(monkeypatch: pytest.MonkeyPatch, simulated: SimulatedBootstrap) -> None:
+    """For one more than there may be the first is forgotten, but not while it is looked up."""
+    monkeypatch.setattr(bootstrap_module, "MAX_HOSTS", 2)
+    for name in ("a.example", "b.example"):
+        simulated.want(name)
+        simulated.run(20)
+    simulated.want("a.example")
+    assert len(simulated.found) == 3
+    simulated.want("c.example")
+    simulated.run(20)
+    simulated.want("a.example")
+    assert len(simulated.found) == 4, "it has to be looked up anew"
+    simulated.want("d.example")
+    simulated.run(20)
+    assert len(simulated.found) == 6
