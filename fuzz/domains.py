@@ -34,6 +34,7 @@ def check(data: bytes) -> None:
     assert len(file.problem) < 1000
     try:
         routes = Routes(_ROUTES, Scopes(_SCOPE), DomainFiles(Clock(), Journal("error")))
+        finish(routes.load())
     except ConfigError:
         assert not read
         assert file.domains == []

@@ -13,6 +13,7 @@ import yaml
 from staggerdns.command.cli import main
 from staggerdns.config import parse_config
 from staggerdns.settings.sections import Config
+from tests.kit.certificates import CertificateAuthority
 from tests.kit.checkout import ROOT
 from tests.kit.daemons import find_program
 
@@ -69,8 +70,14 @@ def configuration(literal: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_is_a_configuration(page: str, tmp_path: Path) -> None:
+def test_every_block_is_a_configuration(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each is one as it stands, but for upstreams, which not every block has."""
+    files = CertificateAuthority(tmp_path).issue("dns.example")
+    for credential, path in (("certificate", files.chain), ("key", files.key)):
+        (tmp_path / f"tls-{credential}").write_bytes(path.read_bytes())
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     for block in _BLOCK.findall(PAGES[page]):
         plain = yaml.safe_load(block)
         config = parse(plain, tmp_path)

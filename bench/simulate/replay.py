@@ -50,6 +50,8 @@ class Plan:
                         "case_randomization": "never",
                     },
                     "ranking": {"enabled": False},
+                    # What strategies cost is compared with a cache that does nothing ahead of time.
+                    "cache": {"prefetch": {"enabled": False}},
                     "log": {"level": "error"},
                 }
             )

@@ -17,6 +17,7 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
+from staggerdns.errors import StaggerDNSError
 from staggerdns.state.file import Unusable
 
 NAME = "cache.state"
@@ -29,7 +30,7 @@ _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 _ENVIRONMENT = "STATE_DIRECTORY"
 
 
-class Occupied(OSError):
+class Occupied(StaggerDNSError, OSError):
     """Another program has the directory."""
 
 
