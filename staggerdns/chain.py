@@ -140,7 +140,9 @@ class Chain:
         group_routes = GroupRoutes(config, scopes, self._clock, self._journal)
         yield from group_routes.load()
         rules = config.addresses
-        digests = {number: answers_digest(scope, rules) for number, scope in scopes.items()}
+        digests = {
+            number: answers_digest(scope, scopes.default, rules) for number, scope in scopes.items()
+        }
         return Plan(config, scopes, group_routes, authorities, digests)
 
     def use(self, plan: Plan) -> None:

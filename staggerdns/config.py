@@ -7,6 +7,7 @@ Whatever is wrong ends in one `ConfigError` that has all of it: each problem nam
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import Any
 
@@ -40,6 +41,7 @@ from staggerdns.upstream.tls import Authorities
 
 MAX_PATH = 107
 """Octets of the path of a UNIX socket (unix(7), without the zero at its end)."""
+_STEP = re.compile(r"[.\[]")
 CASE = (AUTO, "never")
 """Values of ``upstream.case_randomization``."""
 
@@ -86,7 +88,15 @@ def parse_config(text: str) -> Config:
     else:
         more = Problems()
         _check(config, more)
-        problems += [problem for problem in more if not _concerns(problem, problems)]
+        # What is about a value that was left out, or about what is in it or around it, may be due
+        # to that.
+        wrong = {_places(problem)[0] for problem in problems}
+        around = {place for problem in problems for place in _places(problem)}
+        problems += [
+            problem
+            for problem in more
+            if _places(problem)[0] not in around and wrong.isdisjoint(_places(problem))
+        ]
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return config
@@ -107,16 +117,10 @@ def _sound_part(document: dict[str, Any], problems: Problems) -> Any:
     return sound
 
 
-def _concerns(problem: str, problems: list[str]) -> bool:
-    """Return whether a problem is about a value that one of ``problems`` is about, or is in it, or
-    around it: that it was left out may be the reason.
-    """
+def _places(problem: str) -> list[str]:
+    """Return the path that a problem is about, and those of all that is around it."""
     path = problem.partition(": ")[0]
-    return any(
-        inner == outer or inner.startswith((f"{outer}.", f"{outer}["))
-        for other in (problem.partition(": ")[0] for problem in problems)
-        for inner, outer in ((path, other), (other, path))
-    )
+    return [path, *(path[: match.start()] for match in _STEP.finditer(path))]
 
 
 def _read(kind: type, value: object) -> object:

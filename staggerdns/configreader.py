@@ -10,7 +10,7 @@ import pickle
 import sys
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -25,7 +25,10 @@ READ_TIMEOUT = 60.0
 
 def read_config(path: str, reactor: Any, clock: IReactorTime) -> Deferred[Config]:
     """Return a Deferred of what is in the file at ``path``; it fails with `ConfigError`."""
-    report = run_child(__name__, path.encode(), READ_TIMEOUT, reactor, clock)
+    try:
+        report = run_child(__name__, path.encode(), READ_TIMEOUT, reactor, clock)
+    except OSError as error:  # there is no room for a process
+        return fail(ConfigError(f"{path}: cannot be checked: {error.strerror}"))
     return report.addCallbacks(_result, _problem, errbackArgs=(path,))
 
 

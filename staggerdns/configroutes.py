@@ -133,11 +133,12 @@ def check_list(path: str, items: tuple[Hashable, ...], *, empty: bool = False) -
     """
     if not items and not empty:
         raise ConfigError(f"{path}: expected at least one item")
-    seen: set[Hashable] = set()
+    seen: set[str] = set()
     for index, item in enumerate(items):
-        if item in seen:
-            raise ConfigError(f"{path}[{index}]: {_text(item)} is there already")
-        seen.add(item)
+        text = _text(item)
+        if text in seen:
+            raise ConfigError(f"{path}[{index}]: {text} is there already")
+        seen.add(text)
 
 
 def _text(item: Hashable) -> str:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -64,6 +64,7 @@ class Reloads:
         self._wall = wall
         self._running: Deferred[Problems] | None = None
         self._waiting: list[Deferred[Problems]] = []
+        self._closed = False
         self._succeeded = True
         self._succeeded_at = wall()
         metrics.reload_successful.read_from(lambda: self._succeeded)
@@ -74,13 +75,16 @@ class Reloads:
 
         The Deferred never fails.
         """
+        if self._closed:
+            return succeed(("the program is about to end",))
         wanted: Deferred[Problems] = Deferred(self._waiting.remove)
         self._waiting.append(wanted)
         self._next()
         return wanted
 
     def close(self) -> None:
-        """Give up the reload that is under way, and those that wait."""
+        """Give up the reload that is under way, and those that wait; begin none any more."""
+        self._closed = True
         self._waiting.clear()
         if self._running is not None:
             self._running.cancel()

@@ -317,8 +317,10 @@ class StaggerService(Service):
         try:
             if lists is not None and is_new:
                 await lists.prepare()
+            self.control.prepare(config.control)
             change = self._prepare_listeners(assembly) if self._is_bound else None
         except BaseException:
+            self.control.abandon()
             if lists is not None and is_new:
                 lists.abandon()
             raise

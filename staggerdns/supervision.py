@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 
 STATUS_EVERY = 10.0
@@ -39,6 +39,7 @@ class Supervision(Service):
         self._clock = clock
         self._answered = answered
         self._before = 0, 0
+        self._ready: IDelayedCall | None = None
         self._loops: list[tuple[LoopingCall, float]] = []
         self._add_loop(self._tell_status, STATUS_EVERY)
         seconds = _watchdog_seconds(environ, pid)
@@ -46,8 +47,14 @@ class Supervision(Service):
             self._add_loop(self._give_sign, seconds / 2)
 
     def startService(self) -> None:
-        """Report that queries are answered."""
+        """Report that queries are answered, as soon as the reactor runs: before that a signal to
+        end would end the process at once.
+        """
         super().startService()
+        self._ready = self._clock.callLater(0, self._begin)
+
+    def _begin(self) -> None:
+        self._ready = None
         self._send("READY=1")
         self._before = self._totals()
         for loop, seconds in self._loops:
@@ -56,6 +63,9 @@ class Supervision(Service):
     def stopService(self) -> None:
         """Report that the program is about to end."""
         super().stopService()
+        if self._ready is not None:
+            self._ready.cancel()
+            self._ready = None
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()

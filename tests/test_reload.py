@@ -117,3 +117,5 @@ def test_the_end() -> None:
         reloading.reloads.close()
     assert (reloading.cancelled, len(reloading.running)) == (1, 1)
     assert (found, later, events) == ([], [], [])
+    assert reloading.want() == [("the program is about to end",)]
+    assert len(reloading.running) == 1

@@ -267,6 +267,30 @@ def test_health_is_kept() -> None:
     assert program.asked() == [SECOND]
 
 
+def test_what_is_believed_where_others_fall_back() -> None:
+    """A route whose names the default upstreams answer has what their rules make of that."""
+    routed = route(INSIDE, more=", fallback: true, rebinding: {strip: false}")
+    program = RoutedProgram(routed, servers=PUBLIC)
+    program.script(INSIDE, negative(5, 2))
+    program.script(PUBLIC, says(5, "10.9.9.9"))
+    assert program.answer(CORP) == ["10.9.9.9"]
+    program.change(routed, servers=PUBLIC, more=NO_RANKING + "rebinding: {strip: true}\n")
+    assert program.answer(CORP) != ["10.9.9.9"]
+
+
+def test_pins_count() -> None:
+    """An upstream whose key is another one, or none, is another upstream."""
+    first, second = (f"tls://192.0.2.1;pin-sha256={letter * 43}=" for letter in "AE")
+    program = started(servers=f"'{first}'")
+    for servers in (second, "tls://192.0.2.1"):
+        made = len(program.made)
+        program.change(servers=f"'{servers}'")
+        assert len(program.made) == made + 1
+        count = len(program.launched)
+        program.answer(NAME)
+        assert len(program.launched) == count + 1
+
+
 def test_a_wrong_configuration_changes_nothing() -> None:
     """Nothing of it counts."""
     program = started()
@@ -310,7 +334,7 @@ that count for collections which begin later.
 """
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     after=st.lists(st.sampled_from([5, 40, 90, 180, 350]), min_size=5, max_size=5),
     reloads=st.lists(
@@ -342,24 +366,24 @@ def test_launches_are_those_without_reloads(
 
 def test_a_thousand_collections() -> None:
     """A reload in the middle of so many changes nothing of who is asked when, for any of them."""
-    servers = ", ".join(f"192.0.2.{number}" for number in range(1, 6))
+    servers = ", ".join(f"192.0.2.{number}" for number in range(1, 4))
 
     def run(*, reloads: bool) -> list[tuple[float, int, str]]:
         program = RoutedProgram("", servers=servers)
         for number, host in enumerate(servers.split(", ")):
             program.script(host, answers(host, after=10 + 40 * number))
         waiting = [program.ask(f"n{number}.example") for number in range(1_000)]
-        for change in CHANGES if reloads else ():
+        for change in CHANGES[2:] if reloads else ():
             program.change(**{"servers": servers, **change})
             program.wait(9)
         if not reloads:
-            program.wait(10 * len(CHANGES))
+            program.wait(10 * len(CHANGES[2:]))
         program.wait(4_000)
         assert all(one.answered for one in waiting)
         return [(launch.at, launch.upstream, launch.tier) for launch in program.launched]
 
     launched = run(reloads=True)
-    assert len(launched) == 5_000
+    assert len(launched) == 3_000
     assert launched == run(reloads=False)
 
 

@@ -29,6 +29,12 @@ class Supervisor:
             {"NOTIFY_SOCKET": path, **environ}, PID, self.clock, lambda: self.counts
         )
 
+    def start(self) -> None:
+        """Start, and let the reactor run."""
+        self.supervised.startService()
+        assert self.heard() == []
+        self.clock.advance(0)
+
     def heard(self) -> list[str]:
         """What has been said since the last look."""
         found = []
@@ -65,7 +71,7 @@ def supervisor(path: str) -> Iterator[Supervisor]:
 def test_from_start_to_end(supervisor: Supervisor) -> None:
     """Up, alive twice as often as is asked for, about to end; then no timer is left."""
     assert supervisor.heard() == []
-    supervisor.supervised.startService()
+    supervisor.start()
     assert supervisor.heard() == ["READY=1", "WATCHDOG=1"]
     assert supervisor.pass_time(9) == ["WATCHDOG=1"] * 2
     supervisor.supervised.stopService()
@@ -76,7 +82,7 @@ def test_from_start_to_end(supervisor: Supervisor) -> None:
 def test_status(supervisor: Supervisor) -> None:
     """How many queries have been answered a second since the last time, and from where."""
     supervisor.counts = {("cache",): 1000, ("upstream",): 1}
-    supervisor.supervised.startService()
+    supervisor.start()
     said = []
     for cache, stale, upstream in ((1000, 0, 1), (1030, 10, 11), (101_030, 10, 11)):
         supervisor.counts = {("cache",): cache, ("stale",): stale, ("upstream",): upstream}
@@ -105,7 +111,7 @@ def test_status(supervisor: Supervisor) -> None:
 def test_nobody_asks_for_signs(path: str, environ: dict[str, str]) -> None:
     """Or of another process, or in words that mean nothing: then none is given."""
     supervisor = Supervisor(path, **environ)
-    supervisor.supervised.startService()
+    supervisor.start()
     assert supervisor.pass_time(9) == ["READY=1"]
     supervisor.supervised.stopService()
     supervisor.close()
@@ -114,7 +120,7 @@ def test_nobody_asks_for_signs(path: str, environ: dict[str, str]) -> None:
 def test_signs_without_a_process(path: str) -> None:
     """Whose process is meant need not be said."""
     supervisor = Supervisor(path, WATCHDOG_USEC="1000000")
-    supervisor.supervised.startService()
+    supervisor.start()
     assert supervisor.pass_time(1) == ["READY=1", *["WATCHDOG=1"] * 3]
     supervisor.supervised.stopService()
     supervisor.close()
@@ -123,7 +129,7 @@ def test_signs_without_a_process(path: str) -> None:
 def test_an_abstract_socket() -> None:
     """Its name begins with @ in the environment."""
     supervisor = Supervisor(f"@staggerdns-test-{id(PID)}")
-    supervisor.supervised.startService()
+    supervisor.start()
     assert supervisor.heard() == ["READY=1"]
     supervisor.supervised.stopService()
     supervisor.close()
@@ -131,7 +137,7 @@ def test_an_abstract_socket() -> None:
 
 def test_a_supervisor_that_is_gone(supervisor: Supervisor) -> None:
     """Nothing fails, and nothing waits."""
-    supervisor.supervised.startService()
+    supervisor.start()
     supervisor.close()
     supervisor.clock.pump([1.0] * 20)
     supervisor.supervised.stopService()
@@ -140,7 +146,7 @@ def test_a_supervisor_that_is_gone(supervisor: Supervisor) -> None:
 def test_a_supervisor_that_does_not_read(path: str) -> None:
     """What its socket does not take is lost."""
     supervisor = Supervisor(path, WATCHDOG_USEC="2000")
-    supervisor.supervised.startService()
+    supervisor.start()
     supervisor.clock.pump([0.001] * 5000)
     assert supervisor.heard()[0] == "READY=1"
     supervisor.supervised.stopService()

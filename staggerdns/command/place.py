@@ -22,9 +22,9 @@ class NoPlace(StaggerDNSError, ValueError):
 def find_socket(path: str, *, must_be_there: bool) -> str:
     """Return where a program with the configuration file at ``path`` is reached.
 
-    A file that cannot be read stands for one that says nothing about it, unless it
-    ``must_be_there``: whoever may use the socket need not be able to read the file. Raises
-    `NoPlace`.
+    A file that is no YAML stands for one that says nothing about it. So does one that cannot be
+    read, unless it ``must_be_there``: whoever may use the socket need not be able to read the file.
+    Raises `NoPlace`.
     """
     default = str(default_of(ControlSettings, "socket"))
     try:
@@ -35,8 +35,8 @@ def find_socket(path: str, *, must_be_there: bool) -> str:
         return default
     try:
         document = read_document(text)
-    except ConfigError as error:
-        raise NoPlace(f"{path}: {error}: name the socket with --socket") from None
+    except ConfigError:
+        return default  # the program says what is wrong with the file
     section = document.get("control") if isinstance(document, dict) else None
     if section is None:
         return default

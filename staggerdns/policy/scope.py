@@ -62,28 +62,29 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether addresses are put in order as in the other scope."""
         return self.ranked == other.ranked and self.probe_private == other.probe_private
 
-    @property
-    def digest(self) -> bytes:
-        """16 octets that stand for the content, the same ones at every start."""
-        content = [
-            [[str(server), sorted(pin.hex() for pin in server.pins)] for server in self.servers],
-            self.strategy,
-            [None if one is None else float(one) for one in msgspec.structs.astuple(self.parallel)],
-            [self.ranked, self.probe_private, self.max_addresses],
-            [self.strip, [domain.hex() for domain in self.allow_domains]],
-            self.fallback,
-        ]
-        return blake2b(json.dumps(content).encode(), digest_size=_DIGEST_OCTETS).digest()
 
-
-def answers_digest(scope: Scope, settings: AddressSettings) -> bytes:
-    """Return 16 octets that stand for how answers of a scope have come about, whose addresses are
-    subject to ``settings`` as well.
+def answers_digest(scope: Scope, default: Scope, settings: AddressSettings) -> bytes:
+    """Return 16 octets that stand for how answers of a scope have come about, the same ones at each
+    start: who was asked, what of it was believed, and whether it was put in order. ``default``: the
+    scope of those who may be asked as well. ``settings``: the rules about all addresses.
     """
-    rules = [sorted(map(str, networks)) for networks in (settings.ignore, settings.bogus_nxdomain)]
-    return blake2b(
-        json.dumps(rules).encode(), key=scope.digest, digest_size=_DIGEST_OCTETS
-    ).digest()
+    others = default if scope.fallback else scope
+    content = [
+        sorted(map(_servers_content, {*scope.servers, *others.servers})),
+        [_belief(one) for one in (scope, others)],
+        [scope.ranked, scope.probe_private],
+        [sorted(map(str, networks)) for networks in (settings.ignore, settings.bogus_nxdomain)],
+    ]
+    return blake2b(json.dumps(content).encode(), digest_size=_DIGEST_OCTETS).digest()
+
+
+def _servers_content(server: UpstreamAddress) -> list[str]:
+    return [str(server), *sorted(pin.hex() for pin in server.pins)]
+
+
+def _belief(scope: Scope) -> list[object]:
+    domains = sorted(domain.hex() for domain in scope.allow_domains)
+    return [scope.strip, domains, scope.parallel.merge_private]
 
 
 def default_scope(config: Config) -> Scope:
@@ -179,10 +180,11 @@ class Scopes:
         """
         old_scopes = {number: scope for scope, number in before._numbers.items()}
         same_default = self.default == before.default
+        unbelieved = not self.default.believes_as(before.default)
         changes = {}
         for scope, number in self._numbers.items():
             old = old_scopes.get(number)
-            if old is None or not scope.believes_as(old):
+            if old is None or not scope.believes_as(old) or (scope.fallback and unbelieved):
                 changes[number] = NOTHING_STAYS
             elif scope != old or (scope.fallback and not same_default):
                 asked, asked_before = self._asked(scope), before._asked(old)

@@ -179,7 +179,11 @@ class UpstreamAddress:
         return self._text
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, UpstreamAddress) and str(self) == str(other)
+        return (
+            isinstance(other, UpstreamAddress)
+            and self._text == other._text
+            and self.pins == other.pins
+        )
 
     def __hash__(self) -> int:
         return hash(self._text)

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
+from staggerdns.control.port import NoSocket
 from staggerdns.settings.sections import ControlSettings
 from tests.kit.routed import NO_RANKING, RoutedProgram
 
@@ -129,6 +130,49 @@ def test_a_socket_that_moves(directory: Path) -> None:
         client.socket.close()
     running.chain.close()
     assert not running.clock.getDelayedCalls()
+
+
+def test_a_socket_that_is_prepared(directory: Path) -> None:
+    """It is where it shall be before anything else changes, and answers from then on; one that
+    cannot be had is told, and the old one stays.
+    """
+    running, path, other = program(), directory / "socket", directory / "other"
+    control = running.service.control
+    control.open(ControlSettings(socket=str(path)))
+    with pytest.raises(NoSocket, match=f"control.socket: {directory}/none/x: "):
+        control.prepare(ControlSettings(socket=f"{directory}/none/x"))
+    assert connects(path)
+    for _ in range(2):
+        control.prepare(ControlSettings(socket=str(other)))
+        assert other.exists()
+        control.abandon()
+        running.clock.advance(0)
+        assert not other.exists()
+    control.prepare(ControlSettings(socket=str(other)))
+    control.open(ControlSettings(socket=str(other)))
+    running.clock.advance(0)
+    assert not path.exists()
+    client = Client(running, other)
+    client.send("status")
+    assert client.receive()["ok"]
+    client.socket.close()
+    control.close()
+    running.clock.advance(0)
+    assert not other.exists()
+    running.chain.close()
+
+
+def test_one_that_could_not_be_had(directory: Path) -> None:
+    """It is tried again when the configuration is read again."""
+    running, path = program(), directory / "later" / "socket"
+    control = running.service.control
+    control.open(ControlSettings(socket=str(path)))
+    path.parent.mkdir()
+    control.open(ControlSettings(socket=str(path)))
+    assert connects(path)
+    control.close()
+    running.clock.advance(0)
+    running.chain.close()
 
 
 def test_the_same_settings(directory: Path) -> None:

@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 ROOT = Path(fuzz.__path__[0])
 CORPUS = {directory.name: sorted(directory.iterdir()) for directory in (ROOT / "corpus").iterdir()}
 RUNS = {
-    "queries": 5_000,
+    "queries": 3_000,
     "replies": 500,
-    "settings": 500,
+    "settings": 250,
     "lists": 1_500,
-    "domains": 400,
+    "domains": 150,
     "control": 500,
 }
 """Executions of the short run, a second or two each."""

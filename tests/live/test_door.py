@@ -181,7 +181,7 @@ def test_sighup(tmp_path: Path) -> None:
         assert program.ask("one.example.").addresses == ["192.0.2.1"]
         for number in range(1, 4):
             program.process.send_signal(signal.SIGHUP)
-            eventually(lambda: program.log.count("read again: "), number.__eq__)
+            eventually(lambda: program.log.count("read again: "), number.__eq__, timeout=60)
         assert program.ask("one.example.").addresses == ["192.0.2.2"]
         assert program.ask("www.example.").addresses == ["203.0.113.1"]
         assert program.process.poll() is None

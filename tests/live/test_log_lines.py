@@ -47,7 +47,7 @@ def full_life(directory: Path, log: dict[str, str], runner: Sequence[str]) -> Pr
         assert program.ask("www.corp.example.").rcode == "SERVFAIL"
         assert program.health() == 200
         program.process.send_signal(signal.SIGHUP)
-        eventually(lambda: program.log, lambda text: "read again" in text)
+        eventually(lambda: program.log, lambda text: "read again" in text, timeout=60)
         assert program.terminate()[0] in CLEAN
     return program
 

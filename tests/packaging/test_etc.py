@@ -128,12 +128,13 @@ def test_the_unit_is_sandboxed(setting: str, value: str) -> None:
 
 def test_the_unit_filters_system_calls() -> None:
     """An allow list comes first, less is left of it after the deny list, and what is taken back is
-    how the process that compiles lists leaves its turn to others.
+    how the process that compiles lists leaves its turn to others, and the control socket gets its
+    group.
     """
     assert _service()["SystemCallFilter"] == [
         "@system-service",
         "~@privileged @resources",
-        "nice setpriority",
+        "nice setpriority @chown",
     ]
 
 

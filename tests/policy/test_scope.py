@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from staggerdns.config import parse_config
-from staggerdns.policy.scope import MAX_SCOPES, NO_SUCH_NAMES, Scope, Scopes, default_scope
+from staggerdns.policy.scope import (
+    MAX_SCOPES,
+    NO_SUCH_NAMES,
+    Scope,
+    Scopes,
+    answers_digest,
+    default_scope,
+)
 from staggerdns.settings.addresses import UpstreamAddress, parse_upstream
 from staggerdns.settings.document import ConfigError
 from staggerdns.settings.policy import RouteSettings
@@ -48,7 +54,6 @@ def test_every_rule_makes_a_scope_of_its_own() -> None:
     scopes, numbers = scopes_of(*CHANGES.values(), *CHANGES.values())
     assert numbers == [*range(1, len(CHANGES) + 1)] * 2
     assert len(scopes) == len(CHANGES) + 1
-    assert len({scope.digest for scope in scopes}) == len(scopes)
 
 
 def test_what_a_route_does_not_say() -> None:
@@ -105,17 +110,59 @@ def test_no_such_names() -> None:
     assert len(scopes) == 1
 
 
-def test_the_digest_is_of_the_content() -> None:
-    """It is the same for equal scopes that were made apart, and pins are a part of it."""
-    first, second = (default_scope(parse_config(UPSTREAM)) for _ in range(2))
-    assert first is not second
-    assert first.digest == second.digest
-    assert len(first.digest) == 16
-    assert first.digest.hex() == "032e3fdfcbe884b35f3a0a577fa439b3"
-    pinned = parse_upstream("tls://192.0.2.1;pin-sha256=" + "A" * 43 + "=")
-    plain = parse_upstream("tls://192.0.2.1")
-    digests = {msgspec.structs.replace(first, servers=(one,)).digest for one in (pinned, plain)}
-    assert len(digests) == 2
+OTHER = "upstream: {servers: [192.0.2.9]}"
+"""Other default upstreams."""
+
+
+def digest(text: str, number: int = 0) -> bytes:
+    """The digest of a scope of a configuration."""
+    config = parse_config(text)
+    scopes = Scopes(default_scope(config))
+    for route in config.routes:
+        scopes.number(route)
+    return answers_digest([*scopes][number], scopes.default, config.addresses)
+
+
+def test_the_digest_is_of_what_answers_come_from() -> None:
+    """It is the same at every start, and for all ways of asking the same upstreams."""
+    first = digest(UPSTREAM)
+    assert len(first) == 16
+    assert first.hex() == "cc9f0ad35a9befb393816380550acd56"
+    for same in (
+        "upstream: {servers: [192.0.2.2, 192.0.2.1]}",
+        "upstream: {servers: [192.0.2.1, 192.0.2.2], strategy: racing, timeout: 2s}",
+        UPSTREAM + "\nranking: {max_addresses: 1}\ncache: {max_ttl: 5}\n",
+    ):
+        assert digest(same) == first, same
+    others = [
+        "upstream: {servers: [192.0.2.1]}",
+        "upstream: {servers: [192.0.2.1, 'tls://192.0.2.2']}",
+        f"upstream: {{servers: [192.0.2.1, 'tls://192.0.2.2;pin-sha256={'A' * 43}=']}}",
+        UPSTREAM + "\nranking: {enabled: false}\n",
+        UPSTREAM + "\nranking: {probe_private: true}\n",
+        UPSTREAM + "\nrebinding: {strip: true}\n",
+        UPSTREAM + "\nrebinding: {allow_domains: [a]}\n",
+        UPSTREAM + "\naddresses: {ignore: [10.0.0.0/8]}\n",
+        UPSTREAM + "\naddresses: {bogus_nxdomain: [10.0.0.0/8]}\n",
+        "upstream: {servers: [192.0.2.1, 192.0.2.2], parallel: {merge_private: true}}",
+    ]
+    assert len({first, *map(digest, others)}) == len(others) + 1
+
+
+def test_the_digest_of_a_route_that_falls_back() -> None:
+    """The default upstreams, and what is believed of them, are part of it."""
+    route = "\nroutes: [{domains: [a], servers: [10.0.0.1], fallback: true}]\n"
+    found = {
+        digest(text + route, 1)
+        for text in (
+            UPSTREAM,
+            "upstream: {servers: [192.0.2.9]}",
+            UPSTREAM + "\nrebinding: {strip: true}",
+        )
+    }
+    assert len(found) == 3
+    plain = route.replace(", fallback: true", "")
+    assert digest(UPSTREAM + plain, 1) == digest(OTHER + plain, 1)
 
 
 def test_the_number_of_scopes() -> None:

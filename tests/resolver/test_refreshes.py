@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from staggerdns.resolver.entry import Entry
@@ -81,6 +81,7 @@ def ends(entry: Entry) -> dict[str, float]:
     return {text: entry.stored + life for text, life in zip(texts, answer.lives, strict=True)}
 
 
+@settings(max_examples=40)
 @given(
     st.sampled_from([SimulatedResolver, RankedResolver]),
     st.lists(SCRIPT, min_size=2, max_size=4),

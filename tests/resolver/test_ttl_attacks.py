@@ -18,7 +18,7 @@ from tests.kit.acts import Act, says
 from tests.kit.ranked import RankedResolver
 from tests.kit.simulated import START, SimulatedResolver
 
-ATTACKS = 1_000
+ATTACKS = 400
 SEED = 20261126
 UPSTREAMS, LIAR = 5, 4
 HONEST_TTL, MAX_TTL, SHORT = 60, 3_600, 5

@@ -111,7 +111,7 @@ def described(run: SavedRun, key: bytes, entry: Entry, later: float) -> dict[str
 
 
 @given(st.lists(RUN, min_size=1, max_size=4), st.integers(0, 100_000))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_restarts_are_as_if_time_had_passed(
     runs: list[tuple[list[Any], int, int]], born: int
 ) -> None:

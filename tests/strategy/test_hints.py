@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STRATEGIES = ("parallel", "racing", "sequential", "random", "auto")
 WAIT = 1000 * REFUSED_WAIT
-ATTACKS = 1_000
+ATTACKS = 400
 
 
 @pytest.mark.parametrize("strategy", ["racing", "sequential"])

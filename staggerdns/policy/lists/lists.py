@@ -134,6 +134,14 @@ class Lists:
             self.directory.close()
         for name in self.names:
             self._metrics.forget("list", name)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of all that leads back to here, since it has ended: then the set, with its file,
+        goes with whoever uses it last.
+        """
+        self.refreshes = []
+        del self._shared, self.queue
 
     def reread(self) -> None:
         """Read all files again, changed or not, and wait no longer to try what has failed."""
@@ -175,6 +183,7 @@ class Lists:
         if before is not None:
             before.retire(self.refreshes)
             self.queue.take_on(before.queue)
+            before.release()
             if moves and before.directory is not None:
                 before.directory.close()
             for name in set(before.names) - set(self.names):
