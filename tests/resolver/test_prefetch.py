@@ -367,6 +367,7 @@ AFTER = st.sampled_from([1, 20, 60, 110])
 TTLS = st.sampled_from([5, 7, 12, 30, 61])
 
 
+@PURE_ONLY
 @given(
     st.lists(
         st.lists(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from staggerdns.resolver.entry import Entry
 from staggerdns.wire.addresspool import AddressPool
 from tests.kit.acts import SILENT, Act, fails, negative, own, says, unreachable
+from tests.kit.compiled import PURE_ONLY
 from tests.kit.ranked import RankedResolver
 from tests.kit.simulated import SimulatedResolver
 
@@ -81,6 +82,7 @@ def ends(entry: Entry) -> dict[str, float]:
     return {text: entry.stored + life for text, life in zip(texts, answer.lives, strict=True)}
 
 
+@PURE_ONLY
 @settings(max_examples=40)
 @given(
     st.sampled_from([SimulatedResolver, RankedResolver]),
