@@ -157,8 +157,8 @@ class Chain:
         ended = self.forwarder.detach(changes)
         ended.addCallback(lambda _: self._members.close_left(left))
         before.routes.close()
-        for label in {*before.scopes.labels.values()}.difference(plan.scopes.labels.values()):
-            self._metrics.forget("route", label)
+        labels = {*before.scopes.labels.values()}
+        self._metrics.forget("route", labels.difference(plan.scopes.labels.values()))
         self._apply(plan, rules)
 
     def _apply(self, plan: Plan, rules: dict[int, WayOfAsking]) -> None:

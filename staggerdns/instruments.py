@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import accumulate
 from typing import Any
 
@@ -39,12 +39,12 @@ class Family:
         self._documentation = documentation
         self._labels = labels
 
-    def forget(self, label: str, value: str) -> None:
-        """Remove what stands under this value of a label, if the family has that label."""
+    def forget(self, label: str, gone: Collection[str]) -> None:
+        """Remove what stands under these values of a label, if the family has that label."""
         if label in self._labels:
             place = self._labels.index(label)
             series = self._series()
-            for values in [values for values in series if values[place] == value]:
+            for values in [values for values in series if values[place] in gone]:
                 del series[values]
 
     @abstractmethod

@@ -6,7 +6,7 @@ configuration, never from a query's name or a client's address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -322,10 +322,11 @@ class Metrics(Collector):
             found = self._hits[transport, qtype, rcode] = HitCell(labels)
         return found
 
-    def forget(self, label: str, value: str) -> None:
-        """Remove all that stands under a value of a label: what it names is there no more."""
-        for family in self._families():
-            family.forget(label, value)
+    def forget(self, label: str, gone: Collection[str]) -> None:
+        """Remove all that stands under these values of a label: what they name is there no more."""
+        if gone:
+            for family in self._families():
+                family.forget(label, gone)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family with the values of now."""

@@ -344,14 +344,11 @@ class StaggerService(Service):
             lists.take_over()
         elif lists is None and old_lists is not None:
             old_lists.stop()
-        for label, names in (
-            ("list", before.lists.keys() - config.lists.keys()),
-            ("group", before.groups.keys() - config.groups.keys() - {DEFAULT_GROUP}),
-        ):
-            for name in names:
-                self._metrics.forget(label, name)
-                if label == "group":
-                    self._pauses.forget(name)
+        self._metrics.forget("list", before.lists.keys() - config.lists.keys())
+        groups = before.groups.keys() - config.groups.keys() - {DEFAULT_GROUP}
+        self._metrics.forget("group", groups)
+        for name in groups:
+            self._pauses.forget(name)
         self.journal.level = config.log.level
         self.log_shape.use(config.log)
         self._chain.use(plan)

@@ -110,7 +110,7 @@ def test_what_is_forgotten() -> None:
         metrics.upstream_failures.cell(name, "late").value += 2
         metrics.upstream_seconds.distribution(name, "active", "gone").observe(3)
         metrics.list_names.read_from(lambda: 4, name)
-    metrics.forget("upstream", "gone")
+    metrics.forget("upstream", {"gone"})
     left = {
         (name.removeprefix("staggerdns_"), dict(labels).get("upstream"), dict(labels).get("list"))
         for (name, labels), number in scrape(metrics).items()

@@ -87,8 +87,7 @@ class Members:
         for address, upstream in known.items():
             if self._by_address.get(address) is not upstream:
                 left.append(upstream)
-                if upstream.name not in names:
-                    self._metrics.forget("upstream", upstream.name)
+        self._metrics.forget("upstream", {upstream.name for upstream in known.values()} - names)
         self._left += left
         return left
 

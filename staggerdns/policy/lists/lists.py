@@ -132,8 +132,7 @@ class Lists:
         self._end(self.refreshes)
         if self.directory is not None:
             self.directory.close()
-        for name in self.names:
-            self._metrics.forget("list", name)
+        self._metrics.forget("list", self.names)
         self.release()
 
     def release(self) -> None:
@@ -186,8 +185,7 @@ class Lists:
             before.release()
             if moves and before.directory is not None:
                 before.directory.close()
-            for name in set(before.names) - set(self.names):
-                self._metrics.forget("list", name)
+            self._metrics.forget("list", set(before.names) - set(self.names))
         if prepared is not None:
             with suppress(OSError):  # then the next start compiles
                 prepared.replace(self._place(_TARGET))
@@ -216,8 +214,8 @@ class Lists:
             self.directory.remove(_PREPARED)
             if before is None or before.directory is not self.directory:
                 self.directory.close()
-        for name in set(self.names) - set(() if before is None else before.names):
-            self._metrics.forget("list", name)
+        names = () if before is None else before.names
+        self._metrics.forget("list", set(self.names) - set(names))
         if before is not None:
             before.go_on()
 
