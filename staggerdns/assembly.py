@@ -44,6 +44,16 @@ class Assembly:
     certificate: Certificate | None
     rules: Serving
 
+    def certificate_expiry(self) -> float | None:
+        """Return when the certificate of the encrypted listeners expires, in seconds since 1970;
+        `None` if there are no such listeners.
+        """
+        certificate, listeners = self.certificate, self.config.server.listen
+        if certificate is None or not any(listener.scheme for listener in listeners):
+            return None
+        certificate.follow()  # a renewal shows as well while nobody connects
+        return certificate.expiry
+
 
 def assemble(
     config: Config,

@@ -125,6 +125,11 @@ class Metrics(Collector):
         self.pool_addresses = Counter(
             "staggerdns_pool_addresses", "Addresses that joined a pool", "tier"
         )
+        self.pool_upstreams = Counter(
+            "staggerdns_pool_upstreams",
+            "Upstreams of collected pools, by whether they had answered at the end",
+            "outcome",
+        )
         self.collections = Gauge("staggerdns_collections_running", "Collections under way")
         self.collection_seconds = Histogram(
             "staggerdns_collection_seconds", "Duration of collections"

@@ -109,7 +109,11 @@ class StaggerService(Service):
         self._chain.on_routes_changed(self.factory.forget_ready)
         self._pauses.on_change(self.factory.forget_ready)
         self._page = StatusFactory(
-            [metrics, ProcessMetrics(self._certificate_expiry), self._state_metrics],
+            [
+                metrics,
+                ProcessMetrics(self._certificate_expiry),
+                self._state_metrics,
+            ],
             self.check,
             self.lifecycle,
             self._clock,
@@ -193,8 +197,7 @@ class StaggerService(Service):
             self._lists.on_change(lambda _: self.factory.forget_ready())
 
     def _certificate_expiry(self) -> float | None:
-        certificate = self._assembly.certificate
-        return None if certificate is None else certificate.expiry
+        return self._assembly.certificate_expiry()
 
     def bind(self) -> None:
         """Open the listeners, unless they are open. Raises `CannotBind`."""

@@ -8,10 +8,12 @@ import gc
 import http.client
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from math import ceil
 from platform import python_version
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,6 +45,9 @@ from tests.kit.scripted import ScriptedUpstream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from staggerdns.settings.sections import Config
+    from tests.kit.certificates import Certificate
 
 GOOD = b.answers("203.0.113.1")
 
@@ -811,16 +816,32 @@ async def test_doubts_are_in_the_log() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_expiry_is_a_metric(tmp_path: Path) -> None:
-    """With an encrypted listener the page says when its certificate expires."""
-    files = CertificateAuthority(tmp_path).issue("127.0.0.1", lifetime=timedelta(hours=1))
+    """While there is an encrypted listener the page says when its certificate expires: the one of
+    now, be it renewed, with nobody connecting, or another one since a reload.
+    """
+    authority = CertificateAuthority(tmp_path)
+    hours = [authority.issue("127.0.0.1", lifetime=timedelta(hours=number)) for number in (1, 2, 3)]
     testbed = Running("192.0.2.1")
-    listen = f"tls://{free_endpoint()}"
-    text = configuration("192.0.2.1", [listen], testbed.page).replace(
-        "server: {", f"server: {{tls_certificate: {files.chain}, tls_key: {files.key}, "
-    )
-    testbed.service = StaggerService(parse_config(text), reactor, os.urandom)
+    plain, encrypted = str(free_endpoint()), f"tls://{free_endpoint()}"
+
+    def config(listen: str, files: Certificate) -> Config:
+        listener = configuration("192.0.2.1", [listen], testbed.page)
+        keys = f"tls_certificate: {files.chain}, tls_key: {files.key}"
+        return parse_config(listener.replace("server: {", f"server: {{{keys}, "))
+
+    async def left() -> list[int]:
+        _, page = await testbed.get("/metrics")
+        found = re.findall(r"(?m)^staggerdns_certificate_expiry_timestamp_seconds (.*)$", page)
+        return [ceil((float(end) - time.time()) / 3600) for end in found]
+
+    testbed.service = StaggerService(config(encrypted, hours[0]), reactor, os.urandom)
     await testbed.start()
-    _, page = await testbed.get("/metrics")
+    assert await left() == [1]
+    shutil.copy(hours[1].chain, hours[0].chain)
+    shutil.copy(hours[1].key, hours[0].key)
+    assert await left() == [2]
+    await testbed.service.change(config(encrypted, hours[2]))
+    assert await left() == [3]
+    await testbed.service.change(config(plain, hours[2]))
+    assert await left() == []
     await testbed.stop()
-    (line,) = re.findall(r"(?m)^staggerdns_certificate_expiry_timestamp_seconds (.*)$", page)
-    assert time.time() < float(line) <= time.time() + 3600

@@ -242,9 +242,10 @@ class Collection(Merger):
         context.count(self.judge)
         context.ended(self._strategy, outcome)
         context.seconds.observe(now - self.started)
-        run = self._run
+        run, pool = self._run, self._answer
+        if run is not None and run.wants_all and isinstance(pool, AddressPool):
+            context.pool_ended(run.decision.answered)
         if context.journal.verbose and run is not None:
-            pool = self._answer
             self._log(
                 "{name}: collection complete, {answers} answers from {asked} upstreams, "
                 "{addresses} addresses in the pool{contributors}",

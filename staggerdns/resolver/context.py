@@ -28,6 +28,9 @@ NEGATIVE = "negative"
 FAILED = "failed"
 FALLBACK = "fallback"
 """How collections end, as the metrics say it; the last is for those that others go on with."""
+ANSWERED = "answered"
+MISSING = "missing"
+"""What the metrics say of an upstream at the end of a pool's collection."""
 
 
 def not_routed(*_: object) -> bool:
@@ -85,6 +88,9 @@ class CollectionContext:
         self.bogus = metrics.bogus_nxdomain.cell()
         self.strays = {kind: metrics.stray_records.cell(kind) for kind in STRAYS}
         self.seconds = metrics.collection_seconds.distribution()
+        self._everybody = len(strategy.context.upstreams)
+        self._answered = metrics.pool_upstreams.cell(ANSWERED)
+        self._missing = metrics.pool_upstreams.cell(MISSING)
         self.joined: dict[str, Cell] = {
             tier: metrics.pool_addresses.cell(tier) for tier in (ACTIVE, STAGGERED)
         }
@@ -102,6 +108,15 @@ class CollectionContext:
         """Count a collection that has ended with this ``outcome``."""
         self.outcomes.cell(strategy, outcome).value += 1
         self.ended_by_route(outcome)
+
+    def pool_ended(self, answered: int) -> None:
+        """Count a pool that has been collected: how many of all upstreams have ``answered``.
+
+        One that was asked twice, for its reply seemed lost, may have done so twice.
+        """
+        answered = min(answered, self._everybody)
+        self._answered.value += answered
+        self._missing.value += self._everybody - answered
 
     def ended_by_route(self, outcome: str) -> None:
         """Count what the upstreams of a route have said to a question, if this is one's scope."""

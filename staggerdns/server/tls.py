@@ -1,7 +1,8 @@
 """The server's side of TLS: one certificate, which is read again when its files change.
 
-The files are checked for each new connection, which costs two system calls. While new files cannot
-be used, for example because only one of the two is there yet, the old certificate stays.
+The files are checked for each new connection, which costs two system calls, and when somebody wants
+to know how long the certificate lasts. While new files cannot be used, for example because only one
+of the two is there yet, the old certificate stays.
 """
 
 from __future__ import annotations
@@ -88,14 +89,18 @@ class Certificate:
 
     def context(self, protocols: tuple[bytes, ...]) -> SSL.Context:
         """Return the context for a new connection that may speak one of ``protocols``."""
-        if self._look() != self._marks:
-            self.reread()
+        self.follow()
         self.warn()
         context = self._contexts.get(protocols)
         if context is None:
             context = self._contexts[protocols] = _context(*self._pair)
             context.set_alpn_select_callback(_AlpnSelection(protocols))
         return context
+
+    def follow(self) -> None:
+        """Read the files if they have changed since they were read."""
+        if self._look() != self._marks:
+            self.reread()
 
     def reread(self) -> bool:
         """Read the files now; return whether they can be used. If not, nothing changes."""

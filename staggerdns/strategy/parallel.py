@@ -67,6 +67,7 @@ class ParallelRun(Run):
         "_strategy",
     )
     strategy = "parallel"
+    wants_all = True
 
     def __init__(self, strategy: Parallel, judge: Judge, observer: Observer) -> None:
         settings, context = strategy.settings, strategy.context

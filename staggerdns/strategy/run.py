@@ -67,6 +67,8 @@ class Run(ABC):
     )
     strategy = ""
     """The name of the strategy, for the metrics."""
+    wants_all = False
+    """Whether it asks everybody for the addresses of a pool, and not for one answer alone."""
 
     def __init__(
         self,

@@ -80,6 +80,63 @@ def test_joined_addresses_are_counted_by_tier() -> None:
     assert (joined.cell(ACTIVE).value, joined.cell(STAGGERED).value) == (2, 2)
 
 
+def completeness(resolver: SimulatedResolver) -> tuple[int, int]:
+    """How many upstreams had answered at the ends of pools, and how many were missing."""
+    cell = resolver.metrics.pool_upstreams.cell
+    return cell("answered").value, cell("missing").value
+
+
+@pytest.mark.parametrize(
+    ("others", "counted"),
+    [
+        ((says_own(1, 6), says_own(2, 7)), (3, 0)),
+        ((says_own(0, 6), negative(7)), (3, 0)),
+        ((fails(6), says_own(2, 7)), (2, 1)),
+        ((SILENT, unreachable(1)), (1, 2)),
+    ],
+)
+def test_who_is_missing_is_counted(others: tuple[Act, ...], counted: tuple[int, int]) -> None:
+    """At the end of a pool each upstream has answered, be it to say that it has nothing, or not."""
+    resolver, _ = collect(says_own(0, 5), *others)
+    assert completeness(resolver) == counted
+
+
+def test_who_is_not_asked_is_missing() -> None:
+    """An upstream with an open circuit is none that the pool can do without."""
+    resolver = SimulatedResolver(*(says_own(index, 5) for index in range(4)))
+    resolver.upstreams[3].open_circuit()
+    resolver.ask()
+    resolver.run()
+    assert 3 not in {upstream for _, upstream in resolver.launches}
+    assert completeness(resolver) == (3, 1)
+
+
+def test_nobody_answers_twice() -> None:
+    """One that was asked again, and answers both queries in the end, is counted once."""
+    resolver, _ = collect(says_own(0, 1500))
+    assert len(resolver.launches) == 2
+    assert completeness(resolver) == (1, 0)
+
+
+@pytest.mark.parametrize("act", [negative(5, NXDOMAIN), fails(5)])
+def test_what_is_no_pool_is_not_counted(act: Act) -> None:
+    """Neither is a name without addresses, nor one that nobody knows."""
+    resolver = SimulatedResolver(act, act)
+    resolver.ask()
+    resolver.run()
+    assert completeness(resolver) == (0, 0)
+
+
+@pytest.mark.parametrize("strategy", ["racing", "sequential", "random"])
+def test_one_answer_is_no_pool(strategy: str) -> None:
+    """Strategies that want the answer of one have nobody missing."""
+    resolver = SimulatedResolver(says_own(0, 5), says_own(1, 5), strategy=strategy)
+    resolver.ask()
+    resolver.run()
+    assert resolver.pool()
+    assert completeness(resolver) == (0, 0)
+
+
 def test_each_address_has_its_ttl() -> None:
     """Every address lives as long as its upstream allowed."""
     _, pool = collect(says_own(0, 5, 300), says_own(1, 6, 90), says_own(2, 7, 120))

@@ -133,6 +133,19 @@ def test_a_new_certificate(tmp_path: Path) -> None:
     assert watched.certificate.context((b"dot",)) is not first
 
 
+def test_a_renewal_that_no_client_sees(tmp_path: Path) -> None:
+    """Whoever asks for the end has the files looked at, and read again if they have changed."""
+    watched = WatchedCertificate(tmp_path, 9 * DAY)
+    watched.certificate.follow()
+    assert watched.events == []
+    renewed = watched.authority.issue("dns.example", lifetime=90 * DAY)
+    shutil.copy(renewed.chain, watched.files.chain)
+    shutil.copy(renewed.key, watched.files.key)
+    watched.certificate.follow()
+    assert [formatEvent(event) for event in watched.events] == ["the certificate was read anew"]
+    assert watched.certificate.expiry == watched.end.timestamp()
+
+
 def test_reading_again(tmp_path: Path) -> None:
     """Asked to, the files are read whether they look changed or not; broken ones change nothing."""
     watched = WatchedCertificate(tmp_path)
