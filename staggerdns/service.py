@@ -10,6 +10,7 @@ in its place.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -39,6 +40,7 @@ from staggerdns.policy.pauses import BlockingPauses
 from staggerdns.processmetrics import ProcessMetrics
 from staggerdns.reload import NO_RELOADS, Problems, Reloads
 from staggerdns.rereading import reread
+from staggerdns.server.answered import AnswerHub
 from staggerdns.server.cannotbind import CannotBind
 from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.passedsockets import PassedSockets
@@ -104,6 +106,7 @@ class StaggerService(Service):
             clock=self._clock,
             metrics=metrics,
             journal=journal,
+            answers=AnswerHub(time.time, journal),
         )
         self._forget_ready(None)
         self._chain.on_routes_changed(self.factory.forget_ready)

@@ -24,21 +24,22 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.adapter import CacheAdapter, ForwarderAdapter
 from staggerdns.resolver.entry import Entry
+from staggerdns.server.answered import CACHE, LOCAL, REFUSED, STALE, UPSTREAM, AnswerHub
 from staggerdns.server.connections import Connections
 from staggerdns.server.listenercontext import CurrentGroups, ListenerContext
 from staggerdns.server.pending import Pending
 from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies, ReadyTables
-from staggerdns.server.request import ENCRYPTED, STREAMS, TCP, UDP, Reply, Request
+from staggerdns.server.request import STREAMS, TCP, UDP, Reply, Request
 from staggerdns.server.serving import Serving
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.settings.addresses import Listener
 from staggerdns.wire.answer import Answer, FailureAnswer
-from staggerdns.wire.constants import AD, COOKIE, MAX_MESSAGE, RCODE, RD, Ede, Rcode
-from staggerdns.wire.edns import option, padded_reply
+from staggerdns.wire.constants import COOKIE, RCODE, RD, Ede, Rcode
+from staggerdns.wire.edns import option
 from staggerdns.wire.key import NAME_END, scope_of
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.question import Question
-from staggerdns.wire.render import render, render_error
+from staggerdns.wire.render import deny_data_only, render, render_error
 
 
 class StaggerServerFactory(DNSServerFactory):
@@ -60,6 +61,7 @@ class StaggerServerFactory(DNSServerFactory):
         clock: IReactorTime,
         metrics: Metrics,
         journal: Journal,
+        answers: AnswerHub,
     ) -> None:
         super().__init__(caches=list(caches), clients=list(clients))
         (self._caching,) = caches
@@ -67,6 +69,7 @@ class StaggerServerFactory(DNSServerFactory):
         self.clock = clock
         self.metrics = metrics
         self.journal = journal
+        self.answers = answers
         self.client_connections = Connections(
             rules.settings,
             clock,
@@ -78,11 +81,12 @@ class StaggerServerFactory(DNSServerFactory):
         self._groups = CurrentGroups(rules.groups)
         self._ready = {UDP: ReadyTables()}
         self._ready |= {name: ReadyTables(MAX_READY_OF_STREAMS) for name in STREAMS}
+        answers.on_switch(self._report_all)
         self.no_listener = self.listener_context(None)
         self.use(rules)
         self._answered = {
             source: metrics.answer_seconds.distribution(source)
-            for source in ("cache", "stale", "upstream")
+            for source in (CACHE, STALE, UPSTREAM)
         }
         self._drained: Deferred[None] | None = None
         metrics.tcp_connections.read_from(lambda: len(self.client_connections.open))
@@ -116,6 +120,10 @@ class StaggerServerFactory(DNSServerFactory):
         for tables in self._ready.values():
             tables.clear()
 
+    def _report_all(self, wanted: bool) -> None:
+        for tables in self._ready.values():
+            tables.report(wanted)
+
     def serve(
         self,
         message: bytes,
@@ -130,10 +138,18 @@ class StaggerServerFactory(DNSServerFactory):
         Returns the reply, a Deferred of it, or `None` when the message deserves none.
         """
         self._local.look(now)
-        ready = (listener or self.no_listener).ready[transport]
-        reply = ready.renew(message, host, now, self._caching.cache)
+        context = listener or self.no_listener
+        ready = context.ready[transport]
+        reported = self.answers.active
+        reply = ready.reported_reply(message, host, now) if reported else None
+        if reply is None:
+            reply = ready.renew(message, host, now, self._caching.cache)
         if reply is not None:
-            self.observe_ready(self.clock.seconds() - now, 1)
+            seconds = self.clock.seconds() - now
+            self.observe_ready(seconds, 1)
+            if reported:
+                place = context.listener
+                self.answers.report_ready(message, reply, host, transport, place, seconds)
             return reply
         try:
             query = parse_query(message)
@@ -141,9 +157,9 @@ class StaggerServerFactory(DNSServerFactory):
             self.metrics.dropped.cell(transport, "unanswerable").value += 1
             return None
         except Rejected as rejected:
-            request = self._request(rejected.query, host, transport, now, listener)
+            request = self._request(rejected.query, host, transport, now, context)
             return self._reject(request, rejected.rcode)
-        return self._answer(self._request(query, host, transport, now, listener))
+        return self._answer(self._request(query, host, transport, now, context))
 
     def serve_stream(
         self, message: bytes, host: str, transport: str, listener: ListenerContext | None = None
@@ -174,7 +190,8 @@ class StaggerServerFactory(DNSServerFactory):
         actions = self.metrics.rate_limited
         request: Request | None = None
         with suppress(Unanswerable, Rejected):
-            request = self._request(parse_query(message), host, transport, now, listener)
+            context = listener or self.no_listener
+            request = self._request(parse_query(message), host, transport, now, context)
         if request is not None and request.query.cookie and self._cookies is not None:
             if self._cookies.is_valid(request.query.cookie, host, now):
                 actions.cell("excused").value += 1
@@ -190,8 +207,7 @@ class StaggerServerFactory(DNSServerFactory):
             actions.cell("bad_cookie").value += 1
             return self._refuse(request, Rcode.BADCOOKIE)
         actions.cell("truncated").value += 1
-        self.metrics.response(transport, Rcode.NOERROR).value += 1
-        return render_error(query, Rcode.NOERROR, truncated=True)
+        return self._count(request, render_error(query, Rcode.NOERROR, truncated=True), REFUSED)
 
     def drain(self) -> Deferred[None]:
         """Return a Deferred that fires when no request waits for an answer any more."""
@@ -237,11 +253,9 @@ class StaggerServerFactory(DNSServerFactory):
         host: str,
         transport: str,
         now: float,
-        listener: ListenerContext | None,
+        context: ListenerContext,
     ) -> Request:
-        client_group = self.client_groups.find(host)
-        context = listener or self.no_listener
-        return Request(query, host, transport, now, client_group, context)
+        return Request(query, host, transport, now, self.client_groups.find(host), context)
 
     def _answer(self, request: Request) -> Deferred[bytes] | bytes:
         """Answer a query: here, from the cache, or with what the forwarder finds."""
@@ -259,8 +273,10 @@ class StaggerServerFactory(DNSServerFactory):
                 return self._refuse(request, local, ede)
             if isinstance(local, FailureAnswer):
                 why, text = local.ede, local.text
-                return self._count(request, self._reply(request, local, local.ttl, why, text))
-            return self._count(request, self._reply(request, local, local.ttl))
+                reply = self._reply(request, local, local.ttl, why, text)
+            else:
+                reply = self._reply(request, local, local.ttl)
+            return self._count(request, reply, LOCAL)
         if not query.flags & RD:  # no snooping in the cache (RFC 8914 4.21)
             return self._refuse(request, Rcode.REFUSED, Ede.NOT_AUTHORITATIVE)
         entry = self._caching.cache.lookup(request.key, request.started)
@@ -299,8 +315,9 @@ class StaggerServerFactory(DNSServerFactory):
                 request.host,
                 request.rules,
             )
-        self._answered["stale" if stale else "cache"].observe(self.clock.seconds() - now)
-        return self._count(request, reply)
+        source = STALE if stale else CACHE
+        self._answered[source].observe(self.clock.seconds() - now)
+        return self._count(request, reply, source)
 
     def _forward(self, request: Request) -> Deferred[bytes]:
         found = self._forwarding.forwarder.find(Question(request.key), request.started)
@@ -315,8 +332,9 @@ class StaggerServerFactory(DNSServerFactory):
         now = self.clock.seconds()
         stale = self._caching.cache.freshness.is_stale(entry, now)
         reply = self._render(request, entry, now, stale=stale)
-        self._answered["stale" if stale else "upstream"].observe(now - request.started)
-        return self._count(request, reply)
+        source = STALE if stale else UPSTREAM
+        self._answered[source].observe(now - request.started)
+        return self._count(request, reply, source)
 
     def _got_failure(self, failure: Failure, request: Request) -> bytes:
         self._request_done(request)
@@ -361,33 +379,22 @@ class StaggerServerFactory(DNSServerFactory):
         if request.alias is not None:
             answer = request.alias.joined(answer, request.key)
             ttl = min(ttl, request.alias.ttl)
-        reply = render(request.query, answer, ttl, self._limit(request), ede, text)
+        limit = request.limit(self._max_udp_size)
+        reply = render(request.query, answer, ttl, limit, ede, text)
         if answer.rcode == Rcode.NXDOMAIN and self._local.exists(request.key[:NAME_END]):
-            reply = _deny_data_only(reply)
-        return _padded(request, reply)
+            reply = deny_data_only(reply)
+        return request.padded(reply)
 
     def _refuse(self, request: Request, rcode: Rcode, ede: Ede | None = None) -> bytes:
-        self.metrics.response(request.transport, rcode).value += 1
-        return _padded(request, render_error(request.query, rcode, ede))
+        reply = request.padded(render_error(request.query, rcode, ede))
+        return self._count(request, reply, REFUSED, rcode)
 
-    def _count(self, request: Request, reply: bytes) -> bytes:
-        self.metrics.response(request.transport, reply[3] & RCODE).value += 1
+    def _count(
+        self, request: Request, reply: bytes, source: str, rcode: int | None = None
+    ) -> bytes:
+        """Count and report a reply that leaves; ``rcode``: where the header has a part of it."""
+        code = reply[3] & RCODE if rcode is None else rcode
+        self.metrics.response(request.transport, code).value += 1
+        if self.answers.active:
+            self.answers.report(request, reply, source, self.clock.seconds())
         return reply
-
-    def _limit(self, request: Request) -> int:
-        """Return the octets that a reply may have."""
-        if request.transport == UDP:
-            return min(request.query.payload, self._max_udp_size)
-        return MAX_MESSAGE
-
-
-def _deny_data_only(reply: bytes) -> bytes:
-    """Turn NXDOMAIN into NODATA, for a name that exists here though not upstream (RFC 8020)."""
-    return reply[:3] + bytes((reply[3] & ~(RCODE | AD),)) + reply[4:]
-
-
-def _padded(request: Request, reply: bytes) -> bytes:
-    """Pad ``reply`` if its query is padded and the transport encrypted (RFC 7830 section 6)."""
-    if request.transport in ENCRYPTED:
-        return padded_reply(request.query.message, reply)
-    return reply

@@ -42,7 +42,7 @@ class ListenerContext:
     def __init__(
         self, listener: Listener | None, current: CurrentGroups, tables: Mapping[str, ReadyTables]
     ) -> None:
-        self._listener = listener
+        self.listener = listener
         self._current = current
         self._number = 0  # of the groups whose rules are remembered
         self._rules: dict[str, Rules] = {}
@@ -60,5 +60,5 @@ class ListenerContext:
         if rules is None:
             if len(self._rules) >= MAX_REMEMBERED:
                 self._rules.clear()
-            rules = self._rules[host] = groups.find(host, self._listener)
+            rules = self._rules[host] = groups.find(host, self.listener)
         return rules

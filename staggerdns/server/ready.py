@@ -10,6 +10,9 @@ When the second is over, the reply is the same but for its TTLs as long as the c
 entry and all of it lives: then they alone are made anew. So whoever changes anything else that
 replies depend on, the hosts file, domains of routes or lists, has all replies forgotten.
 
+While somebody wants to hear of every reply (`staggerdns.server.answered`), replies are kept in
+tables in which only the factory looks: what looks here finds nothing, and has no word about it.
+
 There is one table for each transport, since the reply to a query depends on it, and of each one for
 the clients with the same rules. A client's own look-up leads to its table, so it costs nothing to
 have several. Only clients that were allowed to ask are known here.
@@ -61,6 +64,7 @@ class ReadyTables:
         self._tables: dict[Rules | None, _Table] = {}
         self._count = 0
         self._octets = 0
+        self.reported = False  # somebody wants to hear of every reply
 
     def __len__(self) -> int:
         return self._count
@@ -108,6 +112,11 @@ class ReadyTables:
         self.clear()
         self._tables.clear()
 
+    def report(self, wanted: bool) -> None:
+        """Begin anew, with tables for the factory alone if every reply is reported."""
+        self.begin_anew()
+        self.reported = wanted
+
 
 class ReadyReplies:
     """The replies that are ready for the clients of one listener, in the ``tables`` of its
@@ -117,6 +126,7 @@ class ReadyReplies:
     def __init__(self, tables: ReadyTables) -> None:
         self._tables = tables
         self._by_client: dict[str, _Table] = {}
+        self._reported: dict[str, _Table] = {}  # the same while every reply is reported
 
     def __len__(self) -> int:
         return len(self._tables)
@@ -135,11 +145,23 @@ class ReadyReplies:
         cell.value += 1
         return message[:2] + tail
 
+    def reported_reply(self, message: bytes, host: str, now: float) -> bytes | None:
+        """Return the same of those that are kept while every reply is reported."""
+        replies = self._reported.get(host)
+        ready = None if replies is None else replies.get(message[2:])
+        if ready is None:
+            return None
+        tail, until, entry, cell, _, _ = ready
+        if now >= until or not entry.alive:
+            return None
+        cell.value += 1
+        return message[:2] + tail
+
     def renew(self, message: bytes, host: str, now: float, cache: AnswerCache) -> bytes | None:
         """Return the reply to ``message`` if the one that was ready has to have other TTLs and is
         right then; that one is ready from now on. The entry is looked up in ``cache``.
         """
-        replies = self._by_client.get(host)
+        replies = self._known.get(host)
         ready = None if replies is None else replies.get(message[2:])
         if replies is None or ready is None:
             return None
@@ -240,8 +262,13 @@ class ReadyReplies:
         ``entry_key``: that of the entry in the cache, if `renew` may make the reply anew.
         """
         table = self._tables.table(rules)
-        if self._by_client.get(host) is not table:  # it is a new client, or has other rules now
-            if len(self._by_client) >= MAX_CLIENTS:
-                self._by_client.clear()
-            self._by_client[host] = table
+        known = self._known
+        if known.get(host) is not table:  # it is a new client, or has other rules now
+            if len(known) >= MAX_CLIENTS:
+                known.clear()
+            known[host] = table
         self._tables.keep(table, message, reply, until, entry, cell, entry_key)
+
+    @property
+    def _known(self) -> dict[str, _Table]:
+        return self._reported if self._tables.reported else self._by_client

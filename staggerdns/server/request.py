@@ -12,6 +12,8 @@ from staggerdns.policy.rules import Rules
 from staggerdns.server.clientgroups import ClientGroup
 from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.wire.alias import Alias
+from staggerdns.wire.constants import MAX_MESSAGE
+from staggerdns.wire.edns import padded_reply
 from staggerdns.wire.query import Query
 
 UDP = "udp"
@@ -70,3 +72,13 @@ class Request:
         self.key = query.key
         self.block: Block | None = None
         self.evicted = False
+
+    def limit(self, max_udp_size: int) -> int:
+        """Return the octets that the reply may have, of which so many over UDP at most."""
+        return min(self.query.payload, max_udp_size) if self.transport == UDP else MAX_MESSAGE
+
+    def padded(self, reply: bytes) -> bytes:
+        """Pad ``reply`` if the query is padded and the transport encrypted (RFC 7830 section 6)."""
+        if self.transport in ENCRYPTED:
+            return padded_reply(self.query.message, reply)
+        return reply

@@ -80,6 +80,11 @@ def with_ttl(reply: bytes, ttl: int) -> bytes:
     return bytes(octets)
 
 
+def deny_data_only(reply: bytes) -> bytes:
+    """Turn NXDOMAIN into NODATA, for a name that exists here though not upstream (RFC 8020)."""
+    return reply[:3] + bytes((reply[3] & ~(RCODE | AD),)) + reply[4:]
+
+
 def render_error(
     query: Query, rcode: int, ede: int | None = None, *, truncated: bool = False
 ) -> bytes:

@@ -17,6 +17,7 @@ from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.server.access import Access
+from staggerdns.server.answered import AnswerHub
 from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.factory import StaggerServerFactory
@@ -100,6 +101,7 @@ def make_factory(
         clock=clock,
         metrics=metrics,
         journal=journal,
+        answers=AnswerHub(lambda: EPOCH + clock.seconds(), journal),
     )
 
 

@@ -28,6 +28,7 @@ from staggerdns.config import parse_config
 from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.server.access import Access
+from staggerdns.server.answered import AnswerHub
 from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.datagram import DatagramPort
@@ -308,6 +309,7 @@ def main() -> None:
         clock=reactor,
         metrics=metrics,
         journal=journal,
+        answers=AnswerHub(reactor.seconds, journal),
     )
     upstreams = Upstreams()
     load = Load(DatagramPort(0, "192.0.2.200", reactor, factory), factory)
