@@ -5,6 +5,7 @@ begins with one sample (`RttTable.begin`), and further ones extend it (`RttTable
 measured counts as fresh for ``rtt_cache_ttl`` seconds, after which it still orders answers but is
 measured anew by the next sort. An address that answered nothing is remembered for
 `SILENT_LIFETIME` only. The table is bounded: the address not touched for the longest goes first.
+What is known is linked in that order, since an `OrderedDict` that grows holds up everybody.
 
 That an echo is lost now and then says nothing. A loss counts when a further sample was lost with
 its repetitions, or `MANY_LOST` echoes of one measurement were; until it is clear whether
@@ -12,8 +13,6 @@ that is so, a measurement in which echoes were lost is not `settled`.
 """
 
 from __future__ import annotations
-
-from collections import OrderedDict
 
 from staggerdns.settings.sections import RankingSettings
 
@@ -28,7 +27,28 @@ ANSWERS_FOR_A_LOSS = 3
 """Answers for each lost echo after which a measurement counts as clean."""
 
 
-class Rtt:
+class _Place:
+    """A place in the order of a table, between two others; at first the only one of a ring."""
+
+    __slots__ = ("address", "before", "after")
+
+    def __init__(self) -> None:
+        self.address = b""
+        self.before: _Place = self
+        self.after: _Place = self
+
+    def link(self, before: _Place) -> None:
+        """Put this in the order, right behind ``before``."""
+        after = before.after
+        self.before, self.after = before, after
+        before.after = after.before = self
+
+    def unlink(self) -> None:
+        """Take this out of the order."""
+        self.before.after, self.after.before = self.after, self.before
+
+
+class Rtt(_Place):
     """What is known of one address: seconds, and ``loss`` from 0 to 1.
 
     ``seconds`` is `None` as long as nothing has ever come back. Of the last measurement: ``best``
@@ -52,6 +72,7 @@ class Rtt:
     )
 
     def __init__(self) -> None:
+        super().__init__()
         self.seconds: float | None = None
         self.deviation = 0.0
         self.loss = 0.0
@@ -87,7 +108,8 @@ class RttTable:
     """
 
     def __init__(self, settings: RankingSettings) -> None:
-        self._known: OrderedDict[bytes, Rtt] = OrderedDict()
+        self._known: dict[bytes, Rtt] = {}
+        self._ends = _Place()  # behind it is the one touched first, before it the one touched last
         self.use(settings)
 
     def use(self, settings: RankingSettings) -> None:
@@ -191,7 +213,7 @@ class RttTable:
 
     def addresses(self) -> list[bytes]:
         """Return all addresses, in no order that means anything: that takes the least time."""
-        return list(dict.keys(self._known))
+        return list(self._known)
 
     def restore(self, address: bytes, rtt: Rtt) -> bool:
         """Have ``rtt`` be what is known of an address, if nothing is; it is the first to go.
@@ -201,15 +223,21 @@ class RttTable:
         if address in self._known or len(self._known) >= MAX_ADDRESSES:
             return False
         self._known[address] = rtt
-        self._known.move_to_end(address, last=False)
+        rtt.address = address
+        rtt.link(self._ends)
         return True
 
     def _touch(self, address: bytes, now: float) -> Rtt:
         rtt = self._known.get(address)
         if rtt is None:
+            if len(self._known) >= MAX_ADDRESSES:
+                oldest = self._ends.after
+                oldest.unlink()
+                del self._known[oldest.address]
             rtt = self._known[address] = Rtt()
-            if len(self._known) > MAX_ADDRESSES:
-                self._known.popitem(last=False)
-        self._known.move_to_end(address)
+            rtt.address = address
+        else:
+            rtt.unlink()
+        rtt.link(self._ends.before)
         rtt.measured = now
         return rtt
