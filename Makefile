@@ -8,8 +8,12 @@ WORKERS ?= $(shell n=$$(nproc); echo $$((n > 4 ? 8 : 2 * n)))
 
 BIN := .venv/bin
 
+# How much the tests do of what takes long, in percent: see tests/kit/effort.py.
+EFFORT ?= 0
+export STAGGERDNS_TEST_EFFORT := $(EFFORT)
+
 # Each worker, and each process that a test starts, would compile everything anew without bytecode.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -o faulthandler_timeout=$(shell echo $$((180 + 30 * $(EFFORT))))
 
 # With COMPILED=1 a target takes the compiled program, which has to come before the checkout.
 COMPILED ?=
@@ -50,7 +54,8 @@ help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
 	@echo 'make compiled  build the compiled program in build/compiled; COMPILED=1 has run, fuzz and soak use it'
 	@echo 'make demo    show what it does, without a network: five upstreams, one of them silent'
-	@echo 'make test    lint and all tests; installs missing Debian packages as root or with sudo'
+	@echo 'make test    lint and the tests; installs missing Debian packages as root or with sudo;'
+	@echo '             EFFORT=100 is an hour of more: all that takes long, as often as it takes'
 	@echo 'make pytest  all tests alone, in WORKERS=$(WORKERS) processes'
 	@echo 'make test-compiled  what is tested both ways, with the compiled program'
 	@echo 'make lint    ruff, mypy, and the documentation with its warnings as errors'

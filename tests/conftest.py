@@ -18,6 +18,8 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.kit.effort import EFFORT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -49,11 +51,16 @@ def _is_live(path: Path) -> bool:
     return any(path.is_relative_to(directory) for directory in _LIVE)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the live tests, and give one that fails a second look: machines are shared.
 
-    A test of logic does the same on any machine, and is never run again.
+    A test of logic does the same on any machine, and is never run again. Those that are marked as
+    long are left out unless they are asked for.
     """
+    if not EFFORT:
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
     for item in items:
         if _is_live(item.path):
             item.add_marker(pytest.mark.live)

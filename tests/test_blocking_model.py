@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from staggerdns.wire.constants import Ede
 from tests.kit.acts import CNAME, SILENT, A, Act, fails, name, record, reply
+from tests.kit.effort import amount
 from tests.kit.listed import ListedProgram
 from tests.kit.routed import PUBLIC, Asked
 
@@ -217,7 +218,7 @@ class Lists(RuleBasedStateMachine):
 
 TestLists = Lists.TestCase
 TestLists.settings = settings(
-    max_examples=60,
+    max_examples=amount(20, 200),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -36,6 +36,7 @@ from tests.kit.acts import (
     says,
     unreachable,
 )
+from tests.kit.effort import amount
 from tests.kit.listed import ListedProgram
 from tests.kit.messages import edes
 from tests.kit.routed import Asked
@@ -423,7 +424,7 @@ class Scopes(RuleBasedStateMachine):
 
 TestScopes = Scopes.TestCase
 TestScopes.settings = settings(
-    max_examples=25,
+    max_examples=amount(12, 200),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -27,28 +27,28 @@ ANSWERS_FOR_A_LOSS = 3
 """Answers for each lost echo after which a measurement counts as clean."""
 
 
-class _Place:
-    """A place in the order of a table, between two others; at first the only one of a ring."""
+class _Linked:
+    """One of a ring, between two others; at first the only one."""
 
     __slots__ = ("address", "before", "after")
 
     def __init__(self) -> None:
         self.address = b""
-        self.before: _Place = self
-        self.after: _Place = self
+        self.before: _Linked = self
+        self.after: _Linked = self
 
-    def link(self, before: _Place) -> None:
+    def link(self, before: _Linked) -> None:
         """Put this in the order, right behind ``before``."""
         after = before.after
         self.before, self.after = before, after
         before.after = after.before = self
 
     def unlink(self) -> None:
-        """Take this out of the order."""
+        """Remove this from the order."""
         self.before.after, self.after.before = self.after, self.before
 
 
-class Rtt(_Place):
+class Rtt(_Linked):
     """What is known of one address: seconds, and ``loss`` from 0 to 1.
 
     ``seconds`` is `None` as long as nothing has ever come back. Of the last measurement: ``best``
@@ -109,7 +109,7 @@ class RttTable:
 
     def __init__(self, settings: RankingSettings) -> None:
         self._known: dict[bytes, Rtt] = {}
-        self._ends = _Place()  # behind it is the one touched first, before it the one touched last
+        self._ends = _Linked()  # behind it is the one touched first, before it the one touched last
         self.use(settings)
 
     def use(self, settings: RankingSettings) -> None:

@@ -40,6 +40,7 @@ def test_the_rules(tmp_path: Path) -> None:
     assert mine == ["g1"]
 
 
+@pytest.mark.long
 @pytest.mark.live
 @pytest.mark.slow
 def test_names_that_are_not_blocked_are_measured() -> None:
@@ -52,6 +53,7 @@ def test_names_that_are_not_blocked_are_measured() -> None:
     assert all(figure.median > 0 for figure in section.figures)
 
 
+@pytest.mark.long
 @pytest.mark.live
 @pytest.mark.slow
 def test_loads_of_others_are_measured() -> None:

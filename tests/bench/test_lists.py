@@ -10,6 +10,7 @@ from bench.daemons import Laboratory
 NAMES = 30_000
 
 
+@pytest.mark.long
 @pytest.mark.live
 @pytest.mark.slow
 def test_a_load_is_measured() -> None:

@@ -89,6 +89,7 @@ def test_table_of_a_page(tmp_path: Path) -> None:
     assert "* without a good answer: staggerdns 0 of 1,000" in lines
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", pictures.PICTURES)
 def test_pictures(name: str, tmp_path: Path) -> None:
     """The same figures make the same file, in which text is text."""

@@ -169,6 +169,7 @@ def test_whole_failed_tier_is_counted_apart() -> None:
     assert (made.window, made.window_failed) == (0, 4)
 
 
+@pytest.mark.long
 def test_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One landscape gives a line per plan and the numbers to try, on paper and as JSON."""
     path = tmp_path / "figures.json"
@@ -182,6 +183,7 @@ def test_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert landscape["ask_all"]["p95"] > 0
 
 
+@pytest.mark.long
 def test_command_prints_and_writes_ordinary_traffic(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,6 +147,7 @@ def test_the_world_obeys() -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.live
 @pytest.mark.slow
 def test_a_soak_of_seconds() -> None:

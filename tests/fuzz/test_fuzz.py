@@ -30,6 +30,7 @@ from staggerdns.wire.reply import index_reply
 from staggerdns.wire.sections import SectionsAnswer
 from staggerdns.wire.verdict import Verdict
 from tests.kit.compiled import PURE_ONLY
+from tests.kit.effort import amount
 from tests.kit.program import environment
 
 if TYPE_CHECKING:
@@ -38,14 +39,14 @@ if TYPE_CHECKING:
 ROOT = Path(fuzz.__path__[0])
 CORPUS = {directory.name: sorted(directory.iterdir()) for directory in (ROOT / "corpus").iterdir()}
 RUNS = {
-    "queries": 3_000,
-    "replies": 500,
-    "settings": 250,
-    "lists": 1_500,
-    "domains": 150,
-    "control": 500,
+    "queries": amount(1_000, 100_000),
+    "replies": amount(150, 10_000),
+    "settings": amount(80, 5_000),
+    "lists": amount(500, 50_000),
+    "domains": amount(40, 3_000),
+    "control": amount(200, 20_000),
 }
-"""Executions of the short run, a second or two each."""
+"""Executions of the short run, a second at most each."""
 
 
 class NeverContent(Upstream):
@@ -210,7 +211,7 @@ def test_a_short_run(name: str, tmp_path: Path) -> None:
         env=environment() | {"PYTHONPATH": f"{environment()['PYTHONPATH']}:{ROOT.parent}"},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

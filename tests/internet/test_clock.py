@@ -54,6 +54,7 @@ def start(build: BuildTestbed, tmp_path: Path, host: int) -> Callable[[float], J
     return started
 
 
+@pytest.mark.long
 def test_a_jump_makes_no_order_old(
     start: Callable[[float], Jumping], host: int, jump: float
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_jump_makes_no_order_old(
     assert testbed.sorts("rtt_stale") == testbed.sorts("refresh") == 0
 
 
+@pytest.mark.long
 def test_orders_grow_old_after_a_jump(start: Callable[[float], Jumping], jump: float) -> None:
     """When its time has come a name is sorted again, whatever the wall clock says."""
     testbed, clock, name, pool = start(1)

@@ -52,6 +52,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
         yield running
 
 
+@pytest.mark.long
 def test_inherits_nothing(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """Descriptors, signals, rights and place are those of a program started in the usual way."""
     with (
@@ -88,6 +89,7 @@ def test_output(tmp_path: Path) -> None:
     assert "none.yaml" in done.stderr
 
 
+@pytest.mark.long
 def test_ends_with_its_owner(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """When the owner lets go of the server, what it has started ends, too."""
     program = Program(tmp_path, [upstream.endpoint])

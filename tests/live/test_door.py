@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 DAEMON = ("twistd", "--pidfile=staggerdns.pid", "--logfile=daemon.log")
 RUNNERS = [
     pytest.param(("twistd", "-n"), id="foreground"),
-    pytest.param(FOREGROUND, id="no pidfile"),
+    pytest.param(FOREGROUND, id="no pidfile", marks=pytest.mark.long),
     pytest.param(DAEMON, id="daemon"),
-    pytest.param(("twist",), id="twist"),
+    pytest.param(("twist",), id="twist", marks=pytest.mark.long),
 ]
 
 
@@ -194,6 +194,7 @@ def writer_of(pipe: Path) -> int | None:
     return None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("runner", [FOREGROUND, ("twist",)], ids=["twistd", "twist"])
 def test_sighup_while_starting(tmp_path: Path, runner: Sequence[str]) -> None:
     """A SIGHUP before the program runs does not end it, and is obeyed when it does."""
@@ -263,6 +264,7 @@ def test_sighup_while_stopping(tmp_path: Path) -> None:
         assert "Server Shut Down" in program.log
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("level", ["debug", "info", "warn", "error"])
 def test_log_level(tmp_path: Path, level: str) -> None:
     """``log.level`` goes for Twisted's lines, too; that the program listens is told at any level.

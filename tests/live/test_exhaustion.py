@@ -227,6 +227,7 @@ def test_no_room_for_the_log_from_the_start(tmp_path: Path) -> None:
     assert status in (0, -15)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("jump", [DAY, -DAY, -50 * 365 * DAY], ids=["ahead", "back", "to 1976"])
 def test_wall_clock_is_set(tmp_path: Path, jump: float) -> None:
     """When somebody sets the clock TTLs, time limits and health go on as if nothing had been."""

@@ -79,6 +79,7 @@ def test_every_fault_at_once(build: BuildTestbed, scheme: str) -> None:
     assert testbed.program.health() == 200
 
 
+@pytest.mark.long
 def test_flapping(build: BuildTestbed) -> None:
     """Upstreams that come and go by turns: every name is answered, and none of them rests for
     long enough to matter.

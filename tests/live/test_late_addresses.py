@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
+from tests.kit.effort import amount
 from tests.kit.namespaces import run_apart
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROUNDS = int(os.environ.get("STAGGERDNS_ADDRESSES", "2"))
+ROUNDS = amount(2, 100)
 """How often each address comes and goes under load."""
 SIDE = """
 import contextlib, socket, subprocess, sys, time

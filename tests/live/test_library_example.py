@@ -56,6 +56,7 @@ def test_it_runs(example: str, tmp_path: Path) -> None:
     assert "racing" in printed
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_is_typed(example: str, tmp_path: Path) -> None:
     """As strict as mypy can be, without its plugin for zope, it has no complaint."""

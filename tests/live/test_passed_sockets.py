@@ -18,6 +18,7 @@ import yaml
 
 from tests.kit.certificates import CertificateAuthority
 from tests.kit.clients import question, raw_udp
+from tests.kit.effort import amount
 from tests.kit.ports import Endpoint, free_endpoint, free_port
 from tests.kit.program import environment
 from tests.kit.supervisor import PATIENCE, Supervisor, listening
@@ -25,7 +26,7 @@ from tests.kit.supervisor import PATIENCE, Supervisor, listening
 if TYPE_CHECKING:
     from pathlib import Path
 
-RESTARTS = int(os.environ.get("STAGGERDNS_RESTARTS", "3"))
+RESTARTS = amount(3, 20)
 """Restarts under load."""
 LOAD = 2
 """Seconds for which dnsperf asks, before it is started again if there are restarts left."""

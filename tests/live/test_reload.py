@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -15,6 +14,7 @@ import yaml
 
 from tests.kit import behaviours as b
 from tests.kit.clients import ask, eventually
+from tests.kit.effort import amount
 from tests.kit.ports import Endpoint, free_endpoints
 from tests.kit.program import Program, merged
 from tests.kit.scripted import ScriptedUpstream
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-RELOADS = int(os.environ.get("STAGGERDNS_RELOADS", "3"))
+RELOADS = amount(3, 100)
 """Reloads under load; a hundred take some minutes."""
 FIRST, SECOND, INSIDE = "203.0.113.1", "203.0.113.2", "203.0.113.3"
 pytestmark = pytest.mark.usefixtures("own_network")

@@ -115,6 +115,7 @@ def test_whoever_comes_close_drives_us_to_tcp(build: BuildTestbed, kind: str, re
     assert samples.value("staggerdns_upstream_repeated_total", reason=reason) == 1
 
 
+@pytest.mark.long
 def test_all_at_once_for_many_names(build: BuildTestbed) -> None:
     """Thirty names, five upstreams that all are spoofed in every way: no client sees the poison."""
     kinds = dict.fromkeys(("id", "flags", "question", "short", "case", "port", "host"), 6)
@@ -127,6 +128,7 @@ def test_all_at_once_for_many_names(build: BuildTestbed) -> None:
     testbed.program.check_log()
 
 
+@pytest.mark.long
 def test_entropy_of_queries(build: BuildTestbed) -> None:
     """What forgers must guess is really there: IDs, ports, case and cookies differ."""
     testbed = build([own_answer(0)])

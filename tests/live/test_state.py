@@ -23,6 +23,7 @@ from staggerdns.state.file import read_blocks
 from tests.kit import behaviours as b
 from tests.kit.checkout import ROOT
 from tests.kit.clients import eventually
+from tests.kit.effort import amount
 from tests.kit.program import Program, environment
 from tests.kit.saving import KILLED
 from tests.kit.scripted import ScriptedUpstream
@@ -30,10 +31,8 @@ from tests.kit.scripted import ScriptedUpstream
 if TYPE_CHECKING:
     from pathlib import Path
 
-LONG = os.environ.get("STAGGERDNS_TEST_LONG", "0") not in ("", "0")
-"""Whether there is time: then the tests below take minutes."""
-KILLS = 200 if LONG else 3
-ENTRIES = 500_000 if LONG else 3_000
+KILLS = amount(3, 200)
+ENTRIES = amount(3_000, 500_000)
 LONGEST_TURN = 5.0
 """Milliseconds of processor time."""
 BUSY = 3.0
@@ -219,7 +218,7 @@ def test_large_states_hold_nobody_up(tmp_path: Path) -> None:
         text=True,
         cwd=ROOT,
         env=environment() | {"PYTHONPATH": f"{environment()['PYTHONPATH']}:{ROOT}"},
-        timeout=1200 if LONG else 60,
+        timeout=60 + ENTRIES / 500,
     )
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)

@@ -182,6 +182,7 @@ def test_answers_again_after_sigkill(supervised: Supervised) -> None:
     assert not _alive(first)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_leaves_nothing_behind_when_supervisord_stops(supervised: Supervised) -> None:
     """Stopped in order, the program is gone and its port is silent."""

@@ -18,6 +18,7 @@ from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.names import to_text
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import AAAA, Act, name, own, says, says_own
+from tests.kit.effort import amount
 from tests.kit.ranked import RankedResolver, SimulatedRankedCache, asks, near, pool, shown
 from tests.kit.simulated import Client, SimulatedResolver, addresses
 
@@ -25,7 +26,7 @@ A, B, C = (asks(f"{letter}.example") for letter in "abc")
 CHAIN = ("b.example", "c.example")
 EVIL = "198.51.100.66"
 BANKS = [f"www.bank{number}.example" for number in range(16)]
-ATTACKS = 400
+ATTACKS = amount(200, 3_000)
 """Attacks drawn at random."""
 SEED = 20261125
 

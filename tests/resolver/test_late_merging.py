@@ -15,6 +15,7 @@ from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.wire.addresspool import AddressPool
 from tests.kit.acts import SILENT, Act, fails, negative, own, says, says_own
 from tests.kit.compiled import PURE_ONLY
+from tests.kit.effort import amount
 from tests.kit.ranked import RankedResolver, near
 from tests.kit.simulated import SimulatedResolver, addresses
 
@@ -87,7 +88,7 @@ class Look:
     st.booleans(),
     st.sampled_from([0, 25]),
 )
-@settings(max_examples=150)
+@settings(max_examples=amount(60, 500))
 def test_lazily_is_as_at_once(
     acts: list[Act], looks: set[float], limit: int, private: bool, min_ttl: int
 ) -> None:

@@ -26,6 +26,7 @@ from staggerdns.wire.constants import Ede
 from tests.kit.acts import SILENT, TXT, Act, fails, gives, negative, own, says, says_own
 from tests.kit.cache import WWW, SimulatedCache, no_such_name
 from tests.kit.compiled import PURE_ONLY
+from tests.kit.effort import amount
 from tests.kit.ranked import asks, pool, sections_answer
 from tests.kit.simulated import SimulatedResolver
 
@@ -383,7 +384,7 @@ TTLS = st.sampled_from([5, 7, 12, 30, 61])
     st.sampled_from([90, 250, 310]),
     st.integers(0, 999),
 )
-@settings(max_examples=50)
+@settings(max_examples=amount(25, 300))
 def test_a_name_in_demand_is_always_there(scripts: list[list[Act]], pause: int, phase: int) -> None:
     """Whatever the TTLs and the answers, once a name has been asked for often nobody who asks for
     it again and again waits for it or gets it stale.

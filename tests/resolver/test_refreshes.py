@@ -16,6 +16,7 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.wire.addresspool import AddressPool
 from tests.kit.acts import SILENT, Act, fails, negative, own, says, unreachable
 from tests.kit.compiled import PURE_ONLY
+from tests.kit.effort import amount
 from tests.kit.ranked import RankedResolver
 from tests.kit.simulated import SimulatedResolver
 
@@ -83,7 +84,7 @@ def ends(entry: Entry) -> dict[str, float]:
 
 
 @PURE_ONLY
-@settings(max_examples=40)
+@settings(max_examples=amount(20, 300))
 @given(
     st.sampled_from([SimulatedResolver, RankedResolver]),
     st.lists(SCRIPT, min_size=2, max_size=4),

@@ -15,10 +15,11 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.wire.question import Question
 from tests.kit.acts import Act, says
+from tests.kit.effort import amount
 from tests.kit.ranked import RankedResolver
 from tests.kit.simulated import START, SimulatedResolver
 
-ATTACKS = 400
+ATTACKS = amount(200, 3_000)
 SEED = 20261126
 UPSTREAMS, LIAR = 5, 4
 HONEST_TTL, MAX_TTL, SHORT = 60, 3_600, 5

@@ -88,6 +88,7 @@ def forged(first: int, count: int) -> list[Datagram]:
     ]
 
 
+@pytest.mark.long
 def test_two_hundred_thousand_sources() -> None:
     """The table is bounded whatever comes, and a flood that goes on is held all the time."""
     buckets = LimitedQueries(per_second=1, burst=5)

@@ -144,6 +144,7 @@ def test_random_asks_every_usable_one_once() -> None:
     assert len(set(found)) > 50
 
 
+@pytest.mark.long
 def test_random_orders_are_equally_likely() -> None:
     """Each of the 24 orders of four comes up as often as chance allows."""
     counted = Counter(orders(4, 720, seed=3))

@@ -33,6 +33,7 @@ from tests.kit.acts import (
     unreachable,
 )
 from tests.kit.compiled import PURE_ONLY
+from tests.kit.effort import amount
 from tests.kit.simulated import SimulatedResolver
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class Expected:
 
 
 @PURE_ONLY
-@settings(max_examples=150)
+@settings(max_examples=amount(60, 500))
 @given(scripts(), settings_of_a_user())
 @example([Script(FAILURE, 5, fails(5))] * 2 + [Script(FAILURE, 0, unreachable(None))] * 9, DEFAULTS)
 @example([Script(POSITIVE, 49, says_own(index, 49)) for index in range(50)], DEFAULTS)
@@ -280,7 +281,7 @@ def _check_everybody_is_asked(
 
 
 @PURE_ONLY
-@settings(max_examples=60)
+@settings(max_examples=amount(40, 500))
 @given(scripts(), settings_of_a_user(), st.integers(0, 5000), st.sampled_from([1, AAAA]))
 def test_cancelled_at_any_time(
     upstreams: list[Script], numbers: Numbers, at: int, qtype: int

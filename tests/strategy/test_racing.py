@@ -27,6 +27,7 @@ from tests.kit.acts import (
     unreachable,
 )
 from tests.kit.compiled import PURE_ONLY
+from tests.kit.effort import amount
 from tests.kit.simulated import SimulatedResolver, addresses
 
 if TYPE_CHECKING:
@@ -318,7 +319,7 @@ acts = st.one_of(
 
 
 @PURE_ONLY
-@settings(max_examples=150)
+@settings(max_examples=amount(60, 500))
 @given(
     st.lists(acts, min_size=1, max_size=20),
     st.integers(1, 6),

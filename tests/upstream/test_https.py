@@ -25,6 +25,7 @@ from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.verdict import Verdict
 from tests.kit.acts import says
 from tests.kit.compiled import PURE_ONLY
+from tests.kit.effort import amount
 from tests.kit.memory import WWW, MemoryTransport
 from tests.kit.memoryhttp import TYPE, HttpsUpstream, good_body
 
@@ -714,7 +715,7 @@ frames = st.builds(
 
 @PURE_ONLY
 @given(st.lists(frames, max_size=12))
-@settings(max_examples=50)
+@settings(max_examples=amount(25, 300))
 def test_any_frames(found: list[bytes]) -> None:
     """Whatever frames come, nothing is raised, and each query ends or waits."""
     https = HttpsUpstream()

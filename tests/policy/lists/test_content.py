@@ -16,6 +16,7 @@ from staggerdns.policy.lists import content
 from staggerdns.policy.lists.content import Lines, Refused, read_source
 from staggerdns.policy.lists.lines import Rule, read_line
 from staggerdns.wire.names import to_text
+from tests.kit.effort import amount
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,7 +192,11 @@ def test_long_lines(path: Path) -> None:
     assert read(path, b"a.example\n" + b"y" * 99_999)[0].wrong == 1
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=amount(30, 300),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
 @given(st.lists(st.sampled_from([b"a.example", b"\n", b"\r\n", b"#", b" ", b"*.b.c", b"x" * 19])))
 def test_pieces(path: Path, parts: list[bytes]) -> None:
     """However a file falls into blocks, its lines are the same."""

@@ -149,6 +149,7 @@ def slow_verdict(rules: Rules, name: str, block: set[int], allow: set[int]) -> H
     return Hit(min(blocking), False) if blocking else None
 
 
+@pytest.mark.long
 @given(RULES, NAMES, NUMBERS, NUMBERS)
 def test_against_a_slow_look_up(rules: Rules, name: str, block: set[int], allow: set[int]) -> None:
     """A look-up through all lines gives the same."""

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from staggerdns.settings.policy import ListSettings
 from staggerdns.wire.names import from_text
+from tests.kit.effort import amount
 from tests.kit.runninglists import Running, write
 
 NAMES = [f"n{number}.example" for number in range(5)]
 FILES = ("a.txt", "b.txt")
 URLS = ("https://lists.example/a", "https://lists.example/b")
-RELOADS = 12
+RELOADS = amount(8, 100)
 """Examples, each with a few reloads."""
 REFRESH = 10
 LONG = 3 * REFRESH
