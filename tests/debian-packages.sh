@@ -2,7 +2,7 @@
 # Installs Debian packages with apt, as root or through sudo: debian-packages.sh [PACKAGE...]
 # Without arguments: those that hold the programs which the tests start, if a program is missing.
 # With "rivals": those that hold the programs which the benchmark alone starts.
-# The name servers among them are used as plain programs: none is left running or set to start
+# The servers among them are used as plain programs: none is left running or set to start
 # at boot.
 set -eu
 
@@ -16,7 +16,8 @@ case $packages in
 "")
     # dnsmasq-base is the program alone; the package dnsmasq adds only the system service.
     programs='unbound:unbound nsd:nsd dnsmasq:dnsmasq-base dnsperf:dnsperf kdig:knot-dnsutils
-        dig:bind9-dnsutils delv:bind9-dnsutils ip:iproute2 dnsdist:dnsdist curl:curl' ;;
+        dig:bind9-dnsutils delv:bind9-dnsutils ip:iproute2 dnsdist:dnsdist curl:curl
+        prometheus:prometheus' ;;
 rivals) programs='smartdns:smartdns h2load:nghttp2-client' packages= ;;
 esac
 if [ -n "$programs" ]; then
@@ -76,7 +77,7 @@ apt install --yes --no-install-recommends $packages || {
 rm -f "$log"
 
 restore
-for daemon in unbound nsd dnsdist smartdns; do
+for daemon in unbound nsd dnsdist smartdns prometheus; do
     case " $packages " in
     *" $daemon "*) as_root update-rc.d "$daemon" disable >/dev/null 2>&1 || true ;;
     esac

@@ -1,4 +1,5 @@
-"""nsd, unbound, dnsmasq and dnsdist on loopback, each in the foreground and killed by its pid.
+"""nsd, unbound, dnsmasq, dnsdist and Prometheus on loopback, each in the foreground and killed by
+its pid.
 
 They run as the user that runs the tests, with everything that they write in the directory that
 the test gives them. Each is a context manager that is left when its process has ended.
@@ -11,15 +12,17 @@ import os
 import shutil
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dns.exception
+import yaml
 
 from tests.kit.clients import parse, question, raw_udp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tests.kit.certificates import Certificate
     from tests.kit.ports import Endpoint
@@ -49,9 +52,20 @@ def _answers(endpoint: Endpoint) -> bool:
         return False
 
 
+def _is_ready(endpoint: Endpoint) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{endpoint}/-/ready", timeout=1) as page:
+            return bool(page.status == 200)
+    except OSError:  # an error of HTTP is one as well
+        return False
+
+
 @contextlib.contextmanager
 def _running(
-    command: Sequence[str], log: Path, endpoints: Sequence[Endpoint]
+    command: Sequence[str],
+    log: Path,
+    endpoints: Sequence[Endpoint],
+    answers: Callable[[Endpoint], bool] = _answers,
 ) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -59,7 +73,7 @@ def _running(
         )
     try:
         deadline = time.monotonic() + 10
-        while not all(_answers(endpoint) for endpoint in endpoints):
+        while not all(answers(endpoint) for endpoint in endpoints):
             assert process.poll() is None, f"{command[0]} ended: {log.read_text()}"
             assert time.monotonic() < deadline, f"{command[0]} is mute: {log.read_text()}"
             time.sleep(0.02)
@@ -254,4 +268,23 @@ def dnsdist(
         str(configuration),
     ]
     with _running(command, directory / "dnsdist.log", [plain]) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def prometheus(
+    directory: Path, configuration: Mapping[str, object], endpoint: Endpoint
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Scrape and evaluate what this prometheus.yml says, and answer queries at ``endpoint``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "prometheus.yml"
+    file.write_text(yaml.safe_dump(dict(configuration)))
+    command = [
+        find_program("prometheus"),
+        f"--config.file={file}",
+        f"--web.listen-address={endpoint}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        "--log.level=warn",
+    ]
+    with _running(command, directory / "prometheus.log", [endpoint], _is_ready) as process:
         yield process
