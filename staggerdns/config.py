@@ -22,11 +22,12 @@ from staggerdns.configroutes import (
     fill_routes,
     read_auto,
 )
-from staggerdns.files import Unreadable, read_file
+from staggerdns.files import MAX_SOCKET_PATH, Unreadable, read_file
 from staggerdns.journal import LEVELS, Journal
 from staggerdns.logformat import FORMATS
 from staggerdns.policy.blocking import ANSWERS
 from staggerdns.policy.lists.checks import check_lists
+from staggerdns.querylog.checks import check_query_log
 from staggerdns.ranking.probes import check_probe
 from staggerdns.server.tls import Certificate, CertificateProblem
 from staggerdns.settings.document import ConfigError, Problems, read_document
@@ -39,8 +40,6 @@ from staggerdns.settings.values import AUTO, read_value
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.tls import Authorities
 
-MAX_PATH = 107
-"""Octets of the path of a UNIX socket (unix(7), without the zero at its end)."""
 _STEP = re.compile(r"[.\[]")
 CASE = (AUTO, "never")
 """Values of ``upstream.case_randomization``."""
@@ -187,6 +186,7 @@ def _check_rest(config: Config, problems: Problems) -> None:
     if directory is not None and (not directory or "\0" in directory):
         problems.append("state.directory: expected a path, or null for none")
     problems.of(_check_control, config.control)
+    check_query_log(config.query_log, problems)
     problems.of(_check_addresses, config.addresses)
 
 
@@ -194,10 +194,10 @@ def _check_control(control: ControlSettings) -> None:
     path = control.socket
     if path is not None and (not path.startswith("/") or "\0" in path):
         raise ConfigError("control.socket: expected a path that begins with /, or null for none")
-    if path is not None and len(os.fsencode(path)) > MAX_PATH:
+    if path is not None and len(os.fsencode(path)) > MAX_SOCKET_PATH:
         raise ConfigError(
-            f"control.socket: expected a path of at most {MAX_PATH} octets, which is what a socket "
-            "can have"
+            f"control.socket: expected a path of at most {MAX_SOCKET_PATH} octets, which is what a "
+            "socket can have"
         )
     if control.group is not None and not control.group.strip():
         raise ConfigError("control.group: expected the name of a group, or null for none")

@@ -18,6 +18,8 @@ from staggerdns.errors import StaggerDNSError
 
 MAX_SIZE = 1_048_576
 """Bytes of a file that is read: nothing is answered meanwhile."""
+MAX_SOCKET_PATH = 107
+"""Octets of the path of a UNIX socket (unix(7), without the zero at its end)."""
 PIPE_WAIT = 5.0
 """Seconds for whatever writes into a pipe to write all of it."""
 PIECE = 262_144

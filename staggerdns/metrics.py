@@ -251,6 +251,11 @@ class Metrics(Collector):
             "When the configuration that counts was read, in seconds since 1970",
         )
         self.log_lost = Counter("staggerdns_log_lost", "Lines of the log that were not written")
+        self.query_log_lost = Counter(
+            "staggerdns_query_log_lost",
+            "Answers that are missing in the query log, by where they should have been written",
+            "output",
+        )
 
     def _add_connections(self) -> None:
         self.upstream_connections = Gauge(

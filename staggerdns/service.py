@@ -9,14 +9,12 @@ in its place.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from msgspec.structs import replace
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -38,6 +36,7 @@ from staggerdns.policy.lists.compose import make_lists
 from staggerdns.policy.lists.lists import Lists
 from staggerdns.policy.pauses import BlockingPauses
 from staggerdns.processmetrics import ProcessMetrics
+from staggerdns.querylog.querylog import QueryLog
 from staggerdns.reload import NO_RELOADS, Problems, Reloads
 from staggerdns.rereading import reread
 from staggerdns.server.answered import AnswerHub
@@ -47,10 +46,9 @@ from staggerdns.server.passedsockets import PassedSockets
 from staggerdns.server.received import read_received
 from staggerdns.server.status import StatusFactory
 from staggerdns.settings.policy import DEFAULT_GROUP
-from staggerdns.settings.sections import Config, StateSettings
+from staggerdns.settings.sections import Config
 from staggerdns.startline import announce
-from staggerdns.state.compose import make_state
-from staggerdns.state.directory import find_directory
+from staggerdns.state.compose import make_state, state_settings
 from staggerdns.state.metrics import StateMetrics
 from staggerdns.state.state import SavedState, nothing_to_settle
 
@@ -111,6 +109,7 @@ class StaggerService(Service):
         self._forget_ready(None)
         self._chain.on_routes_changed(self.factory.forget_ready)
         self._pauses.on_change(self.factory.forget_ready)
+        self._query_log = QueryLog(self.factory.answers, reactor, metrics, journal)
         self._page = StatusFactory(
             [
                 metrics,
@@ -166,7 +165,7 @@ class StaggerService(Service):
 
     def _make_state(self, config: Config) -> SavedState | None:
         return make_state(
-            _state_settings(config),
+            state_settings(config),
             self._chain,
             reactor=self._reactor,
             clock=self._clock,
@@ -178,7 +177,7 @@ class StaggerService(Service):
     def _make_lists(self, config: Config, before: Lists | None) -> Lists | None:
         return make_lists(
             config.lists,
-            _state_settings(config),
+            state_settings(config),
             self._chain.resolve,
             reactor=self._reactor,
             clock=self._clock,
@@ -245,6 +244,7 @@ class StaggerService(Service):
             self._lists.start()
         self._warn()
         self.control.open(self.config.control)
+        self._query_log.use(self.config.query_log)
         self.lifecycle.serve()
 
     def _warn(self) -> None:
@@ -288,7 +288,8 @@ class StaggerService(Service):
             self._chain.close()
             globalLogPublisher.removeObserver(self._watch_log)
             self.factory.client_connections.close()
-            return gatherResults([*closed, *self._listeners.close(), self._control_closed])
+            closed.extend((*self._listeners.close(), self._control_closed, self._query_log.close()))
+            return gatherResults(closed)
 
         return self.factory.drain().addCallback(close).addCallback(lambda _: None)
 
@@ -338,7 +339,7 @@ class StaggerService(Service):
         """Return the lists that a configuration wants, which may be those that there are."""
         before = self.config
         same = [*config.lists.items()] == [*before.lists.items()]  # the first list that has a name
-        if same and _state_settings(config).directory == _state_settings(before).directory:
+        if same and state_settings(config).directory == state_settings(before).directory:
             return self._lists
         return self._make_lists(config, self._lists) if config.lists else None
 
@@ -362,18 +363,20 @@ class StaggerService(Service):
         self.factory.use(self._assembly.rules)
         self._fit_descriptors()
         self._forget_ready(old_lists)
-        if _state_settings(config) != _state_settings(before):
+        if state_settings(config) != state_settings(before):
             if self._state is not None:
                 self._state.stop()
             self._state = self._make_state(config)
             if self._state is not None:
                 self._state.start()
         self.control.open(config.control)
+        self._query_log.use(config.query_log)
         self._warn()
 
     def reread(self) -> None:
         """Read again what is in files of its own, and say how it went."""
         reread(self._assembly, self._chain, self._lists, self.journal)
+        self._query_log.reopen()
 
     def answered(self) -> Mapping[tuple[str, ...], int]:
         """Return how many queries have been answered, by where the answers came from."""
@@ -386,9 +389,3 @@ class StaggerService(Service):
     def check(self) -> Deferred[bool]:
         """Return a Deferred of the same; if nothing has been asked of late, it asks."""
         return self._readiness.check() if self.running else succeed(False)
-
-
-def _state_settings(config: Config) -> StateSettings:
-    """Return the settings of the saved state, with the directory that systemd may have made."""
-    directory = find_directory(config.state.directory, os.environ)
-    return replace(config.state, directory=directory)

@@ -154,6 +154,7 @@ NUMBERS = [
     ("ranking.max_addresses", 0, 1000),
     ("ranking.rtt_cache_ttl", 1, 604_800),
     ("ranking.max_probes_per_second", 1, 1_000_000),
+    ("query_log.keep", 1, 100),
 ]
 BOOLEANS = [
     "upstream.cookies",
@@ -206,6 +207,10 @@ OTHERS = {
     "metrics.listen",
     "log.level",
     "log.format",
+    "query_log.file",
+    "query_log.dnstap",
+    "query_log.clients",
+    "query_log.max_size",
 }
 
 
@@ -1119,6 +1124,32 @@ def test_a_cookie_secret() -> None:
     assert read(path, "null") is None
     for wrong in ("''", "e5e973e5", f"'{'0' * 31}'", f"'{'0' * 33}'", f"'{'g' * 32}'", "[a]", "5"):
         assert "expected" in error(path, wrong)
+
+
+def test_query_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where answers are written, if anywhere, and what of clients."""
+    assert read("query_log.file", "/var/log/queries") == "/var/log/queries"
+    for path in ("query_log.file", "query_log.dnstap"):
+        assert read(path, "null") is None
+        for wrong in ("''", '"a\\0b"', "5", "[a]"):
+            error(path, wrong)
+    for clients in ("full", "prefix", "none"):
+        assert read("query_log.clients", clients) == clients
+    assert "full or prefix or none" in error("query_log.clients", "some")
+    assert read("query_log.max_size", "1MiB") == 1_048_576
+    error("query_log.max_size", "1048575")
+    longest = "unix:/" + "a" * 106
+    for place in ("/var/log/tap", "unix:/run/tap.sock", longest):
+        assert read("query_log.dnstap", place) == place
+    error("query_log.dnstap", "'unix:'")
+    assert "107 octets" in error("query_log.dnstap", longest + "a")
+    both = "upstream: {servers: [192.0.2.1]}\nquery_log: {file: /tmp/a, dnstap: /tmp/a}\n"
+    assert error_of(both).startswith("query_log.dnstap: expected another file")
+    monkeypatch.setattr("staggerdns.querylog.checks.LIBRARIES", ("msgspec", "no_such_library"))
+    assert error("query_log.dnstap", "/var/log/tap") == (
+        "query_log.dnstap: no_such_library cannot be found: pip install 'staggerdns[dnstap]'"
+    )
+    assert read("query_log.file", "/var/log/queries")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ one. Upstreams are simulated, and time is a clock's.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from ipaddress import ip_address
@@ -25,7 +26,9 @@ from staggerdns.chain import Chain
 from staggerdns.config import parse_config
 from staggerdns.journal import Journal, LogShape
 from staggerdns.metrics import Metrics
+from staggerdns.querylog.querylog import QueryLog
 from staggerdns.server import openlistener
+from staggerdns.server.answered import AnswerHub
 from staggerdns.server.hosts import Hosts
 from staggerdns.service import StaggerService
 from staggerdns.upstream.members import Members
@@ -33,6 +36,7 @@ from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import make_question
 from tests.kit.acts import SILENT, TXT, A, Act, name, negative, says, says_own
+from tests.kit.answered import Hand, Reactor, answered
 from tests.kit.clients import addresses, parse
 from tests.kit.connections import Connection
 from tests.kit.factory import pool
@@ -42,6 +46,7 @@ from tests.kit.simulated import START, Launch, SimulatedUpstream, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from staggerdns.settings.addresses import Endpoint, UpstreamAddress
     from staggerdns.settings.upstreams import UpstreamSettings
@@ -683,6 +688,34 @@ def test_all_addresses_are_given() -> None:
 def test_private_addresses_are_not_probed() -> None:
     """Nobody wants to be knocked at from the inside."""
     assert Ranked().rank("10.0.0.1", "10.0.0.2") == 0
+
+
+# query_log
+
+
+def test_query_log(tmp_path: Path) -> None:
+    """Nothing is written; into a file, whole addresses, 100 MiB in each, and 5 older ones."""
+    reactor = Reactor()
+    hub = AnswerHub(reactor.seconds, Journal())
+    log = QueryLog(hub, reactor, Metrics(), Journal(), cast("Any", Hand))
+    log.use(parse_config("upstream: {servers: [192.0.2.1]}").query_log)
+    assert not hub.active
+    path = tmp_path / "queries"
+    text = f"upstream: {{servers: [192.0.2.1]}}\nquery_log: {{file: {path}}}"
+    log.use(parse_config(text).query_log)
+    hub.publish(answered())
+    log.reopen()
+    line = path.read_bytes()
+    assert b"192.0.2.77" in line
+    for _ in range(7):
+        os.truncate(path, 100 * 1024 * 1024 - len(line))  # there is nothing in it, nor on the disk
+        for _ in range(2):
+            hub.publish(answered())
+            log.reopen()
+    log.close()
+    expected = ["queries", *(f"queries.{number}" for number in range(1, 6))]
+    assert sorted(found.name for found in tmp_path.iterdir()) == expected
+    assert {found.stat().st_size for found in tmp_path.glob("queries.*")} == {100 * 1024 * 1024}
 
 
 # log

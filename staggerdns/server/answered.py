@@ -9,8 +9,9 @@ types and addresses are read by whoever wants them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from socket import AF_INET, AF_INET6, inet_ntop
+from typing import NamedTuple
 
 from staggerdns.journal import Journal
 from staggerdns.server.request import Request
@@ -29,7 +30,12 @@ SOURCES = (CACHE, STALE, UPSTREAM, LOCAL, BLOCKED, REFUSED)
 """Where replies come from: an answer that lives, or has expired; upstreams that were waited for;
 names and rules of ours; a list; or it is an error of ours.
 """
+REMEMBERED = 1_024
+"""Replies of which is remembered what they say."""
+REMEMBERED_SIZE = 512
+"""Octets of those at most."""
 _ONE_QUESTION = b"\0\1"
+_RCODES = {int(rcode): rcode.name for rcode in Rcode}
 _FAMILIES = {int(Type.A): AF_INET, int(Type.AAAA): AF_INET6}
 
 
@@ -76,76 +82,103 @@ class Answered:
         self.seconds = seconds
         self.list = list
 
-    # Each of these reads the reply, which is ours and has the question of a query that could be
-    # read.
+    @property
+    def read(self) -> Read:
+        """What the reply says, if that is wanted."""
+        tail = self.reply[2:]
+        extended = self.source == REFUSED  # no other reply has more of a code than the header
+        return (
+            _read_again(tail, extended) if len(tail) <= REMEMBERED_SIZE else _read(tail, extended)
+        )
 
     @property
     def name(self) -> bytes:
         """The name asked for, in wire form and lower case; empty if the query had none."""
-        reply = self.reply
-        if reply[4:6] != _ONE_QUESTION:
-            return b""
-        return reply[HEADER_SIZE : skip_name(reply, HEADER_SIZE)].lower()
-
-    @property
-    def qtype(self) -> int:
-        """The type asked for, 0 if there was no question."""
-        reply = self.reply
-        if reply[4:6] != _ONE_QUESTION:
-            return 0
-        end = skip_name(reply, HEADER_SIZE)
-        return reply[end] << 8 | reply[end + 1]
-
-    @property
-    def rcode(self) -> int:
-        """The response code, with the part of it that an OPT record has."""
-        reply = self.reply
-        code = reply[3] & RCODE
-        if self.source == REFUSED:  # no other reply has one
-            for rtype, ttl, _, _ in outlines(reply):
-                if rtype == Type.OPT:
-                    code |= ttl >> 24 << 4
-        return code
+        return self.read.name
 
     @property
     def name_text(self) -> str:
         """The name in presentation form with a final dot; empty if there was none."""
-        name = self.name
-        return to_text(name) if name else ""
+        return self.read.name_text
+
+    @property
+    def qtype(self) -> int:
+        """The type asked for, 0 if there was no question."""
+        return self.read.qtype
 
     @property
     def type_text(self) -> str:
         """The name of the type; empty if there was no question."""
-        qtype = self.qtype
-        return type_text(qtype) if self.reply[4:6] == _ONE_QUESTION else ""
+        return self.read.type_text
+
+    @property
+    def rcode(self) -> int:
+        """The response code."""
+        return self.read.rcode
 
     @property
     def rcode_text(self) -> str:
         """The name of the response code."""
-        return rcode_text(self.rcode)
+        return self.read.rcode_text
 
     @property
     def addresses(self) -> list[str]:
         """The addresses in the answer section, in their order."""
-        reply = self.reply
-        count = reply[6] << 8 | reply[7]
-        position = HEADER_SIZE
-        if count and reply[4:6] == _ONE_QUESTION:
-            position = skip_name(reply, HEADER_SIZE) + 4
-        found = []
-        for _ in range(count):
-            position = skip_name(reply, position)
-            rtype, _, _, length = read_fields(reply, position)
-            position += RECORD_SIZE + length
-            family = _FAMILIES.get(rtype)
-            if family is not None:
-                found.append(inet_ntop(family, reply[position - length : position]))
-        return found
+        return [*self.read.addresses]
 
 
-def rcode_text(rcode: int) -> str:
-    """Return the name of a response code, or its number behind ``RCODE``."""
-    return Rcode(rcode).name if rcode in Rcode._value2member_map_ else f"RCODE{rcode}"
+class Read(NamedTuple):
+    """What a reply says: ``rcode`` with the part of it that an OPT record has, and the rest as
+    `Answered` has it.
+    """
+
+    name: bytes
+    name_text: str
+    qtype: int
+    type_text: str
+    rcode: int
+    rcode_text: str
+    addresses: tuple[str, ...]
+
+
+def _read(tail: bytes, extended: bool) -> Read:
+    """Read one of our replies, of which the ID is left out; if its query had a legible question,
+    that is there. ``extended``: whether the code may have a part in an OPT record.
+    """
+    reply = b"\0\0" + tail
+    name, qtype = b"", 0
+    position = HEADER_SIZE
+    asked = reply[4:6] == _ONE_QUESTION
+    if asked:
+        end = skip_name(reply, HEADER_SIZE)
+        name = reply[HEADER_SIZE:end].lower()
+        qtype = reply[end] << 8 | reply[end + 1]
+        position = end + 4
+    addresses = []
+    for _ in range(reply[6] << 8 | reply[7]):
+        position = skip_name(reply, position)
+        rtype, _, _, length = read_fields(reply, position)
+        position += RECORD_SIZE + length
+        family = _FAMILIES.get(rtype)
+        if family is not None:
+            addresses.append(inet_ntop(family, reply[position - length : position]))
+    rcode = reply[3] & RCODE
+    if extended:
+        for rtype, ttl, _, _ in outlines(reply):
+            if rtype == Type.OPT:
+                rcode |= ttl >> 24 << 4
+    return Read(
+        name,
+        to_text(name) if asked else "",
+        qtype,
+        type_text(qtype) if asked else "",
+        rcode,
+        _RCODES.get(rcode) or f"RCODE{rcode}",
+        tuple(addresses),
+    )
+
+
+_read_again = lru_cache(REMEMBERED)(_read)  # names in demand are asked for again and again
 
 
 Listen = Callable[[Answered], object]

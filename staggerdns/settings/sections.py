@@ -306,6 +306,27 @@ class LogSettings(Section, frozen=True, kw_only=True):
     """
 
 
+class QueryLogSettings(Section, frozen=True, kw_only=True):
+    """``query_log``: what was answered to whom, one answer a line; :ref:`query-log` is about it."""
+
+    file: str | None = None
+    """Where answers are written as lines of JSON; null is nowhere. A pipe (FIFO) will do."""
+    dnstap: str | None = None
+    """Where they are written as dnstap, which needs ``pip install 'staggerdns[dnstap]'``: a file,
+    or behind ``unix:`` the socket of a collector that listens there; null is nowhere.
+    """
+    clients: str = "full"
+    """What is written of the clients' addresses: ``full``, ``prefix`` (24 bits of IPv4 addresses,
+    48 of IPv6 addresses) or ``none``.
+    """
+    max_size: Octets = Octets(100 * 1024 * 1024)
+    """Octets that a file may have. Before it has more it is renamed to the same name with ``.1``
+    behind, and another one begins.
+    """
+    keep: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
+    """How many such older files are kept, ``.1`` the latest; the oldest one goes."""
+
+
 class Config(Section, frozen=True, kw_only=True):
     """The whole configuration."""
 
@@ -326,3 +347,4 @@ class Config(Section, frozen=True, kw_only=True):
     control: ControlSettings = ControlSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
+    query_log: QueryLogSettings = QueryLogSettings()

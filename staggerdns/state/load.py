@@ -28,7 +28,7 @@ from staggerdns.state.file import Unusable, check, read_blocks
 from staggerdns.state.measurements import LONG_AGO, restore_rtt, restore_upstreams
 from staggerdns.state.save import STEP
 from staggerdns.state.slices import Slices
-from staggerdns.state.worker import Runs
+from staggerdns.worker import Runs
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at a wall clock that is before the time of the file."""

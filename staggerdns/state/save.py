@@ -24,7 +24,7 @@ from staggerdns.state.directory import StateDirectory
 from staggerdns.state.file import BlockWriter
 from staggerdns.state.measurements import save_rtt, save_upstreams
 from staggerdns.state.slices import Slices
-from staggerdns.state.worker import Runs
+from staggerdns.worker import Runs
 
 STEP = 16
 """Entries from one look at the time to the next."""

@@ -28,7 +28,7 @@ from staggerdns.state.load import Load
 from staggerdns.state.metrics import DENIED, FULL, OCCUPIED, OTHER, StateMetrics
 from staggerdns.state.save import Save
 from staggerdns.state.slices import HURRIED, UNHURRIED, Slices
-from staggerdns.state.worker import Runs
+from staggerdns.worker import Runs
 
 STOP_TIME = 3.0
 """Seconds that the last save may take."""

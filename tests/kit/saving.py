@@ -32,12 +32,12 @@ from staggerdns.state.directory import StateDirectory
 from staggerdns.state.load import Load
 from staggerdns.state.save import Save
 from staggerdns.state.slices import HURRIED, UNHURRIED, Slices
-from staggerdns.state.worker import Worker
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.contributors import CONTRIBUTORS
 from staggerdns.wire.key import make_key
 from staggerdns.wire.names import from_text
+from staggerdns.worker import Worker
 
 KILLED = 2_000
 """Entries of what is killed."""
@@ -92,7 +92,7 @@ class Kept:
 
 def save(kept: Kept, directory: StateDirectory, reactor: Any, pause: float) -> Deferred[int]:
     """Save once; the Deferred fires with the octets of the file."""
-    worker = Worker(reactor.callFromThread)
+    worker = Worker(reactor.callFromThread, "state")
     slices = Slices(reactor, pause)
     done = Deferred.fromCoroutine(Save(kept, directory, worker, slices, reactor, time.time).run())
 
@@ -202,7 +202,7 @@ def measure(directory: str, entries: int) -> None:
         current = Kept(entries, reactor)
         served[:] = 0, 0
         began = time.perf_counter()
-        worker = Worker(reactor.callFromThread)
+        worker = Worker(reactor.callFromThread, "state")
         loaded = await Load(
             current,
             where,

@@ -27,16 +27,17 @@ class Runs(Protocol):
 
 
 class Worker:
-    """A thread that ends when it is stopped; the program does not wait for it in the end.
+    """A thread that ends when it is stopped; the program does not wait for it in the end. ``name``
+    is what debuggers show.
 
     ``call_back`` calls something in the thread of the reactor (`IReactorFromThreads`).
     """
 
-    def __init__(self, call_back: Callable[..., object]) -> None:
+    def __init__(self, call_back: Callable[..., object], name: str) -> None:
         self._call_back = call_back
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         # A thread of the reactor's pool would keep the process alive while a disk hangs.
-        self._thread = Thread(target=self._work, name="state", daemon=True)
+        self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
