@@ -18,7 +18,12 @@ from tests.kit import monitoring
 from tests.kit.monitoring import Asked
 from tests.kit.promql import Selector, selectors
 
-ASKED = [*monitoring.of_variables(), *monitoring.of_panels(), *monitoring.of_alerts()]
+ASKED = [
+    *monitoring.of_variables(),
+    *monitoring.of_annotations(),
+    *monitoring.of_panels(),
+    *monitoring.of_alerts(),
+]
 COLUMNS = 24
 """How wide Grafana is, in its own unit."""
 GIVEN = {"instance", "job"}

@@ -74,6 +74,12 @@ def of_alerts() -> list[Asked]:
     return [Asked(rule["alert"], rule["expr"]) for rule in alerts()]
 
 
+def of_annotations() -> list[Asked]:
+    """Return what the annotations of the dashboard ask."""
+    every = dashboard()["annotations"]["list"]
+    return [Asked(one["name"], one["expr"]) for one in every if "expr" in one]
+
+
 def of_variables() -> list[Asked]:
     """Return what the variables of the dashboard are looked up with."""
     found = []

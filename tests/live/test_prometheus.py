@@ -117,6 +117,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         },
         "lists": {"own": {"files": [str(names)]}, "gone": {"files": [str(directory / "gone")]}},
         "groups": {"default": {"block": ["own", "gone"]}},
+        "query_log": {"file": str(directory / "queries.log")},
         "state": {"directory": str(directory / "state")},
     }
     behaviours = [*map(_of_upstream, range(4)), None]
@@ -147,7 +148,7 @@ def _problems(site: Site) -> list[str]:
     shown = [*monitoring.of_variables(), *monitoring.of_panels()]
     problems = [
         f"{asked.where}: there is no series {selector.text}"
-        for asked in [*shown, *monitoring.of_alerts()]
+        for asked in [*shown, *monitoring.of_annotations(), *monitoring.of_alerts()]
         for selector in asked.selectors
         if not site.query(selector.text)
     ]

@@ -71,7 +71,9 @@ def test_what_descriptions_name_is_there() -> None:
     for rule in monitoring.alerts():
         text = rule["annotations"]["description"]
         assert set(re.findall(r"staggerdns_\w+", text)) <= metrics, rule["alert"]
-        for path in re.findall(r"\b(?:server|upstream|cache|state|metrics)(?:\.\w+)+", text):
+        for path in re.findall(
+            r"\b(?:server|upstream|cache|state|query_log|metrics)(?:\.\w+)+", text
+        ):
             place = settings
             for key in path.split("."):
                 assert key in place, f"{rule['alert']}: {path}"
