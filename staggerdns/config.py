@@ -29,6 +29,7 @@ from staggerdns.policy.blocking import ANSWERS
 from staggerdns.policy.lists.checks import check_lists
 from staggerdns.querylog.checks import check_query_log
 from staggerdns.ranking.probes import check_probe
+from staggerdns.server.hostheader import check_hosts
 from staggerdns.server.tls import Certificate, CertificateProblem
 from staggerdns.settings.document import ConfigError, Problems, read_document
 from staggerdns.settings.policy import AddressSettings
@@ -187,6 +188,7 @@ def _check_rest(config: Config, problems: Problems) -> None:
         problems.append("state.directory: expected a path, or null for none")
     problems.of(_check_control, config.control)
     check_query_log(config.query_log, problems)
+    check_hosts(config.page, problems)
     problems.of(_check_addresses, config.addresses)
 
 

@@ -19,7 +19,8 @@ from prometheus_client.core import (
     Metric,
 )
 
-_SECONDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0)
+BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0)
+"""Seconds up to which each bucket of a histogram counts; behind the last one is one more."""
 
 
 class Cell:
@@ -91,12 +92,12 @@ class Distribution:
     __slots__ = ("_counts", "_sum")
 
     def __init__(self) -> None:
-        self._counts = [0] * (len(_SECONDS) + 1)
+        self._counts = [0] * (len(BOUNDS) + 1)
         self._sum = 0.0
 
     def observe(self, seconds: float, times: int = 1) -> None:
         """Count ``times`` observations of ``seconds`` each."""
-        self._counts[bisect_left(_SECONDS, seconds)] += times
+        self._counts[bisect_left(BOUNDS, seconds)] += times
         self._sum += seconds * times
 
     @property
@@ -104,9 +105,14 @@ class Distribution:
         """The number of observations."""
         return sum(self._counts)
 
+    @property
+    def buckets(self) -> list[int]:
+        """The number of observations in each bucket."""
+        return [*self._counts]
+
     def samples(self) -> tuple[list[tuple[str, float]], float]:
         """Return cumulative buckets and the sum, as Prometheus wants them."""
-        bounds = [str(bound) for bound in _SECONDS] + ["+Inf"]
+        bounds = [str(bound) for bound in BOUNDS] + ["+Inf"]
         return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum
 
 
@@ -127,6 +133,17 @@ class Histogram(Family):
     def counts(self) -> dict[tuple[str, ...], int]:
         """Return the number of observations by label values."""
         return {values: found.count for values, found in self._distributions.items()}
+
+    def buckets(self, *labels: str) -> list[int]:
+        """Return the number of observations in each bucket, of all label values together or of
+        those that begin with these.
+        """
+        wanted = [
+            found.buckets
+            for values, found in self._distributions.items()
+            if values[: len(labels)] == labels
+        ]
+        return [sum(counts) for counts in zip(*wanted, strict=True)] or [0] * (len(BOUNDS) + 1)
 
     def _series(self) -> dict[tuple[str, ...], Any]:
         return self._distributions

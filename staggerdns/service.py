@@ -31,6 +31,7 @@ from staggerdns.journal import Journal, LogShape, LostLines
 from staggerdns.lifecycle import Lifecycle
 from staggerdns.listeners import ListenerChange, Listeners
 from staggerdns.metrics import Metrics
+from staggerdns.page.site import Site
 from staggerdns.policy.domains import in_turns
 from staggerdns.policy.lists.compose import make_lists
 from staggerdns.policy.lists.lists import Lists
@@ -63,7 +64,8 @@ class StaggerService(Service):
     ``path``: the file that ``config`` was read from, if it can be read again. ``settle`` is called
     now and then while much is made that will live long: it may tell the collector. ``journal`` is
     what it logs with, ``log_shape`` how that is written; ``lost_lines`` counts lines of the log
-    that were not written. ``lifecycle``: its phase.
+    that were not written. ``lifecycle``: its phase. ``pages``: what it serves over HTTP; ``site``:
+    the page for people among them.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class StaggerService(Service):
         self._chain.on_routes_changed(self.factory.forget_ready)
         self._pauses.on_change(self.factory.forget_ready)
         self._query_log = QueryLog(self.factory.answers, reactor, metrics, journal)
-        self._page = StatusFactory(
+        self.pages = StatusFactory(
             [
                 metrics,
                 ProcessMetrics(self._certificate_expiry),
@@ -128,7 +130,11 @@ class StaggerService(Service):
             self._reloads = Reloads(
                 path, partial(self._reload, path), self._clock, metrics, journal
             )
-        self.control = Control(self._program(path), reactor)
+        program = self._program(path)
+        self.control = Control(program, reactor)
+        self.site = self.pages.site = Site(
+            program, self.control.operations.perform, self.factory.answers
+        )
 
     @property
     def config(self) -> Config:
@@ -220,7 +226,7 @@ class StaggerService(Service):
     def _prepare_listeners(self, assembly: Assembly) -> ListenerChange:
         """Bind what is new of the listeners that a configuration wants. Raises `CannotBind`."""
         server, page = assembly.config.server, assembly.config.metrics.listen
-        return self._listeners.prepare(server.listen, assembly.certificate, self._page, page)
+        return self._listeners.prepare(server.listen, assembly.certificate, self.pages, page)
 
     def privilegedStartService(self) -> None:
         """Open the listeners while there are the privileges to do so.
@@ -245,6 +251,7 @@ class StaggerService(Service):
         self._warn()
         self.control.open(self.config.control)
         self._query_log.use(self.config.query_log)
+        self.site.start()
         self.lifecycle.serve()
 
     def _warn(self) -> None:
@@ -259,6 +266,7 @@ class StaggerService(Service):
         super().stopService()
         self.lifecycle.stop()
         self._control_closed = self.control.close()
+        self.site.stop()
         if self._reloads is not None:
             self._reloads.close()
         self._readiness.close()
@@ -371,6 +379,7 @@ class StaggerService(Service):
                 self._state.start()
         self.control.open(config.control)
         self._query_log.use(config.query_log)
+        self.site.use(config)
         self._warn()
 
     def reread(self) -> None:

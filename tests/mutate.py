@@ -55,6 +55,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "RouteSettings": ("tests/test_routing.py",),
     "RouteRankingSettings": ("tests/test_routing.py",),
     "RouteRebindingSettings": ("tests/test_routing.py",),
+    "PageSettings": ("tests/page/test_site.py", "tests/page/test_api.py"),
     "GroupSettings": ("tests/test_grouping.py", "tests/test_blocking.py"),
     "ListSettings": ("tests/test_blocking.py", "tests/policy/lists/test_lists.py"),
 }

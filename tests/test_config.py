@@ -164,6 +164,7 @@ BOOLEANS = [
     "ranking.enabled",
     "ranking.probe_private",
     "cache.prefetch.enabled",
+    "page.enabled",
 ]
 LOCAL_NAMES = [
     "local.localhost",
@@ -205,6 +206,9 @@ OTHERS = {
     "upstream.adaptive.ewma_alpha",
     "ranking.probes",
     "metrics.listen",
+    "page.hosts",
+    "page.names",
+    "page.clients",
     "log.level",
     "log.format",
     "query_log.file",
@@ -981,6 +985,21 @@ def test_metrics_listen() -> None:
     assert read("metrics.listen", "null") is None
     for wrong in ("9153", "off", "127.0.0.1", "localhost:9153", "[127.0.0.1:9153]", "''"):
         error("metrics.listen", wrong)
+
+
+def test_page() -> None:
+    """Names of the page have no ports; whether it shows names is left open by null."""
+    assert read("page.hosts", "[dns.lan.example, '::1', 192.0.2.1]") == (
+        "dns.lan.example", "::1", "192.0.2.1",
+    )  # fmt: skip
+    assert read("page.hosts", "[]") == ()
+    for key in ("page.names", "page.clients"):
+        assert [read(key, text) for text in ("null", "true", "false")] == [None, True, False]
+        for wrong in ("1", "text", "[]"):
+            error(key, wrong)
+    assert "page.hosts[1]" in error("page.hosts", "[a, 'b:80']")
+    for wrong in ("localhost", "[a, a]", "['http://a']", "['']", "['*']", "[5]", "null"):
+        error("page.hosts", wrong)
 
 
 def test_hosts() -> None:

@@ -19,6 +19,7 @@ ROOMS = (
     ("tap",),
     ("process",),
     ("service", "supervision"),
+    ("page",),
     ("control", "rereading"),
     ("chain", "assembly", "listeners"),
     ("configreader", "reload", "startline"),

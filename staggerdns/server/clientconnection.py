@@ -116,6 +116,16 @@ class ClientConnection(Protocol, TimeoutMixin):
         """The time since which no query waits here, `None` when one does."""
         return None if self.pending else self._idle_since
 
+    def move_to(self, connections: Connections) -> bool:
+        """Become one of other connections, if these have room; return whether they have."""
+        if not connections.admit(self):
+            return False
+        self._connections.remove(self)
+        self._connections = connections
+        self._unread = 0
+        self.note_unread()
+        return True
+
     def query_began(self) -> None:
         """Note that a whole query has come."""
         self._idle_since = self._clock.seconds()

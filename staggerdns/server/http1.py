@@ -72,12 +72,20 @@ class Http1Request(Request):
 
     def respond(self, fields: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Send the response: ``fields`` of the header, the first being the status, and ``body``."""
+        self.begin(fields)
+        self.write(body)
+        self.end()
+
+    def begin(self, fields: list[tuple[bytes, bytes]]) -> None:
+        """Begin a response, of which `write` sends parts: ``fields`` as `respond` has them."""
         (_, status), *fields = fields
         self.setResponseCode(int(status))
         for name, value in fields:
             self.setHeader(name, value)
+
+    def end(self) -> None:
+        """End the response: the connection is for the next request."""
         channel = self.channel
-        self.write(body)
         channel.pending = 0
         self.finish()
         channel.connection.query_ended()

@@ -1,5 +1,5 @@
 """The pages over HTTP: ``/metrics`` for Prometheus, ``/healthz`` for supervisors, ``/readyz`` for
-balancers.
+balancers. What is beside them is left to a `Site`.
 
 Whoever requests them cannot slow DNS down: their connections have limits of their own and are
 accepted one at a time, bodies are refused, and requests beyond a modest rate are delayed.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -40,9 +41,14 @@ OTHER_COST = 1 / 64
 BURST = 4.0
 """Seconds of unused time that are saved up for a burst: 32 pages of metrics."""
 _TEXT = b"text/plain; charset=utf-8"
-_Page = tuple[HTTPStatus, bytes, bytes]  # status, media type, content
-_HEALTHY: _Page = HTTPStatus.OK, _TEXT, b"ok\n"
-_UNHEALTHY: _Page = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"no upstream answers\n"
+PATHS = (b"/metrics", b"/healthz", b"/readyz")
+"""What is served here. Everything else is for the `Site`, if there is one."""
+Fields = Sequence[tuple[bytes, bytes]]
+Page = tuple[HTTPStatus, bytes, bytes]
+"""Status, media type and content of a response."""
+_HEALTHY: Page = HTTPStatus.OK, _TEXT, b"ok\n"
+_UNHEALTHY: Page = HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, b"no upstream answers\n"
+NOT_FOUND: Page = HTTPStatus.NOT_FOUND, _TEXT, b"expected /metrics, /healthz or /readyz\n"
 
 
 class Throttle:
@@ -59,14 +65,31 @@ class Throttle:
         self._free = begin + cost
         return max(0.0, self._free - now)
 
+    def spend(self, cost: float) -> float:
+        """Spend ``cost`` seconds if they are there; else return the seconds until they will be."""
+        missing = max(self._free, self._clock.seconds() - BURST) + cost - self._clock.seconds()
+        if missing > 0:
+            return missing
+        self.wait(cost)
+        return 0.0
+
+
+class Site(Protocol):
+    """What is served beside `PATHS`, by limits of its own."""
+
+    def answer(self, request: Http1Request, visitor: StatusConnection) -> None:
+        """Answer a request that came by ``visitor``, now or later."""
+
 
 class StatusFactory(ServerFactory):
     """Serves the metrics of ``collectors``, whether upstreams answer, as ``check`` finds out, and
     whether ``lifecycle`` says that the server is ready.
 
-    ``refused`` and ``dropped`` count connections as those of `Connections` do.
+    ``refused`` and ``dropped`` count connections as those of `Connections` do. ``site``: what there
+    is beside these pages, `None` if nothing is.
     """
 
+    site: Site | None = None
     noisy = False
 
     def __init__(
@@ -101,7 +124,7 @@ class StatusFactory(ServerFactory):
         """Abort all connections."""
         self.client_connections.abort()
 
-    def page(self, path: bytes) -> _Page:
+    def page(self, path: bytes) -> Page:
         """Return any page but ``/healthz``, which needs a check."""
         if path == b"/metrics":
             return HTTPStatus.OK, CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry)
@@ -109,7 +132,7 @@ class StatusFactory(ServerFactory):
             ready = self._lifecycle.ready
             status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
             return status, _TEXT, f"{self._lifecycle.phase}\n".encode()
-        return HTTPStatus.NOT_FOUND, _TEXT, b"expected /metrics, /healthz or /readyz\n"
+        return NOT_FOUND
 
 
 class StatusConnection(HttpClientConnection):
@@ -130,6 +153,10 @@ class StatusConnection(HttpClientConnection):
     def answer(self, request: Http1Request) -> None:
         """Answer a request, at once or when the throttle allows."""
         path = request.uri.partition(b"?")[0]
+        site = self._factory.site
+        if site is not None and path not in PATHS:
+            site.answer(request, self)
+            return
         wait = self._factory.throttle.wait(METRICS_COST if path == b"/metrics" else OTHER_COST)
         if wait:
             self._later = self._factory.clock.callLater(wait, self._answer, request, path)
@@ -147,33 +174,45 @@ class StatusConnection(HttpClientConnection):
 
     def _answer(self, request: Http1Request, path: bytes) -> None:
         self._later = None
-        if request.method not in (b"GET", b"HEAD"):
-            page = HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"expected GET\n"
-            self._respond(page, request, [(b"allow", b"GET, HEAD")])
-        elif request.too_long:
-            page = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TEXT, b"expected no body\n"
-            self._respond(page, request)
-        elif path == b"/healthz":
+        if refuse(request):
+            return
+        if path == b"/healthz":
             self._checking = self._factory.check()
             self._checking.addCallbacks(
                 self._respond_health, ignore_cancellation, callbackArgs=(request,)
             )
         else:
-            self._respond(self._factory.page(path), request)
+            send_page(request, self._factory.page(path))
 
     def _respond_health(self, healthy: bool, request: Http1Request) -> None:
         self._checking = None
-        self._respond(_HEALTHY if healthy else _UNHEALTHY, request)
+        send_page(request, _HEALTHY if healthy else _UNHEALTHY)
 
-    def _respond(
-        self, page: _Page, request: Http1Request, more: Sequence[tuple[bytes, bytes]] = ()
-    ) -> None:
-        status, kind, body = page
-        fields = [
-            (b":status", b"%d" % status),
-            *more,
-            (b"content-type", kind),
-            (b"content-length", b"%d" % len(body)),
-            (b"date", datetimeToString()),
-        ]
-        request.respond(fields, body)
+
+def refuse(request: Http1Request) -> bool:
+    """Refuse a request that asks for more than to be shown something; return whether it did."""
+    if request.method not in (b"GET", b"HEAD"):
+        page = HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"expected GET\n"
+        send_page(request, page, [(b"allow", b"GET, HEAD")])
+    elif request.too_long:
+        send_page(request, (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TEXT, b"expected no body\n"))
+    else:
+        return False
+    return True
+
+
+def send_page(request: Http1Request, page: Page, more: Fields = ()) -> None:
+    """Send a response, with ``more`` fields in its header."""
+    _, _, body = page
+    request.respond([*header(page, more), (b"content-length", b"%d" % len(body))], body)
+
+
+def header(page: Page, more: Fields = ()) -> list[tuple[bytes, bytes]]:
+    """Return the fields of a response, but for how long it is."""
+    status, kind, _ = page
+    return [
+        (b":status", b"%d" % status),
+        *more,
+        (b"content-type", kind),
+        (b"date", datetimeToString()),
+    ]

@@ -289,7 +289,26 @@ class MetricsSettings(Section, frozen=True, kw_only=True):
     """``metrics``: where Prometheus comes; null for nowhere."""
 
     listen: Endpoint | None = Endpoint("127.0.0.1", 9153)
-    """``/metrics``, ``/healthz`` and ``/readyz`` over HTTP; null is off."""
+    """``/metrics``, ``/healthz`` and ``/readyz`` over HTTP, and the page at ``/``; null is off."""
+
+
+class PageSettings(Section, frozen=True, kw_only=True):
+    """``page``: the page for people at the address of the metrics; :doc:`page` is about it."""
+
+    enabled: bool = True
+    """Whether ``/`` and what is below ``/api/`` are served at :confval:`metrics.listen`."""
+    names: bool | None = None
+    """Whether the page shows names that clients asked for, and the addresses that they got. Null:
+    where :confval:`metrics.listen` is a loopback address, and nowhere else.
+    """
+    clients: bool | None = None
+    """The same of who asked."""
+    hosts: tuple[str, ...] = ("localhost",)
+    """Names and addresses by which a browser may have found the page: what stands before its path,
+    without a port. The address that a connection came in by always counts. Everything else is
+    turned away, so that no stranger's name that leads here can read the page. ``/metrics``,
+    ``/healthz`` and ``/readyz`` answer by any name.
+    """
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
@@ -346,5 +365,6 @@ class Config(Section, frozen=True, kw_only=True):
     state: StateSettings = StateSettings()
     control: ControlSettings = ControlSettings()
     metrics: MetricsSettings = MetricsSettings()
+    page: PageSettings = PageSettings()
     log: LogSettings = LogSettings()
     query_log: QueryLogSettings = QueryLogSettings()

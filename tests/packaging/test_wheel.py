@@ -103,11 +103,14 @@ def test_another_compiler_is_refused(source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_module_is_in_the_wheel(names: set[str]) -> None:
-    """No room of the package is forgotten in setup.cfg."""
+    """No room of the package is forgotten in setup.cfg, nor what browsers load."""
+    loaded = {str(path.relative_to(ROOT)) for path in (ROOT / "staggerdns/page/static").iterdir()}
+    assert "staggerdns/page/static/index.html" in loaded
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "staggerdns").rglob("*.py")}
     assert "staggerdns/tap.py" in modules
     assert {name for name in names if name.startswith("staggerdns/")} == {
         *modules,
+        *loaded,
         "staggerdns/py.typed",
     }
 

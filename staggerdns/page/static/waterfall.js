@@ -1,0 +1,142 @@
+// The waterfall of one collection as a picture: a bar for each upstream on a common axis of time,
+// by tiers, the moment when the client had its answer, and the sorts below.
+
+import { ms, plural, svg } from "./base.js";
+
+const NARROW = 620; // pixels below which what belongs to a bar stands above it
+const BAR = 16;
+const AXIS = 26;
+const TIERS = { active: "Active tier, at once", staggered: "Staggered tier, in batches" };
+const STEPS = [1, 2, 5];
+
+// The ends of bars that have none: what still waits is drawn to the end of the axis.
+function spanOf(trace) {
+  const ends = [1, trace.client_ms || 0];
+  for (const one of trace.asked) ends.push(one.at_ms + (one.took_ms || 0));
+  for (const one of trace.sorts) ends.push(one.at_ms + (one.took_ms || 0));
+  const open = trace.asked.some((one) => one.took_ms === null);
+  if (open && trace.ended_ms !== null) ends.push(trace.ended_ms);
+  return Math.max(...ends) * 1.04;
+}
+
+function ticks(span, most) {
+  let size = 10 ** Math.floor(Math.log10(span / most));
+  const step = STEPS.find((each) => span / (size * each) <= most);
+  size *= step || 10;
+  const found = [];
+  for (let at = 0; at <= span; at += size) found.push(at);
+  return found;
+}
+
+function shorten(text, pixels, letter = 7.2) {
+  const most = Math.max(4, Math.floor(pixels / letter));
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+function said(one) {
+  const result = one.result.replaceAll("_", " ");
+  const took = one.took_ms === null ? "" : `${ms(one.took_ms)}, `;
+  if (one.result !== "positive") return took + [result, one.rcode, one.reason].filter(Boolean).join(", ");
+  const brought = one.addresses.length + (one.more || 0);
+  const fresh = one.new === brought ? "" : `, ${one.new} new`;
+  return `${took}${plural(brought, "address", "addresses")}${fresh}`;
+}
+
+function label(trace) {
+  const rows = trace.asked.map((one) => `${one.upstream}, ${one.tier} tier, asked at ${ms(one.at_ms)}: ${said(one)}`
+    + `${one.first ? ", which the client got" : ""}`);
+  const client = trace.client_ms === null ? "" : ` The client had its answer after ${ms(trace.client_ms)}.`;
+  return `Waterfall of ${plural(trace.asked.length, "upstream")}. ${rows.join(". ")}.${client}`;
+}
+
+export function drawWaterfall(trace, width) {
+  const narrow = width < NARROW;
+  const left = narrow ? 0 : Math.min(230, Math.max(130, width * 0.22));
+  const right = narrow ? 0 : 190;
+  const span = spanOf(trace);
+  const axis = width - left - right - 2;
+  const x = (at) => left + 1 + (axis * Math.min(at, span)) / span;
+  const rowHeight = narrow ? 42 : 28;
+  const picture = svg("svg", { class: "bars", width, role: "img", "aria-label": label(trace) });
+  const grid = svg("g", { class: "grid" });
+  const rows = svg("g");
+  picture.append(grid, rows);
+  let y = AXIS;
+
+  const text = (at, line, content, attributes = {}) => svg("text", { x: at, y: line, ...attributes }, content);
+
+  function bar(one, top) {
+    const open = one.took_ms === null;
+    const end = open ? span : one.at_ms + one.took_ms;
+    const shape = svg("rect", {
+      class: `bar ${one.tier} ${one.result}${one.first ? " first" : ""}`,
+      x: x(one.at_ms), y: top, width: Math.max(3, x(end) - x(one.at_ms)), height: BAR, rx: 3,
+    }, svg("title", {}, `${one.upstream}: ${said(one)}`));
+    const group = svg("g", { class: "asked", "data-upstream": one.upstream, "data-tier": one.tier }, shape);
+    if (one.first) {
+      const middle = x(end);
+      group.append(svg("path", {
+        class: "mark", d: `M${middle} ${top - 3}l4 -5h-8z`,
+      }, svg("title", {}, "the client got this answer")));
+    }
+    return group;
+  }
+
+  for (const tier of Object.keys(TIERS)) {
+    const asked = trace.asked.filter((one) => one.tier === tier);
+    if (!asked.length) continue;
+    y += 20;
+    rows.append(text(0, y, TIERS[tier], { class: "tier" }));
+    y += 8;
+    for (const one of asked) {
+      const drops = one.dropped.length ? `, ${one.dropped.length} left out` : "";
+      if (narrow) {
+        rows.append(text(0, y + 14, shorten(one.upstream, width * 0.5), { class: "upstream" }),
+          text(width - 1, y + 14, shorten(said(one) + drops, width * 0.48), { class: "said end" }));
+        rows.append(bar(one, y + 21));
+      } else {
+        const top = y + (rowHeight - BAR) / 2;
+        rows.append(text(0, top + 12, shorten(one.upstream, left - 10), { class: "upstream" }), bar(one, top),
+          text(width - right + 10, top + 12, shorten(said(one) + drops, right - 10, 6.6), { class: "said" }));
+      }
+      y += rowHeight;
+    }
+  }
+  if (trace.sorts.length) {
+    y += 20;
+    rows.append(text(0, y, "Sorts by round trip", { class: "tier" }));
+    y += 8;
+    for (const sort of trace.sorts) {
+      const name = sort.trigger.replaceAll("_", " ");
+      const what = `${sort.took_ms === null ? "" : `${ms(sort.took_ms)}, `}${sort.result.replaceAll("_", " ")}`;
+      const end = sort.took_ms === null ? span : sort.at_ms + sort.took_ms;
+      const top = narrow ? y + 21 : y + (rowHeight - BAR) / 2;
+      rows.append(
+        text(0, narrow ? y + 14 : top + 12, shorten(name, narrow ? width * 0.5 : left - 10), { class: "upstream" }),
+        svg("rect", {
+          class: "bar sort", x: x(sort.at_ms), y: top + 4, width: Math.max(3, x(end) - x(sort.at_ms)),
+          height: BAR - 8, rx: 3,
+        }, svg("title", {}, `${name}: ${what}`)),
+        narrow ? text(width - 1, y + 14, what, { class: "said end" })
+          : text(width - right + 10, top + 12, what, { class: "said" }));
+      y += rowHeight;
+    }
+  }
+  const height = y + 8;
+  const marks = ticks(span, narrow ? 4 : Math.max(4, Math.floor(axis / 90)));
+  marks.forEach((at, place) => {
+    grid.append(svg("line", { x1: x(at), x2: x(at), y1: AXIS - 4, y2: height }),
+      text(x(at), AXIS - 10, place ? String(Math.round(at * 100) / 100) : "0 ms",
+        { class: place ? "tick" : "tick first" }));
+  });
+  if (trace.client_ms !== null) {
+    const at = x(trace.client_ms);
+    picture.append(svg("g", { class: "client" },
+      svg("line", { x1: at, x2: at, y1: AXIS - 4, y2: height }),
+      text(at > left + axis / 2 ? at - 5 : at + 5, AXIS + 7, `client answered, ${ms(trace.client_ms)}`,
+        { class: at > left + axis / 2 ? "end" : null })));
+  }
+  picture.setAttribute("height", height);
+  picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  return picture;
+}

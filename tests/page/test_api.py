@@ -1,0 +1,164 @@
+"""What the page shows: the JSON below ``/api/``."""
+
+from __future__ import annotations
+
+import pytest
+
+from staggerdns import __version__
+from staggerdns.page.api import MAX_SEARCHES, PAGE_SIZE
+from staggerdns.page.names import MAX_NAMES, MAX_QUERY
+from staggerdns.server.status import BURST
+from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.question import make_question
+from tests.kit.acts import A, name
+from tests.kit.routed import PUBLIC
+from tests.kit.website import Browser, Website
+
+HOSTILE = b"\x19<script>alert(1)</script>\x05\x1b[31m\x07example\0"
+HOSTILE_TEXT = "<script>alert\\(1\\)</script>.\\027[31m.example."
+
+
+@pytest.fixture
+def site() -> Website:
+    """A program with its page where it is by default."""
+    return Website()
+
+
+def keep(site: Website, wire: bytes) -> None:
+    """Put an answer into the cache."""
+    key = make_question(wire, A).key
+    pool = AddressPool((), (bytes(4),), 300, ad=False)
+    site.chain.cache.commit(key, 1, pool, site.clock.seconds())
+
+
+def names(site: Website, query: str = "") -> list[str]:
+    """Return the names of one page."""
+    return [one["name"] for one in site.get(f"/api/names{query}").json["names"]]
+
+
+def test_overview(site: Website) -> None:
+    """How the program is, without paths or texts of files."""
+    site.service.site.start()
+    site.answer("www.example")
+    site.answer("www.example")
+    site.wait(4_000)
+    overview = site.get("/api/overview").json
+    assert overview["version"] == __version__
+    assert (overview["phase"], overview["ready"], overview["answering"]) == ("serving", True, True)
+    assert overview["traffic"]["answered"] == 2
+    assert overview["traffic"]["cache_share"] == 0.5
+    assert overview["traffic"]["sources"] == {"cache": 1, "stale": 0, "upstream": 1}
+    assert overview["latency"]["upstream"] == {"p50_ms": 3.0, "p95_ms": 4.8}
+    assert overview["cache"]["entries"] == 1
+    assert overview["shows"] == {"names": True, "clients": True}
+    assert overview["reload"] is None
+    assert "configuration" not in overview
+    site.service.site.stop()
+
+
+def test_upstreams(site: Website) -> None:
+    """As the control socket has them."""
+    site.answer("www.example")
+    (upstream,) = site.get("/api/upstreams").json["upstreams"]
+    assert (upstream["name"], upstream["state"], upstream["answered"]) == (
+        f"{PUBLIC}:53",
+        "healthy",
+        1,
+    )
+
+
+def test_names(site: Website) -> None:
+    """In alphabetical order, a page at a time, by any part of them."""
+    for number in range(12):
+        site.answer(f"n{number:02}.example")
+    site.answer("n01.example", "AAAA")
+    site.answer("other.test.example")
+    first = site.get("/api/names?q=example&limit=5").json
+    assert [one["name"] for one in first["names"]] == [f"n{n:02}.example." for n in range(5)]
+    assert first["names"][1]["types"] == ["A", "AAAA"]
+    assert (first["next"], first["complete"]) == ("n04.example.", True)
+    assert names(site, "?limit=5&after=n09.example.") == [
+        "n10.example.", "n11.example.", "other.test.example.",
+    ]  # fmt: skip
+    assert site.get("/api/names?limit=3&after=n09.example.").json["next"] is None
+    assert names(site, "?q=R.tEst") == names(site, "?q=%20r.test.%20") == ["other.test.example."]
+    assert names(site, "?q=nowhere") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("?limit=1", 200), (f"?limit={MAX_NAMES}", 200), ("?limit=0", 400),
+     (f"?limit={MAX_NAMES + 1}", 400), ("?limit=-1", 400), ("?limit=x", 400), ("?limit=1.0", 400),
+     ("?limit=%D9%A3", 400), ("?limit=", 400),
+     (f"?q={'a' * MAX_QUERY}", 200), (f"?q={'a' * (MAX_QUERY + 1)}", 400), ("?q=%FF%00%0A", 200)],
+)  # fmt: skip
+def test_limits_of_a_search(site: Website, query: str, status: int) -> None:
+    """How many, and what is looked for."""
+    assert site.get(f"/api/names{query}").status == status
+
+
+def test_a_page_of_names(site: Website) -> None:
+    """As many as there are by default, and no more."""
+    for number in range(PAGE_SIZE + 1):
+        keep(site, name(f"n{number:03}.example"))
+    found = site.get("/api/names").json
+    assert len(found["names"]) == PAGE_SIZE
+    assert found["next"] == f"n{PAGE_SIZE - 1:03}.example."
+
+
+def test_searches_at_once(site: Website) -> None:
+    """One past `MAX_SEARCHES` is refused; those who go make room."""
+    for number in range(3_000):
+        keep(site, name(f"n{number}.example"))
+    browsers = [Browser(site, client=f"127.0.0.{number + 1}") for number in range(MAX_SEARCHES)]
+    for browser in browsers:
+        browser.send("/api/names")
+        assert not browser.transport.value(), "it takes more than one turn"
+    assert site.get("/api/names").json["error"]["code"] == "busy"
+    browsers[0].leave()
+    assert site.get("/api/names").status == 200
+    for browser in browsers[1:]:
+        browser.leave()
+
+
+@pytest.mark.parametrize("part", ["<script>", "SCRIPT", "\\027", "alert\\(1"])
+def test_hostile_names(site: Website, part: str) -> None:
+    """They are found, and are text that is escaped as names are, in JSON that no browser runs."""
+    keep(site, HOSTILE)
+    browser = Browser(site)
+    quoted = "".join(f"%{octet:02X}" for octet in part.encode())
+    response = browser.get(f"/api/names?q={quoted}")
+    assert [one["name"] for one in response.json["names"]] == [HOSTILE_TEXT]
+    assert b"\x1b" not in response.body
+    assert response.fields["x-content-type-options"] == "nosniff"
+
+
+def shown(browser: Browser) -> dict[str, bool]:
+    """Return what a connection is shown."""
+    browser.site.clock.advance(BURST)
+    overview: dict[str, dict[str, bool]] = browser.get("/api/overview").json
+    return overview["shows"]
+
+
+def test_what_is_shown_by_default() -> None:
+    """All on loopback, and nothing elsewhere, neither names nor clients; both have to be there, the
+    listener and where a connection came in.
+    """
+    everything, nothing = {"names": True, "clients": True}, {"names": False, "clients": False}
+    site = Website()
+    inside, outside = Browser(site), Browser(site, "192.0.2.1", host="localhost")
+    inside_6 = Browser(site, "::1", host="localhost")
+    assert (shown(inside), shown(inside_6), shown(outside)) == (everything, everything, nothing)
+    for listen in ("0.0.0.0:9153", "192.0.2.1:9153", "[::]:9153"):
+        site.use(listen=listen)
+        assert (shown(inside), shown(outside)) == (nothing, nothing), listen
+    refused = inside.get("/api/names")
+    assert refused.status == 403
+    assert "page.names" in refused.json["error"]["message"]
+    site.use("{names: true}", "0.0.0.0:9153")
+    assert shown(outside) == {"names": True, "clients": False}
+    assert outside.get("/api/names").status == 200
+    site.use("{clients: true}", "0.0.0.0:9153")
+    assert shown(outside) == {"names": False, "clients": True}
+    site.use("{names: false, clients: false}")
+    assert shown(inside) == nothing
