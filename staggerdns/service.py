@@ -113,11 +113,7 @@ class StaggerService(Service):
         self._pauses.on_change(self.factory.forget_ready)
         self._query_log = QueryLog(self.factory.answers, reactor, metrics, journal)
         self.pages = StatusFactory(
-            [
-                metrics,
-                ProcessMetrics(self._certificate_expiry),
-                self._state_metrics,
-            ],
+            [metrics, ProcessMetrics(self._certificate_expiry), self._state_metrics],
             self.check,
             self.lifecycle,
             self._clock,
@@ -154,6 +150,7 @@ class StaggerService(Service):
             forget_ready=self.factory.forget_ready,
             lifecycle=self.lifecycle,
             pauses=self._pauses,
+            answers=self.factory.answers,
             metrics=self._metrics,
             clock=self._clock,
             journal=self.journal,
