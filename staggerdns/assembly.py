@@ -44,6 +44,15 @@ class Assembly:
     certificate: Certificate | None
     rules: Serving
 
+    def rules_of(self, host: str | None) -> Rules | None:
+        """Return the rules for a client at ``host`` that came in by no listener in particular, or
+        those of the default group; `None` if all have the same.
+        """
+        groups = self.rules.groups
+        if groups is None:
+            return None
+        return groups.default if host is None else groups.find(host, None)
+
     def certificate_expiry(self) -> float | None:
         """Return when the certificate of the encrypted listeners expires, in seconds since 1970;
         `None` if there are no such listeners.

@@ -49,6 +49,7 @@ from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.statistics import Statistics
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import StrategyContext
+from staggerdns.traces.trace import Traces
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.health import Uplink
 from staggerdns.upstream.members import Members
@@ -109,13 +110,16 @@ class Chain:
         self._ranking: Ranking | None = None
         self._rankers: dict[bool, Ranker] = {}
         self._is_open = False
+        self.traces = Traces(config.traces)
         self._routes_changed: Callable[[], object] = _do_nothing
         self._plan = plan = finish(self.prepare(config))
         self._members.use(config.upstream, plan.authorities, _servers(plan))
         cache = AnswerCache(config.cache, metrics)
         rules = self._make_rules(plan)
         default = rules[DEFAULT_SCOPE]
-        forwarder = Forwarder(default.strategy, cache, default.settings, clock, metrics, journal)
+        forwarder = Forwarder(
+            default.strategy, cache, default.settings, clock, metrics, journal, traces=self.traces
+        )
         cache.refresh_with(forwarder.refresh, forwarder.prefetch)
         self.caching = CacheAdapter(cache, clock, self._route)
         self.forwarding = ForwarderAdapter(forwarder, self.caching, clock)
@@ -164,6 +168,7 @@ class Chain:
     def _apply(self, plan: Plan, rules: dict[int, WayOfAsking]) -> None:
         """Let the rooms below go by a configuration."""
         config = plan.config
+        self.traces.use(config.traces)
         self._rank_by(plan)
         order = {
             number: (self._ranker(scope, config.ranking), scope.max_addresses)
@@ -255,7 +260,7 @@ class Chain:
         ranker = self._rankers.get(scope.probe_private)
         if ranker is None:
             settings = replace(settings, probe_private=scope.probe_private)
-            ranker = Ranker(settings, self._ranking.sorts, self._journal)
+            ranker = Ranker(settings, self._ranking.sorts, self._journal, self.traces)
             self._rankers[scope.probe_private] = ranker
         return ranker
 

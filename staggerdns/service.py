@@ -113,7 +113,11 @@ class StaggerService(Service):
         self._pauses.on_change(self.factory.forget_ready)
         self._query_log = QueryLog(self.factory.answers, reactor, metrics, journal)
         self.pages = StatusFactory(
-            [metrics, ProcessMetrics(self._certificate_expiry), self._state_metrics],
+            [
+                metrics,
+                ProcessMetrics(lambda: self._assembly.certificate_expiry()),  # noqa: PLW0108
+                self._state_metrics,
+            ],
             self.check,
             self.lifecycle,
             self._clock,
@@ -143,6 +147,7 @@ class StaggerService(Service):
             path=path,
             config=lambda: self.config,
             chain=lambda: self._chain,
+            rules=lambda host: self._assembly.rules_of(host),  # noqa: PLW0108 (it is replaced)
             listeners=lambda: list(map(str, self._listeners.bound)),
             answering=lambda: self._readiness.answering,
             reloads=lambda: NO_RELOADS if self._reloads is None else self._reloads.history,
@@ -150,7 +155,6 @@ class StaggerService(Service):
             forget_ready=self.factory.forget_ready,
             lifecycle=self.lifecycle,
             pauses=self._pauses,
-            answers=self.factory.answers,
             metrics=self._metrics,
             clock=self._clock,
             journal=self.journal,
@@ -200,9 +204,6 @@ class StaggerService(Service):
             self._assembly.hosts.on_change(self.factory.forget_ready)
         if self._lists is not None and self._lists is not before:
             self._lists.on_change(lambda _: self.factory.forget_ready())
-
-    def _certificate_expiry(self) -> float | None:
-        return self._assembly.certificate_expiry()
 
     def bind(self) -> None:
         """Open the listeners, unless they are open. Raises `CannotBind`."""

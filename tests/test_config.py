@@ -119,6 +119,7 @@ DURATIONS = [
     "ranking.timeout",
 ]
 NUMBERS = [
+    ("traces", 0, 100_000),
     ("server.tcp_max_connections", 1, 1_000_000),
     ("server.tcp_max_per_client", 1, 1_000_000),
     ("server.max_udp_size", 512, 4096),

@@ -1,11 +1,10 @@
-"""The commands' end of the control socket: a request, its reply, and the patience for that."""
+"""The commands' end of the control socket: one request, one reply, and the patience for it."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from errno import EACCES, EPERM
 from typing import Any
 
@@ -15,7 +14,6 @@ from staggerdns.control.protocol import (
     BadReply,
     Refused,
     encode_request,
-    parse_event,
     parse_reply,
 )
 from staggerdns.errors import StaggerDNSError
@@ -26,8 +24,6 @@ LONG_PATIENCE = 120.0
 """The same for what may take long: files and names are read for a reload, all of a cache is looked
 through for a flush.
 """
-SILENCE = 60.0
-"""Seconds until a program that has replied, and of which nothing comes any more, counts as hung."""
 NOT_DONE = 1
 """Exit status: the program has not done what was asked for, and said why."""
 NOBODY_ANSWERS = os.EX_UNAVAILABLE
@@ -57,34 +53,8 @@ def ask(
 
     ``patience``: seconds until a program that does not go on is given up. Raises `Unanswered`.
     """
-    with _explained(path, patience):
-        return parse_reply(_exchange(path, encode_request(command, arguments), patience))
-
-
-def follow(
-    path: str, command: str, arguments: Mapping[str, Any], patience: float = PATIENCE
-) -> Iterator[dict[str, Any]]:
-    """Yield what follows the reply to a command, for as long as the program goes on.
-
-    ``patience``: seconds until a program that is silent is given up. Raises `Unanswered`.
-    """
-    with _explained(path, patience), _connected(path, patience) as connected:
-        connected.sendall(encode_request(command, arguments))
-        with connected.makefile("rb") as lines:
-            reply = lines.readline(MAX_REPLY + 1)
-            if reply:
-                parse_reply(reply)
-            connected.settimeout(SILENCE)
-            while octets := lines.readline(MAX_REPLY + 1):
-                yield parse_event(octets)
-        raise ConnectionError("it has closed the connection")
-
-
-@contextmanager
-def _explained(path: str, patience: float) -> Iterator[None]:
-    """Raise `Unanswered` for what goes wrong with the program at ``path``."""
     try:
-        yield
+        octets = _exchange(path, encode_request(command, arguments), patience)
     except TimeoutError:
         raise Unanswered(
             f"the program at {path} has not replied within {patience:g} s", NOBODY_ANSWERS
@@ -97,6 +67,8 @@ def _explained(path: str, patience: float) -> Iterator[None]:
         raise Unanswered(
             f"no program answers at {path}: {error.strerror or error}", NOBODY_ANSWERS
         ) from None
+    try:
+        return parse_reply(octets)
     except Refused as refused:
         status = FORBIDDEN if refused.code == NOT_ALLOWED else NOT_DONE
         raise Unanswered(refused.message, status, refused.problems) from None
@@ -104,21 +76,11 @@ def _explained(path: str, patience: float) -> Iterator[None]:
         raise Unanswered(f"{path}: {error}", NO_PROTOCOL) from None
 
 
-def _connected(path: str, patience: float) -> socket.socket:
-    """Return a connection. Raises `OSError`."""
-    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connected.settimeout(patience)
-        connected.connect(os.fsencode(path))
-    except OSError:
-        connected.close()
-        raise
-    return connected
-
-
 def _exchange(path: str, request: bytes, patience: float) -> bytes:
     """Return the line that comes for a request. Raises `OSError`."""
-    with _connected(path, patience) as connected:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connected:
+        connected.settimeout(patience)
+        connected.connect(os.fsencode(path))
         connected.sendall(request)
         reply = bytearray()
         while not reply.endswith(b"\n") and len(reply) <= MAX_REPLY:

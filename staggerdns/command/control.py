@@ -18,6 +18,7 @@ from staggerdns.command.tables import (
     show_status,
     show_upstreams,
 )
+from staggerdns.command.waterfall import show_why
 from staggerdns.settings.values import read_value
 
 Show = Callable[[dict[str, Any]], str]
@@ -52,7 +53,7 @@ def upstreams(context: click.Context, names: tuple[str, ...], as_json: bool) -> 
         known = [one["name"] for one in result["upstreams"]]
         for name in names:
             if name not in known:
-                give_up(Unanswered(f"no upstream {name}: expected one of {', '.join(known)}", 1))
+                _fail(Unanswered(f"no upstream {name}: expected one of {', '.join(known)}", 1))
         chosen = [one for one in result["upstreams"] if not names or one["name"] in names]
         return {**result, "upstreams": chosen}
 
@@ -67,6 +68,32 @@ def upstreams(context: click.Context, names: tuple[str, ...], as_json: bool) -> 
 def cache(context: click.Context, name: str, qtype: str | None, as_json: bool) -> None:
     """Show what is kept of NAME, of all types or of one; nothing is asked for that."""
     _do(context, as_json, show_cache, "cache", name=name, type=qtype)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("qtype", metavar="[TYPE]", default="A")
+@click.option("--client", metavar="ADDRESS", help="As it is for the client at that address.")
+@click.option("--ask", is_flag=True, help="Have it asked before, if nothing is kept of it.")
+@JSON
+@click.pass_context
+def why(
+    context: click.Context, name: str, qtype: str, client: str | None, ask: bool, as_json: bool
+) -> None:
+    """Show why NAME is answered as it is: who was asked when, what each brought, how far the
+    addresses are, and the answer as it stands.
+    """
+    _do(
+        context,
+        as_json,
+        show_why,
+        "why",
+        patience=LONG_PATIENCE if ask else PATIENCE,
+        name=name,
+        type=qtype,
+        client=client,
+        ask=ask,
+    )
 
 
 @click.command()
@@ -184,7 +211,7 @@ def block_on(context: click.Context, group: str | None, as_json: bool) -> None:
     _do(context, as_json, show_blocking, "block", blocking=True, group=group)
 
 
-COMMANDS = (status, upstreams, cache, flush, reload, drain, block)
+COMMANDS = (status, upstreams, cache, why, flush, reload, drain, block)
 """All of them."""
 
 
@@ -201,13 +228,13 @@ def _do(
     """Have a command done and print its result; end with a status that says why not."""
     try:
         given = {key: value for key, value in arguments.items() if value is not None}
-        result = choose(ask(socket_of(context), command, given, patience))
+        result = choose(ask(_socket(context), command, given, patience))
     except Unanswered as error:
-        give_up(error)
+        _fail(error)
     click.echo(json.dumps(result) if as_json else show(result))
 
 
-def socket_of(context: click.Context) -> str:
+def _socket(context: click.Context) -> str:
     """Return where the program is reached. Raises `Unanswered`."""
     root = context.find_root()
     options = root.params
@@ -224,13 +251,12 @@ def socket_of(context: click.Context) -> str:
 def _peek(context: click.Context, command: str) -> dict[str, Any]:
     """Return a result to complete words by, nothing where nobody answers."""
     try:
-        return ask(socket_of(context), command, {}, COMPLETION_PATIENCE)
+        return ask(_socket(context), command, {}, COMPLETION_PATIENCE)
     except Unanswered:
         return {}
 
 
-def give_up(error: Unanswered) -> NoReturn:
-    """End the command with a status and a line that say why it is not done."""
+def _fail(error: Unanswered) -> NoReturn:
     click.echo(f"staggerdns: {error}", err=True)
     for problem in error.problems:
         click.echo(problem, err=True)

@@ -21,8 +21,8 @@ from twisted.python.failure import Failure
 from staggerdns import __version__
 from staggerdns.chain import Chain
 from staggerdns.compiled import is_compiled
-from staggerdns.control.inspection import show_entry, show_upstreams
-from staggerdns.control.peers import Peer
+from staggerdns.control.asking import Asking
+from staggerdns.control.connection import Peer
 from staggerdns.control.protocol import (
     FAILED,
     REFUSED,
@@ -33,23 +33,25 @@ from staggerdns.control.protocol import (
     Refused,
     Request,
     Result,
-    WatchRequest,
+    WhyRequest,
+    parse_client,
     parse_name,
     parse_type,
 )
 from staggerdns.control.rates import Rates
-from staggerdns.control.watch import make_watch
+from staggerdns.inspection.entries import show_entry, show_upstreams
+from staggerdns.inspection.why import explain
 from staggerdns.journal import Journal
 from staggerdns.lifecycle import Lifecycle
 from staggerdns.metrics import Metrics
 from staggerdns.policy.pauses import BlockingPauses
+from staggerdns.policy.rules import Rules
 from staggerdns.reload import History, Problems
 from staggerdns.resolver.cache import AnswerCache
-from staggerdns.server.answered import AnswerHub
 from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings
 from staggerdns.settings.sections import Config
 from staggerdns.wire.key import NAME_END
-from staggerdns.wire.names import is_below, to_text
+from staggerdns.wire.names import to_text
 
 SLICE = 1_000
 """Keys of the cache that are looked at in a turn of the reactor, about a millisecond."""
@@ -70,12 +72,14 @@ class Program:
     """The program that is asked about. What a reload may replace is a function that returns it.
 
     ``path``: the configuration file, `None` if there is none. ``reload`` reads it again; the
-    Deferred's result is what is wrong with it, nothing if it counts now.
+    Deferred's result is what is wrong with it, nothing if it counts now. ``rules`` are those of the
+    client at an address, or of the default group.
     """
 
     path: str | None
     config: Callable[[], Config]
     chain: Callable[[], Chain]
+    rules: Callable[[str | None], Rules | None]
     listeners: Callable[[], list[str]]
     answering: Callable[[], bool]
     reloads: Callable[[], History]
@@ -83,7 +87,6 @@ class Program:
     forget_ready: Callable[[], object]
     lifecycle: Lifecycle
     pauses: BlockingPauses
-    answers: AnswerHub
     metrics: Metrics
     clock: IReactorTime
     journal: Journal
@@ -97,6 +100,7 @@ class Operations:
         self._clock = program.clock
         self._started = program.clock.seconds()
         self._rates = Rates(program.clock, program.metrics)
+        self._asking = Asking(program.clock)
         self._cooperator = Cooperator(
             terminationPredicateFactory=lambda: lambda: True,  # one step a turn
             scheduler=partial(program.clock.callLater, 0),
@@ -105,11 +109,11 @@ class Operations:
             "status": self._status,
             "upstreams": self._upstreams,
             "cache": self._cache,
+            "why": self._why,
             "flush": self._flush,
             "reload": self._reload,
             "drain": self._drain,
             "block": self._block,
-            "watch": self._watch,
         }
 
     def start(self) -> None:
@@ -119,6 +123,7 @@ class Operations:
     def close(self) -> None:
         """Give up what is under way."""
         self._rates.stop()
+        self._asking.close()
         self._cooperator.stop()
 
     def perform(self, request: Request, peer: Peer) -> Deferred[Result]:
@@ -208,6 +213,20 @@ class Operations:
             "more": max(0, len(keys) - MAX_ENTRIES_SHOWN),
         }
 
+    def _why(self, request: WhyRequest, peer: Peer) -> Deferred[Result] | Result:
+        name, qtype = parse_name(request.name), parse_type(request.type)
+        client = None if request.client is None else parse_client(request.client)
+        program = self._program
+
+        def explained(_: object = None) -> Result:
+            now = self._clock.seconds()
+            return explain(program.chain(), program.rules(client), name, qtype, now)
+
+        if not request.ask:
+            return explained()
+        asked = self._asking.ask(program.chain(), program.rules(client), name, qtype)
+        return asked.addCallback(explained)
+
     def _flush(self, request: FlushRequest, peer: Peer) -> Deferred[Result]:
         if request.name is not None:
             name = parse_name(request.name)
@@ -295,9 +314,6 @@ class Operations:
             self._program.pauses.begin(request.group, request.seconds)
         return {"blocking": self._blocking()}
 
-    def _watch(self, request: WatchRequest, peer: Peer) -> Result:
-        return make_watch(request, self._program.answers, self._clock, private=peer.may_change)
-
     def _blocking(self) -> list[dict[str, Any]]:
         """Return the groups that have lists, and their pauses."""
         config = self._program.config()
@@ -326,6 +342,16 @@ class Operations:
 
         done = self._cooperator.cooperate(run()).whenDone()
         return done.addCallbacks(lambda _: results[0], _stopped)
+
+
+def is_below(name: bytes, domain: bytes) -> bool:
+    """Return whether a name is a domain or one below it, both in wire form and lower case."""
+    if not name.endswith(domain):
+        return False
+    place, start = 0, len(name) - len(domain)
+    while place < start:
+        place += name[place] + 1
+    return place == start
 
 
 def resident_octets() -> int:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from staggerdns.errors import StaggerDNSError
+from staggerdns.settings.addresses import client_address
 from staggerdns.settings.document import one_line
 from staggerdns.settings.values import a_label_hint
 from staggerdns.wire.constants import MAX_NAME, Type, WireError
@@ -27,11 +28,10 @@ MAX_REPLY = 1_048_576
 """Octets of a reply, with the line feed; a longer one is replaced by an error."""
 MAX_PAUSE = 86_400.0
 """Seconds that a pause may last which ends by itself."""
+MAX_CLIENT = 64
+"""Characters of a client's address."""
 MAX_GROUP = 64
 """Characters of the name of a group."""
-
-MAX_CHOICES = 16
-"""Clients, or sources, that one may watch."""
 
 BAD_REQUEST = "bad_request"
 UNSUPPORTED_VERSION = "unsupported_version"
@@ -87,12 +87,9 @@ class BadReply(StaggerDNSError, ValueError):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request; ``changes``: whether it does more than to read; ``streams``: whether there is more
-    than one reply.
-    """
+    """A request; ``changes``: whether it does more than to read."""
 
     changes: ClassVar[bool] = False
-    streams: ClassVar[bool] = False
     version: int
     command: str
     id: RequestId = None
@@ -111,6 +108,17 @@ class CacheRequest(Request, frozen=True, kw_only=True):
 
     name: str
     type: str | None = None
+
+
+class WhyRequest(Request, frozen=True, kw_only=True):
+    """Why a name is answered as it is, for the ``client`` at an address, else for those of the
+    default group. ``ask``: ask for it before, as that client might, if it is not kept.
+    """
+
+    name: str
+    type: str = "A"
+    client: Annotated[str, msgspec.Meta(max_length=MAX_CLIENT)] | None = None
+    ask: bool = False
 
 
 class FlushRequest(Request, frozen=True, kw_only=True):
@@ -144,27 +152,15 @@ class BlockRequest(Request, frozen=True, kw_only=True):
     seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_PAUSE)] | None = None
 
 
-class WatchRequest(Request, frozen=True, kw_only=True):
-    """Answers as they happen: to these clients, of a name, of a domain and all names below it, from
-    these sources; of any where nothing is said.
-    """
-
-    streams: ClassVar[bool] = True
-    clients: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_CHOICES)] = ()
-    name: str | None = None
-    below: str | None = None
-    sources: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_CHOICES)] = ()
-
-
 REQUESTS: Mapping[str, type[Request]] = {
     "status": StatusRequest,
     "upstreams": UpstreamsRequest,
     "cache": CacheRequest,
+    "why": WhyRequest,
     "flush": FlushRequest,
     "reload": ReloadRequest,
     "drain": DrainRequest,
     "block": BlockRequest,
-    "watch": WatchRequest,
 }
 """Requests by their commands."""
 
@@ -233,6 +229,15 @@ def parse_type(text: str) -> int:
     return int(other[1])
 
 
+def parse_client(text: str) -> str:
+    """Return the address of a client. Raises `Refused`."""
+    try:
+        return str(client_address(text))
+    except ValueError:
+        expected = "expected an address like 192.0.2.1 or 2001:db8::1"
+        raise Refused(BAD_REQUEST, f"{expected}, got {one_line(text)!r}") from None
+
+
 def encode_request(command: str, arguments: Mapping[str, Any]) -> bytes:
     """Return the line of a request, with its line feed."""
     return msgspec.json.encode({"version": VERSION, "command": command, **arguments}) + b"\n"
@@ -246,20 +251,6 @@ def encode_result(request_id: RequestId, result: Result) -> bytes:
     if len(octets) >= MAX_REPLY:
         return encode_error(Refused(TOO_LONG, f"the reply has more than {MAX_REPLY} octets"))
     return octets + b"\n"
-
-
-def encode_event(request_id: RequestId, kind: str, event: object) -> bytes:
-    """Return a line that follows a reply, with its line feed: what has happened, by its kind."""
-    return msgspec.json.encode({"version": VERSION, "id": request_id, kind: event}) + b"\n"
-
-
-def parse_event(octets: bytes) -> dict[str, Any]:
-    """Return what a line that follows a reply holds. Raises `BadReply` if it is none."""
-    try:
-        event: dict[str, Any] = dict(msgspec.json.decode(octets))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, ValueError):
-        raise BadReply("expected a line of the control socket") from None
-    return event
 
 
 def encode_error(refused: Refused) -> bytes:

@@ -32,7 +32,8 @@ class Groups:
     """The groups of ``settings``, with the ``rules`` of each, those of the default one included."""
 
     def __init__(self, settings: Mapping[str, GroupSettings], rules: Mapping[str, Rules]) -> None:
-        self._default = rules[DEFAULT_GROUP]
+        self.default = rules[DEFAULT_GROUP]
+        """Those of whoever is in no other group."""
         self._by_listener: dict[Listener, Rules] = {}
         by_shift: dict[int, dict[int, dict[int, Rules]]] = {4: {}, 6: {}}
         for name, group in settings.items():
@@ -56,7 +57,7 @@ class Groups:
             rules = networks.get(number >> shift)
             if rules is not None:
                 return rules
-        return self._default if listener is None else self._by_listener.get(listener, self._default)
+        return self.default if listener is None else self._by_listener.get(listener, self.default)
 
 
 class GroupRoutes:

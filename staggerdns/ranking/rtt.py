@@ -14,6 +14,8 @@ that is so, a measurement in which echoes were lost is not `settled`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from staggerdns.settings.sections import RankingSettings
 
 MAX_ADDRESSES = 65_536
@@ -210,6 +212,11 @@ class RttTable:
     def get(self, address: bytes) -> Rtt | None:
         """Return what is known of an address; to be read, not changed."""
         return self._known.get(address)
+
+    def round_trips(self, addresses: Iterable[bytes]) -> tuple[float | None, ...]:
+        """Return the seconds to each address, `None` for those that have not answered."""
+        known = self._known.get
+        return tuple([None if (rtt := known(one)) is None else rtt.seconds for one in addresses])
 
     def addresses(self) -> list[bytes]:
         """Return all addresses, in no order that means anything: that takes the least time."""

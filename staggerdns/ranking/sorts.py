@@ -130,12 +130,16 @@ class Sorts:
         sort.demand()
         return True
 
-    def cancel(self, key: bytes) -> None:
-        """End the sort under ``key``, if there is one, and drop its result (CancelSort)."""
+    def cancel(self, key: bytes) -> bool:
+        """End the sort under ``key``, if there is one, and drop its result (CancelSort); return
+        whether there was one.
+        """
         sort = self._sorts.pop(key, None)
-        if sort is not None:
-            self._cancelled.value += 1
-            sort.cancel()
+        if sort is None:
+            return False
+        self._cancelled.value += 1
+        sort.cancel()
+        return True
 
     def close(self) -> None:
         """End every sort and start no more."""

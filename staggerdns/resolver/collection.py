@@ -26,12 +26,15 @@ from staggerdns.resolver.failures import failure_answer, is_served
 from staggerdns.resolver.freshness import FAILURE_TTL
 from staggerdns.strategy.alarms import Alarm
 from staggerdns.strategy.run import Run
+from staggerdns.traces.lines import log_end, log_first
+from staggerdns.traces.trace import Trace
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.upstream.reason import Reason
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import Ede
-from staggerdns.wire.contributors import CONTRIBUTORS, described
+from staggerdns.wire.contributors import CONTRIBUTORS
+from staggerdns.wire.dropped import LIMIT, NOT_KEPT, PRIVATE
 from staggerdns.wire.pool import GrowingPool, cap, without_private
 from staggerdns.wire.question import Question
 from staggerdns.wire.sections import LoneAliasAnswer
@@ -63,11 +66,12 @@ class Collection(Merger):
         self.judge = context.judge(question)
         self.question = question
         self.followers: list[Deferred[Entry]] = []
+        self.trace = Trace(question.key, generation, now)
+        context.traces.keep(self.trace)
         self._generation = generation
         self._context = context
         self._over = over
-        self._run: Run | None = None
-        self._strategy = ""
+        self.run: Run | None = None
         self._answer: Answer | None = None  # but for what waits in `_later`
         self._since = 0.0  # when the first of the answer came
         self._later: list[Outcome] = []
@@ -83,12 +87,12 @@ class Collection(Merger):
         self._entry: Entry | None = None
         self._committed: Answer | None = None  # what the cache holds of this collection
         self.abandoned = False
-        self.started = now
 
     def begin(self) -> None:
         """Start asking."""
-        self._run = run = self._context.strategy.ask(self.judge, self)
-        self._strategy = run.strategy
+        self.run = run = self._context.strategy.ask(self.judge, self)
+        self.trace.strategy = run.strategy
+        run.history = self.trace.history  # of several runs one, if that many are needed
         run.start()
 
     def begin_anew(self, context: CollectionContext) -> None:
@@ -129,9 +133,9 @@ class Collection(Merger):
         What was found so far stays in the cache.
         """
         self.abandoned = True
-        if self._run is not None:
-            self._run.cancel()
-            self._run = None
+        if self.run is not None:
+            self.run.cancel()
+            self.run = None
         if self._later:
             self.merge(self._context.clock.seconds())
         cache, key = self._context.cache, self.question.key
@@ -143,8 +147,8 @@ class Collection(Merger):
 
     def cancel(self) -> None:
         """Stop asking; followers that still wait get a failure."""
-        if self._run is not None:
-            self._run.cancel()
+        if self.run is not None:
+            self.run.cancel()
         now = self._context.clock.seconds()
         if self._entry is None:
             self._later = []
@@ -161,12 +165,9 @@ class Collection(Merger):
             if self._follow(answer):
                 return
             answer = answer.plain()
+        self.trace.first = outcome
         if self._context.journal.verbose:
-            self._log(
-                "{name}: {upstream} answers first, after {seconds:.3f} s",
-                upstream=outcome.upstream.name,
-                seconds=outcome.seconds,
-            )
+            log_first(self._context.journal, self.question, outcome)
         now = self._context.clock.seconds()
         self._begin_anew(self._context.cache.freshness.admit(answer), outcome, now)
         self._settle(now)
@@ -180,7 +181,7 @@ class Collection(Merger):
             return False
         self._aliases += 1
         self._alias = alias
-        run, self._run = self._run, None
+        run, self.run = self.run, None
         if run is not None:
             run.cancel()
         self.begin_anew(self._context)
@@ -202,10 +203,13 @@ class Collection(Merger):
             context = self._context
             answer = context.cache.freshness.admit(answer)
             public = answer if context.settings.merge_private else without_private(answer)
+            outcome.drop_all_but(() if public is None else public.addresses, PRIVATE)
             if public is not None and (public.ttl or not held.ttl):
                 now = context.clock.seconds()
                 self._begin_anew(public, outcome, now)
                 self._settle(now)
+            else:
+                outcome.drop_all_but((), NOT_KEPT)
 
     def merge(self, now: float) -> None:
         """Merge what has come since, and commit the pool if it grew or has been held back."""
@@ -240,21 +244,15 @@ class Collection(Merger):
         if self._answer.negative:
             outcome = NEGATIVE
         context.count(self.judge)
-        context.ended(self._strategy, outcome)
-        context.seconds.observe(now - self.started)
-        run, pool = self._run, self._answer
+        context.ended(self.trace.strategy, outcome)
+        context.seconds.observe(now - self.trace.began)
+        run, pool = self.run, self._answer
         if run is not None and run.wants_all and isinstance(pool, AddressPool):
             context.pool_ended(run.decision.answered)
-        if context.journal.verbose and run is not None:
-            self._log(
-                "{name}: collection complete, {answers} answers from {asked} upstreams, "
-                "{addresses} addresses in the pool{contributors}",
-                answers=run.decision.answered,
-                asked=run.candidates.asked,
-                addresses=len(pool.addresses) if isinstance(pool, AddressPool) else 0,
-                contributors=described(pool.contributors) if isinstance(pool, AddressPool) else "",
-            )
-        self._run = None  # they refer to each other: no reference cycle stays behind
+        if context.journal.verbose:
+            log_end(context.journal, self.question, self.trace, pool)
+        self.trace.end(now)
+        self.run = None  # they refer to each other: no reference cycle stays behind
         if not self.abandoned:
             self._over(self)
 
@@ -319,6 +317,8 @@ class Collection(Merger):
         age = int(outcome.at - self._since)
         self._note_ttl(answer.ttl + age)
         gain = growing.add(answer, age, contributor)
+        if growing.refused:
+            outcome.dropped = (*outcome.dropped, *growing.refused)
         context.joined[outcome.tier].value += gain
         return gain > 0
 
@@ -337,6 +337,7 @@ class Collection(Merger):
         self._second_ttl = 0
         if isinstance(answer, AddressPool):
             answer = cap(answer, self._context.settings.max_pool_size)
+            outcome.drop_all_but(answer.addresses, LIMIT)
             if not answer.brought_by:
                 answer.brought_by = CONTRIBUTORS.number(CONTRIBUTORS.bit(outcome.upstream.name))
             self._context.joined[outcome.tier].value += len(answer.addresses)
@@ -363,7 +364,9 @@ class Collection(Merger):
         limit = settings.max_pool_size
         both = GrowingPool(first, limit, private=True)
         both.add(public, age, contributor)
-        self._begin_anew(both.pool(), outcome, since)
+        pool = both.pool()
+        self._begin_anew(pool, outcome, since)
+        self.trace.let_go_of_all_but(pool.addresses)
         self._first_ttl = self._longest_ttl = first.ttl
         self._note_ttl(public.ttl + age)
         return True
@@ -390,8 +393,7 @@ class Collection(Merger):
         )
         self._committed = self._answer
         followers, self.followers = self.followers, []
+        if followers and self.trace.answered is None:
+            self.trace.answered = now
         for follower in followers:
             follower.callback(entry)
-
-    def _log(self, format: str, **fields: object) -> None:
-        self._context.journal.debug(format, name=str(self.question), **fields)

@@ -15,6 +15,7 @@ from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.strategy import Strategy
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
+from staggerdns.traces.trace import Traces
 from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.lonealias import TargetJudge
@@ -63,11 +64,13 @@ class CollectionContext:
         journal: Journal,
         rebinding: Rebinding | None,
         address_filter: AddressFilter | None,
+        traces: Traces,
         route: str = "",
     ) -> None:
         self.strategy = strategy
         self.rebinding = rebinding
         self.address_filter = address_filter
+        self.traces = traces
         self.fall_back: Callable[[Merger], None] | None = None
         self.is_routed: Callable[[bytes, int], bool] = not_routed
         self.cache = cache

@@ -30,6 +30,9 @@ from staggerdns.resolver.context import CollectionContext, not_routed
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.strategy import Strategy
+from staggerdns.traces.trace import Traces
+from staggerdns.upstream.exchange import Exchange
+from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Ede
@@ -77,8 +80,9 @@ class Forwarder:
     ``strategy``, ``settings`` and ``rebinding`` are those of the default scope: how its upstreams
     are asked, what may join a pool, and whose answers must have no private addresses, `None` for
     nobody's. ``address_filter``: the rules about addresses in all answers, if there are any.
-    ``is_routed`` tells which names are not for the default scope, by their types. `use` puts the
-    rules of more scopes, or of another configuration, in their place.
+    ``is_routed`` tells which names are not for the default scope, by their types. ``traces`` keep
+    the record of each collection; without them there is none. `use` puts the rules of more scopes,
+    or of another configuration, in their place.
     """
 
     def __init__(
@@ -92,7 +96,9 @@ class Forwarder:
         rebinding: Rebinding | None = None,
         address_filter: AddressFilter | None = None,
         is_routed: Callable[[bytes, int], bool] = not_routed,
+        traces: Traces | None = None,
     ) -> None:
+        self.traces = Traces(0) if traces is None else traces
         self._clock = clock
         self._journal = journal
         self._cache = cache
@@ -179,6 +185,21 @@ class Forwarder:
             self._refreshes.value += 1
             self._make_room()
 
+    def under_way(self, key: bytes) -> Mapping[Exchange, Upstream]:
+        """Return the queries that wait for upstreams' replies to a question, and who was asked."""
+        collection = self._collections.get(key)
+        run = None if collection is None else collection.run
+        return {} if run is None else run.outstanding
+
+    def ended(self, key: bytes) -> Deferred[None]:
+        """Return a Deferred that fires when nothing is being collected for a question."""
+        collection = self._collections.get(key)
+        if collection is None:
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        self._endings.append(({collection}, ended))
+        return ended
+
     def prefetch(self, question: Question, now: float) -> bool:
         """Collect anew ahead of time, if that takes nothing from those who wait for answers; return
         whether the question is being collected.
@@ -229,6 +250,7 @@ class Forwarder:
             self._journal,
             rules.rebinding,
             address_filter,
+            self.traces,
             rules.route,
         )
 

@@ -17,9 +17,11 @@ from collections.abc import Callable, Sequence
 
 from staggerdns.journal import Journal
 from staggerdns.ranking.order import order
+from staggerdns.ranking.rtt import RttTable
 from staggerdns.ranking.sorts import Listener, Sorts
 from staggerdns.resolver.entry import Entry
 from staggerdns.settings.sections import RankingSettings
+from staggerdns.traces.trace import QUEUE_FULL, SortTrace, Traces, sort_ends
 from staggerdns.wire.addresskinds import is_private, is_unicast
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer
@@ -41,12 +43,19 @@ Reorder = Callable[[bytes, Entry, tuple[bytes, ...], float | None], Entry | None
 
 
 class Ranker:
-    """Has the addresses of answers sorted by ``sorts``.
+    """Has the addresses of answers sorted by ``sorts``; ``traces`` have the record of that.
 
     All times are seconds of the cache's clock.
     """
 
-    def __init__(self, settings: RankingSettings, sorts: Sorts, journal: Journal) -> None:
+    def __init__(
+        self,
+        settings: RankingSettings,
+        sorts: Sorts,
+        journal: Journal,
+        traces: Traces | None = None,
+    ) -> None:
+        self._traces = Traces(0) if traces is None else traces
         self._settings = settings
         self._sorts = sorts
         self._journal = journal
@@ -64,7 +73,8 @@ class Ranker:
         addresses = entry.answer.addresses
         if 1 < len(addresses) <= MAX_RANKED:
             entry.rankable = bool(self._probed(addresses))
-        self._sorts.cancel(key)
+        if self._sorts.cancel(key):
+            self._traces.sort_cancelled(key)
 
     def sort_new(
         self, key: bytes, entry: Entry, previous: Entry | None, now: float, reorder: Reorder
@@ -80,6 +90,7 @@ class Ranker:
         addresses = entry.answer.addresses
         if self._sorts.over_at_once(self._probed(addresses), trigger, now):
             entry.sorted_at = now
+            self._traces.sort_was_known(key, trigger, now, addresses)
             _log_sorted(self._journal, key, addresses)
         else:
             self._start(key, entry, trigger, entry.rank, now, reorder)
@@ -127,6 +138,7 @@ class Ranker:
     ) -> bool:
         """Start a sort, or have it tried again later if there is no room for it."""
         addresses = entry.answer.addresses
+        record = self._traces.sort_begins(key, trigger, now)
         started = self._sorts.start(
             key,
             self._probed(addresses),
@@ -134,10 +146,12 @@ class Ranker:
             rank,
             trigger,
             now,
-            _Sorting(key, entry, reorder, self._journal),
+            _Sorting(key, entry, reorder, self._journal, record, self._sorts.table),
         )
         if not started:
             entry.sort_after = now + QUEUE_FULL_RETRY
+            if record is not None:
+                record.result = QUEUE_FULL
         return started
 
     def _probed(self, addresses: Sequence[bytes]) -> list[bytes]:
@@ -167,13 +181,23 @@ def _rank_after(previous: Entry | None) -> tuple[bytes, ...]:
 class _Sorting(Listener):
     """What becomes of an entry by its sort. It counts as long as the entry stands."""
 
-    __slots__ = ("_key", "_entry", "_reorder", "_journal")
+    __slots__ = ("_key", "_entry", "_reorder", "_journal", "_record", "_table")
 
-    def __init__(self, key: bytes, entry: Entry, reorder: Reorder, journal: Journal) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        entry: Entry,
+        reorder: Reorder,
+        journal: Journal,
+        record: SortTrace | None,
+        table: RttTable,
+    ) -> None:
         self._key = key
         self._entry = entry
         self._reorder = reorder
         self._journal = journal
+        self._record = record
+        self._table = table
 
     def nearer(self, addresses: tuple[bytes, ...]) -> None:
         """Give the entry the order so far; it is not sorted yet."""
@@ -186,6 +210,8 @@ class _Sorting(Listener):
 
     def ended(self, addresses: tuple[bytes, ...] | None, now: float) -> None:
         """Give the entry its order, or leave it alone for a while."""
+        if self._record is not None:
+            sort_ends(self._record, addresses, self._table, now)
         if addresses is None:
             self._entry.sort_after = now + UNRANKED_RETRY
         elif self._reorder(self._key, self._entry, addresses, now) is not None:

@@ -366,5 +366,7 @@ class Config(Section, frozen=True, kw_only=True):
     control: ControlSettings = ControlSettings()
     metrics: MetricsSettings = MetricsSettings()
     page: PageSettings = PageSettings()
+    traces: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 1_000
+    """Collections of which all is remembered that explains their answers, the latest; 0 is off."""
     log: LogSettings = LogSettings()
     query_log: QueryLogSettings = QueryLogSettings()

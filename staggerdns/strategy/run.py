@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -20,11 +20,26 @@ from staggerdns.strategy.candidates import Candidates
 from staggerdns.strategy.decision import Decision
 from staggerdns.strategy.observer import Observer
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
-from staggerdns.upstream.exchange import Exchange, Outcome
+from staggerdns.upstream.exchange import AskedUpstream, Exchange, Outcome
 from staggerdns.upstream.reason import Reason
 from staggerdns.upstream.refusals import give_up_at, unrefused
 from staggerdns.upstream.upstream import Upstream
+from staggerdns.wire.dropped import DENIED
 from staggerdns.wire.judge import Judge
+from staggerdns.wire.verdict import POSITIVE
+
+
+class GivenUp(NamedTuple):
+    """A query to an ``upstream`` that nobody waits for any more: see `Outcome` for the rest."""
+
+    upstream: AskedUpstream
+    tier: str
+    asked: float
+    at: float
+
+
+History = list[Outcome | GivenUp]
+"""How queries ended, in order."""
 
 _NO_EDNS: Final = Reason.NO_EDNS
 RETRY_INTERVAL = 1.0
@@ -40,7 +55,8 @@ class Run(ABC):
 
     For subclasses: `step` is theirs to write; `heard`, `hinted`, `answer`, `retry` and `finish`
     are there to be extended; `ask_next`, `launch` and `end_exchange` to be called; and these
-    attributes to be read, `last_launch` to be set, too.
+    attributes to be read, `last_launch` to be set, too. ``history`` is written for whoever explains
+    the answer.
     """
 
     __slots__ = (
@@ -49,6 +65,7 @@ class Run(ABC):
         "adaptive",
         "candidates",
         "decision",
+        "history",
         "outstanding",
         "last_launch",
         "hinted_at",
@@ -90,6 +107,7 @@ class Run(ABC):
         self.adaptive = adaptive
         self.candidates = Candidates(waiting, adaptive, signed=judge.question.do)
         self.decision = decision
+        self.history: History = []
         self.outstanding: dict[Exchange, Upstream] = {}
         """The exchanges under way, in the order in which they were asked, and who was."""
         self.last_launch = started
@@ -117,9 +135,9 @@ class Run(ABC):
         """End the run now, without marks on anybody and without a call to the observer."""
         self._over = True
         self._disarm()
-        losers, self.outstanding = list(self.outstanding), {}
-        for exchange in losers:
-            exchange.cancel()
+        losers, self.outstanding = self.outstanding, {}
+        for exchange, upstream in losers.items():
+            self._give_up(exchange, upstream)
         for outcome in self.decision.failing():
             outcome.upstream.pardon(outcome)
 
@@ -193,8 +211,12 @@ class Run(ABC):
             exchange.expire()
             self._busy = busy
         else:
-            del self.outstanding[exchange]
-            exchange.cancel()
+            self._give_up(exchange, self.outstanding.pop(exchange))
+
+    def _give_up(self, exchange: Exchange, upstream: Upstream) -> None:
+        now = self._clock.seconds()
+        self.history.append(GivenUp(upstream, exchange.tier, exchange.started, now))
+        exchange.cancel()
 
     def finish(self) -> None:
         """End the run: nobody will be asked any more, and nobody is."""
@@ -218,6 +240,7 @@ class Run(ABC):
         if outcome.reason is _NO_EDNS:
             self.candidates.reserve.add(self.outstanding[exchange])
         del self.outstanding[exchange]
+        self.history.append(outcome)
         decision = self.decision
         answered_before = decision.made
         self.heard(outcome, exchange)
@@ -226,6 +249,8 @@ class Run(ABC):
                 self._observer.more(outcome)
             else:
                 self.answer(outcome, outcome.at)
+        elif outcome.verdict is POSITIVE and outcome.answer is not None:
+            outcome.drop_all_but((), DENIED)
         if self._busy:
             return
         if answered_before and (self.outstanding or self.candidates.waiting):

@@ -14,7 +14,7 @@ it is a hint to ask others (`Exchange.hint`), and the reason of an exchange that
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -23,6 +23,7 @@ from staggerdns.upstream.edns import FULL, PLAIN
 from staggerdns.upstream.health import NegativeTrust
 from staggerdns.upstream.reason import Reason
 from staggerdns.wire.answer import Answer
+from staggerdns.wire.dropped import Dropped
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question
 from staggerdns.wire.verdict import FAILURE, NETWORK_ERROR, Verdict
@@ -32,10 +33,21 @@ class Outcome:
     """How an exchange ended: ``verdict``, the ``answer`` of a good reply, ``seconds`` that it
     took, ``asked`` and ``at``, the times when it began and ended. ``tier``: as it was asked.
 
-    ``reason``: what went wrong, `None` for a good reply.
+    ``reason``: what went wrong, `None` for a good reply. ``dropped``: addresses that came and no
+    client is given, each with the reason why.
     """
 
-    __slots__ = ("upstream", "verdict", "answer", "reason", "tier", "asked", "seconds", "at")
+    __slots__ = (
+        "upstream",
+        "verdict",
+        "answer",
+        "reason",
+        "tier",
+        "asked",
+        "seconds",
+        "at",
+        "dropped",
+    )
 
     def __init__(
         self,
@@ -56,6 +68,15 @@ class Outcome:
         self.asked = asked
         self.seconds = seconds
         self.at = at
+        self.dropped: Sequence[Dropped] = ()
+
+    def drop_all_but(self, kept: Collection[bytes], why: str) -> None:
+        """Note that of the addresses of its answer only those ``kept`` are given to anybody."""
+        assert self.answer is not None
+        addresses = self.answer.addresses
+        if len(addresses) > len(kept):
+            left = set(addresses).difference(kept, [address for address, _ in self.dropped])
+            self.dropped = (*self.dropped, *[(one, why) for one in addresses if one in left])
 
 
 class ExchangeOwner:
@@ -149,6 +170,8 @@ class Exchange:
     """Whether it has been asked once more in lower case."""
     renewed = False
     """Whether it has been asked once more with a new cookie."""
+    dropped: Sequence[Dropped] = ()
+    """What of its replies is given to nobody."""
     unsigned = False
     """Whether an answer without signatures is better than none, although DO is set."""
     message_id = b""
@@ -192,6 +215,7 @@ class Exchange:
     def conclude(self, outcome: Outcome) -> None:
         """End with this outcome; called by whoever asked."""
         self.over = True
+        outcome.dropped = self.dropped
         deferred = self._deferred
         if self._call is not None:
             self._call(outcome, self)

@@ -229,6 +229,7 @@ class Upstream(AskedUpstream):
         except WireError:
             verdict, reason = FAILURE, Reason.MALFORMED
         else:
+            exchange.dropped = exchange.judge.dropped
             if verdict is NETWORK_ERROR:
                 return self._ignore_reply(exchange, over_stream=over_stream)
             if answer is None:

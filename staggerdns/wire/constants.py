@@ -78,6 +78,11 @@ class Type(IntEnum):
     CAA = 257
 
 
+def rcode_text(rcode: int) -> str:
+    """Return the name of a response code, or its number behind ``RCODE`` (RFC 6895 section 2.3)."""
+    return Rcode(rcode).name if rcode in Rcode._value2member_map_ else f"RCODE{rcode}"
+
+
 def type_text(rtype: int) -> str:
     """Return the name of a type, or the form that RFC 3597 section 5 gives to others."""
     return Type(rtype).name if rtype in Type._value2member_map_ else f"TYPE{rtype}"

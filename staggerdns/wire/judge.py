@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.addresskinds import is_private
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import HEADER_SIZE, SOUND, TC, Type, WireError
+from staggerdns.wire.dropped import BOGUS, IGNORED, REBINDING, Dropped
 from staggerdns.wire.nametable import NameTree
 from staggerdns.wire.question import Question
 from staggerdns.wire.reading import quick_pool, read_pool
@@ -32,7 +33,8 @@ class Judge:
     ``screened``: private addresses do not answer it. ``stripped``: how many records have been
     taken out of replies because of that; ``ignored``: how many by the rules of ``address_filter``,
     and ``bogus``: how many replies are NXDOMAIN by them; ``strays``: how many records did not
-    belong there, by kind.
+    belong there, by kind. ``dropped``: addresses of the reply judged last that answer nothing, and
+    why.
     """
 
     __slots__ = (
@@ -42,6 +44,7 @@ class Judge:
         "ignored",
         "bogus",
         "strays",
+        "dropped",
         "_filter",
         "_unwanted",
         "_suspect",
@@ -49,6 +52,7 @@ class Judge:
         "_tail",
         "_verdict",
         "_answer",
+        "_dropped",
         "_names",
     )
 
@@ -73,10 +77,12 @@ class Judge:
                 self._unwanted = _either(self._unwanted, address_filter.ignores)
             self._suspect = _either(self._suspect, address_filter.concerns)
         self.strays: dict[str, int] = {}
+        self.dropped: Sequence[Dropped] = ()
         # Of the reply judged last: what was compared, and what came of it.
         self._head = self._tail = b""
         self._verdict = FAILURE
         self._answer: Answer | None = None
+        self._dropped: Sequence[Dropped] = ()
         self._names: NameTree | None = None
 
     def verdict(self, message: bytes) -> tuple[Verdict, Answer | None]:
@@ -93,6 +99,7 @@ class Judge:
         if tail != self._tail or head != self._head:
             self._verdict, self._answer = self._judge(message)
             self._head, self._tail = head, tail
+        self.dropped = self._dropped
         return self._verdict, self._answer
 
     def _judge(self, message: bytes) -> tuple[Verdict, Answer | None]:
@@ -101,6 +108,7 @@ class Judge:
             pool = quick_pool(message, question)
             suspect = self._suspect
             if pool is not None and (suspect is None or not any(map(suspect, pool.addresses))):
+                self._dropped = ()
                 return POSITIVE, pool
         names = self._names
         if names is None:
@@ -109,6 +117,7 @@ class Judge:
         try:
             return self._weigh(reply)
         finally:
+            self._dropped = reply.dropped
             for kind, count in reply.strays.items():
                 self.strays[kind] = self.strays.get(kind, 0) + count
 
@@ -123,6 +132,7 @@ class Judge:
         answered = bool(reply.answers)
         if positive and self._is_bogus(reply):
             self.bogus += 1
+            reply.drop(reply.answers, BOGUS)
             return NEGATIVE, no_such_name(question, min(record.ttl for record in reply.answers))
         stripped: set[Record] = set()
         if self._unwanted is not None:
@@ -166,12 +176,17 @@ class Judge:
     def _strip(self, reply: Reply, section: list[Record], unwanted: _Test) -> set[Record]:
         """Remove unwanted addresses from a section; return their records."""
         removed = strip(reply, section, unwanted)
-        ignored = 0
-        if removed and self._filter is not None:
-            ignores = self._filter.ignores
-            ignored = sum(holds(reply.message, record, ignores) for record in removed)
-        self.ignored += ignored
-        self.stripped += len(removed) - ignored
+        for record in section:
+            if record not in removed:
+                continue
+            if self._filter is not None and holds(reply.message, record, self._filter.ignores):
+                self.ignored += 1
+                reply.drop([record], IGNORED)
+            else:
+                self.stripped += 1
+                reply.drop([record], REBINDING)
+        if removed:
+            section[:] = [record for record in section if record not in removed]
         return removed
 
 

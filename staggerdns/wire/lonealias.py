@@ -49,6 +49,7 @@ class TargetJudge(Judge):
         whole = self._whole
         found = whole.verdict(join(self._alias, whole.question, message, self.question))
         self.stripped, self.ignored, self.bogus = whole.stripped, whole.ignored, whole.bogus
+        self.dropped = (*self.dropped, *whole.dropped)
         return found
 
 

@@ -6,6 +6,7 @@ from staggerdns.wire.addresskinds import is_private
 from staggerdns.wire.addresspool import AddressPool, MixedPool, mixed
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.contributors import CONTRIBUTORS
+from staggerdns.wire.dropped import LIMIT, MANY_ALIASES, NOT_KEPT, PRIVATE, Dropped
 
 MAX_OTHER_TARGETS = 100
 """Targets of CNAMEs other than those of the first answer. An answer with which there would be more
@@ -22,6 +23,7 @@ class GrowingPool:
 
     __slots__ = (
         "changed",
+        "refused",
         "_ad",
         "_cname_life",
         "_limit",
@@ -35,6 +37,8 @@ class GrowingPool:
     def __init__(self, pool: AddressPool, limit: int, *, private: bool) -> None:
         self.changed = False
         """Whether anything has been added since `pool` was asked for last."""
+        self.refused: list[Dropped] = []
+        """What has not joined of the last that was added, and why."""
         self._pool = pool
         self._limit = limit
         self._private = private
@@ -57,15 +61,16 @@ class GrowingPool:
         join what may, and what joins it may not be kept either. ``contributor`` is the bit of the
         upstream.
         """
+        self.refused = refused = []
         kept = self._pool.ttl
         if kept and not other.ttl:
-            return 0
+            return self._refuse(other, NOT_KEPT)
         chain = self._pool.cname_chain
         targets: list[bytes] = []
         if other.cname_chain and other.cname_chain != chain:
             targets = self._new_targets(other)
             if len(self._other_targets) + len(targets) > MAX_OTHER_TARGETS:
-                return 0
+                return self._refuse(other, MANY_ALIASES)
         life = other.ttl + age if kept else 0
         # Else it would live on by the word of who did not validate it.
         lengthens = other.ad or not self._ad
@@ -77,6 +82,8 @@ class GrowingPool:
                 if len(lives) < self._limit and (self._private or not is_private(address)):
                     lives[address] = life
                     masks[address] = contributor
+                else:
+                    refused.append((address, LIMIT if len(lives) >= self._limit else PRIVATE))
                 continue
             if known < life and lengthens:
                 lives[address] = life
@@ -97,6 +104,11 @@ class GrowingPool:
             self._ad = self._ad and other.ad
             self.changed = True
         return new
+
+    def _refuse(self, other: AddressPool, why: str) -> int:
+        """Let nothing of ``other`` join; return how many addresses are new: none."""
+        self.refused = [(address, why) for address in other.addresses]
+        return 0
 
     def _new_targets(self, other: AddressPool) -> list[bytes]:
         """Return the names that ``other`` leads through and nobody before."""

@@ -43,14 +43,14 @@ class Rebinding:
 
 
 def strip(reply: Reply, section: list[Record], unwanted: Callable[[bytes], bool]) -> set[Record]:
-    """Remove the records that hold ``unwanted`` addresses from a section of ``reply``; return them.
+    """Return the records of a section of ``reply`` that hold ``unwanted`` addresses, which are to
+    be left out.
 
     AD is cleared then, since nobody has validated what is left.
     """
     message = reply.message
     removed = {record for record in section if holds(message, record, unwanted)}
     if removed:
-        section[:] = [record for record in section if record not in removed]
         reply.flags &= ~AD
     return removed
 

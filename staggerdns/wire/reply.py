@@ -28,6 +28,7 @@ from staggerdns.wire.constants import (
     Type,
     WireError,
 )
+from staggerdns.wire.dropped import Dropped
 from staggerdns.wire.edns import full_rcode
 from staggerdns.wire.nametable import NameTable, NameTree
 from staggerdns.wire.question import Question
@@ -134,7 +135,7 @@ class Reply:
     ``message`` has its question section in lower case. ``names`` are the names in it. ``opt`` is
     the OPT record, which is in no section list; the extended bits of its TTL are in ``rcode``
     already (RFC 6891 section 6.1.3). ``as_is``: clients may be given the records as they stand, if
-    it is all of them. ``strays``: what was left out, by kind.
+    it is all of them. ``strays``: what was left out, by kind; ``dropped``: addresses, and why.
     """
 
     __slots__ = (
@@ -148,6 +149,7 @@ class Reply:
         "opt",
         "as_is",
         "strays",
+        "dropped",
     )
 
     def __init__(self, message: bytes, flags: int, names: NameTable) -> None:
@@ -161,6 +163,7 @@ class Reply:
         self.opt: Record | None = None
         self.as_is = True
         self.strays: dict[str, int] = {}
+        self.dropped: list[Dropped] = []
 
     def records(self) -> list[Record]:
         """Return the records of all three sections in the order of the message."""
@@ -170,6 +173,12 @@ class Reply:
         """Count what is left out."""
         if count:
             self.strays[kind] = self.strays.get(kind, 0) + count
+
+    def drop(self, records: list[Record], why: str) -> None:
+        """Note which addresses are left out with these records."""
+        for record in records:
+            if record.type in (Type.A, Type.AAAA):
+                self.dropped.append((self.message[record.data : record.end], why))
 
 
 def repeats(message: bytes, query: bytes, end: int) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from staggerdns.wire.constants import MAX_TTL, Type, WireError
+from staggerdns.wire.dropped import UNRELATED as UNRELATED_ADDRESS
 from staggerdns.wire.question import Question
 from staggerdns.wire.reply import DNSSEC, UNRELATED, Record, Reply
 
@@ -250,4 +251,6 @@ def _keep(reply: Reply, section: list[Record], kept: _Sets, *, do: bool) -> None
     unasked = 0 if do else sum(record.type in _FOR_DO_ALONE for record in left)
     reply.strayed(DNSSEC, unasked)
     reply.strayed(UNRELATED, len(left) - unasked)
+    if section is reply.answers:
+        reply.drop(left, UNRELATED_ADDRESS)
     section[:] = [record for record in section if kept.keeps(record, message, signed=do)]

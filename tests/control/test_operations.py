@@ -11,58 +11,23 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs, formatEvent
 
 from staggerdns import __version__
-from staggerdns.control.operations import MAX_ENTRIES_SHOWN, SLICE, resident_octets
-from staggerdns.control.peers import Peer
-from staggerdns.control.protocol import BAD_REQUEST, REFUSED, Refused, encode_request, parse_request
+from staggerdns.control.operations import MAX_ENTRIES_SHOWN, SLICE, is_below, resident_octets
+from staggerdns.control.protocol import BAD_REQUEST, REFUSED, Refused
 from staggerdns.control.rates import SAMPLE_EVERY, SAMPLES
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.contributors import CONTRIBUTORS
-from staggerdns.wire.names import is_below
 from staggerdns.wire.question import make_question
 from tests.kit.acts import A, fails, name, negative, says
+from tests.kit.commands import begin, do, refused, until
 from tests.kit.listed import ListedProgram
 from tests.kit.routed import INSIDE, NO_RANKING, PUBLIC, RoutedProgram
 
-ROOT = Peer(1, 0, may_change=True)
 ROUTE = f"{{domains: [corp.example], servers: [{INSIDE}]}}"
-
-
-def begin(program: RoutedProgram, command: str, **arguments: object) -> Deferred[Any]:
-    """Have a command begin."""
-    request = parse_request(encode_request(command, arguments).rstrip())
-    return program.service.control.operations.perform(request, ROOT)
-
-
-def do(program: RoutedProgram, command: str, **arguments: object) -> dict[str, Any]:
-    """Have a command done."""
-    results: list[Any] = []
-    begin(program, command, **arguments).addBoth(results.append)
-    for _ in range(5_000):
-        if results:
-            break
-        program.clock.advance(0)
-    (result,) = results
-    if not isinstance(result, dict):
-        result.raiseException()
-    found: dict[str, Any] = result
-    return found
-
-
-def refused(program: RoutedProgram, command: str, **arguments: object) -> Refused:
-    """Return why a command is not done."""
-    with pytest.raises(Refused) as caught:
-        do(program, command, **arguments)
-    return caught.value
 
 
 def program(more: str = NO_RANKING) -> RoutedProgram:
     """A program with a route."""
     return RoutedProgram(ROUTE, more=more)
-
-
-def until(running: RoutedProgram, milliseconds: float) -> None:
-    """Let time pass until so long after the start."""
-    running.wait(milliseconds - running.now)
 
 
 def turn(running: RoutedProgram) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from staggerdns.control.protocol import (
     BAD_REQUEST,
     CODES,
+    MAX_CLIENT,
     MAX_GROUP,
     MAX_LINE,
     MAX_PAUSE,
@@ -58,6 +59,12 @@ def request(command: str, **arguments: object) -> bytes:
         ("upstreams", {}, False),
         ("cache", {"name": "www.example"}, False),
         ("cache", {"name": "www.example", "type": "AAAA"}, False),
+        ("why", {"name": "www.example"}, False),
+        (
+            "why",
+            {"name": "www.example", "type": "AAAA", "client": "x" * MAX_CLIENT, "ask": True},
+            False,
+        ),
         ("flush", {"name": "www.example"}, True),
         ("flush", {"below": "example"}, True),
         ("flush", {"all": True}, True),
@@ -66,9 +73,6 @@ def request(command: str, **arguments: object) -> bytes:
         ("block", {"blocking": False}, True),
         ("block", {"blocking": False, "group": "g" * MAX_GROUP, "seconds": MAX_PAUSE}, True),
         ("block", {"blocking": True, "group": "kids"}, True),
-        ("watch", {}, False),
-        ("watch", {"name": "www.example", "below": "example"}, False),
-        ("watch", {"clients": ("192.0.2.0/24",), "sources": ("cache", "stale")}, False),
     ],
 )
 def test_requests(command: str, arguments: dict[str, Any], changes: bool) -> None:
@@ -120,6 +124,8 @@ def test_what_is_not_given() -> None:
         (b'{"version":2,"command":"stop","what":{}}', UNSUPPORTED_VERSION),
         (b'{"version":0,"command":"status"}', UNSUPPORTED_VERSION),
         (request("cache"), BAD_REQUEST),
+        (request("why"), BAD_REQUEST),
+        (request("why", name="www.example", client="x" * (MAX_CLIENT + 1)), BAD_REQUEST),
         (request("flush"), BAD_REQUEST),
         (request("flush", all=False), BAD_REQUEST),
         (request("flush", name="a", all=True), BAD_REQUEST),

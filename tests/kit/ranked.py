@@ -164,7 +164,7 @@ class RankedResolver(SimulatedResolver):
         )
         journal = Journal("debug")
         settings = RankingSettings(rtt_cache_ttl=LIFETIME, probe_private=False)
-        ranker = Ranker(settings, self.ranking.sorts, journal)
+        ranker = Ranker(settings, self.ranking.sorts, journal, self.traces)
         self.cache = AnswerCache(cache or CacheSettings(), self.metrics, ranker)
         self.forwarder = Forwarder(
             self.strategy,
@@ -173,6 +173,7 @@ class RankedResolver(SimulatedResolver):
             self.clock,
             self.metrics,
             journal,
+            traces=self.traces,
         )
         self.cache.refresh_with(self.forwarder.refresh, self.forwarder.prefetch)
 

@@ -34,6 +34,7 @@ from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.parallel import Parallel
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import StrategyContext
+from staggerdns.traces.trace import Traces
 from staggerdns.upstream.concurrentretries import UNREPORTED
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.dialect import Dialect
@@ -253,6 +254,7 @@ class SimulatedResolver:
         self.clock.advance(START)
         self.awake = StandstillClock(self.clock)
         self.metrics = Metrics()
+        self.traces = Traces(1_000)
         self.launched: list[Launch] = []
         members = [
             SimulatedUpstream(
@@ -301,6 +303,7 @@ class SimulatedResolver:
             journal,
             rebinding,
             address_filter,
+            traces=self.traces,
         )
         self.cache.refresh_with(self.forwarder.refresh, self.forwarder.prefetch)
 

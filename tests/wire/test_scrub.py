@@ -395,7 +395,7 @@ class Model:
 def draws(seed: int) -> Iterator[tuple[str, bool, list[list[Made]], bool]]:
     """Yield questions and sections, and whether their names shall be compressed."""
     rng = random.Random(seed)
-    for _ in range(amount(500, 20_000)):
+    for _ in range(amount(1_000, 20_000)):
         asked = rng.choice(
             ["A", "A", "AAAA", "MX", "HTTPS", "PTR", "NS", "TXT", "SRV", "CNAME", "RRSIG", "NSEC"]
         )

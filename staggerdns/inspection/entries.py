@@ -12,7 +12,7 @@ from staggerdns.resolver.entry import Entry
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer, FailureAnswer
-from staggerdns.wire.constants import Rcode, type_text
+from staggerdns.wire.constants import rcode_text, type_text
 from staggerdns.wire.contributors import CONTRIBUTORS
 from staggerdns.wire.names import to_text
 from staggerdns.wire.question import Question
@@ -66,7 +66,7 @@ def show_entry(key: bytes, entry: Entry, chain: Chain, now: float) -> dict[str, 
         "route": chain.route_label(question.scope),
         "do": question.do,
         "cd": question.cd,
-        "rcode": _rcode_text(answer.rcode),
+        "rcode": rcode_text(answer.rcode),
         "negative": answer.negative,
         "error": answer.text.decode(errors="replace") if isinstance(answer, FailureAnswer) else "",
         "cnames": list(map(to_text, answer.cname_chain)) if isinstance(answer, AddressPool) else [],
@@ -121,10 +121,6 @@ def _count_records(answer: Answer) -> Mapping[str, int]:
         section: int.from_bytes(counts[2 * place : 2 * place + 2], "big")
         for place, section in enumerate(_SECTIONS)
     }
-
-
-def _rcode_text(rcode: int) -> str:
-    return Rcode(rcode).name if rcode in Rcode._value2member_map_ else f"RCODE{rcode}"
 
 
 def _rounded(seconds: float) -> float:

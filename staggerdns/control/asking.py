@@ -1,0 +1,60 @@
+"""Questions that somebody asks over the control socket, to see what comes of them."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from staggerdns.chain import Chain
+from staggerdns.policy.rules import Rules
+from staggerdns.policy.scope import NO_SUCH_NAMES
+from staggerdns.traces.trace import WAITING, SortTrace
+from staggerdns.wire.key import DEFAULT_SCOPE
+from staggerdns.wire.question import make_question
+
+SORTED_WITHIN = 1.0
+"""Seconds that a sort under way at the end of the collection may take to be seen."""
+
+
+class Asking:
+    """Asks questions, and waits until their collections and sorts have ended; `close` it."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waits: set[IDelayedCall] = set()
+
+    def ask(self, chain: Chain, rules: Rules | None, name: bytes, qtype: int) -> Deferred[None]:
+        """Have the question asked unless its answer is kept or no upstream is to be asked.
+
+        The Deferred fires when all is known.
+        """
+        scope = None if rules is None else rules.routes.number(name, qtype)
+        blocking = None if rules is None else rules.blocking
+        if scope == NO_SUCH_NAMES or (blocking is not None and blocking.of_name(name) is not None):
+            return succeed(None)
+        question = make_question(name, qtype, scope=DEFAULT_SCOPE if scope is None else scope)
+        now = self._clock.seconds()
+        if chain.cache.lookup(question.key, now) is None:
+            chain.forwarder.find(question, now)
+        ended = chain.forwarder.ended(question.key)
+        return ended.addCallback(lambda _: self._sorted(chain, question.key))
+
+    def _sorted(self, chain: Chain, key: bytes) -> Deferred[None] | None:
+        trace = chain.traces.find(key)
+        last = trace.sorts[-1] if trace is not None and trace.sorts else None
+        if not isinstance(last, SortTrace) or last.result != WAITING:
+            return None
+        waited: Deferred[None] = Deferred()
+
+        def over() -> None:
+            self._waits.discard(call)
+            waited.callback(None)
+
+        call = self._clock.callLater(SORTED_WITHIN, over)
+        self._waits.add(call)
+        return waited
+
+    def close(self) -> None:
+        """Wait for nothing any more."""
+        while self._waits:
+            self._waits.pop().cancel()
