@@ -10,7 +10,8 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from staggerdns.control.connection import ControlFactory, Peer
+from staggerdns.control.connection import ControlFactory
+from staggerdns.control.peers import Peer
 from staggerdns.control.protocol import (
     CODES,
     MAX_LINE,

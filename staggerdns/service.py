@@ -155,6 +155,7 @@ class StaggerService(Service):
             forget_ready=self.factory.forget_ready,
             lifecycle=self.lifecycle,
             pauses=self._pauses,
+            answers=self.factory.answers,
             metrics=self._metrics,
             clock=self._clock,
             journal=self.journal,

@@ -17,6 +17,7 @@ case $packages in
     # dnsmasq-base is the program alone; the package dnsmasq adds only the system service.
     programs='unbound:unbound nsd:nsd dnsmasq:dnsmasq-base dnsperf:dnsperf kdig:knot-dnsutils
         dig:bind9-dnsutils delv:bind9-dnsutils ip:iproute2 dnsdist:dnsdist curl:curl
+        fstrm_capture:fstrm-bin dnstap:golang-github-dnstap-golang-dnstap-cli
         prometheus:prometheus' ;;
 rivals) programs='smartdns:smartdns h2load:nghttp2-client' packages= ;;
 esac

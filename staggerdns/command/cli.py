@@ -11,6 +11,7 @@ import click
 
 from staggerdns import __version__
 from staggerdns.command.control import COMMANDS
+from staggerdns.command.watch import watch
 from staggerdns.settings import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def version(as_json: bool) -> None:
         click.echo(f"staggerdns {__version__}")
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, watch):
     main.add_command(_command)
 
 

@@ -1,10 +1,11 @@
-"""The commands' end of the control socket: one request, one reply, and the patience for it."""
+"""The commands' end of the control socket: a request, its reply, and the patience for that."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from errno import EACCES, EPERM
 from typing import Any
 
@@ -14,6 +15,7 @@ from staggerdns.control.protocol import (
     BadReply,
     Refused,
     encode_request,
+    parse_event,
     parse_reply,
 )
 from staggerdns.errors import StaggerDNSError
@@ -24,6 +26,8 @@ LONG_PATIENCE = 120.0
 """The same for what may take long: files and names are read for a reload, all of a cache is looked
 through for a flush.
 """
+SILENCE = 60.0
+"""Seconds until a program that has replied, and of which nothing comes any more, counts as hung."""
 NOT_DONE = 1
 """Exit status: the program has not done what was asked for, and said why."""
 NOBODY_ANSWERS = os.EX_UNAVAILABLE
@@ -53,8 +57,34 @@ def ask(
 
     ``patience``: seconds until a program that does not go on is given up. Raises `Unanswered`.
     """
+    with _explained(path, patience):
+        return parse_reply(_exchange(path, encode_request(command, arguments), patience))
+
+
+def follow(
+    path: str, command: str, arguments: Mapping[str, Any], patience: float = PATIENCE
+) -> Iterator[dict[str, Any]]:
+    """Yield what follows the reply to a command, for as long as the program goes on.
+
+    ``patience``: seconds until a program that is silent is given up. Raises `Unanswered`.
+    """
+    with _explained(path, patience), _connected(path, patience) as connected:
+        connected.sendall(encode_request(command, arguments))
+        with connected.makefile("rb") as lines:
+            reply = lines.readline(MAX_REPLY + 1)
+            if reply:
+                parse_reply(reply)
+            connected.settimeout(SILENCE)
+            while octets := lines.readline(MAX_REPLY + 1):
+                yield parse_event(octets)
+        raise ConnectionError("it has closed the connection")
+
+
+@contextmanager
+def _explained(path: str, patience: float) -> Iterator[None]:
+    """Raise `Unanswered` for what goes wrong with the program at ``path``."""
     try:
-        octets = _exchange(path, encode_request(command, arguments), patience)
+        yield
     except TimeoutError:
         raise Unanswered(
             f"the program at {path} has not replied within {patience:g} s", NOBODY_ANSWERS
@@ -67,8 +97,6 @@ def ask(
         raise Unanswered(
             f"no program answers at {path}: {error.strerror or error}", NOBODY_ANSWERS
         ) from None
-    try:
-        return parse_reply(octets)
     except Refused as refused:
         status = FORBIDDEN if refused.code == NOT_ALLOWED else NOT_DONE
         raise Unanswered(refused.message, status, refused.problems) from None
@@ -76,11 +104,21 @@ def ask(
         raise Unanswered(f"{path}: {error}", NO_PROTOCOL) from None
 
 
-def _exchange(path: str, request: bytes, patience: float) -> bytes:
-    """Return the line that comes for a request. Raises `OSError`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connected:
+def _connected(path: str, patience: float) -> socket.socket:
+    """Return a connection. Raises `OSError`."""
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
         connected.settimeout(patience)
         connected.connect(os.fsencode(path))
+    except OSError:
+        connected.close()
+        raise
+    return connected
+
+
+def _exchange(path: str, request: bytes, patience: float) -> bytes:
+    """Return the line that comes for a request. Raises `OSError`."""
+    with _connected(path, patience) as connected:
         connected.sendall(request)
         reply = bytearray()
         while not reply.endswith(b"\n") and len(reply) <= MAX_REPLY:

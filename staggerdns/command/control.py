@@ -53,7 +53,7 @@ def upstreams(context: click.Context, names: tuple[str, ...], as_json: bool) -> 
         known = [one["name"] for one in result["upstreams"]]
         for name in names:
             if name not in known:
-                _fail(Unanswered(f"no upstream {name}: expected one of {', '.join(known)}", 1))
+                give_up(Unanswered(f"no upstream {name}: expected one of {', '.join(known)}", 1))
         chosen = [one for one in result["upstreams"] if not names or one["name"] in names]
         return {**result, "upstreams": chosen}
 
@@ -228,13 +228,13 @@ def _do(
     """Have a command done and print its result; end with a status that says why not."""
     try:
         given = {key: value for key, value in arguments.items() if value is not None}
-        result = choose(ask(_socket(context), command, given, patience))
+        result = choose(ask(socket_of(context), command, given, patience))
     except Unanswered as error:
-        _fail(error)
+        give_up(error)
     click.echo(json.dumps(result) if as_json else show(result))
 
 
-def _socket(context: click.Context) -> str:
+def socket_of(context: click.Context) -> str:
     """Return where the program is reached. Raises `Unanswered`."""
     root = context.find_root()
     options = root.params
@@ -251,12 +251,13 @@ def _socket(context: click.Context) -> str:
 def _peek(context: click.Context, command: str) -> dict[str, Any]:
     """Return a result to complete words by, nothing where nobody answers."""
     try:
-        return ask(_socket(context), command, {}, COMPLETION_PATIENCE)
+        return ask(socket_of(context), command, {}, COMPLETION_PATIENCE)
     except Unanswered:
         return {}
 
 
-def _fail(error: Unanswered) -> NoReturn:
+def give_up(error: Unanswered) -> NoReturn:
+    """End the command with a status and a line that say why it is not done."""
     click.echo(f"staggerdns: {error}", err=True)
     for problem in error.problems:
         click.echo(problem, err=True)

@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -33,11 +31,11 @@ from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from staggerdns.control.peers import Peer, Perform, Stream, Streamed, allowed, peer_of
 from staggerdns.control.protocol import (
     BUSY,
     FAILED,
     MAX_LINE,
-    NOT_ALLOWED,
     TOO_LONG,
     Refused,
     Request,
@@ -54,43 +52,13 @@ MAX_CONNECTIONS = 16
 """Connections of readers, and as many of those who may change things. For one more the one that has
 been idle for the longest makes room; when none is idle, the new one is refused.
 """
+MAX_STREAMS = 8
+"""Connections of each of the two kinds that more lines follow on; they are not among those above.
+"""
 IDLE_TIMEOUT = 30.0
 """Seconds without a whole request, or with an unread reply, after which a connection is aborted."""
 READ_SIZE = 8_192
 """Octets that are read at one look."""
-_CREDENTIALS = struct.Struct("3i")  # process, user, group
-
-
-class Peer(NamedTuple):
-    """Whose request it is: ``pid`` of the process, ``uid`` of its user; ``may_change``: whether it
-    may do more than read.
-    """
-
-    pid: int
-    uid: int
-    may_change: bool
-
-
-Perform = Callable[[Request, Peer], "Deferred[Result]"]
-"""Does what a request asks for; the Deferred fails with `Refused` where that is not done."""
-
-
-def peer_of(connected: socket.socket, own_uid: Callable[[], int] = os.geteuid) -> Peer:
-    """Return who is at the other end of a UNIX socket; user ``own_uid`` runs the program."""
-    octets = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(octets)
-    return Peer(pid, uid, uid in (0, own_uid()))
-
-
-def allowed(request: Request, peer: Peer) -> Request:
-    """Return a request that its sender may have done. Raises `Refused`."""
-    if request.changes and not peer.may_change:
-        raise Refused(
-            NOT_ALLOWED,
-            f"{request.command} is for root and the user that runs the program",
-            request_id=request.id,
-        )
-    return request
 
 
 class ControlFactory(ServerFactory):
@@ -111,6 +79,8 @@ class ControlFactory(ServerFactory):
         self.find_peer = find_peer
         self.open: dict[bool, list[ControlConnection]] = {False: [], True: []}
         """The connections, by whether they may change things."""
+        self.streaming: dict[bool, list[ControlConnection]] = {False: [], True: []}
+        """The same of those that more lines follow on."""
         self.turns = {False: Turns(clock), True: Turns(clock)}
 
     def buildProtocol(self, addr: IAddress | None) -> ControlConnection:
@@ -128,28 +98,42 @@ class ControlFactory(ServerFactory):
         peers.append(connection)
         return True
 
+    def check_room(self, request: Request, peer: Peer) -> None:
+        """Check that there is room for what is to come. Raises `Refused`."""
+        if request.streams and len(self.streaming[peer.may_change]) >= MAX_STREAMS:
+            raise Refused(BUSY, "too many are watching: try again", request_id=request.id)
+
+    def stream(self, connection: ControlConnection) -> None:
+        """Count a connection that more lines follow on from now on with those alone."""
+        self.remove(connection)
+        self.streaming[connection.peer.may_change].append(connection)
+
     def remove(self, connection: ControlConnection) -> None:
         """Give the place of a connection to others."""
-        peers = self.open[connection.peer.may_change]
-        if connection in peers:
-            peers.remove(connection)
+        for peers in (self.open, self.streaming):
+            if connection in peers[connection.peer.may_change]:
+                peers[connection.peer.may_change].remove(connection)
 
     @property
     def busy(self) -> bool:
         """Whether anybody is connected."""
-        return any(self.open.values())
+        return any(self._connections)
+
+    @property
+    def _connections(self) -> list[ControlConnection]:
+        return [
+            one for peers in (self.open, self.streaming) for kind in peers.values() for one in kind
+        ]
 
     def drain(self) -> None:
         """Abort the connections that wait for no reply; close the others when they have it."""
-        for peers in self.open.values():
-            for connection in list(peers):
-                connection.drain()
+        for connection in self._connections:
+            connection.drain()
 
     def close(self) -> None:
         """Abort all connections."""
-        for peers in self.open.values():
-            for connection in list(peers):
-                connection.abort()
+        for connection in self._connections:
+            connection.abort()
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol, IFileDescriptorReceiver)
@@ -170,6 +154,7 @@ class ControlConnection(Protocol):
         self._no_more = False  # the client has sent all that it will
         self._closing = False
         self._beginning = False  # a request; it may be done at once
+        self._stream: Stream | None = None
 
     @property
     def idle_since(self) -> float | None:
@@ -206,13 +191,17 @@ class ControlConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Answer what has come."""
+        if self._stream is not None:  # there is nothing that could be answered any more
+            self.abort()
+            return
         self._buffer += data
         self._proceed()
 
     def readConnectionLost(self) -> None:
         """Answer what has come, and close: there will be no more."""
         self._no_more = True
-        self._proceed()
+        if self._stream is None:
+            self._proceed()
 
     def writeConnectionLost(self) -> None:
         """Close: nobody reads."""
@@ -230,14 +219,21 @@ class ControlConnection(Protocol):
     def pauseProducing(self) -> None:
         """Read no more: the client does not read its replies."""
         self._unread = True
-        self._read_if_free()
+        if self._stream is None:
+            self._read_if_free()
+        else:
+            self._stream.pause()
         self._expect()
 
     def resumeProducing(self) -> None:
         """Go on: the client has read."""
         self._unread = False
-        self._expect()
-        self._proceed()
+        if self._stream is None:
+            self._expect()
+            self._proceed()
+        else:
+            self._forget_timeout()
+            self._stream.resume()
 
     def stopProducing(self) -> None:
         """Give up, since the connection is lost."""
@@ -247,7 +243,7 @@ class ControlConnection(Protocol):
     @property
     def _free(self) -> bool:
         """Whether the next request may begin."""
-        occupied = self._busy or self._next is not None
+        occupied = self._busy or self._next is not None or self._stream is not None
         return not (occupied or self._unread or self._closing)
 
     def _proceed(self) -> None:
@@ -284,13 +280,14 @@ class ControlConnection(Protocol):
     def _perform(self, octets: bytes) -> None:
         try:
             request = allowed(parse_request(octets), self.peer)
+            self._factory.check_room(request, self.peer)
         except Refused as refused:
             self._reply(encode_error(refused))
             return
         self._busy = self._beginning = True
         result = self._factory.perform(request, self.peer)
-        reply = result.addCallback(partial(encode_result, request.id))
-        reply.addErrback(self._explain, request.id).addCallback(self._answer)
+        reply = result.addCallback(partial(self._encode, request.id))
+        reply.addErrback(self._explain, request.id).addCallback(self._answer, request.id)
         self._beginning = False
 
     def _explain(self, failure: Failure, request_id: RequestId) -> bytes:
@@ -302,13 +299,25 @@ class ControlConnection(Protocol):
         refused.request_id = request_id
         return encode_error(refused)
 
-    def _answer(self, reply: bytes) -> None:
+    def _encode(self, request_id: RequestId, result: Result) -> bytes:
+        if isinstance(result, Streamed):
+            self._stream = result.stream
+        return encode_result(request_id, result)
+
+    def _answer(self, reply: bytes, request_id: RequestId) -> None:
         """Reply to the request that was under way, and go on."""
         self._busy = False
         if self._closing:  # nobody waits any more
             return
         self._reply(reply)
-        if not self._beginning:
+        if self._stream is not None:
+            self._buffer = b""
+            self._factory.stream(self)
+            self._stream.start(request_id, self.transport.write)
+            if not self._unread:
+                self._forget_timeout()  # it may be long until something happens
+            self.transport.startReading()  # so that the end of the client is noticed
+        elif not self._beginning:
             self._proceed()
 
     def _reply(self, reply: bytes) -> None:
@@ -323,7 +332,7 @@ class ControlConnection(Protocol):
 
     def _read_if_free(self) -> None:
         """Read when the next request may come, and only then."""
-        if self._closing or self._no_more:
+        if self._closing or self._no_more or self._stream is not None:
             return
         if self._free:
             self.transport.startReading()
@@ -359,6 +368,8 @@ class ControlConnection(Protocol):
         self._closing = True
         self._buffer = b""
         self._forget_timeout()
+        if self._stream is not None:
+            self._stream.stop()
         if self._next is not None:
             self._next = None
             self._factory.turns[self.peer.may_change].give_up(self._wake)

@@ -22,7 +22,7 @@ from staggerdns import __version__
 from staggerdns.chain import Chain
 from staggerdns.compiled import is_compiled
 from staggerdns.control.asking import Asking
-from staggerdns.control.connection import Peer
+from staggerdns.control.peers import Peer
 from staggerdns.control.protocol import (
     FAILED,
     REFUSED,
@@ -33,12 +33,14 @@ from staggerdns.control.protocol import (
     Refused,
     Request,
     Result,
+    WatchRequest,
     WhyRequest,
     parse_client,
     parse_name,
     parse_type,
 )
 from staggerdns.control.rates import Rates
+from staggerdns.control.watch import make_watch
 from staggerdns.inspection.entries import show_entry, show_upstreams
 from staggerdns.inspection.why import explain
 from staggerdns.journal import Journal
@@ -48,10 +50,11 @@ from staggerdns.policy.pauses import BlockingPauses
 from staggerdns.policy.rules import Rules
 from staggerdns.reload import History, Problems
 from staggerdns.resolver.cache import AnswerCache
+from staggerdns.server.answered import AnswerHub
 from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings
 from staggerdns.settings.sections import Config
 from staggerdns.wire.key import NAME_END
-from staggerdns.wire.names import to_text
+from staggerdns.wire.names import is_below, to_text
 
 SLICE = 1_000
 """Keys of the cache that are looked at in a turn of the reactor, about a millisecond."""
@@ -87,6 +90,7 @@ class Program:
     forget_ready: Callable[[], object]
     lifecycle: Lifecycle
     pauses: BlockingPauses
+    answers: AnswerHub
     metrics: Metrics
     clock: IReactorTime
     journal: Journal
@@ -114,6 +118,7 @@ class Operations:
             "reload": self._reload,
             "drain": self._drain,
             "block": self._block,
+            "watch": self._watch,
         }
 
     def start(self) -> None:
@@ -314,6 +319,9 @@ class Operations:
             self._program.pauses.begin(request.group, request.seconds)
         return {"blocking": self._blocking()}
 
+    def _watch(self, request: WatchRequest, peer: Peer) -> Result:
+        return make_watch(request, self._program.answers, self._clock, private=peer.may_change)
+
     def _blocking(self) -> list[dict[str, Any]]:
         """Return the groups that have lists, and their pauses."""
         config = self._program.config()
@@ -342,16 +350,6 @@ class Operations:
 
         done = self._cooperator.cooperate(run()).whenDone()
         return done.addCallbacks(lambda _: results[0], _stopped)
-
-
-def is_below(name: bytes, domain: bytes) -> bool:
-    """Return whether a name is a domain or one below it, both in wire form and lower case."""
-    if not name.endswith(domain):
-        return False
-    place, start = 0, len(name) - len(domain)
-    while place < start:
-        place += name[place] + 1
-    return place == start
 
 
 def resident_octets() -> int:

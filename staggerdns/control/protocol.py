@@ -33,6 +33,9 @@ MAX_CLIENT = 64
 MAX_GROUP = 64
 """Characters of the name of a group."""
 
+MAX_CHOICES = 16
+"""Clients, or sources, that one may watch."""
+
 BAD_REQUEST = "bad_request"
 UNSUPPORTED_VERSION = "unsupported_version"
 UNKNOWN_COMMAND = "unknown_command"
@@ -87,9 +90,12 @@ class BadReply(StaggerDNSError, ValueError):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request; ``changes``: whether it does more than to read."""
+    """A request; ``changes``: whether it does more than to read; ``streams``: whether there is more
+    than one reply.
+    """
 
     changes: ClassVar[bool] = False
+    streams: ClassVar[bool] = False
     version: int
     command: str
     id: RequestId = None
@@ -152,6 +158,18 @@ class BlockRequest(Request, frozen=True, kw_only=True):
     seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_PAUSE)] | None = None
 
 
+class WatchRequest(Request, frozen=True, kw_only=True):
+    """Answers as they happen: to these clients, of a name, of a domain and all names below it, from
+    these sources; of any where nothing is said.
+    """
+
+    streams: ClassVar[bool] = True
+    clients: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_CHOICES)] = ()
+    name: str | None = None
+    below: str | None = None
+    sources: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_CHOICES)] = ()
+
+
 REQUESTS: Mapping[str, type[Request]] = {
     "status": StatusRequest,
     "upstreams": UpstreamsRequest,
@@ -161,6 +179,7 @@ REQUESTS: Mapping[str, type[Request]] = {
     "reload": ReloadRequest,
     "drain": DrainRequest,
     "block": BlockRequest,
+    "watch": WatchRequest,
 }
 """Requests by their commands."""
 
@@ -251,6 +270,20 @@ def encode_result(request_id: RequestId, result: Result) -> bytes:
     if len(octets) >= MAX_REPLY:
         return encode_error(Refused(TOO_LONG, f"the reply has more than {MAX_REPLY} octets"))
     return octets + b"\n"
+
+
+def encode_event(request_id: RequestId, kind: str, event: object) -> bytes:
+    """Return a line that follows a reply, with its line feed: what has happened, by its kind."""
+    return msgspec.json.encode({"version": VERSION, "id": request_id, kind: event}) + b"\n"
+
+
+def parse_event(octets: bytes) -> dict[str, Any]:
+    """Return what a line that follows a reply holds. Raises `BadReply` if it is none."""
+    try:
+        event: dict[str, Any] = dict(msgspec.json.decode(octets))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, ValueError):
+        raise BadReply("expected a line of the control socket") from None
+    return event
 
 
 def encode_error(refused: Refused) -> bytes:

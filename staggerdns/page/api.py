@@ -10,8 +10,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from staggerdns.control.connection import Peer, Perform
 from staggerdns.control.operations import Program
+from staggerdns.control.peers import Peer, Perform
 from staggerdns.control.protocol import (
     BAD_REQUEST,
     BUSY,

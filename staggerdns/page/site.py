@@ -19,8 +19,8 @@ import msgspec
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from staggerdns.control.connection import Perform
 from staggerdns.control.operations import Program
+from staggerdns.control.peers import Perform
 from staggerdns.control.protocol import (
     BAD_REQUEST,
     BUSY,

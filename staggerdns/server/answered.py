@@ -14,22 +14,14 @@ from socket import AF_INET, AF_INET6, inet_ntop
 from typing import NamedTuple
 
 from staggerdns.journal import Journal
+from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.request import Request
+from staggerdns.server.sources import BLOCKED, CACHE, REFUSED
 from staggerdns.settings.addresses import Listener
 from staggerdns.wire.constants import HEADER_SIZE, RCODE, RECORD_SIZE, Rcode, Type, type_text
 from staggerdns.wire.names import skip_name, to_text
 from staggerdns.wire.records import outlines, read_fields
 
-CACHE = "cache"
-STALE = "stale"
-UPSTREAM = "upstream"
-LOCAL = "local"
-BLOCKED = "blocked"
-REFUSED = "refused"
-SOURCES = (CACHE, STALE, UPSTREAM, LOCAL, BLOCKED, REFUSED)
-"""Where replies come from: an answer that lives, or has expired; upstreams that were waited for;
-names and rules of ours; a list; or it is an error of ours.
-"""
 REMEMBERED = 1_024
 """Replies of which is remembered what they say."""
 REMEMBERED_SIZE = 512
@@ -233,12 +225,14 @@ class AnswerHub:
         reply: bytes,
         host: str,
         transport: str,
-        listener: Listener | None,
+        context: ListenerContext,
         seconds: float,
     ) -> None:
         """Tell of a reply that was ready."""
         wall = self._wall()
-        self.publish(Answered(wall, host, transport, listener, query, reply, CACHE, seconds))
+        self.publish(
+            Answered(wall, host, transport, context.listener, query, reply, CACHE, seconds)
+        )
 
     def publish(self, answered: Answered) -> None:
         """Tell of a reply; nothing that a listener does keeps it from leaving."""

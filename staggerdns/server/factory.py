@@ -24,13 +24,14 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.adapter import CacheAdapter, ForwarderAdapter
 from staggerdns.resolver.entry import Entry
-from staggerdns.server.answered import CACHE, LOCAL, REFUSED, STALE, UPSTREAM, AnswerHub
+from staggerdns.server.answered import AnswerHub
 from staggerdns.server.connections import Connections
 from staggerdns.server.listenercontext import CurrentGroups, ListenerContext
 from staggerdns.server.pending import Pending
 from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies, ReadyTables
 from staggerdns.server.request import STREAMS, TCP, UDP, Reply, Request
 from staggerdns.server.serving import Serving
+from staggerdns.server.sources import CACHE, LOCAL, REFUSED, STALE, UPSTREAM
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.settings.addresses import Listener
 from staggerdns.wire.answer import Answer, FailureAnswer
@@ -148,8 +149,7 @@ class StaggerServerFactory(DNSServerFactory):
             seconds = self.clock.seconds() - now
             self.observe_ready(seconds, 1)
             if reported:
-                place = context.listener
-                self.answers.report_ready(message, reply, host, transport, place, seconds)
+                self.answers.report_ready(message, reply, host, transport, context, seconds)
             return reply
         try:
             query = parse_query(message)

@@ -93,6 +93,16 @@ def _escape(octet: int) -> str:
     return chr(octet) if 0x21 <= octet <= 0x7E else f"\\{octet:03d}"
 
 
+def is_below(name: bytes, domain: bytes) -> bool:
+    """Return whether a name is a domain or one below it, both in wire form and lower case."""
+    if not name.endswith(domain):
+        return False
+    place, start = 0, len(name) - len(domain)
+    while place < start:
+        place += name[place] + 1
+    return place == start
+
+
 def reverse_name(address: bytes) -> bytes:
     """Return the reverse name of an address of 4 or 16 bytes (RFC 1035 section 3.5, RFC 3596)."""
     if len(address) == 4:

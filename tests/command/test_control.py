@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from staggerdns.control.protocol import (
     encode_error,
     encode_result,
 )
+from tests.kit.controlled import FakeServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,37 +101,6 @@ ENTRY: dict[str, Any] = {
     "servable": True,
     "octets": 500,
 }
-
-
-class FakeServer:
-    """Replies to each connection with the next of ``replies``, and notes the requests."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.requests: list[dict[str, Any]] = []
-        self.replies: list[bytes] = []
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(path))
-        self._listening.listen()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            connected, _ = self._listening.accept()
-            with connected, connected.makefile("rb") as file:
-                octets = file.readline()
-                if not octets:
-                    return
-                self.requests.append(json.loads(octets))
-                connected.sendall(self.replies.pop(0))
-
-    def close(self) -> None:
-        """End."""
-        with socket.socket(socket.AF_UNIX) as last:
-            last.connect(str(self.path))
-        self._thread.join()
-        self._listening.close()
 
 
 @pytest.fixture

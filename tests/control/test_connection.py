@@ -20,68 +20,18 @@ from staggerdns.control.connection import (
     READ_SIZE,
     ControlConnection,
     ControlFactory,
-    Peer,
-    peer_of,
 )
+from staggerdns.control.peers import Peer, peer_of
 from staggerdns.control.protocol import MAX_LINE, REFUSED, Refused, Request, encode_request
 from staggerdns.control.turns import BURST, INTERVAL
 from staggerdns.journal import Journal
+from tests.kit.controlled import FakeTransport
 
 if TYPE_CHECKING:
     from tests.conftest import CriticalEvents
 
 OWN, READER = Peer(7, 0, may_change=True), Peer(8, 1_000, may_change=False)
 LOST = Failure(ConnectionDone())
-
-
-class FakeTransport:
-    """Notes what a connection does with it; ``full``: the socket takes nothing."""
-
-    def __init__(self, peer: Peer) -> None:
-        self.socket = peer
-        self.written = b""
-        self.reading = True
-        self.full = False
-        self.end = ""
-        self.bufferSize = 0
-        self._producer: Any = None
-
-    def registerProducer(self, producer: object, streaming: bool) -> None:
-        """Note the producer."""
-        assert streaming
-        self._producer = producer
-
-    def unregisterProducer(self) -> None:
-        """Forget it."""
-        self._producer = None
-
-    def write(self, data: bytes) -> None:
-        """Note data."""
-        assert not self.end
-        self.written += data
-        if self.full and self._producer is not None:
-            self._producer.pauseProducing()
-
-    def drain(self) -> None:
-        """Let the client read all."""
-        self.full = False
-        self._producer.resumeProducing()
-
-    def startReading(self) -> None:
-        """Read."""
-        self.reading = True
-
-    def stopReading(self) -> None:
-        """Read no more."""
-        self.reading = False
-
-    def loseConnection(self) -> None:
-        """Close in the end."""
-        self.end = self.end or "closed"
-
-    def abortConnection(self) -> None:
-        """Close at once."""
-        self.end = self.end or "aborted"
 
 
 class Server:

@@ -11,11 +11,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs, formatEvent
 
 from staggerdns import __version__
-from staggerdns.control.operations import MAX_ENTRIES_SHOWN, SLICE, is_below, resident_octets
+from staggerdns.control.operations import MAX_ENTRIES_SHOWN, SLICE, resident_octets
 from staggerdns.control.protocol import BAD_REQUEST, REFUSED, Refused
 from staggerdns.control.rates import SAMPLE_EVERY, SAMPLES
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.contributors import CONTRIBUTORS
+from staggerdns.wire.names import is_below
 from staggerdns.wire.question import make_question
 from tests.kit.acts import A, fails, name, negative, says
 from tests.kit.commands import begin, do, refused, until

@@ -73,6 +73,9 @@ def request(command: str, **arguments: object) -> bytes:
         ("block", {"blocking": False}, True),
         ("block", {"blocking": False, "group": "g" * MAX_GROUP, "seconds": MAX_PAUSE}, True),
         ("block", {"blocking": True, "group": "kids"}, True),
+        ("watch", {}, False),
+        ("watch", {"name": "www.example", "below": "example"}, False),
+        ("watch", {"clients": ("192.0.2.0/24",), "sources": ("cache", "stale")}, False),
     ],
 )
 def test_requests(command: str, arguments: dict[str, Any], changes: bool) -> None:

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 import fuzz
-from staggerdns.control.connection import ControlConnection, ControlFactory, Peer, Perform
+from staggerdns.control.connection import ControlConnection, ControlFactory
+from staggerdns.control.peers import Peer, Perform
 from staggerdns.control.protocol import Request, parse_request
 from staggerdns.policy.domains import DomainFile, Steps
 from staggerdns.policy.lists.lines import Rule
@@ -41,7 +42,7 @@ CORPUS = {directory.name: sorted(directory.iterdir()) for directory in (ROOT / "
 RUNS = {
     "queries": amount(1_000, 100_000),
     "replies": amount(150, 10_000),
-    "settings": amount(80, 5_000),
+    "settings": amount(150, 5_000),
     "lists": amount(500, 50_000),
     "domains": amount(40, 3_000),
     "control": amount(200, 20_000),

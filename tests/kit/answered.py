@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from staggerdns.server.answered import CACHE, Answered
+from staggerdns.server.answered import Answered
+from staggerdns.server.sources import CACHE
 from staggerdns.settings.addresses import parse_listener
 from tests.kit.messages import ask, client_query, upstream_reply
 

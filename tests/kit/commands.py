@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from staggerdns.control.connection import Peer
+from staggerdns.control.peers import Peer
 from staggerdns.control.protocol import Refused, encode_request, parse_request
 
 if TYPE_CHECKING:

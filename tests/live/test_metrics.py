@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from staggerdns import __version__
 from tests.kit import behaviours as b
 from tests.kit.clients import UdpClient, ask_many, eventually, question
 from tests.kit.testbed import all_sets, own_answer, unique_name
@@ -259,3 +265,38 @@ def test_negative_answers_are_no_mark(build: BuildTestbed) -> None:
     for _ in range(15):
         testbed.ask(unique_name("none"))
     assert testbed.program.health() == 200
+
+
+def test_process(testbed: Testbed) -> None:
+    """What is said of the process is what the system says of it."""
+    process = Path(f"/proc/{testbed.program.process.pid}")
+    before = _seconds_used(process)
+    samples = testbed.program.metrics()
+    assert before <= samples.value("process_cpu_seconds_total") <= _seconds_used(process)
+    limit = re.search(r"Max open files +(\d+)", (process / "limits").read_text())
+    assert limit is not None
+    assert samples.value("process_max_fds") == int(limit[1])
+    # The scrape has a connection, and others may have theirs.
+    assert abs(samples.value("process_open_fds") - len([*(process / "fd").iterdir()])) <= 4
+    virtual, resident = (process / "statm").read_text().split()[:2]
+    page = os.sysconf("SC_PAGESIZE")
+    for name, pages in (("virtual", virtual), ("resident", resident)):
+        shown = samples.value(f"process_{name}_memory_bytes")
+        assert shown == pytest.approx(int(pages) * page, rel=0.1)
+    booted = re.search(r"btime (\d+)", Path("/proc/stat").read_text())
+    assert booted is not None
+    started = int(booted[1]) + _of(process, 19)
+    assert samples.value("process_start_time_seconds") == pytest.approx(started, abs=1)
+    assert samples.value("python_info", implementation="CPython") == 1
+    assert samples.value("staggerdns_build_info", version=__version__) == 1
+
+
+def _seconds_used(process: Path) -> float:
+    """The processor time of a process, its own and the system's for it."""
+    return _of(process, 11) + _of(process, 12)
+
+
+def _of(process: Path, place: int) -> float:
+    """A time of a process in seconds, by its place behind the name in its ``stat``: see proc(5)."""
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    return int(fields[place]) / os.sysconf("SC_CLK_TCK")

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactor
 
-from staggerdns.server.answered import SOURCES, Answered, AnswerHub
+from staggerdns.server.answered import Answered, AnswerHub
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.doh import DohResource, Response
+from staggerdns.server.sources import SOURCES
 from staggerdns.settings.addresses import parse_listener
 from staggerdns.settings.sections import RateLimitSettings
 from staggerdns.wire.answer import FailureAnswer

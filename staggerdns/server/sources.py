@@ -1,0 +1,14 @@
+"""Where replies come from, as metrics, the query log and watchers call it."""
+
+from __future__ import annotations
+
+CACHE = "cache"
+STALE = "stale"
+UPSTREAM = "upstream"
+LOCAL = "local"
+BLOCKED = "blocked"
+REFUSED = "refused"
+SOURCES = (CACHE, STALE, UPSTREAM, LOCAL, BLOCKED, REFUSED)
+"""An answer that lives, or has expired; upstreams that were waited for; names and rules of ours; a
+list; or it is an error of ours.
+"""
