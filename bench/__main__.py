@@ -24,6 +24,7 @@ from bench import (
     latency,
     lists,
     loading,
+    logged,
     memory,
     nearest,
     ordinary,
@@ -68,6 +69,8 @@ FULL: dict[str, _Part] = {
     "listed": lambda lab: blocking.fresh(lab, count=1_000_000, rounds=9, names=5_000, fill=50_000),
     "lists": lambda lab: lists.measure(lab, count=1_000_000, rounds=3),
     "loading": lambda lab: loading.measure(lab, count=1_000_000, rounds=3),
+    "logged": lambda lab: logged.hits(lab, rounds=9, seconds=2),
+    "logged_new": lambda lab: logged.fresh(lab, rounds=9, names=5_000, fill=50_000),
 }
 _QUICK: dict[str, _Part] = {
     "hits": lambda lab: hits.measure(lab, rounds=3, seconds=1),
@@ -93,6 +96,8 @@ _QUICK: dict[str, _Part] = {
     "listed": lambda lab: blocking.fresh(lab, count=100_000, rounds=5, names=2_000, fill=10_000),
     "lists": lambda lab: lists.measure(lab, count=100_000, rounds=2),
     "loading": lambda lab: loading.measure(lab, count=100_000, rounds=2),
+    "logged": lambda lab: logged.hits(lab, rounds=5, seconds=0.5),
+    "logged_new": lambda lab: logged.fresh(lab, rounds=5, names=2_000, fill=10_000),
 }
 #: What must not be measured outside a network namespace of its own.
 _INSIDE = {

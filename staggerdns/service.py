@@ -106,7 +106,7 @@ class StaggerService(Service):
             clock=self._clock,
             metrics=metrics,
             journal=journal,
-            answers=AnswerHub(time.time, journal),
+            answers=AnswerHub(time.time, journal, self._clock),
         )
         self._forget_ready(None)
         self._chain.on_routes_changed(self.factory.forget_ready)

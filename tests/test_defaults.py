@@ -696,7 +696,7 @@ def test_private_addresses_are_not_probed() -> None:
 def test_query_log(tmp_path: Path) -> None:
     """Nothing is written; into a file, whole addresses, 100 MiB in each, and 5 older ones."""
     reactor = Reactor()
-    hub = AnswerHub(reactor.seconds, Journal())
+    hub = AnswerHub(reactor.seconds, Journal(), reactor)
     log = QueryLog(hub, reactor, Metrics(), Journal(), cast("Any", Hand))
     log.use(parse_config("upstream: {servers: [192.0.2.1]}").query_log)
     assert not hub.active

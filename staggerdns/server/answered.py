@@ -13,6 +13,8 @@ from functools import lru_cache, partial
 from socket import AF_INET, AF_INET6, inet_ntop
 from typing import NamedTuple
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
 from staggerdns.journal import Journal
 from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.request import Request
@@ -133,19 +135,24 @@ class Read(NamedTuple):
     addresses: tuple[str, ...]
 
 
+@lru_cache(REMEMBERED)
+def _read_question(octets: bytes) -> tuple[bytes, str, int, str]:
+    """Return name and type in a question, each as they are and as they are shown."""
+    name = octets[:-4].lower()
+    qtype = int.from_bytes(octets[-4:-2], "big")
+    return name, to_text(name), qtype, type_text(qtype)
+
+
 def _read(tail: bytes, extended: bool) -> Read:
     """Read one of our replies, of which the ID is left out; if its query had a legible question,
     that is there. ``extended``: whether the code may have a part in an OPT record.
     """
     reply = b"\0\0" + tail
-    name, qtype = b"", 0
+    name, shown, qtype, shown_type = b"", "", 0, ""
     position = HEADER_SIZE
-    asked = reply[4:6] == _ONE_QUESTION
-    if asked:
-        end = skip_name(reply, HEADER_SIZE)
-        name = reply[HEADER_SIZE:end].lower()
-        qtype = reply[end] << 8 | reply[end + 1]
-        position = end + 4
+    if reply[4:6] == _ONE_QUESTION:
+        position = skip_name(reply, HEADER_SIZE) + 4
+        name, shown, qtype, shown_type = _read_question(reply[HEADER_SIZE:position])
     addresses = []
     for _ in range(reply[6] << 8 | reply[7]):
         position = skip_name(reply, position)
@@ -161,9 +168,9 @@ def _read(tail: bytes, extended: bool) -> Read:
                 rcode |= ttl >> 24 << 4
     return Read(
         name,
-        to_text(name) if asked else "",
+        shown,
         qtype,
-        type_text(qtype) if asked else "",
+        shown_type,
         rcode,
         _RCODES.get(rcode) or f"RCODE{rcode}",
         tuple(addresses),
@@ -174,16 +181,20 @@ _read_again = lru_cache(REMEMBERED)(_read)  # names in demand are asked for agai
 
 
 Listen = Callable[[Answered], object]
-"""What hears of replies; it is called before they are sent, so it has to be quick."""
+"""What hears of replies; other queries wait meanwhile, so it has to be quick."""
 
 
 class AnswerHub:
-    """Tells those who listen of every reply. ``active``: whether anybody listens; ``wall``: the
-    time in seconds since 1970.
+    """Tells those who listen of every reply, when all that came with its query have been sent: a
+    client that is woken up by each of many costs more than what is done here. ``active``: whether
+    anybody listens; ``wall``: the time in seconds since 1970.
     """
 
-    def __init__(self, wall: Callable[[], float], journal: Journal) -> None:
+    def __init__(self, wall: Callable[[], float], journal: Journal, clock: IReactorTime) -> None:
         self.active = False
+        self._clock = clock
+        self._left: list[Answered] = []  # in this turn of the reactor
+        self._timer: IDelayedCall | None = None
         self._wall = wall
         self._journal = journal
         self._listeners: dict[object, Listen] = {}
@@ -205,7 +216,7 @@ class AnswerHub:
     def report(self, request: Request, reply: bytes, source: str, now: float) -> None:
         """Tell of a reply to ``request`` that leaves at ``now``, by the server's clock."""
         block = request.block
-        self.publish(
+        self._add(
             Answered(
                 self._wall(),
                 request.host,
@@ -229,10 +240,19 @@ class AnswerHub:
         seconds: float,
     ) -> None:
         """Tell of a reply that was ready."""
-        wall = self._wall()
-        self.publish(
-            Answered(wall, host, transport, context.listener, query, reply, CACHE, seconds)
-        )
+        wall, listener = self._wall(), context.listener
+        self._add(Answered(wall, host, transport, listener, query, reply, CACHE, seconds))
+
+    def _add(self, answered: Answered) -> None:
+        self._left.append(answered)
+        if self._timer is None:
+            self._timer = self._clock.callLater(0, self._tell_all)
+
+    def _tell_all(self) -> None:
+        self._timer = None
+        left, self._left = self._left, []
+        for answered in left:
+            self.publish(answered)
 
     def publish(self, answered: Answered) -> None:
         """Tell of a reply; nothing that a listener does keeps it from leaving."""
@@ -244,6 +264,9 @@ class AnswerHub:
                 self._leave(key)
 
     def _leave(self, key: object) -> None:
+        if self._timer is not None:  # what has left by now is for whoever leaves, too
+            self._timer.cancel()
+            self._tell_all()
         self._listeners.pop(key, None)
         self._look()
 

@@ -40,7 +40,7 @@ class Server:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.hub = AnswerHub(self.clock.seconds, Journal())
+        self.hub = AnswerHub(self.clock.seconds, Journal(), self.clock)
         self.factory = ControlFactory(
             self._perform, self.clock, Journal("error"), lambda connected: cast("Peer", connected)
         )

@@ -101,7 +101,7 @@ def make_factory(
         clock=clock,
         metrics=metrics,
         journal=journal,
-        answers=AnswerHub(lambda: EPOCH + clock.seconds(), journal),
+        answers=AnswerHub(lambda: EPOCH + clock.seconds(), journal, clock),
     )
 
 

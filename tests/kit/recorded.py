@@ -309,7 +309,7 @@ def main() -> None:
         clock=reactor,
         metrics=metrics,
         journal=journal,
-        answers=AnswerHub(reactor.seconds, journal),
+        answers=AnswerHub(reactor.seconds, journal, reactor),
     )
     upstreams = Upstreams()
     load = Load(DatagramPort(0, "192.0.2.200", reactor, factory), factory)

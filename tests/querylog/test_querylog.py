@@ -27,7 +27,7 @@ class Logged:
     def __init__(self) -> None:
         self.reactor = Reactor()
         self.metrics = Metrics()
-        self.hub = AnswerHub(self.reactor.seconds, Journal())
+        self.hub = AnswerHub(self.reactor.seconds, Journal(), self.reactor)
         self.hands: list[Hand] = []
         self.log = QueryLog(
             self.hub, self.reactor, self.metrics, Journal("error"), cast("Any", self._hand)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 
 from staggerdns.server.answered import Answered, AnswerHub
@@ -70,7 +71,15 @@ class ObservedServer(MemoryServer):
         self.socket.come.extend(messages)
         self.socket.sent = []
         self.port.doRead()
+        self.clock.advance(0)
         return self.socket.sent
+
+    def serve(self, query: bytes, host: str = FRIEND) -> bytes:
+        """Answer one message at once."""
+        reply = self.factory.serve(query, host, "udp", 0.0)
+        assert isinstance(reply, bytes)
+        self.clock.advance(0)
+        return reply
 
     @property
     def sources(self) -> list[str]:
@@ -131,6 +140,7 @@ def test_streams(server: ObservedServer) -> None:
             b"POST", b"/dns-query", b"application/dns-message", client_query(id=0), FRIEND
         )
         assert isinstance(response, Response)
+        server.clock.advance(0)
         assert server.told[-1].reply == response.body
     assert [told.transport for told in server.told] == ["tcp", "tcp", "https"] * 2
     assert connection.ids == [1, 2] * 2
@@ -150,6 +160,7 @@ def test_who_was_waited_for(server: ObservedServer) -> None:
     waiting = server.forwarder.waiting
     waiting[0].callback(server.entry(pool()))
     waiting[1].callback(server.entry(FailureAnswer(22, 5)))
+    server.clock.advance(0)
     assert [(told.source, told.seconds, told.rcode_text) for told in server.told] == [
         ("upstream", 0.25, "NOERROR"),
         ("upstream", 0.25, "SERVFAIL"),
@@ -184,7 +195,7 @@ def test_what_is_said_here(
     server: ObservedServer, query: bytes, host: str, source: str, rcode: str
 ) -> None:
     """Names of ours, and what is refused."""
-    reply = server.factory.serve(query, host, "udp", 0.0)
+    reply = server.serve(query, host)
     (told,) = server.told
     assert (told.source, told.rcode_text, told.client) == (source, rcode, host)
     assert (told.query, told.reply) == (query, reply)
@@ -193,7 +204,7 @@ def test_what_is_said_here(
 def test_no_question(server: ObservedServer) -> None:
     """A query that has none, or a broken one, has no name and no type."""
     header = b"\0\1\1\0" + bytes(8)
-    server.factory.serve(header, FRIEND, "udp", 0.0)
+    server.serve(header)
     (told,) = server.told
     assert (told.name, told.name_text, told.qtype, told.type_text) == (b"", "", 0, "")
     assert (told.addresses, told.rcode_text) == ([], "FORMERR")
@@ -204,7 +215,7 @@ def test_codes_of_edns(server: ObservedServer, version: int, rcode: str) -> None
     """The part of a response code that is in the OPT record counts."""
     query = bytearray(client_query(payload=1232))
     query[-5] = version
-    server.factory.serve(bytes(query), FRIEND, "udp", 0.0)
+    server.serve(bytes(query))
     assert [told.rcode_text for told in server.told] == [rcode]
 
 
@@ -231,6 +242,7 @@ def test_blocked() -> None:
     running.answer("www.example")
     running.lists.put(ads=["www.example"])
     running.answer("www.example")
+    running.wait(0)
     assert [(one.source, one.list, one.name_text, one.addresses) for one in told] == [
         ("blocked", "ads", "x.ads.example.", ["0.0.0.0"]),
         ("upstream", "", "www.example.", ["203.0.2.1"]),
@@ -368,6 +380,7 @@ def test_any_name(label: bytes) -> None:
     reply = server.factory.serve(query, FRIEND, "udp", 0.0)
     if isinstance(reply, Deferred):
         server.forwarder.waiting[0].callback(server.entry(pool()))
+    server.clock.advance(0)
     (told,) = server.told
     text = told.name_text
     assert text.isascii()
@@ -376,9 +389,19 @@ def test_any_name(label: bytes) -> None:
     assert told.name == query[12:-4].lower()
 
 
+def test_all_are_sent_first(server: ObservedServer) -> None:
+    """Nobody hears of a reply before those that go out with it; whoever leaves has heard of all."""
+    server.socket.come = [client_query(id=1), client_query("no.invalid.", id=2)]
+    server.port.doRead()
+    assert (len(server.socket.sent), server.told) == (2, [])
+    server.leave()
+    assert [told.query[:2] for told in server.told] == [b"\0\1", b"\0\2"]
+    assert not server.clock.getDelayedCalls()
+
+
 def test_a_hub_alone() -> None:
     """It tells whoever has asked for it when it becomes active and when it is no more."""
-    hub = AnswerHub(lambda: 0.0, cast("Any", None))
+    hub = AnswerHub(lambda: 0.0, cast("Any", None), Clock())
     seen: list[bool] = []
     hub.on_switch(seen.append)
     leave = [hub.subscribe(lambda _: None) for _ in range(2)]
