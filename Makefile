@@ -47,7 +47,7 @@ DOCS := $(BIN)/sphinx-build -W --keep-going -n -d build/doctrees docs build/docs
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run compiled demo test pytest test-compiled lint lint-code docs man format mutate bench \
+.PHONY: help run compiled demo test pytest test-compiled browser lint lint-code docs man format mutate bench \
 	performance simulate fuzz soak programs rivals compiled-too clean FORCE
 
 help:
@@ -58,6 +58,7 @@ help:
 	@echo '             EFFORT=100 is an hour of more: all that takes long, as often as it takes'
 	@echo 'make pytest  all tests alone, in WORKERS=$(WORKERS) processes'
 	@echo 'make test-compiled  what is tested both ways, with the compiled program'
+	@echo 'make browser  look at the page with a real browser; pictures go to build/browser'
 	@echo 'make lint    ruff, mypy, and the documentation with its warnings as errors'
 	@echo 'make docs    build the documentation: build/docs/index.html'
 	@echo 'make man     write the man pages, docs/man, anew: what it names is to be committed'
@@ -100,6 +101,11 @@ pytest: .venv/.ready-test .venv/.rewritten
 test-compiled: programs build/compiled/.ready .venv/.rewritten
 	STAGGERDNS_TEST_COMPILED=1 $(PYTEST) -n $(WORKERS) --dist worksteal $(BOTH_WAYS)
 	STAGGERDNS_TEST_COMPILED=1 $(PYTEST) -n $(WORKERS) -m hypothesis $(PROPERTIES)
+
+# PICTURES=1 renews the picture of docs/ as well.
+browser: programs .venv/.ready-browser
+	@sh tests/debian-packages.sh browser
+	STAGGERDNS_TEST_BROWSER=1 STAGGERDNS_PICTURES=$(PICTURES) $(PYTEST) tests/browser
 
 lint: lint-code
 	$(DOCS) -q
@@ -162,5 +168,5 @@ clean:
 	rm -f twisted/plugins/dropin.cache
 	find staggerdns twisted tests bench fuzz -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-.venv/.ready-run .venv/.ready-compile .venv/.ready-test: .venv/.ready-%: pyproject.toml setup.cfg .ci/setup-venv $(if $(USABLE),,FORCE)
+.venv/.ready-run .venv/.ready-compile .venv/.ready-test .venv/.ready-browser: .venv/.ready-%: pyproject.toml setup.cfg .ci/setup-venv $(if $(USABLE),,FORCE)
 	@PYTHON='$(PYTHON)' sh .ci/setup-venv $*

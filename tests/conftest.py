@@ -42,7 +42,7 @@ if os.environ.get("STAGGERDNS_TEST_COMPILED", "0") not in ("", "0"):
     if not (COMPILED / "staggerdns").exists():
         raise pytest.UsageError("there is no compiled program: make compiled")
     sys.path.insert(0, str(COMPILED))
-_LIVE = [_HERE / name for name in ("conformance", "internet", "live", "packaging")]
+_LIVE = [_HERE / name for name in ("browser", "conformance", "internet", "live", "packaging")]
 """The directories whose tests all start processes; elsewhere single tests are marked."""
 
 

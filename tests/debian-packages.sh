@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs Debian packages with apt, as root or through sudo: debian-packages.sh [PACKAGE...]
 # Without arguments: those that hold the programs which the tests start, if a program is missing.
+# With "browser": those that `make browser` starts.
 # With "rivals": those that hold the programs which the benchmark alone starts.
 # The servers among them are used as plain programs: none is left running or set to start
 # at boot.
@@ -19,6 +20,7 @@ case $packages in
         dig:bind9-dnsutils delv:bind9-dnsutils ip:iproute2 dnsdist:dnsdist curl:curl
         fstrm_capture:fstrm-bin dnstap:golang-github-dnstap-golang-dnstap-cli
         prometheus:prometheus' ;;
+browser) programs='chromium:chromium chromedriver:chromium-driver' packages= ;;
 rivals) programs='smartdns:smartdns h2load:nghttp2-client' packages= ;;
 esac
 if [ -n "$programs" ]; then

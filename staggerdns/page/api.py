@@ -21,14 +21,18 @@ from staggerdns.control.protocol import (
     Result,
     StatusRequest,
     UpstreamsRequest,
+    WhyRequest,
 )
 from staggerdns.page.history import History
 from staggerdns.page.names import MAX_NAMES, MAX_QUERY, search
+from staggerdns.page.shares import look_at
 from staggerdns.page.shows import Shows
 from staggerdns.policy.domains import in_turns
 
 PAGE_SIZE = 100
 """Names of one page where a request does not say how many."""
+DEFAULT_TYPE = "A"
+"""The type that a name is explained for where a request does not say which."""
 MAX_SEARCHES = 4
 """Searches under way at once."""
 READER = Peer(pid=0, uid=-1, may_change=False)
@@ -67,6 +71,7 @@ class Api:
             b"/api/overview": self._overview,
             b"/api/upstreams": self._upstreams,
             b"/api/names": self._names,
+            b"/api/why": self._why,
         }
 
     def _overview(self, arguments: Arguments, shows: Shows) -> Deferred[Result]:
@@ -88,8 +93,17 @@ class Api:
         return self._perform(request, READER).addCallback(show)
 
     def _upstreams(self, arguments: Arguments, shows: Shows) -> Deferred[Result]:
-        request = UpstreamsRequest(version=VERSION, command="upstreams")
-        return self._perform(request, READER)
+        async def show() -> Result:
+            request = UpstreamsRequest(version=VERSION, command="upstreams")
+            upstreams = (await self._perform(request, READER))["upstreams"]
+            looks = look_at(self._program.chain().traces)
+            shares = await in_turns(looks, self._program.clock)
+            return {
+                "upstreams": [{**one, **shares.of(one["name"])} for one in upstreams],
+                "collections": shares.collections,
+            }
+
+        return Deferred.fromCoroutine(show())
 
     def _names(self, arguments: Arguments, shows: Shows) -> Deferred[Result]:
         _need_names(shows)
@@ -107,6 +121,16 @@ class Api:
 
         steps = search(self._program.chain().cache, part, after, limit)
         return in_turns(steps, self._program.clock).addBoth(end)
+
+    def _why(self, arguments: Arguments, shows: Shows) -> Deferred[Result]:
+        _need_names(shows)
+        request = WhyRequest(
+            version=VERSION,
+            command="why",
+            name=arguments.get("name", ""),
+            type=arguments.get("type", DEFAULT_TYPE),
+        )
+        return self._perform(request, READER)
 
 
 def _need_names(shows: Shows) -> None:

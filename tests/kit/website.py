@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from staggerdns.server.status import StatusFactory
 from tests.kit.connections import HttpTransport
-from tests.kit.routed import NO_RANKING, RoutedProgram
+from tests.kit.routed import NO_RANKING, PUBLIC, RoutedProgram
 
 LOOPBACK = "127.0.0.1"
 OWN_HOST = "127.0.0.1:9153"
@@ -26,9 +26,11 @@ class Website(RoutedProgram):
         super().__init__("", more=page_settings(page, listen, more))
         self.service.lifecycle.serve()
 
-    def use(self, page: str = "{}", listen: str = OWN_HOST, more: str = "") -> None:
+    def use(
+        self, page: str = "{}", listen: str = OWN_HOST, more: str = "", servers: str = PUBLIC
+    ) -> None:
         """Let another configuration count."""
-        self.change(more=page_settings(page, listen, more))
+        self.change(more=page_settings(page, listen, more), servers=servers)
 
     @property
     def pages(self) -> StatusFactory:

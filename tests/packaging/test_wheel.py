@@ -139,7 +139,9 @@ def test_nothing_else_is_installed(names: set[str]) -> None:
 def _shared() -> set[str]:
     """Return where everything in etc/ belongs, and what can be read in docs/ and at the top."""
     etc = {path.relative_to(ROOT / "etc") for path in (ROOT / "etc").rglob("*") if path.is_file()}
-    docs = {path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".rst", ".svg")}
+    docs = {
+        path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".rst", ".png", ".svg")
+    }
     return {
         *(f"share/staggerdns/{path}" for path in etc),
         *(f"share/doc/staggerdns/{name}" for name in docs | {*TOP_PAGES}),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from staggerdns import __version__
-from staggerdns.page.api import MAX_SEARCHES, PAGE_SIZE
+from staggerdns.page import shares as page_shares
+from staggerdns.page.api import DEFAULT_TYPE, MAX_SEARCHES, PAGE_SIZE
 from staggerdns.page.names import MAX_NAMES, MAX_QUERY
 from staggerdns.server.status import BURST
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.question import make_question
-from tests.kit.acts import A, name
+from tests.kit.acts import A, name, says
 from tests.kit.routed import PUBLIC
 from tests.kit.website import Browser, Website
 
@@ -162,3 +163,73 @@ def test_what_is_shown_by_default() -> None:
     assert shown(outside) == {"names": False, "clients": True}
     site.use("{names: false, clients: false}")
     assert shown(inside) == nothing
+
+
+def test_why(site: Website) -> None:
+    """As the control socket has it: how the answer was found, and how it stands."""
+    site.answer("www.example")
+    found = site.get("/api/why?name=WWW.example&type=a").json
+    assert found["question"]["name"] == "www.example."
+    assert [one["upstream"] for one in found["trace"]["asked"]] == [f"{PUBLIC}:53"]
+    (address,) = found["answer"]["addresses"]
+    assert address["from"] == [f"{PUBLIC}:53"]
+    assert site.get("/api/why?name=www.example").json["question"]["type"] == DEFAULT_TYPE
+    unknown = site.get("/api/why?name=other.example").json
+    assert unknown["trace"] is unknown["answer"] is None
+    assert site.asked() == [PUBLIC], "nothing is asked for the page"
+
+
+@pytest.mark.parametrize("query", ["", "?name=", "?name=a..b", "?name=a&type=x", "?name=%ff"])
+def test_why_what(site: Website, query: str) -> None:
+    """It needs a name, and a type if there is one; strangers' letters come back as text alone."""
+    response = site.get(f"/api/why{query}")
+    assert (response.status, response.json["error"]["code"]) == (400, "bad_request")
+
+
+def test_why_is_about_names() -> None:
+    """Where names are not shown it is not told."""
+    assert Website("{names: false}").get("/api/why?name=www.example").status == 403
+
+
+def test_why_asks_for_nothing(site: Website) -> None:
+    """No argument has it ask: that would change something."""
+    for more in ("&ask=true", "&ask=1", "&ask"):
+        assert site.get(f"/api/why?name=www.example{more}").json["answer"] is None
+    site.wait(100)
+    assert site.asked() == []
+
+
+def test_shares(site: Website) -> None:
+    """Whose the first answers are, and which addresses nobody else brings."""
+    site.use(servers="192.0.2.1, 192.0.2.2, 192.0.2.3")
+    site.script("192.0.2.1", says(5, "203.0.113.1", "203.0.113.2"))
+    site.script("192.0.2.2", says(9, "203.0.113.2"))
+    site.script("192.0.2.3", says(9, "203.0.113.3", "203.0.113.4"))
+    assert set(shares(site).values()) == {(None, None)}
+    for number in range(4):
+        site.ask(f"n{number}.example")
+    site.wait(1_000)
+    assert shares(site) == {"192.0.2.1": (1, 4), "192.0.2.2": (0, 0), "192.0.2.3": (0, 8)}
+    assert site.get("/api/upstreams").json["collections"] == 4
+
+
+def shares(site: Website) -> dict[str, tuple[float | None, int | None]]:
+    """Return the share of first answers and the addresses of its own of each upstream."""
+    return {
+        one["name"].removesuffix(":53"): (one["first_share"], one["only_here"])
+        for one in site.get("/api/upstreams").json["upstreams"]
+    }
+
+
+def test_shares_of_the_latest(site: Website, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more are looked at than `MAX_TRACES`, and those that go on are not counted."""
+    for number in range(3):
+        site.answer(f"n{number}.example")
+    site.wait(4_000)
+    site.ask("under-way.example")
+    assert site.get("/api/upstreams").json["collections"] == 3
+    site.wait(4_000)
+    assert site.get("/api/upstreams").json["collections"] == 4
+    for most, counted in ((4, 4), (3, 3)):
+        monkeypatch.setattr(page_shares, "MAX_TRACES", most)
+        assert site.get("/api/upstreams").json["collections"] == counted

@@ -12,12 +12,12 @@ from twisted.internet.defer import Deferred
 from staggerdns.control.operations import Operations
 from staggerdns.page.site import API_COST, FILE_COST, LIVE, SEARCH_COST
 from staggerdns.server.status import BURST, METRICS_COST
-from tests.kit.website import Browser, Website
+from tests.kit.website import Browser, Response, Website
 
 if TYPE_CHECKING:
     from tests.conftest import CriticalEvents
 
-API = ("/api/overview", "/api/upstreams", "/api/names")
+API = ("/api/overview", "/api/upstreams", "/api/names", "/api/why?name=www.example")
 WATCHED = {
     "content-security-policy": None,
     "cross-origin-opener-policy": "same-origin",
@@ -231,8 +231,11 @@ def test_what_is_asked_for_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cancelled == waiting
     browser = Browser(site)
     browser.send("/api/upstreams")
-    waiting[-1].callback({"upstreams": ["<script>", "\x1b[31m", "\u2028", '"</script>']})
-    assert b"200 OK" in browser.transport.value()
+    hostile = '<script>\x1b[31m\u2028"</script>'
+    waiting[-1].callback({"upstreams": [{"name": hostile, "because": hostile}]})
+    response = Response(browser.transport.value())
+    assert response.json["upstreams"][0]["because"] == hostile
+    assert b"\x1b" not in response.body
 
 
 def test_a_defect(monkeypatch: pytest.MonkeyPatch, critical_events: CriticalEvents) -> None:

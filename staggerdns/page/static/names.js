@@ -1,8 +1,7 @@
 // The names in the cache, and all about one of them.
 
 import {
-  ApiError, ask, bare, count, duration, el, heading, ms, nameLink, notice, percent, plural, row,
-  table,
+  ApiError, ask, bare, count, duration, el, heading, ms, nameLink, notice, percent, plural, table,
 } from "./base.js";
 import { drawWaterfall } from "./waterfall.js";
 
@@ -10,17 +9,16 @@ const PAGE = 250; // names that are fetched at once
 const PIECE = 50; // rows that are drawn at once, so that the page stays responsive
 const PAUSE = 200; // milliseconds without a key before a search begins
 const REFRESH = 2_000; // milliseconds between two looks at a collection under way
-const COLUMNS = [["Name", "name"], ["Kept of it", null], ["In demand", "number"]];
 const MOST_DEMAND = 255;
 
 const nextFrame = () => new Promise((done) => { requestAnimationFrame(done); });
 
-function nameCells({ name, types, demand }) {
-  return [
+// A list, and no table: a browser lays out a table as a whole, and thousands of rows take it long.
+function nameItem({ name, types, demand }) {
+  return el("li", {},
     nameLink(name, types.includes("A") ? "A" : types[0]),
     el("span", { class: "types" }, types.map((type) => nameLink(name, type, type))),
-    demand >= MOST_DEMAND ? `${MOST_DEMAND} s or more` : `${demand} s`,
-  ];
+    el("span", { class: "muted number" }, `in demand ${demand >= MOST_DEMAND ? `${MOST_DEMAND} s or more` : `${demand} s`}`));
 }
 
 export function showNames({ main }, wanted) {
@@ -29,11 +27,7 @@ export function showNames({ main }, wanted) {
     spellcheck: "false", maxlength: 255, placeholder: "a part of a name", "aria-describedby": "found",
   });
   const found = el("p", { class: "muted", id: "found", role: "status" });
-  const body = el("tbody");
-  const held = el("div", { class: "scroll card", hidden: true }, el("table", { class: "names" },
-    el("caption", { class: "hidden" }, "Names in the cache"),
-    el("thead", {}, el("tr", {}, COLUMNS.map(([text, kind]) =>
-      el("th", { scope: "col", class: kind }, text)))), body));
+  const held = el("ul", { class: "card names", "aria-label": "Names in the cache", hidden: true });
   const more = el("button", { type: "button", hidden: true }, "More names");
   const form = el("form", { role: "search", class: "search" },
     el("label", { for: "q" }, "Look for"), input, el("button", {}, "Search"));
@@ -50,14 +44,14 @@ export function showNames({ main }, wanted) {
     try {
       const answer = await ask("names", { q, after: next, limit: PAGE }, signal);
       if (next === null) {
-        body.replaceChildren();
+        held.replaceChildren();
         shown = 0;
       }
       next = answer.next;
       held.hidden = answer.names.length === 0 && shown === 0;
       for (let from = 0; from < answer.names.length; from += PIECE) {
         const piece = answer.names.slice(from, from + PIECE);
-        body.append(...piece.map((name) => row(COLUMNS, nameCells(name))));
+        held.append(...piece.map(nameItem));
         shown += piece.length;
         await nextFrame();
         if (signal.aborted) return;
@@ -116,6 +110,7 @@ const PHASES = {
   fresh: "fresh",
   stale: "expired, and still given while it is asked for again",
   expired: "expired: it is not given any more",
+  failure: "a failure, remembered for a moment",
 };
 
 function addressRows(addresses) {
@@ -133,9 +128,10 @@ function addressRows(addresses) {
   ]);
 }
 
-function answerSection({ answer, scope }) {
+function answerSection({ answer, scope, list }) {
   const section = el("section", { class: "card", "aria-labelledby": "answer" },
     el("h2", { id: "answer" }, "The answer as it stands"));
+  if (list) section.append(notice(`The list ${list} blocks it.`, "warn"));
   if (answer === null) {
     section.append(el("p", { class: "muted" }, "Nothing is kept of it. It is asked for as soon as a client does."));
     return section;
@@ -146,11 +142,15 @@ function answerSection({ answer, scope }) {
     ["Route", scope.route || "the default upstreams"],
   ];
   if (answer.error) pairs.push(["Error", answer.error]);
-  if (answer.list) pairs.push(["Blocked by the list", answer.list]);
   if (answer.cnames && answer.cnames.length) pairs.push(["Leads to", answer.cnames.map(bare).join(" → ")]);
   section.append(el("dl", { class: "facts" }, pairs.map(([name, value]) =>
     el("div", {}, el("dt", {}, name), el("dd", {}, value)))));
   if (answer.addresses.length) {
+    const [first] = answer.addresses;
+    const distance = first.rtt_ms === null ? "" : `, ${ms(first.rtt_ms)} away`;
+    const from = first.from.length ? `, brought by ${first.from.join(" and ")}` : "";
+    section.append(el("p", { class: "why" }, el("code", {}, first.address), " is first: ",
+      el("b", {}, first.why), `${distance}${from}.`));
     section.append(table("Addresses, in the order in which clients get them",
       [["Place", "number"], "Address", ["Round trip", "number"], ["Loss", "number"], "Brought by",
         "Why there", ["Lives for", "number"]],
@@ -210,7 +210,8 @@ class Waterfalls {
         const width = Math.round(contentRect.width);
         if (width && width !== target.drawnWidth) {
           target.drawnWidth = width;
-          target.replaceChildren(drawWaterfall(target.trace, width));
+          // In the next frame: to change a size while sizes are told of would be an error.
+          requestAnimationFrame(() => target.replaceChildren(drawWaterfall(target.trace, width)));
         }
       }
     });

@@ -6,17 +6,19 @@ import { ms, plural, svg } from "./base.js";
 const NARROW = 620; // pixels below which what belongs to a bar stands above it
 const BAR = 16;
 const AXIS = 26;
+const MOST_SORTS = 4; // the latest of them; all are in the table
 const TIERS = { active: "Active tier, at once", staggered: "Staggered tier, in batches" };
 const STEPS = [1, 2, 5];
 
-// The ends of bars that have none: what still waits is drawn to the end of the axis.
+// How long the axis is: a little longer than until the last good answer. What took longer, an
+// upstream that never answered for instance, would make all others short: it goes on beyond.
 function spanOf(trace) {
-  const ends = [1, trace.client_ms || 0];
-  for (const one of trace.asked) ends.push(one.at_ms + (one.took_ms || 0));
-  for (const one of trace.sorts) ends.push(one.at_ms + (one.took_ms || 0));
-  const open = trace.asked.some((one) => one.took_ms === null);
-  if (open && trace.ended_ms !== null) ends.push(trace.ended_ms);
-  return Math.max(...ends) * 1.04;
+  const good = trace.asked.filter((one) => one.result === "positive" || one.result === "negative");
+  const ends = (good.length ? good : trace.asked).map((one) => one.at_ms + (one.took_ms || 0));
+  const begins = trace.asked.map((one) => one.at_ms);
+  const last = Math.max(1, trace.client_ms || 0, ...ends, ...begins);
+  const sorted = trace.sorts.map((one) => one.at_ms + (one.took_ms || 0));
+  return Math.max(1.15 * last, Math.min(1.06 * Math.max(0, ...sorted), 1.6 * last));
 }
 
 function ticks(span, most) {
@@ -36,15 +38,18 @@ function shorten(text, pixels, letter = 7.2) {
 function said(one) {
   const result = one.result.replaceAll("_", " ");
   const took = one.took_ms === null ? "" : `${ms(one.took_ms)}, `;
-  if (one.result !== "positive") return took + [result, one.rcode, one.reason].filter(Boolean).join(", ");
+  if (one.result !== "positive") {
+    const what = one.result === "negative" ? "" : one.reason.replaceAll("_", " ") || result;
+    return took + [what, one.rcode].filter(Boolean).join(", ");
+  }
   const brought = one.addresses.length + (one.more || 0);
-  const fresh = one.new === brought ? "" : `, ${one.new} new`;
-  return `${took}${plural(brought, "address", "addresses")}${fresh}`;
+  const fresh = one.new === brought || one.first ? "" : `, ${one.new} new`;
+  return `${took}${plural(brought, "address", "addresses")}${fresh}${one.first ? ", first" : ""}`;
 }
 
 function label(trace) {
   const rows = trace.asked.map((one) => `${one.upstream}, ${one.tier} tier, asked at ${ms(one.at_ms)}: ${said(one)}`
-    + `${one.first ? ", which the client got" : ""}`);
+    + `${one.first ? " that the client got" : ""}`);
   const client = trace.client_ms === null ? "" : ` The client had its answer after ${ms(trace.client_ms)}.`;
   return `Waterfall of ${plural(trace.asked.length, "upstream")}. ${rows.join(". ")}.${client}`;
 }
@@ -60,25 +65,25 @@ export function drawWaterfall(trace, width) {
   const picture = svg("svg", { class: "bars", width, role: "img", "aria-label": label(trace) });
   const grid = svg("g", { class: "grid" });
   const rows = svg("g");
-  picture.append(grid, rows);
-  let y = AXIS;
+  const client = svg("g", { class: "client" });
+  picture.append(grid, client, rows);
+  let y = AXIS + 6;
 
   const text = (at, line, content, attributes = {}) => svg("text", { x: at, y: line, ...attributes }, content);
 
+  // What shows that a bar goes on beyond the axis.
+  const beyond = (top, height) => svg("path", {
+    class: "beyond", d: `M${width - right - 8} ${top + height / 2 - 4}l4 4l-4 4`,
+  });
+
   function bar(one, top) {
-    const open = one.took_ms === null;
-    const end = open ? span : one.at_ms + one.took_ms;
+    const end = one.took_ms === null ? span : one.at_ms + one.took_ms;
     const shape = svg("rect", {
       class: `bar ${one.tier} ${one.result}${one.first ? " first" : ""}`,
       x: x(one.at_ms), y: top, width: Math.max(3, x(end) - x(one.at_ms)), height: BAR, rx: 3,
     }, svg("title", {}, `${one.upstream}: ${said(one)}`));
     const group = svg("g", { class: "asked", "data-upstream": one.upstream, "data-tier": one.tier }, shape);
-    if (one.first) {
-      const middle = x(end);
-      group.append(svg("path", {
-        class: "mark", d: `M${middle} ${top - 3}l4 -5h-8z`,
-      }, svg("title", {}, "the client got this answer")));
-    }
+    if (end > span) group.append(beyond(top, BAR));
     return group;
   }
 
@@ -106,7 +111,7 @@ export function drawWaterfall(trace, width) {
     y += 20;
     rows.append(text(0, y, "Sorts by round trip", { class: "tier" }));
     y += 8;
-    for (const sort of trace.sorts) {
+    for (const sort of trace.sorts.slice(-MOST_SORTS)) {
       const name = sort.trigger.replaceAll("_", " ");
       const what = `${sort.took_ms === null ? "" : `${ms(sort.took_ms)}, `}${sort.result.replaceAll("_", " ")}`;
       const end = sort.took_ms === null ? span : sort.at_ms + sort.took_ms;
@@ -114,9 +119,10 @@ export function drawWaterfall(trace, width) {
       rows.append(
         text(0, narrow ? y + 14 : top + 12, shorten(name, narrow ? width * 0.5 : left - 10), { class: "upstream" }),
         svg("rect", {
-          class: "bar sort", x: x(sort.at_ms), y: top + 4, width: Math.max(3, x(end) - x(sort.at_ms)),
+          class: `bar sort ${sort.result}`, x: x(sort.at_ms), y: top + 4, width: Math.max(3, x(end) - x(sort.at_ms)),
           height: BAR - 8, rx: 3,
         }, svg("title", {}, `${name}: ${what}`)),
+        end > span ? beyond(top + 4, BAR - 8) : svg("g"),
         narrow ? text(width - 1, y + 14, what, { class: "said end" })
           : text(width - right + 10, top + 12, what, { class: "said" }));
       y += rowHeight;
@@ -127,14 +133,14 @@ export function drawWaterfall(trace, width) {
   marks.forEach((at, place) => {
     grid.append(svg("line", { x1: x(at), x2: x(at), y1: AXIS - 4, y2: height }),
       text(x(at), AXIS - 10, place ? String(Math.round(at * 100) / 100) : "0 ms",
-        { class: place ? "tick" : "tick first" }));
+        { class: place ? "tick" : "tick start" }));
   });
   if (trace.client_ms !== null) {
     const at = x(trace.client_ms);
-    picture.append(svg("g", { class: "client" },
+    client.append(
       svg("line", { x1: at, x2: at, y1: AXIS - 4, y2: height }),
       text(at > left + axis / 2 ? at - 5 : at + 5, AXIS + 7, `client answered, ${ms(trace.client_ms)}`,
-        { class: at > left + axis / 2 ? "end" : null })));
+        { class: at > left + axis / 2 ? "end" : null }));
   }
   picture.setAttribute("height", height);
   picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
