@@ -63,8 +63,3 @@ def pool_line(growth: Sequence[tuple[float, int]]) -> str:
     for seconds, size in growth:
         drawn[_column(seconds)] = str(size)
     return _row("pool", "", "".join(drawn).rstrip(), f"{growth[-1][1]} addresses")
-
-
-def order_line(when: str, addresses: Sequence[str]) -> str:
-    """Return a line of addresses in their order."""
-    return f"  {when:<22}" + "".join(f"{address:<14}" for address in addresses).rstrip()

@@ -28,11 +28,17 @@ class Broken(Exception):
     """The program did not start, or ended; the message has its last words."""
 
 
-def settings(port: int, web: int, upstreams: Sequence[str], *, probes: bool) -> dict[str, Any]:
-    """Return etc/staggerdns.yaml with other servers and other ports; without probing if told so."""
+def settings(
+    ports: tuple[int, int], control: Path, upstreams: Sequence[str], *, probes: bool
+) -> dict[str, Any]:
+    """Return etc/staggerdns.yaml with other servers, other ``ports``, for DNS and for the page and
+    metrics, and another control socket; without probing if told so.
+    """
+    port, web = ports
     shipped: dict[str, Any] = yaml.safe_load((ROOT / "etc" / "staggerdns.yaml").read_text("utf-8"))
     shipped["server"]["listen"] = [f"127.0.0.1:{port}"]
     shipped["metrics"]["listen"] = f"127.0.0.1:{web}"
+    shipped["control"]["socket"] = str(control)
     shipped["upstream"]["servers"] = list(upstreams)
     if not probes:
         shipped["ranking"]["enabled"] = False

@@ -1,7 +1,11 @@
-"""What is shown, in its order: who is there, one name asked twice, and whatever is asked then."""
+"""What is shown, in its order: who is there, one name asked twice, why its answer is as it is, and
+whatever is asked then.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +13,20 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from bench.demo import chart
-from bench.demo.client import Answer, ask
+from bench.demo.client import ask
 from bench.demo.picture import Timeline
 from bench.demo.program import Broken, Program, settings
 from bench.demo.upstreams import CHARACTERS, Asked, Upstream, distance
+from staggerdns.command.client import Unanswered, follow
+from staggerdns.command.client import ask as ask_program
+from staggerdns.command.watch import show_answers
+from staggerdns.command.waterfall import show_why
 
 NAME = "www.example.com"
+OTHER = "any.other.name.example.com"
 #: What a client gets of an answer that may still change (`cache.fast_response_ttl`).
 SHORT_TTL = 5
 #: Seconds between two looks at what a client would get: while the pool grows, and later.
@@ -50,7 +60,8 @@ class Show:
             for one in CHARACTERS
         ]
         servers = [f"{port.getHost().host}:{port.getHost().port}" for port in self._listening]
-        configuration = settings(*ports, servers, probes=not why_not)
+        self._socket = directory / "control"
+        configuration = settings(ports, self._socket, servers, probes=not why_not)
         parallel = configuration["upstream"]["parallel"]
         self._tiers = chart.tiers(
             len(CHARACTERS), parallel["active_tier_size"], parallel["batch_size"]
@@ -68,12 +79,12 @@ class Show:
         self._say(f"{NAME} for the first time:\n")
         first = await ask(self._reactor, self._port, NAME)
         growth = [(first.seconds, len(first.addresses))]
-        whole, settled = await self._watch(began, growth)
+        settled = await self._watch(began, growth)
         self._draw(queries, began)
         self._say(chart.client_line(*growth[0]))
         self._say(chart.pool_line(growth))
         self._say("")
-        self._compare(first, whole, settled)
+        self._remark()
         ranked = None if self._why_not else settled
         drawn = list(zip(queries, self._tiers, strict=False))
         self.timeline = Timeline(drawn, began, growth[0], growth, ranked)
@@ -92,6 +103,7 @@ class Show:
             f"For the second time: {again.seconds * 1000:.1f} ms, from the cache. "
             f"Upstreams asked: {more or 'none'}. TTL: {again.ttl} s."
         )
+        await self._explain()
 
     def stop(self) -> Deferred[None]:
         """End the program."""
@@ -105,8 +117,8 @@ class Show:
             self._say(f"  {one.host:<12}{when:<14}{'  '.join(one.addresses)}".rstrip())
         self._say("")
 
-    async def _watch(self, began: float, growth: list[tuple[float, int]]) -> tuple[Answer, float]:
-        """Ask until the answer is whole, and in order if it will be; return it, and when it was."""
+    async def _watch(self, began: float, growth: list[tuple[float, int]]) -> float:
+        """Ask until the answer is whole, and in order if it will be; return when it was."""
         everything = {address for one in CHARACTERS for address in one.addresses}
         in_order = tuple(sorted(everything, key=distance))
         while True:
@@ -118,7 +130,7 @@ class Show:
                 growth.append((now, len(answer.addresses)))
             whole = set(answer.addresses) == everything
             if whole and (self._why_not or answer.addresses == in_order or now > _PATIENCE):
-                return answer, now
+                return now
             if now > _PATIENCE:
                 raise Broken(f"the answer was not complete after {_PATIENCE:g} s")
 
@@ -127,30 +139,44 @@ class Show:
         for asked, tier in zip(queries, self._tiers, strict=False):
             self._say(chart.asked_line(asked, tier, began))
 
-    def _compare(self, first: Answer, whole: Answer, settled: float) -> None:
-        self._say(chart.order_line(f"answer after {first.seconds * 1000:.0f} ms", first.addresses))
-        self._say(chart.order_line(f"       after {settled * 1000:.0f} ms", whole.addresses))
+    def _remark(self) -> None:
+        note = "The silent upstream held nobody up, and the pool is complete."
         if self._why_not:
-            note = (
-                "Not ranked, the order is that of arrival: probes would leave this machine, for "
-                f"there is no network namespace that keeps them in ({self._why_not})."
+            note += (
+                " It is not ranked, the order is that of arrival: probes would leave this machine, "
+                f"for there is no network namespace that keeps them in ({self._why_not})."
             )
-        else:
-            away = [f"{distance(address)} ms away" for address in whole.addresses]
-            self._say(chart.order_line("", away))
-            note = (
-                "The silent upstream held nobody up. The pool is complete, and the addresses are "
-                "in the order in which they answered probes."
-            )
-        self._say("\n" + textwrap.fill(note, 98) + "\n")
+        self._say(textwrap.fill(note, 98) + "\n")
+
+    async def _explain(self) -> None:
+        """Show what ``staggerdns why`` prints."""
+        self._say("\nWhy is the answer as it is? The program can tell:\n")
+        self._say(f"  $ {self._command('why', NAME)}\n")
+        # In a thread, for the upstreams are to go on.
+        why = await deferToThread(ask_program, str(self._socket), "why", {"name": NAME})
+        self._say("\n".join(f"  {line}".rstrip() for line in show_why(why).splitlines()))
+
+    def _command(self, *words: str) -> str:
+        """Return what one types to have a command done by the program."""
+        python = os.path.relpath(sys.executable)
+        return " ".join([python, "-m", "staggerdns", "--socket", str(self._socket), *words])
 
     def invite(self, port: int, web: int) -> None:
         """Print what to try."""
         self._say("\nNow you:\n")
+        self._say(f"  open http://127.0.0.1:{web}/ in a browser")
         self._say(f"  dig @127.0.0.1 -p {port} {NAME}")
-        self._say(f"  dig @127.0.0.1 -p {port} any.other.name.example.com")
+        self._say(f"  dig @127.0.0.1 -p {port} {OTHER}")
+        self._say(f"  {self._command('why', OTHER)}")
         self._say(f"  curl http://127.0.0.1:{web}/metrics\n")
-        self._say("What goes upstream is drawn here. Ctrl-C ends.")
+        self._say("Answers are shown here as they happen, and what goes upstream. Ctrl-C ends.\n")
+        # It ends when the program does.
+        deferToThread(self._watch_answers).addErrback(lambda failure: failure.trap(Unanswered))
+
+    def _watch_answers(self) -> None:
+        """Show what ``staggerdns watch`` prints, for as long as the program goes on."""
+        for line in show_answers(follow(str(self._socket), "watch", {})):
+            self._reactor.callFromThread(self._say, line)
 
     def _notice(self, asked: Asked) -> None:
         if asked.question in self._asked:

@@ -55,7 +55,8 @@ def watch(
     given = {"name": name, "below": below, "clients": clients, "sources": sources}
     arguments = {key: value for key, value in given.items() if value}
     try:
-        for line in _lines(follow(socket_of(context), "watch", arguments), count, as_json):
+        events = follow(socket_of(context), "watch", arguments)
+        for line in show_answers(events, count, as_json=as_json):
             click.echo(line)
     except Unanswered as error:
         give_up(error)
@@ -63,7 +64,9 @@ def watch(
         sys.exit(0)
 
 
-def _lines(events: Iterator[dict[str, Any]], count: int | None, as_json: bool) -> Iterator[str]:
+def show_answers(
+    events: Iterator[dict[str, Any]], count: int | None = None, *, as_json: bool = False
+) -> Iterator[str]:
     """Yield what is printed of the events, until there were so many answers."""
     answers = 0
     for event in events:

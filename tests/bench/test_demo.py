@@ -30,6 +30,9 @@ ROOT = Path(bench.__path__[0]).parent
 SVG = "http://www.w3.org/2000/svg"
 #: Seconds for anything, beside a busy neighbour.
 DEADLINE = 60.0
+NAME = "www.example.com"
+#: How a line about an answer to us begins.
+ROW = r"^\d\d:\d\d:\d\d\.\d\d\d  127\.0\.0\.1 +"
 EVERYTHING = {address for one in CHARACTERS for address in one.addresses}
 
 
@@ -105,13 +108,15 @@ def running(*arguments: str) -> Iterator[Demo]:
 @pytest.mark.parametrize("arguments", [["--once"], ["--once", "--loopback"]])
 def test_the_main_job(arguments: list[str], tmp_path: Path) -> None:
     """One question reaches all five, the first answer waits for nobody slow, the pool becomes
-    whole, and the second question reaches nobody; all that in lines of 100 columns, and drawn.
+    whole, and the second question reaches nobody; all that in lines of 100 columns, and drawn. Then
+    the program tells the same of itself, and why each address has its place.
     """
     picture = tmp_path / "timeline.svg"
     with running(*arguments, "--svg", str(picture)) as demo:
         assert demo.ended() == 0, demo.text
     assert "no answer" in picture.read_text(encoding="utf-8")
-    assert max(map(len, demo.lines)) <= 100
+    told, _, explained = demo.text.partition("\nWhy is the answer as it is?")
+    assert max(map(len, told.splitlines())) <= 100
     drawn = re.findall(r"^  (127\.0\.0\.1\d)  (active|batch \d) ", demo.text, re.MULTILINE)
     assert dict(drawn).keys() == {one.host for one in CHARACTERS}
     assert [tier for _, tier in drawn] == ["active", "active", "batch 1", "batch 1", "batch 2"]
@@ -119,12 +124,16 @@ def test_the_main_job(arguments: list[str], tmp_path: Path) -> None:
     assert re.search(r"^  client .* 2 addresses$", demo.text, re.MULTILINE)
     assert re.search(r"^  pool .* 5 addresses$", demo.text, re.MULTILINE)
     assert re.search(r"^For the second time: .* Upstreams asked: none\.", demo.text, re.MULTILINE)
-    order = re.search(r"^ +after \d+ ms +(198\..*)$", demo.text, re.MULTILINE)
-    assert order is not None
-    addresses = order[1].split()
+    queries = re.findall(r"^  (127\.0\.0\.1\d):\d+ +(active|staggered) ", explained, re.MULTILINE)
+    assert sorted(queries) == [
+        (one.host, "active" if place < 2 else "staggered") for place, one in enumerate(CHARACTERS)
+    ]
+    addresses = re.findall(r"^ +\d\. +(198\.\S+) ", explained, re.MULTILINE)
     assert set(addresses) == EVERYTHING
-    if "Not ranked" not in demo.text:
+    assert "the client has its answer" in explained
+    if "not ranked" not in told:
         assert addresses[0] == min(EVERYTHING, key=upstreams.distance)
+        assert re.search(r"^ +1\. .* nearest$", explained, re.MULTILINE)
 
 
 def _in_documentation() -> Iterator[str]:
@@ -141,25 +150,44 @@ def _in_documentation() -> Iterator[str]:
 @pytest.mark.live
 @pytest.mark.parametrize("arguments", [[], ["--loopback"]])
 def test_it_stays_answers_and_draws_until_ctrl_c(arguments: list[str]) -> None:
-    """The dig that it names gets its answer, a further name is drawn, the metrics are there, and
-    Ctrl-C ends it and the program.
+    """The dig that it names gets its answer and a line, a further name is drawn, page and metrics
+    are there, its command tells why, and Ctrl-C ends it and the program.
     """
     with running(*arguments) as demo:
         port = int(demo.wait_for(r"^  dig @127\.0\.0\.1 -p (\d+) www\.example\.com$")[1])
         web = demo.wait_for(r"^  curl http://(\S+)$")[1]
+        page = demo.wait_for(r"^  open http://(\S+) in a browser$")[1]
+        command = demo.wait_for(r"^  (\S+ -m staggerdns .*) any\.other\.name\.example\.com$")[1]
         demo.wait_for("Ctrl-C ends")
         endpoint = Endpoint("127.0.0.1", port)
         for tcp in (False, True):
-            reply = clients.ask(endpoint, "www.example.com", tcp=tcp)
+            reply = clients.ask(endpoint, NAME, tcp=tcp)
             assert set(reply.addresses) == EVERYTHING
+        row = rf"{ROW} cache .*  {re.escape(NAME)}\. A  NOERROR  198\."
+        clients.eventually(  # the demonstration may just have begun to watch
+            lambda: (clients.ask(endpoint, NAME), re.search(row, demo.text, re.MULTILINE))[1],
+            timeout=DEADLINE,
+        )
         assert clients.ask(endpoint, "x.example.net", "AAAA").rcode == "NOERROR"
+        demo.wait_for(rf"{ROW} upstream .*  x\.example\.net\. AAAA  NOERROR$")
         demo.wait_for(r"^x\.example\.net AAAA:$")
-        with urllib.request.urlopen(f"http://{web}", timeout=DEADLINE) as page:
-            assert b"staggerdns_queries_total" in page.read()
+        with urllib.request.urlopen(f"http://{page}", timeout=DEADLINE) as answer:
+            assert answer.headers.get_content_type() == "text/html"
+        with urllib.request.urlopen(f"http://{web}", timeout=DEADLINE) as answer:
+            assert b"staggerdns_queries_total" in answer.read()
+        why = subprocess.run(
+            [*command.split(), "x.example.net", "AAAA"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=True,
+        )
+        assert why.stdout.startswith("x.example.net. AAAA\n\nasked by the strategy parallel")
         demo.process.send_signal(signal.SIGINT)
         assert demo.ended() == 0, demo.text
         assert "Traceback" not in demo.text
-        if "Not ranked" not in demo.text:
+        if "not ranked" not in demo.text:
             assert set(_in_documentation()) <= set(demo.lines)
         with pytest.raises(ConnectionRefusedError):
             clients.ask(endpoint, "www.example.com", timeout=0.5)
@@ -196,19 +224,26 @@ def test_the_picture_of_the_documentation() -> None:
     assert any(str(words).startswith("nearest first after") for words in said)
 
 
-def test_only_the_servers_and_the_ports_are_others() -> None:
-    """The program has the settings of etc/staggerdns.yaml but for three; where it must not probe,
-    but for four.
+def test_only_servers_ports_and_socket_are_others() -> None:
+    """The program has the settings of etc/staggerdns.yaml but for four; where it must not probe,
+    but for five.
     """
     shipped = yaml.safe_load((ROOT / "etc" / "staggerdns.yaml").read_text())
-    ours = settings(5301, 9154, ["127.0.0.11:53"], probes=True)
+    place = (5301, 9154), Path("/tmp/control"), ["127.0.0.11:53"]  # noqa: S108 (nothing is made)
+    ours = settings(*place, probes=True)
     assert ours["server"].pop("listen") == ["127.0.0.1:5301"]
     assert ours["metrics"].pop("listen") == "127.0.0.1:9154"
     assert ours["upstream"].pop("servers") == ["127.0.0.11:53"]
-    for section, key in (("server", "listen"), ("metrics", "listen"), ("upstream", "servers")):
+    assert ours["control"].pop("socket") == "/tmp/control"  # noqa: S108
+    for section, key in (
+        ("server", "listen"),
+        ("metrics", "listen"),
+        ("upstream", "servers"),
+        ("control", "socket"),
+    ):
         del shipped[section][key]
     assert ours == shipped
-    quiet = settings(5301, 9154, ["127.0.0.11:53"], probes=False)
+    quiet = settings(*place, probes=False)
     assert quiet["ranking"] == {**shipped["ranking"], "enabled": False}
 
 
