@@ -204,7 +204,8 @@ def test_shares(site: Website) -> None:
     site.use(servers="192.0.2.1, 192.0.2.2, 192.0.2.3")
     site.script("192.0.2.1", says(5, "203.0.113.1", "203.0.113.2"))
     site.script("192.0.2.2", says(9, "203.0.113.2"))
-    site.script("192.0.2.3", says(9, "203.0.113.3", "203.0.113.4"))
+    # The private one is given to nobody, since others came before.
+    site.script("192.0.2.3", says(9, "203.0.113.3", "203.0.113.4", "10.0.0.1"))
     assert set(shares(site).values()) == {(None, None)}
     for number in range(4):
         site.ask(f"n{number}.example")

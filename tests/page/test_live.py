@@ -161,6 +161,18 @@ def test_who_does_not_read(site: WatchedSite) -> None:
     other.leave()
 
 
+def test_who_does_not_read_for_a_moment(site: WatchedSite) -> None:
+    """He has the whole idle time for it, however long he has watched before."""
+    browser = site.watch()
+    for _ in range(round(1.9 * LIMITS.tcp_idle_timeout / SEND_EVERY)):
+        site.publish()
+        site.sent()
+    browser.stop_taking()
+    site.clock.pump([SEND_EVERY] * round(0.8 * LIMITS.tcp_idle_timeout / SEND_EVERY))
+    assert not browser.transport.over()
+    browser.leave()
+
+
 def test_who_has_nothing_to_read(site: WatchedSite) -> None:
     """His connection lasts, since now and then there is a comment."""
     browser = site.watch()

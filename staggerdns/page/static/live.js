@@ -61,7 +61,7 @@ export function showLive({ main, shows }) {
   }
 
   function tellState() {
-    const missing = lost ? ` ${plural(lost, "row")} lost, since this browser was too slow.` : "";
+    const missing = lost ? ` ${plural(lost, "row")} left out: there were more than could be shown.` : "";
     tell(paused ? `Paused.${missing}` : seen ? `Live.${missing}` : `Live. Nobody has asked yet.${missing}`);
   }
 
