@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-SLICE = 0.0015
+SLICE = 0.001
 """Seconds after which a slice of work ends as soon as it can."""
 HURRIED = 0.0005
 """Seconds between two slices of what somebody waits for: the reactor looks at its sockets once."""
