@@ -273,8 +273,8 @@ async def test_truncation_goes_to_tcp_at_the_same_upstream(server: ScriptedUpstr
         assert asked.metrics.upstream_truncated.cell(asked.upstream.name).value == 1
         assert asked.upstream.inflight == 0
     await no_connections()
-    assert [query.transport for query in server.queries] == ["udp", "tcp"]
-    udp, tcp = server.queries
+    udp, tcp, *_ = server.queries  # one more over UDP if TCP is slow on a busy machine
+    assert (udp.transport, tcp.transport) == ("udp", "tcp")
     assert udp.parsed.question == tcp.parsed.question
     assert udp.wire[:2] != tcp.wire[:2]  # wrong once in 65536 runs
 
