@@ -14,7 +14,7 @@ from staggerdns.policy.lists.lists import MAX_FETCHES
 from staggerdns.ranking.probes import ICMP
 from staggerdns.server.connections import MAX_DISALLOWED
 from staggerdns.server.ports import MAX_ACCEPTS
-from staggerdns.server.status import LIMITS
+from staggerdns.server.status import LIMITS, MAX_VIEWERS
 from staggerdns.settings.sections import Config, RankingSettings
 from staggerdns.upstream.datagram import SOCKETS
 
@@ -51,7 +51,8 @@ def others(config: Config) -> int:
     sockets = sum(
         SOCKETS + STREAMS if upstream.transport == "udp" else STREAMS for upstream in upstreams
     )
-    pages = 0 if config.metrics.listen is None else 1 + LIMITS.tcp_max_connections
+    viewers = MAX_VIEWERS if config.page.enabled else 0
+    pages = 0 if config.metrics.listen is None else 1 + LIMITS.tcp_max_connections + viewers
     lists = LISTS if config.lists else 0
     beside = MAX_DISALLOWED + sockets + pages + lists + _connections(config.ranking)
     return RESERVE + ports + beside

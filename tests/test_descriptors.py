@@ -103,7 +103,8 @@ def test_what_counts() -> None:
     )
     assert others(more) == base + 2 + MAX_ACCEPTS + descriptors.STREAMS + 4
     none = config(metrics={"listen": None}, ranking={"enabled": False})
-    assert others(none) == base - 17 - 2 * 128
+    assert others(none) == base - 33 - 2 * 128
+    assert others(config(page={"enabled": False})) == base - 16
     assert others(config(lists={"ads": {}})) == base + descriptors.LISTS
     echoes = config(ranking={"probes": ["icmp"]})
     assert others(echoes) == base - 2 * 128

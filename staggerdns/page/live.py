@@ -25,11 +25,9 @@ from staggerdns.server.answered import Answered, AnswerHub
 from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.connections import Connections
 from staggerdns.server.http1 import Http1Request
-from staggerdns.server.status import StatusConnection
+from staggerdns.server.status import MAX_VIEWERS, StatusConnection
 from staggerdns.settings.sections import ClientSettings, ServerSettings
 
-MAX_VIEWERS = 16
-"""Viewers at once, of one client or of several."""
 ROWS = 200
 """Rows that a viewer is sent at once, the latest."""
 SEND_EVERY = 0.25
@@ -41,6 +39,7 @@ MAX_ADDRESSES = 8
 LIMITS = ServerSettings(
     tcp_idle_timeout=30.0, tcp_max_connections=MAX_VIEWERS, tcp_max_per_client=MAX_VIEWERS
 )
+"""Limits of viewers, whether they are of one client or of several."""
 MEDIA_TYPE = b"text/event-stream"
 _COMMENT = b":\n\n"
 

@@ -34,12 +34,13 @@ from staggerdns.deferreds import ignore_cancellation
 from staggerdns.page.api import Api, Arguments
 from staggerdns.page.files import read_files
 from staggerdns.page.history import History
-from staggerdns.page.live import MAX_VIEWERS, MEDIA_TYPE, Viewers
+from staggerdns.page.live import MEDIA_TYPE, Viewers
 from staggerdns.page.shows import Shows, what_to_show
 from staggerdns.server.answered import AnswerHub
 from staggerdns.server.hostheader import canonical_host, is_known_host
 from staggerdns.server.http1 import Http1Request
 from staggerdns.server.status import (
+    MAX_VIEWERS,
     NOT_FOUND,
     Page,
     StatusConnection,

@@ -34,6 +34,8 @@ from staggerdns.settings.sections import ClientSettings, ServerSettings
 
 LIMITS = ServerSettings(tcp_idle_timeout=30.0, tcp_max_connections=16, tcp_max_per_client=8)
 """Limits of the connections to the pages."""
+MAX_VIEWERS = 16
+"""Connections that a `Site` may keep beside these, for those who watch."""
 METRICS_COST = 1 / 8
 """Seconds that a page of metrics takes of the time there is: eight pages a second."""
 OTHER_COST = 1 / 64

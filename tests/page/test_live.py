@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from staggerdns.page.live import LIMITS, MAX_ADDRESSES, MAX_VIEWERS, QUIET, ROWS, SEND_EVERY
+from staggerdns.page.live import LIMITS, MAX_ADDRESSES, QUIET, ROWS, SEND_EVERY
 from staggerdns.server.answered import Answered
-from staggerdns.server.status import BURST
+from staggerdns.server.status import BURST, MAX_VIEWERS
 from staggerdns.server.status import LIMITS as PAGE_LIMITS
 from tests.kit.acts import says
 from tests.kit.routed import CLIENT, PUBLIC
