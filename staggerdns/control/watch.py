@@ -24,7 +24,8 @@ from staggerdns.control.protocol import (
     encode_event,
     parse_name,
 )
-from staggerdns.querylog.entry import FULL, IPV4_PREFIX, IPV6_PREFIX, PREFIX, shown
+from staggerdns.querylog.clients import FULL, IPV4_PREFIX, IPV6_PREFIX, PREFIX
+from staggerdns.querylog.entry import shown
 from staggerdns.server.answered import Answered, AnswerHub
 from staggerdns.server.sources import SOURCES
 from staggerdns.settings.document import one_line

@@ -6,7 +6,7 @@ import os
 from importlib.util import find_spec
 
 from staggerdns.files import MAX_SOCKET_PATH
-from staggerdns.querylog.entry import CLIENTS
+from staggerdns.querylog.clients import CLIENTS
 from staggerdns.settings.sections import QueryLogSettings
 
 UNIX = "unix:"

@@ -19,7 +19,7 @@ from dnstap_pb import dnstap_pb2 as dnstap
 
 from staggerdns import __version__
 from staggerdns.querylog.checks import UNIX
-from staggerdns.querylog.entry import FULL, shown_client
+from staggerdns.querylog.clients import FULL, shown_client
 from staggerdns.querylog.file import FileSink
 from staggerdns.querylog.outlet import TOO_SLOW, Sink, Unwritten
 from staggerdns.server.answered import Answered

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.querylog.entry import CLIENTS, client_prefix, json_line, shown_client
+from staggerdns.querylog.clients import CLIENTS, client_prefix, shown_client
+from staggerdns.querylog.entry import json_line
 from tests.kit.answered import answered
 
 
