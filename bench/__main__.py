@@ -35,6 +35,7 @@ from bench import (
     shape,
     sorted_hits,
     streams,
+    traces,
     transports,
 )
 from bench.daemons import Laboratory, StartError
@@ -69,6 +70,7 @@ FULL: dict[str, _Part] = {
     "listed": lambda lab: blocking.fresh(lab, count=1_000_000, rounds=9, names=5_000, fill=50_000),
     "lists": lambda lab: lists.measure(lab, count=1_000_000, rounds=3),
     "loading": lambda lab: loading.measure(lab, count=1_000_000, rounds=3),
+    "traces": lambda _: traces.measure(rounds=400),
     "logged": lambda lab: logged.hits(lab, rounds=9, seconds=2),
     "logged_new": lambda lab: logged.fresh(lab, rounds=9, names=5_000, fill=50_000),
 }
@@ -96,6 +98,7 @@ _QUICK: dict[str, _Part] = {
     "listed": lambda lab: blocking.fresh(lab, count=100_000, rounds=5, names=2_000, fill=10_000),
     "lists": lambda lab: lists.measure(lab, count=100_000, rounds=2),
     "loading": lambda lab: loading.measure(lab, count=100_000, rounds=2),
+    "traces": lambda _: traces.measure(rounds=100),
     "logged": lambda lab: logged.hits(lab, rounds=5, seconds=0.5),
     "logged_new": lambda lab: logged.fresh(lab, rounds=5, names=2_000, fill=10_000),
 }

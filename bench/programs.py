@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -79,6 +81,17 @@ def cores() -> tuple[int, int]:
     """
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[1] if len(usable) > 1 else usable[0]
+
+
+@contextlib.contextmanager
+def on_core_of_servers() -> Iterator[None]:
+    """Measure in this process, on the core for the server."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cores()[0]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _first_number(command: list[str], pattern: str = r"\d+\.\d+(?:\.\d+)*") -> str:

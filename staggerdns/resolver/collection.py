@@ -136,9 +136,10 @@ class Collection(Merger):
         if self.run is not None:
             self.run.cancel()
             self.run = None
+        cache, key, now = self._context.cache, self.question.key, self._context.clock.seconds()
         if self._later:
-            self.merge(self._context.clock.seconds())
-        cache, key = self._context.cache, self.question.key
+            self.merge(now)
+        self.trace.end(now)
         cache.merged(key, self)
         if self._entry is not None:
             cache.complete(key, self._generation, self._first_ttl)
@@ -156,6 +157,7 @@ class Collection(Merger):
             self._commit(now)
         elif self._later:
             self.merge(now)
+        self.trace.end(now)
 
     def first(self, outcome: Outcome) -> None:
         """Commit the answer that the run gives to the clients."""
@@ -241,8 +243,7 @@ class Collection(Merger):
             self.question.key, self._generation, self._first_ttl, self._second_ttl or None
         )
         outcome = FAILED if isinstance(self._answer, FailureAnswer) else POSITIVE
-        if self._answer.negative:
-            outcome = NEGATIVE
+        outcome = NEGATIVE if self._answer.negative else outcome
         context.count(self.judge)
         context.ended(self.trace.strategy, outcome)
         context.seconds.observe(now - self.trace.began)

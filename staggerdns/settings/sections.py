@@ -367,6 +367,9 @@ class Config(Section, frozen=True, kw_only=True):
     metrics: MetricsSettings = MetricsSettings()
     page: PageSettings = PageSettings()
     traces: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 1_000
-    """Collections of which all is remembered that explains their answers, the latest; 0 is off."""
+    """Collections of which all is remembered that explains their answers, the latest; 0 is off. One
+    of five upstreams with three addresses each takes about 3.5 KiB. Who brought each address is
+    known of every cached name, whatever is set here.
+    """
     log: LogSettings = LogSettings()
     query_log: QueryLogSettings = QueryLogSettings()

@@ -157,12 +157,13 @@ class RankedResolver(SimulatedResolver):
         queue: int = 200,
         parallel: ParallelSettings | None = None,
         cache: CacheSettings | None = None,
+        level: str = "debug",
     ) -> None:
         super().__init__(*acts, parallel=parallel, cache=cache)
         self.ranking = SimulatedRanking(
             script, names=["icmp"], queue=queue, clock=self.clock, metrics=self.metrics
         )
-        journal = Journal("debug")
+        journal = Journal(level)
         settings = RankingSettings(rtt_cache_ttl=LIFETIME, probe_private=False)
         ranker = Ranker(settings, self.ranking.sorts, journal, self.traces)
         self.cache = AnswerCache(cache or CacheSettings(), self.metrics, ranker)
