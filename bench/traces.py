@@ -29,8 +29,8 @@ def measure(*, rounds: int) -> Section:
     kept = parse_config("upstream: {servers: [192.0.2.1]}").traces
     section = Section(
         f"New names with {kept:,} traces and without ({tracing.UPSTREAMS} upstreams, "
-        f"{tracing.EACH} addresses of its own from each, round trips known; {tracing.TOGETHER} names "
-        f"a round, {rounds} rounds)"
+        f"{tracing.EACH} addresses of its own from each, round trips known; "
+        f"{tracing.TOGETHER} names a round, {rounds} rounds)"
     )
     limits = {_ON: kept, _OFF: 0, _AGAIN: 0}
     resolvers = {label: tracing.resolver(limit, _ENTRIES) for label, limit in limits.items()}
