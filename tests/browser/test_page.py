@@ -136,6 +136,7 @@ def test_search_and_waterfall(page: Page, shop: str) -> None:
         row = rows[str(endpoint)]
         assert set(re.findall(r"198\.18\.\d+\.\d+", row)) == set(known)
         assert ("positive" in row) == bool(known)
+        assert ("NODATA" in row) == (not known)
     page.wait_text("#answer", "The answer as it stands")
     order = re.findall(
         r"198\.18\.\d+\.\d+", " ".join(page.texts("[aria-labelledby=answer] td code"))
@@ -147,6 +148,42 @@ def test_search_and_waterfall(page: Page, shop: str) -> None:
         " + bar.width.baseVal.value - bar.ownerSVGElement.width.baseVal.value)"
     )
     assert max(bar_ends) <= 0, "nothing is drawn outside"
+
+
+def test_negative_answers(page: Page) -> None:
+    """They are called what ``staggerdns why`` calls them, the one that the client got as well."""
+    quick, slow = b.nodata(), b.nxdomain(after=0.1)
+    nodata = page.testbed.route("nodata", quick, quick, slow, slow, slow)
+    nxdomain = page.testbed.route("nxdomain", b.nxdomain())
+    for name, called in ((nodata, "NODATA"), (nxdomain, "NXDOMAIN")):
+        page.testbed.ask(name)
+        page.testbed.complete(name)
+        page.open(f"name/{name[:-1]}/A", name[:-1])
+        page.wait("document.querySelectorAll('svg.bars .asked').length === 5")
+        said = page.texts("svg.bars .said")
+        assert sum(one.endswith(f"{called}, first") for one in said) == 1
+        assert not any("NOERROR" in one for one in said)
+        assert page.texts("[aria-labelledby=answer] dd")[0] == called
+    assert f"{called}, first." in str(page.all("svg.bars")[0].get_attribute("aria-label"))
+
+
+def test_first_on_a_phone(page: Page, shop: str) -> None:
+    """There is room to say which answer was the first."""
+    page.screen(NARROW)
+    page.open(f"name/{shop}/A", shop)
+    page.wait("document.querySelectorAll('svg.bars .asked').length === 5")
+    said = page.texts("svg.bars .said")
+    assert sum(one.endswith("2 addresses, first") for one in said) == 1
+
+
+def test_nothing_is_kept(page: Page) -> None:
+    """Of a name that nobody asked for no waterfall is missed, and nobody is told that it would be
+    asked for: a list or the program itself may answer.
+    """
+    page.open("name/localhost/A", "localhost")
+    page.wait_text("#answer", "The answer as it stands")
+    assert page.texts("main section p") == ["No answer is kept."]
+    assert not page.all("#waterfall")
 
 
 def test_nearest_first(page: Page, shop: str, ranked: bool) -> None:

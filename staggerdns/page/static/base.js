@@ -83,6 +83,11 @@ export function nameLink(name, type, text = bare(name)) {
   return el("a", { href: `#/name/${path}` }, text);
 }
 
+// What an answer without records is called, by its code: that of one without any is NOERROR.
+export function coded(rcode, negative) {
+  return negative && rcode === "NOERROR" ? "NODATA" : rcode;
+}
+
 export class ApiError extends Error {
   constructor(code, message) {
     super(message);

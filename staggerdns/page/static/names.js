@@ -1,7 +1,7 @@
 // The names in the cache, and all about one of them.
 
 import {
-  ApiError, ask, bare, count, duration, el, heading, ms, nameLink, notice, percent, plural, table,
+  ApiError, ask, bare, coded, count, duration, el, heading, ms, nameLink, notice, percent, plural, table,
 } from "./base.js";
 import { drawWaterfall } from "./waterfall.js";
 
@@ -133,16 +133,21 @@ function answerSection({ answer, scope, list }) {
     el("h2", { id: "answer" }, "The answer as it stands"));
   if (list) section.append(notice(`The list ${list} blocks it.`, "warn"));
   if (answer === null) {
-    section.append(el("p", { class: "muted" }, "Nothing is kept of it. It is asked for as soon as a client does."));
+    const route = scope.route ? ` Route: ${scope.route}.` : "";
+    section.append(el("p", { class: "muted" }, `No answer is kept.${route}`));
     return section;
   }
   const pairs = [
-    ["Code", answer.rcode], ["Phase", PHASES[answer.phase] || answer.phase],
+    ["Code", coded(answer.rcode, answer.negative)], ["Phase", PHASES[answer.phase] || answer.phase],
     ["TTL", `${count(answer.ttl)} s`], ["Age", duration(answer.age)],
     ["Route", scope.route || "the default upstreams"],
   ];
   if (answer.error) pairs.push(["Error", answer.error]);
   if (answer.cnames && answer.cnames.length) pairs.push(["Leads to", answer.cnames.map(bare).join(" → ")]);
+  const records = Object.entries(answer.records || {}).filter(([, number]) => number);
+  if (records.length) {
+    pairs.push(["Records", records.map(([where, number]) => `${count(number)} ${where}`).join(", ")]);
+  }
   section.append(el("dl", { class: "facts" }, pairs.map(([name, value]) =>
     el("div", {}, el("dt", {}, name), el("dd", {}, value)))));
   if (answer.addresses.length) {
@@ -166,7 +171,8 @@ function askedTable(trace) {
         ["New", "number"], "Left out"],
       trace.asked.map((one) => [
         one.upstream, one.tier, ms(one.at_ms), ms(one.took_ms),
-        [one.result.replaceAll("_", " "), one.rcode, one.reason].filter(Boolean).join(", "),
+        [one.result.replaceAll("_", " "), coded(one.rcode, one.result === "negative"),
+          one.reason.replaceAll("_", " "), one.first && "first"].filter(Boolean).join(", "),
         one.addresses.join(", ") + (one.more ? ` and ${one.more} more` : "") || "–",
         count(one.new),
         one.dropped.map((drop) => `${drop.address}: ${drop.why}`).join(", ") || "–",
@@ -257,7 +263,8 @@ export function showName({ main }, name, type) {
     try {
       if (!types.firstChild) await showTypes();
       const found = await ask("why", { name, type: wanted }, stop.signal);
-      place.replaceChildren(traceSection(found, waterfalls), answerSection(found));
+      const never = found.trace === null && found.answer === null;
+      place.replaceChildren(never ? "" : traceSection(found, waterfalls), answerSection(found));
       if (found.trace !== null && found.trace.running) timer = setTimeout(load, REFRESH);
     } catch (error) {
       if (stop.signal.aborted) return;

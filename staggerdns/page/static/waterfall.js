@@ -1,7 +1,7 @@
 // The waterfall of one collection as a picture: a bar for each upstream on a common axis of time,
 // by tiers, the moment when the client had its answer, and the sorts below.
 
-import { ms, plural, svg } from "./base.js";
+import { coded, ms, plural, svg } from "./base.js";
 
 const NARROW = 620; // pixels below which what belongs to a bar stands above it
 const BAR = 16;
@@ -36,20 +36,22 @@ function shorten(text, pixels, letter = 7.2) {
 }
 
 function said(one) {
-  const result = one.result.replaceAll("_", " ");
   const took = one.took_ms === null ? "" : `${ms(one.took_ms)}, `;
+  return `${took}${what(one)}${one.first ? ", first" : ""}`;
+}
+
+function what(one) {
+  if (one.result === "negative") return coded(one.rcode, true);
   if (one.result !== "positive") {
-    const what = one.result === "negative" ? "" : one.reason.replaceAll("_", " ") || result;
-    return took + [what, one.rcode].filter(Boolean).join(", ");
+    return [(one.reason || one.result).replaceAll("_", " "), one.rcode].filter(Boolean).join(", ");
   }
   const brought = one.addresses.length + (one.more || 0);
   const fresh = one.new === brought || one.first ? "" : `, ${one.new} new`;
-  return `${took}${plural(brought, "address", "addresses")}${fresh}${one.first ? ", first" : ""}`;
+  return `${plural(brought, "address", "addresses")}${fresh}`;
 }
 
 function label(trace) {
-  const rows = trace.asked.map((one) => `${one.upstream}, ${one.tier} tier, asked at ${ms(one.at_ms)}: ${said(one)}`
-    + `${one.first ? " that the client got" : ""}`);
+  const rows = trace.asked.map((one) => `${one.upstream}, ${one.tier} tier, asked at ${ms(one.at_ms)}: ${said(one)}`);
   const client = trace.client_ms === null ? "" : ` The client had its answer after ${ms(trace.client_ms)}.`;
   return `Waterfall of ${plural(trace.asked.length, "upstream")}. ${rows.join(". ")}.${client}`;
 }
@@ -96,8 +98,10 @@ export function drawWaterfall(trace, width) {
     for (const one of asked) {
       const drops = one.dropped.length ? `, ${one.dropped.length} left out` : "";
       if (narrow) {
-        rows.append(text(0, y + 14, shorten(one.upstream, width * 0.5), { class: "upstream" }),
-          text(width - 1, y + 14, shorten(said(one) + drops, width * 0.48), { class: "said end" }));
+        const who = shorten(one.upstream, width * 0.5);
+        const rest = width - who.length * 8 - 10;
+        rows.append(text(0, y + 14, who, { class: "upstream" }),
+          text(width - 1, y + 14, shorten(said(one) + drops, rest, 6.6), { class: "said end" }));
         rows.append(bar(one, y + 21));
       } else {
         const top = y + (rowHeight - BAR) / 2;
