@@ -147,6 +147,7 @@ class StaggerService(Service):
             path=path,
             config=lambda: self.config,
             chain=lambda: self._chain,
+            local=lambda: self._assembly.rules.local,
             rules=lambda host: self._assembly.rules_of(host),  # noqa: PLW0108 (it is replaced)
             listeners=lambda: list(map(str, self._listeners.bound)),
             answering=lambda: self._readiness.answering,

@@ -29,15 +29,26 @@ def show_why(result: dict[str, Any]) -> str:
     parts = [head]
     if result["list"]:
         parts.append(f"blocked by the list {result['list']}")
+    local = result["local"]
+    if local is not None:
+        parts.append(_local(local))
     if trace is not None:
         parts.append(_trace(trace))
     elif answer is not None:
         parts.append("nothing is remembered of how it was collected: that was too long ago")
     if answer is not None:
         parts.append(_answer(answer))
-    elif not result["list"]:
+    elif not result["list"] and (local is None or not local["rcode"]):
         parts.append("nothing is kept: staggerdns why --ask has it asked")
     return "\n\n".join(parts)
+
+
+def _local(local: dict[str, Any]) -> str:
+    lines = [f"leads, by a record of ours, to {target}" for target in local["cnames"]]
+    if local["rcode"]:
+        lines.append(f"answered here, nobody is asked: {local['rcode']}")
+        lines += local["addresses"]
+    return "\n".join(lines)
 
 
 def _trace(trace: dict[str, Any]) -> str:

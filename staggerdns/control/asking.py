@@ -6,11 +6,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from staggerdns.chain import Chain
+from staggerdns.inspection.own import Own
 from staggerdns.policy.rules import Rules
-from staggerdns.policy.scope import NO_SUCH_NAMES
+from staggerdns.server.local import LocalNames
 from staggerdns.traces.trace import WAITING, SortTrace
-from staggerdns.wire.key import DEFAULT_SCOPE
-from staggerdns.wire.question import make_question
+from staggerdns.wire.question import Question
 
 SORTED_WITHIN = 1.0
 """Seconds that a sort under way at the end of the collection may take to be seen."""
@@ -23,17 +23,18 @@ class Asking:
         self._clock = clock
         self._waits: set[IDelayedCall] = set()
 
-    def ask(self, chain: Chain, rules: Rules | None, name: bytes, qtype: int) -> Deferred[None]:
+    def ask(
+        self, chain: Chain, local: LocalNames, rules: Rules | None, name: bytes, qtype: int
+    ) -> Deferred[None]:
         """Have the question asked unless its answer is kept or no upstream is to be asked.
 
         The Deferred fires when all is known.
         """
-        scope = None if rules is None else rules.routes.number(name, qtype)
-        blocking = None if rules is None else rules.blocking
-        if scope == NO_SUCH_NAMES or (blocking is not None and blocking.of_name(name) is not None):
-            return succeed(None)
-        question = make_question(name, qtype, scope=DEFAULT_SCOPE if scope is None else scope)
         now = self._clock.seconds()
+        own = Own(local, rules, name, qtype, now)
+        if own.answer is not None:
+            return succeed(None)
+        question = Question(own.key)
         if chain.cache.lookup(question.key, now) is None:
             chain.forwarder.find(question, now)
         ended = chain.forwarder.ended(question.key)

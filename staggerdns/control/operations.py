@@ -51,6 +51,7 @@ from staggerdns.policy.rules import Rules
 from staggerdns.reload import History, Problems
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.server.answered import AnswerHub
+from staggerdns.server.local import LocalNames
 from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings
 from staggerdns.settings.sections import Config
 from staggerdns.wire.key import NAME_END
@@ -75,13 +76,14 @@ class Program:
     """The program that is asked about. What a reload may replace is a function that returns it.
 
     ``path``: the configuration file, `None` if there is none. ``reload`` reads it again; the
-    Deferred's result is what is wrong with it, nothing if it counts now. ``rules`` are those of the
-    client at an address, or of the default group.
+    Deferred's result is what is wrong with it, nothing if it counts now. ``local`` answers in front
+    of the ``chain``. ``rules`` are those of the client at an address, or of the default group.
     """
 
     path: str | None
     config: Callable[[], Config]
     chain: Callable[[], Chain]
+    local: Callable[[], LocalNames]
     rules: Callable[[str | None], Rules | None]
     listeners: Callable[[], list[str]]
     answering: Callable[[], bool]
@@ -225,11 +227,13 @@ class Operations:
 
         def explained(_: object = None) -> Result:
             now = self._clock.seconds()
-            return explain(program.chain(), program.rules(client), name, qtype, now)
+            rules = program.rules(client)
+            return explain(program.chain(), program.local(), rules, name, qtype, now)
 
         if not request.ask:
             return explained()
-        asked = self._asking.ask(program.chain(), program.rules(client), name, qtype)
+        rules = program.rules(client)
+        asked = self._asking.ask(program.chain(), program.local(), rules, name, qtype)
         return asked.addCallback(explained)
 
     def _flush(self, request: FlushRequest, peer: Peer) -> Deferred[Result]:

@@ -10,14 +10,16 @@ from typing import Any
 
 from staggerdns.chain import Chain
 from staggerdns.inspection.entries import show_entry
+from staggerdns.inspection.own import Own
 from staggerdns.inspection.waterfall import show_trace
 from staggerdns.policy.rules import Rules
 from staggerdns.policy.scope import NO_SUCH_NAMES
 from staggerdns.ranking.rtt import NO_LOSS
 from staggerdns.resolver.entry import Entry
+from staggerdns.server.local import LocalNames
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import type_text
-from staggerdns.wire.key import DEFAULT_SCOPE
+from staggerdns.wire.key import DEFAULT_SCOPE, NAME_END, scope_of
 from staggerdns.wire.names import to_text
 from staggerdns.wire.question import Question, make_question
 
@@ -31,18 +33,24 @@ ROUTE_OF_NO_NAMES = "a route says that there are no such names"
 
 
 def explain(
-    chain: Chain, rules: Rules | None, name: bytes, qtype: int, now: float
+    chain: Chain, local: LocalNames, rules: Rules | None, name: bytes, qtype: int, now: float
 ) -> dict[str, Any]:
     """Return why a ``name`` (wire form, lower case) is answered as it is, for clients with these
     ``rules``, `None` where all clients have the same. ``now``: by the clock of the cache.
     """
+    own = Own(local, rules, name, qtype, now)
     number = None if rules is None else rules.routes.number(name, qtype)
-    scope = DEFAULT_SCOPE if number is None else number
-    block = None if rules is None or rules.blocking is None else rules.blocking.of_name(name)
-    question = _most_telling(chain, name, qtype, DEFAULT_SCOPE if scope == NO_SUCH_NAMES else scope)
+    if own.answer is None:
+        scope = scope_of(own.key)
+    else:
+        scope = DEFAULT_SCOPE if number is None or number == NO_SUCH_NAMES else number
+    block = own.block
+    question = _most_telling(chain, own.key[:NAME_END], qtype, scope)
     key = question.key
-    entry = chain.cache.held(key)
-    trace = None if scope == NO_SUCH_NAMES else chain.traces.find(key)
+    # What was kept before a list had the name is told; what is ours never comes from there.
+    is_ours = own.answer is not None and block is None
+    entry = None if is_ours else chain.cache.held(key)
+    trace = None if is_ours else chain.traces.find(key)
     if block is None and entry is not None and rules is not None and rules.blocking is not None:
         block = rules.blocking.of_chain(entry, key)
     return {
@@ -56,16 +64,15 @@ def explain(
         "scope": {
             "number": question.scope,
             "route": ROUTE_OF_NO_NAMES
-            if scope == NO_SUCH_NAMES
+            if number == NO_SUCH_NAMES
             else chain.route_label(question.scope),
         },
         "list": "" if block is None else block.list,
+        "local": own.shown(),
         "trace": None
         if trace is None
         else show_trace(trace, chain.forwarder.under_way(key), chain.round_trips, now, time.time()),
-        "answer": None
-        if entry is None or scope == NO_SUCH_NAMES
-        else _show_answer(key, entry, chain, now),
+        "answer": None if entry is None else _show_answer(key, entry, chain, now),
     }
 
 

@@ -51,6 +51,7 @@ def result(*asked: dict[str, Any], answer: Any = None, sorts: Any = (), **more: 
         },
         "scope": {"number": 0, "route": ""},
         "list": "",
+        "local": None,
         "trace": trace if asked else None,
         "answer": answer,
         **more,
@@ -182,3 +183,18 @@ def test_the_answer() -> None:
 def test_what_else_there_is_to_say(known: dict[str, Any], expected: str) -> None:
     """Lists, routes, failures, and that nothing is known."""
     assert expected in show_why(known)
+
+
+def test_a_name_of_ours() -> None:
+    """It says what is answered here, and offers nothing to be asked."""
+    local = {"rcode": "NOERROR", "cnames": [], "addresses": ["192.168.1.10"]}
+    shown = show_why(result(local=local))
+    assert shown.splitlines()[2:] == ["answered here, nobody is asked: NOERROR", "192.168.1.10"]
+
+
+def test_a_record_that_leads_elsewhere() -> None:
+    """Its target has to be asked for."""
+    local = {"rcode": "", "cnames": ["new.example."], "addresses": []}
+    shown = show_why(result(local=local))
+    assert "leads, by a record of ours, to new.example." in shown
+    assert "--ask" in shown

@@ -146,6 +146,51 @@ def test_names_of_no_route() -> None:
     assert (result["trace"], result["answer"], running.asked()) == (None, None, [])
 
 
+RECORDS = """
+ranking: {enabled: false}
+local:
+  hosts: null
+  records: {nas.home.example: 192.168.1.10, old.example: {cname: www.example}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "qtype", "rcode"),
+    [
+        ("nas.home.example", "A", "NOERROR"),
+        ("nas.home.example", "MX", "NOERROR"),
+        ("localhost", "A", "NOERROR"),
+        ("x.invalid", "A", "NXDOMAIN"),
+        ("ready.staggerdns.invalid", "TXT", "SERVFAIL"),
+        ("1.1.168.192.in-addr.arpa", "PTR", "NXDOMAIN"),
+        ("www.example", "ANY", "NOERROR"),
+        ("www.example", "AXFR", "REFUSED"),
+        ("www.example", "TYPE0", "FORMERR"),
+    ],
+)
+def test_what_is_ours(name: str, qtype: str, rcode: str) -> None:
+    """It is told, and never leaves the house, whoever wants it to be asked."""
+    running = program(more=RECORDS)
+    result = do(running, "why", name=name, type=qtype, ask=True)
+    assert result["local"]["rcode"] == rcode
+    assert (result["trace"], result["answer"], running.asked()) == (None, None, [])
+
+
+def test_a_record_that_leads_elsewhere() -> None:
+    """Its target is asked for, and told of."""
+    running = program(more=RECORDS)
+    results: list[Any] = []
+    begin(running, "why", name="old.example", ask=True).addCallback(results.append)
+    until(running, 2_000)
+    (result,) = results
+    assert result["question"]["name"] == "old.example."
+    assert result["local"] == {"rcode": "", "cnames": ["www.example."], "addresses": []}
+    assert len(asked(result, "upstream")) == 3
+    assert len(result["answer"]["addresses"]) == 4
+    of_target = do(running, "why", name="www.example")
+    assert of_target["trace"]["generation"] == result["trace"]["generation"]
+
+
 def test_a_list() -> None:
     """The list is named that blocks it, for the clients of the group that has it."""
     running = ListedProgram(
