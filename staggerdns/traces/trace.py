@@ -95,11 +95,17 @@ class Trace:
                 outcome.drop_all_but(kept, NOT_KEPT)
 
     def end(self, now: float) -> None:
-        """Note the end of the collection; large answers are let go of."""
+        """Note the end of the collection; large answers are let go of, and what was dropped of
+        them.
+        """
         self.ended = now
         for outcome in self.history:
-            if isinstance(outcome, Outcome) and outcome.answer is not None:
-                answer = outcome.answer
+            if not isinstance(outcome, Outcome):
+                continue
+            if len(outcome.dropped) > MAX_ADDRESSES:
+                _keep_few_dropped(outcome)
+            answer = outcome.answer
+            if answer is not None:
                 if isinstance(answer, AddressPool):
                     is_large = len(answer.addresses) > MAX_ADDRESSES
                 else:
@@ -167,6 +173,13 @@ class Traces:
         last = trace.sorts[-1] if trace is not None and trace.sorts else None
         if isinstance(last, SortTrace) and last.result is WAITING:
             last.result = CANCELLED
+
+
+def _keep_few_dropped(outcome: Outcome) -> None:
+    """Keep as many of what was dropped as of the addresses, those that are among them first."""
+    answer = outcome.answer
+    shown = () if answer is None else answer.addresses[:MAX_ADDRESSES]
+    outcome.dropped = sorted(outcome.dropped, key=lambda one: one[0] not in shown)[:MAX_ADDRESSES]
 
 
 def _add(trace: Trace, sort: SortTrace | KnownSort, now: float) -> None:

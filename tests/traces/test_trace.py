@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import staggerdns.resolver.forwarder as forwarder_module
 from staggerdns.ranking.rtt import RttTable
 from staggerdns.settings.sections import RankingSettings
 from staggerdns.strategy.run import GivenUp
@@ -255,6 +256,39 @@ def test_large_answers() -> None:
         if isinstance(one.answer, BriefAnswer):
             assert (one.answer.left_out, one.answer.ttl, one.answer.rcode) == (1, 300, 0)
             assert one.answer.sections(12, 1, 65_535) is None
+
+
+def test_many_that_are_dropped() -> None:
+    """No more of them are kept than of addresses, and those which are shown are among them."""
+    many = [f"203.0.{number // 250}.{number % 250}" for number in range(4_000)]
+    private = [f"10.0.{number // 250}.{number % 250}" for number in range(MAX_ADDRESSES + 1)]
+    trace = traced(SimulatedResolver(says(5, "203.0.113.1"), says(10, *many), says(60, *private)))
+    for one in trace.history[1:]:
+        assert isinstance(one, Outcome)
+        assert one.answer is not None
+        assert len(one.dropped) == MAX_ADDRESSES
+    late = trace.history[2]
+    assert isinstance(late, Outcome)
+    assert late.answer is not None
+    assert {address for address, _ in late.dropped} == set(late.answer.addresses)
+
+
+def test_a_collection_that_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has ended, and large answers are let go of, as they are at any end."""
+    many = [f"203.0.113.{number}" for number in range(MAX_ADDRESSES + 1)]
+    monkeypatch.setattr(forwarder_module, "MAX_COLLECTIONS", 1)
+    resolver = SimulatedResolver(says(5, *many), Act())
+    question = resolver.question()
+    resolver.ask(question)
+    resolver.run_to(20)
+    trace = resolver.traces.find(question.key)
+    assert trace is not None
+    assert not trace.ended
+    resolver.ask(resolver.question("other.example"))
+    assert trace.ended == resolver.clock.seconds()
+    one = trace.history[0]
+    assert isinstance(one, Outcome)
+    assert isinstance(one.answer, BriefAnswer)
 
 
 def test_sorts_of_a_collection() -> None:
