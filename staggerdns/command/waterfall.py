@@ -35,7 +35,9 @@ def show_why(result: dict[str, Any]) -> str:
     if trace is not None:
         parts.append(_trace(trace))
     elif answer is not None:
-        parts.append("nothing is remembered of how it was collected: that was too long ago")
+        parts.append(
+            "nothing is remembered of how it was collected: too long ago, or traces are off"
+        )
     if answer is not None:
         parts.append(_answer(answer))
     elif not result["list"] and (local is None or not local["rcode"]):
@@ -111,6 +113,8 @@ def _query(one: dict[str, Any], end: float) -> tuple[str, ...]:
         result = one["reason"]
     elif one["rcode"] and one["rcode"] != "NOERROR":
         result = one["rcode"]
+    elif one["alias"]:
+        result = f"CNAME {one['alias']}"
     elif one["result"] == "negative":
         result = "NODATA"
     if one["first"]:

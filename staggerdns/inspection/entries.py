@@ -9,6 +9,7 @@ from typing import Any
 from staggerdns.chain import Chain
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.scopechanges import GONE, SAME
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer, FailureAnswer
@@ -59,6 +60,8 @@ def show_entry(key: bytes, entry: Entry, chain: Chain, now: float) -> dict[str, 
     question = Question(key)
     cache, answer = chain.cache, entry.answer
     sorted_at = entry.sorted_at
+    becomes = cache.changes.of_entry(key, entry)  # a look-up does that to it
+    stale = becomes != SAME or cache.freshness.is_stale(entry, now)
     return {
         "type": type_text(question.qtype),
         "class": question.qclass,
@@ -75,11 +78,11 @@ def show_entry(key: bytes, entry: Entry, chain: Chain, now: float) -> dict[str, 
         "age": _rounded(now - entry.stored),
         "seconds_left": _rounded(entry.expires - now),
         "refresh_in": _rounded(max(entry.due, entry.retry_at) - now),
-        "ttl": cache.reply_ttl(entry, now, question.scope),
+        "ttl": cache.reply_ttl(entry, max(now, entry.expires) if stale else now, question.scope),
         "sorted_ago": None if sorted_at is None else _rounded(now - sorted_at),
         "complete": entry.complete and entry.alive,
-        "stale": cache.freshness.is_stale(entry, now),
-        "servable": cache.freshness.is_servable(entry, now),
+        "stale": stale,
+        "servable": becomes != GONE and cache.freshness.is_servable(entry, now),
         "octets": entry.octets,
     }
 

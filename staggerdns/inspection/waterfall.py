@@ -17,6 +17,8 @@ from staggerdns.traces.trace import KnownSort, SortTrace, Trace, sort_ends
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.constants import rcode_text
+from staggerdns.wire.names import to_text
+from staggerdns.wire.sections import LoneAliasAnswer
 
 GIVEN_UP = "given_up"
 WAITING = "waiting"
@@ -66,6 +68,7 @@ def _show_query(
         "reason": "",
         "rcode": "",
         "ttl": None,
+        "alias": "",
         "addresses": [],
         "more": 0,
         "new": 0,
@@ -94,6 +97,8 @@ def _show_ended(one: Outcome | GivenUp, trace: Trace, brought: set[bytes]) -> di
     brought |= joined
     shown["rcode"] = rcode_text(answer.rcode)
     shown["ttl"] = answer.ttl
+    if isinstance(answer, LoneAliasAnswer | BriefAnswer) and answer.target:
+        shown["alias"] = to_text(answer.target)
     shown["addresses"] = list(map(_text, addresses[:MAX_ADDRESSES]))
     shown["more"] = left_out + max(0, len(addresses) - MAX_ADDRESSES)
     shown["new"] = len(joined)

@@ -99,7 +99,7 @@ def _show_answer(key: bytes, entry: Entry, chain: Chain, now: float) -> dict[str
     return {
         "rcode": shown["rcode"],
         "negative": shown["negative"],
-        "phase": _phase(entry, chain, now),
+        "phase": _phase(entry, stale=shown["stale"], servable=shown["servable"]),
         "error": shown["error"],
         "ttl": shown["ttl"],
         "age": shown["age"],
@@ -121,13 +121,12 @@ def _show_answer(key: bytes, entry: Entry, chain: Chain, now: float) -> dict[str
     }
 
 
-def _phase(entry: Entry, chain: Chain, now: float) -> str:
-    freshness = chain.cache.freshness
+def _phase(entry: Entry, *, stale: bool, servable: bool) -> str:
     if isinstance(entry.answer, FailureAnswer):
         return FAILURE
-    if not freshness.is_servable(entry, now):
+    if not servable:
         return EXPIRED
-    if freshness.is_stale(entry, now):
+    if stale:
         return STALE
     if not entry.complete or not entry.alive:
         return COLLECTING

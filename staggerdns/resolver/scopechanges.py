@@ -55,9 +55,13 @@ class ScopeChanges:
 
     def spare(self, key: bytes, entry: Entry) -> bool:
         """Return whether no change has to do with the entry under ``key``."""
+        return self.of_entry(key, entry) == SAME
+
+    def of_entry(self, key: bytes, entry: Entry) -> int:
+        """Return what becomes of the entry under ``key``."""
         if entry.generation >= self.latest:
-            return True
-        return self.verdict(scope_of(key), entry.generation, entry.answer) == SAME
+            return SAME
+        return self.verdict(scope_of(key), entry.generation, entry.answer)
 
     def verdict(self, number: int, generation: int, answer: Answer) -> int:
         """Return what becomes of an answer that a collection of that generation has found."""

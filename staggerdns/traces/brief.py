@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from staggerdns.wire.answer import Answer
+from staggerdns.wire.sections import LoneAliasAnswer
 
 MAX_ADDRESSES = 64
 """Addresses of an answer that a trace keeps."""
@@ -11,16 +12,18 @@ MAX_ADDRESSES = 64
 class BriefAnswer(Answer):
     """The head of an ``answer``: what it says in general, and its first addresses.
 
-    ``left_out``: how many more there were. It cannot be given to a client.
+    ``left_out``: how many more there were. ``target``: the name that it leads to if it is an alias
+    alone, else empty. It cannot be given to a client.
     """
 
-    __slots__ = ("_addresses", "left_out")
+    __slots__ = ("_addresses", "left_out", "target")
 
     def __init__(self, answer: Answer) -> None:
         self.rcode = answer.rcode
         self.ad = answer.ad
         self.ttl = answer.ttl
         self.negative = answer.negative
+        self.target = answer.target if isinstance(answer, LoneAliasAnswer) else b""
         addresses = answer.addresses
         self._addresses = addresses[:MAX_ADDRESSES]
         self.left_out = len(addresses) - len(self._addresses)

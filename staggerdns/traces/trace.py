@@ -21,6 +21,7 @@ from staggerdns.traces.brief import MAX_ADDRESSES, BriefAnswer
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.dropped import NOT_KEPT
+from staggerdns.wire.sections import LoneAliasAnswer
 
 MAX_SORTS = 20
 """Sorts of one trace that are kept, the latest of them."""
@@ -108,8 +109,8 @@ class Trace:
             if answer is not None:
                 if isinstance(answer, AddressPool):
                     is_large = len(answer.addresses) > MAX_ADDRESSES
-                else:
-                    is_large = answer.octets > MAX_OCTETS
+                else:  # an alias has the whole message that it came in
+                    is_large = answer.octets > MAX_OCTETS or isinstance(answer, LoneAliasAnswer)
                 if is_large:
                     outcome.answer = BriefAnswer(answer)
 

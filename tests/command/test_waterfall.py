@@ -20,6 +20,7 @@ def query(**more: Any) -> dict[str, Any]:
         "reason": "",
         "rcode": "NOERROR",
         "ttl": 300,
+        "alias": "",
         "addresses": ["203.0.113.1"],
         "more": 0,
         "new": 1,
@@ -183,6 +184,13 @@ def test_the_answer() -> None:
 def test_what_else_there_is_to_say(known: dict[str, Any], expected: str) -> None:
     """Lists, routes, failures, and that nothing is known."""
     assert expected in show_why(known)
+
+
+def test_an_alias_alone() -> None:
+    """It is no answer without data: its target was asked for."""
+    shown = show_why(result(query(result="negative", alias="target.example.", addresses=[])))
+    assert "CNAME target.example." in shown
+    assert "NODATA" not in shown
 
 
 def test_a_name_of_ours() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from staggerdns.control.asking import SORTED_WITHIN
 from staggerdns.control.protocol import BAD_REQUEST
-from tests.kit.acts import fails, negative, says
+from tests.kit.acts import Act, fails, negative, says
 from tests.kit.commands import begin, do, refused, until
 from tests.kit.listed import ListedProgram
 from tests.kit.routed import INSIDE, NO_RANKING, PUBLIC, RoutedProgram
+
+if TYPE_CHECKING:
+    from staggerdns.wire.question import Question
 
 THREE = f"{PUBLIC}, 192.0.2.2, 192.0.2.3"
 ROUTE = f"{{domains: [corp.example], servers: [{INSIDE}]}}"
@@ -189,6 +192,43 @@ def test_a_record_that_leads_elsewhere() -> None:
     assert len(result["answer"]["addresses"]) == 4
     of_target = do(running, "why", name="www.example")
     assert of_target["trace"]["generation"] == result["trace"]["generation"]
+
+
+def test_upstreams_that_are_gone() -> None:
+    """An answer that a reload has voided is not called fresh; nor is one that waits for its refresh
+    by others.
+    """
+    running = program()
+    running.ask("www.example")
+    until(running, 2_000)
+    running.change(ROUTE, servers=f"{THREE}, 192.0.2.4")
+    answer = do(running, "why", name="www.example")["answer"]
+    assert (answer["phase"], answer["ttl"]) == ("stale", 5)
+    running.change(ROUTE, servers=PUBLIC)
+    assert do(running, "why", name="www.example")["answer"]["phase"] == "expired"
+    (entry,) = do(running, "cache", name="www.example")["entries"]
+    assert (entry["stale"], entry["servable"]) == (True, False)
+
+
+def test_a_lone_alias() -> None:
+    """Those who gave nothing but a CNAME are told apart from those that have no data."""
+    running = program()
+    alias = says(5, cname_chain=["target.example"]).reply
+    found = says(5, "203.0.113.1").reply
+    assert alias is not None
+    assert found is not None
+
+    def act(question: Question) -> bytes:
+        return (alias if question.name.startswith(b"\3www") else found)(question)
+
+    for host in (PUBLIC, "192.0.2.2", "192.0.2.3"):
+        running.script(host, Act(5, act))
+    running.ask("www.example")
+    for at in (7, 2_000):  # while it runs, and when it is kept in brief
+        until(running, at)
+        told = asked(do(running, "why", name="www.example"), "alias", "result")
+        assert ("target.example.", "negative") in told
+    assert told[-1] == ("", "positive")
 
 
 def test_a_list() -> None:

@@ -128,10 +128,16 @@ function addressRows(addresses) {
   ]);
 }
 
-function answerSection({ answer, scope, list }) {
+function answerSection({ answer, scope, list, local }) {
   const section = el("section", { class: "card", "aria-labelledby": "answer" },
     el("h2", { id: "answer" }, "The answer as it stands"));
   if (list) section.append(notice(`The list ${list} blocks it.`, "warn"));
+  if (local && local.rcode) {
+    const found = local.addresses.length ? `: ${local.addresses.join(", ")}` : "";
+    section.append(el("p", {}, `It is answered here, and nobody is asked: ${local.rcode}${found}.`));
+    return section;
+  }
+  if (local) section.append(el("p", {}, `A record here leads to ${local.cnames.map(bare).join(" → ")}.`));
   if (answer === null) {
     const route = scope.route ? ` Route: ${scope.route}.` : "";
     section.append(el("p", { class: "muted" }, `No answer is kept.${route}`));

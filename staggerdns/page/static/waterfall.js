@@ -41,6 +41,7 @@ function said(one) {
 }
 
 function what(one) {
+  if (one.alias) return `leads to ${one.alias}`;
   if (one.result === "negative") return coded(one.rcode, true);
   if (one.result !== "positive") {
     return [(one.reason || one.result).replaceAll("_", " "), one.rcode].filter(Boolean).join(", ");
