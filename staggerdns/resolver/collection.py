@@ -143,7 +143,6 @@ class Collection(Merger):
         cache.merged(key, self)
         if self._entry is not None:
             cache.complete(key, self._generation, self._first_ttl)
-        self.trace.end(self._context.clock.seconds())
         followers, self.followers = self.followers, []
         return followers
 
