@@ -1163,8 +1163,10 @@ def test_query_log(monkeypatch: pytest.MonkeyPatch) -> None:
         assert read("query_log.dnstap", place) == place
     error("query_log.dnstap", "'unix:'")
     assert "107 octets" in error("query_log.dnstap", longest + "a")
-    both = "upstream: {servers: [192.0.2.1]}\nquery_log: {file: /tmp/a, dnstap: /tmp/a}\n"
-    assert error_of(both).startswith("query_log.dnstap: expected another file")
+    for same in ("/logs/a", "/logs/./a", "/logs//b/../a"):
+        both = f"{{file: /logs/a, dnstap: {same}}}"
+        both = f"upstream: {{servers: [192.0.2.1]}}\nquery_log: {both}\n"
+        assert error_of(both).startswith("query_log.dnstap: expected another file")
     monkeypatch.setattr("staggerdns.querylog.checks.LIBRARIES", ("msgspec", "no_such_library"))
     assert error("query_log.dnstap", "/var/log/tap") == (
         "query_log.dnstap: no_such_library cannot be found: pip install 'staggerdns[dnstap]'"

@@ -34,7 +34,7 @@ def check_query_log(settings: QueryLogSettings, problems: list[str]) -> None:
             f"query_log.dnstap: expected a path of at most {MAX_SOCKET_PATH} octets, which is what "
             "a socket can have"
         )
-    elif dnstap == file:
+    elif file and path == dnstap and os.path.realpath(dnstap) == os.path.realpath(file):
         problems.append("query_log.dnstap: expected another file than query_log.file")
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
