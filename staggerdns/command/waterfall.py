@@ -69,11 +69,7 @@ def _trace(trace: dict[str, Any]) -> str:
         rows.append(("the collection ends", "", *_moment(trace["ended_ms"], end), "", ""))
     lines = [f"asked by the strategy {trace['strategy']}" + (", still" * trace["running"])]
     lines.append(table(rows))
-    lines += [
-        f"dropped of {one['upstream']}: {dropped['address']} ({dropped['why']})"
-        for one in asked
-        for dropped in one["dropped"]
-    ]
+    lines += [_dropped(one) for one in asked if one["dropped"]]
     later = [sort for sort in trace["sorts"] if sort not in _early(trace)]
     lines += [f"sorted {sort['at_ms'] / 1000:.0f} s later: {sort['trigger']}" for sort in later]
     return "\n".join(lines)
@@ -136,6 +132,13 @@ def _addresses(one: dict[str, Any]) -> str:
     shown = one["addresses"][:_MOST_SHOWN]
     more = f", and {count - len(shown)} more" if count > len(shown) else ""
     return f"{one['new']} new of {count}: {', '.join(shown)}{more}"
+
+
+def _dropped(one: dict[str, Any]) -> str:
+    dropped = [f"{each['address']} ({each['why']})" for each in one["dropped"]]
+    more = len(dropped) - _MOST_SHOWN
+    shown = ", ".join(dropped[:_MOST_SHOWN]) + (f", and {more} more" if more > 0 else "")
+    return f"dropped of {one['upstream']}: {shown}"
 
 
 def _sort(sort: dict[str, Any], end: float) -> tuple[str, ...]:

@@ -186,6 +186,16 @@ def test_what_else_there_is_to_say(known: dict[str, Any], expected: str) -> None
     assert expected in show_why(known)
 
 
+def test_many_that_are_dropped() -> None:
+    """They have one line, with the first of them."""
+    dropped = [{"address": f"10.0.0.{number}", "why": "private"} for number in range(7)]
+    for count, end in ((6, "10.0.0.5 (private)"), (7, "10.0.0.5 (private), and 1 more")):
+        shown = show_why(result(query(dropped=dropped[:count])))
+        (line,) = [line for line in shown.splitlines() if line.startswith("dropped")]
+        assert line.startswith("dropped of 192.0.2.1:53: 10.0.0.0 (private), 10.0.0.1 (private)")
+        assert line.endswith(end)
+
+
 def test_an_alias_alone() -> None:
     """It is no answer without data: its target was asked for."""
     shown = show_why(result(query(result="negative", alias="target.example.", addresses=[])))
