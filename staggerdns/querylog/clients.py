@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
+
+from staggerdns.wire.constants import Type
+from staggerdns.wire.records import outlines
 
 FULL = "full"
 PREFIX = "prefix"
@@ -31,3 +35,16 @@ def shown_client(host: str, clients: str) -> str | None:
     if clients == FULL:
         return host
     return client_prefix(host) if clients == PREFIX else None
+
+
+def without_options(message: bytes) -> bytes:
+    """Return a DNS message without its EDNS options: some tell clients apart, as their subnets do
+    (RFC 7871) and cookies (RFC 7873). It is empty for what cannot be read.
+    """
+    try:
+        places = [(start, end) for rtype, _, start, end in outlines(message) if rtype == Type.OPT]
+    except (ValueError, LookupError, struct.error):
+        return b""
+    for start, end in reversed(places):
+        message = message[: start - 2] + b"\0\0" + message[end:]
+    return message

@@ -19,7 +19,7 @@ from dnstap_pb import dnstap_pb2 as dnstap
 
 from staggerdns import __version__
 from staggerdns.querylog.checks import UNIX
-from staggerdns.querylog.clients import FULL, shown_client
+from staggerdns.querylog.clients import FULL, shown_client, without_options
 from staggerdns.querylog.file import FileSink
 from staggerdns.querylog.outlet import TOO_SLOW, Sink, Unwritten
 from staggerdns.server.answered import Answered
@@ -81,12 +81,13 @@ class Encoder:
             message.response_address = ip_address(listener.address).packed
             message.response_port = listener.port
         message.query_time_sec, message.query_time_nsec = query_time
-        message.query_message = answered.query
+        full = self._clients == FULL
+        message.query_message = answered.query if full else without_options(answered.query)
         query = self._encode(frame.SerializeToString())
         message.type = dnstap.Message.CLIENT_RESPONSE
         message.ClearField("query_message")
         message.response_time_sec, message.response_time_nsec = _time(answered.time)
-        message.response_message = answered.reply
+        message.response_message = answered.reply if full else without_options(answered.reply)
         return bytes(query + self._encode(frame.SerializeToString()))
 
 

@@ -7,6 +7,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dns.edns
+import dns.message
 import pytest
 
 from staggerdns.querylog.outlet import TOO_SLOW, Unwritten
@@ -87,6 +89,30 @@ def test_clients(clients: str, four: str, six: str) -> None:
         for one in messages(encode(answered(client=host))):
             assert one.message.query_address.hex() == expected
             assert one.message.socket_family == (dnstap.INET6 if ":" in host else dnstap.INET)
+
+
+@pytest.mark.parametrize("clients", ["full", "prefix", "none"])
+def test_options_that_tell_clients_apart(clients: str) -> None:
+    """Subnets and cookies are in the messages only where all of the address is shown."""
+    query = dns.message.make_query(
+        "www.example",
+        "A",
+        options=[dns.edns.ECSOption("192.0.2.77", 32), dns.edns.CookieOption(b"x" * 8, b"")],
+    )
+    reply = dns.message.make_response(query)
+    reply.use_edns(options=[dns.edns.CookieOption(b"x" * 8, b"y" * 16)])
+    event = answered(query=query.to_wire(), reply=reply.to_wire())
+    asked, told = messages(Encoder(clients)(event))
+    for octets, edns in (
+        (asked.message.query_message, query),
+        (told.message.response_message, reply),
+    ):
+        found = dns.message.from_wire(octets)
+        assert found.options == (edns.options if clients == "full" else ())
+        assert (found.payload, found.question) == (edns.payload, edns.question)
+    for cut in range(len(event.query)):
+        broken = answered(query=event.query[:cut], reply=event.reply)
+        assert len(messages(Encoder(clients)(broken))) == 2
 
 
 @pytest.mark.parametrize(
