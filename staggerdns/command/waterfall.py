@@ -28,7 +28,8 @@ def show_why(result: dict[str, Any]) -> str:
     head = f"{question['name']} {question['type']}{flags}" + (f", route {scope}" if scope else "")
     parts = [head]
     if result["list"]:
-        parts.append(f"blocked by the list {result['list']}")
+        kept = " (what follows is for others)" if trace is not None or answer is not None else ""
+        parts.append(f"blocked by the list {result['list']}{kept}")
     local = result["local"]
     if local is not None:
         parts.append(_local(local))

@@ -196,6 +196,13 @@ def test_many_that_are_dropped() -> None:
         assert line.endswith(end)
 
 
+def test_a_list() -> None:
+    """Whoever gets what it says does not get what is kept."""
+    assert "blocked by the list ads\n" in show_why(result(list="ads")) + "\n"
+    shown = show_why(result(query(), answer=kept(), list="ads"))
+    assert "blocked by the list ads (what follows is for others)\n" in shown
+
+
 def test_an_alias_alone() -> None:
     """It is no answer without data: its target was asked for."""
     shown = show_why(result(query(result="negative", alias="target.example.", addresses=[])))
