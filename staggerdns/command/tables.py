@@ -27,7 +27,7 @@ def duration(seconds: float | None) -> str:
     if seconds < 0:
         return f"-{duration(-seconds)}"
     if seconds < 1:
-        return f"{1000 * seconds:.3g} ms"
+        return f"{_figure(1000 * seconds)} ms"
     parts: list[str] = []
     left = int(seconds)
     for size, unit in _UNITS:
@@ -35,6 +35,11 @@ def duration(seconds: float | None) -> str:
             parts.append(f"{left // size} {unit}")
             left %= size
     return " ".join(parts[:2])
+
+
+def _figure(number: float) -> str:
+    """Return a number with three digits, or all there are in front of its point."""
+    return f"{number:.3g}" if number < 999.5 else f"{number:.0f}"
 
 
 def milliseconds(seconds: float | None) -> str:
@@ -46,9 +51,9 @@ def size(octets: float) -> str:
     """Return an amount of memory in the unit that suits it."""
     for unit in _SIZES[:-1]:
         if octets < 1024:
-            return f"{octets:.3g} {unit}" if unit != _SIZES[0] else f"{octets:.0f} {unit}"
+            return f"{_figure(octets)} {unit}" if unit != _SIZES[0] else f"{octets:.0f} {unit}"
         octets /= 1024
-    return f"{octets:.3g} {_SIZES[-1]}"
+    return f"{_figure(octets)} {_SIZES[-1]}"
 
 
 def show_status(status: dict[str, Any]) -> str:

@@ -286,6 +286,7 @@ def test_cache(server: FakeServer) -> None:
         (None, "-"),
         (0.0, "0 ms"),
         (0.0123, "12.3 ms"),
+        (0.9996, "1000 ms"),
         (1, "1 s"),
         (59.9, "59 s"),
         (60, "1 min 0 s"),
@@ -306,7 +307,8 @@ def test_durations(seconds: float | None, text: str) -> None:
         (1023, "1023 octets"),
         (1024, "1 KiB"),
         (3_500_000, "3.34 MiB"),
-        (2**41, "2.05e+03 GiB"),
+        (1_023 * 1_024, "1023 KiB"),
+        (2**41, "2048 GiB"),
     ],
 )
 def test_sizes(octets: int, text: str) -> None:
