@@ -14,6 +14,8 @@ from staggerdns.wire.question import Question
 
 SORTED_WITHIN = 1.0
 """Seconds that a sort under way at the end of the collection may take to be seen."""
+LOOK_EVERY = 0.05
+"""Seconds between two looks whether it has ended."""
 
 
 class Asking:
@@ -41,21 +43,34 @@ class Asking:
         return ended.addCallback(lambda _: self._sorted(chain, question.key))
 
     def _sorted(self, chain: Chain, key: bytes) -> Deferred[None] | None:
-        trace = chain.traces.find(key)
-        last = trace.sorts[-1] if trace is not None and trace.sorts else None
-        if not isinstance(last, SortTrace) or last.result != WAITING:
+        if not _is_sorted_now(chain, key):
             return None
         waited: Deferred[None] = Deferred()
+        end = self._clock.seconds() + SORTED_WITHIN
 
-        def over() -> None:
-            self._waits.discard(call)
-            waited.callback(None)
+        def look() -> None:
+            self._waits.discard(waits[0])
+            if self._clock.seconds() < end and _is_sorted_now(chain, key):
+                wait()
+            else:
+                waited.callback(None)
 
-        call = self._clock.callLater(SORTED_WITHIN, over)
-        self._waits.add(call)
+        def wait() -> None:
+            waits[:] = [self._clock.callLater(LOOK_EVERY, look)]
+            self._waits.add(waits[0])
+
+        waits: list[IDelayedCall] = []
+        wait()
         return waited
 
     def close(self) -> None:
         """Wait for nothing any more."""
         while self._waits:
             self._waits.pop().cancel()
+
+
+def _is_sorted_now(chain: Chain, key: bytes) -> bool:
+    """Return whether a sort of what is under ``key`` is under way."""
+    trace = chain.traces.find(key)
+    last = trace.sorts[-1] if trace is not None and trace.sorts else None
+    return isinstance(last, SortTrace) and last.result == WAITING

@@ -130,6 +130,32 @@ def test_to_ask() -> None:
     assert len(running.asked()) == before
 
 
+PROBES = "local: {hosts: null}\nranking: {probes: ['tcp:443'], timeout: 10s}"
+
+
+def test_to_ask_for_what_is_sorted() -> None:
+    """The end of the sort is waited for, and no longer."""
+    running = program(more=PROBES)
+    results: list[Any] = []
+    begin(running, "why", name="www.example", ask=True).addCallback(results.append)
+    until(running, 60)
+    while not results:
+        assert running.now < 60 + 500 * SORTED_WITHIN
+        until(running, running.now + 10)
+        running.establish()
+    assert results[0]["trace"]["sorts"][-1]["result"] == "sorted"
+
+
+def test_a_sort_that_lasts() -> None:
+    """It is not waited for any longer than so."""
+    running = program(more=PROBES)
+    results: list[Any] = []
+    begin(running, "why", name="www.example", ask=True).addCallback(results.append)
+    for _ in range(2_000):  # nobody answers the probes
+        running.clock.advance(0.001)
+    assert results[0]["trace"]["sorts"][-1]["result"] == "waiting"
+
+
 def test_a_route() -> None:
     """The name is that of the scope to which it leads."""
     running = program()
