@@ -94,6 +94,10 @@ def test_what_is_written(directory: Path) -> None:
             assert watcher.stdout is not None
             # It sees what is asked once it is there.
             eventually(lambda: (program.ask(FIRST), is_readable(watcher))[1], timeout=PATIENCE)
+            eventually(
+                lambda: program.metrics().value("staggerdns_list_names", list="ads") == 1,
+                timeout=PATIENCE,
+            )
             program.ask("www.example")
             program.ask("www.example")
             program.ask("www.example", tcp=True)
