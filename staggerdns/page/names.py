@@ -21,8 +21,9 @@ MAX_NAMES = 1_000
 """Names of one page at most."""
 MAX_LOOKED_AT = 200_000
 """Keys that one search looks at."""
-MAX_QUERY = 255
-"""Characters of what is looked for."""
+MAX_QUERY = 4 * 255
+"""Characters of what is looked for: no name has more, of whose octets each may be written as four.
+"""
 NAME_WORK = 8
 """As how many keys one counts whose name has to be written out."""
 _DOT = b"[\x00-\x3f]"  # the length of the next label, of which the root has none; or a real dot

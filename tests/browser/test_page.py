@@ -186,6 +186,19 @@ def test_nothing_is_kept(page: Page) -> None:
     assert not page.all("#waterfall")
 
 
+def test_without_the_types(page: Page, shop: str) -> None:
+    """When names cannot be looked for, as while too many do, the waterfall is there nonetheless."""
+    page.open(title="Overview")
+    page.driver.execute_script(
+        "const real = fetch; window.fetch = (url, more) => String(url).includes('/api/names')"
+        " ? Promise.resolve(Response.json({error: {code: 'busy', message: 'busy'}}, {status: 503}))"
+        " : real(url, more)"
+    )
+    page.driver.execute_script("location.hash = arguments[0]", f"#/name/{shop}/A")
+    page.wait("document.querySelectorAll('svg.bars .asked').length === 5")
+    assert page.texts("nav.types a") == ["A"]
+
+
 def test_nearest_first(page: Page, shop: str, ranked: bool) -> None:
     """With distances the nearest is the first, and it says why."""
     if not ranked:
@@ -195,7 +208,10 @@ def test_nearest_first(page: Page, shop: str, ranked: bool) -> None:
     first = page.texts("[aria-labelledby=answer] tbody tr")[0]
     assert POOL[3] in first
     assert "nearest" in first
-    assert page.all("svg.bars .sort")
+    sorts = len(page.all("svg.bars .sort"))
+    assert sorts
+    page.click("summary", f"{sorts} sort")
+    assert len(page.all("details[open] tbody tr")) == sorts, "those without an order as well"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

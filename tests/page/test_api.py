@@ -134,6 +134,16 @@ def test_hostile_names(site: Website, part: str) -> None:
     assert response.fields["x-content-type-options"] == "nosniff"
 
 
+def test_the_longest_text(site: Website) -> None:
+    """A name that is written with as many characters as there can be is found by all of them."""
+    sizes = (63, 63, 63, 61)
+    text = ".".join(size * "\\001" for size in sizes) + "."
+    keep(site, b"".join(bytes([size]) + size * b"\1" for size in sizes) + b"\0")
+    quoted = text.replace("\\", "%5C")
+    assert names(site, f"?q={quoted}") == [text]
+    assert site.get(f"/api/why?name={quoted}").json["question"]["name"] == text
+
+
 def shown(browser: Browser) -> dict[str, bool]:
     """Return what a connection is shown."""
     browser.site.clock.advance(BURST)

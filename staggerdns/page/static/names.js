@@ -24,7 +24,7 @@ function nameItem({ name, types, demand }) {
 export function showNames({ main }, wanted) {
   const input = el("input", {
     type: "search", id: "q", name: "q", value: wanted, autocomplete: "off", autocapitalize: "off",
-    spellcheck: "false", maxlength: 255, placeholder: "a part of a name", "aria-describedby": "found",
+    spellcheck: "false", maxlength: 1020, placeholder: "a part of a name", "aria-describedby": "found",
   });
   const found = el("p", { class: "muted", id: "found", role: "status" });
   const held = el("ul", { class: "card names", "aria-label": "Names in the cache", hidden: true });
@@ -185,16 +185,15 @@ function askedTable(trace) {
       ]), { class: "stack" }));
 }
 
-function orderTable(trace) {
-  const sorts = trace.sorts.filter((one) => one.order && one.order.length);
-  if (!sorts.length) return null;
-  return el("details", {}, el("summary", {}, plural(sorts.length, "sort")),
-    table("Orders that were found",
+function sortTable(trace) {
+  if (!trace.sorts.length) return null;
+  return el("details", {}, el("summary", {}, plural(trace.sorts.length, "sort")),
+    table("Sorts, and the orders that they found",
       ["Because of", ["At", "number"], ["Took", "number"], "Result", "Order"],
-      sorts.map((one) => [
+      trace.sorts.map((one) => [
         one.trigger.replaceAll("_", " "), ms(one.at_ms), ms(one.took_ms),
         one.result.replaceAll("_", " "),
-        one.order.map(({ address, rtt_ms: rtt }) => `${address} (${rtt === null ? "not measured" : ms(rtt)})`).join(", "),
+        one.order.map(({ address, rtt_ms: rtt }) => `${address} (${rtt === null ? "not measured" : ms(rtt)})`).join(", ") || "–",
       ]), { class: "stack" }));
 }
 
@@ -210,7 +209,7 @@ function traceSection(found, waterfalls) {
   section.append(
     el("p", { class: "muted" }, `${trace.running ? "Under way since" : "At"} ${began.toLocaleTimeString("en-GB")}, strategy ${trace.strategy}.`,
       trace.client_ms === null ? "" : ` The client had its answer after ${ms(trace.client_ms)}.`),
-    waterfalls.make(trace), askedTable(trace), orderTable(trace) || "");
+    waterfalls.make(trace), askedTable(trace), sortTable(trace) || "");
   return section;
 }
 
@@ -251,10 +250,20 @@ export function showName({ main }, name, type) {
   let timer = 0;
   let wanted = type;
 
+  // Without them, as when too many search, there is the type that was asked for.
+  async function typesOf() {
+    try {
+      const answer = await ask("names", { q: bare(name), limit: 1000 }, stop.signal);
+      const one = answer.names.find((other) => bare(other.name) === bare(name.toLowerCase()));
+      return one ? one.types : [];
+    } catch (error) {
+      if (error instanceof ApiError) return [];
+      throw error;
+    }
+  }
+
   async function showTypes() {
-    const answer = await ask("names", { q: bare(name), limit: 1000 }, stop.signal);
-    const one = answer.names.find((other) => bare(other.name) === bare(name.toLowerCase()));
-    const known = one ? one.types : [];
+    const known = await typesOf();
     if (!wanted) wanted = known.includes("A") ? "A" : known[0] || "A";
     if (!known.includes(wanted)) known.push(wanted);
     types.replaceChildren(...known.map((each) => {
