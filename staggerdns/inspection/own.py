@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Any
 
+from staggerdns.inspection.waterfall import address_text
 from staggerdns.policy.rules import Rules
 from staggerdns.server.listenercontext import CurrentGroups, ListenerContext
 from staggerdns.server.local import LocalNames
@@ -46,9 +46,7 @@ class Own:
         return {
             "rcode": "" if code is None else rcode_text(code),
             "cnames": [] if self._alias is None else list(map(to_text, self._alias.cname_chain)),
-            "addresses": list(map(_text, answer.addresses)) if isinstance(answer, Answer) else [],
+            "addresses": list(map(address_text, answer.addresses))
+            if isinstance(answer, Answer)
+            else [],
         }
-
-
-def _text(address: bytes) -> str:
-    return str(ip_address(address))

@@ -87,7 +87,7 @@ def _show_ended(one: Outcome | GivenUp, trace: Trace, brought: set[bytes]) -> di
     shown["reason"] = "" if one.reason is None else one.reason.label
     shown["first"] = one is trace.first
     dropped = one.dropped[:MAX_ADDRESSES]
-    shown["dropped"] = [{"address": _text(address), "why": why} for address, why in dropped]
+    shown["dropped"] = [{"address": address_text(address), "why": why} for address, why in dropped]
     answer = one.answer
     if answer is None:
         return shown
@@ -99,7 +99,7 @@ def _show_ended(one: Outcome | GivenUp, trace: Trace, brought: set[bytes]) -> di
     shown["ttl"] = answer.ttl
     if isinstance(answer, LoneAliasAnswer | BriefAnswer) and answer.target:
         shown["alias"] = to_text(answer.target)
-    shown["addresses"] = list(map(_text, addresses[:MAX_ADDRESSES]))
+    shown["addresses"] = list(map(address_text, addresses[:MAX_ADDRESSES]))
     shown["more"] = left_out + max(0, len(addresses) - MAX_ADDRESSES)
     shown["new"] = len(joined)
     return shown
@@ -117,13 +117,17 @@ def _show_sort(sort: SortTrace | KnownSort, began: float, table: RttTable | None
         "took_ms": _since(sort.began, sort.ended),
         "result": sort.result,
         "order": [
-            {"address": _text(address), "rtt_ms": None if rtt is None else _milliseconds(rtt)}
+            {
+                "address": address_text(address),
+                "rtt_ms": None if rtt is None else _milliseconds(rtt),
+            }
             for address, rtt in zip(sort.order, sort.round_trips, strict=True)
         ],
     }
 
 
-def _text(address: bytes) -> str:
+def address_text(address: bytes) -> str:
+    """Return an address as it is shown."""
     return str(ip_address(address))
 
 
