@@ -83,6 +83,11 @@ SECURITY = (
 _FRESH = (b"cache-control", b"no-store")
 _OWN_REQUESTS = (b"same-origin", b"none")
 """What ``Sec-Fetch-Site`` says of requests by the page itself, and of those that somebody types."""
+_NOTHING_HERE: Page = (
+    HTTPStatus.NOT_FOUND,
+    NOT_FOUND[1],
+    b"expected /, /metrics, /healthz or /readyz\n",
+)
 _STATUSES = {
     BAD_REQUEST: HTTPStatus.BAD_REQUEST,
     BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -169,7 +174,7 @@ class Site:
             request.setHeader(b"cache-control", b"no-cache")
             send_page(request, self._files[path])
         else:
-            send_page(request, NOT_FOUND)
+            send_page(request, _NOTHING_HERE)
 
     def _cost(self, path: bytes) -> float:
         return COSTS.get(path, API_COST) if path.startswith(API) else FILE_COST

@@ -142,8 +142,10 @@ def test_methods(site: Website, path: str) -> None:
      "http://localhost/", "*", "/index.html"],
 )  # fmt: skip
 def test_nothing_else(site: Website, path: str) -> None:
-    """Only what is known by its whole path is served."""
-    assert site.get(path).status == 404
+    """Only what is known by its whole path is served; where the page is, is said."""
+    response = site.get(path)
+    assert response.status == 404
+    assert response.body == b"expected /, /metrics, /healthz or /readyz\n"
 
 
 @pytest.mark.parametrize("path", [*API, LIVE.decode()])
