@@ -144,7 +144,7 @@ simulate: .venv/.ready-test
 
 # Goes on where the last time ended; fuzz/corpus stays as it is.
 fuzz: .venv/.ready-test $(PROGRAM)
-	@for target in queries replies settings lists domains control; do \
+	@for target in queries replies settings lists domains control proxies; do \
 		$(RUN) -m fuzz $$target .fuzz -runs=$(RUNS) || exit; \
 	done
 

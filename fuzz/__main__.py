@@ -13,7 +13,7 @@ from pathlib import Path
 
 import atheris
 
-TARGETS = ("queries", "replies", "settings", "lists", "domains", "control")
+TARGETS = ("queries", "replies", "settings", "lists", "domains", "control", "proxies")
 HANG = 10
 """Seconds after which one input counts as a hang; the dearest takes a hundredth."""
 LONGEST = 4096

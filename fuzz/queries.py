@@ -16,6 +16,7 @@ from staggerdns.settings.sections import LocalSettings
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import EDNS_UDP_SIZE, HEADER_SIZE, MIN_UDP_SIZE, Ede, Rcode, Type
+from staggerdns.wire.proxyheader import SIGNATURE
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.render import render, render_error
 
@@ -34,7 +35,7 @@ def check(data: bytes) -> None:
     try:
         query = parse_query(data)
     except Unanswerable:
-        assert len(data) < HEADER_SIZE or data[2] & 0x80, "a query is dropped"
+        assert len(data) < HEADER_SIZE or data[2] & 0x80 or data[:12] == SIGNATURE, "a query"
         return
     except Rejected as rejected:
         _check_error(rejected.query, rejected.rcode)

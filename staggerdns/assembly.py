@@ -25,6 +25,7 @@ from staggerdns.server.clientgroups import ClientGroups
 from staggerdns.server.cookies import Cookies
 from staggerdns.server.hosts import Hosts
 from staggerdns.server.local import LocalNames
+from staggerdns.server.proxies import Proxies
 from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.serving import Serving
 from staggerdns.server.tls import Certificate, CertificateProblem
@@ -71,6 +72,7 @@ def assemble(
     lifecycle: Lifecycle,
     clock: IReactorTime,
     rng: Callable[[int], bytes],
+    metrics: Metrics,
     journal: Journal,
 ) -> Assembly:
     """Return what the configuration wants; nothing of ``before`` is changed.
@@ -102,6 +104,7 @@ def assemble(
             client_groups=client_groups,
             cookies=cookies,
             limiter=limiter,
+            proxies=Proxies(server.proxy_protocol, metrics) if server.proxy_protocol else None,
         ),
     )
 

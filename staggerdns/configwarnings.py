@@ -50,6 +50,7 @@ def config_warnings(config: Config, is_own: Callable[[str], bool] = is_own_addre
                 found.append(warning and f"{path}.servers[{index}]: {address} {warning}")
     found += _warn_of_seen_names(config)
     found += _warn_of_strangers(config)
+    found += _warn_of_proxies(config)
     found += _warn_of_idle_lists(config)
     found += _warn_of_unknown_group(config)
     if upstream.strategy in ("parallel", "auto"):
@@ -140,6 +141,16 @@ def _warn_of_strangers(config: Config) -> Iterator[str]:
                     f"groups.{name}.clients[{index}]: {network} may not ask: "
                     "it is not within server.allow"
                 )
+
+
+def _warn_of_proxies(config: Config) -> Iterator[str]:
+    """Yield a warning for each network of proxies that is more than one address."""
+    for index, network in enumerate(config.server.proxy_protocol):
+        if network.addresses.num_addresses > 1:
+            yield (
+                f"server.proxy_protocol[{index}]: {network} is a network: whoever has an address "
+                "in it, or forges one, can ask in anybody's name: name the proxies alone"
+            )
 
 
 def _warn_of_idle_lists(config: Config) -> Iterator[str]:

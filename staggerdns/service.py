@@ -97,8 +97,7 @@ class StaggerService(Service):
         self._state_metrics = StateMetrics()
         self._state = self._make_state(config)
         self._lists = self._make_lists(config, None)
-        assembly = self._assemble(config, None)
-        self._assembly = self._with_groups(assembly)
+        self._assembly = self._with_groups(self._assemble(config, None))
         self.factory = StaggerServerFactory(
             caches=[self._chain.caching],
             clients=[self._chain.forwarding],
@@ -169,6 +168,7 @@ class StaggerService(Service):
             lifecycle=self.lifecycle,
             clock=self._clock,
             rng=self._rng,
+            metrics=self._metrics,
             journal=self.journal,
         )
 

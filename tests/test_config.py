@@ -182,6 +182,7 @@ OTHERS = {
     "cache.max_size",
     "server.listen",
     "server.allow",
+    "server.proxy_protocol",
     "local.hosts",
     "local.records",
     "server.client.exempt",
@@ -233,6 +234,7 @@ def test_defaults_of_the_server() -> None:
         "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",
         "169.254.0.0/16", "fc00::/7", "fe80::/10",
     ]  # fmt: skip
+    assert server.proxy_protocol == ()
     assert server.tcp_idle_timeout == 10.0
     assert server.tcp_max_connections == 256
     assert (server.tcp_max_per_client, server.max_udp_size) == (64, 1232)

@@ -207,3 +207,17 @@ def test_a_group_that_is_not_there(group: str, known: bool) -> None:
     text = f"upstream: {{servers: [1.1.1.1]}}\ncontrol: {{group: {group}}}"
     expected = [] if known else [f"control.group: this machine has no group {group}"]
     assert config_warnings(parse_config(text), OWN.__contains__) == expected
+
+
+@pytest.mark.parametrize(
+    ("network", "count"),
+    [("192.0.2.1", 0), ("192.0.2.1/32", 0), ("192.0.2.0/31", 1), ("::1", 0), ("fd00::/127", 1)],
+)
+def test_proxies_that_are_networks(network: str, count: int) -> None:
+    """Whoever speaks for others should be named alone."""
+    server = f"server: {{proxy_protocol: [10.0.0.1, '{network}']}}\n"
+    config = parse_config(server + "upstream: {servers: [1.1.1.1]}")
+    lines = config_warnings(config, OWN.__contains__)
+    assert len(lines) == count
+    for line in lines:
+        assert line.startswith(f"server.proxy_protocol[1]: {network} is a network: ")

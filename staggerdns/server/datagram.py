@@ -1,8 +1,9 @@
 """UDP listeners.
 
 `DatagramPort` reads up to `BATCH` datagrams at a wake-up. First it answers those for which there
-is a ready reply, then it hands the others to the factory. It uses the socket directly, since
-`udp.Port.write` checks every address, and these came from the kernel.
+is a ready reply, then it hands the others to the factory. Headers of proxies are cut before that
+(`staggerdns.server.proxies`), so that what they ask can be ready as well. It uses the socket
+directly, since `udp.Port.write` checks every address, and these came from the kernel.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from staggerdns.settings.addresses import Endpoint
 BATCH = 256
 """Datagrams read at one wake-up, so that timers and other sockets get their turn."""
 _Serve = Callable[[bytes, str, str, float, ListenerContext], Reply]
+_Send = Callable[[bytes, Address], object]
 _MAX_QUERY = 4096  # bytes read of a datagram; a longer one is no query and fails to parse
 
 
@@ -111,19 +113,23 @@ class DatagramPort(udp.Port):
         factory = self._factory
         seconds = factory.clock.seconds
         started = seconds()
+        send: _Send = self.socket.sendto
+        if factory.proxies is not None:
+            batch = factory.proxies.unwrap(batch)
+            send = self._send_to_peer
         limiter = factory.limiter
         if limiter is not None:
             batch, beyond = limiter.screen(batch, started)
             for message, address in beyond:
-                self._serve(message, address, factory.serve_beyond_limit)
-        not_ready = self._ready.answer(batch, started, self.socket.sendto, self._send_errors)
+                self._serve(message, address, factory.serve_beyond_limit, send)
+        not_ready = self._ready.answer(batch, started, send, self._send_errors)
         hits = len(batch) - len(not_ready)
         if hits:
             factory.observe_ready((seconds() - started) / len(batch), hits)
         for message, address in not_ready:
-            self._serve(message, address, factory.serve)
+            self._serve(message, address, factory.serve, send)
 
-    def _serve(self, message: bytes, address: Address, serve: _Serve) -> None:
+    def _serve(self, message: bytes, address: Address, serve: _Serve, send: _Send) -> None:
         try:
             reply = serve(message, address[0], UDP, self._factory.clock.seconds(), self._listener)
         except Exception:  # noqa: BLE001 (a defect must cost one reply, not the listener)
@@ -131,12 +137,12 @@ class DatagramPort(udp.Port):
             return
         if isinstance(reply, Deferred):
             self._waiting += 1
-            reply.addCallback(self._send_later, address)
+            reply.addCallback(self._send_later, address, send)
         else:
-            self._send(reply, address)
+            self._send(reply, address, send)
 
-    def _send_later(self, reply: bytes | None, address: Address) -> None:
-        self._send(reply, address)
+    def _send_later(self, reply: bytes | None, address: Address, send: _Send) -> None:
+        self._send(reply, address, send)
         self._waiting -= 1
         self._look_whether_finished()
 
@@ -145,10 +151,14 @@ class DatagramPort(udp.Port):
             finished, self._finished = self._finished, None
             maybeDeferred(self.stopListening).chainDeferred(finished)
 
-    def _send(self, reply: bytes | None, address: Address) -> None:
+    def _send(self, reply: bytes | None, address: Address, send: _Send) -> None:
         if reply is None:
             return
         try:
-            self.socket.sendto(reply, address)
+            send(reply, address)
         except OSError:
             self._send_errors.value += 1
+
+    def _send_to_peer(self, reply: bytes, address: Address) -> None:
+        """Send a reply to the second of what `Proxies.unwrap` has in place of an address."""
+        self.socket.sendto(reply, address[1])

@@ -96,7 +96,7 @@ class StaggerServerFactory(DNSServerFactory):
     def use(self, rules: Serving) -> None:
         """Serve clients by these rules from now on; connections stay, and queries that wait."""
         self.access = rules.access
-        self.limiter = rules.limiter
+        self.limiter, self.proxies = rules.limiter, rules.proxies
         self.client_groups = rules.client_groups
         self._local = rules.local
         self._cookies = rules.cookies
@@ -153,8 +153,8 @@ class StaggerServerFactory(DNSServerFactory):
             return reply
         try:
             query = parse_query(message)
-        except Unanswerable:
-            self.metrics.dropped.cell(transport, "unanswerable").value += 1
+        except Unanswerable as error:
+            self.metrics.dropped.cell(transport, error.reason).value += 1
             return None
         except Rejected as rejected:
             request = self._request(rejected.query, host, transport, now, context)

@@ -17,7 +17,8 @@ from staggerdns.server.factory import StaggerServerFactory
 from staggerdns.server.https import PROTOCOLS, HttpsFactory
 from staggerdns.server.listenercontext import ListenerContext
 from staggerdns.server.ports import BACKLOG, PAGES_BACKLOG, StatusPort, StreamPort
-from staggerdns.server.request import TCP, TLS
+from staggerdns.server.proxyconnection import FirstOctetsFactory
+from staggerdns.server.request import HTTPS, TCP, TLS
 from staggerdns.server.sockets import is_ahead, open_socket
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.stream import StreamFactory
@@ -109,8 +110,7 @@ class OpenListener:
         listener, context = self.endpoint, self.context
         assert isinstance(listener, Listener)
         if not listener.scheme:
-            plain: IProtocolFactory = StreamFactory(factory, TCP, context)
-            return plain
+            return FirstOctetsFactory(factory, StreamFactory(factory, TCP, context), TCP)
         assert isinstance(self.content, Certificate)  # the configuration was checked
         https = listener.scheme == "https"
         inner = (
@@ -120,4 +120,4 @@ class OpenListener:
         )
         creator = TlsConnectionCreator(self.content, PROTOCOLS if https else (DOT,))
         self.encrypted = TlsFactory(creator, inner, reactor)
-        return self.encrypted
+        return FirstOctetsFactory(factory, self.encrypted, HTTPS if https else TLS)

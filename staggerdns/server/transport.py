@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -22,6 +23,17 @@ class ClientTransport(tcp.Server):
     _reading = False
     _waiting = False  # for the reactor: to send what was written before, or to close
     _held = b""  # written in this turn; never more than ``bufferSize``
+    _client: IAddress | None = None  # for whom a proxy at the other end speaks
+    aborted = False
+    """Whether `abortConnection` was called."""
+
+    def speak_for(self, client: IAddress) -> None:
+        """Have ``client`` be the peer: what is at the other end is a proxy."""
+        self._client = client
+
+    def getPeer(self) -> Any:
+        """Return the address of the client."""
+        return self._client or super().getPeer()
 
     def doRead(self) -> Any:
         """Process input, and send what it has led to; called by the reactor."""
@@ -53,6 +65,7 @@ class ClientTransport(tcp.Server):
     def abortConnection(self) -> None:
         """Drop the connection with all that has not been sent."""
         super().abortConnection()
+        self.aborted = True
         self._held = b""
         self._waiting = True  # nothing is sent in what is left of this turn
 

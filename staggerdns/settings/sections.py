@@ -86,6 +86,15 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     """
     allow: tuple[Network, ...] = tuple(Network(text) for text in _ALLOWED_BY_DEFAULT)
     """Who may ask; everybody else is REFUSED."""
+    proxy_protocol: tuple[Network, ...] = ()
+    """Proxies that say for whom they ask, by the PROXY protocol (version 2) in front of each
+    datagram and each connection, before the handshake of TLS; nobody by default. From these a
+    header is mandatory, from everybody else it is not allowed; what is wrong about that is dropped
+    and counted. The client that the header names is the one who counts everywhere: ``allow``,
+    groups, limits, cookies, logs. Where it names none (LOCAL, for health checks) the proxy itself
+    does, so it has to be in ``allow``. Name single addresses, not networks: each of them can ask in
+    anybody's name. See :ref:`proxies`.
+    """
     tcp_idle_timeout: Seconds = Seconds(10)
     """A connection (TCP, TLS, HTTPS) without a query for this long is closed."""
     tcp_max_connections: Positive = 256

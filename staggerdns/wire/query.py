@@ -1,7 +1,8 @@
 """A client's query: one scan from datagram to the few facts that a reply needs.
 
 The scan accepts what RFC 1035 and RFC 6891 allow a query to be and nothing else. A message that
-deserves no reply (too short, or itself a response: answering it could start a packet loop)
+deserves no reply (too short, the header of a proxy that we do not know,
+or itself a response: answering it could start a packet loop)
 raises `Unanswerable`; one that deserves an error reply raises `Rejected` with its code.
 """
 
@@ -30,6 +31,7 @@ from staggerdns.wire.constants import (
 )
 from staggerdns.wire.key import make_key
 from staggerdns.wire.names import skip_name
+from staggerdns.wire.proxyheader import SIGNATURE
 from staggerdns.wire.question import Question
 from staggerdns.wire.records import read_fields
 
@@ -39,7 +41,15 @@ _COOKIE_SIZES = frozenset((CLIENT_COOKIE_SIZE, *WITH_SERVER_COOKIE))  # RFC 7873
 
 
 class Unanswerable(StaggerDNSError, ValueError):
-    """A message that gets no reply at all."""
+    """A message that gets no reply at all; ``reason``: as metrics call it."""
+
+    reason = "unanswerable"
+
+
+class MisplacedHeader(Unanswerable):
+    """The header of a proxy, where there must be none."""
+
+    reason = "proxy_unexpected"
 
 
 class Query:
@@ -114,6 +124,8 @@ def parse_query(message: bytes) -> Query:
         if not (flags & OPCODE or qdcount or ancount or nscount):
             _read_additional(query, HEADER_SIZE, arcount)
             raise Rejected(Rcode.NOERROR if query.cookie else Rcode.FORMERR, query)
+        if message.startswith(SIGNATURE):  # its opcode is 1
+            raise MisplacedHeader("the header of a proxy")
         query.edns = _has_opt(message, qdcount, ancount + nscount, arcount)
         raise Rejected(Rcode.NOTIMP if flags & OPCODE else Rcode.FORMERR, query)
     position = HEADER_SIZE

@@ -21,6 +21,8 @@ from staggerdns.policy.domains import DomainFile, Steps
 from staggerdns.policy.lists.lines import Rule
 from staggerdns.policy.lists.table import TableWriter
 from staggerdns.policy.routes import Routes
+from staggerdns.server.proxies import Proxies
+from staggerdns.server.proxyconnection import ProxyConnection
 from staggerdns.upstream.reason import RetryReason
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.wire.addresspool import AddressPool
@@ -46,6 +48,7 @@ RUNS = {
     "lists": amount(500, 50_000),
     "domains": amount(40, 3_000),
     "control": amount(200, 20_000),
+    "proxies": amount(500, 50_000),
 }
 """Executions of the short run, a second at most each."""
 
@@ -111,6 +114,22 @@ class Forgiving(ControlFactory):
 
     def __init__(self, perform: Perform, *more: Any) -> None:
         super().__init__(lambda request, peer: perform(request, Peer(1, 1_000, False)), *more)
+
+
+class Trusting(Proxies):
+    """Believes everybody to be a proxy."""
+
+    def includes(self, host: str) -> bool:
+        """Return that it is one."""
+        return True
+
+
+class Swallowing(ProxyConnection):
+    """Loses what comes in one piece with the end of a header."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hand the beginning on alone."""
+        super().dataReceived(data[:28])
 
 
 def unlimited(octets: bytes) -> Request:
@@ -180,6 +199,9 @@ def test_the_corpus_is_small() -> None:
         ("control", "ControlFactory", Forgiving),
         ("control", "parse_name", lambda text: text.encode() + b"\0"),
         ("control", "parse_request", unlimited),
+        ("proxies", "read_proxy_header", lambda octets: ("", 16)),
+        ("proxies", "Proxies", Trusting),
+        ("proxies", "ProxyConnection", Swallowing),
     ],
 )
 def test_a_defect_is_seen(

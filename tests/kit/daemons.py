@@ -258,6 +258,25 @@ def dnsdist(
         "addAction(QTypeRule(DNSQType.A), SpoofAction('203.0.113.54'))",
         "addAction(AllRule(), RCodeAction(DNSRCode.REFUSED))",
     ]
+    with _dnsdist(directory, script, plain) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def balancing_dnsdist(
+    directory: Path, endpoint: Endpoint, *lines: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Answer at ``endpoint`` as its configuration says, which is these ``lines`` in Lua."""
+    directory.mkdir(parents=True, exist_ok=True)
+    script = [f"setLocal('{endpoint}')", "setSecurityPollSuffix('')", *lines]
+    with _dnsdist(directory, script, endpoint) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def _dnsdist(
+    directory: Path, script: Sequence[str], endpoint: Endpoint
+) -> Iterator[subprocess.Popen[bytes]]:
     configuration = directory / "dnsdist.conf"
     configuration.write_text("\n".join(script) + "\n")
     command = [
@@ -267,7 +286,7 @@ def dnsdist(
         "--config",
         str(configuration),
     ]
-    with _running(command, directory / "dnsdist.log", [plain]) as process:
+    with _running(command, directory / "dnsdist.log", [endpoint]) as process:
         yield process
 
 
