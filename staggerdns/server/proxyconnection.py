@@ -133,7 +133,7 @@ class ProxyConnection(ClientConnection):
         protocol = FirstOctets(inner, self._dropped, self._transport_name)  # there is no second one
         transport.protocol = protocol
         protocol.makeConnection(transport)
-        if rest and not transport.aborted:
+        if rest:
             protocol.dataReceived(rest)
 
 

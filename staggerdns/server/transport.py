@@ -24,8 +24,6 @@ class ClientTransport(tcp.Server):
     _waiting = False  # for the reactor: to send what was written before, or to close
     _held = b""  # written in this turn; never more than ``bufferSize``
     _client: IAddress | None = None  # for whom a proxy at the other end speaks
-    aborted = False
-    """Whether `abortConnection` was called."""
 
     def speak_for(self, client: IAddress) -> None:
         """Have ``client`` be the peer: what is at the other end is a proxy."""
@@ -65,7 +63,6 @@ class ClientTransport(tcp.Server):
     def abortConnection(self) -> None:
         """Drop the connection with all that has not been sent."""
         super().abortConnection()
-        self.aborted = True
         self._held = b""
         self._waiting = True  # nothing is sent in what is left of this turn
 

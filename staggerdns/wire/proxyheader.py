@@ -10,6 +10,7 @@ none of which concern us.
 from __future__ import annotations
 
 from socket import AF_INET, AF_INET6, inet_ntop
+from typing import ClassVar
 
 from staggerdns.errors import StaggerDNSError
 
@@ -30,19 +31,19 @@ _UNKNOWN = frozenset((0x00, 0x31, 0x32))  # UNSPEC; AF_UNIX, which may be read a
 class ProxyHeaderError(StaggerDNSError, ValueError):
     """What begins with no header that can be believed; ``reason``: as metrics call it."""
 
-    reason = "proxy_invalid"
+    reason: ClassVar[str] = "proxy_invalid"
 
 
 class MissingHeader(ProxyHeaderError):
     """There is none."""
 
-    reason = "proxy_missing"
+    reason: ClassVar[str] = "proxy_missing"
 
 
 class CutHeader(ProxyHeaderError):
     """This may be the beginning of one."""
 
-    reason = "proxy_cut"
+    reason: ClassVar[str] = "proxy_cut"
 
 
 def read_proxy_header(message: bytes) -> tuple[str, int]:

@@ -9,6 +9,7 @@ raises `Unanswerable`; one that deserves an error reply raises `Rejected` with i
 from __future__ import annotations
 
 import struct
+from typing import ClassVar
 
 from staggerdns.errors import StaggerDNSError
 from staggerdns.wire.constants import (
@@ -43,13 +44,13 @@ _COOKIE_SIZES = frozenset((CLIENT_COOKIE_SIZE, *WITH_SERVER_COOKIE))  # RFC 7873
 class Unanswerable(StaggerDNSError, ValueError):
     """A message that gets no reply at all; ``reason``: as metrics call it."""
 
-    reason = "unanswerable"
+    reason: ClassVar[str] = "unanswerable"
 
 
 class MisplacedHeader(Unanswerable):
     """The header of a proxy, where there must be none."""
 
-    reason = "proxy_unexpected"
+    reason: ClassVar[str] = "proxy_unexpected"
 
 
 class Query:

@@ -91,11 +91,17 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     authority = CertificateAuthority(directory / "authority")
     files = authority.issue("dns.example", "127.0.0.1")
     plain, tls, https = free_endpoints(3)
+    everywhere = free_endpoint()
     log = directory / "queries"
     log.touch()
     settings: dict[str, Any] = {
         "server": {
-            "listen": [str(plain), f"tls://{tls}", f"https://{https}"],
+            "listen": [
+                str(plain),
+                f"tls://{tls}",
+                f"https://{https}",
+                f"0.0.0.0:{everywhere.port}",
+            ],
             "tls_certificate": str(files.chain),
             "tls_key": str(files.key),
             "allow": ["198.51.100.0/24", "2001:db8::/32", "127.0.0.0/8"],
@@ -109,7 +115,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
         ScriptedUpstream(b.answers(ADDRESS, ttl=300)) as upstream,
         Program(directory / "program", [upstream.endpoint], settings, listen=plain) as program,
     ):
-        places = {"udp": plain, "tcp": plain, "tls": tls, "https": https}
+        places = {"udp": plain, "tcp": plain, "tls": tls, "https": https, "all": everywhere}
         yield Behind(program, places, authority.ca, log)
 
 
@@ -139,6 +145,15 @@ def test_the_client_counts(behind: Behind, transport: str) -> None:
     if transport != "https":  # where no query is read from who may not ask
         expected.add(STRANGER)
     eventually(logged, lambda found: found == expected)
+
+
+def test_a_listener_on_all_addresses(behind: Behind) -> None:
+    """There as well replies go to the proxy, from the address that it has asked."""
+    with UdpClient(behind.places["all"], PROXY) as client:
+        for _ in range(2):
+            query = question("www.example.")
+            client.send(speaking_for(ADULT) + query.to_wire())
+            assert client.receive().addresses == [ADDRESS]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS[1:])
