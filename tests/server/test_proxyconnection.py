@@ -239,6 +239,7 @@ def test_no_header_in_time(
     connect: Callable[..., Connection], server: MemoryServer, given: bytes, reason: str
 ) -> None:
     """A proxy has so many seconds for its header, however it dribbles."""
+    assert HEADER_TIMEOUT == 3.0  # docs/specification.rst, Proxies
     made = connect()
     server.pass_time(HEADER_TIMEOUT - 0.1)
     if given:
