@@ -68,6 +68,8 @@ def _trace(trace: dict[str, Any]) -> str:
         rows.append(_sort(sort, end))
     if trace["ended_ms"] is not None:
         rows.append(("the collection ends", "", *_moment(trace["ended_ms"], end), "", ""))
+    if not trace["strategy"]:
+        return "nobody has been asked yet: too much is being asked at once"
     lines = [f"asked by the strategy {trace['strategy']}" + (", still" * trace["running"])]
     lines.append(table(rows))
     lines += [_dropped(one) for one in asked if one["dropped"]]

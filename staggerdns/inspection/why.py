@@ -29,7 +29,8 @@ UNRANKED = "unranked"
 STALE = "stale"
 EXPIRED = "expired"
 FAILURE = "failure"
-ROUTE_OF_NO_NAMES = "a route says that there are no such names"
+ROUTE_OF_NO_NAMES = "without servers"
+"""The route that says of names that there are none."""
 
 
 def explain(

@@ -223,3 +223,10 @@ def test_a_record_that_leads_elsewhere() -> None:
     shown = show_why(result(local=local))
     assert "leads, by a record of ours, to new.example." in shown
     assert "--ask" in shown
+
+
+def test_a_collection_that_waits_for_its_turn() -> None:
+    """Nobody has been asked yet, by whatever strategy."""
+    known = result(query())
+    known["trace"] |= {"strategy": "", "asked": [], "running": True}
+    assert "nobody has been asked yet: too much is being asked at once" in show_why(known)

@@ -171,7 +171,7 @@ def test_names_of_no_route() -> None:
     """A route without servers says that there are no such names: nothing is asked."""
     running = RoutedProgram("{domains: [lan.example], servers: []}")
     result = do(running, "why", name="db.lan.example", ask=True)
-    assert result["scope"]["route"] == "a route says that there are no such names"
+    assert result["scope"]["route"] == "without servers"
     assert (result["trace"], result["answer"], running.asked()) == (None, None, [])
 
 
