@@ -9,15 +9,22 @@ import shlex
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 import yaml
 
-from staggerdns.settings.sections import ControlSettings
+from staggerdns.config import parse_config
+from staggerdns.settings.addresses import Network
+from staggerdns.settings.document import ConfigError
+from staggerdns.settings.sections import ControlSettings, ServerSettings
 from tests.kit.checkout import ROOT
+from tests.kit.daemons import find_program
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from staggerdns.settings.sections import Config
 
 ETC = ROOT / "etc"
 
@@ -154,6 +161,97 @@ def test_the_unit_is_reloaded_by_the_command() -> None:
     assert service["StateDirectory"] == ["staggerdns"]
     assert socket == "/run/staggerdns/control.sock"
     assert service["RestartPreventExitStatus"] == [str(os.EX_CONFIG)]
+
+
+INSTANCES = "/etc/staggerdns/instances.yaml"
+
+
+def _instance(number: int) -> dict[str, list[str]]:
+    """Return the [Service] settings of the unit of one of several instances."""
+    names = {"%": "%", "i": str(number)}
+    return {
+        key: [re.sub("%(.)", lambda found: names[found[1]], value) for value in values]
+        for key, values in _unit("staggerdns@.service", "[Service]").items()
+    }
+
+
+def _configured(number: int, command: str, directory: Path) -> Config:
+    """Return the configuration that the unit of an instance makes with this command."""
+    template = directory / "instances.yaml"
+    text = (ETC / "dnsdist" / "instances.yaml").read_text()
+    template.write_text(text.replace("REPLACE THIS", 32 * "a"))
+    made = directory / "staggerdns.yaml"
+    (started,) = _instance(number)["ExecStart"]
+    path = f"/run/staggerdns-{number}/staggerdns.yaml"
+    assert shlex.split(started)[-3:] == ["staggerdns", "--config", path]
+    assert path in command
+    assert INSTANCES in command
+    command = command.replace(path, str(made)).replace(INSTANCES, str(template))
+    subprocess.run(shlex.split(command), check=True)
+    return parse_config(made.read_text())
+
+
+def test_each_instance_has_its_own_of_everything(tmp_path: Path) -> None:
+    """One configuration serves them all, when they start and when they are reloaded; dnsdist has
+    their addresses, and they trust the one that it asks from.
+    """
+    text = (ETC / "dnsdist" / "dnsdist.conf").read_text()
+    nodes = re.findall(r'{address = "(.+?)", id = "(.+?)"}', text)
+    (source,) = re.findall(r'^local source = "(.+)"', text, re.MULTILINE)
+    assert len(nodes) == len({UUID(identifier) for _, identifier in nodes}) == 4
+    pages = set()
+    for number, (address, _) in enumerate(nodes, 1):
+        service = _instance(number)
+        (before,), (again, told) = service["ExecStartPre"], service["ExecReload"]
+        assert again == before
+        config = _configured(number, before, tmp_path)
+        assert [str(listener) for listener in config.server.listen] == [address]
+        assert config.server.proxy_protocol == (Network(source),)
+        assert config.control.socket == f"/run/{service['RuntimeDirectory'][0]}/control.sock"
+        assert shlex.split(told)[1:] == ["--socket", config.control.socket, "reload"]
+        assert service["StateDirectory"] == service["RuntimeDirectory"]
+        pages.add(str(config.metrics.listen))
+    assert len(pages) == len(nodes)
+
+
+def test_the_secret_of_instances_must_be_chosen() -> None:
+    """As it is shipped the configuration is none: a secret that everybody has is no secret."""
+    text = (ETC / "dnsdist" / "instances.yaml").read_text().replace("%i", "1")
+    with pytest.raises(ConfigError, match=r"server\.cookies\.secret"):
+        parse_config(text)
+
+
+def test_an_instance_is_as_confined_as_the_only_one() -> None:
+    """Its unit differs in what is its own, and in the ports below 1024, which are dnsdist's."""
+    alone, one = _service(), _unit("staggerdns@.service", "[Service]")
+    assert {key for key in {*alone, *one} if alone.get(key) != one.get(key)} == {
+        "ExecStartPre",
+        "ExecStart",
+        "ExecReload",
+        "StateDirectory",
+        "RuntimeDirectory",
+        "AmbientCapabilities",
+        "CapabilityBoundingSet",
+    }
+    assert one["CapabilityBoundingSet"] == one["AmbientCapabilities"] == ["CAP_NET_RAW"]
+
+
+@pytest.mark.live
+def test_dnsdist_understands_its_configuration() -> None:
+    """Debian's has nothing against it as it is."""
+    path = str(ETC / "dnsdist" / "dnsdist.conf")
+    command = [find_program("dnsdist"), "--check-config", "--config", path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"Configuration '{path}' OK!" in done.stdout + done.stderr
+
+
+def test_dnsdist_lets_in_who_may_ask() -> None:
+    """Its list is that of the instances, which have the default."""
+    text = (ETC / "dnsdist" / "dnsdist.conf").read_text()
+    (networks,) = re.findall(r"^setACL\(\{(.*?)\}\)", text, re.MULTILINE | re.DOTALL)
+    found = {Network(network) for network in re.findall(r'"(.+?)"', networks)}
+    assert found == {*ServerSettings().allow}
 
 
 UNITS = sorted(path.name for path in (ETC / "systemd").iterdir())

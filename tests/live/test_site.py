@@ -1,0 +1,231 @@
+"""Four instances behind Debian's dnsdist, with its configuration in etc/dnsdist."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+import yaml
+
+from staggerdns.command.client import ask as control
+from staggerdns.settings.upstreams import ParallelSettings
+from tests.kit import behaviours as b
+from tests.kit.checkout import ROOT
+from tests.kit.clients import ask, ask_many, eventually
+from tests.kit.daemons import balancing_dnsdist
+from tests.kit.effort import EFFORT, amount
+from tests.kit.ports import free_endpoint
+from tests.kit.program import Program
+from tests.kit.scripted import ScriptedUpstream
+from tests.kit.stub import Stub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.kit.ports import Endpoint
+    from tests.kit.stub import Outcome
+
+pytestmark = pytest.mark.live
+ETC = ROOT / "etc" / "dnsdist"
+SECRET = "0123456789abcdef0123456789abcdef"
+ADDRESSES = ("203.0.113.1", "203.0.113.2", "203.0.113.3")
+"""One of each upstream."""
+NAMES = [f"name{number}.example." for number in range(40)]
+RATE = 500.0
+"""Questions a second while instances end and come back."""
+KILLS = amount(1, 40)
+MAX_REPEATED = 25
+"""Questions that are asked again after a kill: those that the instance had, and those that dnsdist
+sends there before it notices, of which the bound of the load makes about eight. Without that there
+are some forty.
+"""
+
+
+class Instance(NamedTuple):
+    """One of the four, and what it was asked."""
+
+    program: Program
+    log: Path
+
+    def asked(self, since: int) -> set[str]:
+        """Which of our names it was asked for since its log had so many octets."""
+        with self.log.open("rb") as file:
+            file.seek(since)
+            *whole, _ = file.read().split(b"\n")
+        names = {f"{json.loads(line)['name'].lower().rstrip('.')}." for line in whole}
+        return names & {*NAMES}
+
+
+class Site(NamedTuple):
+    """Two dnsdists, four instances, three upstreams."""
+
+    fronts: list[Endpoint]
+    instances: list[Instance]
+    upstreams: list[ScriptedUpstream]
+
+    def launches(self, name: str) -> list[float]:
+        """When upstreams were asked for a name."""
+        return sorted(query.at for one in self.upstreams for query in one.asked(name, "A"))
+
+    def asked_since(self, marks: list[int]) -> list[set[str]]:
+        """The names that each instance was asked for since its log was so large."""
+        both = zip(self.instances, marks, strict=True)
+        return [instance.asked(mark) for instance, mark in both]
+
+    def marks(self) -> list[int]:
+        """How large each log is by now."""
+        return [instance.log.stat().st_size for instance in self.instances]
+
+    def shares(self) -> list[set[str]]:
+        """Ask for each name once; which of them went to which instance."""
+        marks = self.marks()
+        for name in NAMES:
+            assert ask(self.fronts[0], name).rcode == "NOERROR"
+        return eventually(
+            lambda: self.asked_since(marks), lambda sets: set().union(*sets) == {*NAMES}
+        )
+
+
+def balancer(fronted: list[Program]) -> str:
+    """The configuration in etc/, with the addresses that there are here."""
+    text = (ETC / "dnsdist.conf").read_text()
+    for number, program in enumerate(fronted, 1):
+        assert text.count(f'"127.0.0.1:530{number}"') == 1
+        text = text.replace(f"127.0.0.1:530{number}", str(program.endpoint))
+    if not EFFORT:  # for so long what was lost counts as outstanding, and keeps names away
+        text = text.replace("setUDPTimeout(4)", "setUDPTimeout(1)")
+    return re.sub(r"^(?:set|add)Local\(.*\n", "", text, flags=re.MULTILINE)
+
+
+def server(number: int) -> dict[str, object]:
+    """The section of an instance in etc/, but for its address."""
+    text = (ETC / "instances.yaml").read_text()
+    settings = yaml.safe_load(text.replace("%i", str(number)).replace("REPLACE THIS", SECRET))
+    del settings["server"]["listen"]
+    return dict(settings["server"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One for all tests here."""
+    directory = tmp_path_factory.mktemp("site")
+    with contextlib.ExitStack() as stack:
+        upstreams = [
+            stack.enter_context(ScriptedUpstream(b.answers(address, ttl=600)))
+            for address in ADDRESSES
+        ]
+        instances = []
+        for number in range(1, 5):
+            log = directory / f"queries{number}"
+            log.touch()
+            settings = {
+                "server": server(number),
+                "query_log": {"file": str(log)},
+                "control": {"socket": str(directory / f"control{number}")},
+            }
+            where = directory / f"instance{number}"
+            program = Program(where, [upstream.endpoint for upstream in upstreams], settings)
+            instances.append(Instance(stack.enter_context(program), log))
+        fronts = [free_endpoint(), free_endpoint()]
+        text = balancer([instance.program for instance in instances])
+        for front in fronts:
+            stack.enter_context(balancing_dnsdist(directory / f"dnsdist{front.port}", front, text))
+        yield Site(fronts, instances, upstreams)
+
+
+def test_one_name_is_asked_once_for_the_site(site: Site) -> None:
+    """Whoever asks, over UDP or TCP, in which letters, by way of which dnsdist, a name is of one
+    instance, so that each upstream is asked for it once, at the pace of one program.
+    """
+    for name in NAMES:
+        assert ask_many(site.fronts[0], name, 4)[0].rcode == "NOERROR"
+    eventually(lambda: {len(site.launches(name)) for name in NAMES}, lambda counts: counts == {3})
+    for name in NAMES:
+        for front in site.fronts:
+            replies = [
+                ask(front, name, source="127.0.0.9"),
+                ask(front, name.upper(), source="127.0.0.10"),
+                ask(front, name, tcp=True),
+            ]
+            for reply in replies:
+                assert sorted(reply.addresses) == sorted(ADDRESSES)
+    parallel = ParallelSettings()
+    for name in NAMES:
+        times = site.launches(name)
+        assert len(times) == len(site.upstreams)
+        together = max(parallel.active_tier_size, parallel.batch_size)
+        for early, late in zip(times, times[together:], strict=False):
+            assert late - early > parallel.stagger_delay / 2
+    sets = site.asked_since([0] * 4)
+    assert sum(map(len, sets)) == len(NAMES)
+    assert all(len(names) >= len(NAMES) // 16 for names in sets)
+
+
+def test_the_client_counts_behind_dnsdist(site: Site) -> None:
+    """Nothing is dropped: headers come where they are wanted, in checks as well."""
+    for instance in site.instances:
+        samples = instance.program.metrics()
+        assert samples.value("staggerdns_dropped_queries_total") == 0
+        text = instance.log.read_text()
+        assert '"127.0.0.9"' in text
+        assert '"127.0.0.10"' in text
+        assert "ready.staggerdns.invalid" in text
+
+
+def interrupted(
+    site: Site, victim: int, take: Callable[[Program], object], retry: float
+) -> Outcome:
+    """Have an instance taken away while names are asked for, start it anew when its names are asked
+    elsewhere, and stop when they have come back; what clients noticed.
+    """
+    shares = site.shares()
+    program, names = site.instances[victim].program, shares[victim]
+    before, enough = site.marks(), threading.Event()
+
+    def elsewhere() -> set[str]:
+        asked = site.asked_since(taken)
+        return set().union(*asked[:victim], *asked[victim + 1 :])
+
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(Stub(site.fronts[0], NAMES, RATE, retry).run, enough)
+        try:
+            eventually(lambda: site.asked_since(before), all)
+            taken = site.marks()
+            take(program)
+            eventually(elsewhere, names.issubset, timeout=15)
+            if program.process.poll() is None:
+                program.terminate()
+            taken = site.marks()
+            program.start()
+            eventually(lambda: site.asked_since(taken)[victim], names.issubset, timeout=15)
+        finally:
+            enough.set()
+        outcome = load.result()
+    eventually(site.shares, lambda found: found == shares, timeout=15)
+    assert (outcome.unanswered, outcome.failed) == ([], [])
+    assert outcome.asked > RATE
+    return outcome
+
+
+def test_an_instance_is_killed_under_load(site: Site) -> None:
+    """A stub resolver gets every answer, few of them at the second try; the names of the instance
+    move to others, and come back with it.
+    """
+    for number in range(KILLS):
+        outcome = interrupted(site, number % len(site.instances), Program.kill, retry=0.5)
+        assert outcome.repeated <= MAX_REPEATED
+
+
+def test_an_instance_is_drained_and_restarted_under_load(site: Site) -> None:
+    """The same when it is told to before, and then nothing is asked twice."""
+
+    def drain(program: Program) -> None:
+        assert control(program.settings["control"]["socket"], "drain", {"draining": True})
+
+    assert interrupted(site, 1, drain, retry=2).repeated == 0
