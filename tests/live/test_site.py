@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -15,8 +16,9 @@ import yaml
 from staggerdns.command.client import ask as control
 from staggerdns.settings.upstreams import ParallelSettings
 from tests.kit import behaviours as b
+from tests.kit.certificates import CertificateAuthority
 from tests.kit.checkout import ROOT
-from tests.kit.clients import ask, ask_many, eventually
+from tests.kit.clients import ask, ask_many, eventually, kdig
 from tests.kit.daemons import balancing_dnsdist
 from tests.kit.effort import EFFORT, amount
 from tests.kit.ports import free_endpoint
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.kit.certificates import Certificate
     from tests.kit.ports import Endpoint
     from tests.kit.stub import Outcome
 
@@ -62,10 +65,19 @@ class Instance(NamedTuple):
         return names & {*NAMES}
 
 
+class Encrypted(NamedTuple):
+    """Where a dnsdist is asked over TLS and over HTTPS."""
+
+    files: Certificate
+    tls: Endpoint
+    https: Endpoint
+
+
 class Site(NamedTuple):
     """Two dnsdists, four instances, three upstreams."""
 
     fronts: list[Endpoint]
+    encrypted: list[Encrypted]
     instances: list[Instance]
     upstreams: list[ScriptedUpstream]
 
@@ -77,6 +89,10 @@ class Site(NamedTuple):
         """The names that each instance was asked for since its log was so large."""
         both = zip(self.instances, marks, strict=True)
         return [instance.asked(mark) for instance, mark in both]
+
+    def asked_by(self, client: str) -> int:
+        """How often a client has asked."""
+        return sum(one.log.read_text().count(f'"{client}"') for one in self.instances)
 
     def marks(self) -> list[int]:
         """How large each log is by now."""
@@ -92,15 +108,25 @@ class Site(NamedTuple):
         )
 
 
-def balancer(fronted: list[Program]) -> str:
-    """The configuration in etc/, with the addresses that there are here."""
+def balancer(programs: list[Program], encrypted: Encrypted) -> str:
+    """The configuration in etc/, encryption included, with the addresses that there are here."""
     text = (ETC / "dnsdist.conf").read_text()
-    for number, program in enumerate(fronted, 1):
-        assert text.count(f'"127.0.0.1:530{number}"') == 1
-        text = text.replace(f"127.0.0.1:530{number}", str(program.endpoint))
+    text = re.sub(r"^(?:set|add)Local\(.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^-- (add\w+Local\()", r"\1", text, flags=re.MULTILINE)
+    changes = {
+        "0.0.0.0:853": str(encrypted.tls),
+        "0.0.0.0:443": str(encrypted.https),
+        "/etc/dnsdist/certificate.pem": str(encrypted.files.chain),
+        "/etc/dnsdist/key.pem": str(encrypted.files.key),
+    }
+    for number, program in enumerate(programs, 1):
+        changes[f"127.0.0.1:530{number}"] = str(program.endpoint)
     if not EFFORT:  # for so long what was lost counts as outstanding, and keeps names away
-        text = text.replace("setUDPTimeout(4)", "setUDPTimeout(1)")
-    return re.sub(r"^(?:set|add)Local\(.*\n", "", text, flags=re.MULTILINE)
+        changes["setUDPTimeout(4)"] = "setUDPTimeout(1)"
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
 
 
 def server(number: int) -> dict[str, object]:
@@ -132,11 +158,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             where = directory / f"instance{number}"
             program = Program(where, [upstream.endpoint for upstream in upstreams], settings)
             instances.append(Instance(stack.enter_context(program), log))
+        files = CertificateAuthority(directory).issue("dns.example")
         fronts = [free_endpoint(), free_endpoint()]
-        text = balancer([instance.program for instance in instances])
-        for front in fronts:
+        encrypted = [Encrypted(files, free_endpoint(), free_endpoint()) for _ in fronts]
+        for front, ports in zip(fronts, encrypted, strict=True):
+            text = balancer([instance.program for instance in instances], ports)
             stack.enter_context(balancing_dnsdist(directory / f"dnsdist{front.port}", front, text))
-        yield Site(fronts, instances, upstreams)
+        yield Site(fronts, encrypted, instances, upstreams)
 
 
 def test_one_name_is_asked_once_for_the_site(site: Site) -> None:
@@ -169,13 +197,23 @@ def test_one_name_is_asked_once_for_the_site(site: Site) -> None:
 
 def test_the_client_counts_behind_dnsdist(site: Site) -> None:
     """Nothing is dropped: headers come where they are wanted, in checks as well."""
+    for tcp in (False, True):
+        before = site.asked_by("127.0.0.13")
+        assert ask(site.fronts[0], NAMES[0], tcp=tcp, source="127.0.0.13").rcode == "NOERROR"
+        eventually(partial(site.asked_by, "127.0.0.13"), (before + 1).__eq__)
     for instance in site.instances:
-        samples = instance.program.metrics()
-        assert samples.value("staggerdns_dropped_queries_total") == 0
-        text = instance.log.read_text()
-        assert '"127.0.0.9"' in text
-        assert '"127.0.0.10"' in text
-        assert "ready.staggerdns.invalid" in text
+        eventually(instance.log.read_text, lambda text: "ready.staggerdns.invalid" in text)
+        assert instance.program.metrics().value("staggerdns_dropped_queries_total") == 0
+
+
+@pytest.mark.parametrize("transport", ["tls", "https"])
+def test_clients_come_encrypted(site: Site, transport: str) -> None:
+    """TLS and HTTPS end at dnsdist, which says for whom it asks all the same."""
+    for place, source in zip(site.encrypted, ("127.0.0.11", "127.0.0.12"), strict=True):
+        server = place.tls if transport == "tls" else place.https
+        before = site.asked_by(source)
+        assert "203.0.113." in kdig(server, "-b", source, f"+{transport}", NAMES[0])
+        eventually(partial(site.asked_by, source), (before + 1).__eq__)
 
 
 def interrupted(
