@@ -20,6 +20,7 @@ from staggerdns.settings.sections import RateLimitSettings
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.names import from_text
 from tests.kit.clients import addresses, parse
+from tests.kit.compiled import PURE_ONLY
 from tests.kit.connections import Connection
 from tests.kit.factory import EPOCH, FRIEND, STRANGER, MemoryServer, pool
 from tests.kit.listed import ListedProgram
@@ -371,6 +372,7 @@ def test_reading_a_reply_with_other_records() -> None:
     assert event.type_text == "AAAA"
 
 
+@PURE_ONLY
 @given(st.binary(min_size=1, max_size=63).filter(lambda label: label.lower() == label))
 def test_any_name(label: bytes) -> None:
     """Whatever octets a name has, what is shown of it is printable ASCII, without blanks."""
