@@ -119,25 +119,30 @@ def show_cache(result: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def outcome(answer: dict[str, Any]) -> str:
+    """Return what an answer says: its code, why it failed, and how many records it has."""
+    what = answer["rcode"]
+    if answer["negative"] and what == "NOERROR":
+        what = "NODATA"
+    if answer["error"]:
+        what += f" ({answer['error']})"
+    if answer["records"]:
+        counts = [f"{count} {section}" for section, count in answer["records"].items() if count]
+        what += f", {', '.join(counts) or 'no'} records"
+    return str(what)
+
+
 def _entry(name: str, entry: dict[str, Any]) -> str:
     flags = [mark.upper() for mark in ("do", "cd") if entry[mark]]
     if entry["scope"]:
         flags.append(f"scope {entry['scope']} (route {entry['route']})")
-    what = entry["rcode"]
-    if entry["negative"] and what == "NOERROR":
-        what = "NODATA"
-    if entry["error"]:
-        what += f" ({entry['error']})"
-    if entry["records"]:
-        counts = [f"{count} {section}" for section, count in entry["records"].items() if count]
-        what += f", {', '.join(counts) or 'no'} records"
     life = (
         f"expired {duration(-entry['seconds_left'])} ago"
         if entry["stale"]
         else f"for another {duration(entry['seconds_left'])}"
     )
     rows = [
-        f"{name} {entry['type']} {' '.join(flags)}".rstrip() + f": {what}",
+        f"{name} {entry['type']} {' '.join(flags)}".rstrip() + f": {outcome(entry)}",
         f"  {duration(entry['age'])} old, {life}, TTL for clients {entry['ttl']} s, "
         + ("complete" if entry["complete"] else "being collected")
         + ("" if entry["sorted_ago"] is None else f", sorted {duration(entry['sorted_ago'])} ago"),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from staggerdns.command.tables import duration, table
+from staggerdns.command.tables import duration, outcome, table
 
 WIDTH = 40
 """Characters of the axis."""
@@ -157,16 +157,8 @@ def _sort(sort: dict[str, Any], end: float) -> tuple[str, ...]:
 
 
 def _answer(answer: dict[str, Any]) -> str:
-    what = answer["rcode"]
-    if answer["negative"] and what == "NOERROR":
-        what = "NODATA"
-    if answer["error"]:
-        what += f" ({answer['error']})"
-    if answer["records"]:
-        counts = [f"{count} {section}" for section, count in answer["records"].items() if count]
-        what += f", {', '.join(counts) or 'no'} records"
     lines = [
-        f"now: {what}, {answer['phase']}, {duration(answer['age'])} old, "
+        f"now: {outcome(answer)}, {answer['phase']}, {duration(answer['age'])} old, "
         f"TTL for clients {answer['ttl']} s"
         + (
             ""
