@@ -9,12 +9,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from staggerdns.metrics import Metrics
+from staggerdns.server.sources import FROM_CACHE
 
 SAMPLE_EVERY = 2.0
 """Seconds from one look at the counters to the next."""
 SAMPLES = 6
 """Looks that are remembered: the last ten to twelve seconds are what is shown."""
-_FROM_CACHE = ("cache", "stale")
 
 
 class Rates:
@@ -54,5 +54,5 @@ class Rates:
 
     def _look(self) -> tuple[float, int, int]:
         counts = self._metrics.answer_seconds.counts()
-        cached = sum(counts.get((source,), 0) for source in _FROM_CACHE)
+        cached = sum(counts.get((source,), 0) for source in FROM_CACHE)
         return self._clock.seconds(), sum(counts.values()), cached

@@ -17,6 +17,7 @@ from twisted.internet.task import LoopingCall
 
 from staggerdns.instruments import BOUNDS
 from staggerdns.metrics import Metrics
+from staggerdns.server.sources import FROM_CACHE, UPSTREAM
 
 SAMPLE_EVERY = 2.0
 """Seconds from one look to the next."""
@@ -26,8 +27,6 @@ RATE_SAMPLES = 5
 """Stretches that the rates of now are of."""
 LATENCY_SAMPLES = 30
 """Stretches that the times of answers are of: a minute."""
-FROM_CACHE = ("cache", "stale")
-FROM_UPSTREAMS = "upstream"
 
 
 class Sample(NamedTuple):
@@ -78,7 +77,7 @@ class History:
         seconds = self._metrics.answer_seconds
         answers = {source: count for (source,), count in seconds.counts().items()}
         times = array("Q", seconds.buckets())
-        upstream_times = array("Q", seconds.buckets(FROM_UPSTREAMS))
+        upstream_times = array("Q", seconds.buckets(UPSTREAM))
         return Sample(self._clock.seconds(), answers, times, upstream_times)
 
 

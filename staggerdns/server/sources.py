@@ -8,6 +8,8 @@ UPSTREAM = "upstream"
 LOCAL = "local"
 BLOCKED = "blocked"
 REFUSED = "refused"
+FROM_CACHE = (CACHE, STALE)
+"""Nobody was waited for."""
 SOURCES = (CACHE, STALE, UPSTREAM, LOCAL, BLOCKED, REFUSED)
 """An answer that lives, or has expired; upstreams that were waited for; names and rules of ours; a
 list; or it is an error of ours.

@@ -22,6 +22,7 @@ from staggerdns.control.protocol import (
     encode_event,
     encode_result,
 )
+from tests.kit.answered import SHOWN
 from tests.kit.controlled import FakeServer
 
 if TYPE_CHECKING:
@@ -29,18 +30,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-ANSWER: dict[str, Any] = {
-    "time": "2027-01-15T08:00:00.250+00:00",
-    "client": "192.0.2.77",
-    "transport": "udp",
-    "name": "www.example.com.",
-    "type": "A",
-    "rcode": "NOERROR",
-    "source": "cache",
-    "list": "",
-    "ms": 12.5,
-    "addresses": ["198.18.0.1", "198.18.0.2"],
-}
+ANSWER = {**SHOWN, "addresses": ["198.18.0.1", "198.18.0.2"]}
 STARTED = encode_result(None, {"clients": "full"})
 EVENTS = (
     encode_event(None, "answer", ANSWER)

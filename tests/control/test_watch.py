@@ -29,7 +29,7 @@ from staggerdns.control.protocol import (
 from staggerdns.control.watch import KEEP_ALIVE, MAX_HELD, WRITE_AFTER, make_watch
 from staggerdns.journal import Journal
 from staggerdns.server.answered import AnswerHub
-from tests.kit.answered import answered
+from tests.kit.answered import SHOWN, answered
 from tests.kit.controlled import FakeTransport
 
 OWN, READER = Peer(7, 0, may_change=True), Peer(8, 1_000, may_change=False)
@@ -110,18 +110,7 @@ def test_a_stream() -> None:
     assert first == {
         "version": 1,
         "id": 7,
-        "answer": {
-            "time": "2027-01-15T08:00:00.250+00:00",
-            "client": "192.0.2.77",
-            "transport": "udp",
-            "name": "www.example.com.",
-            "type": "A",
-            "rcode": "NOERROR",
-            "source": "cache",
-            "list": "",
-            "ms": 12.5,
-            "addresses": ["198.18.0.1"],
-        },
+        "answer": SHOWN,
     }
     assert (second["answer"]["source"], second["answer"]["list"]) == ("blocked", "ads")
     watcher.lost()

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CLIENT = "192.0.2.77"
+SHOWN: dict[str, Any] = {
+    "time": "2027-01-15T08:00:00.250+00:00",
+    "client": CLIENT,
+    "transport": "udp",
+    "name": "www.example.com.",
+    "type": "A",
+    "rcode": "NOERROR",
+    "source": "cache",
+    "list": "",
+    "ms": 12.5,
+    "addresses": ["198.18.0.1"],
+}
+"""What the query log and watchers show of `answered`, with all of its client."""
 
 
 def answered(

@@ -1,4 +1,4 @@
-"""Network namespaces: how a thread gets into one."""
+"""Namespaces of the kernel: how a thread or a test gets into one of its own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.kit.checkout import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OWN = "/proc/thread-self/ns/net"
 """The namespace of the calling thread: open it to come back."""
@@ -33,12 +37,21 @@ def run_apart(source: str, *arguments: str) -> None:
     """
     if os.geteuid() != 0:
         pytest.skip("only root may make a network namespace")
+    _run("-n", source, arguments)
+
+
+def run_with_own_mounts(source: str, *arguments: str) -> None:
+    """Do the same where it may mount what nobody else sees."""
+    _run("-m", source, arguments)
+
+
+def _run(kind: str, source: str, arguments: Sequence[str]) -> None:
     unshare = shutil.which("unshare")
     assert unshare is not None
-    if subprocess.run([unshare, "-n", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no network namespace can be made here")
+    if subprocess.run([unshare, kind, "true"], check=False, capture_output=True).returncode:
+        pytest.skip(f"no namespace can be made here: unshare {kind}")
     done = subprocess.run(
-        [unshare, "-n", sys.executable, "-c", source, *arguments],
+        [unshare, kind, sys.executable, "-c", source, *arguments],
         check=False,
         capture_output=True,
         text=True,

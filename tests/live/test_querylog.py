@@ -8,7 +8,6 @@ import json
 import os
 import re
 import select
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.kit import behaviours as b
-from tests.kit.checkout import ROOT
 from tests.kit.clients import eventually
+from tests.kit.namespaces import run_with_own_mounts
 from tests.kit.program import Program, environment
 from tests.kit.scripted import ScriptedUpstream
 
@@ -244,19 +243,7 @@ assert 50 < written < 66 and missing > 100, (written, missing)
 
 def test_a_full_disk(tmp_path: Path) -> None:
     """There are whole lines alone, and everything else is counted."""
-    unshare = shutil.which("unshare")
-    assert unshare is not None
-    if subprocess.run([unshare, "-m", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no file system of its own can be had here")
-    done = subprocess.run(
-        [unshare, "-m", sys.executable, "-c", DISK, str(tmp_path)],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_with_own_mounts(DISK, str(tmp_path))
 
 
 def test_rotation_by_others(directory: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +14,6 @@ from functools import partial
 from io import FileIO
 from typing import TYPE_CHECKING
 
-import pytest
-
 from staggerdns.state.blocks import AnswersBlock
 from staggerdns.state.directory import NAME
 from staggerdns.state.file import read_blocks
@@ -24,6 +21,7 @@ from tests.kit import behaviours as b
 from tests.kit.checkout import ROOT
 from tests.kit.clients import eventually
 from tests.kit.effort import amount
+from tests.kit.namespaces import run_with_own_mounts
 from tests.kit.program import Program, environment
 from tests.kit.saving import KILLED
 from tests.kit.scripted import ScriptedUpstream
@@ -170,19 +168,7 @@ assert state() != second
 
 def test_a_disk_that_takes_nothing(tmp_path: Path) -> None:
     """Full, and then read-only: the file stays whole, and is replaced when that is over."""
-    unshare = shutil.which("unshare")
-    assert unshare is not None
-    if subprocess.run([unshare, "-m", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no file system of its own can be had here")
-    done = subprocess.run(
-        [unshare, "-m", sys.executable, "-c", DISK, str(tmp_path)],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_with_own_mounts(DISK, str(tmp_path))
 
 
 def test_a_stop_with_a_full_disk(tmp_path: Path) -> None:

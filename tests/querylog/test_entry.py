@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from staggerdns.querylog.clients import CLIENTS, client_prefix, shown_client
 from staggerdns.querylog.entry import json_line
-from tests.kit.answered import answered
+from tests.kit.answered import SHOWN, answered
 
 
 def test_a_line() -> None:
@@ -18,18 +18,7 @@ def test_a_line() -> None:
     octets = json_line(answered("WWW.Example.com."), "full")
     assert octets.endswith(b"}\n")
     assert octets.count(b"\n") == 1
-    assert json.loads(octets) == {
-        "time": "2027-01-15T08:00:00.250+00:00",
-        "client": "192.0.2.77",
-        "transport": "udp",
-        "name": "www.example.com.",
-        "type": "A",
-        "rcode": "NOERROR",
-        "source": "cache",
-        "list": "",
-        "ms": 12.5,
-        "addresses": ["198.18.0.1"],
-    }
+    assert json.loads(octets) == SHOWN
 
 
 @pytest.mark.parametrize(
