@@ -6,10 +6,13 @@ import http.client
 import json
 import socket
 import ssl
+import tempfile
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from staggerdns.command.client import ask as control
 from tests.kit import behaviours as b
 from tests.kit.certificates import CertificateAuthority
 from tests.kit.clients import Reply, UdpClient, ask, eventually, parse, question
@@ -35,6 +38,8 @@ PROXY = "127.0.0.53"
 CHILD, ADULT, STRANGER = "198.51.100.9", "2001:db8::9", "203.0.113.5"
 """Of these the first has rules of its own, and the last may not ask."""
 ADDRESS = "203.0.113.7"
+CHILDS = "203.0.113.8"
+"""What the upstream says that the child alone is sent to."""
 NOTHING = {"domains": ["ads.example"], "servers": []}
 TRANSPORTS = ("udp", "tcp", "tls", "https")
 DROPPED = "staggerdns_dropped_queries_total"
@@ -187,34 +192,61 @@ def test_what_is_not_answered(behind: Behind) -> None:
 
 
 def test_dnsdist(tmp_path: Path) -> None:
-    """As a proxy: its clients count, over UDP and TCP, and its health checks are answered."""
+    """As a proxy: its clients count, over UDP and TCP, for what is told of them as well, and its
+    health checks are answered.
+    """
     front = free_endpoint()
     friend, child, stranger = "127.0.0.9", "127.0.0.10", "127.0.0.11"
-    settings = {
-        "server": {"proxy_protocol": [PROXY], "allow": [PROXY, friend, child]},
-        "groups": {"children": {"clients": [child], "routes": [NOTHING]}},
-    }
+    log = tmp_path / "queries"
+    log.touch()
     with (
         ScriptedUpstream(b.answers(ADDRESS, ttl=300)) as upstream,
-        Program(tmp_path / "program", [upstream.endpoint], settings) as program,
-        balancing_dnsdist(
-            tmp_path / "dnsdist",
-            front,
-            f"newServer({{address='{program.endpoint}', source='{PROXY}', useProxyProtocol=true, "
-            "checkName='ready.staggerdns.invalid.', checkInterval=1, mustResolve=true})",
-            "setACL('127.0.0.0/8')",
-        ),
+        ScriptedUpstream(b.answers(CHILDS, ttl=300)) as other,
+        tempfile.TemporaryDirectory(prefix="proxied") as short,
     ):
-        for tcp in (False, True):
-            for _ in range(2):
-                assert ask(front, "ads.example", tcp=tcp, source=friend).addresses == [ADDRESS]
-                assert ask(front, "ads.example", tcp=tcp, source=child).rcode == "NXDOMAIN"
-                assert ask(front, "ads.example", tcp=tcp, source=stranger).rcode == "REFUSED"
+        own = {"domains": ["own.example"], "servers": [str(other.endpoint)]}
+        settings = {
+            "server": {"proxy_protocol": [PROXY], "allow": [PROXY, friend, child]},
+            "groups": {"children": {"clients": [child], "routes": [NOTHING, own]}},
+            "query_log": {"file": str(log)},
+            "control": {"socket": f"{short}/socket"},
+        }
+        with (
+            Program(tmp_path / "program", [upstream.endpoint], settings) as program,
+            balancing_dnsdist(
+                tmp_path / "dnsdist",
+                front,
+                f"newServer({{address='{program.endpoint}', source='{PROXY}', "
+                "useProxyProtocol=true, checkName='ready.staggerdns.invalid.', checkInterval=1, "
+                "mustResolve=true})",
+                "setACL('127.0.0.0/8')",
+            ),
+        ):
+            for tcp in (False, True):
+                for _ in range(2):
+                    assert ask(front, "ads.example", tcp=tcp, source=friend).addresses == [ADDRESS]
+                    assert ask(front, "ads.example", tcp=tcp, source=child).rcode == "NXDOMAIN"
+                    assert ask(front, "ads.example", tcp=tcp, source=stranger).rcode == "REFUSED"
+                    assert ask(front, "own.example", tcp=tcp, source=friend).addresses == [ADDRESS]
+                    assert ask(front, "own.example", tcp=tcp, source=child).addresses == [CHILDS]
 
-        def checked() -> float:
-            samples = program.metrics()
-            return samples.value("staggerdns_responses_total", transport="udp", rcode="NOERROR")
+            for client, asked in ((friend, upstream), (child, other)):
+                arguments = {"name": "own.example", "client": client}
+                trace = control(f"{short}/socket", "why", arguments)["trace"]
+                assert [one["upstream"] for one in trace["asked"]] == [str(asked.endpoint)]
 
-        before = checked()
-        eventually(checked, lambda count: count > before)  # nobody else asks
-        assert program.metrics().value(DROPPED) == 0
+            def logged() -> Counter[str]:
+                *whole, _ = log.read_text().split("\n")
+                clients = (json.loads(line)["client"] for line in whole)
+                return Counter(client for client in clients if client in expected)
+
+            expected = {friend: 8, child: 8, stranger: 4}
+            eventually(logged, lambda found: found == expected)
+
+            def checked() -> float:
+                samples = program.metrics()
+                return samples.value("staggerdns_responses_total", transport="udp", rcode="NOERROR")
+
+            before = checked()
+            eventually(checked, lambda count: count > before)  # nobody else asks
+            assert program.metrics().value(DROPPED) == 0

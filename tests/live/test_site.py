@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import dns.edns
 import pytest
 import yaml
 
@@ -18,7 +19,7 @@ from staggerdns.settings.upstreams import ParallelSettings
 from tests.kit import behaviours as b
 from tests.kit.certificates import CertificateAuthority
 from tests.kit.checkout import ROOT
-from tests.kit.clients import ask, ask_many, eventually, kdig
+from tests.kit.clients import ask, ask_many, eventually, exchange, kdig, question
 from tests.kit.daemons import balancing_dnsdist
 from tests.kit.effort import EFFORT, amount
 from tests.kit.ports import free_endpoint
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.kit.certificates import Certificate
+    from tests.kit.clients import Reply
     from tests.kit.ports import Endpoint
     from tests.kit.stub import Outcome
 
@@ -40,6 +42,12 @@ SECRET = "0123456789abcdef0123456789abcdef"
 ADDRESSES = ("203.0.113.1", "203.0.113.2", "203.0.113.3")
 """One of each upstream."""
 NAMES = [f"name{number}.example." for number in range(40)]
+LIMITED, MANY = "127.0.1.1", 5
+"""A client that is not exempt from limits, and so many questions that some are beyond its limit."""
+LIMITS = {
+    "client": {"exempt": ["127.0.0.0/24"]},
+    "rate_limit": {"queries_per_second": 1, "burst": 1},
+}
 RATE = 500.0
 """Questions a second while instances end and come back."""
 KILLS = amount(1, 40)
@@ -151,7 +159,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             log = directory / f"queries{number}"
             log.touch()
             settings = {
-                "server": server(number),
+                "server": server(number) | LIMITS,
                 "query_log": {"file": str(log)},
                 "control": {"socket": str(directory / f"control{number}")},
             }
@@ -204,6 +212,33 @@ def test_the_client_counts_behind_dnsdist(site: Site) -> None:
     for instance in site.instances:
         eventually(instance.log.read_text, lambda text: "ready.staggerdns.invalid" in text)
         assert instance.program.metrics().value("staggerdns_dropped_queries_total") == 0
+
+
+def with_cookie(site: Site, name: str, cookie: bytes) -> tuple[Reply, bytes]:
+    """Ask as a client that has a limit, with this cookie; the reply and the cookie in it."""
+    query = question(name, options=[dns.edns.CookieOption(cookie[:8], cookie[8:])])
+    reply = exchange(site.fronts[0], query, source=LIMITED)
+    (option,) = reply.message.options
+    assert isinstance(option, dns.edns.CookieOption)
+    return reply, option.client + option.server
+
+
+def test_a_cookie_of_one_counts_for_all(site: Site) -> None:
+    """What one instance has given out excuses its client from the limit of each other one."""
+    first, *others = [min(names) for names in site.shares()]
+    _, cookie = with_cookie(site, first, b"8 octets")
+    assert len(cookie) == 24
+    forged = cookie[:-1] + bytes([cookie[-1] ^ 1])
+    for name in others:
+        beyond = [with_cookie(site, name, forged)[0].rcode for _ in range(MANY)]
+        assert "BADCOOKIE" in beyond
+        for _ in range(MANY):
+            reply, given = with_cookie(site, name, cookie)
+            assert (reply.rcode, given) == ("NOERROR", cookie)
+            assert sorted(reply.addresses) == sorted(ADDRESSES)
+    for instance in site.instances[1:]:
+        samples = instance.program.metrics()
+        assert samples.value("staggerdns_rate_limited_total", action="excused") >= 1
 
 
 @pytest.mark.parametrize("transport", ["tls", "https"])

@@ -13,7 +13,7 @@ from staggerdns.server import proxies
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.proxies import Proxies
 from staggerdns.settings.addresses import Network
-from staggerdns.settings.sections import RateLimitSettings
+from staggerdns.settings.sections import RateLimitSettings, ServerSettings
 from tests.kit.clients import parse
 from tests.kit.factory import FRIEND, MemoryServer, pool
 from tests.kit.messages import ask, client_query
@@ -176,6 +176,22 @@ def test_limits_are_the_clients() -> None:
     answers = {message.id: len(message.answer) for message, _ in wire.sent}
     assert answers == {0: 1, 1: 1, 2: 1, 3: 0, 4: 0, 9: 1}
     assert {address for _, address in wire.sent} == {(PROXY, 5353)}
+
+
+def test_who_waits_is_the_client() -> None:
+    """Each client behind the proxy may have so many queries that wait: one more lets down its own
+    oldest, and the proxy itself has no limit of all its clients together.
+    """
+    behind = Behind(MemoryServer(ServerSettings(max_pending_per_client=2)))
+    queries = [client_query(f"n{number}.example.", id=number) for number in range(6)]
+    two, three, four = speaking_for(FRIEND), speaking_for(OTHER), speaking_for("2001:db8::5")
+    headers = [two, two, three, three, four, four]
+    wire = behind.reads(*(given + query for given, query in zip(headers, queries, strict=True)))
+    assert wire.sent == []
+    more = behind.reads(three + client_query("one.more.example.", id=9))
+    ((message, address),) = wire.sent + more.sent
+    assert (message.id, int(message.rcode()), address) == (2, 2, (PROXY, 5353))
+    assert behind.server.metrics.evicted_queries.cell("pending_per_client").value == 1
 
 
 def test_cookies_are_the_clients(behind: Behind) -> None:
