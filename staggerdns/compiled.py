@@ -38,6 +38,7 @@ COMPILED_MODULES = (
     "staggerdns.resolver.failures",
     "staggerdns.resolver.forwarder",
     "staggerdns.resolver.freshness",
+    "staggerdns.resolver.gathering",
     "staggerdns.resolver.ranker",
     "staggerdns.server.access",
     "staggerdns.server.clientgroups",

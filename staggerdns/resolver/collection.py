@@ -24,6 +24,7 @@ from staggerdns.resolver.context import FAILED, FALLBACK, NEGATIVE, POSITIVE, Co
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.failures import failure_answer, is_served
 from staggerdns.resolver.freshness import FAILURE_TTL
+from staggerdns.resolver.gathering import Gathering
 from staggerdns.strategy.alarms import Alarm
 from staggerdns.strategy.run import Run
 from staggerdns.traces.lines import log_end, log_first
@@ -33,9 +34,8 @@ from staggerdns.upstream.reason import Reason
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer, FailureAnswer
 from staggerdns.wire.constants import Ede
-from staggerdns.wire.contributors import CONTRIBUTORS
-from staggerdns.wire.dropped import LIMIT, NOT_KEPT, PRIVATE
-from staggerdns.wire.pool import GrowingPool, cap, without_private
+from staggerdns.wire.dropped import NOT_KEPT, PRIVATE
+from staggerdns.wire.pool import without_private
 from staggerdns.wire.question import Question
 from staggerdns.wire.sections import LoneAliasAnswer
 
@@ -72,16 +72,9 @@ class Collection(Merger):
         self._context = context
         self._over = over
         self.run: Run | None = None
-        self._answer: Answer | None = None  # but for what waits in `_later`
-        self._since = 0.0  # when the first of the answer came
+        self._gathering = Gathering()  # all that came, but for what waits in `_later`
         self._later: list[Outcome] = []
-        self._growing: GrowingPool | None = None  # what `_answer` comes from, if it has grown
-        self._same = 0  # bits of the upstreams that gave the very `_answer`, too
-        self._credited = False  # the contributors of what is committed are others now
         self._alarm: Alarm | None = None
-        self._longest_ttl = self._second_ttl = 0  # the longest that upstreams gave
-        self._first_ttl = 0  # that of the answer that came first
-        self._keepable: tuple[AddressPool, float] | None = None  # the first one after a TTL of 0
         self._alias: LoneAliasAnswer | None = None  # whose target is asked for
         self._aliases = 0
         self._entry: Entry | None = None
@@ -115,7 +108,7 @@ class Collection(Merger):
         follower: Deferred[Entry] = Deferred(self._leave)
         if self._later:
             self.merge(now)
-        if self._entry is None and self._answer is not None:  # it is not in the cache any more
+        if self._entry is None and self._gathering.answer is not None:  # not in the cache any more
             self._commit(now)
         if self._entry is not None:
             follower.callback(self._entry)
@@ -142,7 +135,7 @@ class Collection(Merger):
         self.trace.end(now)
         cache.merged(key, self)
         if self._entry is not None:
-            cache.complete(key, self._generation, self._first_ttl)
+            cache.complete(key, self._generation, self._gathering.first_ttl)
         followers, self.followers = self.followers, []
         return followers
 
@@ -153,7 +146,7 @@ class Collection(Merger):
         now = self._context.clock.seconds()
         if self._entry is None:
             self._later = []
-            self._answer = FailureAnswer(Ede.NOT_READY, 0)
+            self._gathering.answer = FailureAnswer(Ede.NOT_READY, 0)
             self._commit(now)
         elif self._later:
             self.merge(now)
@@ -171,7 +164,8 @@ class Collection(Merger):
         if self._context.journal.verbose:
             log_first(self._context.journal, self.question, outcome)
         now = self._context.clock.seconds()
-        self._begin_anew(self._context.cache.freshness.admit(answer), outcome, now)
+        answer = self._context.cache.freshness.admit(answer)
+        self._gathering.begin(answer, outcome, now, self._context)
         self._settle(now)
 
     def _follow(self, alias: LoneAliasAnswer) -> bool:
@@ -191,13 +185,12 @@ class Collection(Merger):
 
     def more(self, outcome: Outcome) -> None:
         """Have a later positive answer join the pool."""
-        answer, held = outcome.answer, self._answer
+        answer, held = outcome.answer, self._gathering.answer
         assert answer is not None
         assert held is not None
         if isinstance(held, AddressPool) and isinstance(answer, AddressPool):
-            if answer is held and self._growing is None and not self._later:
-                self._same |= CONTRIBUTORS.bit(outcome.upstream.name)
-                return  # nobody would see a difference
+            if not self._later and self._gathering.is_known(outcome):
+                return
             self._later.append(outcome)
             if len(self._later) == 1:
                 self._await_look(outcome.at)
@@ -208,7 +201,7 @@ class Collection(Merger):
             outcome.drop_all_but(() if public is None else public.addresses, PRIVATE)
             if public is not None and (public.ttl or not held.ttl):
                 now = context.clock.seconds()
-                self._begin_anew(public, outcome, now)
+                self._gathering.begin(public, outcome, now, context)
                 self._settle(now)
             else:
                 outcome.drop_all_but((), NOT_KEPT)
@@ -220,38 +213,39 @@ class Collection(Merger):
 
     def ended(self, reasons: Sequence[Reason]) -> None:
         """Complete what is in the cache when the run has ended, or commit a failure."""
-        context = self._context
-        if self._answer is None and context.fall_back is not None:
+        context, gathering = self._context, self._gathering
+        if gathering.answer is None and context.fall_back is not None:
             context.ended_by_route(FALLBACK)
             context.fall_back(self)
             return
         now = context.clock.seconds()
-        if self._answer is None:
-            self._since = now
-            self._answer = context.cache.freshness.admit(failure_answer(reasons, FAILURE_TTL))
+        if gathering.answer is None:
+            gathering.since = now
+            gathering.answer = context.cache.freshness.admit(failure_answer(reasons, FAILURE_TTL))
             if reasons:
                 context.failed(is_served(reasons))
         grown = self._merge_later()
-        self._credit_same()
+        gathering.credit()
+        answer, key = gathering.answer, self.question.key
         if grown or self._entry is None:
             self._commit(now)
-        elif isinstance(self._answer, AddressPool) and (
-            self._answer is not self._committed or self._credited
+        elif isinstance(answer, AddressPool) and (
+            answer is not self._committed or gathering.credited
         ):
-            context.cache.prolong(self.question.key, self._generation, self._answer)
+            context.cache.prolong(key, self._generation, answer)
         context.cache.complete(
-            self.question.key, self._generation, self._first_ttl, self._second_ttl or None
+            key, self._generation, gathering.first_ttl, gathering.second_ttl or None
         )
-        outcome = FAILED if isinstance(self._answer, FailureAnswer) else POSITIVE
-        outcome = NEGATIVE if self._answer.negative else outcome
+        outcome = FAILED if isinstance(answer, FailureAnswer) else POSITIVE
+        outcome = NEGATIVE if answer.negative else outcome
         context.count(self.judge)
         context.ended(self.trace.strategy, outcome)
         context.seconds.observe(now - self.trace.began)
-        run, pool = self.run, self._answer
-        if run is not None and run.wants_all and isinstance(pool, AddressPool):
+        run = self.run
+        if run is not None and run.wants_all and isinstance(answer, AddressPool):
             context.pool_ended(run.decision.answered)
         if context.journal.verbose:
-            log_end(context.journal, self.question, self.trace, pool)
+            log_end(context.journal, self.question, self.trace, answer)
         self.trace.end(now)
         self.run = None  # they refer to each other: no reference cycle stays behind
         if not self.abandoned:
@@ -291,91 +285,9 @@ class Collection(Merger):
             return False
         grown = False
         for outcome in self._take_later():
-            grown = self._merge(outcome) or grown
-        if self._growing is not None:
-            self._answer = self._growing.pool()
+            grown = self._gathering.add(outcome, self._context, self.trace) or grown
+        self._gathering.settle()
         return grown
-
-    def _merge(self, outcome: Outcome) -> bool:
-        answer, held, growing = outcome.answer, self._answer, self._growing
-        contributor = CONTRIBUTORS.bit(outcome.upstream.name)
-        if answer is held and (growing is None or not growing.changed):  # the same reply again
-            self._same |= contributor
-            return False
-        context = self._context
-        assert answer is not None
-        answer = context.cache.freshness.admit(answer)
-        assert isinstance(answer, AddressPool)
-        assert isinstance(held, AddressPool)
-        if answer.ttl and not held.ttl and self._overrules(answer, outcome):
-            return True
-        if growing is None or self._same:
-            self._credit_same()
-            settings = context.settings
-            growing = self._growing = GrowingPool(
-                held, settings.max_pool_size, private=settings.merge_private
-            )
-        age = int(outcome.at - self._since)
-        self._note_ttl(answer.ttl + age)
-        gain = growing.add(answer, age, contributor)
-        if growing.refused:
-            outcome.dropped = (*outcome.dropped, *growing.refused)
-        context.joined[outcome.tier].value += gain
-        return gain > 0
-
-    def _credit_same(self) -> None:
-        """Add those who gave the very answer that is held to who brought it."""
-        held = self._answer
-        if not self._same or not isinstance(held, AddressPool):
-            return
-        held.brought_by = CONTRIBUTORS.number(self._same | CONTRIBUTORS.mask(held.brought_by))
-        self._same = 0
-        self._credited = True
-
-    def _begin_anew(self, answer: Answer, outcome: Outcome, since: float) -> None:
-        self._since = since
-        self._first_ttl = self._longest_ttl = answer.ttl
-        self._second_ttl = 0
-        if isinstance(answer, AddressPool):
-            answer = cap(answer, self._context.settings.max_pool_size)
-            outcome.drop_all_but(answer.addresses, LIMIT)
-            if not answer.brought_by:
-                answer.brought_by = CONTRIBUTORS.number(CONTRIBUTORS.bit(outcome.upstream.name))
-            self._context.joined[outcome.tier].value += len(answer.addresses)
-        self._answer = answer
-        self._growing = None
-        self._same = 0
-
-    def _overrules(self, answer: AddressPool, outcome: Outcome) -> bool:
-        """Return whether this is the second upstream that allows its answer to be kept, after a
-        first answer that may not be (TTL 0): then what those two say takes its place. One alone
-        against another is not believed.
-        """
-        settings = self._context.settings
-        public = answer if settings.merge_private else without_private(answer)
-        if not isinstance(public, AddressPool):
-            return False
-        contributor = CONTRIBUTORS.bit(outcome.upstream.name)
-        if self._keepable is None:
-            public.brought_by = CONTRIBUTORS.number(contributor)
-            self._keepable = public, outcome.at
-            return False
-        first, since = self._keepable
-        age = int(outcome.at - since)
-        limit = settings.max_pool_size
-        both = GrowingPool(first, limit, private=True)
-        both.add(public, age, contributor)
-        pool = both.pool()
-        self._begin_anew(pool, outcome, since)
-        self.trace.let_go_of_all_but(pool.addresses)
-        self._first_ttl = self._longest_ttl = first.ttl
-        self._note_ttl(public.ttl + age)
-        return True
-
-    def _note_ttl(self, ttl: int) -> None:
-        """Note the TTL of one more upstream's answer, counted from the first answer on."""
-        self._second_ttl = max(self._second_ttl, min(self._longest_ttl, ttl))
-        self._longest_ttl = max(self._longest_ttl, ttl)
 
     def _settle(self, now: float) -> None:
         """Commit what there is; but while a refresh runs behind an answer that has not expired, at
@@ -386,13 +298,14 @@ class Collection(Merger):
             self._commit(now)
 
     def _commit(self, now: float) -> None:
-        assert self._answer is not None
+        answer = self._gathering.answer
+        assert answer is not None
         cache = self._context.cache
         cache.merged(self.question.key, self)
         self._entry = entry = cache.commit(
-            self.question.key, self._generation, self._answer, now, self._since
+            self.question.key, self._generation, answer, now, self._gathering.since
         )
-        self._committed = self._answer
+        self._committed = answer
         followers, self.followers = self.followers, []
         if followers and self.trace.answered is None:
             self.trace.answered = now
