@@ -19,7 +19,7 @@ from staggerdns.server.connections import Connections
 from staggerdns.server.proxies import Proxies
 from staggerdns.server.proxyconnection import ProxyConnection
 from staggerdns.server.request import TCP, UDP
-from staggerdns.settings.addresses import Network
+from staggerdns.settings.networks import Network
 from staggerdns.settings.sections import ClientSettings, ServerSettings
 from staggerdns.wire.proxyheader import (
     MAX_PROXY_HEADER,

@@ -22,6 +22,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.settings.addresses import parse_upstream
 from staggerdns.settings.upstreams import UpstreamSettings
 from staggerdns.standstill import StandstillClock
+from staggerdns.upstream.budget import QueryBudget
 from staggerdns.upstream.edns import FULL, MEMORY
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.readers import Readers
@@ -136,6 +137,7 @@ def _check_asked(asked: Question, message: bytes, ways: int) -> None:
         rng=lambda count: b"!" * count,  # all letters are capitals, and so is the cookie
         metrics=Metrics(),
         journal=Journal("error"),
+        budget=QueryBudget(_SETTINGS.budget),
     )
     upstream._transport, upstream._stream = cast("Any", udp), cast("Any", tcp)  # noqa: SLF001
     for _ in range(3 if ways & SILENT_BEFORE else 0):

@@ -98,6 +98,7 @@ COMPILED_MODULES = (
     "staggerdns.wire.age",
     "staggerdns.wire.alias",
     "staggerdns.wire.answer",
+    "staggerdns.wire.clientsubnet",
     "staggerdns.wire.constants",
     "staggerdns.wire.contributors",
     "staggerdns.wire.dropped",

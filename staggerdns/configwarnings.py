@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from staggerdns.configroutes import all_routes, make_routes
 from staggerdns.policy.scope import NO_SUCH_NAMES
-from staggerdns.settings.addresses import NO_INTERFACE, Listener, Network, UpstreamAddress
+from staggerdns.settings.addresses import NO_INTERFACE, Listener, UpstreamAddress
+from staggerdns.settings.networks import Network
 from staggerdns.settings.section import default_of
 from staggerdns.settings.sections import Config
 from staggerdns.settings.upstreams import ParallelSettings

@@ -682,6 +682,68 @@ def test_who_an_upstream_must_be(
     assert all(len(pin) == 32 for pin in upstream.pins)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown", "subnet"),
+    [
+        ("192.0.2.1", "192.0.2.1:53", None),
+        ("192.0.2.1;ecs=off", "192.0.2.1:53;ecs=off", "0.0.0.0/0"),
+        ("::1;ecs=off", "[::1]:53;ecs=off", "::/0"),
+        ("192.0.2.1:54;ecs=198.51.100.0/24", "192.0.2.1:54;ecs=198.51.100.0/24", None),
+        ("192.0.2.1;ecs=198.51.100.7", "192.0.2.1:53;ecs=198.51.100.7/32", None),
+        ("192.0.2.1;ecs=128.0.0.0/1", "192.0.2.1:53;ecs=128.0.0.0/1", None),
+        ("192.0.2.1;ecs=2001:DB8:0::/56", "192.0.2.1:53;ecs=2001:db8::/56", None),
+        ("192.0.2.1;ecs=::ffff:10.0.0.0/104", "192.0.2.1:53;ecs=10.0.0.0/8", None),
+        ("tcp://[::1]:5;ecs=::1/128", "tcp://[::1]:5;ecs=::1/128", None),
+        ("tls://192.0.2.1#a.b;ecs=off", "tls://192.0.2.1:853#a.b;ecs=off", "0.0.0.0/0"),
+        (f"tls://a.b;ecs=off;pin-sha256={PIN}", "tls://a.b:853;ecs=off", "0.0.0.0/0"),
+        (f"tls://a.b;pin-sha256={PIN};ecs=off", "tls://a.b:853;ecs=off", "0.0.0.0/0"),
+        ("https://a.b/q;x=1{?dns}#c;ecs=off", "https://a.b:443/q;x=1{?dns}#c;ecs=off", "0.0.0.0/0"),
+    ],
+)
+def test_what_an_upstream_is_told(text: str, shown: str, subnet: str | None) -> None:
+    """The client subnet is part of the upstream's name, and a name can be written."""
+    (upstream,) = read("upstream.servers", f"['{text}']")
+    assert str(upstream) == shown
+    assert upstream.resolver == shown.partition(";ecs")[0]
+    expected = subnet or shown.partition(";ecs=")[2]
+    assert str(upstream.subnet or "") == expected
+    (again,) = read("upstream.servers", f"['{shown}']")
+    assert (str(again), again.subnet) == (shown, upstream.subnet)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (";ecs=", ";ecs=: expected a network like 192.168.0.0/16, got ''; or off"),
+        (";ecs=on", "expected a network like 192.168.0.0/16, got 'on'; or off"),
+        (";ecs=OFF", "got 'OFF'; or off"),
+        (";ecs=198.51.100.1/24", "did you mean 198.51.100.0/24?; or off"),
+        (";ecs=198.51.100.0/33", "got '198.51.100.0/33'"),
+        (";ecs=fe80::1%eth0", "got 'fe80::1%eth0'"),
+        (";ecs=0.0.0.0/0", ";ecs=0.0.0.0/0: for no subnet at all write ;ecs=off"),
+        (";ecs=::/0", ";ecs=::/0: for no subnet at all write ;ecs=off"),
+        (";ecs=off;ecs=off", "expected an address like"),
+        (";ecs=198.51.100.0/24;ecs=203.0.113.0/24", "expected an address like"),
+        (";ECS=off", "expected an address like"),
+        (";ecs", "expected an address like"),
+        (f";ecs=off;pin-sha256={PIN}", "expected an address like"),
+    ],
+)
+def test_what_is_no_client_subnet(option: str, said: str) -> None:
+    """The error names the item, and says what belongs there."""
+    message = error("upstream.servers", f"[192.0.2.9, '192.0.2.1{option}']")
+    assert message.startswith("upstream.servers[1]: ")
+    assert said in message
+
+
+def test_one_resolver_with_several_subnets() -> None:
+    """These are several upstreams; one subnet twice is one."""
+    text = "['192.0.2.1', '192.0.2.1;ecs=off', '192.0.2.1;ecs=198.51.100.0/24']"
+    assert len(read("upstream.servers", text)) == 3
+    message = error("upstream.servers", "['::1;ecs=2001:db8::/56', '[::1]:53;ecs=2001:db8:0::/56']")
+    assert message == "upstream.servers[1]: [::1]:53;ecs=2001:db8::/56 is there already"
+
+
 def test_bootstrap() -> None:
     """Names are resolved by upstreams that have addresses, over any transport."""
     found = read("upstream.bootstrap", "[192.0.2.1, 'tls://192.0.2.2#dns.example']")

@@ -29,7 +29,8 @@ from staggerdns.server.passedsockets import PassedSocket, PassedSockets
 from staggerdns.server.status import StatusFactory
 from staggerdns.server.tls import Certificate
 from staggerdns.settings.addresses import Endpoint as Place
-from staggerdns.settings.addresses import Network, parse_listener
+from staggerdns.settings.addresses import parse_listener
+from staggerdns.settings.networks import Network
 from tests.kit.asking import QUERY, Asking
 from tests.kit.certificates import CertificateAuthority
 from tests.kit.clients import parse

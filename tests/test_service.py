@@ -353,7 +353,8 @@ def test_the_configuration_reaches_the_upstreams() -> None:
     assert upstream.latency.mean(1000.0) == pytest.approx(0.15)
     assert upstream.has_room(1000.0, first=True)
     assert metrics.upstream_rate.values() == {(upstream.name,): 50}
-    assert not upstream._budget.has_room(1000.0, 3, first=True)
+    upstream.budget.inflight = 3
+    assert not upstream.has_room(1000.0, first=True)
     upstream.health.failed(1000.0, 1000.0, alone=True)
     assert not upstream.usable(1006.9)
     assert upstream.usable(1007.0)

@@ -16,7 +16,8 @@ from prometheus_client.core import Metric
 from staggerdns.metrics import Metrics
 from staggerdns.processmetrics import ProcessMetrics
 from staggerdns.settings import policy, sections, upstreams, values
-from staggerdns.settings.addresses import Endpoint, Listener, Network, UpstreamAddress
+from staggerdns.settings.addresses import Endpoint, Listener, UpstreamAddress
+from staggerdns.settings.networks import Network
 from staggerdns.settings.records import Records
 from staggerdns.settings.section import sections_in
 from staggerdns.state.metrics import StateMetrics

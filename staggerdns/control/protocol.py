@@ -14,8 +14,8 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from staggerdns.errors import StaggerDNSError
-from staggerdns.settings.addresses import client_address
 from staggerdns.settings.document import one_line
+from staggerdns.settings.networks import client_address
 from staggerdns.settings.values import a_label_hint
 from staggerdns.wire.constants import MAX_NAME, Type, WireError
 from staggerdns.wire.names import from_labels

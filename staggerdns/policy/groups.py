@@ -18,7 +18,8 @@ from staggerdns.policy.domains import Steps
 from staggerdns.policy.routes import Routes
 from staggerdns.policy.rules import Rules
 from staggerdns.policy.scope import Scopes
-from staggerdns.settings.addresses import Listener, client_address
+from staggerdns.settings.addresses import Listener
+from staggerdns.settings.networks import client_address
 from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings
 from staggerdns.settings.sections import Config
 

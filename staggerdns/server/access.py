@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from staggerdns.settings.addresses import Network, client_address
+from staggerdns.settings.networks import Network, client_address
 
 MAX_REMEMBERED = 4096
 """Allowed addresses that are remembered; when there are so many, all are forgotten."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from staggerdns.metrics import Metrics
 from staggerdns.server.ratelimit import Datagram
 from staggerdns.server.request import UDP
-from staggerdns.settings.addresses import Network, client_address
+from staggerdns.settings.networks import Network, client_address
 from staggerdns.wire.proxyheader import ProxyHeaderError, read_proxy_header
 
 MAX_REMEMBERED = 4096

@@ -16,13 +16,14 @@ Upstreams:
 and no name, pins take the place of the certification authorities (RFC 7858 section 4.2);
 elsewhere both must agree.
 
+Behind any of them ``;ecs=192.0.2.0/24`` may stand, a client subnet to be sent (RFC 7871), or
+``;ecs=off``, the subnet of no bits: the upstream tells others nothing of where queries come from.
+
 Listeners:
 
     127.0.0.1:5300, [::1]:5300, [fe80::1%eth0]:53    UDP and TCP
     tls://192.0.2.1, tls://[2001:db8::1]:8853        DNS over TLS (RFC 7858), port 853
     https://192.0.2.1, https://192.0.2.1:8443/dns    DNS over HTTPS (RFC 8484), port 443, /dns-query
-
-Clients: a network like 192.168.0.0/16, or one address, a link-local one without its interface.
 
 A link-local address needs its interface, a name or a number (RFC 4007 section 11). In URLs ``%25``
 may stand for the percent sign, as RFC 6874 had it; RFC 9844 has people write it plainly. The
@@ -36,21 +37,15 @@ import re
 import socket
 from base64 import b64decode
 from errno import ENODEV
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from staggerdns.settings.networks import parse_network
 
 PORTS = {"udp": 53, "tcp": 53, "tls": 853, "https": 443}
 """The port of each transport where no other is given (RFC 7858 section 3.1, RFC 9110)."""
 GET_TEMPLATE = "{?dns}"
 DEFAULT_PATH = "/dns-query"
 """The path of DNS over HTTPS where a listener names none."""
-_MAPPED_PREFIX = 96
 NO_INTERFACE = "a link-local address needs its interface, as in fe80::1%eth0"
 _UPSTREAM = (
     "an address like 192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53, fe80::1%eth0 or "
@@ -65,12 +60,13 @@ _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 # The last label is no number, or 192.0.2 would be a name (WHATWG URL, host parsing).
 _NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+$){_LABEL}")
 _ZONE = re.compile(r"[A-Za-z0-9._~+@=-]{1,15}")  # what Linux takes for an interface, in essence
-_WITH_INTERFACE = re.compile(r"%[^/]*")
 _ESCAPED_ZONE = re.compile(r"%25(?=[^\]])")  # behind it is the zone: %25 alone is number 25
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*")  # RFC 3986 section 3.3
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*")
-_PIN = ";pin-sha256="
+_PIN, _ECS = "pin-sha256", "ecs"
+_OPTION = re.compile(rf";({_PIN}|{_ECS})=")
 _PIN_VALUE = re.compile(r"[A-Za-z0-9+/]{43}=")  # SHA-256 makes 32 bytes
+_ECS_OFF = "off"
 
 
 class Endpoint:
@@ -151,9 +147,22 @@ class UpstreamAddress:
     ``transport``: ``udp`` (TCP when truncated), ``tcp``, ``tls`` or ``https``. ``named``: the host
     of ``endpoint`` is a name. ``auth_name``: the name or address that the certificate must be for,
     empty if the ``pins`` alone decide. ``path``: that of the URL; ``get``: the query goes into it.
+    ``subnet``: of clients, that it is told; each makes it another upstream. ``resolver``: where it
+    is alone, as text.
     """
 
-    __slots__ = ("transport", "endpoint", "named", "auth_name", "path", "get", "pins", "_text")
+    __slots__ = (
+        "transport",
+        "endpoint",
+        "named",
+        "auth_name",
+        "path",
+        "get",
+        "pins",
+        "subnet",
+        "resolver",
+        "_text",
+    )
 
     def __init__(
         self,
@@ -164,6 +173,7 @@ class UpstreamAddress:
         auth_name: str = "",
         path: str = "",
         pins: frozenset[bytes] = frozenset(),
+        subnet: IPv4Network | IPv6Network | None = None,
     ) -> None:
         self.transport = transport
         self.endpoint = endpoint
@@ -172,8 +182,11 @@ class UpstreamAddress:
         self.path = path.removesuffix(GET_TEMPLATE)
         self.get = path != self.path
         self.pins = pins
+        self.subnet = subnet
         text = f"{endpoint}{path}" + (f"#{auth_name}" if auth_name else "")
-        self._text = text if transport == "udp" else f"{transport}://{text}"
+        self._text = self.resolver = text if transport == "udp" else f"{transport}://{text}"
+        if subnet is not None:
+            self._text += f";{_ECS}={subnet if subnet.prefixlen else _ECS_OFF}"
 
     def __str__(self) -> str:
         return self._text
@@ -187,67 +200,6 @@ class UpstreamAddress:
 
     def __hash__(self) -> int:
         return hash(self._text)
-
-
-class Network:
-    """A range of addresses, written ``192.168.0.0/16`` or as one address.
-
-    One of IPv4 addresses that are mapped into IPv6 is that of IPv4, as it is with addresses of
-    clients (`client_address`). Raises `ValueError` for anything else, and for a link-local address
-    with an interface, since that is not compared.
-    """
-
-    __slots__ = ("_range",)
-
-    def __init__(self, text: str) -> None:
-        if "%" in text:
-            raise ValueError("expected no interface")
-        self._range = _unmapped(ip_network(text))
-
-    @property
-    def addresses(self) -> IPv4Network | IPv6Network:
-        """The range itself."""
-        return self._range
-
-    def __contains__(self, address: IPv4Address | IPv6Address) -> bool:
-        return address in self._range
-
-    @property
-    def bounds(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Its first and last address: the version of IP, and the number."""
-        addresses = self._range
-        version = addresses.version
-        return (version, int(addresses[0])), (version, int(addresses[-1]))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Network) and other._range == self._range
-
-    def __hash__(self) -> int:
-        return hash(self._range)
-
-    def __str__(self) -> str:
-        return str(self._range)
-
-
-def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    """Return the IPv4 network that is mapped into an IPv6 one (RFC 4291 section 2.5.5.2), or else
-    the network itself.
-    """
-    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_PREFIX:
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None:
-            return IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
-    return network
-
-
-def client_address(host: str) -> IPv4Address | IPv6Address:
-    """Return the address of a client: without its zone, and as IPv4 if that is mapped into IPv6
-    (RFC 4291 section 2.5.5.2).
-    """
-    address = ip_address(host.partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
 
 
 def parse_endpoint(text: object) -> Endpoint:
@@ -306,10 +258,12 @@ def parse_upstream(text: str) -> UpstreamAddress:
 def _read(scheme: str, text: str) -> UpstreamAddress | None:
     if scheme not in PORTS:
         return None
-    pins: list[str] = []
+    text, *options = _OPTION.split(text)
+    given = list(zip(options[::2], options[1::2], strict=True))
+    pins = [value for key, value in given if key == _PIN]
+    subnets = [value for key, value in given if key == _ECS]
     auth_name = path = ""
     if scheme in ("tls", "https"):
-        text, *pins = text.split(_PIN)
         text, hash_mark, auth_name = text.partition("#")
         auth_name = auth_name.lower().removesuffix(".")
         if hash_mark and not _NAME.fullmatch(auth_name):
@@ -319,13 +273,13 @@ def _read(scheme: str, text: str) -> UpstreamAddress | None:
         path = slash + path
         if not _PATH.fullmatch(path.removesuffix(GET_TEMPLATE)):
             return None
-    if not all(map(_PIN_VALUE.fullmatch, pins)):
+    if not all(map(_PIN_VALUE.fullmatch, pins)) or (pins and scheme in ("udp", "tcp")):
         return None
     place = _parse(text if scheme == "udp" else _plain_zone(text))
     named = place is None and scheme != "udp"
     if named:
         place = _parse_name(text)
-    if place is None:
+    if place is None or len(subnets) > 1:
         return None
     return UpstreamAddress(
         scheme,
@@ -334,7 +288,23 @@ def _read(scheme: str, text: str) -> UpstreamAddress | None:
         auth_name=auth_name,
         path=path,
         pins=frozenset(map(b64decode, pins)),
+        subnet=_read_subnet(subnets[0], place.host) if subnets else None,
     )
+
+
+def _read_subnet(text: str, host: str) -> IPv4Network | IPv6Network:
+    """Read the subnet for the upstream at ``host``. That of no bits is of the family that queries
+    go by, as RFC 7871 section 7.1.2 has it. Raises `ValueError` that says what was expected.
+    """
+    if text == _ECS_OFF:
+        return ip_network("::/0" if ":" in host else "0.0.0.0/0")
+    try:
+        subnet = parse_network(text).addresses
+    except ValueError as error:
+        raise ValueError(f";{_ECS}=: {error}; or {_ECS_OFF}") from None
+    if not subnet.prefixlen:
+        raise ValueError(f";{_ECS}={text}: for no subnet at all write ;{_ECS}={_ECS_OFF}")
+    return subnet
 
 
 def parse_listener(text: object) -> Listener:
@@ -366,18 +336,3 @@ def _parse_listener_place(text: str, scheme: str) -> Endpoint:
             raise
     bare = text if text.startswith("[") or ":" not in text else f"[{text}]"
     return parse_endpoint(f"{bare}:{PORTS[scheme]}")
-
-
-def parse_network(text: str) -> Network:
-    """Read a network, or one address. Raises `ValueError` that says what was expected."""
-    try:
-        return Network(text)
-    except ValueError:
-        expected = f"expected a network like 192.168.0.0/16, got {text!r}"
-    bare = _WITH_INTERFACE.sub("", text)
-    try:
-        around = ip_network(bare, strict=False)
-    except ValueError:
-        raise ValueError(expected) from None
-    because = "" if bare == text else " By which interface it is reached does not count here."
-    raise ValueError(f"{expected}: did you mean {around}?{because}")

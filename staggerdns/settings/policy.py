@@ -10,7 +10,8 @@ from typing import Annotated
 
 import msgspec
 
-from staggerdns.settings.addresses import Listener, Network, UpstreamAddress
+from staggerdns.settings.addresses import Listener, UpstreamAddress
+from staggerdns.settings.networks import Network
 from staggerdns.settings.section import Section
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.settings.values import Domain, DomainPattern, Interval

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import msgspec
 
-from staggerdns.settings.addresses import Endpoint, Listener, Network
+from staggerdns.settings.addresses import Endpoint, Listener
+from staggerdns.settings.networks import Network
 from staggerdns.settings.policy import AddressSettings, GroupSettings, ListSettings, RouteSettings
 from staggerdns.settings.records import Records
 from staggerdns.settings.section import Positive, Section

@@ -98,7 +98,9 @@ class AdaptiveSettings(Section, frozen=True, kw_only=True):
 
 
 class BudgetSettings(Section, frozen=True, kw_only=True):
-    """``upstream.budget``: how much each upstream may be asked; 0 queries per second: no limit."""
+    """``upstream.budget``: how much each upstream may be asked; 0 queries per second: no limit.
+    Upstreams that differ in the client subnet alone have one budget.
+    """
 
     max_inflight: Positive = 1000
     """Most queries that wait for one upstream."""

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 from staggerdns.settings.addresses import (
     Endpoint,
     Listener,
-    Network,
     UpstreamAddress,
     parse_endpoint,
     parse_listener,
-    parse_network,
     parse_upstream,
 )
+from staggerdns.settings.networks import Network, parse_network
 from staggerdns.wire.constants import MAX_NAME
 from staggerdns.wire.names import from_text
 

@@ -1,4 +1,6 @@
-"""How much one upstream may be asked: queries in flight, and a token bucket of queries per second.
+"""How much one resolver may be asked: queries in flight, and a token bucket of queries per second.
+
+Upstreams that differ in the client subnet alone are one resolver, and share its budget.
 
 First answers come before complete pools: a query that only completes a pool needs a bucket at
 least half full, so that in a burst the staggered tier waits and the active tier does not. An
@@ -15,16 +17,22 @@ LOAD = 20
 REFUSALS = 5
 REFUSED_SHARE = 0.25
 """Refusals within a second, at least and as a part of its queries, that count as many."""
+LONGEST_PAUSE = 300.0
+"""Seconds that a resolver may have itself left alone by Retry-After."""
 _FALL = 0.5
 _RISE = 1.1
 _LEAST_RATE = 5.0
 
 
 class QueryBudget:
-    """One upstream's budget, as ``settings`` allow; times are seconds of the caller's clock."""
+    """One resolver's budget, as ``settings`` allow; times are seconds of the caller's clock.
+
+    ``inflight``: its queries that wait for an answer, which upstreams count here.
+    """
 
     __slots__ = (
         "_settings",
+        "inflight",
         "rate",
         "_tokens",
         "_filled",
@@ -38,6 +46,7 @@ class QueryBudget:
 
     def __init__(self, settings: BudgetSettings) -> None:
         self._settings = settings
+        self.inflight = 0
         self.rate = float(settings.queries_per_second)
         """Queries per second allowed now, 0 for no limit."""
         self._tokens = float(settings.burst)
@@ -50,9 +59,9 @@ class QueryBudget:
         self.spare_places = (settings.max_inflight + 1) // 2
         """Queries in flight below which others than first answers may go."""
 
-    def has_room(self, now: float, inflight: int, *, first: bool) -> bool:
+    def has_room(self, now: float, *, first: bool) -> bool:
         """Return whether one more query may go; ``first``: a client waits for its answer."""
-        if inflight >= (self._settings.max_inflight if first else self.spare_places):
+        if self.inflight >= (self._settings.max_inflight if first else self.spare_places):
             return False
         if not self.rate:
             return True
@@ -95,7 +104,10 @@ class QueryBudget:
             self._tokens = min(self._tokens, self._burst)
 
     def pause(self, now: float, seconds: float) -> None:
-        """Let no query go for ``seconds``, as the upstream has asked, and few for a while after."""
+        """Let no query go for ``seconds``, as the upstream has asked, though for `LONGEST_PAUSE` at
+        most, and few for a while after.
+        """
+        seconds = min(seconds, LONGEST_PAUSE)
         self._slowed = now
         self.rate = min(self.rate or LOAD, float(LOAD))
         self._filled = now

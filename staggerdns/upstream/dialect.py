@@ -14,6 +14,9 @@ Most replies are the last word. Others have a reason to ask once more, a `RetryR
     over UDP, without a question section             doubted: checked over TCP    question
     over UDP, without our cookie, from an upstream   doubted: checked over TCP    cookie
     that has given us one
+    over UDP, for another client subnet than ours    dropped: asked over TCP      subnet
+    (RFC 7871 section 7.3)
+    over a connection, for another client subnet     dropped: a network error     subnet
     BADCOOKIE                                        asked with the new cookie    badcookie
     an error that EDNS may have caused               asked one level lower        edns
     no answer to random case, and none so far        asked in lower case          lowercase
@@ -35,6 +38,7 @@ nothing else. A question with DO goes out without OPT only when nobody else can 
 from __future__ import annotations
 
 from enum import Enum, auto
+from ipaddress import IPv4Network, IPv6Network
 
 from staggerdns.upstream.case import Case
 from staggerdns.upstream.cookies import Cookies
@@ -42,6 +46,7 @@ from staggerdns.upstream.edns import BARE, FULL, PLAIN, Edns
 from staggerdns.upstream.entropy import Entropy
 from staggerdns.upstream.exchange import Exchange
 from staggerdns.upstream.reason import RetryReason
+from staggerdns.wire.clientsubnet import ClientSubnet
 from staggerdns.wire.constants import (
     AD,
     CD,
@@ -90,13 +95,22 @@ class ProbeKind(Enum):
 
 
 class Dialect:
-    """What one upstream copes with. ``case``, ``cookies``: whether they are wanted at all.
+    """What one upstream copes with. ``case``, ``cookies``: whether they are wanted at all;
+    ``subnet``: what it is told of where clients are, if anything.
 
     Times are seconds of the caller's clock. ``stream_works``: a reply has come over a connection.
     """
 
-    def __init__(self, entropy: Entropy, *, case: bool, cookies: bool) -> None:
+    def __init__(
+        self,
+        entropy: Entropy,
+        *,
+        case: bool,
+        cookies: bool,
+        subnet: IPv4Network | IPv6Network | None = None,
+    ) -> None:
         self._entropy = entropy
+        self._subnet = None if subnet is None else ClientSubnet(subnet)
         self.case = Case(wanted=case)
         self.cookies = Cookies(entropy, wanted=cookies)
         self.edns = Edns()
@@ -145,7 +159,9 @@ class Dialect:
         if not self._is_settled or message[2] & _TC_OCTET or message[3] & RCODE not in SOUND:
             return False
         cookies = self.cookies
-        return (cookies.ours in message) is cookies.expected
+        if (cookies.ours in message) is not cookies.expected:
+            return False
+        return self._subnet is None or self._subnet.fits(message)
 
     def retry_reason(
         self,
@@ -161,6 +177,8 @@ class Dialect:
 
         ``believed``: TCP could not be asked, so that no doubts count.
         """
+        if self._subnet is not None and not self._subnet.fits(message):
+            return RetryReason.SUBNET
         self._is_settled = False
         section = exchange.question.section
         sent = exchange.query[_HEAD : _HEAD + len(section)]
@@ -210,9 +228,9 @@ class Dialect:
         """Return whether a reply with that doubt may be used when TCP cannot be asked.
 
         Not if the upstream has shown that its TCP works, or that its replies over UDP usually have
-        what this one lacks.
+        what this one lacks; never if it is for another client subnet.
         """
-        if self.stream_works:
+        if self.stream_works or doubt is RetryReason.SUBNET:
             return False
         if doubt is RetryReason.CASE:
             return not self.case.is_proven
@@ -308,7 +326,8 @@ class Dialect:
     def _make_opts(self) -> None:
         kind = b"\0" + Type.OPT.to_bytes(2, "big") + EDNS_UDP_SIZE.to_bytes(2, "big")
         made = [(b"", b"")]
-        for option in (b"", self.cookies.option):
+        subnet = b"" if self._subnet is None else self._subnet.option
+        for option in (b"", self.cookies.option + subnet):
             size = len(option).to_bytes(2, "big")
             made.append(
                 (

@@ -1,4 +1,4 @@
-"""All upstreams of the program, one for each address, whoever asks it.
+"""All upstreams of the program, one for each address and client subnet, whoever asks it.
 
     wanted by the configuration --a reload without it--> left --its last query has ended--> closed
 
@@ -20,6 +20,7 @@ from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.settings.upstreams import UpstreamSettings
 from staggerdns.standstill import StandstillClock
 from staggerdns.upstream.bootstrap import Bootstrap
+from staggerdns.upstream.budget import QueryBudget
 from staggerdns.upstream.readers import Readers
 from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
@@ -72,15 +73,22 @@ class Members:
             left += self._bootstrap.resolvers
             # A resolver of names may be an upstream as well: its figures are no upstream's.
             self._bootstrap.resolvers = [
-                self._connect(address, Metrics()) for address in settings.bootstrap
+                self._connect(address, Metrics(), QueryBudget(settings.budget))
+                for address in settings.bootstrap
             ]
         self._by_address = {}
-        for address in dict.fromkeys(addresses):
+        wanted = dict.fromkeys(addresses)
+        budgets: dict[str, QueryBudget] = {}
+        for address, upstream in known.items() if same else ():
+            if address in wanted:
+                budgets[address.resolver] = upstream.budget
+        for address in wanted:
             old = known.get(address)
             if old is not None and same:
                 self._by_address[address] = old
                 continue
-            made = self._by_address[address] = self._connect(address, self._metrics)
+            budget = budgets.setdefault(address.resolver, QueryBudget(settings.budget))
+            made = self._by_address[address] = self._connect(address, self._metrics, budget)
             if old is not None:
                 made.succeed(old)
         names = {upstream.name for upstream in self._by_address.values()}
@@ -121,7 +129,7 @@ class Members:
             upstream.close()
         self._readers.close()
 
-    def _connect(self, address: UpstreamAddress, metrics: Metrics) -> Upstream:
+    def _connect(self, address: UpstreamAddress, metrics: Metrics, budget: QueryBudget) -> Upstream:
         assert self._settings is not None
         return Upstream(
             address,
@@ -132,6 +140,7 @@ class Members:
             rng=self._rng,
             metrics=metrics,
             journal=self._journal,
+            budget=budget,
             resolve=self._bootstrap.resolve,
             authorities=self._authorities,
         )

@@ -65,6 +65,8 @@ class Reason(Enum):
     """An error reply says so itself: the upstream's lists forbid the name."""
     IGNORED = "ignored addresses", False, False
     """There was nothing else in it (``addresses.ignore``): that counts as no reply."""
+    CLIENT_SUBNET = "client subnet", True, False
+    """The reply, over a connection, was for another client subnet than the one that was sent."""
     MALFORMED = "malformed", False, False
     TRUNCATED = "truncated", False, False
 
@@ -152,6 +154,7 @@ class RetryReason(Enum):
     CASE = "case", True
     COOKIE = "cookie", True
     QUESTION = "question", True
+    SUBNET = "subnet", True
     BADCOOKIE = "badcookie", False
     EDNS = "edns", False
     LOWERCASE = "lowercase", False

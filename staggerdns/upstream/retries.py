@@ -48,6 +48,9 @@ class Retries:
             if is_positive(message):
                 self._probe.consider(exchange.judge, now)
             return False
+        if reason is RetryReason.SUBNET and over_stream:
+            exchange.error(Reason.CLIENT_SUBNET)
+            return True
         if reason.is_doubt:
             self._concurrent_retries(exchange).check(message, reason)
             return True

@@ -41,8 +41,6 @@ from staggerdns.wire.question import Question
 from staggerdns.wire.reply import Mismatch
 from staggerdns.wire.verdict import FAILURE, NETWORK_ERROR, Verdict
 
-LONGEST_PAUSE = 300.0
-"""Seconds that an upstream may have itself left alone by Retry-After."""
 _HEALTHY, _, _UNHEALTHY = State
 
 
@@ -50,8 +48,8 @@ class Upstream(AskedUpstream):
     """A resolver that we forward to.
 
     ``address``: where it is. ``readers`` watch its UDP sockets. ``rng``: returns that many random
-    bytes, unpredictable in production. ``resolve`` finds the addresses of a host name,
-    ``authorities`` may certify the upstream.
+    bytes, unpredictable in production. ``budget``: of the resolver. ``resolve`` finds the addresses
+    of a host name, ``authorities`` may certify the upstream.
     """
 
     def __init__(
@@ -65,6 +63,7 @@ class Upstream(AskedUpstream):
         rng: Callable[[int], bytes],
         metrics: Metrics,
         journal: Journal,
+        budget: QueryBudget,
         resolve: Resolve | None = None,
         authorities: Authorities | None = None,
     ) -> None:
@@ -72,7 +71,7 @@ class Upstream(AskedUpstream):
         self.latency = Latency(settings.adaptive.ewma_alpha)
         self.health = Health(settings.health)
         self.negative_trust = NegativeTrust()
-        self._budget = QueryBudget(settings.budget)
+        self.budget = budget
         self.uplink = Uplink()
         self._clock = clock
         self._inflight = 0
@@ -85,32 +84,35 @@ class Upstream(AskedUpstream):
             entropy,
             case=over_udp and settings.case_randomization == AUTO,
             cookies=over_udp and settings.cookies,
+            subnet=address.subnet,
         )
         self._stream = StreamTransport(
             reactor,
             clock,
             address,
             entropy,
-            StreamReport(self.name, metrics, journal, report.rejected, self._wait),
+            StreamReport(
+                self.name,
+                metrics,
+                journal,
+                report.rejected,
+                lambda seconds: budget.pause(clock.seconds(), seconds),
+            ),
             timeout=settings.timeout,
             resolve=resolve,
             authorities=authorities,
         )
         self._transport: DatagramTransport | StreamTransport = self._stream
-        if address.transport == "udp":
+        if over_udp:
             self._transport = DatagramTransport(
                 readers, address.endpoint, entropy, report.rejected, self.dialect.moved
             )
-        self._retries = Retries(
-            self,
-            clock,
-            patience=SILENCE if over_udp else STREAM_SILENCE,
-            timeout=settings.timeout,
-        )
+        patience = SILENCE if over_udp else STREAM_SILENCE
+        self._retries = Retries(self, clock, patience=patience, timeout=settings.timeout)
         self.watched = 0
         """Exchanges tried in other ways while nothing comes: see `ConcurrentRetries.watch`."""
         report.show(
-            clock, self.health, self.latency, lambda: self._inflight, lambda: self._budget.rate
+            clock, self.health, self.latency, lambda: self._inflight, lambda: self.budget.rate
         )
 
     def succeed(self, other: Upstream) -> None:
@@ -136,20 +138,20 @@ class Upstream(AskedUpstream):
     @property
     def unhindered(self) -> bool:
         """Whether health and budget would let any query go now; quickly found."""
-        budget = self._budget
+        budget = self.budget
         return (
-            self._inflight < budget.spare_places
+            budget.inflight < budget.spare_places
             and not budget.rate
             and self.health.state is not _UNHEALTHY
         )
 
     def has_room(self, now: float, *, first: bool) -> bool:
         """Return whether the budget lets one more query go; ``first``: a client waits for it."""
-        return self._budget.has_room(now, self._inflight, first=first)
+        return self.budget.has_room(now, first=first)
 
     def room_at(self, now: float) -> float:
         """Return the earliest time at which the budget may have room for a first answer."""
-        return self._budget.room_at(now)
+        return self.budget.room_at(now)
 
     @property
     def signs(self) -> bool:
@@ -177,7 +179,8 @@ class Upstream(AskedUpstream):
         if dialect.edns.level != FULL:
             exchange.level = dialect.edns.level
         self._inflight += 1
-        self._budget.spend(now)
+        self.budget.inflight += 1
+        self.budget.spend(now)
         if self.health.state is not _HEALTHY:
             self.health.asked(now)
         if question.do:
@@ -280,6 +283,7 @@ class Upstream(AskedUpstream):
         if waited > self.latency.mean(now) and exchange.started >= self._clock.woke:
             self.latency.add(waited, now)
         self._inflight -= 1
+        self.budget.inflight -= 1
         self.health.abandoned(exchange.started)
 
     def carried(self, exchange: Exchange) -> None:
@@ -296,7 +300,7 @@ class Upstream(AskedUpstream):
     def send_again(self, exchange: Exchange, reason: RetryReason, *, over_stream: bool) -> None:
         """Send a query once more, or one beside it."""
         self.report.repeated(reason)
-        self._budget.spend(self._clock.seconds())
+        self.budget.spend(self._clock.seconds())
         (self._stream if over_stream else self._transport).send(exchange)
 
     def doubted(self) -> None:
@@ -317,6 +321,7 @@ class Upstream(AskedUpstream):
         if asleep:
             seconds = min(seconds, self.latency.mean(now))
         self._inflight -= 1
+        self.budget.inflight -= 1
         tier = exchange.tier
         distribution = self.report.distributions[verdict].get(tier)
         if distribution is None:
@@ -353,7 +358,7 @@ class Upstream(AskedUpstream):
             if exchange.complained:
                 self.dialect.edns.failed_at_all_levels(exchange.started, now)
             if reason is Reason.REFUSED:
-                self._budget.refused(now)
+                self.budget.refused(now)
         elif reason.counts_against_upstream and seconds is not None:
             if reason is Reason.TIMEOUT:  # a lost packet is no measurement: a hint, a small one
                 self.latency.add(min(seconds, 2 * self.latency.mean(now)), now)
@@ -393,7 +398,3 @@ class Upstream(AskedUpstream):
         if state is _UNHEALTHY and reason is Reason.TIMEOUT:
             self.dialect.edns.forget_proof()
         self.report.changed(state, reason)
-
-    def _wait(self, seconds: float) -> None:
-        """Leave the upstream alone for as long as it asks, within reason."""
-        self._budget.pause(self._clock.seconds(), min(seconds, LONGEST_PAUSE))

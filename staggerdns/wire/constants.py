@@ -35,6 +35,7 @@ OPT_SIZE: Final = 11  # RFC 6891 section 6.1.2: octets of an OPT record without 
 EDNS_DO: Final = 0x8000  # RFC 3225, a bit of the OPT record's TTL field
 
 # EDNS options.
+CLIENT_SUBNET: Final = 8  # RFC 7871 section 6
 COOKIE: Final = 10  # RFC 7873 section 4
 CLIENT_COOKIE_SIZE: Final = 8  # octets, section 4.1
 WITH_SERVER_COOKIE: Final = range(16, 41)  # octets of both cookies, section 4.2

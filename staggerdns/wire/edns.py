@@ -1,6 +1,7 @@
 """EDNS options in queries and replies, and the upper bits of the response code.
 
-What goes upstream never holds a client subnet (RFC 7871): nothing about a client does.
+What goes upstream holds nothing about a client; a client subnet there is one that the
+configuration names (`ClientSubnet`).
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def extended_errors(message: bytes) -> list[int]:
     """Return the codes of the Extended DNS Errors in a reply, none if it cannot be read."""
     if _EXTENDED_ERROR_CODE not in message:
         return []
-    found = _options(message, EXTENDED_ERROR)
+    found = options_in(message, EXTENDED_ERROR)
     return [_u16.unpack_from(option)[0] for option in found if len(option) >= 2]
 
 
@@ -111,10 +112,10 @@ def full_rcode(message: bytes) -> int:
 
 def _find_option(message: bytes, code: int) -> bytes | None:
     """Return the data of an EDNS option, `None` if it is not there or the message is broken."""
-    return next(_options(message, code), None)
+    return next(options_in(message, code), None)
 
 
-def _options(message: bytes, code: int) -> Iterator[bytes]:
+def options_in(message: bytes, code: int) -> Iterator[bytes]:
     """Yield the data of each EDNS option with this code, as far as the message can be read."""
     try:
         for rtype, _, start, end in outlines(message):

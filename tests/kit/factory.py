@@ -25,7 +25,7 @@ from staggerdns.server.listenercontext import CurrentGroups, ListenerContext
 from staggerdns.server.local import LocalNames
 from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.serving import Serving
-from staggerdns.settings.addresses import Network
+from staggerdns.settings.networks import Network
 from staggerdns.settings.sections import (
     CacheSettings,
     ClientSettings,

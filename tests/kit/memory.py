@@ -144,8 +144,8 @@ class TcpServerEnd:
 class TcpUpstream(StreamUpstream):
     """An upstream on a reactor in memory, and its connections."""
 
-    def __init__(self, timeout: float = 3.0) -> None:
-        super().__init__("tcp://192.0.2.1:5353", timeout)
+    def __init__(self, timeout: float = 3.0, *, ecs: str = "") -> None:
+        super().__init__("tcp://192.0.2.1:5353" + ecs, timeout)
 
     def connect(self) -> TcpServerEnd:
         """Make the next connection that is wanted."""

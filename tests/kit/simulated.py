@@ -35,6 +35,7 @@ from staggerdns.strategy.parallel import Parallel
 from staggerdns.strategy.strategies import Strategies
 from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.traces.trace import Traces
+from staggerdns.upstream.budget import QueryBudget
 from staggerdns.upstream.concurrentretries import UNREPORTED
 from staggerdns.upstream.datagram import DatagramTransport
 from staggerdns.upstream.dialect import Dialect
@@ -146,6 +147,7 @@ class SimulatedUpstream(Upstream):
             rng=bytes,
             metrics=metrics,
             journal=Journal(),
+            budget=QueryBudget(budget),
         )
         self.script = self._transport = SimulatedTransport(clock, index, act, launches)
         self._stream = cast("Any", self.script)
@@ -170,11 +172,12 @@ class SimulatedUpstream(Upstream):
     def occupy(self, queries: int) -> None:
         """Have so many more queries under way, fewer when it is negative."""
         self._inflight += queries
+        self.budget.inflight += queries
 
     def spend(self, queries: int) -> None:
         """Let so many queries count as sent now."""
         for _ in range(queries):
-            self._budget.spend(self._clock.seconds())
+            self.budget.spend(self._clock.seconds())
 
 
 class Client:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from staggerdns.journal import Journal
 from staggerdns.settings.addresses import parse_upstream
 from staggerdns.settings.upstreams import UpstreamSettings
+from staggerdns.upstream.budget import QueryBudget
 from staggerdns.upstream.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -37,15 +38,17 @@ def make_upstream(
     Over connections it needs a ``reactor``, over UDP ``readers``. Without ``rng`` each run draws
     the same: once in a thousand times chance gives a short name no capitals.
     """
+    rules = UpstreamSettings(servers=(), **settings)
     return Upstream(
         parse_upstream(where),
-        UpstreamSettings(servers=(), **settings),
+        rules,
         reactor=reactor,
         readers=readers,  # type: ignore[arg-type]
         clock=clock,
         rng=rng if rng is not None else random.Random(1).randbytes,
         metrics=metrics,
         journal=Journal(),
+        budget=QueryBudget(rules.budget),
         resolve=resolve,
         authorities=authorities,
     )

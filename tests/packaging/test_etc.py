@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from staggerdns.config import parse_config
-from staggerdns.settings.addresses import Network
 from staggerdns.settings.document import ConfigError
+from staggerdns.settings.networks import Network
 from staggerdns.settings.sections import ControlSettings, ServerSettings
 from tests.kit.checkout import ROOT
 from tests.kit.daemons import find_program

@@ -16,7 +16,8 @@ from staggerdns.policy.domainfiles import CHECK_EVERY
 from staggerdns.policy.domains import finish
 from staggerdns.policy.groups import GroupRoutes, Groups
 from staggerdns.policy.scope import NO_SUCH_NAMES, Scopes, default_scope
-from staggerdns.settings.addresses import Listener, Network, parse_listener
+from staggerdns.settings.addresses import Listener, parse_listener
+from staggerdns.settings.networks import Network
 from staggerdns.settings.policy import GroupSettings
 from tests.kit.acts import TXT, A, name
 

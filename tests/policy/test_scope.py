@@ -21,6 +21,8 @@ from staggerdns.wire.key import DEFAULT_SCOPE
 UPSTREAM = "upstream: {servers: [192.0.2.1, 192.0.2.2]}\n"
 CHANGES = {
     "servers": "servers: [10.0.0.1]",
+    "subnet": "servers: [192.0.2.1, 192.0.2.2;ecs=198.51.100.0/24]",
+    "no subnet": "servers: [192.0.2.1, 192.0.2.2;ecs=off]",
     "order": "servers: [192.0.2.2, 192.0.2.1]",
     "strategy": "servers: default, strategy: racing",
     "profile": "servers: default, profile: latency",
@@ -138,6 +140,8 @@ def test_the_digest_is_of_what_answers_come_from() -> None:
         "upstream: {servers: [192.0.2.1]}",
         "upstream: {servers: [192.0.2.1, 'tls://192.0.2.2']}",
         f"upstream: {{servers: [192.0.2.1, 'tls://192.0.2.2;pin-sha256={'A' * 43}=']}}",
+        "upstream: {servers: [192.0.2.1, 192.0.2.2;ecs=off]}",
+        "upstream: {servers: [192.0.2.1, 192.0.2.2;ecs=198.51.100.0/24]}",
         UPSTREAM + "\nranking: {enabled: false}\n",
         UPSTREAM + "\nranking: {probe_private: true}\n",
         UPSTREAM + "\nrebinding: {strip: true}\n",

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from staggerdns.server.access import MAX_REMEMBERED, Access
-from staggerdns.settings.addresses import Network
+from staggerdns.settings.networks import Network
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from staggerdns.server.clientgroups import MAX_REMEMBERED, ClientGroups
-from staggerdns.settings.addresses import Network
+from staggerdns.settings.networks import Network
 from staggerdns.settings.sections import ClientSettings
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, cast
 from staggerdns.policy.groups import Groups
 from staggerdns.server.listenercontext import MAX_REMEMBERED, CurrentGroups, ListenerContext
 from staggerdns.server.ready import ReadyTables
-from staggerdns.settings.addresses import Listener, Network, parse_listener
+from staggerdns.settings.addresses import Listener, parse_listener
+from staggerdns.settings.networks import Network
 from staggerdns.settings.policy import GroupSettings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.server import proxies
 from staggerdns.server.datagram import DatagramPort
 from staggerdns.server.proxies import Proxies
-from staggerdns.settings.addresses import Network
+from staggerdns.settings.networks import Network
 from staggerdns.settings.sections import RateLimitSettings, ServerSettings
 from tests.kit.clients import parse
 from tests.kit.factory import FRIEND, MemoryServer, pool

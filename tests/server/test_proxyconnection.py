@@ -18,7 +18,7 @@ from staggerdns.server.proxyconnection import HEADER_TIMEOUT, FirstOctetsFactory
 from staggerdns.server.request import TCP
 from staggerdns.server.stream import StreamFactory, StreamProtocol
 from staggerdns.server.transport import ClientTransport
-from staggerdns.settings.addresses import Network
+from staggerdns.settings.networks import Network
 from staggerdns.settings.sections import ServerSettings
 from tests.kit.clients import parse
 from tests.kit.connections import framed

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.python.failure import Failure
 
+from staggerdns.upstream.budget import LONGEST_PAUSE
 from staggerdns.upstream.https import MAX_ABANDONED, MAX_STREAMS, MODEST_STREAMS
 from staggerdns.upstream.reason import Reason
-from staggerdns.upstream.upstream import LONGEST_PAUSE
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.verdict import Verdict
 from tests.kit.acts import says

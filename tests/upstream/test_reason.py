@@ -28,6 +28,7 @@ FAILURES = {
     "dnssec",
     "blocked",
     "ignored addresses",
+    "client subnet",
     "malformed",
     "truncated",
     "referral",
@@ -56,6 +57,7 @@ RETRIES = {
     "case",
     "cookie",
     "question",
+    "subnet",
     "badcookie",
     "edns",
     "lowercase",
@@ -125,9 +127,14 @@ def test_what_counts_and_what_is_the_network() -> None:
 
 
 def test_doubts() -> None:
-    """What a forged reply may lack."""
+    """What a forged reply may lack, or have wrong."""
     doubts = {reason for reason in RetryReason if reason.is_doubt}
-    assert doubts == {RetryReason.CASE, RetryReason.COOKIE, RetryReason.QUESTION}
+    assert doubts == {
+        RetryReason.CASE,
+        RetryReason.COOKIE,
+        RetryReason.QUESTION,
+        RetryReason.SUBNET,
+    }
 
 
 def test_codes_with_and_without_a_name() -> None:
