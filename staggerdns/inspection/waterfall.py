@@ -108,9 +108,9 @@ def _show_ended(one: Outcome | GivenUp, trace: Trace, brought: set[bytes]) -> di
 def _show_sort(sort: SortTrace | KnownSort, began: float, table: RttTable | None) -> dict[str, Any]:
     if not isinstance(sort, SortTrace):
         # The round trips were fresh, and are the same as long as they are.
-        trigger, at, order = sort
+        trigger, at, answer = sort
         sort = SortTrace(trigger, at)
-        sort_ends(sort, order, table or RttTable(RankingSettings()), at)
+        sort_ends(sort, answer.addresses, table or RttTable(RankingSettings()), at)
     return {
         "trigger": sort.trigger,
         "at_ms": _milliseconds(sort.began - began),

@@ -90,7 +90,7 @@ class Ranker:
         addresses = entry.answer.addresses
         if self._sorts.over_at_once(self._probed(addresses), trigger, now):
             entry.sorted_at = now
-            self._traces.sort_was_known(key, trigger, now, addresses)
+            self._traces.sort_was_known(key, trigger, now, entry.answer)
             _log_sorted(self._journal, key, addresses)
         else:
             self._start(key, entry, trigger, entry.rank, now, reorder)

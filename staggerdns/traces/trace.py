@@ -20,6 +20,7 @@ from staggerdns.strategy.run import History
 from staggerdns.traces.brief import MAX_ADDRESSES, BriefAnswer
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.wire.addresspool import AddressPool
+from staggerdns.wire.answer import Answer
 from staggerdns.wire.dropped import NOT_KEPT
 from staggerdns.wire.sections import LoneAliasAnswer
 
@@ -51,9 +52,10 @@ class SortTrace:
         self.round_trips: tuple[float | None, ...] = ()
 
 
-KnownSort = tuple[str, float, tuple[bytes, ...]]
+KnownSort = tuple[str, float, Answer]
 """A sort that ended where it began, since nothing had to be measured: its trigger, when that was,
-and the order. Most are of this kind, and an object would cost more than the sort.
+and the answer in its order, which the cache keeps as well. Most are of this kind, and an object, or
+an order of its own, would cost more than the sort.
 """
 
 
@@ -151,13 +153,11 @@ class Traces:
         """Yield all traces, the latest first; none may be kept meanwhile."""
         return reversed(self._traces.values())
 
-    def sort_was_known(
-        self, key: bytes, trigger: str, now: float, order: tuple[bytes, ...]
-    ) -> None:
-        """Note a sort that has ended where it began."""
+    def sort_was_known(self, key: bytes, trigger: str, now: float, answer: Answer) -> None:
+        """Note a sort that has ended where it began, with an ``answer`` in its order."""
         trace = self._traces.get(key)
         if trace is not None:
-            _add(trace, (trigger, now, order), now)
+            _add(trace, (trigger, now, answer), now)
 
     def sort_begins(self, key: bytes, trigger: str, now: float) -> SortTrace | None:
         """Note that a sort begins; return its record if there is a trace that it belongs to."""

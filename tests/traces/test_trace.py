@@ -21,6 +21,7 @@ from staggerdns.traces.trace import (
     sort_ends,
 )
 from staggerdns.upstream.exchange import Outcome
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.dropped import DENIED, LIMIT, NOT_KEPT, PRIVATE
 from tests.kit.acts import Act, fails, negative, says
 from tests.kit.probing import address, measure
@@ -119,9 +120,10 @@ def test_many_sorts() -> None:
     assert isinstance(first, SortTrace)
     assert isinstance(last, SortTrace)
     assert (first.trigger, last.trigger) == ("1", str(MAX_SORTS))
-    traces.sort_was_known(b"a", "known", START, ())
+    answer = AddressPool((), (b"\xc0\0\2\1", b"\xc0\0\2\2"), 60, ad=False)
+    traces.sort_was_known(b"a", "known", START, answer)
     assert len(trace.sorts) == MAX_SORTS
-    assert trace.sorts[-1] == ("known", START, ())
+    assert trace.sorts[-1] == ("known", START, answer)
 
 
 def traced(resolver: SimulatedResolver, qtype: int = 1) -> Trace:
@@ -318,6 +320,6 @@ def test_sorts_for_which_nothing_is_measured() -> None:
     trace = resolver.traces.find(question.key)
     assert trace is not None
     assert trace.sorts is not None
-    assert [(sort[0], len(sort[2])) for sort in trace.sorts if isinstance(sort, tuple)] == [
-        ("first_answer", 2)
-    ]
+    assert [
+        (sort[0], len(sort[2].addresses)) for sort in trace.sorts if isinstance(sort, tuple)
+    ] == [("first_answer", 2)]
