@@ -120,6 +120,8 @@ COMPILED_MODULES = (
     "staggerdns.wire.rewrite",
     "staggerdns.wire.scrub",
     "staggerdns.wire.sections",
+    "staggerdns.wire.serviceanswer",
+    "staggerdns.wire.serviceparams",
     "staggerdns.wire.verdict",
 )
 

@@ -9,7 +9,7 @@ table of round-trip times, and then the askers hear of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -17,7 +17,7 @@ from staggerdns.metrics import Metrics
 from staggerdns.ranking.budget import ProbeBudget
 from staggerdns.ranking.patience import Patience
 from staggerdns.ranking.rtt import RttTable
-from staggerdns.ranking.sample import PATIENCE, Asker, Probe, Sample, Watcher, Way
+from staggerdns.ranking.sample import ANY_PORT, PATIENCE, Asker, Probe, Sample, Watcher, Way
 from staggerdns.ranking.waiting import FURTHER, IN_DEMAND, UNDER_WAY, WaitingList
 from staggerdns.settings.sections import RankingSettings
 
@@ -33,7 +33,8 @@ What a wake-up of the reactor costs is shared by them; as many echoes are sent i
 class Measurer(Watcher):
     """Samples addresses for whoever asks and puts what comes out into ``table``.
 
-    Samples are timed by ``clock``, and what is in the table ages by ``table_clock``.
+    Samples are timed by ``clock``, and what is in the table ages by ``table_clock``. ``at_port``
+    makes the way of probing by a connection to any port.
     """
 
     def __init__(
@@ -45,8 +46,11 @@ class Measurer(Watcher):
         table_clock: IReactorTime,
         metrics: Metrics,
         settings: RankingSettings,
+        at_port: Callable[[int], Probe],
     ) -> None:
         self._ways = [Way(probe, metrics) for probe in probes]
+        self._at_port = at_port
+        self._metrics = metrics
         self._table = table
         self._budget = budget
         self._clock = clock
@@ -75,14 +79,15 @@ class Measurer(Watcher):
         """Return whether there is a way of probing the address."""
         return any(way.probe.usable(address) for way in self._ways)
 
-    def sample(self, address: bytes, asker: Asker, urgency: int) -> None:
+    def sample(self, address: bytes, asker: Asker, urgency: int, port: int = 0) -> None:
         """Tell ``asker`` when a sample of the address has been taken, whatever came out.
 
         It may be told before this returns. ``urgency``: one of `staggerdns.ranking.waiting`.
+        ``port``: where there is the service that it is about, 0 if that is not known.
         """
         sample = self._by_address.get(address)
         if sample is None:
-            ways, known = self._ways_to(address, further=urgency == FURTHER)
+            ways, known = self._ways_to(address, port, further=urgency == FURTHER)
             if not ways:
                 asker.sampled(address, self._table_clock.seconds())
                 return
@@ -146,17 +151,34 @@ class Measurer(Watcher):
             asker.sampled(sample.address, now)
         self._send()
 
-    def _ways_to(self, address: bytes, *, further: bool) -> tuple[list[Way], bool]:
+    def _ways_to(self, address: bytes, port: int, *, further: bool) -> tuple[list[Way], bool]:
         """Return the ways of probing an address, and whether it has answered by them before.
 
         Further samples go the way of the first.
         """
+        every_way = self._ways if not port else self._ways_at(port)
         if further:
             name = self._table.way(address)
-            ways = [way for way in self._ways if way.probe.name == name]
+            ways = [way for way in every_way if way.probe.name == name]
             if ways:
                 return ways, True
-        return [way for way in self._ways if way.probe.usable(address)], False
+        return [way for way in every_way if way.probe.usable(address)], False
+
+    def _ways_at(self, port: int) -> list[Way]:
+        """Return the ways of probing for a service on a port: a connection to that one takes the
+        place of the first to any other.
+        """
+        found: list[Way] = []
+        connects = False
+        for way in self._ways:
+            if way.probe.cheap:
+                found.append(way)
+            elif not connects:
+                connects = True
+                probe = self._at_port(port)
+                known = [one for one in self._ways if one.probe.name == probe.name]
+                found.append(known[0] if known else Way(probe, self._metrics, ANY_PORT))
+        return found
 
     def _send(self) -> None:
         """Send what may be sent, and set the timer for what may be next."""

@@ -101,14 +101,18 @@ class Probes:
     ) -> None:
         self.all: list[Probe] = []
         self._icmp = icmp
+        self._connect = lambda port: TcpProbe(port, reactor, clock, settings.timeout)
         for name in settings.probes:
             if name == ICMP:
                 if self._icmp is None:
                     self._icmp = IcmpProbe(reactor, clock, rng, journal)
                 self.all.append(self._icmp)
             else:
-                port = _tcp_port(name)
-                self.all.append(TcpProbe(port, reactor, clock, settings.timeout))
+                self.all.append(self.at_port(_tcp_port(name)))
+
+    def at_port(self, port: int) -> Probe:
+        """Return the way of probing by a connection to ``port``."""
+        return self._connect(port)
 
     def open(self) -> None:
         """Open what needs privileges."""

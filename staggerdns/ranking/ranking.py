@@ -53,6 +53,7 @@ class Ranking:
             clock,
             metrics,
             settings,
+            self.probes.at_port,
         )
         self.sorts = Sorts(table, self._measurer, settings, metrics)
 

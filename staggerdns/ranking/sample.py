@@ -30,6 +30,8 @@ PATIENCE = 0.25
 """The part of ``timeout`` after which a sample is repeated and the next way of probing begins."""
 REPETITIONS = 2
 """How often a sample is repeated before it counts as lost."""
+ANY_PORT = "tcp"
+"""What metrics call connections to the ports that records name, of which there may be many."""
 _ROUNDING = 1e-6
 
 
@@ -47,15 +49,16 @@ class Probe(Protocol):
 
 
 class Way:
-    """A probe and what is counted of it."""
+    """A probe and what is counted of it, under its own name if not under that ``label``."""
 
     __slots__ = ("probe", "sent", "lost", "seconds")
 
-    def __init__(self, probe: Probe, metrics: Metrics) -> None:
+    def __init__(self, probe: Probe, metrics: Metrics, label: str = "") -> None:
         self.probe = probe
-        self.sent = metrics.probes.cell(probe.name)
-        self.lost = metrics.probe_losses.cell(probe.name)
-        self.seconds = metrics.probe_seconds.distribution(probe.name)
+        label = label or probe.name
+        self.sent = metrics.probes.cell(label)
+        self.lost = metrics.probe_losses.cell(label)
+        self.seconds = metrics.probe_seconds.distribution(label)
 
 
 class Asker:

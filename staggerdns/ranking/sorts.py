@@ -17,7 +17,7 @@ from then on it reports nothing, however late its samples come.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.contenders import contenders
@@ -37,6 +37,7 @@ TRIGGERS = (
     "queue_full",
 )
 """What makes a sort start, as the metrics call it (docs/specification.rst, Triggers of a sort)."""
+_NO_PORTS: Mapping[bytes, int] = {}
 
 
 class Listener:
@@ -82,18 +83,20 @@ class Sorts:
         trigger: str,
         now: float,
         listener: Listener,
+        ports: Mapping[bytes, int] | None = None,
     ) -> bool:
         """Join the sort under ``key`` or start one (GetOrStartSort).
 
         ``probed``: the addresses to measure. ``addresses``: all that are put in order.
         ``ranked``: their order at an earlier sort. ``now``: seconds of the table's clock.
-        ``listener`` may hear before this returns. False: the queue is full and nothing was started.
+        ``listener`` may hear before this returns. ``ports``: where addresses have a service, if
+        that is known. False: the queue is full and nothing was started.
         """
         if key in self._sorts:
             return True
         if self._closed:
             return False
-        sort = _Sort(self, key, probed, addresses, ranked, listener)
+        sort = _Sort(self, key, probed, addresses, ranked, listener, ports or _NO_PORTS)
         wanted = sort.wanted(now)
         if wanted and (len(self._sorts) >= self._queue or self.measurer.full):
             self._triggers["queue_full"].value += 1
@@ -166,6 +169,7 @@ class _Sort(Asker):
         "_addresses",
         "_ranked",
         "_listener",
+        "_ports",
         "_open",
         "_urgency",
         "_least",
@@ -179,6 +183,7 @@ class _Sort(Asker):
         addresses: Sequence[bytes],
         ranked: Sequence[bytes],
         listener: Listener,
+        ports: Mapping[bytes, int],
     ) -> None:
         self._sorts = sorts
         self._key = key
@@ -186,6 +191,7 @@ class _Sort(Asker):
         self._addresses = addresses
         self._ranked = ranked
         self._listener = listener
+        self._ports = ports
         self._open: dict[bytes, None] = {}
         self._urgency = FIRST
         self._least = float("inf")
@@ -252,8 +258,9 @@ class _Sort(Asker):
 
     def _sample(self, addresses: Sequence[bytes]) -> None:
         self._open = dict.fromkeys(addresses)
+        ports = self._ports
         for address in addresses:
-            self._sorts.measurer.sample(address, self, self._urgency)
+            self._sorts.measurer.sample(address, self, self._urgency, ports.get(address, 0))
 
     def _end(self, now: float) -> None:
         self._sorts.forget(self._key)

@@ -27,6 +27,7 @@ from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.key import NAME_END
 from staggerdns.wire.names import to_text
+from staggerdns.wire.serviceanswer import ServiceAnswer
 
 UNRANKED_RETRY = 60.0
 """Seconds until the next sort of addresses none of which answered; the order stays as received."""
@@ -72,7 +73,7 @@ class Ranker:
         entry.rank = _rank_after(previous)
         addresses = entry.answer.addresses
         if 1 < len(addresses) <= MAX_RANKED:
-            entry.rankable = bool(self._probed(addresses))
+            entry.rankable = bool(self._probed(entry.answer))
         if self._sorts.cancel(key):
             self._traces.sort_cancelled(key)
 
@@ -88,7 +89,7 @@ class Ranker:
         else:
             trigger = "more_addresses" if previous.generation == entry.generation else "refresh"
         addresses = entry.answer.addresses
-        if self._sorts.over_at_once(self._probed(addresses), trigger, now):
+        if self._sorts.over_at_once(self._probed(entry.answer), trigger, now):
             entry.sorted_at = now
             self._traces.sort_was_known(key, trigger, now, entry.answer)
             _log_sorted(self._journal, key, addresses)
@@ -137,16 +138,18 @@ class Ranker:
         reorder: Reorder,
     ) -> bool:
         """Start a sort, or have it tried again later if there is no room for it."""
-        addresses = entry.answer.addresses
+        answer = entry.answer
+        addresses = answer.addresses
         record = self._traces.sort_begins(key, trigger, now)
         started = self._sorts.start(
             key,
-            self._probed(addresses),
+            self._probed(answer),
             addresses,
             rank,
             trigger,
             now,
             _Sorting(key, entry, reorder, self._journal, record, self._sorts.table),
+            answer.ports if isinstance(answer, ServiceAnswer) else None,
         )
         if not started:
             entry.sort_after = now + QUEUE_FULL_RETRY
@@ -154,9 +157,13 @@ class Ranker:
                 record.result = QUEUE_FULL
         return started
 
-    def _probed(self, addresses: Sequence[bytes]) -> list[bytes]:
-        """Return those that may be probed of addresses of one family."""
-        if not self._sorts.measurer.usable(addresses[0]):
+    def _probed(self, answer: Answer) -> list[bytes]:
+        """Return those that may be probed of the addresses of an answer."""
+        addresses = answer.addresses
+        usable = self._sorts.measurer.usable
+        if isinstance(answer, ServiceAnswer):  # addresses of both families
+            addresses = tuple([address for address in addresses if usable(address)])
+        elif not usable(addresses[0]):
             return []
         private = self._settings.probe_private
         return [

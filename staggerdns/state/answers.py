@@ -20,7 +20,9 @@ from staggerdns.wire.constants import MAX_NAME, WireError
 from staggerdns.wire.contributors import CONTRIBUTORS
 from staggerdns.wire.key import scope_of, type_and_class, with_scope, without_scope
 from staggerdns.wire.names import skip_name
+from staggerdns.wire.question import Question
 from staggerdns.wire.sections import SectionsAnswer
+from staggerdns.wire.serviceanswer import with_ranked_hints
 
 BLOCK_ENTRIES = 512
 """Entries of one block."""
@@ -169,7 +171,7 @@ class AnswersIn:
         if isinstance(saved, SavedPool):
             answer = self._pool(saved, width)
         else:
-            answer = _sections(saved, width)
+            answer = _sections(saved, width, Question(key))
         if answer is None:
             return False
         answer = self._cache.freshness.admit(answer)
@@ -229,15 +231,15 @@ class AnswersIn:
         return number
 
 
-def _sections(saved: SavedSections, width: int) -> SectionsAnswer | None:
-    """Return the answer, with addresses of that ``width`` if there are any, unless it cannot be
-    one.
+def _sections(saved: SavedSections, width: int, question: Question) -> SectionsAnswer | None:
+    """Return the answer to ``question``, with addresses of that ``width`` if there are any, unless
+    it cannot be one.
     """
     body, ttls, addresses = saved.body, saved.ttl_offsets, saved.address_offsets
     end = max(max(ttls, default=-_TTL) + _TTL, max(addresses, default=-width) + width)
     if len(saved.counts) != _COUNTS or end > len(body) or (addresses and not width):
         return None
-    return SectionsAnswer(
+    answer = SectionsAnswer(
         saved.rcode,
         saved.ad,
         saved.negative,
@@ -248,6 +250,7 @@ def _sections(saved: SavedSections, width: int) -> SectionsAnswer | None:
         addresses,
         width if addresses else 0,
     )
+    return with_ranked_hints(answer, question)
 
 
 def _split(packed: bytes, width: int) -> tuple[bytes, ...]:

@@ -20,6 +20,7 @@ from staggerdns.wire.rebinding import holds, strip
 from staggerdns.wire.reply import Record, Reply, index_reply
 from staggerdns.wire.scrub import scrub_answers, scrub_rest
 from staggerdns.wire.sections import LoneAliasAnswer, SectionsAnswer, no_such_name
+from staggerdns.wire.serviceanswer import with_ranked_hints
 from staggerdns.wire.verdict import FAILURE, NEGATIVE, NETWORK_ERROR, POSITIVE, Verdict
 
 _u32 = struct.Struct("!I").unpack_from
@@ -152,7 +153,8 @@ class Judge:
         if positive and path.found:
             ttl = min([record.ttl for record in reply.records()])
             choice = path.found if question.qtype in _ADDRESSES else ()
-            return POSITIVE, SectionsAnswer.of(reply, question, ttl, negative=False, choice=choice)
+            found = SectionsAnswer.of(reply, question, ttl, negative=False, choice=choice)
+            return POSITIVE, with_ranked_hints(found, question)
         if is_referral and not answered:
             return FAILURE, None
         ttl = _negative_ttl(reply)

@@ -13,11 +13,8 @@ import struct
 from collections.abc import Callable, Iterable
 
 from staggerdns.wire.constants import AD, Type, WireError
-from staggerdns.wire.names import skip_name
 from staggerdns.wire.reply import Record, Reply
-
-_parameter = struct.Struct("!HH").unpack_from
-_HINT_SIZES = {4: 4, 6: 16}  # ipv4hint, ipv6hint
+from staggerdns.wire.serviceparams import addresses_of, parameters
 
 
 class Rebinding:
@@ -70,28 +67,12 @@ def holds(
         return unwanted(message[record.data : record.end])
     if record.type in (Type.HTTPS, Type.SVCB):
         try:
-            return any(map(unwanted, _hints(message[record.data : record.end])))
+            data = message[record.data : record.end]
+            return any(
+                unwanted(address)
+                for key, start, end in parameters(data)
+                for address in addresses_of(data, key, start, end)
+            )
         except (WireError, struct.error):
             return malformed
     return False
-
-
-def _hints(data: bytes) -> list[bytes]:
-    """Return the addresses in the data of a SVCB or HTTPS record (RFC 9460 section 2.2).
-
-    Raises `WireError` or `struct.error` for what is malformed.
-    """
-    found: list[bytes] = []
-    position = skip_name(data, 2)
-    while position < len(data):
-        key, length = _parameter(data, position)
-        position += 4 + length
-        if position > len(data):
-            raise WireError("parameter runs over the end of the record")
-        size = _HINT_SIZES.get(key)
-        if size is not None:
-            value = data[position - length : position]
-            if length % size:
-                raise WireError("hint of the wrong size")
-            found += [value[start : start + size] for start in range(0, length, size)]
-    return found

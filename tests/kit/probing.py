@@ -155,6 +155,7 @@ class SimulatedRanking:
             for name, script in zip(names, scripts or (written,), strict=False)
         ]
         ways: list[Probe] = [*self.probes]
+        self.ports: dict[str, FakeProbe] = {}
         self.table = RttTable(settings)
         self.budget = ProbeBudget(settings.max_probes_per_second, self.clock)
         self.measurer = Measurer(
@@ -165,13 +166,22 @@ class SimulatedRanking:
             self.clock,
             self.metrics,
             settings,
+            self.at_port,
         )
         self.sorts = Sorts(self.table, self.measurer, settings, self.metrics)
+
+    def at_port(self, port: int) -> FakeProbe:
+        """A way of probing by connections to a port that is not among the usual ones."""
+        name = f"tcp:{port}"
+        if name not in self.ports:
+            self.ports[name] = FakeProbe(self.clock, name, self.probes[-1].script)
+        return self.ports[name]
 
     @property
     def sent(self) -> list[Sample]:
         """Every probe that was sent, whatever the way, in order of time."""
-        return sorted(sample for probe in self.probes for sample in probe.samples)
+        every = [*self.probes, *self.ports.values()]
+        return sorted(sample for probe in every for sample in probe.samples)
 
     @property
     def now(self) -> float:
@@ -208,9 +218,9 @@ class NotedAsker(Asker):
         self.ranking = ranking
         self.at: dict[bytes, float] = {}
 
-    def ask(self, address: bytes, urgency: int = FIRST) -> None:
+    def ask(self, address: bytes, urgency: int = FIRST, port: int = 0) -> None:
         """Ask for a sample."""
-        self.ranking.measurer.sample(address, self, urgency)
+        self.ranking.measurer.sample(address, self, urgency, port)
 
     def leave(self, address: bytes) -> None:
         """Want it no more."""

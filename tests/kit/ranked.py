@@ -82,8 +82,7 @@ class SimulatedRankedCache:
 
     def __init__(
         self,
-        script: Script = written,
-        *,
+        *scripts: Script,
         queue: int = 200,
         rtt_cache_ttl: int = LIFETIME,
         probe_private: bool = False,
@@ -94,7 +93,7 @@ class SimulatedRankedCache:
         self.clock = make_clock()
         self.metrics = Metrics()
         self.ranking = SimulatedRanking(
-            script,
+            *(scripts or (written,)),
             names=names,
             queue=queue,
             rtt_cache_ttl=rtt_cache_ttl,

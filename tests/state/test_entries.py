@@ -20,9 +20,11 @@ from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.sections import SectionsAnswer
 from tests.kit.acts import A, name
 from tests.kit.cache import no_such_name
+from tests.kit.messages import ask
 from tests.kit.pools import merge
 from tests.kit.ranked import asks, near, pool, sections_answer, shown
 from tests.kit.saved import DIGEST, SavedRun, World
+from tests.kit.services import given, hinted, service_answer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -346,3 +348,19 @@ def test_near_is_near() -> None:
     """The addresses of these tests are what they are shown as."""
     assert near(10) == "203.0.113.10"
     assert make_question(name("www.example"), A).key == WWW.key
+
+
+def test_hints_in_order(tmp_path: Path) -> None:
+    """They come back as they were, and can be put in another order."""
+    run = begun(tmp_path)
+    asked = ask(rdtype="HTTPS")
+    answer = service_answer(asked, f"1 . ipv4hint={near(30)},{near(10)},{near(20)}")
+    put(run, asked, answer.reordered(answer.addresses[::-1]))
+    after = restarted(run, tmp_path)
+    entry = after.cache.held(asked.key)
+    assert entry is not None
+    assert isinstance(entry.answer, SectionsAnswer)
+    assert hinted(given(entry.answer)) == [[near(20), near(10), near(30)]]
+    again = entry.answer.reordered(entry.answer.addresses[::-1])
+    assert hinted(given(again)) == [[near(30), near(10), near(20)]]
+    assert entry.rankable
