@@ -18,6 +18,7 @@ from types import FrameType
 
 from bench import (
     blocking,
+    cores,
     fresh,
     hits,
     inside,
@@ -73,6 +74,7 @@ FULL: dict[str, _Part] = {
     "traces": lambda _: traces.measure(rounds=400),
     "logged": lambda lab: logged.hits(lab, rounds=9, seconds=2),
     "logged_new": lambda lab: logged.fresh(lab, rounds=9, names=5_000, fill=50_000),
+    "cores": lambda lab: cores.measure(lab, rounds=5, seconds=2, count=20_000),
 }
 _QUICK: dict[str, _Part] = {
     "hits": lambda lab: hits.measure(lab, rounds=3, seconds=1),
@@ -101,6 +103,7 @@ _QUICK: dict[str, _Part] = {
     "traces": lambda _: traces.measure(rounds=100),
     "logged": lambda lab: logged.hits(lab, rounds=5, seconds=0.5),
     "logged_new": lambda lab: logged.fresh(lab, rounds=5, names=2_000, fill=10_000),
+    "cores": lambda lab: cores.measure(lab, rounds=3, seconds=0.5, count=5_000),
 }
 #: What must not be measured outside a network namespace of its own.
 _INSIDE = {

@@ -184,16 +184,16 @@ class Laboratory:
         self,
         name: str,
         command: Sequence[str],
-        core: int,
+        core: int | None,
         environment: Mapping[str, str] | None = None,
     ) -> Daemon:
-        """Start ``command`` on ``core`` with its output in a log file. The caller waits for
-        its first answer. ``environment`` is added to that of the benchmark.
+        """Start ``command`` on ``core``, or wherever there is room, with its output in a log file.
+        The caller waits for its first answer. ``environment`` is added to that of the benchmark.
         """
         log = self.path(f"{name}-{time.monotonic_ns()}.log")
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [programs.find("taskset"), "-c", str(core), *command],
+                [*programs.pinned(core), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from bench import programs
 from bench.daemons import Daemon
 from bench.load import Load, LoadError, run_client
 
@@ -22,7 +23,7 @@ def run(
     options = ["-n", str(count), "-c", str(clients), "-m", str(outstanding), "-d", str(query)]
     options += ["-H", f"content-type: {_MEDIA_TYPE}", "-H", f"accept: {_MEDIA_TYPE}"]
     options.append(f"https://127.0.0.1:{port}/dns-query")
-    return run_client("h2load", options, daemon, read)
+    return run_client("h2load", options, daemon, read, core=programs.cores()[1])
 
 
 def read(text: str, cpu: float) -> Load:

@@ -71,11 +71,12 @@ def run(
     mode: str = "udp",
     port: int | None = None,
     clients: int = 1,
+    anywhere: bool = False,
 ) -> Load:
     """Send the file for ``seconds``, or once through when None; ``rate`` limits queries per
     second. ``settle`` returns when the server has nothing left to do for this load; only
     then its CPU is read. ``mode``: the transport as dnsperf calls it; ``port``: where the server
-    has it, if elsewhere; ``clients``: each has a socket.
+    has it, if elsewhere; ``clients``: each has a socket; ``anywhere``: on all cores.
     """
     options = ["-m", mode, "-c", str(clients), "-d", str(queries)]
     options += ["-s", daemon.address[0], "-p", str(port or daemon.address[1])]
@@ -83,7 +84,8 @@ def run(
     options += ["-n", "1"] if seconds is None else ["-l", f"{seconds:g}"]
     if rate is not None:
         options += ["-Q", str(rate)]
-    return run_client("dnsperf", options, daemon, read, settle)
+    core = None if anywhere else programs.cores()[1]
+    return run_client("dnsperf", options, daemon, read, settle, core=core)
 
 
 def run_client(
@@ -92,14 +94,15 @@ def run_client(
     daemon: Daemon,
     read: Callable[[str, float], Load],
     settle: Callable[[], None] = lambda: None,
+    *,
+    core: int | None,
 ) -> Load:
-    """Run a client on the core that is not the server's; ``read`` gets what it printed, and the
-    seconds of CPU that ``daemon`` has spent when ``settle`` has returned.
+    """Run a client on a core, or on all; ``read`` gets what it printed, and the seconds of CPU that
+    ``daemon`` has spent when ``settle`` has returned.
 
     Raises `LoadError` when it fails, or nothing was answered.
     """
-    command = [programs.find("taskset"), "-c", str(programs.cores()[1]), programs.find(name)]
-    command += options
+    command = [*programs.pinned(core), programs.find(name), *options]
     before = daemon.cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST)
     if done.returncode != 0:

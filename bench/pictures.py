@@ -20,7 +20,17 @@ from tests.kit.checkout import ROOT
 
 TABLES = "performance.json"
 #: What of the environment the page tells; the machine it describes in words.
-_VERSIONS = ("staggerdns", "python", "twisted", "unbound", "dnsmasq", "smartdns", "nsd", "dnsperf")
+_VERSIONS = (
+    "staggerdns",
+    "python",
+    "twisted",
+    "unbound",
+    "dnsmasq",
+    "smartdns",
+    "nsd",
+    "dnsdist",
+    "dnsperf",
+)
 #: As the other pictures of the documentation: a light card, in colours that most eyes tell apart.
 _INK, _FAINT, _CARD = "#222222", "#d8d8d8", "#ffffff"
 _STYLES = {

@@ -14,6 +14,7 @@ from pathlib import Path
 
 #: Debian package of each program.
 PACKAGES = {
+    "dnsdist": "dnsdist",
     "dnsmasq": "dnsmasq-base",
     "dnsperf": "dnsperf",
     "nsd": "nsd",
@@ -83,6 +84,11 @@ def cores() -> tuple[int, int]:
     return usable[0], usable[1] if len(usable) > 1 else usable[0]
 
 
+def pinned(core: int | None) -> list[str]:
+    """Return what stands before a command that is to stay on ``core``; `None`: on any."""
+    return [] if core is None else [find("taskset"), "-c", str(core)]
+
+
 @contextlib.contextmanager
 def on_core_of_servers() -> Iterator[None]:
     """Measure in this process, on the core for the server."""
@@ -129,6 +135,7 @@ def environment() -> dict[str, str]:
         "unbound": _first_number([find("unbound"), "-V"]),
         "dnsmasq": _first_number([find("dnsmasq"), "--version"]),
         **_smartdns(),
+        "dnsdist": _first_number([find("dnsdist"), "--version"]),
         "nsd": _first_number([find("nsd"), "-v"]),
         "dnsperf": _first_number([find("dnsperf"), "-h"]),
     }

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from bench import programs
 from bench.authority import ZONE, Upstreams
-from bench.daemons import Daemon, Laboratory, free_port
+from bench.client import ask, failed
+from bench.daemons import START_TIME, Daemon, Laboratory, StartError, free_port, wait_for
 from bench.report import Target
+from tests.kit.balancer import balancer
 from tests.kit.certificates import Certificate
 from tests.kit.checkout import ROOT
 from tests.kit.internet.world import World
@@ -82,12 +84,15 @@ def staggerdns(
     world: World | None = None,
     entries: int = CACHE_SIZE,
     doors: Doors | None = None,
+    proxy: str = "",
+    anywhere: bool = False,
     more: str = "",
 ) -> Daemon:
     """Start StaggerDNS with its defaults: access control, metrics and TTL ageing are on.
 
     Ranking is on inside a ``world``, where its probes stay; elsewhere they would leave the machine.
-    ``doors``: where it is asked over encrypted connections, too. ``more``: other sections of the
+    ``doors``: where it is asked over encrypted connections, too. ``proxy``: an address from which
+    others are spoken for. ``anywhere``: it may use all cores. ``more``: other sections of the
     configuration.
     """
     port, metrics = free_port("127.0.0.1"), free_port("127.0.0.1")
@@ -99,9 +104,10 @@ def staggerdns(
         certificate = (
             f", tls_certificate: {doors.certificate.chain}, tls_key: {doors.certificate.key}"
         )
+    proxies = f", proxy_protocol: [{proxy}]" if proxy else ""
     config = laboratory.write(
         f"staggerdns-{port}.yaml",
-        f"server: {{listen: [{listeners}]{certificate}}}\n"
+        f"server: {{listen: [{listeners}]{certificate}{proxies}}}\n"
         "upstream:\n"
         f"  servers: [{listed}]\n"
         f"cache: {{max_entries: {entries}}}\n"
@@ -110,7 +116,9 @@ def staggerdns(
     )
     command = [programs.twistd(), "-n", "--pidfile=", "staggerdns", "--config", str(config)]
     with world.inside() if world else contextlib.nullcontext():
-        daemon = _started(build.name, command, laboratory, port, build.environment)
+        daemon = _started(
+            build.name, command, laboratory, port, build.environment, anywhere=anywhere
+        )
     daemon.web = ("127.0.0.1", metrics)
     return daemon
 
@@ -232,9 +240,35 @@ def _started(
     laboratory: Laboratory,
     port: int,
     environment: Mapping[str, str] | None = None,
+    *,
+    anywhere: bool = False,
 ) -> Daemon:
-    daemon = laboratory.start(name, command, programs.cores()[0], environment)
+    core = None if anywhere else programs.cores()[0]
+    daemon = laboratory.start(name, command, core, environment)
     daemon.wait_until_answering(("127.0.0.1", port), f"ready.{ZONE}")
+    return daemon
+
+
+def dnsdist(
+    laboratory: Laboratory, instances: Sequence[Daemon], *, anywhere: bool = False
+) -> Daemon:
+    """Start dnsdist in front of instances that know its address as a `staggerdns` ``proxy``,
+    configured as in etc/.
+    """
+    port = free_port("127.0.0.1")
+    front = f'setLocal("127.0.0.1:{port}")\n'
+    nodes = [f"{host}:{number}" for host, number in (one.address for one in instances)]
+    config = laboratory.write(f"dnsdist-{port}.conf", front + balancer(nodes))
+    command = [programs.find("dnsdist"), "--supervised", "--disable-syslog", "-C", str(config)]
+    daemon = _started("dnsdist", command, laboratory, port, anywhere=anywhere)
+
+    def ready() -> bool:
+        reply = ask(daemon.address, f"ready.{ZONE}", timeout=1.0)
+        return reply is not None and not failed(reply)
+
+    # Until it has looked whether they are, it answers that it has none.
+    if not wait_for(ready, START_TIME):
+        raise StartError("dnsdist finds none of its instances")
     return daemon
 
 
