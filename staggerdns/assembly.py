@@ -30,7 +30,7 @@ from staggerdns.server.ratelimit import RateLimiter
 from staggerdns.server.serving import Serving
 from staggerdns.server.tls import Certificate, CertificateProblem
 from staggerdns.settings.document import ConfigError
-from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings
+from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings, OwnFamiliesSettings
 from staggerdns.settings.sections import Config
 
 
@@ -127,9 +127,18 @@ def with_groups(
     rules = {}
     for name, group in settings.items():
         blocking = make_blocking(name, group, default, lists, config.lists, metrics, pauses)
-        rules[name] = Rules(routes.of(name), blocking)
+        rules[name] = Rules(routes.of(name), blocking, _families(group, default))
     groups = Groups(config.groups, rules)
     return replace(assembly, rules=replace(assembly.rules, groups=groups))
+
+
+def _families(group: GroupSettings, default: GroupSettings) -> OwnFamiliesSettings:
+    """Return what is said of families for the clients of a group, by it or by the default one."""
+    own, common = group.families, default.families
+    return OwnFamiliesSettings(
+        prefer=common.prefer if own.prefer is None else own.prefer,
+        margin=common.margin if own.margin is None else own.margin,
+    )
 
 
 def _hosts(

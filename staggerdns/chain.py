@@ -30,19 +30,20 @@ from staggerdns.policy.scope import (
     answers_digest,
     default_scope,
 )
-from staggerdns.ranking.ranking import Ranking
 from staggerdns.ranking.rtt import RttTable
 from staggerdns.readiness import Readiness
 from staggerdns.resolver.adapter import CacheAdapter, ChainAdapter, ForwarderAdapter
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.families import Families
 from staggerdns.resolver.forwarder import Forwarder, WayOfAsking
-from staggerdns.resolver.ranker import Ranker
+from staggerdns.resolver.rankers import Rankers
 from staggerdns.resolver.scopechanges import NOTHING_STAYS
 from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.settings.document import ConfigError
 from staggerdns.settings.policy import AddressSettings
-from staggerdns.settings.sections import Config, RankingSettings
+from staggerdns.settings.sections import Config
+from staggerdns.settings.values import AUTO
 from staggerdns.standstill import StandstillClock
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import Alarms
@@ -107,10 +108,9 @@ class Chain:
         # Whether the default upstreams can be reached says nothing about those inside, nor do they.
         self._uplink, self._inside = Uplink(), Uplink()
         self._strategies: dict[int, Strategies] = {}  # by the numbers of their scopes
-        self._ranking: Ranking | None = None
-        self._rankers: dict[bool, Ranker] = {}
-        self._is_open = False
         self.traces = Traces(config.traces)
+        random = Entropy(rng).take_bytes
+        self._rankers = Rankers(reactor, clock, awake, random, metrics, journal, self.traces)
         self._routes_changed: Callable[[], object] = _do_nothing
         self._plan = plan = finish(self.prepare(config))
         self._members.use(config.upstream, plan.authorities, _servers(plan))
@@ -122,6 +122,7 @@ class Chain:
         )
         cache.refresh_with(forwarder.refresh, forwarder.prefetch)
         self.caching = CacheAdapter(cache, clock, self._route)
+        self._families = Families(cache, metrics)
         self.forwarding = ForwarderAdapter(forwarder, self.caching, clock)
         self.resolver = ChainAdapter(self.caching, self.forwarding, clock)
         self._apply(plan, rules)
@@ -169,12 +170,22 @@ class Chain:
         """Let the rooms below go by a configuration."""
         config = plan.config
         self.traces.use(config.traces)
-        self._rank_by(plan)
+        rankers = self._rankers
+        rankers.use(config.ranking, wanted=any(scope.ranked for scope in plan.scopes))
         order = {
-            number: (self._ranker(scope, config.ranking), scope.max_addresses)
+            number: (
+                rankers.of(ranked=scope.ranked, probe_private=scope.probe_private),
+                scope.max_addresses,
+            )
             for number, scope in plan.scopes.items()
         }
         self.cache.use(config.cache, order)
+        self._families.use(
+            {number: scope.families for number, scope in plan.scopes.items()},
+            rankers.handshakes,
+            short_ttl=config.cache.fast_response_ttl,
+        )
+        self.caching.families = self._families if _chooses_families(config) else None
         self.forwarder.use(rules, _address_filter(config.addresses), plan.routes.claim)
         plan.routes.on_change(self._routes_changed)
         plan.routes.watch()
@@ -229,41 +240,6 @@ class Chain:
         )
         return Strategies(context)
 
-    def _rank_by(self, plan: Plan) -> None:
-        """Have a ranking room, if any scope is ranked, that goes by the settings."""
-        before, settings = self._ranking, plan.config.ranking
-        wanted = any(scope.ranked for scope in plan.scopes)
-        if before is not None and wanted and before.goes_by(settings):
-            return
-        self._rankers.clear()
-        self._ranking = None
-        if wanted:
-            self._ranking = Ranking(
-                settings,
-                self._reactor,
-                self._clock,
-                self._awake,
-                Entropy(self._rng).take_bytes,
-                self._metrics,
-                self._journal,
-                before,
-            )
-            if self._is_open:
-                self._ranking.probes.open()
-        if before is not None:
-            before.close()
-
-    def _ranker(self, scope: Scope, settings: RankingSettings) -> Ranker | None:
-        """Return who puts the answers of a scope in order, if anybody does."""
-        if self._ranking is None or not scope.ranked:
-            return None
-        ranker = self._rankers.get(scope.probe_private)
-        if ranker is None:
-            settings = replace(settings, probe_private=scope.probe_private)
-            ranker = Ranker(settings, self._ranking.sorts, self._journal, self.traces)
-            self._rankers[scope.probe_private] = ranker
-        return ranker
-
     def _route(self, name: bytes, qtype: int) -> int | None:
         """Return the number of the scope of a name, `None` if there are no such names."""
         number = self.routes.default.number(name, qtype)
@@ -299,7 +275,7 @@ class Chain:
     @property
     def round_trips(self) -> RttTable | None:
         """What is known of addresses, `None` where nothing is ranked."""
-        return None if self._ranking is None else self._ranking.table
+        return self._rankers.table
 
     @property
     def awake(self) -> IReactorTime:
@@ -366,9 +342,7 @@ class Chain:
 
     def open(self) -> None:
         """Open now what needs privileges; what is not opened here is opened when it is needed."""
-        self._is_open = True
-        if self._ranking is not None:
-            self._ranking.probes.open()
+        self._rankers.open()
 
     def close(self) -> None:
         """Cancel all that is under way and close every socket."""
@@ -376,8 +350,7 @@ class Chain:
         if "readiness" in vars(self):
             self.readiness.close()
         self.forwarder.close()
-        if self._ranking is not None:
-            self._ranking.close()
+        self._rankers.close()
         self._members.close()
 
 
@@ -398,3 +371,10 @@ def _address_filter(settings: AddressSettings) -> AddressFilter | None:
         [network.addresses for network in settings.ignore],
         [network.addresses for network in settings.bogus_nxdomain],
     )
+
+
+def _chooses_families(config: Config) -> bool:
+    """Return whether any client gets one family of addresses alone of any name."""
+    own = [route.families for _, route in all_routes(config)]
+    own += [group.families for group in config.groups.values()]
+    return AUTO in (config.families.prefer, *[families.prefer for families in own])

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from staggerdns.configerrors import sift
+from staggerdns.configfamilies import check_families
 from staggerdns.configgroups import check_groups, fill_groups
 from staggerdns.configroutes import (
     check_choice,
@@ -190,6 +191,7 @@ def _check_rest(config: Config, problems: Problems) -> None:
     check_query_log(config.query_log, problems)
     check_hosts(config.page, problems)
     problems.of(_check_addresses, config.addresses)
+    check_families(config, problems)
 
 
 def _check_control(control: ControlSettings) -> None:

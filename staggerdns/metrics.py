@@ -295,6 +295,12 @@ class Metrics(Collector):
         self.addresses_known = Gauge(
             "staggerdns_rtt_addresses", "Addresses in the table of round-trip times"
         )
+        self.family_changes = Counter(
+            "staggerdns_family_changes", "Names whose families are given otherwise now", "to"
+        )
+        self.families_suppressed = Gauge(
+            "staggerdns_families_suppressed", "Names whose IPv6 addresses are left out"
+        )
 
     def _add_lists(self) -> None:
         self.blocked = Counter(

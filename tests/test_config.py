@@ -117,6 +117,7 @@ DURATIONS = [
     "upstream.health.max_open_for",
     "upstream.adaptive.max_step",
     "ranking.timeout",
+    "families.margin",
 ]
 NUMBERS = [
     ("traces", 0, 100_000),
@@ -207,6 +208,7 @@ OTHERS = {
     "upstream.case_randomization",
     "upstream.adaptive.ewma_alpha",
     "ranking.probes",
+    "families.prefer",
     "metrics.listen",
     "page.hosts",
     "page.names",
@@ -288,6 +290,7 @@ def test_defaults() -> None:
     assert (ranking.samples, ranking.concurrency, ranking.queue) == (3, 128, 200)
     assert (ranking.rtt_cache_ttl, ranking.max_probes_per_second) == (300, 500)
     assert ranking.max_addresses == 0
+    assert (config.families.prefer, config.families.margin) == ("none", 0.02)
     assert ranking.timeout == 1.0
     assert config.local.hosts == "/etc/hosts"
     assert not config.local.records
@@ -1500,3 +1503,63 @@ def test_a_pipe_without_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigError) as caught:
         load_config(str(path))
     assert str(caught.value) == f"{path}: cannot be read: the pipe did not end within 0.05 s"
+
+
+# Families.
+
+
+def families_error(text: str, families: str = "{prefer: auto}") -> str:
+    """What is said of a configuration."""
+    return error_of(f"upstream: {{servers: [192.0.2.1]}}\nfamilies: {families}\n{text}")
+
+
+@pytest.mark.parametrize("prefer", ["AUTO", "ipv4", "null", "5", "''"])
+def test_what_may_be_preferred(prefer: str) -> None:
+    """``none`` or ``auto``, wherever it stands."""
+    assert families_error("", f"{{prefer: {prefer}}}").startswith("families.prefer: ")
+
+
+def test_what_may_be_preferred_elsewhere() -> None:
+    """In routes and in groups; what is not said is as globally."""
+    text = "routes: [{domains: [a], servers: default, families: {prefer: ipv4}}]"
+    assert families_error(text).startswith("routes[0].families.prefer: expected none or auto")
+    text = "groups: {kids: {clients: [10.0.0.0/8], families: {prefer: ipv4}}}"
+    assert families_error(text).startswith("groups.kids.families.prefer: expected none or auto")
+    config = parse_config(
+        "upstream: {servers: [192.0.2.1]}\n"
+        "routes: [{domains: [a], servers: default, families: {margin: 1ms}}]\n"
+        "groups: {kids: {clients: [10.0.0.0/8]}}"
+    )
+    families = config.routes[0].families
+    assert (families.prefer, families.margin) == (None, 0.001)
+    assert config.groups["kids"].families.prefer is None
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        ("families.prefer", ""),
+        (
+            "routes[0].families.prefer",
+            "routes: [{domains: [a], servers: default, families: {prefer: auto}}]",
+        ),
+        (
+            "groups.kids.families.prefer",
+            "groups: {kids: {clients: [10.0.0.0/8], families: {prefer: auto}}}",
+        ),
+    ],
+)
+def test_families_are_compared_by_connections(where: tuple[str, str]) -> None:
+    """Without any way of probing by one nothing can be found out."""
+    path, text = where
+    families = "{prefer: auto}" if path.startswith("families") else "{prefer: none}"
+    message = families_error(f"{text}\nranking: {{probes: [icmp]}}", families)
+    assert message == (
+        f"{path}: auto goes by connections: name one in ranking.probes, such as tcp:443"
+    )
+
+
+def test_families_need_the_ranking() -> None:
+    """Where it is off there are no round trips."""
+    message = families_error("ranking: {enabled: false}")
+    assert message == "families.prefer: auto goes by round trips: it needs ranking.enabled"

@@ -336,6 +336,8 @@ def test_every_family_moves() -> None:
         "staggerdns_upstream_rejected",
         "staggerdns_upstream_truncated",
         "staggerdns_query_log_lost",  # tests/querylog/
+        "staggerdns_family_changes",  # tests/resolver/test_families.py
+        "staggerdns_families_suppressed",
     }
     elsewhere |= {"staggerdns_upstream_local_errors", "staggerdns_log_lost"}
     elsewhere |= OF_STRATEGIES | OF_CONNECTIONS | OF_LISTS

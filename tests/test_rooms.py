@@ -25,7 +25,7 @@ ROOMS = (
     ("chain", "assembly", "listeners"),
     ("configreader", "reload", "startline"),
     ("config", "configwarnings", "descriptors"),
-    ("configgroups",),
+    ("configgroups", "configfamilies"),
     ("configerrors", "configroutes"),
     ("querylog",),
     ("server", "state"),

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 from staggerdns.policy.blocking import Blocking
 from staggerdns.policy.routes import Routes
+from staggerdns.settings.policy import OwnFamiliesSettings
 
 
 class Rules:
-    """The rules of some clients: their ``routes``, and what they do not get, `None` if there is
-    nothing of the kind.
+    """The rules of some clients: their ``routes``, what they do not get, `None` if there is nothing
+    of the kind, and what is said of ``families`` for them.
     """
 
-    __slots__ = ("routes", "blocking")
+    __slots__ = ("routes", "blocking", "families")
 
-    def __init__(self, routes: Routes, blocking: Blocking | None = None) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        blocking: Blocking | None = None,
+        families: OwnFamiliesSettings | None = None,
+    ) -> None:
         self.routes = routes
         self.blocking = blocking
+        self.families = OwnFamiliesSettings() if families is None else families

@@ -18,7 +18,7 @@ import msgspec
 from staggerdns.resolver.scopechanges import NOTHING_STAYS, ScopeChange
 from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.settings.document import ConfigError
-from staggerdns.settings.policy import AddressSettings, RouteSettings
+from staggerdns.settings.policy import AddressSettings, FamiliesSettings, RouteSettings
 from staggerdns.settings.sections import Config
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.wire.key import DEFAULT_SCOPE
@@ -34,8 +34,8 @@ _DIGEST_OCTETS = 16
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """Whom to ask, and how: ``servers`` in order, ``strategy`` and ``parallel`` as in the section
     ``upstream``; ``ranked``, ``probe_private`` and ``max_addresses`` as in ``ranking``; ``strip``
-    and ``allow_domains`` as in ``rebinding``. ``fallback``: the default scope is asked where nobody
-    answers here.
+    and ``allow_domains`` as in ``rebinding``; ``families`` as there. ``fallback``: the default
+    scope is asked where nobody answers here.
     """
 
     servers: tuple[UpstreamAddress, ...]
@@ -44,6 +44,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     ranked: bool
     probe_private: bool
     max_addresses: int
+    families: FamiliesSettings
     strip: bool
     allow_domains: tuple[bytes, ...]
     fallback: bool
@@ -97,6 +98,7 @@ def default_scope(config: Config) -> Scope:
         ranked=ranking.enabled,
         probe_private=ranking.probe_private,
         max_addresses=ranking.max_addresses,
+        families=config.families,
         strip=rebinding.strip,
         allow_domains=rebinding.allow_domains,
         fallback=False,
@@ -106,12 +108,18 @@ def default_scope(config: Config) -> Scope:
 def route_scope(settings: RouteSettings, default: Scope) -> Scope:
     """Return the scope that a route leads to; what it does not say is as by ``default``."""
     ranking, rebinding = settings.ranking, settings.rebinding
+    families = {
+        key: value
+        for key, value in msgspec.structs.asdict(settings.families).items()
+        if value is not None
+    }
     given = {
         "strategy": settings.strategy,
         "parallel": settings.parallel,
         "ranked": ranking.enabled,
         "probe_private": ranking.probe_private,
         "max_addresses": ranking.max_addresses,
+        "families": msgspec.structs.replace(default.families, **families),
         "strip": rebinding.strip,
         "allow_domains": rebinding.allow_domains,
     }

@@ -63,7 +63,10 @@ class Measurer(Watcher):
         self._timer: IDelayedCall | None = None
         self._by_address: dict[bytes, Sample] = {}  # running and waiting
         self._waiting = WaitingList()
-        metrics.addresses_measured.read_from(lambda: len(self._by_address))
+
+    def __len__(self) -> int:
+        """Return how many addresses are being measured, or wait for it."""
+        return len(self._by_address)
 
     @property
     def running(self) -> int:

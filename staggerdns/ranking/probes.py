@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -67,12 +68,19 @@ class IcmpProbe:
 
 
 class TcpProbe:
-    """A TCP connection to ``port``."""
+    """A TCP connection to ``port``; ``cheap``: it is repeated before it has ever answered."""
 
-    cheap = False
-
-    def __init__(self, port: int, reactor: Any, clock: IReactorTime, timeout: float) -> None:
+    def __init__(
+        self,
+        port: int,
+        reactor: Any,
+        clock: IReactorTime,
+        timeout: float,
+        *,
+        cheap: bool = False,
+    ) -> None:
         self.name = f"{TCP_PREFIX}{port}"
+        self.cheap = cheap
         self._connector = Connector(port, reactor, clock, timeout)
 
     def usable(self, address: bytes) -> bool:
@@ -101,7 +109,9 @@ class Probes:
     ) -> None:
         self.all: list[Probe] = []
         self._icmp = icmp
-        self._connect = lambda port: TcpProbe(port, reactor, clock, settings.timeout)
+        self._connect = partial(TcpProbe, reactor=reactor, clock=clock, timeout=settings.timeout)
+        self.handshakes: list[Probe] = []
+        """Those by a connection, of which each may be lost."""
         for name in settings.probes:
             if name == ICMP:
                 if self._icmp is None:
@@ -109,6 +119,7 @@ class Probes:
                 self.all.append(self._icmp)
             else:
                 self.all.append(self.at_port(_tcp_port(name)))
+                self.handshakes.append(self._connect(_tcp_port(name), cheap=True))
 
     def at_port(self, port: int) -> Probe:
         """Return the way of probing by a connection to ``port``."""
@@ -134,6 +145,11 @@ def check_probe(name: str) -> None:
     """Check the name of a way of probing. Raises `ValueError` that says what was expected."""
     if name != ICMP:
         _tcp_port(name)
+
+
+def connects(probes: Sequence[str]) -> bool:
+    """Return whether any of these ways of probing is by a connection."""
+    return any(name != ICMP for name in probes)
 
 
 def _tcp_port(name: str) -> int:

@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.families import Families
 from staggerdns.resolver.forwarder import Forwarder
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.constants import MAX_MESSAGE, Rcode, WireError
@@ -158,8 +159,11 @@ class _Adapter(common.ResolverBase, ABC):
 class CacheAdapter(_Adapter):
     """Answers from ``cache`` alone: one of the ``caches`` of a `DNSServerFactory`.
 
-    ``route`` says in which scope a name is asked, here and behind it.
+    ``route`` says in which scope a name is asked, here and behind it. ``families``: what decides
+    for a server which families of addresses clients get, `None` if all get both.
     """
+
+    families: Families | None = None
 
     def __init__(
         self, cache: AnswerCache, clock: IReactorTime, route: Route = _default_scope

@@ -146,7 +146,7 @@ class AnswerCache:
             self._remove(key)
             return None
         self._entries.move_to_end(key)
-        ranker = self._ranker_of(key)
+        ranker = self.ranker_of(key)
         why_sort = "" if ranker is None or not entry.rankable else ranker.why_sort(key, entry, now)
         demand = entry.note_demand(now)
         if now >= entry.retry_at:
@@ -174,7 +174,7 @@ class AnswerCache:
         """
         if generation < self.changes.latest and generation < self.changes.since(scope_of(key)):
             return Entry(answer, generation, now if since is None else since)
-        ranker = self._ranker_of(key)
+        ranker = self.ranker_of(key)
         existing = self._find(key)
         if existing is not None:
             if existing.generation > generation:
@@ -290,7 +290,7 @@ class AnswerCache:
         self._restored.add(key, entry)
         self.names.add(key)
         self._octets += entry.octets
-        ranker = self._ranker_of(key)
+        ranker = self.ranker_of(key)
         if ranker is not None:
             ranker.committed(key, entry, None)
         return entry
@@ -386,7 +386,8 @@ class AnswerCache:
             return ttl
         return ranker.ttl(entry, ttl, self._settings.fast_response_ttl, now)
 
-    def _ranker_of(self, key: bytes) -> Ranker | None:
+    def ranker_of(self, key: bytes) -> Ranker | None:
+        """Return who puts the answers of the key's scope in order, if anybody does."""
         return self._ranker if not self._scopes else self._rules_of(scope_of(key))[0]
 
     def _rules_of(self, scope: int) -> tuple[Ranker | None, int]:

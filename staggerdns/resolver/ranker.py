@@ -73,7 +73,7 @@ class Ranker:
         entry.rank = _rank_after(previous)
         addresses = entry.answer.addresses
         if 1 < len(addresses) <= MAX_RANKED:
-            entry.rankable = bool(self._probed(entry.answer))
+            entry.rankable = bool(self.probed(entry.answer))
         if self._sorts.cancel(key):
             self._traces.sort_cancelled(key)
 
@@ -89,7 +89,7 @@ class Ranker:
         else:
             trigger = "more_addresses" if previous.generation == entry.generation else "refresh"
         addresses = entry.answer.addresses
-        if self._sorts.over_at_once(self._probed(entry.answer), trigger, now):
+        if self._sorts.over_at_once(self.probed(entry.answer), trigger, now):
             entry.sorted_at = now
             self._traces.sort_was_known(key, trigger, now, entry.answer)
             _log_sorted(self._journal, key, addresses)
@@ -143,7 +143,7 @@ class Ranker:
         record = self._traces.sort_begins(key, trigger, now)
         started = self._sorts.start(
             key,
-            self._probed(answer),
+            self.probed(answer),
             addresses,
             rank,
             trigger,
@@ -157,7 +157,7 @@ class Ranker:
                 record.result = QUEUE_FULL
         return started
 
-    def _probed(self, answer: Answer) -> list[bytes]:
+    def probed(self, answer: Answer) -> list[bytes]:
         """Return those that may be probed of the addresses of an answer."""
         addresses = answer.addresses
         usable = self._sorts.measurer.usable

@@ -29,18 +29,18 @@ from staggerdns.server.connections import Connections
 from staggerdns.server.listenercontext import CurrentGroups, ListenerContext
 from staggerdns.server.pending import Pending
 from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies, ReadyTables
+from staggerdns.server.rendering import Renderer
 from staggerdns.server.request import STREAMS, TCP, UDP, Reply, Request
 from staggerdns.server.serving import Serving
 from staggerdns.server.sources import CACHE, LOCAL, REFUSED, STALE, UPSTREAM
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.settings.addresses import Listener
-from staggerdns.wire.answer import Answer, FailureAnswer
+from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import COOKIE, RCODE, RD, Ede, Rcode
 from staggerdns.wire.edns import option
-from staggerdns.wire.key import NAME_END, scope_of
 from staggerdns.wire.query import Query, Rejected, Unanswerable, parse_query
 from staggerdns.wire.question import Question
-from staggerdns.wire.render import deny_data_only, render, render_error
+from staggerdns.wire.render import render_error
 
 
 class StaggerServerFactory(DNSServerFactory):
@@ -100,7 +100,7 @@ class StaggerServerFactory(DNSServerFactory):
         self.client_groups = rules.client_groups
         self._local = rules.local
         self._cookies = rules.cookies
-        self._max_udp_size = rules.settings.max_udp_size
+        self._renderer = Renderer(self._caching, rules.local, rules.settings.max_udp_size)
         self._groups.replace(rules.groups)
         self._pending.use(rules.settings)
         self.client_connections.use(rules.settings, rules.client_groups)
@@ -268,14 +268,15 @@ class StaggerServerFactory(DNSServerFactory):
         request.rules = request.listener.rules(request.host)
         local = self._local.answer(request, request.rules)
         if local is not None:
+            render_answer = self._renderer.of_answer
             if isinstance(local, Rcode):
                 ede = Ede.NOT_SUPPORTED if local == Rcode.REFUSED else None
                 return self._refuse(request, local, ede)
             if isinstance(local, FailureAnswer):
                 why, text = local.ede, local.text
-                reply = self._reply(request, local, local.ttl, why, text)
+                reply = render_answer(request, local, local.ttl, why, text)
             else:
-                reply = self._reply(request, local, local.ttl)
+                reply = render_answer(request, local, local.ttl)
             return self._count(request, reply, LOCAL)
         if not query.flags & RD:  # no snooping in the cache (RFC 8914 4.21)
             return self._refuse(request, Rcode.REFUSED, Ede.NOT_AUTHORITATIVE)
@@ -302,7 +303,7 @@ class StaggerServerFactory(DNSServerFactory):
         query, transport, now = request.query, request.transport, request.started
         cache = self._caching.cache
         stale = cache.freshness.is_stale(entry, now)
-        reply = self._render(request, entry, now, stale=stale)
+        reply = self._renderer.of_entry(request, entry, now, stale=stale)
         rcode = reply[3] & RCODE
         if query.plain and not stale and rcode != Rcode.SERVFAIL and request.block is None:
             request.listener.ready[transport].keep(
@@ -311,7 +312,7 @@ class StaggerServerFactory(DNSServerFactory):
                 cache.freshness.true_until(entry, now),
                 entry,
                 self.metrics.hit(transport, query.qtype, rcode),
-                request.key if request.alias is None else b"",
+                request.key if request.alias is None and not request.decided else b"",
                 request.host,
                 request.rules,
             )
@@ -331,7 +332,7 @@ class StaggerServerFactory(DNSServerFactory):
         self._request_done(request)
         now = self.clock.seconds()
         stale = self._caching.cache.freshness.is_stale(entry, now)
-        reply = self._render(request, entry, now, stale=stale)
+        reply = self._renderer.of_entry(request, entry, now, stale=stale)
         source = STALE if stale else UPSTREAM
         self._answered[source].observe(now - request.started)
         return self._count(request, reply, source)
@@ -349,41 +350,6 @@ class StaggerServerFactory(DNSServerFactory):
         if not self._pending and self._drained is not None:
             drained, self._drained = self._drained, None
             self.clock.callLater(0, drained.callback, None)  # after the reply itself
-
-    def _render(self, request: Request, entry: Entry, now: float, *, stale: bool) -> bytes:
-        cache = self._caching.cache
-        rules = request.rules
-        if rules is not None and rules.blocking is not None:
-            request.block = block = rules.blocking.of_chain(entry, request.key)
-            if block is not None:
-                answer = block.answer(request.key[:NAME_END], request.query.qtype)
-                return self._reply(request, answer, answer.ttl)
-        scope = scope_of(request.key)
-        answer = cache.living(entry, now, scope)
-        ede: int | None = None
-        text = b""
-        if isinstance(answer, FailureAnswer):
-            ede, text = answer.ede, answer.text
-        elif stale:
-            ede = Ede.STALE_NXDOMAIN if answer.rcode == Rcode.NXDOMAIN else Ede.STALE_ANSWER
-        return self._reply(request, answer, cache.reply_ttl(entry, now, scope), ede, text)
-
-    def _reply(
-        self, request: Request, answer: Answer, ttl: int, ede: int | None = None, text: bytes = b""
-    ) -> bytes:
-        """Return the reply with an answer, behind the aliases that lead to it."""
-        block = request.block
-        if block is not None:
-            block.count()
-            ede, text = Ede.BLOCKED, block.list.encode()
-        if request.alias is not None:
-            answer = request.alias.joined(answer, request.key)
-            ttl = min(ttl, request.alias.ttl)
-        limit = request.limit(self._max_udp_size)
-        reply = render(request.query, answer, ttl, limit, ede, text)
-        if answer.rcode == Rcode.NXDOMAIN and self._local.exists(request.key[:NAME_END]):
-            reply = deny_data_only(reply)
-        return request.padded(reply)
 
     def _refuse(self, request: Request, rcode: Rcode, ede: Ede | None = None) -> bytes:
         reply = request.padded(render_error(request.query, rcode, ede))

@@ -35,7 +35,8 @@ class Request:
     count it, `None` if there are none. ``listener``: what it came in by. ``rules``: those of its
     client, once it may ask. ``alias``: where its name leads, if that is another name, and ``key``:
     under which its answer is looked for, that name's then, in its scope. ``block``: why it gets no
-    data, if a list is the reason. ``evicted``: it waited, and gave way.
+    data, if a list is the reason. ``decided``: its reply hangs on what may change while the entry
+    of the cache does not. ``evicted``: it waited, and gave way.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class Request:
         "alias",
         "key",
         "block",
+        "decided",
         "evicted",
     )
 
@@ -71,6 +73,7 @@ class Request:
         self.alias: Alias | None = None
         self.key = query.key
         self.block: Block | None = None
+        self.decided = False
         self.evicted = False
 
     def limit(self, max_udp_size: int) -> int:

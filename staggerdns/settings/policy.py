@@ -14,7 +14,7 @@ from staggerdns.settings.addresses import Listener, UpstreamAddress
 from staggerdns.settings.networks import Network
 from staggerdns.settings.section import Section
 from staggerdns.settings.upstreams import ParallelSettings
-from staggerdns.settings.values import Domain, DomainPattern, Interval
+from staggerdns.settings.values import Domain, DomainPattern, Interval, Seconds
 
 DEFAULT_SERVERS = "default"
 """What is written for the servers of a route that are those of the whole program."""
@@ -43,6 +43,31 @@ class RouteRankingSettings(Section, frozen=True, kw_only=True):
     """As ``ranking.probe_private``."""
     max_addresses: Annotated[int, msgspec.Meta(ge=0, le=1000)] | None = None
     """As ``ranking.max_addresses``."""
+
+
+class FamiliesSettings(Section, frozen=True, kw_only=True):
+    """``families``: whether names have IPv6 addresses that clients had better not use;
+    :doc:`families` is about it.
+    """
+
+    prefer: str = "none"
+    """``none``: clients get the addresses of both families. ``auto``: they get no IPv6 addresses of
+    a name whose nearest IPv4 address is nearer by ``margin``, or whose IPv6 addresses accept no
+    connection. That is measured by TCP connections to the ports in :confval:`ranking.probes`.
+    """
+    margin: Seconds = Seconds(0.02)
+    """By how much the nearest IPv4 address has to be nearer."""
+
+
+class OwnFamiliesSettings(Section, frozen=True, kw_only=True):
+    """``families`` of a route or of a group: what ``families`` says, for its names or clients. What
+    a group says comes before what a route does.
+    """
+
+    prefer: str | None = None
+    """As ``families.prefer``. Clients that have IPv6 alone need ``none``."""
+    margin: Seconds | None = None
+    """As ``families.margin``."""
 
 
 class RouteSettings(Section, frozen=True, kw_only=True):
@@ -80,6 +105,7 @@ class RouteSettings(Section, frozen=True, kw_only=True):
     ``profile`` of the route says.
     """
     ranking: RouteRankingSettings = RouteRankingSettings()
+    families: OwnFamiliesSettings = OwnFamiliesSettings()
     rebinding: RouteRebindingSettings = RouteRebindingSettings()
     fallback: bool = False
     """Whether the upstreams of the whole program are asked, by their own rules, when none of these
@@ -144,6 +170,7 @@ class GroupSettings(Section, frozen=True, kw_only=True):
     """The ``lists`` whose names they do not get."""
     allow: tuple[str, ...] | None = None
     """The ``lists`` whose names they get although another list has them."""
+    families: OwnFamiliesSettings = OwnFamiliesSettings()
     routes: tuple[RouteSettings, ...] | None = None
     """Routes of their own, in the place of those of the group ``default``; they come before the
     common :confval:`routes`, which count for names that none of these claims.

@@ -14,7 +14,13 @@ import msgspec
 
 from staggerdns.settings.addresses import Endpoint, Listener
 from staggerdns.settings.networks import Network
-from staggerdns.settings.policy import AddressSettings, GroupSettings, ListSettings, RouteSettings
+from staggerdns.settings.policy import (
+    AddressSettings,
+    FamiliesSettings,
+    GroupSettings,
+    ListSettings,
+    RouteSettings,
+)
 from staggerdns.settings.records import Records
 from staggerdns.settings.section import Positive, Section
 from staggerdns.settings.upstreams import UpstreamSettings
@@ -372,6 +378,7 @@ class Config(Section, frozen=True, kw_only=True):
     addresses: AddressSettings = AddressSettings()
     cache: CacheSettings = CacheSettings()
     ranking: RankingSettings = RankingSettings()
+    families: FamiliesSettings = FamiliesSettings()
     state: StateSettings = StateSettings()
     control: ControlSettings = ControlSettings()
     metrics: MetricsSettings = MetricsSettings()

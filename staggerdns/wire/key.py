@@ -22,6 +22,7 @@ DEFAULT_SCOPE: Final = 0
 SCOPE_NUMBERS: Final = 65_536
 """How many scopes two octets can tell apart."""
 _SCOPE: Final = -2
+_CLASS: Final = -5
 _REST = (b"\0\0\0", b"\1\0\0", b"\2\0\0", b"\3\0\0")
 
 
@@ -34,6 +35,11 @@ def make_key(name: bytes, type_and_class: bytes, do: bool, cd: bool) -> bytes:
 def with_name(key: bytes, name: bytes) -> bytes:
     """Return the key of the same question about another name (wire form, lower case)."""
     return name + key[NAME_END:]
+
+
+def with_type(key: bytes, qtype: int) -> bytes:
+    """Return the key of the question about the same name, of another type of the same class."""
+    return key[:NAME_END] + qtype.to_bytes(2, "big") + key[_CLASS:]
 
 
 def in_scope(key: bytes, number: int) -> bytes:

@@ -40,8 +40,9 @@ class Rewriter:
         self._owners: dict[int, int] = {}  # by number: where a name is, in whatever letters
         self._written: dict[int, int] = {}  # by position in the reply: where the name is now
 
-    def write(self, record: Record) -> tuple[int, int]:
-        """Write a record; return the offsets of its type field and of its data in ``body``.
+    def write(self, record: Record, data: bytes | None = None) -> tuple[int, int]:
+        """Write a record, with other ``data`` if any are given, in which names are written out;
+        return the offsets of its type field and of its data in ``body``.
 
         Raises `WireError` when the records are too large for a message.
         """
@@ -49,8 +50,10 @@ class Rewriter:
         self._write_name(record.owner, is_owner=True)
         header = len(body)
         body += message[record.header : record.data]
-        data = len(body)
-        if record.named and record.type in MAY_BE_COMPRESSED:
+        start = len(body)
+        if data is not None:
+            body += data
+        elif record.named and record.type in MAY_BE_COMPRESSED:
             position = names_start(message, record)
             body += message[record.data : position]
             for _ in record.named:
@@ -58,10 +61,10 @@ class Rewriter:
             body += message[position : record.end]
         else:
             body += expand_data(self._reply, record, do=self._do)
-        body[data - 2 : data] = (len(body) - data).to_bytes(2, "big")
+        body[start - 2 : start] = (len(body) - start).to_bytes(2, "big")
         if self._start + len(body) > MAX_MESSAGE:
             raise WireError("too large with its names written out")
-        return header, data
+        return header, start
 
     def _write_name(self, position: int, *, is_owner: bool) -> int:
         """Write the name at ``position`` of the reply; return the offset behind it there."""

@@ -117,8 +117,12 @@ class SectionsAnswer(Answer):
                 return self._read_targets(Question(key))
         return ()
 
+    def as_reply(self, question: Question) -> bytes:
+        """Return a reply to ``question`` that brings this answer to it."""
+        return _header(0, QR | self.rcode, 1) + self.counts + question.section + self.body
+
     def _read_targets(self, question: Question) -> tuple[bytes, ...]:
-        message = _header(0, QR | self.rcode, 1) + self.counts + question.section + self.body
+        message = self.as_reply(question)
         try:
             reply = index_reply(message, question)
             targets = [

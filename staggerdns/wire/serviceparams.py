@@ -17,7 +17,9 @@ HINT_WIDTHS: Final = {IPV4_HINT: 4, IPV6_HINT: 16}
 PRIORITY_SIZE: Final = 2
 ALIAS_MODE: Final = b"\0\0"
 """The priority of a record that is an alias: parameters are ignored there (section 2.4.2)."""
-_PARAMETER: Final = struct.Struct("!HH")
+PARAMETER_HEADER: Final = 4
+"""Octets of key and length in front of a value."""
+_read_header = struct.Struct("!HH").unpack_from
 
 
 def parameters(data: bytes) -> list[tuple[int, int, int]]:
@@ -27,8 +29,8 @@ def parameters(data: bytes) -> list[tuple[int, int, int]]:
     found = []
     position, size = skip_name(data, PRIORITY_SIZE), len(data)
     while position < size:
-        key, length = _PARAMETER.unpack_from(data, position)
-        value = position + _PARAMETER.size
+        key, length = _read_header(data, position)
+        value = position + PARAMETER_HEADER
         position = value + length
         if position > size:
             raise WireError("parameter runs over the end of the record")

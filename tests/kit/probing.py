@@ -169,6 +169,7 @@ class SimulatedRanking:
             self.at_port,
         )
         self.sorts = Sorts(self.table, self.measurer, settings, self.metrics)
+        self.metrics.addresses_measured.read_from(lambda: len(self.measurer))
 
     def at_port(self, port: int) -> FakeProbe:
         """A way of probing by connections to a port that is not among the usual ones."""

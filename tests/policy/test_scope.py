@@ -31,6 +31,8 @@ CHANGES = {
     "ranked": "servers: default, ranking: {enabled: false}",
     "probe_private": "servers: default, ranking: {probe_private: true}",
     "max_addresses": "servers: default, ranking: {max_addresses: 1}",
+    "prefer": "servers: default, families: {prefer: auto}",
+    "margin": "servers: default, families: {margin: 5ms}",
     "strip": "servers: default, rebinding: {strip: true}",
     "allow_domains": "servers: default, rebinding: {allow_domains: [lan.example]}",
     "fallback": "servers: [10.0.0.1], fallback: true",

@@ -34,6 +34,7 @@ HOLDER = re.compile(
 MODULES = {
     "upstream": upstreams,
     "addresses": policy,
+    "families": policy,
     "routes[]": policy,
     "groups": policy,
     "lists": policy,
