@@ -231,7 +231,7 @@ class Chain:
         context = StrategyContext(
             upstreams=Upstreams(members, uplink),
             settings=settings,
-            adaptive=Adaptive(settings) if adaptive is None else adaptive,
+            adaptive=Adaptive(settings, self._rng) if adaptive is None else adaptive,
             alarms=self._alarms,
             clock=self._awake,
             rng=self._rng,

@@ -37,7 +37,7 @@ from staggerdns.settings.policy import AddressSettings
 from staggerdns.settings.records import Records, read_records
 from staggerdns.settings.section import default_of
 from staggerdns.settings.sections import Config, ControlSettings, ServerSettings
-from staggerdns.settings.upstreams import PROFILES, UpstreamSettings
+from staggerdns.settings.upstreams import ASK, PROFILES, UpstreamSettings
 from staggerdns.settings.values import AUTO, read_value
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.tls import Authorities
@@ -160,6 +160,7 @@ def _check_upstream(config: Config, problems: Problems) -> None:
         problems.append(f"upstream.tls_ca: {error}")
     problems.of(check_choice, "upstream.strategy", upstream.strategy, STRATEGIES)
     problems.of(check_choice, "upstream.profile", upstream.profile, tuple(PROFILES))
+    problems.of(check_choice, "upstream.parallel.ask", upstream.parallel.ask, ASK)
     problems.of(check_choice, "upstream.case_randomization", upstream.case_randomization, CASE)
     _check_bounds(upstream, problems)
 

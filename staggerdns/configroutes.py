@@ -15,7 +15,7 @@ from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.settings.document import ConfigError, Problems
 from staggerdns.settings.policy import DEFAULT_SERVERS, RouteSettings
 from staggerdns.settings.sections import Config
-from staggerdns.settings.upstreams import PROFILES
+from staggerdns.settings.upstreams import ASK, PRESET, PROFILES
 from staggerdns.settings.values import AUTO, SecondsOrAuto, read_value
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.wire.names import to_text
@@ -43,7 +43,7 @@ def fill_routes(routes: Any, path: str, upstream: Any) -> None:
         given = dict(given or {})
         read_auto(given, f"{path}[{index}].parallel", "fallback_timeout")
         if profile is not None:  # in the place of that of the program: its numbers do not count
-            common = {key: value for key, value in common.items() if key not in PROFILES["latency"]}
+            common = {key: value for key, value in common.items() if key not in PRESET}
         route["parallel"] = {**common, **PROFILES.get(str(profile), {}), **given}
 
 
@@ -108,6 +108,8 @@ def _check_route(
         problems.of(check_choice, f"{path}.strategy", route.strategy, STRATEGIES)
     if route.profile is not None:
         problems.of(check_choice, f"{path}.profile", route.profile, tuple(PROFILES))
+    if route.parallel is not None:
+        problems.of(check_choice, f"{path}.parallel.ask", route.parallel.ask, ASK)
     if route.fallback and not route.servers:
         problems.append(f"{path}.fallback: nobody is asked, so nobody can fail: leave it out")
     for position, server in enumerate(route.servers):

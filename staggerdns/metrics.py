@@ -130,6 +130,14 @@ class Metrics(Collector):
             "Upstreams of collected pools, by whether they had answered at the end",
             "outcome",
         )
+        self.pool_completeness = Gauge(
+            "staggerdns_pool_completeness",
+            "Share of the addresses that is found although not everybody is asked, lately",
+        )
+        self.staggered_spared = Counter(
+            "staggerdns_staggered_spared",
+            "Queries to upstreams not sent because they would add nothing (ask: learned)",
+        )
         self.collections = Gauge("staggerdns_collections_running", "Collections under way")
         self.collection_seconds = Histogram(
             "staggerdns_collection_seconds", "Duration of collections"

@@ -206,6 +206,7 @@ OTHERS = {
     "upstream.strategy",
     "upstream.profile",
     "upstream.case_randomization",
+    "upstream.parallel.ask",
     "upstream.adaptive.ewma_alpha",
     "ranking.probes",
     "families.prefer",
@@ -539,11 +540,28 @@ def test_profiles(name: str, numbers: tuple[float, ...]) -> None:
         assert found.max_pool_size == 9
 
 
+def test_gentle_profile() -> None:
+    """It has the numbers of ``balanced``, and those who add nothing are left out."""
+    gentle, balanced = parallel("profile: gentle"), parallel("")
+    assert (gentle.ask, balanced.ask) == ("learned", "all")
+    assert msgspec.structs.replace(gentle, ask="all") == balanced
+    assert parallel("profile: gentle, parallel: {ask: all}") == balanced
+    assert parallel("parallel: {ask: learned}") == gentle
+
+
+def test_whom_to_ask() -> None:
+    """Anything but the two is an error."""
+    for wrong in ("some", "Learned", "''"):
+        assert "all or learned" in error("upstream.parallel.ask", wrong).partition("got")[0]
+    for wrong in ("null", "5", "[all]", "no"):
+        error("upstream.parallel.ask", wrong)
+
+
 def test_no_profiles() -> None:
-    """Anything else is an error that names the three; what stands in ``parallel`` is checked."""
+    """Anything else is an error that names the four; what stands in ``parallel`` is checked."""
     for wrong in ("fast", "''", "Latency"):
         message = error("upstream.profile", wrong).partition("got")[0]
-        assert all(name in message for name in ("balanced", "latency", "completeness"))
+        assert all(name in message for name in ("balanced", "latency", "completeness", "gentle"))
     for wrong in ("null", "5", "[latency]", "{latency: 1}", "no", "[[]]"):
         error("upstream.profile", wrong)
 

@@ -150,6 +150,10 @@ def test_how_many() -> None:
             "[{domains: [a], servers: default, parallel: {fallback_timeout: null}}]",
             "[0].parallel.fallback_timeout: expected auto",
         ),
+        (
+            "[{domains: [a], servers: default, parallel: {ask: some}}]",
+            "[0].parallel.ask: expected all or learned",
+        ),
         ("[5]", "[0]: expected a map"),
         ("5", ": expected a list"),
     ],
@@ -172,6 +176,22 @@ def test_what_routes_of_a_group_do_not_say() -> None:
     assert routes[0].parallel is not None
     assert routes[0].parallel.fallback_timeout is None
     assert routes[0].parallel.batch_size == filled.upstream.parallel.batch_size
+
+
+def test_the_profile_of_a_route_takes_the_place_of_the_common_one() -> None:
+    """All that the common one sets is as if it were not given."""
+    for profile, asked in (("balanced", "all"), ("gentle", "learned"), ("latency", "all")):
+        group = (
+            f"{{kids: {{clients: [10.0.0.0/8], routes: [{{domains: [a], servers: default,"
+            f" profile: {profile}}}]}}}}"
+        )
+        filled = parse_config(
+            f"{BASE}groups: {group}".replace("strategy: racing", "profile: gentle")
+        )
+        routes = filled.groups["kids"].routes
+        assert routes is not None
+        assert routes[0].parallel is not None
+        assert routes[0].parallel.ask == asked
 
 
 def test_a_domain_of_a_group_may_be_a_common_one_too() -> None:

@@ -20,7 +20,7 @@ from staggerdns.journal import LEVELS
 from staggerdns.logformat import FORMATS
 from staggerdns.ranking.rtt import MAX_ADDRESSES
 from staggerdns.resolver.forwarder import MAX_COLLECTIONS, MAX_FOLLOWERS, MAX_QUEUED
-from staggerdns.settings.upstreams import PROFILES
+from staggerdns.settings.upstreams import ASK, PROFILES
 from staggerdns.strategy.adaptive import ENOUGH_SAMPLES, SAMPLES
 from staggerdns.strategy.strategies import NAMES
 from tests.kit.checkout import ROOT
@@ -31,6 +31,7 @@ CHOICES = {
     "upstream.strategy": NAMES,
     "upstream.profile": tuple(PROFILES),
     "upstream.case_randomization": CASE,
+    "upstream.parallel.ask": ASK,
     "log.level": LEVELS,
     "log.format": tuple(FORMATS),
 }

@@ -246,6 +246,8 @@ OF_STRATEGIES = {
     "staggerdns_fallback_timeout_seconds",
     "staggerdns_upstream_rate_limit",
     "staggerdns_staggered_skipped",
+    "staggerdns_staggered_spared",  # tests/strategy/test_learned.py, and the completeness
+    "staggerdns_pool_completeness",
 }
 OF_CONNECTIONS = {
     "staggerdns_upstream_connections",

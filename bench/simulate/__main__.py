@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from bench import traffic
-from bench.simulate import ordinary
+from bench.simulate import learned, ordinary
 from bench.simulate.figures import MOST_P95, MOST_WINDOW, baseline, figures, table
 from bench.simulate.landscapes import LANDSCAPES, Landscape, draw
 from bench.simulate.ordinary import (
@@ -36,8 +36,11 @@ from staggerdns.settings.upstreams import PROFILES
 
 WARM = 100
 _NAMES = {False: 3000, True: 400}
+#: That teach who has something to add.
+_TEACHING = {False: learned.NAMES, True: 400}
 #: Of ordinary traffic.
 _SECONDS = {False: 120.0, True: 8.0}
+_DAY = {False: learned.DAY, True: learned.DAY / 20}
 #: Queries per plan and landscape, which bound the names of the largest ones.
 _QUERIES = {False: 40_000, True: 10_000}
 
@@ -61,7 +64,12 @@ full         names whose pool has all that asking all would find (target all), a
 Ordinary traffic: from an empty cache; {traffic.RATE} queries/s by Zipf, TTLs of {traffic.TTL} s
 upstream     upstream queries per client query (target: no more than with the first reply alone,
              as `dnsmasq --all-servers` keeps it)
-cached       client queries answered from the cache"""
+cached       client queries answered from the cache
+
+Whom to ask: all, or as learned from who brought what; new names, then a day of traffic
+queries      upstream queries a name, in the day a client query
+complete     share of all addresses that the pools have; measured: as the program tells
+noticed      new names until an upstream that has changed is asked for good"""
 
 
 def _numbers(text: str) -> Plan:
@@ -84,7 +92,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--only",
         action="append",
         metavar="LANDSCAPE",
-        choices=[one.name for one in (*LANDSCAPES, *TRAFFIC)],
+        choices=[one.name for one in (*LANDSCAPES, *TRAFFIC, *learned.DIFFERING)],
         help="leave out the others; may be repeated",
     )
     parser.add_argument(
@@ -140,16 +148,39 @@ def _try_traffic(
     return result, [over <= 0 for over in judged if over is not None]
 
 
+def _try_learning(
+    kind: learned.Differing, options: argparse.Namespace
+) -> tuple[dict[str, Any], list[bool]]:
+    """Do the same with ``ask: learned``."""
+    names, day = _TEACHING[options.quick], _DAY[options.quick]
+    here = [learned.learn(plan, kind, seed=options.seed, names=names) for plan in learned.PLANS]
+    print(f"\n{kind.name}: {kind.what} ({names} names, then {day:g} s)")
+    print(learned.table(here), flush=True)
+    days = [learned.spend_a_day(plan, kind, seed=options.seed, day=day) for plan in learned.PLANS]
+    print(learned.day_table(days), flush=True)
+    result = {
+        "landscape": kind.name,
+        "upstreams": len(learned.UPSTREAMS),
+        "names": names,
+        "plans": [asdict(line) for line in here],
+        "day": [asdict(line) for line in days],
+    }
+    judged = [not line.missed for line in here if line.missed is not None]
+    return result, [*judged, learned.is_gentle(days)]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print a table per landscape."""
     options = _arguments(arguments)
     plans = (*PLANS, *options.tried)
     began = time.monotonic()
     print(_LEGEND)
-    wanted = options.only or [one.name for one in (*LANDSCAPES, *TRAFFIC)]
+    every = (*LANDSCAPES, *TRAFFIC, *learned.DIFFERING)
+    wanted = options.only or [one.name for one in every]
     tried = [
         *(_try_landscape(one, plans, options) for one in LANDSCAPES if one.name in wanted),
         *(_try_traffic(one, plans, options) for one in TRAFFIC if one.name in wanted),
+        *(_try_learning(one, options) for one in learned.DIFFERING if one.name in wanted),
     ]
     results = [result for result, _ in tried]
     judged = [met for _, lines in tried for met in lines]

@@ -152,6 +152,12 @@ class Collection(Merger):
             self.merge(now)
         self.trace.end(now)
 
+    def known(self) -> AddressPool | None:
+        """Return the pool that is in the cache from an earlier collection."""
+        entry = self._context.cache.held(self.question.key)
+        pool = None if entry is None else entry.answer
+        return pool if isinstance(pool, AddressPool) else None
+
     def first(self, outcome: Outcome) -> None:
         """Commit the answer that the run gives to the clients."""
         answer = outcome.answer
@@ -243,7 +249,7 @@ class Collection(Merger):
         context.seconds.observe(now - self.trace.began)
         run = self.run
         if run is not None and run.wants_all and isinstance(answer, AddressPool):
-            context.pool_ended(run.decision.answered)
+            context.pool_ended(run.decision.answered, run.spared)
         if context.journal.verbose:
             log_end(context.journal, self.question, self.trace, answer)
         self.trace.end(now)

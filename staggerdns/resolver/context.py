@@ -112,14 +112,16 @@ class CollectionContext:
         self.outcomes.cell(strategy, outcome).value += 1
         self.ended_by_route(outcome)
 
-    def pool_ended(self, answered: int) -> None:
-        """Count a pool that has been collected: how many of all upstreams have ``answered``.
+    def pool_ended(self, answered: int, spared: int) -> None:
+        """Count a pool that has been collected: how many of all upstreams but those ``spared`` have
+        ``answered``.
 
         One that was asked twice, for its reply seemed lost, may have done so twice.
         """
-        answered = min(answered, self._everybody)
+        everybody = self._everybody - spared
+        answered = min(answered, everybody)
         self._answered.value += answered
-        self._missing.value += self._everybody - answered
+        self._missing.value += everybody - answered
 
     def ended_by_route(self, outcome: str) -> None:
         """Count what the upstreams of a route have said to a question, if this is one's scope."""

@@ -13,6 +13,9 @@ from staggerdns.settings.addresses import UpstreamAddress, parse_upstream
 from staggerdns.settings.section import Positive, Section
 from staggerdns.settings.values import Seconds, SecondsOrAuto
 
+ASK = ALL, LEARNED = "all", "learned"
+"""Whom the staggered tier asks: values of ``upstream.parallel.ask``."""
+
 
 class ParallelSettings(Section, frozen=True, kw_only=True):
     """``upstream.parallel``: the numbers of the two tiers and of the pool."""
@@ -31,6 +34,10 @@ class ParallelSettings(Section, frozen=True, kw_only=True):
     """When a collection ends, whatever is missing."""
     negative_grace: Seconds = Seconds(0.03)
     """How long a first NXDOMAIN or NODATA waits for something better from the active tier."""
+    ask: str = ALL
+    """Whom the others are: ``all``, or ``learned``: those without whom addresses would be missing,
+    as far as earlier answers tell. See :ref:`learned`.
+    """
     max_pool_size: Positive = 32
     """Most addresses kept for one name and type."""
     merge_private: bool = False
@@ -43,9 +50,12 @@ _FIVE = ParallelSettings.__struct_fields__[:5]
 PROFILES: dict[str, dict[str, object]] = {
     "balanced": {},
     "latency": dict(zip(_FIVE, (3, "200ms", 2, "30ms", "2s"), strict=True)),
+    "gentle": {"ask": LEARNED},
     "completeness": dict(zip(_FIVE, (2, "500ms", 2, "100ms", "5s"), strict=True)),
 }
-"""Presets for the first five numbers of ``upstream.parallel``; what is given there wins."""
+"""Presets for ``upstream.parallel``; what is given there wins."""
+PRESET = frozenset(key for preset in PROFILES.values() for key in preset)
+"""All that profiles set."""
 
 
 class RacingSettings(Section, frozen=True, kw_only=True):
@@ -133,8 +143,9 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
     usable upstreams, 1 sequential, 2 or 3 racing, more parallel.
     """
     profile: str = "balanced"
-    """``balanced``, ``latency`` or ``completeness``: presets for the first five numbers of
-    ``upstream.parallel``. A number that is given wins.
+    """``balanced``, ``latency``, ``completeness`` or ``gentle``: presets for
+    ``upstream.parallel``; what is given there wins. The first three differ in its first five
+    numbers; ``gentle`` is ``ask: learned``.
     """
     timeout: Seconds = Seconds(3)
     """How long one upstream may take for one query."""

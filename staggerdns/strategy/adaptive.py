@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
+from collections.abc import Callable
 
 from staggerdns.instruments import Maximum
 from staggerdns.settings.upstreams import (
+    LEARNED,
     AdaptiveSettings,
     RacingSettings,
     SequentialSettings,
     UpstreamSettings,
 )
+from staggerdns.strategy.learned import SALT_OCTETS, Learned
 from staggerdns.upstream.latency import Latency
 
 SAMPLES = 128
@@ -116,16 +119,18 @@ class FallbackTimeout:
 
 
 class Adaptive:
-    """The numbers that all runs of a program share and feed.
+    """What all runs of a scope share and feed: numbers, and who has what to say.
 
-    ``window``: seconds within which queries of one name count as started together.
+    ``window``: seconds within which queries of one name count as started together. ``learned``:
+    whom the staggered tier asks if it is not everybody. ``rng`` returns random octets.
     """
 
-    def __init__(self, settings: UpstreamSettings) -> None:
+    def __init__(self, settings: UpstreamSettings, rng: Callable[[int], bytes]) -> None:
         self.window = settings.parallel.stagger_delay
         self.launches_window = Maximum()
         self.racing_delay = RacingDelay(settings.racing, settings.adaptive)
         self.fallback = FallbackTimeout()
+        self.learned = Learned(rng(SALT_OCTETS)) if settings.parallel.ask == LEARNED else None
         self.waiting = 0
         """Runs that wait for room in the budgets."""
 

@@ -7,10 +7,14 @@ from typing import Protocol
 
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.upstream.reason import Reason
+from staggerdns.wire.addresspool import AddressPool
 
 
 class Observer(Protocol):
     """Whoever wants to know what comes of a run."""
+
+    def known(self) -> AddressPool | None:
+        """Return the pool that is asked for anew, if there is one."""
 
     def first(self, outcome: Outcome) -> None:
         """Learn the answer that the client gets; called at most once."""

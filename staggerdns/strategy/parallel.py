@@ -11,11 +11,13 @@ from __future__ import annotations
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.alarms import SLACK
 from staggerdns.strategy.decision import Decision
+from staggerdns.strategy.learned import Choice
 from staggerdns.strategy.observer import Observer
 from staggerdns.strategy.run import Run
 from staggerdns.strategy.strategy import StrategyContext
 from staggerdns.strategy.tiers import ACTIVE, STAGGERED
 from staggerdns.upstream.exchange import Exchange, Outcome
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.judge import Judge
 from staggerdns.wire.verdict import POSITIVE
 
@@ -41,7 +43,11 @@ class Parallel:
             reason: metrics.staggered_starts.cell(reason)
             for reason in ("answered", "fallback", "failed")
         }
+        self.spared = metrics.staggered_spared.cell()
         metrics.fallback_timeout.read_from(self.fallback_timeout)
+        self.learned = context.adaptive.learned
+        if self.learned is not None:
+            metrics.pool_completeness.read_from(self.learned.completeness)
 
     def ask(self, judge: Judge, observer: Observer) -> Run:
         """Return a run that asks the question of ``judge``; start it to send the first queries."""
@@ -59,8 +65,11 @@ class ParallelRun(Run):
     __slots__ = (
         "_active_noted",
         "_batches",
+        "_choice",
         "_delays",
         "_fallback_at",
+        "_known",
+        "_measured",
         "_put_off_until",
         "_settings",
         "_staggering",
@@ -93,6 +102,12 @@ class ParallelRun(Run):
         self._batches = 0
         self._delays = 0
         self._put_off_until = 0.0
+        self._choice: Choice | None = None  # who is asked if it is not everybody
+        self._known: AddressPool | None = None
+        self._measured = True  # everybody is asked
+        if strategy.learned is not None and judge.question.mergeable:
+            self._known = observer.known()
+            self._measured = strategy.learned.is_measured(judge.question.name, now)
 
     def step(self, now: float) -> float | None:
         """Ask the active tier, and then each batch of the staggered one when it is due."""
@@ -188,13 +203,32 @@ class ParallelRun(Run):
             self._note_active("answered" if outcome.verdict is POSITIVE else "negative")
             if self._settings.fallback_timeout is None:
                 self.adaptive.fallback.add(outcome.seconds)
+        self._choose()
         super().answer(outcome, now)
+
+    def _choose(self) -> None:
+        """Leave out those who would add nothing to the answer, unless it is to be learnt who that
+        is.
+        """
+        learned, waiting = self._strategy.learned, self.candidates.waiting
+        if learned is None or not self.question.mergeable:
+            return
+        asked = [one.upstream.name for one in self.history]
+        asked += [upstream.name for upstream in self.outstanding.values()]
+        self._choice = choice = learned.choose(asked, waiting, self._known)
+        if not self._measured:
+            self.candidates.waiting = chosen = learned.only(waiting, choice)
+            self.spared = len(waiting) - len(chosen)
+            self._strategy.spared.value += self.spared
 
     def finish(self) -> None:
         """End the run, and count those who were not asked."""
         if not self.decision.made:
             self._note_active("failed")
         self._skip_the_rest()
+        learned = self._strategy.learned
+        if learned is not None and self._measured and self._choice is not None:
+            learned.measure([one for one in self.history if isinstance(one, Outcome)], self._choice)
         super().finish()
 
     def _skip_the_rest(self) -> None:

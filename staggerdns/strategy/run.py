@@ -69,6 +69,7 @@ class Run(ABC):
         "outstanding",
         "last_launch",
         "hinted_at",
+        "spared",
         "_observer",
         "_clock",
         "_alarms",
@@ -114,6 +115,8 @@ class Run(ABC):
         """When the last queries were asked."""
         self.hinted_at = 0.0
         """When the last ICMP error came, 0 if none has."""
+        self.spared = 0
+        """Upstreams left out since they would add nothing."""
         self._observer = observer
         self._clock = clock
         self._alarms = alarms

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from bench.simulate import ordinary
+from bench.simulate import learned, ordinary
 from bench.simulate.__main__ import PLANS, main
 from bench.simulate.figures import baseline, figures, table
 from bench.simulate.landscapes import LANDSCAPES, Character, Draws, Kind, Landscape, Sample, draw
@@ -196,6 +197,46 @@ def test_command_prints_and_writes_ordinary_traffic(
     assert [plan["plan"] for plan in landscape["plans"]] == [plan.name for plan in PLANS]
     assert all(f"  {plan.name} " in printed for plan in PLANS)
     assert 0 < landscape["first_reply_alone"]["upstream"] < 5
+
+
+@pytest.mark.long
+def test_command_prints_and_writes_what_is_learnt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line for who asks everybody and for who does not, for new names and for a day."""
+    path = tmp_path / "figures.json"
+    main(["--quick", f"--json={path}", "--only=agree"])
+    printed = capsys.readouterr().out
+    (landscape,) = json.loads(path.read_text(encoding="utf-8"))["landscapes"]
+    for lines in (landscape["plans"], landscape["day"]):
+        everybody, chosen = lines
+        assert (everybody["plan"], chosen["plan"]) == ("all", "learned")
+        assert chosen["queries"] < everybody["queries"]
+        assert chosen["measured"] == 1
+    assert printed.count("  learned ") == 2
+    assert "2 of 2 lines meet all targets" in printed
+
+
+def by_number(landscape: str) -> learned.Learnt:
+    """What is learnt in a landscape, from a few names."""
+    (kind,) = [one for one in learned.DIFFERING if one.name == landscape]
+    return learned.learn(learned.PLANS[1], kind, seed=1, names=200)
+
+
+def test_what_is_learnt_depends_on_who_differs() -> None:
+    """Nobody is asked in vain where all agree, and everybody where each may have more."""
+    agree, each = by_number("agree"), by_number("by name")
+    assert 2 < agree.queries < 2.6  # twenty names of two hundred ask everybody, and a few more
+    assert each.queries == 5
+    assert (agree.complete, each.complete) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "noticed"), [(range(100, 200), 0), (range(130, 200), 30), ((), 100), ((105,), 100)]
+)
+def test_when_a_change_is_noticed(asked: Sequence[int], noticed: int) -> None:
+    """When the upstream is asked for every name from then on."""
+    assert learned._noticed([(name, 4) for name in asked], 200) == noticed
 
 
 @pytest.mark.parametrize("text", ["stagger_delay: 0", "no_such: 1", "{", "5"])

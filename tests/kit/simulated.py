@@ -283,7 +283,7 @@ class SimulatedResolver:
             parallel=parallel or ParallelSettings(),
             racing=racing or RacingSettings(),
         )
-        self.adaptive = Adaptive(settings)
+        self.adaptive = Adaptive(settings, rng)
         context = StrategyContext(
             upstreams=Upstreams(members),
             settings=settings,
