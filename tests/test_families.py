@@ -12,6 +12,7 @@ from staggerdns.wire.constants import Type
 from staggerdns.wire.question import Question
 from tests.kit.acts import Act, negative, record, reply, says
 from tests.kit.clients import addresses
+from tests.kit.commands import do
 from tests.kit.messages import wire_data
 from tests.kit.probing import established
 from tests.kit.routed import PUBLIC, RoutedProgram
@@ -238,6 +239,43 @@ def test_a_route() -> None:
     assert program.answer(NAME, "AAAA") == NODATA
     assert program.answer("www.example.net", "AAAA") == [SIX]
     assert program.answer(NAME, "AAAA", client=KID) == [SIX]
+
+
+def test_behind_an_alias_of_ours() -> None:
+    """The name that it leads to decides; the CNAME is given."""
+    more = "local: {hosts: null, records: {alias.lan: {cname: www.example}}}\n"
+    settings = f"families: {{prefer: auto}}\n{RANKING}".replace("local: {hosts: null}\n", more)
+    program = Program("{prefer: none}")
+    program.change(more=settings)
+    program.known()
+    for _ in range(2):
+        asked = program.ask("alias.lan", "AAAA")
+        assert [str(rrset).split()[3:] for rrset in asked.reply.answer] == [["CNAME", f"{NAME}."]]
+        (soa,) = asked.reply.authority
+        assert str(soa.name) == NAME + "."
+    assert program.answer("alias.lan") == [FOUR]
+
+
+def test_why() -> None:
+    """It says that the addresses are not given, and to whom; asking for that decides nothing."""
+    program = Program("{prefer: auto}", more=GROUPS)
+    program.answer(NAME)
+    program.answer(NAME, "AAAA")
+
+    def suppressed(rdtype: str = "AAAA", **more: str) -> bool:
+        answer = do(program, "why", name=NAME, type=rdtype, **more)["answer"]
+        assert [one["address"] for one in answer["addresses"]] == [
+            SIX if rdtype == "AAAA" else FOUR
+        ]
+        found: bool = answer["suppressed"]
+        return found
+
+    assert not suppressed()
+    assert program.clock.tcpClients == []
+    program.known()
+    assert suppressed()
+    assert not suppressed(client=KID)
+    assert not suppressed("A")
 
 
 def test_a_reload() -> None:

@@ -166,6 +166,8 @@ def _answer(answer: dict[str, Any]) -> str:
             else f", sorted {duration(max(0.0, answer['sorted_ago']))} ago"
         )
     ]
+    if answer["suppressed"]:
+        lines.append("not given: IPv4 is nearer, or IPv6 accepts no connection (families)")
     lines += [f"CNAME {target}" for target in answer["cnames"]]
     if answer["addresses"]:
         rows = [("", "address", "round trip", "brought by", "why here")]

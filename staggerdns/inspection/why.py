@@ -73,7 +73,7 @@ def explain(
         "trace": None
         if trace is None
         else show_trace(trace, chain.forwarder.under_way(key), chain.round_trips, now, time.time()),
-        "answer": None if entry is None else _show_answer(key, entry, chain, now),
+        "answer": None if entry is None else _show_answer(question, entry, chain, rules, now),
     }
 
 
@@ -94,8 +94,11 @@ def _most_telling(chain: Chain, name: bytes, qtype: int, scope: int) -> Question
     return max(questions, key=known)
 
 
-def _show_answer(key: bytes, entry: Entry, chain: Chain, now: float) -> dict[str, Any]:
-    shown = show_entry(key, entry, chain, now)
+def _show_answer(
+    question: Question, entry: Entry, chain: Chain, rules: Rules | None, now: float
+) -> dict[str, Any]:
+    shown = show_entry(question.key, entry, chain, now)
+    families = chain.caching.families
     reasons = _reasons(entry, chain)
     return {
         "rcode": shown["rcode"],
@@ -108,6 +111,8 @@ def _show_answer(key: bytes, entry: Entry, chain: Chain, now: float) -> dict[str
         "sorted_ago": shown["sorted_ago"],
         "cnames": shown["cnames"],
         "records": shown["records"],
+        "suppressed": families is not None
+        and families.suppressed(question, None if rules is None else rules.families, now),
         "addresses": [
             {
                 "address": one["address"],

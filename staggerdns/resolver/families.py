@@ -95,6 +95,17 @@ class Families:
             return None
         return settings.margin if own is None or own.margin is None else own.margin
 
+    def suppressed(self, question: Question, own: OwnFamiliesSettings | None, now: float) -> bool:
+        """Return whether the addresses that ``question`` is about are not given to such a client,
+        by what was decided last; nothing is decided or measured for this.
+        """
+        margin = self.margin(question, own)
+        return (
+            margin is not None
+            and question.qtype == Type.AAAA
+            and now < self._decisions.get((question.key, margin), 0.0)
+        )
+
     def chosen(
         self, question: Question, answer: Answer, ttl: int, margin: float, now: float
     ) -> tuple[Answer, int]:

@@ -72,6 +72,7 @@ def kept(**more: Any) -> dict[str, Any]:
         "sorted_ago": 11.0,
         "cnames": [],
         "records": {},
+        "suppressed": False,
         "addresses": [
             {
                 "address": "203.0.113.1",
@@ -175,6 +176,10 @@ def test_the_answer() -> None:
             "now: SERVFAIL (no reply in time)",
         ),
         (result(answer=kept(negative=True, addresses=[], sorted_ago=None)), "now: NODATA, fresh"),
+        (
+            result(answer=kept(suppressed=True)),
+            "not given: IPv4 is nearer, or IPv6 accepts no connection (families)",
+        ),
         (
             result(answer=kept(records={"answer": 2, "authority": 0}, addresses=[])),
             "2 answer records",
