@@ -18,6 +18,7 @@ from staggerdns.settings.networks import Network
 from staggerdns.settings.section import default_of
 from staggerdns.settings.sections import Config
 from staggerdns.settings.upstreams import ParallelSettings
+from staggerdns.wire.addresskinds import is_private
 from staggerdns.wire.constants import Type
 from staggerdns.wire.key import DEFAULT_SCOPE
 from staggerdns.wire.names import from_text
@@ -65,7 +66,7 @@ def _warn_of_address(
 ) -> str:
     """Return why nothing good can come from an upstream, empty if nothing is known."""
     if address.named:
-        return ""
+        return _warn_of_subnet(address)
     endpoint = address.endpoint
     host = ip_address(endpoint.host)
     if host.is_unspecified:
@@ -87,7 +88,15 @@ def _warn_of_address(
         everywhere = place.is_unspecified and place.version == host.version
         if place == host or (everywhere and is_own(endpoint.host)):
             return f"is our own listener {listener}: queries would go round in circles"
-    return ""
+    return "" if is_private(host.packed) else _warn_of_subnet(address)
+
+
+def _warn_of_subnet(address: UpstreamAddress) -> str:
+    """Return that a resolver outside is told a network that only means something inside, if so."""
+    subnet = address.subnet
+    if subnet is None or not subnet.prefixlen or not is_private(subnet.network_address.packed):
+        return ""
+    return f"is told of {subnet}, which is private: nobody outside knows where that is"
 
 
 def _warn_of_seen_names(config: Config) -> Iterator[str]:

@@ -77,6 +77,22 @@ def test_no_address(server: str) -> None:
     assert "is no address of a server" in line
 
 
+@pytest.mark.parametrize(
+    ("server", "private"),
+    [
+        ("1.1.1.1;ecs=192.168.0.0/16", True),
+        ("tls://dns.example;ecs=fd00::/8", True),
+        ("1.1.1.1;ecs=198.51.100.0/24", False),
+        ("1.1.1.1;ecs=off", False),
+        ("10.0.0.53;ecs=192.168.0.0/16", False),
+    ],
+)
+def test_private_client_subnets(server: str, private: bool) -> None:
+    """They say something to resolvers inside, and nothing to others."""
+    lines = told(f"[8.8.8.8, '{server}']")
+    assert ["which is private" in line for line in lines] == [True] * private
+
+
 @pytest.mark.parametrize("server", ["224.0.0.251", "ff02::fb", "239.1.2.3:5353", "255.255.255.255"])
 def test_addresses_of_many(server: str) -> None:
     """Nobody answers from a multicast or broadcast address."""

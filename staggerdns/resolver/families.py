@@ -100,11 +100,7 @@ class Families:
         by what was decided last; nothing is decided or measured for this.
         """
         margin = self.margin(question, own)
-        return (
-            margin is not None
-            and question.qtype == Type.AAAA
-            and now < self._decisions.get((question.key, margin), 0.0)
-        )
+        return margin is not None and now < self._decisions.get((question.key, margin), 0.0)
 
     def chosen(
         self, question: Question, answer: Answer, ttl: int, margin: float, now: float
