@@ -217,10 +217,12 @@ def _warn_of_batches(config: Config) -> str:
             f"{key}: after {total:g} s not all of {len(upstream.servers)} upstreams have been "
             f"asked, which takes {last:g} s: raise it or batch_size, or lower stagger_delay"
         )
-    fallback = numbers.fallback_timeout
-    if fallback is not None and fallback >= total:
+    fallback, key_of_it = numbers.fallback_timeout, "fallback_timeout"
+    if fallback is None:
+        fallback, key_of_it = numbers.max_fallback_timeout, "max_fallback_timeout"
+    if fallback >= total:
         return (
             f"{key}: after {total:g} s nobody has been asked beyond the active tier, if that is "
-            f"silent: lower fallback_timeout, which is {fallback:g} s"
+            f"silent: lower {key_of_it}, which is {fallback:g} s"
         )
     return ""

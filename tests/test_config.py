@@ -104,6 +104,7 @@ DURATIONS = [
     "server.tcp_idle_timeout",
     "upstream.timeout",
     "upstream.parallel.fallback_timeout",
+    "upstream.parallel.max_fallback_timeout",
     "upstream.parallel.stagger_delay",
     "upstream.parallel.total_collect_timeout",
     "upstream.parallel.negative_grace",
@@ -261,7 +262,7 @@ def test_defaults() -> None:
     assert config.upstream.timeout == 3.0
     numbers = config.upstream.parallel
     assert (numbers.active_tier_size, numbers.batch_size, numbers.max_pool_size) == (2, 2, 32)
-    assert numbers.fallback_timeout == 0.3
+    assert (numbers.fallback_timeout, numbers.max_fallback_timeout) == (None, 0.3)
     assert numbers.stagger_delay == 0.05
     assert numbers.total_collect_timeout == 3.0
     assert numbers.negative_grace == 0.03
@@ -522,7 +523,7 @@ def test_profiles(name: str, numbers: tuple[float, ...]) -> None:
     """A profile sets five numbers, and each that is given wins, other profiles or not."""
     five = (
         "active_tier_size",
-        "fallback_timeout",
+        "max_fallback_timeout",
         "batch_size",
         "stagger_delay",
         "total_collect_timeout",

@@ -122,6 +122,9 @@ def servers(count: int) -> str:
         (5, ", parallel: {fallback_timeout: 3s}", True),
         (5, ", parallel: {fallback_timeout: 2.9s}", False),
         (5, ", parallel: {fallback_timeout: auto}", False),
+        (5, ", parallel: {max_fallback_timeout: 3s}", True),
+        (5, ", parallel: {max_fallback_timeout: 2.9s}", False),
+        (5, ", parallel: {max_fallback_timeout: 3s, fallback_timeout: 300ms}", False),
         (2, ", parallel: {fallback_timeout: 3s}", False),
     ],
 )

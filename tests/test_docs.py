@@ -80,7 +80,7 @@ def test_every_key_has_words() -> None:
         ("server.listen", "list of: listener address", "``127.0.0.1:5300``, ``[::1]:5300``"),
         ("server.cookies.secret", "secret, or ``null``", "``null``"),
         ("upstream.servers", "list of: upstream address", "(required)"),
-        ("upstream.parallel.fallback_timeout", "duration, or ``auto``", "``300ms``"),
+        ("upstream.parallel.fallback_timeout", "duration, or ``auto``", "``auto``"),
         ("upstream.parallel.total_collect_timeout", "duration", "``3s``"),
         ("upstream.health.max_open_for", "duration", "``10m``"),
         ("upstream.adaptive.ewma_alpha", "number, above 0 to 1", "``0.2``"),

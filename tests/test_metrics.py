@@ -400,8 +400,8 @@ def test_the_sequential_timeout_moves() -> None:
 def test_the_fallback_timeout_moves() -> None:
     """What is learnt from the active tier shows; a configured one stays."""
     for pace, expected in (
-        (ParallelSettings(fallback_timeout=None), 0.105),
-        (ParallelSettings(), 0.3),
+        (ParallelSettings(), 0.105),
+        (ParallelSettings(fallback_timeout=0.3), 0.3),
     ):
         resolver = SimulatedResolver(says_own(0, 80), parallel=pace)
         assert value(resolver.metrics, "staggerdns_fallback_timeout_seconds") == 0.3

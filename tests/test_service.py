@@ -341,7 +341,7 @@ def test_the_configuration_reaches_the_upstreams() -> None:
         ", strategy: sequential, health: {open_for: 7s, degraded_after: 1, unhealthy_after: 1},"
         " budget: {max_inflight: 3, queries_per_second: 50, burst: 2},"
         " adaptive: {ewma_alpha: 0.5}, racing: {delay: 33ms}, sequential: {timeout: 700ms},"
-        " parallel: {fallback_timeout: auto}",
+        " parallel: {max_fallback_timeout: 250ms}",
     )
     clock = Clock()
     clock.advance(1000.0)
@@ -359,7 +359,7 @@ def test_the_configuration_reaches_the_upstreams() -> None:
     assert not upstream.usable(1006.9)
     assert upstream.usable(1007.0)
     found = chain.statistics()
-    assert (found.racing_delay, found.fallback_timeout) == (0.033, 0.3)
+    assert (found.racing_delay, found.fallback_timeout) == (0.033, 0.25)
     assert chain._strategies[DEFAULT_SCOPE].chosen.name == "sequential"
     assert all(other.uplink is upstream.uplink for other in chain.upstreams)
     chain.close()

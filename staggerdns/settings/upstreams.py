@@ -22,10 +22,12 @@ class ParallelSettings(Section, frozen=True, kw_only=True):
 
     active_tier_size: Positive = 2
     """Upstreams asked at once: the usable ones with the lowest latency."""
-    fallback_timeout: SecondsOrAuto | None = SecondsOrAuto(0.3)
+    fallback_timeout: SecondsOrAuto | None = None
     """Without a good answer until then, the others are asked too. ``auto`` learns it from the
-    active tier, within 50ms and 300ms.
+    active tier, within 50ms and ``max_fallback_timeout``.
     """
+    max_fallback_timeout: Seconds = Seconds(0.3)
+    """Upper bound of what is learnt, and how long it is before anything is."""
     batch_size: Positive = 2
     """How many of the others are asked at a time."""
     stagger_delay: Seconds = Seconds(0.05)
@@ -46,12 +48,18 @@ class ParallelSettings(Section, frozen=True, kw_only=True):
     """
 
 
-_FIVE = ParallelSettings.__struct_fields__[:5]
+_FIVE = (
+    "active_tier_size",
+    "max_fallback_timeout",
+    "batch_size",
+    "stagger_delay",
+    "total_collect_timeout",
+)
 PROFILES: dict[str, dict[str, object]] = {
     "balanced": {},
     "latency": dict(zip(_FIVE, (3, "200ms", 2, "30ms", "2s"), strict=True)),
-    "gentle": {"ask": LEARNED},
     "completeness": dict(zip(_FIVE, (2, "500ms", 2, "100ms", "5s"), strict=True)),
+    "gentle": {"ask": LEARNED},
 }
 """Presets for ``upstream.parallel``; what is given there wins."""
 PRESET = frozenset(key for preset in PROFILES.values() for key in preset)
@@ -144,8 +152,8 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
     """
     profile: str = "balanced"
     """``balanced``, ``latency``, ``completeness`` or ``gentle``: presets for
-    ``upstream.parallel``; what is given there wins. The first three differ in its first five
-    numbers; ``gentle`` is ``ask: learned``.
+    ``upstream.parallel``; what is given there wins. The first three differ in five numbers;
+    ``gentle`` is ``ask: learned``.
     """
     timeout: Seconds = Seconds(3)
     """How long one upstream may take for one query."""

@@ -95,17 +95,17 @@ def try_timeout(settings: SequentialSettings, average: float | None) -> float:
 class FallbackTimeout:
     """How long the active tier has before the others are asked, learnt from how long it takes.
 
-    It is the 95th percentile of the last `SAMPLES` first answers, with a margin. So a lost packet
-    costs about as much time as a slow answer does.
+    It is the 95th percentile of the last `SAMPLES` first answers, with a margin, but never above
+    ``longest`` seconds. So a lost packet costs about as much time as a slow answer does.
     """
 
     SHORTEST = 0.05
-    LONGEST = 0.3
 
-    def __init__(self) -> None:
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
         self._in_order: deque[float] = deque()
         self._sorted: list[float] = []
-        self.seconds = self.LONGEST
+        self.seconds = longest
 
     def add(self, seconds: float) -> None:
         """Learn from the time of a first answer of the active tier."""
@@ -115,7 +115,8 @@ class FallbackTimeout:
         insort(self._sorted, seconds)
         if len(self._sorted) >= ENOUGH_SAMPLES:
             percentile = self._sorted[-(-95 * len(self._sorted) // 100) - 1]
-            self.seconds = min(max(percentile * _MARGIN + _SLACK, self.SHORTEST), self.LONGEST)
+            learnt = max(percentile * _MARGIN + _SLACK, self.SHORTEST)
+            self.seconds = min(learnt, self._longest)
 
 
 class Adaptive:
@@ -129,7 +130,7 @@ class Adaptive:
         self.window = settings.parallel.stagger_delay
         self.launches_window = Maximum()
         self.racing_delay = RacingDelay(settings.racing, settings.adaptive)
-        self.fallback = FallbackTimeout()
+        self.fallback = FallbackTimeout(settings.parallel.max_fallback_timeout)
         self.learned = Learned(rng(SALT_OCTETS)) if settings.parallel.ask == LEARNED else None
         self.waiting = 0
         """Runs that wait for room in the budgets."""

@@ -180,7 +180,7 @@ def test_the_zone_of_what_is_found() -> None:
         ("{domains: [a], servers: [10.0.0.1], strategy: fast}",
          "routes[0].strategy: expected parallel or racing"),
         ("{domains: [a], servers: [10.0.0.1], profile: fast}",
-         "routes[0].profile: expected balanced or latency or completeness, got 'fast'"),
+         "routes[0].profile: expected balanced or latency or completeness or gentle, got 'fast'"),
         ("{domains: [a], servers: [], fallback: true}",
          "routes[0].fallback: nobody is asked, so nobody can fail: leave it out"),
         ("{domains: [a], servers: default, parallel: {fallback_timeout: null}}",

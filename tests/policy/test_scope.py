@@ -27,7 +27,7 @@ CHANGES = {
     "strategy": "servers: default, strategy: racing",
     "profile": "servers: default, profile: latency",
     "parallel": "servers: default, parallel: {max_pool_size: 7}",
-    "auto": "servers: default, parallel: {fallback_timeout: auto}",
+    "fixed": "servers: default, parallel: {fallback_timeout: 200ms}",
     "ranked": "servers: default, ranking: {enabled: false}",
     "probe_private": "servers: default, ranking: {probe_private: true}",
     "max_addresses": "servers: default, ranking: {max_addresses: 1}",

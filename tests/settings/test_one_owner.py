@@ -223,8 +223,8 @@ def test_no_default_is_repeated(path: str) -> None:
         "MAX_STALE: int = 3_600",
         "_MAX_STALE: Final = 60 * 60",
         "def f():\n    max_stale: int = 3_600",
-        'DEFAULTS = {"fallback_timeout": 0.3}',
-        'DEFAULTS = {"upstream.fallback_timeout": 0.3, **others, 7: 0.3}',
+        'DEFAULTS = {"max_fallback_timeout": 0.3}',
+        'DEFAULTS = {"upstream.max_fallback_timeout": 0.3, **others, 7: 0.3}',
         "_MAX_SIZE = 128 * 1024 * 1024",
         "class C:\n    STAGGER_DELAY = 0.05",
         "f = lambda samples=3: samples",
@@ -241,8 +241,8 @@ def test_repeated_defaults_would_be_found(source: str) -> None:
         "MAX_STALE: int",
         "MAX_STALE: int = 3_599",
         "SECONDS_AN_HOUR: int = 3_600",
-        'LABELS = {"fallback_timeout": "seconds"}',
-        'OTHERS = {"fallback_timeout": 0.31, "else": 0.3}',
+        'LABELS = {"max_fallback_timeout": "seconds"}',
+        'OTHERS = {"max_fallback_timeout": 0.31, "else": 0.3}',
     ],
 )
 def test_other_numbers_are_not_found(source: str) -> None:

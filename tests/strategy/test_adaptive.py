@@ -130,7 +130,7 @@ def test_timeout_of_a_try(average: float | None, timeout: float) -> None:
 
 def fallback(*milliseconds: float) -> float:
     """The fallback timeout in milliseconds that these first answers teach."""
-    learnt = FallbackTimeout()
+    learnt = FallbackTimeout(0.3)
     for one in milliseconds:
         learnt.add(one / 1000)
     return learnt.seconds * 1000
@@ -151,6 +151,19 @@ def test_fallback_bounds(usual: float, expected: float) -> None:
     assert fallback(*[usual] * 100) == pytest.approx(expected)
 
 
+def test_fallback_goes_by_its_upper_bound() -> None:
+    """That is what it is at first, and counts more than the lower one."""
+    for longest, expected in ((0.5, 0.5), (0.2, 0.2), (0.03, 0.03)):
+        learnt = FallbackTimeout(longest)
+        assert learnt.seconds == longest
+        for _ in range(ENOUGH_SAMPLES):
+            learnt.add(1.0)
+        assert learnt.seconds == expected
+        for _ in range(SAMPLES):
+            learnt.add(0.001)
+        assert learnt.seconds == min(longest, FallbackTimeout.SHORTEST)
+
+
 def test_fallback_ignores_the_slowest_twentieth() -> None:
     """Five of a hundred slow answers change nothing, ten do."""
     assert fallback(*[60] * 95, *[250] * 5) == pytest.approx(80)
@@ -166,7 +179,7 @@ def test_fallback_forgets() -> None:
 @given(st.lists(reply_times, min_size=ENOUGH_SAMPLES, max_size=2 * SAMPLES))
 def test_fallback_covers_the_percentile(measured: list[float]) -> None:
     """Always within the bounds, and never below the 95th percentile unless the cap says so."""
-    learnt = FallbackTimeout()
+    learnt = FallbackTimeout(0.3)
     for seconds in measured:
         learnt.add(seconds)
     assert 0.05 <= learnt.seconds <= 0.3
