@@ -27,6 +27,7 @@ from staggerdns.policy.scope import (
     NO_SUCH_NAMES,
     Scope,
     Scopes,
+    address_filter,
     answers_digest,
     default_scope,
 )
@@ -41,9 +42,9 @@ from staggerdns.resolver.rankers import Rankers
 from staggerdns.resolver.scopechanges import NOTHING_STAYS
 from staggerdns.settings.addresses import UpstreamAddress
 from staggerdns.settings.document import ConfigError
-from staggerdns.settings.policy import AddressSettings
 from staggerdns.settings.sections import Config
 from staggerdns.settings.values import AUTO
+from staggerdns.shared.shared import Shared
 from staggerdns.standstill import StandstillClock
 from staggerdns.strategy.adaptive import Adaptive
 from staggerdns.strategy.alarms import Alarms
@@ -57,7 +58,6 @@ from staggerdns.upstream.members import Members
 from staggerdns.upstream.tls import Authorities
 from staggerdns.upstream.upstream import Upstream
 from staggerdns.upstream.upstreams import Upstreams
-from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.answer import FailureAnswer
 from staggerdns.wire.constants import Type
 from staggerdns.wire.key import DEFAULT_SCOPE
@@ -105,6 +105,7 @@ class Chain:
         self._journal = journal = journal if journal is not None else Journal(config.log.level)
         self._members = Members(reactor, awake, rng, metrics, journal)
         self._alarms = Alarms(awake, journal)
+        self.shared = Shared(reactor, clock, journal, self._members.resolve)
         # Whether the default upstreams can be reached says nothing about those inside, nor do they.
         self._uplink, self._inside = Uplink(), Uplink()
         self._strategies: dict[int, Strategies] = {}  # by the numbers of their scopes
@@ -186,7 +187,7 @@ class Chain:
             short_ttl=config.cache.fast_response_ttl,
         )
         self.caching.families = self._families if _chooses_families(config) else None
-        self.forwarder.use(rules, _address_filter(config.addresses), plan.routes.claim)
+        self.forwarder.use(rules, address_filter(config.addresses), plan.routes.claim)
         plan.routes.on_change(self._routes_changed)
         plan.routes.watch()
 
@@ -194,6 +195,7 @@ class Chain:
         """Return how questions are asked in each scope, by number."""
         before, self._strategies = self._strategies, {}
         rules = {}
+        self.shared.use(plan.config.cache.shared)
         # The default scope is made last: its numbers are those that the metrics show.
         for number, scope in sorted(plan.scopes.items(), key=lambda item: -item[0]):
             ways = self._make_strategies(plan.config, number, scope, before.get(number))
@@ -204,6 +206,9 @@ class Chain:
                 Rebinding(scope.allow_domains) if scope.strip else None,
                 fallback=scope.fallback,
                 route=plan.scopes.labels[number],
+                second_level=self.shared.of(
+                    plan.digests[number], plan.scopes.asked(scope), scope.parallel
+                ),
             )
         return rules
 
@@ -343,6 +348,7 @@ class Chain:
     def open(self) -> None:
         """Open now what needs privileges; what is not opened here is opened when it is needed."""
         self._rankers.open()
+        self.shared.open()
 
     def close(self) -> None:
         """Cancel all that is under way and close every socket."""
@@ -351,6 +357,7 @@ class Chain:
             self.readiness.close()
         self.forwarder.close()
         self._rankers.close()
+        self.shared.close()
         self._members.close()
 
 
@@ -361,16 +368,6 @@ def _do_nothing() -> None:
 def _servers(plan: Plan) -> list[UpstreamAddress]:
     """Return the upstreams of all scopes, those of the default one first."""
     return [server for scope in plan.scopes for server in scope.servers]
-
-
-def _address_filter(settings: AddressSettings) -> AddressFilter | None:
-    """Return the rules about addresses in answers, `None` if there are none."""
-    if not settings.ignore and not settings.bogus_nxdomain:
-        return None
-    return AddressFilter(
-        [network.addresses for network in settings.ignore],
-        [network.addresses for network in settings.bogus_nxdomain],
-    )
 
 
 def _chooses_families(config: Config) -> bool:

@@ -42,6 +42,8 @@ COMPILED_MODULES = (
     "staggerdns.resolver.freshness",
     "staggerdns.resolver.gathering",
     "staggerdns.resolver.ranker",
+    "staggerdns.resolver.secondlevel",
+    "staggerdns.resolver.sharing",
     "staggerdns.server.access",
     "staggerdns.server.clientgroups",
     "staggerdns.server.connections",

@@ -39,6 +39,7 @@ from staggerdns.settings.section import default_of
 from staggerdns.settings.sections import Config, ControlSettings, ServerSettings
 from staggerdns.settings.upstreams import ASK, PROFILES, UpstreamSettings
 from staggerdns.settings.values import AUTO, read_value
+from staggerdns.shared.checks import check_shared
 from staggerdns.strategy.strategies import NAMES as STRATEGIES
 from staggerdns.upstream.tls import Authorities
 
@@ -190,6 +191,7 @@ def _check_rest(config: Config, problems: Problems) -> None:
         problems.append("state.directory: expected a path, or null for none")
     problems.of(_check_control, config.control)
     check_query_log(config.query_log, problems)
+    check_shared(cache.shared, problems)
     check_hosts(config.page, problems)
     problems.of(_check_addresses, config.addresses)
     check_families(config, problems)

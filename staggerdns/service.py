@@ -113,9 +113,8 @@ class StaggerService(Service):
         self._query_log = QueryLog(self.factory.answers, reactor, metrics, journal)
         self.pages = StatusFactory(
             [
-                metrics,
+                *(metrics, self._state_metrics, self._chain.shared.metrics),
                 ProcessMetrics(lambda: self._assembly.certificate_expiry()),  # noqa: PLW0108
-                self._state_metrics,
             ],
             self.check,
             self.lifecycle,

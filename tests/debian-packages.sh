@@ -19,7 +19,7 @@ case $packages in
     programs='unbound:unbound nsd:nsd dnsmasq:dnsmasq-base dnsperf:dnsperf kdig:knot-dnsutils
         dig:bind9-dnsutils delv:bind9-dnsutils ip:iproute2 dnsdist:dnsdist curl:curl
         fstrm_capture:fstrm-bin dnstap:golang-github-dnstap-golang-dnstap-cli
-        prometheus:prometheus' ;;
+        prometheus:prometheus redis-server:redis-server' ;;
 browser) programs='chromium:chromium chromedriver:chromium-driver' packages= ;;
 rivals) programs='smartdns:smartdns h2load:nghttp2-client' packages= ;;
 esac
@@ -80,7 +80,7 @@ apt install --yes --no-install-recommends $packages || {
 rm -f "$log"
 
 restore
-for daemon in unbound nsd dnsdist smartdns prometheus; do
+for daemon in unbound nsd dnsdist smartdns prometheus redis-server; do
     case " $packages " in
     *" $daemon "*) as_root update-rc.d "$daemon" disable >/dev/null 2>&1 || true ;;
     esac

@@ -22,6 +22,7 @@ from staggerdns.config import load_config, parse_config
 from staggerdns.settings.document import ConfigError
 from staggerdns.settings.section import NAME
 from staggerdns.settings.sections import Config
+from staggerdns.shared import checks
 from tests.kit.certificates import CertificateAuthority, encrypted
 from tests.kit.checkout import ROOT
 
@@ -119,6 +120,7 @@ DURATIONS = [
     "upstream.adaptive.max_step",
     "ranking.timeout",
     "families.margin",
+    "cache.shared.timeout",
 ]
 NUMBERS = [
     ("traces", 0, 100_000),
@@ -182,6 +184,10 @@ LOCAL_NAMES = [
 BOOLEANS += LOCAL_NAMES
 OTHERS = {
     "cache.max_size",
+    "cache.shared.url",
+    "cache.shared.password",
+    "cache.shared.tls_ca",
+    "cache.shared.site",
     "server.listen",
     "server.allow",
     "server.proxy_protocol",
@@ -1230,6 +1236,66 @@ def test_a_cookie_secret() -> None:
     assert read(path, "null") is None
     for wrong in ("''", "e5e973e5", f"'{'0' * 31}'", f"'{'0' * 33}'", f"'{'g' * 32}'", "[a]", "5"):
         assert "expected" in error(path, wrong)
+
+
+def test_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is, by name or by address, and who may use it; its text has no password."""
+    for text, shown, password in (
+        ("redis://127.0.0.1", "redis://127.0.0.1:6379/0", ""),
+        ("redis://:p%40w@[::1]:7", "redis://[::1]:7/0", "p@w"),
+        ("rediss://user:a:b@Store.example/65535", "rediss://user@store.example:6379/65535", "a:b"),
+    ):
+        found = read("cache.shared.url", f"'{text}'")
+        assert (str(found), found.password) == (shown, password)
+        assert found.tls == text.startswith("rediss")
+        assert found.named == ("example" in text)
+    for text in (
+        "127.0.0.1",
+        "http://127.0.0.1",
+        "redis://127.0.0.1/65536",
+        "redis://127.0.0.1/-1",
+        "redis://127.0.0.1/" + "9" * 5_000,
+        "redis://127.0.0.1:0",
+        "redis://",
+        "redis://:@h",
+        "redis://user@h",
+        "redis://127.0.0.1:6379:1",
+    ):
+        assert "expected an address like redis://" in error("cache.shared.url", f"'{text}'")
+    assert "hidden" not in error("cache.shared.url", "'redis://user:hidden@h/x'")
+    monkeypatch.setattr(checks, "LIBRARY", "no_such_library")
+    assert error("cache.shared.url", "redis://h") == (
+        "cache.shared.url: no_such_library cannot be found: pip install 'staggerdns[shared]'"
+    )
+    assert read("cache.shared.url", "null") is None
+
+
+def test_what_belongs_to_a_store(tmp_path: Path) -> None:
+    """A password stands in one place, which can be read; authorities are for TLS."""
+    secret, empty = tmp_path / "secret", tmp_path / "empty"
+    secret.write_text("sesame\nopen\n")
+    empty.write_text("\n")
+
+    def problem(text: str) -> str:
+        return error_of(f"upstream: {{servers: [192.0.2.1]}}\ncache: {{shared: {{{text}}}}}")
+
+    config = parse_config(
+        f"upstream: {{servers: [192.0.2.1]}}\n"
+        f"cache: {{shared: {{url: 'redis://h', password: {secret}}}}}"
+    )
+    assert checks.read_password(config.cache.shared) == "sesame"
+    place = "cache.shared.password: "
+    assert problem(f"url: 'redis://:a@h', password: {secret}").startswith(f"{place}expected none")
+    assert "cannot be read" in problem(f"url: 'redis://h', password: {tmp_path}/none")
+    assert "in its first line" in problem(f"url: 'redis://h', password: {empty}")
+    secret.write_text("a" * (checks.MAX_PASSWORD + 1))
+    assert "at most 512 characters" in problem(f"url: 'redis://h', password: {secret}")
+    ca = CertificateAuthority(tmp_path / "ca").ca
+    assert problem(f"url: 'redis://h', tls_ca: {ca}").startswith("cache.shared.tls_ca: expected")
+    assert "PEM" in problem(f"url: 'rediss://h', tls_ca: {empty}")
+    assert read("cache.shared.site", "a" * 64) == "a" * 64
+    for site in ("''", "'a b'", "a" * 65, "'a:b'"):
+        assert "at most 64 letters" in error("cache.shared.site", site)
 
 
 def test_query_log(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from staggerdns.metrics import Metrics
 from staggerdns.processmetrics import ProcessMetrics
+from staggerdns.shared.metrics import SharedMetrics
 from staggerdns.state.metrics import StateMetrics
 from tests.kit import monitoring
 from tests.kit.monitoring import Asked
@@ -56,7 +57,7 @@ def test_labels_of_selectors() -> None:
 def exposed() -> set[str]:
     """The names of all series that the program has once everything has happened."""
     registry = CollectorRegistry()
-    for collector in (Metrics(), ProcessMetrics(lambda: 0.0), StateMetrics()):
+    for collector in (Metrics(), ProcessMetrics(lambda: 0.0), StateMetrics(), SharedMetrics()):
         registry.register(collector)
     for of_the_process in (ProcessCollector, PlatformCollector, GCCollector):
         of_the_process(registry=registry)

@@ -27,7 +27,7 @@ ROOMS = (
     ("config", "configwarnings", "descriptors"),
     ("configgroups", "configfamilies"),
     ("configerrors", "configroutes"),
-    ("querylog",),
+    ("querylog", "shared"),
     ("server", "state"),
     ("policy",),
     ("resolver",),

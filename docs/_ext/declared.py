@@ -20,6 +20,8 @@ from staggerdns.settings.addresses import Endpoint, Listener, UpstreamAddress
 from staggerdns.settings.networks import Network
 from staggerdns.settings.records import Records
 from staggerdns.settings.section import sections_in
+from staggerdns.settings.stores import StoreAddress
+from staggerdns.shared.metrics import SharedMetrics
 from staggerdns.state.metrics import StateMetrics
 
 KINDS: dict[object, str] = {
@@ -34,6 +36,7 @@ KINDS: dict[object, str] = {
     Endpoint: "address and port",
     UpstreamAddress: "upstream address",
     Network: "network",
+    StoreAddress: "store address",
     Records: "map of: name, and address, list of addresses or ``{cname: NAME}``",
     bool: "``true`` or ``false``",
     int: "whole number",
@@ -222,6 +225,7 @@ def families() -> dict[str, Metric]:
     every = [
         *Metrics().collect(),
         *StateMetrics().collect(),
+        *SharedMetrics().collect(),
         *ProcessMetrics(lambda: 0.0).collect(),
     ]
     return {family.name + "_total" * (family.type == "counter"): family for family in every}

@@ -21,6 +21,7 @@ from staggerdns.settings.document import ConfigError
 from staggerdns.settings.policy import AddressSettings, FamiliesSettings, RouteSettings
 from staggerdns.settings.sections import Config
 from staggerdns.settings.upstreams import ParallelSettings
+from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.key import DEFAULT_SCOPE
 from staggerdns.wire.names import to_text
 
@@ -86,6 +87,16 @@ def _servers_content(server: UpstreamAddress) -> list[str]:
 def _belief(scope: Scope) -> list[object]:
     domains = sorted(domain.hex() for domain in scope.allow_domains)
     return [scope.strip, domains, scope.parallel.merge_private]
+
+
+def address_filter(settings: AddressSettings) -> AddressFilter | None:
+    """Return the rules about addresses in answers, `None` if there are none."""
+    if not settings.ignore and not settings.bogus_nxdomain:
+        return None
+    return AddressFilter(
+        [network.addresses for network in settings.ignore],
+        [network.addresses for network in settings.bogus_nxdomain],
+    )
 
 
 def default_scope(config: Config) -> Scope:
@@ -195,12 +206,16 @@ class Scopes:
             if old is None or not scope.believes_as(old) or (scope.fallback and unbelieved):
                 changes[number] = NOTHING_STAYS
             elif scope != old or (scope.fallback and not same_default):
-                asked, asked_before = self._asked(scope), before._asked(old)
+                asked, asked_before = self._servers_of(scope), before._servers_of(old)
                 if asked != asked_before or not scope.ranks_as(old):
                     changes[number] = frozenset(str(server) for server in asked & asked_before)
         return changes
 
-    def _asked(self, scope: Scope) -> set[UpstreamAddress]:
+    def asked(self, scope: Scope) -> frozenset[str]:
+        """Return who may be asked in a scope, as upstreams are called."""
+        return frozenset([str(server) for server in self._servers_of(scope)])
+
+    def _servers_of(self, scope: Scope) -> set[UpstreamAddress]:
         return {*scope.servers, *(self.default.servers if scope.fallback else ())}
 
     def _carry_on(self, before: Scopes, routes: Iterable[RouteSettings]) -> None:

@@ -19,14 +19,16 @@ from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 
-from staggerdns.resolver.collecting import Merger
 from staggerdns.resolver.context import FAILED, FALLBACK, NEGATIVE, POSITIVE, CollectionContext
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.failures import failure_answer, is_served
 from staggerdns.resolver.freshness import FAILURE_TTL
 from staggerdns.resolver.gathering import Gathering
+from staggerdns.resolver.secondlevel import Found
+from staggerdns.resolver.sharing import Sharer, Sharing, sharing_of
 from staggerdns.strategy.alarms import Alarm
 from staggerdns.strategy.run import Run
+from staggerdns.strategy.tiers import SHARED
 from staggerdns.traces.lines import log_end, log_first
 from staggerdns.traces.trace import Trace
 from staggerdns.upstream.exchange import Outcome
@@ -49,7 +51,7 @@ are probed that much later at most, which nobody feels who obeys the short TTL o
 """
 
 
-class Collection(Merger):
+class Collection(Sharer):
     """The collection of one question; `begin` starts it.
 
     ``over`` is called once, when the collection has ended by itself.
@@ -77,13 +79,28 @@ class Collection(Merger):
         self._alarm: Alarm | None = None
         self._alias: LoneAliasAnswer | None = None  # whose target is asked for
         self._aliases = 0
+        self._sharing: Sharing | None = None
         self._entry: Entry | None = None
         self._committed: Answer | None = None  # what the cache holds of this collection
         self.abandoned = False
 
     def begin(self) -> None:
-        """Start asking."""
-        self.run = run = self._context.strategy.ask(self.judge, self)
+        """Start: ask the second level, if there is one, and then the upstreams if need be."""
+        sharing = sharing_of(self.question, self._context, self.trace, self)
+        self._sharing = sharing
+        if sharing is None or not sharing.begin():
+            self._sharing = None
+            self.ask(self.new_run())
+
+    def new_run(self) -> Run:
+        """Return a run that would ask the upstreams now."""
+        return self._context.strategy.ask(self.judge, self)
+
+    def ask(self, run: Run) -> None:
+        """Start asking upstreams."""
+        self.run = run
+        if self._sharing is not None:
+            self._sharing.expect(run)
         self.trace.strategy = run.strategy
         run.history = self.trace.history  # of several runs one, if that many are needed
         run.start()
@@ -98,7 +115,7 @@ class Collection(Merger):
         if alias is not None and context.is_routed(alias.target, self.question.qtype):
             self._alias = None
         self.judge = context.judge(self.question, self._alias)
-        self.begin()
+        self.ask(self.new_run())
 
     def join(self, now: float) -> Deferred[Entry]:
         """Return a Deferred of the first answer, fired already when that has come before ``now``.
@@ -126,6 +143,7 @@ class Collection(Merger):
         What was found so far stays in the cache.
         """
         self.abandoned = True
+        self._stop_sharing()
         if self.run is not None:
             self.run.cancel()
             self.run = None
@@ -141,6 +159,7 @@ class Collection(Merger):
 
     def cancel(self) -> None:
         """Stop asking; followers that still wait get a failure."""
+        self._stop_sharing()
         if self.run is not None:
             self.run.cancel()
         now = self._context.clock.seconds()
@@ -166,6 +185,11 @@ class Collection(Merger):
             if self._follow(answer):
                 return
             answer = answer.plain()
+        if self._gathering.hearsay:
+            if isinstance(answer, AddressPool):
+                self.more(outcome)
+                return
+            self._take_later()  # upstreams know better
         self.trace.first = outcome
         if self._context.journal.verbose:
             log_first(self._context.journal, self.question, outcome)
@@ -228,9 +252,9 @@ class Collection(Merger):
         if gathering.answer is None:
             gathering.since = now
             gathering.answer = context.cache.freshness.admit(failure_answer(reasons, FAILURE_TTL))
-            if reasons:
-                context.failed(is_served(reasons))
         grown = self._merge_later()
+        if reasons and (gathering.hearsay or isinstance(gathering.answer, FailureAnswer)):
+            context.failed(is_served(reasons))
         gathering.credit()
         answer, key = gathering.answer, self.question.key
         if grown or self._entry is None:
@@ -239,9 +263,9 @@ class Collection(Merger):
             answer is not self._committed or gathering.credited
         ):
             context.cache.prolong(key, self._generation, answer)
-        context.cache.complete(
-            key, self._generation, gathering.first_ttl, gathering.second_ttl or None
-        )
+        second_ttl = 0 if gathering.hearsay else gathering.second_ttl or None
+        context.cache.complete(key, self._generation, gathering.first_ttl, second_ttl)
+        self._share(now)
         outcome = FAILED if isinstance(answer, FailureAnswer) else POSITIVE
         outcome = NEGATIVE if answer.negative else outcome
         context.count(self.judge)
@@ -256,6 +280,52 @@ class Collection(Merger):
         self.run = None  # they refer to each other: no reference cycle stays behind
         if not self.abandoned:
             self._over(self)
+
+    def end_with(self, found: Found, outcome: Outcome, now: float) -> None:
+        """End with a pool of the second level that is the answer."""
+        context, key = self._context, self.question.key
+        self._sharing = None
+        self.trace.strategy = SHARED
+        self.trace.first = outcome
+        self._gathering.begin(found.pool, outcome, now, context)
+        self._commit(now)
+        context.cache.complete(key, self._generation, found.due, found.due)
+        context.outcomes.cell(SHARED, POSITIVE).value += 1
+        context.seconds.observe(now - self.trace.began)
+        self.trace.end(now)
+        if not self.abandoned:
+            self._over(self)
+
+    def hear_part(self, outcome: Outcome, now: float) -> None:
+        """Have what the second level knows be the first answer, or join what there is."""
+        held = self._gathering.answer
+        if held is None:
+            assert outcome.answer is not None
+            self.trace.first = outcome
+            self._gathering.begin(outcome.answer, outcome, now, self._context)
+            self._settle(now)
+        elif isinstance(held, AddressPool):
+            self._later.append(outcome)
+            if len(self._later) == 1:
+                self._await_look(now)
+        else:
+            outcome.answer = None  # upstreams know better
+
+    def _share(self, now: float) -> None:
+        """Let the second level have what upstreams have said, if it counts here."""
+        sharing, self._sharing = self._sharing, None
+        entry = self._context.cache.held(self.question.key)
+        if sharing is None:
+            return
+        if entry is None or entry.generation != self._generation or self._gathering.hearsay:
+            sharing.stop()
+        else:
+            sharing.write(entry, now)
+
+    def _stop_sharing(self) -> None:
+        if self._sharing is not None:
+            self._sharing.stop()
+            self._sharing = None
 
     def _leave(self, follower: Deferred[Entry]) -> None:
         """Forget a follower that went away."""

@@ -11,10 +11,11 @@ from staggerdns.journal import Journal
 from staggerdns.metrics import Metrics
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.collecting import Merger
+from staggerdns.resolver.secondlevel import SecondLevel
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.alarms import Alarms
 from staggerdns.strategy.strategy import Strategy
-from staggerdns.strategy.tiers import ACTIVE, STAGGERED
+from staggerdns.strategy.tiers import ACTIVE, SHARED, STAGGERED
 from staggerdns.traces.trace import Traces
 from staggerdns.wire.addressfilter import AddressFilter
 from staggerdns.wire.judge import Judge
@@ -49,7 +50,8 @@ class CollectionContext:
     are refused. ``fall_back``, if any, is called before that with the collection, to have
     others asked. ``is_routed`` says of a name and type whether they are for others than the
     upstreams of this scope. ``route`` is what metrics call the routes that lead here, empty in the
-    default scope. The rest are the metrics that a collection counts in.
+    default scope. ``second_level``: what is asked before upstreams are, if anything. The rest are
+    the metrics that a collection counts in.
     """
 
     settings: ParallelSettings
@@ -66,8 +68,10 @@ class CollectionContext:
         address_filter: AddressFilter | None,
         traces: Traces,
         route: str = "",
+        second_level: SecondLevel | None = None,
     ) -> None:
         self.strategy = strategy
+        self.second_level = second_level
         self.rebinding = rebinding
         self.address_filter = address_filter
         self.traces = traces
@@ -97,6 +101,8 @@ class CollectionContext:
         self.joined: dict[str, Cell] = {
             tier: metrics.pool_addresses.cell(tier) for tier in (ACTIVE, STAGGERED)
         }
+        if second_level is not None:
+            self.joined[SHARED] = metrics.pool_addresses.cell(SHARED)
 
     def judge(self, question: Question, alias: LoneAliasAnswer | None = None) -> Judge:
         """Return who judges the replies to a question of this scope; where an ``alias`` answers it,

@@ -28,6 +28,7 @@ from staggerdns.resolver.collecting import Merger
 from staggerdns.resolver.collection import Collection
 from staggerdns.resolver.context import CollectionContext, not_routed
 from staggerdns.resolver.entry import Entry
+from staggerdns.resolver.secondlevel import SecondLevel
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.strategy.strategy import Strategy
 from staggerdns.traces.trace import Traces
@@ -60,7 +61,8 @@ class WayOfAsking(NamedTuple):
     (``settings``), and whose answers must have no private addresses, `None` for nobody's.
 
     ``fallback``: those that nobody answers there are asked as the default scope says. ``route``:
-    what metrics call the routes that lead there, empty for the default scope.
+    what metrics call the routes that lead there, empty for the default scope. ``second_level``:
+    what other servers know of the scope's names, if anybody tells.
     """
 
     strategy: Strategy
@@ -68,6 +70,7 @@ class WayOfAsking(NamedTuple):
     rebinding: Rebinding | None
     fallback: bool = False
     route: str = ""
+    second_level: SecondLevel | None = None
 
 
 def _ignore_failure(_: bool) -> None:
@@ -252,6 +255,7 @@ class Forwarder:
             address_filter,
             self.traces,
             rules.route,
+            rules.second_level,
         )
 
     def _start(self, question: Question, now: float) -> Collection | None:

@@ -33,6 +33,11 @@ class Freshness:
         self.min_hits = prefetch.min_hits
         self._last_part = prefetch.last_percent / 100 if prefetch.enabled else 0.0
 
+    @property
+    def short(self) -> int:
+        """The TTL of an answer for whose better one the client shall come back soon."""
+        return self._settings.fast_response_ttl
+
     def admit(self, answer: Answer) -> Answer:
         """Return ``answer`` with the TTL for which the limits let it be kept."""
         settings = self._settings
@@ -52,6 +57,12 @@ class Freshness:
         if isinstance(answer, FailureAnswer):
             return answer.lasting(ttl)
         return answer.lasting(ttl) if isinstance(answer, SectionsAnswer) else answer
+
+    def limit(self, pool: AddressPool) -> AddressPool:
+        """Return a pool that has been admitted elsewhere with the lives that the limits allow: none
+        is raised, or it would go on for ever from one to the other.
+        """
+        return bounded(pool, 0, self._settings.max_ttl or MAX_TTL)
 
     def is_stale(self, entry: Entry, now: float) -> bool:
         """Return whether the entry has outlived its TTL at ``now``."""

@@ -8,12 +8,13 @@ at which the first answer came (docs/specification.rst, Merging).
 from __future__ import annotations
 
 from staggerdns.resolver.context import CollectionContext
+from staggerdns.strategy.tiers import SHARED
 from staggerdns.traces.trace import Trace
 from staggerdns.upstream.exchange import Outcome
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer
 from staggerdns.wire.contributors import CONTRIBUTORS
-from staggerdns.wire.dropped import LIMIT
+from staggerdns.wire.dropped import LIMIT, NOT_KEPT
 from staggerdns.wire.pool import GrowingPool, cap, without_private
 
 
@@ -23,12 +24,14 @@ class Gathering:
     ``answer``: what they come to, but for what was added since the last `settle`. ``since``: when
     the first of it came. ``credited``: its contributors are others now than when that was false.
     ``first_ttl``: of the answer that came first, ``second_ttl``: the second-longest, in seconds.
+    ``hearsay``: all of it is from the second level, of which no TTL counts.
     """
 
     __slots__ = (
         "answer",
         "since",
         "credited",
+        "hearsay",
         "first_ttl",
         "second_ttl",
         "_growing",
@@ -41,6 +44,7 @@ class Gathering:
         self.answer: Answer | None = None
         self.since = 0.0
         self.credited = False
+        self.hearsay = False
         self.first_ttl = self.second_ttl = 0
         self._growing: GrowingPool | None = None  # what the answer comes from, if it has grown
         self._same = 0  # bits of the upstreams that gave the very answer, too
@@ -52,7 +56,8 @@ class Gathering:
     ) -> None:
         """Begin, or begin anew, with an admitted answer, the one of ``outcome``."""
         self.since = since
-        self.first_ttl = self._longest_ttl = answer.ttl
+        self.hearsay = outcome.tier == SHARED
+        self.first_ttl = self._longest_ttl = 0 if self.hearsay else answer.ttl
         self.second_ttl = 0
         if isinstance(answer, AddressPool):
             answer = cap(answer, context.settings.max_pool_size)
@@ -76,14 +81,19 @@ class Gathering:
     def add(self, outcome: Outcome, context: CollectionContext, trace: Trace) -> bool:
         """Add a further pool; return whether that brought new addresses."""
         answer, held, growing = outcome.answer, self.answer, self._growing
-        contributor = CONTRIBUTORS.bit(outcome.upstream.name)
+        is_shared = outcome.tier == SHARED
+        contributor = None if is_shared else CONTRIBUTORS.bit(outcome.upstream.name)
         if answer is held and (growing is None or not growing.changed):  # the same reply again
-            self._same |= contributor
+            self._same |= contributor or 0
             return False
         assert answer is not None
-        answer = context.cache.freshness.admit(answer)
+        if not is_shared:
+            answer = context.cache.freshness.admit(answer)
         assert isinstance(answer, AddressPool)
         assert isinstance(held, AddressPool)
+        if is_shared and not held.ttl:
+            outcome.drop_all_but((), NOT_KEPT)
+            return False
         if answer.ttl and not held.ttl and self._overrules(answer, outcome, context, trace):
             return True
         if growing is None or self._same:
@@ -93,7 +103,8 @@ class Gathering:
                 held, settings.max_pool_size, private=settings.merge_private
             )
         age = int(outcome.at - self.since)
-        self._note_ttl(answer.ttl + age)
+        if not is_shared:
+            self._note_ttl(answer.ttl + age)
         gain = growing.add(answer, age, contributor)
         if growing.refused:
             outcome.dropped = (*outcome.dropped, *growing.refused)
@@ -143,5 +154,8 @@ class Gathering:
 
     def _note_ttl(self, ttl: int) -> None:
         """Note the TTL of one more upstream's answer, counted from the first answer on."""
+        if self.hearsay and ttl:
+            self.hearsay = False
+            self.first_ttl = ttl
         self.second_ttl = max(self.second_ttl, min(self._longest_ttl, ttl))
         self._longest_ttl = max(self._longest_ttl, ttl)

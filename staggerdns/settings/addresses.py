@@ -234,6 +234,14 @@ def _plain_zone(text: str) -> str:
     return _ESCAPED_ZONE.sub("%", text, count=1)
 
 
+def parse_place(text: str) -> tuple[Endpoint | None, bool]:
+    """Read the host of a URL, a name or an address, with its port, which is 0 when none is given;
+    `None` if it is neither. Return whether it is a name as well.
+    """
+    place = _parse(_plain_zone(text))
+    return (_parse_name(text), True) if place is None else (place, False)
+
+
 def _parse_name(text: str) -> Endpoint | None:
     """Read a host name and a port; the port is 0 when none is given."""
     match = _WITH_PORT.fullmatch(text)
@@ -275,10 +283,10 @@ def _read(scheme: str, text: str) -> UpstreamAddress | None:
             return None
     if not all(map(_PIN_VALUE.fullmatch, pins)) or (pins and scheme in ("udp", "tcp")):
         return None
-    place = _parse(text if scheme == "udp" else _plain_zone(text))
-    named = place is None and scheme != "udp"
-    if named:
-        place = _parse_name(text)
+    place = _parse(text) if scheme == "udp" else None
+    named = False
+    if place is None and scheme != "udp":
+        place, named = parse_place(text)
     if place is None or len(subnets) > 1:
         return None
     return UpstreamAddress(

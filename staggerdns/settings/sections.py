@@ -23,6 +23,7 @@ from staggerdns.settings.policy import (
 )
 from staggerdns.settings.records import Records
 from staggerdns.settings.section import Positive, Section
+from staggerdns.settings.shared import SharedSettings
 from staggerdns.settings.upstreams import UpstreamSettings
 from staggerdns.settings.values import Domain, Interval, Octets, Seconds, Secret
 
@@ -228,6 +229,7 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     behind it.
     """
     prefetch: PrefetchSettings = PrefetchSettings()
+    shared: SharedSettings = SharedSettings()
 
 
 class RankingSettings(Section, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ For type checkers they are the plain types below, so that a section can be made 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from staggerdns.settings.addresses import (
@@ -18,6 +19,7 @@ from staggerdns.settings.addresses import (
     parse_upstream,
 )
 from staggerdns.settings.networks import Network, parse_network
+from staggerdns.settings.stores import StoreAddress, parse_store
 from staggerdns.wire.constants import MAX_NAME
 from staggerdns.wire.names import from_text
 
@@ -98,10 +100,14 @@ def read_value(kind: type, value: object) -> object:
         if _SECRET.fullmatch(value) is None:
             raise ValueError("expected 32 hexadecimal digits")
         return Secret(bytes.fromhex(value))
-    if kind is UpstreamAddress:
-        return parse_upstream(value)
-    assert kind is Network
-    return parse_network(value)
+    return _PARSERS[kind](value)
+
+
+_PARSERS: dict[type, Callable[[str], object]] = {
+    Network: parse_network,
+    StoreAddress: parse_store,
+    UpstreamAddress: parse_upstream,
+}
 
 
 def _read_domain(text: str, shown: str = "lan.example", limit: int = MAX_NAME - 2) -> bytes:

@@ -14,12 +14,10 @@ from math import ceil
 from staggerdns.resolver.cache import AnswerCache
 from staggerdns.resolver.entry import Entry
 from staggerdns.state.blocks import AnswersBlock, SavedPool, SavedSections
-from staggerdns.wire.addresspool import AddressPool, MixedPool, mixed
+from staggerdns.state.poolparts import WIDTHS, SetMembers, SetTable, pool_of, split
+from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer
-from staggerdns.wire.constants import MAX_NAME, WireError
-from staggerdns.wire.contributors import CONTRIBUTORS
 from staggerdns.wire.key import scope_of, type_and_class, with_scope, without_scope
-from staggerdns.wire.names import skip_name
 from staggerdns.wire.question import Question
 from staggerdns.wire.sections import SectionsAnswer
 from staggerdns.wire.serviceanswer import with_ranked_hints
@@ -28,8 +26,6 @@ BLOCK_ENTRIES = 512
 """Entries of one block."""
 BLOCK_OCTETS = 262_144
 """Memory of the entries of one block, about; one entry more may exceed it."""
-WIDTHS = {b"\0\1\0\1": 4, b"\0\x1c\0\1": 16}
-"""Octets of an address, by type and class of the question."""
 SHORTEST = 6
 """Octets of the shortest question: that of the root, with its type, class and marks."""
 _COUNTS = 6  # octets of the numbers of records in three sections
@@ -48,9 +44,7 @@ class AnswersOut:
         self._octets = 0
         self._entries: list[SavedPool | SavedSections] = []
         self._digests: dict[bytes, int] = {}
-        self._names: dict[str, int] = {}
-        self._sets: dict[int, int] = {}  # the place of each number of a set
-        self._members: list[list[int]] = []
+        self._sets = SetTable()
 
     def add(self, key: bytes, entry: Entry) -> None:
         """Add an entry, if it is one that is saved."""
@@ -74,7 +68,7 @@ class AnswersOut:
             answer.ad,
         )
         if isinstance(answer, AddressPool):
-            self._entries.append(self._pool(answer, common))
+            self._entries.append(SavedPool(*common, *self._sets.parts_of(answer)))
         elif isinstance(answer, SectionsAnswer):
             self._entries.append(
                 SavedSections(
@@ -91,31 +85,6 @@ class AnswersOut:
             return
         self._octets += entry.octets
 
-    def _pool(self, pool: AddressPool, common: _Common) -> SavedPool:
-        if pool.packed_contributors:
-            contributors = tuple([self._set(number) for number in pool.contributor_numbers])
-        else:
-            contributors = (self._set(pool.brought_by),)
-        return SavedPool(
-            *common,
-            pool.packed_addresses,
-            tuple(pool.lives) if pool.packed_lives else (),
-            contributors,
-            pool.cname_chain,
-            pool.cname_life,
-            pool.other_targets if isinstance(pool, MixedPool) else (),
-        )
-
-    def _set(self, number: int) -> int:
-        place = self._sets.get(number)
-        if place is None:
-            place = self._sets[number] = len(self._members)
-            names = self._names
-            self._members.append(
-                [names.setdefault(name, len(names)) for name in CONTRIBUTORS.names(number)]
-            )
-        return place
-
     @property
     def is_full(self) -> bool:
         """Whether it is time for another block."""
@@ -125,10 +94,10 @@ class AnswersOut:
         """Return a block of what was added since the last one, if anything was."""
         if not self._entries:
             return None
-        block = AnswersBlock(list(self._digests), list(self._names), self._members, self._entries)
+        block = AnswersBlock(list(self._digests), self._sets.names, self._sets.sets, self._entries)
         self._octets = 0
         self._entries = []
-        self._digests, self._names, self._sets, self._members = {}, {}, {}, []
+        self._digests, self._sets = {}, SetTable()
         return block
 
 
@@ -152,7 +121,7 @@ class AnswersIn:
         self._since = since
         self._now = now
         self._block = block
-        self._numbers: dict[int, int] = {}  # of sets, by their place in the block
+        self._numbers = SetMembers(block.names, block.sets)
 
     def restore(self, saved: SavedPool | SavedSections) -> bool:
         """Put an entry of the block back, and return whether it counts now.
@@ -169,7 +138,7 @@ class AnswersIn:
         width = WIDTHS.get(type_and_class(key), 0)
         answer: Answer | None
         if isinstance(saved, SavedPool):
-            answer = self._pool(saved, width)
+            answer = pool_of(saved, width, self._numbers.number)
         else:
             answer = _sections(saved, width, Question(key))
         if answer is None:
@@ -178,7 +147,7 @@ class AnswersIn:
         entry = self._cache.restore(key, answer, stored, self._now)
         if entry is None:
             return False
-        entry.rank = _split(saved.rank, width)
+        entry.rank = split(saved.rank, width)
         if saved.sorted is not None:
             entry.sorted_at = min(self._since - saved.sorted / 1000, self._now)
         if saved.complete:
@@ -189,46 +158,6 @@ class AnswersIn:
         else:
             entry.due_age = 0
         return True
-
-    def _pool(self, saved: SavedPool, width: int) -> AddressPool | None:
-        """Return the pool, of addresses of that ``width``, unless it cannot be one."""
-        addresses = _split(saved.addresses, width)
-        lives, places = saved.lives, saved.contributors
-        if (
-            not addresses
-            or (lives and len(lives) != len(addresses))
-            or len(places) not in (1, len(addresses))
-            or not all(map(_is_name, saved.cname_chain + saved.other_targets))
-        ):
-            return None
-        numbers = [self._number(place) for place in places]
-        longest, least = (max(lives), min(lives)) if lives else (saved.ttl, saved.ttl)
-        alike = numbers.count(numbers[0]) == len(numbers)
-        pool = AddressPool(
-            saved.cname_chain,
-            addresses,
-            longest,
-            saved.ad,
-            lives=array("I", lives).tobytes() if least < longest else b"",
-            least=least,
-            cname_life=saved.cname_life,
-            contributors=b"" if alike else array("H", numbers).tobytes(),
-            brought_by=numbers[0],
-        )
-        return mixed(pool, saved.other_targets) if saved.other_targets else pool
-
-    def _number(self, place: int) -> int:
-        """Return the number that the set at a place of the block has in this process."""
-        number = self._numbers.get(place)
-        if number is None:
-            mask = 0
-            block = self._block
-            members = block.sets[place] if place < len(block.sets) else []
-            for member in members:
-                if member < len(block.names):
-                    mask |= CONTRIBUTORS.bit(block.names[member])
-            number = self._numbers[place] = CONTRIBUTORS.number(mask)
-        return number
 
 
 def _sections(saved: SavedSections, width: int, question: Question) -> SectionsAnswer | None:
@@ -251,20 +180,3 @@ def _sections(saved: SavedSections, width: int, question: Question) -> SectionsA
         width if addresses else 0,
     )
     return with_ranked_hints(answer, question)
-
-
-def _split(packed: bytes, width: int) -> tuple[bytes, ...]:
-    """Return addresses that stand one behind the other; none if they have another ``width``."""
-    if not width or len(packed) % width:
-        return ()
-    return tuple([packed[start : start + width] for start in range(0, len(packed), width)])
-
-
-def _is_name(octets: bytes) -> bool:
-    """Return whether these are one name in wire form."""
-    if len(octets) > MAX_NAME:
-        return False
-    try:
-        return skip_name(octets, 0) == len(octets) and octets[-1] == 0
-    except WireError:
-        return False

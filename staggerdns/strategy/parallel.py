@@ -15,7 +15,7 @@ from staggerdns.strategy.learned import Choice
 from staggerdns.strategy.observer import Observer
 from staggerdns.strategy.run import Run
 from staggerdns.strategy.strategy import StrategyContext
-from staggerdns.strategy.tiers import ACTIVE, STAGGERED
+from staggerdns.strategy.tiers import ACTIVE, SHARED, STAGGERED
 from staggerdns.upstream.exchange import Exchange, Outcome
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.judge import Judge
@@ -206,6 +206,10 @@ class ParallelRun(Run):
         self._choose()
         super().answer(outcome, now)
 
+    def leaves_out(self) -> bool:
+        """Return whether some are not asked for a pool that would add nothing to it."""
+        return not self._measured
+
     def _choose(self) -> None:
         """Leave out those who would add nothing to the answer, unless it is to be learnt who that
         is.
@@ -213,7 +217,7 @@ class ParallelRun(Run):
         learned, waiting = self._strategy.learned, self.candidates.waiting
         if learned is None or not self.question.mergeable:
             return
-        asked = [one.upstream.name for one in self.history]
+        asked = [one.upstream.name for one in self.history if one.tier != SHARED]
         asked += [upstream.name for upstream in self.outstanding.values()]
         self._choice = choice = learned.choose(asked, waiting, self._known)
         if not self._measured:
@@ -228,7 +232,8 @@ class ParallelRun(Run):
         self._skip_the_rest()
         learned = self._strategy.learned
         if learned is not None and self._measured and self._choice is not None:
-            learned.measure([one for one in self.history if isinstance(one, Outcome)], self._choice)
+            outcomes = [one for one in self.history if isinstance(one, Outcome)]
+            learned.measure([one for one in outcomes if one.tier != SHARED], self._choice)
         super().finish()
 
     def _skip_the_rest(self) -> None:

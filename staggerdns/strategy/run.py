@@ -157,6 +157,10 @@ class Run(ABC):
     def hinted(self, exchange: Exchange, now: float) -> None:  # noqa: B027 (not all need it)
         """Note an ICMP error before anything follows from it."""
 
+    def leaves_out(self) -> bool:
+        """Return whether some are not asked for a pool that would add nothing to it."""
+        return False
+
     def answer(self, outcome: Outcome, now: float) -> None:
         """Give the client its answer."""
         self.candidates.want_no_room()

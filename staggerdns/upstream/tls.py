@@ -55,7 +55,7 @@ class Authorities:
 
     def __init__(self, path: str | None = None) -> None:
         self._path = path
-        self._given = None if path is None else _load(path)
+        self._given = None if path is None else load_certificates(path)
         self._context: SSL.Context | None = None
 
     def reread(self) -> str:
@@ -65,7 +65,7 @@ class Authorities:
         if self._path is None:
             return ""
         try:
-            found = _load(self._path)
+            found = load_certificates(self._path)
         except ValueError as error:
             return str(error)
         if found != self._given:
@@ -203,7 +203,11 @@ class Handshake:
         return False
 
 
-def _load(path: str) -> list[x509.Certificate]:
+def load_certificates(path: str) -> list[x509.Certificate]:
+    """Return the certificates in a PEM file.
+
+    Raises `ValueError` that says what is wrong with it.
+    """
     try:
         content = read_file(path)
     except Unreadable as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import repeat
+
 from staggerdns.wire.addresskinds import is_private
 from staggerdns.wire.addresspool import AddressPool, MixedPool, mixed
 from staggerdns.wire.answer import Answer
@@ -52,16 +55,17 @@ class GrowingPool:
         others = pool.other_targets if isinstance(pool, MixedPool) else ()
         self._other_targets = dict.fromkeys(others)
 
-    def add(self, other: AddressPool, age: int, contributor: int = 0) -> int:
+    def add(self, other: AddressPool, age: int, contributor: int | None = 0) -> int:
         """Add what ``other`` brings, and return how many addresses are new.
 
         They join behind those that are there; known ones live as long as the longest of their
         contributors allowed. ``age``: how many seconds ago the first of the pool came. AD stays
         only if all had it of whom there are addresses. What may not be kept at all (TTL 0) does not
         join what may, and what joins it may not be kept either. ``contributor`` is the bit of the
-        upstream.
+        upstream that allows one TTL to all of it; `None`: ``other`` is a pool of several upstreams,
+        in which each address has a life and contributors of its own.
         """
-        self.refused = refused = []
+        self.refused = []
         kept = self._pool.ttl
         if kept and not other.ttl:
             return self._refuse(other, NOT_KEPT)
@@ -71,27 +75,11 @@ class GrowingPool:
             targets = self._new_targets(other)
             if len(self._other_targets) + len(targets) > MAX_OTHER_TARGETS:
                 return self._refuse(other, MANY_ALIASES)
-        life = other.ttl + age if kept else 0
         # Else it would live on by the word of who did not validate it.
         lengthens = other.ad or not self._ad
-        lives, masks = self._lives, self._masks
+        lives = self._lives
         before = len(lives)
-        for address in other.addresses:
-            known = lives.get(address)
-            if known is None:
-                if len(lives) < self._limit and (self._private or not is_private(address)):
-                    lives[address] = life
-                    masks[address] = contributor
-                else:
-                    refused.append((address, LIMIT if len(lives) >= self._limit else PRIVATE))
-                continue
-            if known < life and lengthens:
-                lives[address] = life
-                self.changed = True
-            mask = masks[address]
-            if mask | contributor != mask:
-                masks[address] = mask | contributor
-                self.changed = True
+        self._join(other, age if kept else -other.ttl, contributor, lengthens)
         cname_life = other.cname_life + age
         if chain and lengthens and cname_life > self._cname_life and chain == other.cname_chain:
             self._cname_life = cname_life
@@ -104,6 +92,33 @@ class GrowingPool:
             self._ad = self._ad and other.ad
             self.changed = True
         return new
+
+    def _join(self, other: AddressPool, age: int, contributor: int | None, lengthens: bool) -> None:
+        """Have addresses join that are new, and the lives and contributors of others grow."""
+        lives, masks, refused = self._lives, self._masks, self.refused
+        given: Iterable[tuple[bytes, int, int]]
+        if contributor is None:
+            bits = [CONTRIBUTORS.mask(number) for number in other.contributor_numbers]
+            given = zip(other.addresses, other.lives, bits, strict=True)
+        else:
+            given = zip(other.addresses, repeat(other.ttl), repeat(contributor))
+        for address, ttl, bit in given:
+            life = ttl + age
+            known = lives.get(address)
+            if known is None:
+                if len(lives) < self._limit and (self._private or not is_private(address)):
+                    lives[address] = life
+                    masks[address] = bit
+                else:
+                    refused.append((address, LIMIT if len(lives) >= self._limit else PRIVATE))
+                continue
+            if known < life and lengthens:
+                lives[address] = life
+                self.changed = True
+            mask = masks[address]
+            if mask | bit != mask:
+                masks[address] = mask | bit
+                self.changed = True
 
     def _refuse(self, other: AddressPool, why: str) -> int:
         """Let nothing of ``other`` join; return how many addresses are new: none."""
@@ -129,6 +144,22 @@ class GrowingPool:
             targets = self._other_targets
             self._pool = mixed(pool, tuple(targets)) if targets else pool
         return self._pool
+
+
+def aged(pool: AddressPool, seconds: int) -> AddressPool | None:
+    """Return what of ``pool`` lives on after so many seconds, with what is left of its lives;
+    `None` if nothing does.
+    """
+    lives = {
+        address: life - seconds
+        for address, life in zip(pool.addresses, pool.lives, strict=True)
+        if life > seconds
+    }
+    if not lives:
+        return None
+    numbers = zip(pool.addresses, pool.contributor_numbers, strict=True)
+    contributors = [number for address, number in numbers if address in lives]
+    return pool.having(lives, pool.ad, max(pool.cname_life - seconds, 0), contributors)
 
 
 def bounded(pool: AddressPool, least: int, most: int) -> AddressPool:

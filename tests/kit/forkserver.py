@@ -35,6 +35,8 @@ from tests.kit.namespaces import OWN, enter
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+WITH_REACTOR = ("staggerdns.shared.protocol", "staggerdns.shared.redis")
+"""Modules whose library, txredisapi, imports the reactor: a program imports them when it is up."""
 _MOST = 1 << 20
 """Octets of a request, at most: the environment is the largest part."""
 
@@ -143,7 +145,8 @@ def _import_all() -> None:
     import staggerdns  # noqa: PLC0415
 
     for module in pkgutil.walk_packages(staggerdns.__path__, "staggerdns."):
-        importlib.import_module(module.name)
+        if module.name not in WITH_REACTOR:
+            importlib.import_module(module.name)
     for name in ("twisted.scripts.twistd", "twisted.internet.epollreactor"):
         importlib.import_module(name)
     assert "twisted.internet.reactor" not in sys.modules

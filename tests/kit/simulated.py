@@ -252,9 +252,11 @@ class SimulatedResolver:
         rng: Callable[[int], bytes] = bytes,
         rebinding: Rebinding | None = None,
         address_filter: AddressFilter | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        self.clock = Clock()
-        self.clock.advance(START)
+        self.clock = clock or Clock()
+        if clock is None:
+            self.clock.advance(START)
         self.awake = StandstillClock(self.clock)
         self.metrics = Metrics()
         self.traces = Traces(1_000)

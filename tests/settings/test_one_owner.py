@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import staggerdns
-from staggerdns.settings import policy, sections, upstreams
+from staggerdns.settings import policy, sections, shared, upstreams
 from staggerdns.settings.section import NAME, sections_in
 from staggerdns.settings.sections import Config
 
@@ -35,6 +35,7 @@ MODULES = {
     "upstream": upstreams,
     "addresses": policy,
     "families": policy,
+    "cache.shared": shared,
     "routes[]": policy,
     "groups": policy,
     "lists": policy,
@@ -253,7 +254,7 @@ def test_other_numbers_are_not_found(source: str) -> None:
 def test_sections_are_declared_once() -> None:
     """Every section is a class of its own in its module, frozen, and every key has a meaning."""
     for path, kind in SECTIONS.items():
-        module = MODULES.get(path.partition(".")[0], sections)
+        module = MODULES.get(path, MODULES.get(path.partition(".")[0], sections))
         assert kind.__module__ == module.__name__
         assert kind.__struct_config__.frozen
         assert kind.__struct_config__.forbid_unknown_fields

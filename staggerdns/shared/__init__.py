@@ -1,0 +1,1 @@
+"""The second level of the cache: a store that several servers share (docs/site.rst)."""

@@ -1,0 +1,78 @@
+"""The look at the store once a second: it finds out whether the store replies, and how quickly.
+
+A poll that is not answered within `STUCK` ends the connection: what hangs is asked anew. The log
+has a line when the second level is not asked any more, and one when it is again.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from staggerdns.journal import Journal
+from staggerdns.shared.breaker import Breaker
+from staggerdns.shared.store import Store, StoreError
+
+INTERVAL = 1.0
+"""Seconds from one poll to the next."""
+STUCK = 2.0
+"""Seconds without a reply after which the connection is given up."""
+
+
+class Poll:
+    """Polls ``store`` and tells ``breaker``; `start` and `stop` it.
+
+    ``timeout``: seconds in which a reply makes it worth asking.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        breaker: Breaker,
+        timeout: float,
+        clock: IReactorTime,
+        journal: Journal,
+    ) -> None:
+        self._store = store
+        self._breaker = breaker
+        self._timeout = timeout
+        self._clock = clock
+        self._journal = journal
+        self._next: IDelayedCall | None = None
+        self._asked_at: float | None = None  # the poll that is under way
+
+    def start(self) -> None:
+        """Poll from now on."""
+        self._next = self._clock.callLater(INTERVAL, self.start)
+        now = self._clock.seconds()
+        if self._asked_at is None:
+            self._asked_at = now
+            polled: Deferred[None] = self._store.poll()
+            polled.addCallbacks(self._replied, self._failed).addErrback(self._defect)
+        elif now - self._asked_at >= STUCK:
+            self._store.drop("it does not reply")
+
+    def stop(self) -> None:
+        """Poll no more."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _replied(self, _: None) -> None:
+        assert self._asked_at is not None
+        took = self._clock.seconds() - self._asked_at
+        self._asked_at = None
+        if took <= self._timeout:
+            self._breaker.recovered()
+        else:
+            self._breaker.failed("no reply in time")
+
+    def _failed(self, failure: Failure) -> None:
+        failure.trap(StoreError)
+        self._asked_at = None
+        self._breaker.failed(failure.getErrorMessage())
+
+    def _defect(self, failure: Failure) -> None:
+        self._asked_at = None
+        self._journal.failure("the second level of the cache has failed", failure)

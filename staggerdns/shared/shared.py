@@ -1,0 +1,137 @@
+"""The second level of the cache, put together: what a configuration wants of it, while it runs.
+
+Nothing waits for it, at the start or later. A reload that changes its settings puts another one in
+its place; collections that are under way go on without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from staggerdns.files import Unreadable
+from staggerdns.journal import Journal
+from staggerdns.settings.shared import SharedSettings
+from staggerdns.settings.upstreams import ParallelSettings
+from staggerdns.shared.breaker import Breaker
+from staggerdns.shared.checks import read_password
+from staggerdns.shared.level import Access, ScopeLevel
+from staggerdns.shared.metrics import SharedMetrics
+from staggerdns.shared.poll import Poll
+from staggerdns.shared.store import Store
+
+MakeStore = Callable[[SharedSettings], Store]
+
+
+class Shared:
+    """The second level: `use` what a configuration says, `open` and `close` it.
+
+    ``resolve`` finds the host of the store if it is a name.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        clock: IReactorTime,
+        journal: Journal,
+        resolve: Callable[[str], Deferred[Sequence[str]]],
+    ) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self.metrics = SharedMetrics(lambda: self._level is not None and self._level.breaker.closed)
+        self._journal = journal
+        self._resolve = resolve
+        self._settings = SharedSettings()
+        self._level: _Level | None = None
+        self._is_open = False
+
+    def use(self, settings: SharedSettings) -> None:
+        """Go by these settings from now on."""
+        if settings == self._settings:
+            return
+        self._settings = settings
+        if self._level is not None:
+            self._level.stop()
+        self._level = None if settings.url is None else _Level(self, settings)
+        if self._level is not None and self._is_open:
+            self._level.start()
+
+    def of(
+        self, digest: bytes, names: frozenset[str], settings: ParallelSettings
+    ) -> ScopeLevel | None:
+        """Return the second level for a scope, `None` if there is none: see `ScopeLevel`."""
+        if self._level is None:
+            return None
+        return ScopeLevel(self._level.access, digest, names, settings)
+
+    def open(self) -> None:
+        """Connect to the store, now and whenever there is no connection."""
+        if not self._is_open and self._level is not None:
+            self._level.start()
+        self._is_open = True
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.use(SharedSettings())
+
+    def make_store(self, settings: SharedSettings) -> Any:
+        """Return the store of these settings."""
+        from staggerdns.shared.redis import RedisStore  # noqa: PLC0415 (an extra)
+
+        assert settings.url is not None
+        try:
+            password = read_password(settings)
+        except Unreadable as error:  # it was there when the configuration was read
+            self._journal.warn("cache.shared.password: {problem}", problem=str(error))
+            password = ""
+        return RedisStore(
+            settings.url,
+            password,
+            settings.tls_ca,
+            reactor=self._reactor,
+            clock=self._clock,
+            resolve=self._resolve,
+        )
+
+    def make_access(self, store: Store, breaker: Breaker, timeout: float) -> Access:
+        """Return what the scopes ask a store with."""
+        return Access(store, breaker, timeout, self._clock, self.metrics, self._journal)
+
+    def make_poll(self, store: Store, breaker: Breaker, timeout: float) -> Poll:
+        """Return what polls a store."""
+        return Poll(store, breaker, timeout, self._clock, self._journal)
+
+    def changed(self, why: str, settings: SharedSettings) -> None:
+        """Log that the second level is asked again, or why it is not any more."""
+        if why:
+            self._journal.warn(
+                "the second level {store} is not asked: {problem}",
+                store=str(settings.url),
+                problem=why,
+            )
+        else:
+            self._journal.info("the second level {store} is asked", store=str(settings.url))
+
+
+class _Level:
+    """What there is of the second level by one configuration."""
+
+    def __init__(self, shared: Shared, settings: SharedSettings) -> None:
+        self.breaker = breaker = Breaker(lambda why: shared.changed(why, settings))
+        self._store = store = shared.make_store(settings)
+        self.access = shared.make_access(store, breaker, settings.timeout)
+        self._poll = shared.make_poll(store, breaker, settings.timeout)
+
+    def start(self) -> None:
+        """Connect, and poll."""
+        self._store.start()
+        self._poll.start()
+
+    def stop(self) -> None:
+        """Ask nothing any more."""
+        self.access.close()
+        self._poll.stop()
+        self._store.stop()

@@ -1,0 +1,136 @@
+"""A store in memory on a clock, and resolvers that share it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from staggerdns.resolver.forwarder import WayOfAsking
+from staggerdns.settings.upstreams import ParallelSettings
+from staggerdns.shared.breaker import Breaker
+from staggerdns.shared.level import Access, ScopeLevel
+from staggerdns.shared.metrics import SharedMetrics
+from staggerdns.shared.store import Present, StoreError
+from staggerdns.wire.key import DEFAULT_SCOPE
+from tests.kit.acts import Act
+from tests.kit.simulated import SimulatedResolver
+
+DIGEST = bytes(range(16))
+"""Stands for the scope of all resolvers of a test."""
+
+
+class MemoryStore:
+    """A store whose replies take ``delay`` seconds of ``clock``; with ``broken`` they are errors,
+    without ``replies`` there are none.
+    """
+
+    problem = ""
+
+    def __init__(self, clock: Clock, delay: float = 0.001) -> None:
+        self.clock = clock
+        self.delay = delay
+        self.broken = ""
+        self.replies = True
+        self.values: dict[bytes, tuple[bytes, float]] = {}
+        """Values, and when their keys end."""
+        self.commands: list[str] = []
+        self.dropped: list[str] = []
+
+    def start(self) -> None:
+        """Nothing is to be connected."""
+
+    def stop(self) -> None:
+        """Nothing is open."""
+
+    def present(self, key: bytes) -> Present | None:
+        """What is under a key now."""
+        value, end = self.values.get(key, (b"", 0.0))
+        left = round((end - self.clock.seconds()) * 1000)
+        return Present(value, left) if left > 0 else None
+
+    def put(self, key: bytes, value: bytes, life: int) -> None:
+        """Put a value under a key for so many milliseconds."""
+        self.values[key] = value, self.clock.seconds() + life / 1000
+
+    def read(self, keys: Sequence[bytes]) -> Deferred[list[Present | None]]:
+        """What is under these keys."""
+        return self._later("read", lambda: [self.present(key) for key in keys])
+
+    def replace(
+        self, key: bytes, expected: bytes, value: bytes, life: int
+    ) -> Deferred[Present | None]:
+        """Put a value in the place of the one that is expected, or of none."""
+
+        def do() -> Present | None:
+            present = self.present(key)
+            if present is not None and present.value != expected:
+                return present
+            self.put(key, value, life)
+            return None
+
+        return self._later("replace", do)
+
+    def poll(self) -> Deferred[None]:
+        """Whether it replies."""
+        return self._later("poll", lambda: None)
+
+    def drop(self, why: str) -> None:
+        """Note that the connection is of no use."""
+        self.dropped.append(why)
+
+    def _later(self, command: str, do: Any) -> Deferred[Any]:
+        self.commands.append(command)
+        result: Deferred[Any] = Deferred()
+
+        def reply() -> None:
+            if self.broken:
+                result.errback(StoreError(self.broken))
+            else:
+                result.callback(do())
+
+        if self.replies:
+            self.clock.callLater(self.delay, reply)
+        return result
+
+
+class SharingResolver(SimulatedResolver):
+    """A `SimulatedResolver` with a second level; without ``store`` it makes one on its clock."""
+
+    def __init__(
+        self,
+        *acts: Act,
+        store: MemoryStore | None = None,
+        timeout: float = 0.005,
+        parallel: ParallelSettings | None = None,
+        **keywords: Any,
+    ) -> None:
+        clock = None if store is None else store.clock
+        super().__init__(*acts, parallel=parallel, clock=clock, **keywords)
+        self.store = store or MemoryStore(self.clock)
+        self.told: list[str] = []
+        self.breaker = Breaker(self.told.append)
+        self.breaker.recovered()
+        self.shared = SharedMetrics(lambda: self.breaker.closed)
+        self.access = Access(
+            self.store, self.breaker, timeout, self.clock, self.shared, self.journal
+        )
+        settings = parallel or ParallelSettings()
+        names = frozenset([upstream.name for upstream in self.upstreams])
+        self.level = ScopeLevel(self.access, DIGEST, names, settings)
+        ways = WayOfAsking(
+            self.strategies.chosen, settings, keywords.get("rebinding"), second_level=self.level
+        )
+        self.forwarder.use({DEFAULT_SCOPE: ways}, keywords.get("address_filter"), lambda *_: False)
+
+    @property
+    def reads(self) -> dict[str, int]:
+        """What became of asking the second level, but for what never happened."""
+        return {why: cell.value for why, cell in self.shared.reads.items() if cell.value}
+
+    @property
+    def writes(self) -> dict[str, int]:
+        """What became of pools that were to be written."""
+        return {what: cell.value for what, cell in self.shared.writes.items() if cell.value}

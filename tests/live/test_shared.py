@@ -1,0 +1,75 @@
+"""Two programs and the store that they share."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kit import behaviours as b
+from tests.kit.clients import eventually
+from tests.kit.ports import free_endpoints
+from tests.kit.program import Program
+from tests.kit.scripted import ScriptedUpstream
+from tests.kit.stores import PATIENT, RedisServer, is_asked, reads
+from tests.kit.testbed import unique_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.live
+ADDRESSES = {"203.0.113.1", "203.0.113.2"}
+"""One of each upstream."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A store."""
+    with RedisServer(tmp_path_factory.mktemp("store")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def upstreams() -> Iterator[list[ScriptedUpstream]]:
+    """Two upstreams, each with an address of its own for every name."""
+    places = free_endpoints(2)
+    one, other = (
+        ScriptedUpstream(b.answers(address, ttl=300), place)
+        for address, place in zip(sorted(ADDRESSES), places, strict=True)
+    )
+    with one, other:
+        yield [one, other]
+
+
+@pytest.fixture(scope="module")
+def nodes(
+    store: RedisServer,
+    upstreams: list[ScriptedUpstream],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[list[Program]]:
+    """Two programs of one configuration."""
+    shared = {"cache": {"shared": {"url": store.url, "timeout": PATIENT}}}
+    servers = [one.endpoint for one in upstreams]
+    first = Program(tmp_path_factory.mktemp("first"), servers, shared)
+    second = Program(tmp_path_factory.mktemp("second"), servers, shared)
+    with first, second:
+        for node in (first, second):
+            eventually(partial(is_asked, node), bool)
+        yield [first, second]
+
+
+def test_one_asks_for_both(
+    store: RedisServer, nodes: list[Program], upstreams: list[ScriptedUpstream]
+) -> None:
+    """What one has collected is the answer of the other, whole, and no upstream is asked."""
+    first, second = nodes
+    name = unique_name("shared")
+    first.pool(name, ADDRESSES)
+    eventually(lambda: any(name.encode() in key for key in store.all_keys()), bool)
+    before = [len(one.asked(name, "A")) for one in upstreams]
+    whole = reads(second, "whole")
+    reply = second.ask(name)
+    assert set(reply.addresses) == ADDRESSES
+    assert reads(second, "whole") == whole + 1
+    assert [len(one.asked(name, "A")) for one in upstreams] == before == [1, 1]
