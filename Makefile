@@ -139,8 +139,9 @@ performance: programs rivals compiled-too .venv/.ready-test
 	@$(BIN)/python -m bench --json build/bench.json
 	@$(BIN)/python -m bench.pictures build/bench.json
 
+# PICTURES=1 renews the pictures of docs/ as well.
 simulate: .venv/.ready-test
-	@$(BIN)/python -m bench.simulate
+	@$(BIN)/python -m bench.simulate $(if $(PICTURES),--pictures docs)
 
 # Goes on where the last time ended; fuzz/corpus stays as it is.
 fuzz: .venv/.ready-test $(PROGRAM)

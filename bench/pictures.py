@@ -8,7 +8,6 @@ does not have stay as they are. The same figures give the same files.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench import drawing
 from tests.kit.checkout import ROOT
 
 TABLES = "performance.json"
@@ -31,33 +31,12 @@ _VERSIONS = (
     "dnsdist",
     "dnsperf",
 )
-#: As the other pictures of the documentation: a light card, in colours that most eyes tell apart.
-_INK, _FAINT, _CARD = "#222222", "#d8d8d8", "#ffffff"
 _STYLES = {
-    "staggerdns": ("#0072b2", "-"),
-    "staggerdns (compiled)": ("#56b4e9", "-"),
-    "dnsmasq": ("#d55e00", "--"),
-    "unbound": ("#009e73", "-."),
-    "smartdns": ("#cc79a7", ":"),
-}
-_SETTINGS: Any = {
-    # Text stays text, and what else would differ from run to run does not.
-    "svg.fonttype": "none",
-    "svg.hashsalt": "staggerdns",
-    "font.family": "sans-serif",
-    "font.size": 11,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.grid": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": _FAINT,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
+    "staggerdns": (drawing.BLUE, "-"),
+    "staggerdns (compiled)": (drawing.SKY, "-"),
+    "dnsmasq": (drawing.RED, "--"),
+    "unbound": (drawing.GREEN, "-."),
+    "smartdns": (drawing.PINK, ":"),
 }
 
 
@@ -118,19 +97,10 @@ def written(tables: Mapping[str, Any]) -> str:
 
 def draw(name: str, lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw one of the `PICTURES` into a file."""
-    # A second to import, which only pictures are worth.
-    import matplotlib as mpl  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     picture = PICTURES[name]
-    with mpl.rc_context():
-        mpl.rcdefaults()  # whatever somebody has set for pictures of their own
-        mpl.rcParams.update(_SETTINGS)
-        figure = Figure(figsize=(8.7, 4.0), facecolor=_CARD, layout="constrained")
-        axes = figure.subplots()
-        axes.set_facecolor(_CARD)
+    with drawing.sheet(path, picture.title, picture.x, picture.y) as axes:
         for line in lines:
-            color, style = _STYLES.get(line["server"], (_INK, "-"))
+            color, style = _STYLES.get(line["server"], (drawing.INK, "-"))
             look: Any = {"color": color, "linestyle": style, "label": line["server"]}
             if picture.draw == "step":
                 axes.step(line["x"], line["y"], where="post", **look)
@@ -140,15 +110,7 @@ def draw(name: str, lines: Sequence[Mapping[str, Any]], path: Path) -> None:
             axes.set_xscale("log")
             axes.set_xticks(lines[0]["x"], [f"{rate:,}" for rate in lines[0]["x"]])
             axes.minorticks_off()
-        axes.set_ylim(bottom=0)
-        axes.set_title(picture.title, loc="left")
-        axes.set_xlabel(picture.x)
-        axes.set_ylabel(picture.y)
         axes.legend()
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    written_lines = text.getvalue().splitlines()
-    path.write_text("".join(f"{line.rstrip()}\n" for line in written_lines), encoding="utf-8")
 
 
 def _thinned(curve: Mapping[str, Any]) -> dict[str, Any]:

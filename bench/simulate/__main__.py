@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from bench import traffic
-from bench.simulate import learned, ordinary
+from bench.simulate import learned, ordinary, pictures
 from bench.simulate.figures import MOST_P95, MOST_WINDOW, baseline, figures, table
 from bench.simulate.landscapes import LANDSCAPES, Landscape, draw
 from bench.simulate.ordinary import (
@@ -30,6 +30,7 @@ from bench.simulate.ordinary import (
     first_reply_alone,
     replay_traffic,
 )
+from bench.simulate.pictures import FIXED
 from bench.simulate.replay import Plan
 from staggerdns.settings.document import ConfigError
 from staggerdns.settings.upstreams import PROFILES
@@ -49,6 +50,7 @@ PLANS = (
         Plan(f"parallel {profile}", {"strategy": "parallel", "profile": profile})
         for profile in PROFILES
     ),
+    Plan(FIXED, {"strategy": "parallel", "parallel": {"fallback_timeout": "300ms"}}),
     *(Plan(name, {"strategy": name}) for name in ("racing", "sequential", "random", "auto")),
 )
 
@@ -88,6 +90,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer names")
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn (1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--pictures", type=Path, metavar="DOCS", help="draw figures into there")
     parser.add_argument(
         "--only",
         action="append",
@@ -186,6 +189,8 @@ def main(arguments: list[str] | None = None) -> None:
     judged = [met for _, lines in tried for met in lines]
     took = time.monotonic() - began
     print(f"\n{sum(judged)} of {len(judged)} lines meet all targets ({took:.0f} s)")
+    if options.pictures is not None:
+        pictures.draw(results, options.pictures)
     if options.json is not None:
         text = json.dumps({"seed": options.seed, "landscapes": results}, indent=1)
         options.json.write_text(text + "\n", encoding="utf-8")

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from bench.simulate import learned, ordinary
+from bench.simulate import learned, ordinary, pictures
 from bench.simulate.__main__ import PLANS, main
 from bench.simulate.figures import baseline, figures, table
 from bench.simulate.landscapes import LANDSCAPES, Character, Draws, Kind, Landscape, Sample, draw
@@ -299,3 +300,28 @@ def test_ttls_run_down_and_begin_again() -> None:
     assert set(left) == set(range(1, TTL + 1))
     falls = [earlier - later for earlier, later in pairwise(left)]
     assert set(falls) == {1, 1 - TTL}
+
+
+def test_pictures_are_drawn_of_what_was_tried(tmp_path: Path) -> None:
+    """One of first answers, one of who is asked; both where there is something to draw."""
+    landscape = always(*good(10, 20, 30))
+    plans = [
+        asdict(figures(Plan(name, plan.upstream), landscape))
+        for name, plan in ((pictures.FIXED, PARALLEL), (pictures.BALANCED, PARALLEL))
+    ]
+    tried = {"landscape": "near", "upstreams": 3, "ask_all": {}, "plans": plans}
+    learnt = {
+        "landscape": "agree",
+        "upstreams": 5,
+        "plans": [{"queries": 5}, {"queries": 2.25}],
+        "day": [{"queries": 4}, {"queries": 1.5}],
+    }
+    pictures.draw([{**tried, "upstreams": 50}], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    pictures.draw([tried], tmp_path)
+    assert [found.name for found in tmp_path.iterdir()] == [pictures.FALLBACK]
+    pictures.draw([tried, learnt], tmp_path)
+    assert {found.name for found in tmp_path.iterdir()} == {pictures.FALLBACK, pictures.LEARNED}
+    drawn = (tmp_path / pictures.LEARNED).read_text(encoding="utf-8")
+    assert ">agree<" in drawn
+    assert ">near<" not in drawn
