@@ -147,7 +147,7 @@ class Gathering:
         both.add(public, age, contributor)
         pool = both.pool()
         self.begin(pool, outcome, since, context)
-        trace.let_go_of_all_but(pool.addresses)
+        trace.let_go_of_all_but(pool.addresses, outcome)
         self.first_ttl = self._longest_ttl = first.ttl
         self._note_ttl(public.ttl + age)
         return True

@@ -90,12 +90,16 @@ class Trace:
         self.ended: float | None = None
         self.sorts: list[SortTrace | KnownSort] | None = None
 
-    def let_go_of_all_but(self, addresses: Collection[bytes]) -> None:
-        """Note that what may not be kept has made room for these ``addresses``, which may."""
+    def let_go_of_all_but(self, addresses: Collection[bytes], last: Outcome) -> None:
+        """Note that what may not be kept has made room for these ``addresses``, which may. Later
+        answers than the ``last`` that led to this have yet to join them.
+        """
         for outcome in self.history:
             if isinstance(outcome, Outcome) and outcome.answer is not None:
                 kept = [address for address in outcome.answer.addresses if address in addresses]
                 outcome.drop_all_but(kept, NOT_KEPT)
+            if outcome is last:
+                return
 
     def end(self, now: float) -> None:
         """Note the end of the collection; large answers are let go of, and what was dropped of

@@ -243,6 +243,14 @@ def test_what_may_not_be_kept() -> None:
         says(15, "203.0.113.3"),
     )
     assert drops(traced(early))[0] == [NOT_KEPT]
+    # All but the first two are merged together, the last one after the two that make room.
+    together = SimulatedResolver(
+        says(0, "203.0.113.1", ttl=0),
+        says(0, "203.0.113.1", ttl=0),
+        *[says(0, "203.0.113.1", ttl=900)] * 2,
+        says(0, "203.0.113.2", ttl=900),
+    )
+    assert drops(traced(together)) == [[], [], [], [], []]
 
 
 def test_large_answers() -> None:
