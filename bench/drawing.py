@@ -68,4 +68,4 @@ def bars(axes: Any, groups: list[str], lines: list[tuple[str, str, list[float]]]
         axes.bar(at, values, width=0.9 * width, label=label, color=color)
     axes.set_xticks(range(len(groups)), groups)
     axes.grid(visible=False, axis="x")
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(lines))

@@ -15,8 +15,8 @@ _MANY = 10
 
 
 def draw(results: Sequence[Mapping[str, Any]], into: Path) -> None:
-    """Write the pictures for which there is something in the results: landscapes of a few upstreams,
-    and those that teach whom to ask.
+    """Write the pictures for which there is something in the results: landscapes of a few
+    upstreams, and those that teach whom to ask.
     """
     landscapes = [one for one in results if "ask_all" in one and one["upstreams"] < _MANY]
     if landscapes:
