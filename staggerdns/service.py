@@ -130,6 +130,7 @@ class StaggerService(Service):
             )
         program = self._program(path)
         self.control = Control(program, reactor)
+        self._chain.shared.apply_flush = self.control.operations.flushed_elsewhere
         self.site = self.pages.site = Site(
             program, self.control.operations.perform, self.factory.answers
         )

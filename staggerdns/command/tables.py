@@ -76,9 +76,16 @@ def show_status(status: dict[str, Any]) -> str:
             f"{cache['entries']:,} of {cache['max_entries']:,} answers, {_share_of_memory(cache)}",
         ),
         ("memory", size(status["memory"])),
+        *(("second level", _shared(shared)) for shared in filter(None, [status["shared"]])),
         *(("blocking", _blocking(group)) for group in status["blocking"]),
     ]
     return table(rows)
+
+
+def _shared(shared: dict[str, Any]) -> str:
+    state = "asked" if shared["asked"] else "not asked"
+    problem = f": {shared['problem']}" if shared["problem"] else ""
+    return f"{shared['store']}, {state} for {duration(shared['seconds'])}{problem}"
 
 
 def show_blocking(result: dict[str, Any]) -> str:

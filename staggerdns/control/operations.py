@@ -22,6 +22,7 @@ from staggerdns import __version__
 from staggerdns.chain import Chain
 from staggerdns.compiled import is_compiled
 from staggerdns.control.asking import Asking
+from staggerdns.control.flushing import forget
 from staggerdns.control.peers import Peer
 from staggerdns.control.protocol import (
     FAILED,
@@ -49,18 +50,14 @@ from staggerdns.metrics import Metrics
 from staggerdns.policy.pauses import BlockingPauses
 from staggerdns.policy.rules import Rules
 from staggerdns.reload import History, Problems
-from staggerdns.resolver.cache import AnswerCache
 from staggerdns.server.answered import AnswerHub
 from staggerdns.server.local import LocalNames
 from staggerdns.settings.policy import DEFAULT_GROUP, GroupSettings
 from staggerdns.settings.sections import Config
+from staggerdns.shared.flushes import EVERYTHING, Flush
 from staggerdns.wire.key import NAME_END
-from staggerdns.wire.names import is_below, to_text
+from staggerdns.wire.names import to_text
 
-SLICE = 1_000
-"""Keys of the cache that are looked at in a turn of the reactor, about a millisecond."""
-REMOVAL = 8
-"""As how many of them one counts that is removed."""
 MAX_ENTRIES_SHOWN = 200
 """Entries of one name that are shown."""
 UPSTREAMS_A_STEP = 20
@@ -167,6 +164,7 @@ class Operations:
                 "ended": sum(metrics.collection_outcomes.values().values()),
             },
             "memory": resident_octets(),
+            "shared": program.chain().shared.shown(),
             "blocking": self._blocking(),
             "reloads": {
                 "count": reloads.tries,
@@ -238,14 +236,15 @@ class Operations:
 
     def _flush(self, request: FlushRequest, peer: Peer) -> Deferred[Result]:
         if request.name is not None:
-            name = parse_name(request.name)
-            done, what = self._in_steps(self._flush_name(name)), to_text(name)
+            flush = Flush(parse_name(request.name), below=False)
+            what = to_text(flush.name)
         elif request.below is not None:
-            domain = parse_name(request.below)
-            done, what = self._in_steps(self._flush_below(domain)), f"{to_text(domain)} and below"
+            flush = Flush(parse_name(request.below), below=True)
+            what = f"{to_text(flush.name)} and below"
         else:
-            done, what = self._in_steps(self._flush_below(b"\0")), "everything"
-            done.addCallback(self._forget_ready)
+            flush, what = EVERYTHING, "everything"
+        done = self._forget(flush, self._clock.seconds())
+        self._program.chain().shared.flush(flush)
 
         def log(result: Result) -> Result:
             self._program.journal.announce(
@@ -258,35 +257,18 @@ class Operations:
 
         return done.addCallback(log)
 
+    def flushed_elsewhere(self, flush: Flush, age: float) -> None:
+        """Forget what was flushed on another server ``age`` seconds ago, and stored before."""
+        self._forget(flush, self._clock.seconds() - age).addErrback(lambda _: None)  # it ends
+
+    def _forget(self, flush: Flush, before: float) -> Deferred[Result]:
+        done = self._in_steps(forget(self._program.chain().cache, flush, before))
+        return done.addCallback(self._forget_ready) if flush == EVERYTHING else done
+
     def _forget_ready(self, result: Result) -> Result:
         # Nothing that is ready stands without its entry, but takes memory.
         self._program.forget_ready()
         return result
-
-    def _flush_name(self, name: bytes) -> Steps[Result]:
-        cache = self._program.chain().cache
-        count = 0
-        for place, key in enumerate(cache.names.of(name)):
-            count += cache.forget(key)
-            if place % (SLICE // REMOVAL) == SLICE // REMOVAL - 1:
-                yield
-        return {"flushed": count}
-
-    def _flush_below(self, domain: bytes) -> Steps[Result]:
-        """Forget what was there at the begin; what comes meanwhile is new."""
-        cache = self._program.chain().cache
-        began = self._clock.seconds()
-        count = done = 0
-        for keys in cache.names.walk():
-            for key in keys:
-                if is_below(key[:NAME_END], domain) and _is_older(cache, key, began):
-                    count += cache.forget(key)
-                    done += REMOVAL
-            done += len(keys) + 1
-            if done >= SLICE:
-                done = 0
-                yield
-        return {"flushed": count}
 
     def _reload(self, request: Request, peer: Peer) -> Deferred[Result]:
         began = self._clock.seconds()
@@ -363,11 +345,6 @@ def resident_octets() -> int:
             return int(file.read().split()[1]) * _PAGE
     except (OSError, ValueError, IndexError):
         return 0
-
-
-def _is_older(cache: AnswerCache, key: bytes, began: float) -> bool:
-    entry = cache.entries.get(key)
-    return entry is not None and entry.stored <= began
 
 
 def _gauge(values: Mapping[tuple[str, ...], float]) -> int:

@@ -39,6 +39,7 @@ from staggerdns.resolver.secondlevel import (
 )
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.shared.breaker import Breaker
+from staggerdns.shared.flushes import Flushes
 from staggerdns.shared.metrics import BEATEN, LEFT_OUT, MERGED, WRITTEN, SharedMetrics
 from staggerdns.shared.pools import pool_key, read_pool, write_pool
 from staggerdns.shared.store import Present, Store, StoreError
@@ -55,7 +56,7 @@ MAX_TRIES = 3
 
 
 class Access:
-    """What all scopes ask the store with: ``store``, ``breaker`` and limits.
+    """What all scopes ask the store with: ``store``, ``breaker``, ``flushes`` and limits.
 
     ``timeout``: seconds that a reading waits.
     """
@@ -64,6 +65,7 @@ class Access:
         self,
         store: Store,
         breaker: Breaker,
+        flushes: Flushes,
         timeout: float,
         clock: IReactorTime,
         metrics: SharedMetrics,
@@ -71,6 +73,7 @@ class Access:
     ) -> None:
         self.store = store
         self.breaker = breaker
+        self.flushes = flushes
         self.timeout = timeout
         self.clock = clock
         self.journal = journal
@@ -126,6 +129,7 @@ class PoolReading:
         self._screen = screen
         self._heard: Heard | None = heard
         self._expected = b""
+        self._epoch = level.access.flushes.epoch
         self._present: Found | None = None  # what is believed of what is there
         self._alarm: Alarm | None = None
         self._last_turn: IDelayedCall | None = None
@@ -182,8 +186,11 @@ class PoolReading:
         if self._heard is None:
             return
         found = self._believe(present)
-        self._present = found
-        self._conclude(found, PARTIAL if found else INVALID, in_time=in_time)
+        if isinstance(found, str):
+            self._conclude(None, found, in_time=in_time)
+        else:
+            self._present = found
+            self._conclude(found, PARTIAL, in_time=in_time)
 
     def _failed(self, failure: Failure) -> None:
         failure.trap(StoreError)
@@ -205,12 +212,15 @@ class PoolReading:
             self._level.reads[why].value += 1
         self._heard(found, why)
 
-    def _believe(self, present: Present) -> Found | None:
-        """Return what can be believed of a value."""
-        found = read_pool(self._question, present, self._level.names)
-        pool = None if found is None else self._screen(found.pool)
-        if found is None or pool is None:
-            return None
+    def _believe(self, present: Present) -> Found | str:
+        """Return what can be believed of a value, or why nothing: see `READS`."""
+        flushes, names = self._access.flushes, self._level.names
+        found = read_pool(self._question, present, names, flushes.covers)
+        if isinstance(found, str):
+            return found
+        pool = self._screen(found.pool)
+        if pool is None:
+            return INVALID
         return Found(pool, found.due, found.answered, found.whole, found.age)
 
     def write(self, collected: Collected) -> None:
@@ -218,7 +228,8 @@ class PoolReading:
         access = self._access
         if access.closed or not access.breaker.closed:
             return
-        if access.writing >= MAX_WRITES:
+        is_flushed = access.flushes.covers(self._question.name, self._epoch)
+        if access.writing >= MAX_WRITES or is_flushed:
             access.metrics.writes[LEFT_OUT].value += 1
             return
         access.writing += 1
@@ -233,7 +244,7 @@ class PoolReading:
             age = access.clock.seconds() - self._began
             collected, what = self._merged(collected, self._present, age), MERGED
         for _ in range(MAX_TRIES):
-            made = write_pool(self._question, collected)
+            made = write_pool(self._question, collected, self._epoch)
             if made is None:
                 return LEFT_OUT
             value, life = made
@@ -242,7 +253,7 @@ class PoolReading:
                 return what
             self._expected = present.value
             theirs = self._believe(present)
-            if theirs is not None:
+            if isinstance(theirs, Found):
                 merged, what = self._merged(collected, theirs, 0.0), MERGED
                 due, answered = min(merged.due, theirs.due), theirs.answered.union(merged.answered)
                 collected = Collected(merged.pool, due, answered, merged.whole)

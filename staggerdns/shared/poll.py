@@ -1,7 +1,7 @@
 """The look at the store once a second: it finds out whether the store replies, and how quickly.
 
-A poll that is not answered within `STUCK` ends the connection: what hangs is asked anew. The log
-has a line when the second level is not asked any more, and one when it is again.
+What was flushed elsewhere comes with it. A poll that is not answered within `STUCK` ends the
+connection: what hangs is asked anew.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from staggerdns.journal import Journal
 from staggerdns.shared.breaker import Breaker
+from staggerdns.shared.flushes import Flushes, Polled
 from staggerdns.shared.store import Store, StoreError
 
 INTERVAL = 1.0
@@ -30,16 +31,19 @@ class Poll:
         self,
         store: Store,
         breaker: Breaker,
+        flushes: Flushes,
         timeout: float,
         clock: IReactorTime,
         journal: Journal,
     ) -> None:
         self._store = store
+        self._flushes = flushes
         self._breaker = breaker
         self._timeout = timeout
         self._clock = clock
         self._journal = journal
         self._next: IDelayedCall | None = None
+        self._flushing = False
         self._asked_at: float | None = None  # the poll that is under way
 
     def start(self) -> None:
@@ -48,10 +52,28 @@ class Poll:
         now = self._clock.seconds()
         if self._asked_at is None:
             self._asked_at = now
-            polled: Deferred[None] = self._store.poll()
+            polled: Deferred[Polled] = self._store.poll(self._flushes.epoch)
             polled.addCallbacks(self._replied, self._failed).addErrback(self._defect)
         elif now - self._asked_at >= STUCK:
             self._store.drop("it does not reply")
+
+    def flush(self) -> None:
+        """Have the store know now of flushes that it does not know yet, if that is possible."""
+        pending = [*self._flushes.pending]
+        if pending and not self._flushing:
+            self._flushing = True
+            told = self._store.flush(self._flushes.epoch, pending)
+            told.addCallbacks(self._flushed, self._not_flushed, (len(pending),))
+            told.addErrback(self._defect)
+
+    def _flushed(self, polled: Polled, count: int) -> None:
+        self._flushing = False
+        self._flushes.heard(polled)
+        self._flushes.told(count)
+
+    def _not_flushed(self, failure: Failure) -> None:
+        self._flushing = False
+        failure.trap(StoreError)
 
     def stop(self) -> None:
         """Poll no more."""
@@ -59,10 +81,12 @@ class Poll:
             self._next.cancel()
             self._next = None
 
-    def _replied(self, _: None) -> None:
+    def _replied(self, polled: Polled) -> None:
         assert self._asked_at is not None
         took = self._clock.seconds() - self._asked_at
         self._asked_at = None
+        self._flushes.heard(polled)
+        self.flush()
         if took <= self._timeout:
             self._breaker.recovered()
         else:

@@ -9,14 +9,15 @@ not have written.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from math import ceil
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-from staggerdns.resolver.secondlevel import Collected, Found
+from staggerdns.resolver.secondlevel import INVALID, MISS, Collected, Found
+from staggerdns.shared.scripts import MAX_VALUE
 from staggerdns.shared.store import Present
 from staggerdns.state.blocks import Natural, Ttl
 from staggerdns.state.poolparts import WIDTHS, SetMembers, SetTable, pool_of, split
@@ -30,8 +31,6 @@ FORMAT = 1
 """The version of keys and values; each looks for its own alone."""
 PREFIX = f"staggerdns:{FORMAT}:".encode()
 """What all keys begin with."""
-MAX_VALUE = 65_536
-"""Octets of a value."""
 MAX_NAMES = 1_024
 """Upstreams that one value names."""
 _Names = Annotated[list[str], Meta(max_length=MAX_NAMES)]
@@ -39,13 +38,15 @@ _Names = Annotated[list[str], Meta(max_length=MAX_NAMES)]
 
 class SharedPool(Struct, array_like=True, tag=FORMAT, frozen=True, gc=False):
     """A pool: ``question`` is its key but for the scope, ``life`` the milliseconds that it was
-    written for, ``due`` the seconds until it is to be refreshed, ``whole`` as in `Collected`.
-    ``answered``, and the members of ``sets``, are places in ``names``. For the rest see
+    written for, ``epoch`` the one of flushes at which its collection began, ``due`` the seconds
+    until it is to be refreshed, ``whole`` as in `Collected`. ``answered``, and the members of
+    ``sets``, are places in ``names``. For the rest see
     `staggerdns.state.poolparts.PoolParts`.
     """
 
     question: bytes
     life: Annotated[int, Meta(ge=1, le=MAX_TTL * 1000)]
+    epoch: Natural
     due: Natural
     whole: bool
     names: _Names
@@ -72,9 +73,9 @@ def pool_key(digest: bytes, question: Question) -> bytes:
     return PREFIX + f"pool:{digest.hex()}:{name}:{qtype}{marks}".encode()
 
 
-def write_pool(question: Question, collected: Collected) -> tuple[bytes, int] | None:
+def write_pool(question: Question, collected: Collected, epoch: int) -> tuple[bytes, int] | None:
     """Return the value for a pool, and the milliseconds that it is to live; `None` if it is too
-    large.
+    large. ``epoch``: the one at which its collection began.
     """
     pool = collected.pool
     sets = SetTable()
@@ -84,6 +85,7 @@ def write_pool(question: Question, collected: Collected) -> tuple[bytes, int] | 
         SharedPool(
             without_scope(question.key),
             pool.ttl * 1000,
+            epoch,
             collected.due,
             collected.whole,
             sets.names,
@@ -97,16 +99,22 @@ def write_pool(question: Question, collected: Collected) -> tuple[bytes, int] | 
     return None if len(value) > MAX_VALUE else (value, pool.ttl * 1000)
 
 
-def read_pool(question: Question, present: Present, known: Collection[str]) -> Found | None:
-    """Return the pool that a value stands for, as it is now, `None` if it is none of ours, or
-    nothing of it lives. ``known``: the upstreams of the scope, by name; it can name no others.
+def read_pool(
+    question: Question,
+    present: Present,
+    known: Collection[str],
+    is_flushed: Callable[[bytes, int], bool],
+) -> Found | str:
+    """Return the pool that a value stands for, as it is now; `INVALID` if it is none of ours, or
+    nothing of it lives, `MISS` if its name was flushed after its epoch, as ``is_flushed`` says.
+    ``known``: the upstreams of the scope, by name; it can name no others.
     """
     if len(present.value) > MAX_VALUE:
-        return None
+        return INVALID
     try:
         shared = _decode(present.value)
     except (msgspec.MsgspecError, RecursionError):
-        return None
+        return INVALID
     width = WIDTHS.get(type_and_class(question.key), 0)
     addresses = split(shared.addresses, width)
     if (
@@ -116,12 +124,14 @@ def read_pool(question: Question, present: Present, known: Collection[str]) -> F
         or any(place >= len(shared.names) for place in shared.answered)
         or len(set(addresses)) < len(addresses)
     ):
-        return None
+        return INVALID
     pool = pool_of(shared, width, SetMembers(shared.names, shared.sets).number)
     age = shared.life - present.left
     left = None if pool is None else aged(pool, ceil(age / 1000))
     if left is None:
-        return None
+        return INVALID
+    if is_flushed(question.name, shared.epoch):
+        return MISS
     answered = frozenset([shared.names[place] for place in shared.answered])
     due = max(shared.due - ceil(age / 1000), 0)
     return Found(left, due, answered, shared.whole, age / 1000)

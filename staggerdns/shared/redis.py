@@ -24,8 +24,10 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 from twisted.python.failure import Failure
 
 from staggerdns.settings.stores import StoreAddress
+from staggerdns.shared.flushes import MAX_FLUSHES, Flush, ForeignFlush, Polled, parse_flush
+from staggerdns.shared.pools import PREFIX
 from staggerdns.shared.protocol import StoreConnection, StoreConnectionFactory
-from staggerdns.shared.scripts import READ, REPLACE
+from staggerdns.shared.scripts import FLUSH, POLL, READ, REPLACE
 from staggerdns.shared.store import Present, StoreError
 from staggerdns.upstream.tls import load_certificates
 
@@ -33,6 +35,7 @@ RETRY = 1.0
 """Seconds until the next try when there is no connection."""
 CONNECT_TIME = 2.0
 """Seconds that a connection may take, to be logged in."""
+_FLUSH_KEYS = (PREFIX + b"epoch", PREFIX + b"flushes")
 Resolve = Callable[[str], Deferred[Sequence[str]]]
 """Returns the addresses of a host that the configuration names; it never fails."""
 
@@ -94,9 +97,14 @@ class RedisStore:
         done = self._run(REPLACE, [key], [expected, value, life])
         return done.addCallback(lambda reply: _presents(reply, 1)[0] if reply else None)
 
-    def poll(self) -> Deferred[None]:
-        """Find out whether it replies."""
-        return self._run(READ, []).addCallback(lambda _: None)
+    def poll(self, epoch: int) -> Deferred[Polled]:
+        """Return what there is about flushes: see `Store`."""
+        return self._run(POLL, _FLUSH_KEYS, [epoch, MAX_FLUSHES]).addCallback(_polled)
+
+    def flush(self, epoch: int, flushes: Sequence[Flush]) -> Deferred[Polled]:
+        """Have others know of these flushes: see `Store`."""
+        whats = [flush.octets for flush in flushes]
+        return self._run(FLUSH, _FLUSH_KEYS, [epoch, MAX_FLUSHES, *whats]).addCallback(_polled)
 
     def drop(self, why: str) -> None:
         """Give up the connection, which is of no use, and make another one."""
@@ -178,6 +186,15 @@ def _trusted(path: str | None) -> Any:
         return None
     found = [Certificate(X509.from_cryptography(one)) for one in load_certificates(path)]
     return trustRootFromCertificates(found)
+
+
+def _polled(reply: Any) -> Polled:
+    """Return what the store says of flushes. Raises `StoreError`."""
+    try:
+        epoch, time, flushes = reply
+        return Polled(int(epoch), int(time), [parse_flush(one) for one in flushes])
+    except (TypeError, ValueError, AttributeError, ForeignFlush):
+        raise StoreError("a reply to something else") from None
 
 
 def _failed(failure: Failure) -> None:

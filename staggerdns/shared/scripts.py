@@ -2,26 +2,74 @@
 
 from __future__ import annotations
 
-READ = """
+_EPOCH = """
+local now = redis.call('TIME')
+local time = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+local epoch = redis.call('GET', KEYS[1])
+if not epoch then
+  epoch = ARGV[1] ~= '0' and ARGV[1] or time
+  redis.call('SET', KEYS[1], epoch)
+end
+"""
+POLL = (
+    _EPOCH
+    + """
+local flushes = {}
+if epoch ~= ARGV[1] then flushes = redis.call('LRANGE', KEYS[2], 0, ARGV[2] - 1) end
+return {epoch, time, flushes}
+"""
+)
+"""With the keys of the epoch and of the flushes, the epoch that is known, 0 for none, and how many
+flushes there are at most: the epoch, the time in milliseconds, and the flushes if the epoch is
+another one.
+"""
+FLUSH = (
+    _EPOCH
+    + """
+epoch = redis.call('INCR', KEYS[1])
+for place = 3, #ARGV do
+  if place > 3 then epoch = redis.call('INCR', KEYS[1]) end
+  redis.call('LPUSH', KEYS[2], string.format('%.0f', epoch) .. ' ' .. time .. ' ' .. ARGV[place])
+end
+redis.call('LTRIM', KEYS[2], 0, ARGV[2] - 1)
+return {string.format('%.0f', epoch), time, redis.call('LRANGE', KEYS[2], 0, -1)}
+"""
+)
+"""With the same, and what was flushed: the same."""
+
+MAX_VALUE = 65_536
+"""Octets of a value; a longer one is none of ours, and need not come over the network."""
+_VALUE = f"""
+local function value_of(key)
+  local length = redis.pcall('STRLEN', key)
+  if type(length) == 'table' or length > {MAX_VALUE} then return '' end
+  return redis.call('GET', key)
+end
+"""
+READ = (
+    _VALUE
+    + """
 local found = {}
 for place, key in ipairs(KEYS) do
-  local value = redis.pcall('GET', key)
-  if type(value) == 'table' then value = '' end
+  local value = value_of(key)
   found[2 * place - 1] = value
   found[2 * place] = value and redis.call('PTTL', key) or 0
 end
 return found
 """
+)
 """For each key its value, nil if there is none, and the milliseconds that it still has. What is no
-string is empty.
+string, or too long, is empty.
 """
-REPLACE = """
-local value = redis.pcall('GET', KEYS[1])
-if type(value) == 'table' then value = '' end
+REPLACE = (
+    _VALUE
+    + """
+local value = value_of(KEYS[1])
 if value and value ~= ARGV[1] then return {value, redis.call('PTTL', KEYS[1])} end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return {}
 """
+)
 """With the value that is expected, the new one, and milliseconds: what is there instead, if it is
 something else, or nothing if it was replaced.
 """

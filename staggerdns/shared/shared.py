@@ -18,12 +18,13 @@ from staggerdns.settings.shared import SharedSettings
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.shared.breaker import Breaker
 from staggerdns.shared.checks import read_password
+from staggerdns.shared.flushes import Flush, Flushes
 from staggerdns.shared.level import Access, ScopeLevel
 from staggerdns.shared.metrics import SharedMetrics
 from staggerdns.shared.poll import Poll
 from staggerdns.shared.store import Store
 
-MakeStore = Callable[[SharedSettings], Store]
+ApplyFlush = Callable[[Flush, float], object]
 
 
 class Shared:
@@ -45,7 +46,11 @@ class Shared:
         self._journal = journal
         self._resolve = resolve
         self._settings = SharedSettings()
+        self._since = clock.seconds()
+        self._problem = ""
         self._level: _Level | None = None
+        self.apply_flush: ApplyFlush = lambda *_: None
+        """Forgets here what was flushed elsewhere so many seconds ago, if it was stored before."""
         self._is_open = False
 
     def use(self, settings: SharedSettings) -> None:
@@ -55,6 +60,8 @@ class Shared:
         self._settings = settings
         if self._level is not None:
             self._level.stop()
+        self._since = self._clock.seconds()
+        self._problem = ""
         self._level = None if settings.url is None else _Level(self, settings)
         if self._level is not None and self._is_open:
             self._level.start()
@@ -66,6 +73,19 @@ class Shared:
         if self._level is None:
             return None
         return ScopeLevel(self._level.access, digest, names, settings)
+
+    def shown(self) -> dict[str, Any] | None:
+        """Return how the second level is, as ``status`` shows it; `None` if there is none."""
+        level = self._level
+        if level is None:
+            return None
+        return {
+            "store": str(self._settings.url),
+            "site": self._settings.site,
+            "asked": level.breaker.closed,
+            "seconds": round(self._clock.seconds() - self._since, 3),
+            "problem": "" if level.breaker.closed else self._problem or level.problem,
+        }
 
     def open(self) -> None:
         """Connect to the store, now and whenever there is no connection."""
@@ -96,16 +116,30 @@ class Shared:
             resolve=self._resolve,
         )
 
-    def make_access(self, store: Store, breaker: Breaker, timeout: float) -> Access:
-        """Return what the scopes ask a store with."""
-        return Access(store, breaker, timeout, self._clock, self.metrics, self._journal)
+    def flush(self, flush: Flush) -> None:
+        """Have the other servers do what was flushed here, as soon as the store can be told."""
+        if self._level is not None:
+            self._level.flushes.add(flush)
+            self._level.poll.flush()
 
-    def make_poll(self, store: Store, breaker: Breaker, timeout: float) -> Poll:
+    def flushed_elsewhere(self, flush: Flush, age: float) -> None:
+        """Forget here what was flushed elsewhere."""
+        self.apply_flush(flush, age)
+
+    def make_access(
+        self, store: Store, breaker: Breaker, flushes: Flushes, timeout: float
+    ) -> Access:
+        """Return what the scopes ask a store with."""
+        return Access(store, breaker, flushes, timeout, self._clock, self.metrics, self._journal)
+
+    def make_poll(self, store: Store, breaker: Breaker, flushes: Flushes, timeout: float) -> Poll:
         """Return what polls a store."""
-        return Poll(store, breaker, timeout, self._clock, self._journal)
+        return Poll(store, breaker, flushes, timeout, self._clock, self._journal)
 
     def changed(self, why: str, settings: SharedSettings) -> None:
         """Log that the second level is asked again, or why it is not any more."""
+        self._since = self._clock.seconds()
+        self._problem = why
         if why:
             self._journal.warn(
                 "the second level {store} is not asked: {problem}",
@@ -122,16 +156,22 @@ class _Level:
     def __init__(self, shared: Shared, settings: SharedSettings) -> None:
         self.breaker = breaker = Breaker(lambda why: shared.changed(why, settings))
         self._store = store = shared.make_store(settings)
-        self.access = shared.make_access(store, breaker, settings.timeout)
-        self._poll = shared.make_poll(store, breaker, settings.timeout)
+        self.flushes = flushes = Flushes(shared.flushed_elsewhere)
+        self.access = shared.make_access(store, breaker, flushes, settings.timeout)
+        self.poll = shared.make_poll(store, breaker, flushes, settings.timeout)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the connection, if anything."""
+        return str(self._store.problem)
 
     def start(self) -> None:
         """Connect, and poll."""
         self._store.start()
-        self._poll.start()
+        self.poll.start()
 
     def stop(self) -> None:
         """Ask nothing any more."""
         self.access.close()
-        self._poll.stop()
+        self.poll.stop()
         self._store.stop()

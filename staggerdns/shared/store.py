@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from twisted.internet.defer import Deferred
 
 from staggerdns.errors import StaggerDNSError
+from staggerdns.shared.flushes import Flush, Polled
 
 
 class StoreError(StaggerDNSError):
@@ -46,8 +47,11 @@ class Store(Protocol):
         or nothing. Return what is there if it is something else, and nothing was changed.
         """
 
-    def poll(self) -> Deferred[None]:
-        """Find out whether it replies."""
+    def poll(self, epoch: int) -> Deferred[Polled]:
+        """Return what there is about flushes, if the ``epoch`` that is known is another one."""
+
+    def flush(self, epoch: int, flushes: Sequence[Flush]) -> Deferred[Polled]:
+        """Have others know of these flushes, and do what `poll` does."""
 
     def drop(self, why: str) -> None:
         """Give up the connection, which is of no use, and make another one."""

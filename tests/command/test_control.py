@@ -49,6 +49,13 @@ STATUS: dict[str, Any] = {
     "pending": 3,
     "collections": {"running": 2, "queued": 0, "ended": 5},
     "memory": 60_000_000,
+    "shared": {
+        "store": "redis://192.0.2.1:6379/0",
+        "site": "default",
+        "asked": False,
+        "seconds": 61.0,
+        "problem": "refused",
+    },
     "blocking": [GROUP, {**GROUP, "group": "kids", "paused": True, "seconds_left": 61.5}],
     "reloads": {"count": 2, "last": {"ok": True, "seconds_ago": 60.0, "problems": []}},
 }
@@ -193,6 +200,7 @@ def test_status(server: FakeServer) -> None:
         "pending        3 queries, 2 collections",
         "cache          1,200 of 50,000 answers, 684 KiB of 128 MiB",
         "memory         57.2 MiB",
+        "second level   redis://192.0.2.1:6379/0, not asked for 1 min 1 s: refused",
         "blocking       default: ads",
         "blocking       kids: ads, paused for another 1 min 1 s",
     ]
@@ -204,11 +212,13 @@ def test_status(server: FakeServer) -> None:
         "rates": {**STATUS["rates"], "cache_share": None},
         "reloads": {"count": 0, "last": {"ok": False, "seconds_ago": 5.0, "problems": ["a", "b"]}},
         "blocking": [{**GROUP, "paused": True}],
+        "shared": None,
     }
     text = run(server, "status", reply=other).stdout
     assert "reloads        0; 5 s ago the file could not be used: a; b\n" in text
     assert "upstreams      nobody answers\n" in text
     assert "a second\n" in text
+    assert "second level" not in text
     assert "blocking       default: ads, paused\n" in text
 
 

@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs, formatEvent
 
 from staggerdns import __version__
-from staggerdns.control.operations import MAX_ENTRIES_SHOWN, SLICE, resident_octets
+from staggerdns.control.flushing import SLICE
+from staggerdns.control.operations import MAX_ENTRIES_SHOWN, resident_octets
 from staggerdns.control.protocol import BAD_REQUEST, REFUSED, Refused
 from staggerdns.control.rates import SAMPLE_EVERY, SAMPLES
 from staggerdns.wire.addresspool import AddressPool
@@ -68,6 +69,7 @@ def test_status() -> None:
     assert status["pending"] == 0
     assert status["answering"] is True
     assert status["memory"] > 1_000_000
+    assert status["shared"] is None
     assert status["blocking"] == [
         {"group": "default", "lists": ("ads",), "paused": False, "seconds_left": None},
         {"group": "kids", "lists": ("ads",), "paused": False, "seconds_left": None},

@@ -8,11 +8,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from staggerdns.control.flushing import forget
 from staggerdns.resolver.forwarder import WayOfAsking
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.shared.breaker import Breaker
+from staggerdns.shared.flushes import MAX_FLUSHES, Flush, Flushes, Polled
 from staggerdns.shared.level import Access, ScopeLevel
 from staggerdns.shared.metrics import SharedMetrics
+from staggerdns.shared.poll import Poll
 from staggerdns.shared.store import Present, StoreError
 from staggerdns.wire.key import DEFAULT_SCOPE
 from tests.kit.acts import Act
@@ -34,6 +37,8 @@ class MemoryStore:
         self.delay = delay
         self.broken = ""
         self.replies = True
+        self.epoch = 0
+        self.flushes: list[tuple[int, int, Flush]] = []
         self.values: dict[bytes, tuple[bytes, float]] = {}
         """Values, and when their keys end."""
         self.commands: list[str] = []
@@ -73,9 +78,33 @@ class MemoryStore:
 
         return self._later("replace", do)
 
-    def poll(self) -> Deferred[None]:
-        """Whether it replies."""
-        return self._later("poll", lambda: None)
+    def poll(self, epoch: int) -> Deferred[Polled]:
+        """What was flushed."""
+        return self._later("poll", lambda: self._polled(epoch))
+
+    def flush(self, epoch: int, flushes: Sequence[Flush]) -> Deferred[Polled]:
+        """Note flushes."""
+
+        def do() -> Polled:
+            time = self._polled(epoch).time
+            for flush in flushes:
+                self.epoch += 1
+                self.flushes.insert(0, (self.epoch, time, flush))
+            del self.flushes[MAX_FLUSHES:]
+            return Polled(self.epoch, time, [*self.flushes])
+
+        return self._later("flush", do)
+
+    def clear(self) -> None:
+        """Forget all, as another server in its place does."""
+        self.values.clear()
+        self.flushes.clear()
+        self.epoch = 0
+
+    def _polled(self, epoch: int) -> Polled:
+        time = round(self.clock.seconds() * 1000)
+        self.epoch = self.epoch or epoch or time
+        return Polled(self.epoch, time, [] if self.epoch == epoch else [*self.flushes])
 
     def drop(self, why: str) -> None:
         """Note that the connection is of no use."""
@@ -114,8 +143,16 @@ class SharingResolver(SimulatedResolver):
         self.breaker = Breaker(self.told.append)
         self.breaker.recovered()
         self.shared = SharedMetrics(lambda: self.breaker.closed)
+        self.flushes = Flushes(self._flushed)
+        self.poll = Poll(self.store, self.breaker, self.flushes, timeout, self.clock, self.journal)
         self.access = Access(
-            self.store, self.breaker, timeout, self.clock, self.shared, self.journal
+            self.store,
+            self.breaker,
+            self.flushes,
+            timeout,
+            self.clock,
+            self.shared,
+            self.journal,
         )
         settings = parallel or ParallelSettings()
         names = frozenset([upstream.name for upstream in self.upstreams])
@@ -124,6 +161,16 @@ class SharingResolver(SimulatedResolver):
             self.strategies.chosen, settings, keywords.get("rebinding"), second_level=self.level
         )
         self.forwarder.use({DEFAULT_SCOPE: ways}, keywords.get("address_filter"), lambda *_: False)
+
+    def flush(self, flush: Flush) -> None:
+        """Flush here, and have others do the same."""
+        self._flushed(flush, 0.0)
+        self.flushes.add(flush)
+        self.poll.flush()
+
+    def _flushed(self, flush: Flush, age: float) -> None:
+        for _ in forget(self.cache, flush, self.clock.seconds() - age):
+            pass
 
     @property
     def reads(self) -> dict[str, int]:

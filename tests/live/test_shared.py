@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from staggerdns.command.client import ask as control
 from tests.kit import behaviours as b
 from tests.kit.clients import eventually
 from tests.kit.ports import free_endpoints
@@ -49,10 +50,18 @@ def nodes(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[list[Program]]:
     """Two programs of one configuration."""
-    shared = {"cache": {"shared": {"url": store.url, "timeout": PATIENT}}}
     servers = [one.endpoint for one in upstreams]
-    first = Program(tmp_path_factory.mktemp("first"), servers, shared)
-    second = Program(tmp_path_factory.mktemp("second"), servers, shared)
+    first, second = (
+        Program(
+            directory := tmp_path_factory.mktemp(name),
+            servers,
+            {
+                "cache": {"shared": {"url": store.url, "timeout": PATIENT}},
+                "control": {"socket": str(directory / "control.sock")},
+            },
+        )
+        for name in ("first", "second")
+    )
     with first, second:
         for node in (first, second):
             eventually(partial(is_asked, node), bool)
@@ -73,3 +82,26 @@ def test_one_asks_for_both(
     assert set(reply.addresses) == ADDRESSES
     assert reads(second, "whole") == whole + 1
     assert [len(one.asked(name, "A")) for one in upstreams] == before == [1, 1]
+
+
+def test_a_flush_goes_to_all(
+    nodes: list[Program], upstreams: list[ScriptedUpstream], store: RedisServer
+) -> None:
+    """What one forgets the other forgets within a second, and so does the store."""
+    first, second = nodes
+    name = unique_name("flushed")
+    first.pool(name, ADDRESSES)
+    eventually(lambda: any(name.encode() in key for key in store.all_keys()), bool)
+    second.ask(name)
+    asked = [len(one.asked(name, "A")) for one in upstreams]
+    control(first.settings["control"]["socket"], "flush", {"name": name})
+    eventually(lambda: entries(second, name), lambda count: not count)
+    second.pool(name, ADDRESSES)
+    assert [len(one.asked(name, "A")) for one in upstreams] == [count + 1 for count in asked]
+    first.ask(name)
+    assert [len(one.asked(name, "A")) for one in upstreams] == [count + 1 for count in asked]
+
+
+def entries(program: Program, name: str) -> int:
+    """How many answers a program has for a name."""
+    return len(control(program.settings["control"]["socket"], "cache", {"name": name})["entries"])

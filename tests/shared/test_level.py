@@ -48,7 +48,7 @@ def put(
     brought = CONTRIBUTORS.number(CONTRIBUTORS.bit(NAMES[0]))
     pool = AddressPool((), packed(*addresses), ttl, ad=False, brought_by=brought)
     question = resolver.question()
-    made = write_pool(question, Collected(pool, due, answered, whole))
+    made = write_pool(question, Collected(pool, due, answered, whole), 0)
     assert made is not None
     resolver.store.put(pool_key(DIGEST, question), *made)
 

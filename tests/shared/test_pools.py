@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.resolver.secondlevel import Collected
-from staggerdns.shared.pools import MAX_VALUE, SharedPool, pool_key, read_pool, write_pool
+from staggerdns.resolver.secondlevel import INVALID, MISS, Collected, Found
+from staggerdns.shared.pools import SharedPool, pool_key, read_pool, write_pool
+from staggerdns.shared.scripts import MAX_VALUE
 from staggerdns.shared.store import Present
 from staggerdns.wire.addresspool import AddressPool, mixed
 from staggerdns.wire.contributors import CONTRIBUTORS
@@ -40,9 +41,14 @@ def facts(pool: AddressPool) -> tuple[Any, ...]:
 
 def value_of(collected: Collected, question: Question = WWW) -> tuple[bytes, int]:
     """What is written."""
-    made = write_pool(question, collected)
+    made = write_pool(question, collected, 7)
     assert made is not None
     return made
+
+
+def read(present: Present, flushed: int = 0) -> Found | str:
+    """What is read, when all names were flushed at an epoch."""
+    return read_pool(WWW, present, KNOWN, lambda name, epoch: epoch < flushed)
 
 
 @given(
@@ -60,12 +66,12 @@ def test_there_and_back(lives: dict[int, int], ad: bool, is_mixed: bool, seconds
         sent = mixed(sent, (name("c.example"),))
     value, life = value_of(Collected(sent, 40, KNOWN[:2], whole=ad))
     assert life == max(lives.values()) * 1000
-    found = read_pool(WWW, Present(value, life - seconds * 1000), KNOWN)
+    found = read(Present(value, life - seconds * 1000))
     left = {last: life - seconds for last, life in lives.items() if life > seconds}
     if not left:
-        assert found is None
+        assert found == INVALID
         return
-    assert found is not None
+    assert isinstance(found, Found)
     kept = [number for number, last in zip(numbers, lives, strict=True) if last in left]
     wanted = pool(left, ad=ad, chain=("b.example",), numbers=kept)
     wanted.cname_life = max(30 - seconds, 0)
@@ -76,11 +82,18 @@ def test_there_and_back(lives: dict[int, int], ad: bool, is_mixed: bool, seconds
     assert found.whole == ad
 
 
+def test_what_was_flushed() -> None:
+    """It is as if there was nothing; at the same epoch it stands."""
+    value, life = value_of(Collected(pool({1: 2}), 2, KNOWN, whole=True))
+    assert read(Present(value, life), 8) == MISS
+    assert isinstance(read(Present(value, life), 7), Found)
+
+
 def test_ages_are_rounded_up() -> None:
     """A millisecond is a second."""
     value, life = value_of(Collected(pool({1: 2, 2: 1}), 2, KNOWN, whole=True))
-    found = read_pool(WWW, Present(value, life - 1), KNOWN)
-    assert found is not None
+    found = read(Present(value, life - 1))
+    assert isinstance(found, Found)
     assert list(found.pool.lives) == [1]
     assert found.due == 1
 
@@ -127,6 +140,7 @@ def changed(**fields: Any) -> bytes:
         changed(life=-1),
         changed(life=89_000),
         changed(due=-1),
+        changed(epoch=-1),
         changed(names=["203.0.113.9", *KNOWN[1:2]]),
         changed(answered=[2]),
         changed(answered=[-1]),
@@ -149,14 +163,14 @@ def changed(**fields: Any) -> bytes:
 )
 def test_what_is_none_of_ours(value: bytes) -> None:
     """Garbage, another version, another question, strangers, numbers that cannot be."""
-    assert read_pool(WWW, Present(changed(), 90_000), KNOWN) is not None
-    assert read_pool(WWW, Present(value, 90_000), KNOWN) is None
+    assert read(Present(changed(), 90_000)) != INVALID
+    assert read(Present(value, 90_000)) == INVALID
 
 
 @pytest.mark.parametrize("left", [-1, 0, 90_001, 10**12])
 def test_what_has_no_age(left: int) -> None:
     """A key without an end, or with a later one than it was written with."""
-    assert read_pool(WWW, Present(changed(), left), KNOWN) is None
+    assert read(Present(changed(), left)) == INVALID
 
 
 def test_what_is_too_large() -> None:
@@ -164,8 +178,10 @@ def test_what_is_too_large() -> None:
     numbers = range(MAX_VALUE // 4)
     addresses = tuple(number.to_bytes(4, "big") for number in numbers)
     large = AddressPool((), addresses, 60, ad=False)
-    assert write_pool(WWW, Collected(large, 9, (), whole=True)) is None
-    assert write_pool(WWW, Collected(large.only([n < 9_000 for n in numbers]), 9, (), whole=True))
+    assert write_pool(WWW, Collected(large, 9, (), whole=True), 0) is None
+    assert write_pool(
+        WWW, Collected(large.only([n < 9_000 for n in numbers]), 9, (), whole=True), 0
+    )
 
 
 @given(
@@ -174,4 +190,4 @@ def test_what_is_too_large() -> None:
 )
 def test_any_octets(value: bytes) -> None:
     """Nothing comes of them, and no error."""
-    assert read_pool(WWW, Present(value, 1_000), KNOWN) is None
+    assert read(Present(value, 1_000)) == INVALID

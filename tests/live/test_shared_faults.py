@@ -1,0 +1,365 @@
+"""A store that is down, slow, full, forgetful or no store at all: answers come as without it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import statistics
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from staggerdns.command.client import ask as control
+from tests.kit import behaviours as b
+from tests.kit.certificates import CertificateAuthority
+from tests.kit.clients import eventually
+from tests.kit.ports import Endpoint
+from tests.kit.program import Program
+from tests.kit.scripted import ScriptedUpstream
+from tests.kit.stores import PATIENT, RedisServer, is_asked, reads
+from tests.kit.testbed import unique_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.live
+ADDRESS = "203.0.113.1"
+TIMEOUT = 0.1
+"""Seconds that a reading may take here: this machine is busy."""
+BACK = 5.0
+"""Seconds after its return in which the store is asked again."""
+ROOM = 0.5
+"""Seconds that an answer may take beside that, on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[ScriptedUpstream]:
+    """An upstream that answers everything."""
+    with ScriptedUpstream(b.answers(ADDRESS, ttl=300)) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def running(
+    directory: Path, upstream: ScriptedUpstream, url: str, **shared: Any
+) -> Iterator[Program]:
+    """A program whose second level is there, or should be."""
+    settings = {
+        "cache": {"shared": {"url": url, "timeout": "100ms", **shared}},
+        "control": {"socket": str(directory / "control.sock")},
+    }
+    directory.mkdir(exist_ok=True)
+    with Program(directory / "program", [upstream.endpoint], settings) as program:
+        yield program
+
+
+def answer(program: Program, label: str = "fault") -> float:
+    """Ask for a new name; how many seconds its answer took."""
+    began = time.monotonic()
+    reply = program.ask(unique_name(label))
+    assert reply.addresses == [ADDRESS]
+    return time.monotonic() - began
+
+
+def is_back(program: Program) -> None:
+    """Wait until the store is asked, and see that it is."""
+    before = reads(program, "miss")
+
+    def missed() -> bool:
+        answer(program)
+        return is_asked(program) and reads(program, "miss") > before
+
+    eventually(missed, bool, BACK + 1)
+
+
+def is_left_alone(program: Program) -> None:
+    """Ask until the breaker has opened; no answer takes much longer than the timeout, and then none
+    waits at all.
+    """
+
+    def asked() -> bool:
+        assert answer(program) < TIMEOUT + ROOM
+        return is_asked(program)
+
+    eventually(asked, lambda found: not found)
+    before = reads(program, "open")
+    took = [answer(program) for _ in range(10)]
+    assert statistics.median(took) < TIMEOUT / 2
+    assert reads(program, "open") == before + len(took)
+
+
+def test_down_at_the_start(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """The program is there without it, and asks it as soon as it is there."""
+    store = RedisServer(tmp_path / "store")
+    with running(tmp_path, upstream, store.url) as program:
+        assert not is_asked(program)
+        assert statistics.median(answer(program) for _ in range(5)) < TIMEOUT / 2
+        with store:
+            is_back(program)
+
+
+def test_dying_and_coming_back(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """A crash costs nobody an answer; the log tells of it, and of the return."""
+    with (
+        RedisServer(tmp_path / "store") as store,
+        running(tmp_path, upstream, store.url) as program,
+    ):
+        is_back(program)
+        store.kill()
+        is_left_alone(program)
+        assert "is not asked: " in program.log
+        status = control(program.settings["control"]["socket"], "status", {})["shared"]
+        assert (status["store"], status["asked"]) == (f"{store.url}/0", False)
+        assert status["problem"]
+        store.start()
+        is_back(program)
+
+
+def test_hanging(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """A store that is stopped in the middle of a reading, and goes on later."""
+    with (
+        RedisServer(tmp_path / "store") as store,
+        running(tmp_path, upstream, store.url) as program,
+    ):
+        is_back(program)
+        store.send_signal(signal.SIGSTOP)
+        try:
+            is_left_alone(program)
+            assert reads(program, "timeout") + reads(program, "error") >= 1
+            time.sleep(3)  # the connection is given up meanwhile
+            assert answer(program) < ROOM
+        finally:
+            store.send_signal(signal.SIGCONT)
+        is_back(program)
+
+
+def test_full(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """A store that takes nothing any more is read all the same."""
+    with (
+        RedisServer(tmp_path / "store") as store,
+        running(tmp_path, upstream, store.url) as program,
+    ):
+        is_back(program)
+        assert store.do("CONFIG", "SET", "maxmemory", "1") == b"+OK\r\n"
+        before = reads(program, "miss")
+        assert answer(program) < ROOM
+        eventually(
+            lambda: program.metrics().value("staggerdns_shared_writes_total", result="error"),
+            lambda count: count >= 1,
+        )
+        assert reads(program, "miss") == before + 1
+        time.sleep(2)
+        assert is_asked(program)
+        store.do("CONFIG", "SET", "maxmemory", "0")
+
+
+def test_forgetful(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """FLUSHALL takes the values, the scripts' names and the epoch: all come back."""
+    with (
+        RedisServer(tmp_path / "store") as store,
+        running(tmp_path, upstream, store.url) as program,
+    ):
+        is_back(program)
+        epoch = store.do("GET", "staggerdns:1:epoch")
+        store.do("FLUSHALL")
+        store.do("SCRIPT", "FLUSH")
+        is_back(program)
+        eventually(lambda: store.do("GET", "staggerdns:1:epoch"), lambda found: found == epoch)
+
+
+def test_failing_over(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """A replica refuses what a primary does; another server is in its place."""
+    with (
+        RedisServer(tmp_path / "store") as store,
+        RedisServer(tmp_path / "other") as other,
+        running(tmp_path, upstream, store.url) as program,
+    ):
+        is_back(program)
+        store.do("REPLICAOF", other.endpoint.host, str(other.endpoint.port))
+        assert answer(program) < TIMEOUT + ROOM
+        store.do("REPLICAOF", "NO", "ONE")
+        is_back(program)
+        store.kill()
+        with RedisServer(tmp_path / "third", endpoint=store.endpoint):
+            is_back(program)
+
+
+class Speaker:
+    """Something in the place of a store: it answers what it gets as ``speak`` says, with the socket
+    and the octets; a context manager.
+    """
+
+    def __init__(self, speak: Callable[[socket.socket, bytes], None]) -> None:
+        self._speak = speak
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = Endpoint(*self._socket.getsockname())
+        self._threads = [threading.Thread(target=self._accept)]
+        self._connections: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        for thread in self._threads:
+            thread.join(5)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                self._connections.append(connection)
+                thread = threading.Thread(target=self._serve, args=(connection,))
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := connection.recv(65_536):
+                self._speak(connection, data)
+
+
+def says(reply: bytes, *, then_close: bool = False) -> Callable[[socket.socket, bytes], None]:
+    """Answer everything with the same octets."""
+
+    def speak(connection: socket.socket, data: bytes) -> None:
+        connection.sendall(reply)
+        if then_close:
+            connection.shutdown(socket.SHUT_RDWR)
+
+    return speak
+
+
+ODD = {
+    "an error": says(b"-ERR no\r\n"),
+    "loading": says(b"-LOADING Redis is loading the dataset in memory\r\n"),
+    "moved": says(b"-MOVED 3999 127.0.0.1:6381\r\n"),
+    "no login": says(b"-NOAUTH Authentication required.\r\n"),
+    "half a reply": says(b"*3\r\n$13\r\n17000", then_close=True),
+    "an endless line": says(b"a" * 100_000),
+    "a million elements": says(b"*1000000\r\n"),
+    "a string of a gigabyte": says(b"$1073741824\r\n"),
+    "another protocol": says(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    "too many replies": says(b"+OK\r\n" * 1000),
+    "what nobody asked for": says(b"*2\r\n:1\r\n:2\r\n"),
+    "silence": lambda *_: None,
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_store(kind: str, tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """It is not asked, and nobody waits for it; a store in its place is asked."""
+    with Speaker(ODD[kind]) as speaker:
+        place = speaker.endpoint
+        with running(tmp_path, upstream, f"redis://{place}") as program:
+            time.sleep(1.5)
+            assert not is_asked(program)
+            assert statistics.median(answer(program) for _ in range(5)) < TIMEOUT / 2
+            speaker.__exit__()
+            with RedisServer(tmp_path / "store", endpoint=place):
+                is_back(program)
+
+
+def test_slow(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """A store behind a slow network is not asked as long as it is slow."""
+    delay = [0.0]
+    with RedisServer(tmp_path / "store") as store:
+        behind: dict[socket.socket, socket.socket] = {}
+
+        def speak(connection: socket.socket, data: bytes) -> None:
+            if connection not in behind:
+                place = store.endpoint.host, store.endpoint.port
+                behind[connection] = made = socket.create_connection(place, 5)
+
+                def back() -> None:
+                    with contextlib.suppress(OSError):
+                        while found := made.recv(65_536):
+                            time.sleep(delay[0])
+                            connection.sendall(found)
+
+                threading.Thread(target=back, daemon=True).start()
+            behind[connection].sendall(data)
+
+        with (
+            Speaker(speak) as proxy,
+            running(tmp_path, upstream, f"redis://{proxy.endpoint}") as program,
+        ):
+            is_back(program)
+            delay[0] = 2 * TIMEOUT
+            is_left_alone(program)
+            time.sleep(2)
+            assert not is_asked(program)
+            delay[0] = 0.0
+            is_back(program)
+        for made in behind.values():
+            made.close()
+
+
+def test_a_password_and_tls(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """Both are needed, and the certificate must be that of the host."""
+    authority = CertificateAuthority(tmp_path / "ca")
+    files = authority.issue("127.0.0.1")
+    secret = tmp_path / "secret"
+    secret.write_text("sesame\n")
+    options = ("--requirepass", "sesame")
+    with RedisServer(tmp_path / "store", *options, certificate=files) as store:
+        url = f"rediss://{store.endpoint}"
+        good = {"tls_ca": str(authority.ca), "password": str(secret)}
+        with running(tmp_path / "good", upstream, url, **good) as program:
+            is_back(program)
+        other = CertificateAuthority(tmp_path / "other")
+        wrongs: dict[str, dict[str, Any]] = {
+            "plain": {"url": f"redis://{store.endpoint}", "tls_ca": None},
+            "authority": {"tls_ca": str(other.ca)},
+            "password": {"password": None},
+        }
+        for name, wrong in wrongs.items():
+            settings: dict[str, Any] = {"url": url, **good, **wrong}
+            with running(tmp_path / name, upstream, **settings) as program:
+                time.sleep(1.5)
+                assert not is_asked(program)
+                assert answer(program) < ROOM
+                assert "sesame" not in program.log
+
+
+def test_a_liar(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """Values that none of ours has written count, and change no answer."""
+    with (
+        RedisServer(tmp_path / "store") as store,
+        running(tmp_path, upstream, store.url, timeout=PATIENT) as program,
+    ):
+        is_back(program)
+        name = unique_name("liar")
+        program.ask(name)
+        key = eventually(lambda: [key for key in store.all_keys() if name.encode() in key], bool)[
+            0
+        ].decode()
+        lies: list[tuple[str, ...]] = [
+            ("SET", key, "garbage", "PX", "100000"),
+            ("SET", key, "x" * 900_000, "PX", "100000"),
+            ("SET", key, "x" * 2_000_000, "PX", "100000"),
+            ("PERSIST", key),
+            ("PEXPIRE", key, "999999999"),
+            ("LPUSH", key, "a"),
+        ]
+        for lie in lies:
+            other = unique_name("liar")
+            lied = key.replace(name, other)
+            store.do("DEL", lied)
+            if lie[0] in ("PERSIST", "PEXPIRE"):
+                store.do("COPY", key, lied)
+            store.do(lie[0], lied, *lie[2:])
+            assert program.ask(other).addresses == [ADDRESS]
+            is_back(program)
+        assert reads(program, "invalid") >= len(lies) - 1
