@@ -77,6 +77,7 @@ def test_every_block_is_a_configuration(
     files = CertificateAuthority(tmp_path).issue("dns.example")
     for credential, path in (("certificate", files.chain), ("key", files.key)):
         (tmp_path / f"tls-{credential}").write_bytes(path.read_bytes())
+    (tmp_path / "store").write_text("a password", encoding="ascii")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     for block in _BLOCK.findall(PAGES[page]):
         plain = yaml.safe_load(block)

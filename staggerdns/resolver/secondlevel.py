@@ -31,7 +31,7 @@ from staggerdns.wire.verdict import NEGATIVE, NETWORK_ERROR, POSITIVE
 WHOLE = "whole"
 PARTIAL = "partial"
 MISS = "miss"
-TIMEOUT = "timeout"
+TIMEOUT = Reason.TIMEOUT.label
 ERROR = "error"
 INVALID = "invalid"
 OPEN = "open"

@@ -57,9 +57,14 @@ class Learned:
         self._known = Coverage()  # of names asked for anew: what their own pools did not say
         self._measured: deque[tuple[int, int]] = deque(maxlen=WINDOW)
 
+    @property
+    def samples(self) -> int:
+        """Collections that have taught something."""
+        return self._all.samples
+
     def is_measured(self, name: bytes, now: float) -> bool:
         """Return whether a collection of a name that begins at ``now`` asks everybody."""
-        if self._all.samples < ENOUGH:
+        if self.samples < ENOUGH:
             return True
         turn = b"%s%d" % (self._salt, now // TURN)
         return crc32(name, crc32(turn)) % MEASURED == 0
@@ -96,7 +101,7 @@ class Learned:
         masks = _brought(outcomes)
         if not masks:
             return
-        if self._all.samples >= ENOUGH:  # else everybody is asked in any case
+        if self.samples >= ENOUGH:  # else everybody is asked in any case
             found = sum(mask & choice.all_asked != 0 for mask in masks)
             self._measured.append((found, len(masks)))
         self._all.add(masks)

@@ -157,7 +157,7 @@ def test_wrong_lists(tmp_path: Path) -> None:
         "lists: {ads: {answer: null}}": "lists.ads.answer: expected text, got nothing",
         "lists: {ads: {answer: zero}}": "lists.ads.answer: expected null_address or nxdomain",
         "lists: {ads: {urls: ['http://a.example']}}": "lists.ads.urls[0]: expected a URL",
-        "lists: {ads: {url: a}}": "lists.ads.url: unknown key: did you mean urls?",
+        "lists: {ads: {url: a}}": "lists.ads.url: unknown key: did you mean urls",
         "groups: {default: {block: [ads]}}": "groups.default.block[0]: there is no list ads",
     }
     for text, problem in told.items():

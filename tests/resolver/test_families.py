@@ -7,8 +7,10 @@ from random import Random
 
 import pytest
 
-from staggerdns.resolver.families import HELD_FOR, MAX_DECISIONS, Verdict
+from staggerdns.resolver import families as families_module
+from staggerdns.resolver.families import HELD_FOR, Verdict
 from staggerdns.settings.policy import FamiliesSettings, OwnFamiliesSettings
+from staggerdns.settings.values import Seconds
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import LocalNegativeAnswer
 from staggerdns.wire.question import Question, make_question
@@ -162,21 +164,20 @@ def test_jitter_around_the_margin(gain: int) -> None:
     assert changes <= hours / 3
 
 
-def test_as_many_as_are_remembered() -> None:
+def test_as_many_as_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more the one that was not asked for the longest is found out anew."""
+    monkeypatch.setattr(families_module, "MAX_DECISIONS", 3)
     families = SimulatedFamilies()
     families.put_both(20, 60)
-    assert families.settled() is SUPPRESS
-    decisions = families.families._decisions
-    for number in range(MAX_DECISIONS - 1):
-        decisions[b"%d" % number, 0.0] = 1e9
-    families.verdict()
-    assert len(decisions) == MAX_DECISIONS
-    assert (b"0", 0.0) in decisions
-    decisions[b"more", 0.0] = 1e9
-    families.verdict()
-    assert len(decisions) == MAX_DECISIONS
-    assert (b"0", 0.0) not in decisions
+    families.settled()
+    now = families.clock.seconds()
+    margins = [0.010, 0.011, 0.012]
+    for count, margin in enumerate(margins, 2):
+        assert families.families.verdict(SIX.key, margin, now) is SUPPRESS
+        assert families.ranked.metrics.families_suppressed.values() == {(): min(count, 3)}
+    owns = [OwnFamiliesSettings(margin=Seconds(margin)) for margin in (0.02, *margins)]
+    told = [families.families.suppressed(SIX, own, now) for own in owns]
+    assert told == [False, True, True, True]
 
 
 # Whose margin.

@@ -42,7 +42,7 @@ def teach(made: SimulatedResolver, count: int = ENOUGH) -> None:
     learned = made.adaptive.learned
     assert learned is not None
     number = 0
-    while learned._all.samples < count:
+    while learned.samples < count:
         asked_for(made, made.question(f"t{number}.example"))
         number += 1
 
@@ -148,7 +148,7 @@ def test_what_cannot_be_merged_teaches_nothing() -> None:
         asked_for(made, made.question(f"t{number}.example", TXT))
     for number in range(ENOUGH):
         assert made.adaptive.learned is not None
-        assert made.adaptive.learned._all.samples == number
+        assert made.adaptive.learned.samples == number
         asked_for(made, made.question(f"u{number}.example"))
 
 
