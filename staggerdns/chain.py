@@ -105,7 +105,9 @@ class Chain:
         self._journal = journal = journal if journal is not None else Journal(config.log.level)
         self._members = Members(reactor, awake, rng, metrics, journal)
         self._alarms = Alarms(awake, journal)
-        self.shared = Shared(reactor, clock, journal, self._members.resolve)
+        self.shared = Shared(
+            reactor, clock, journal, self._members.resolve, lambda: self.round_trips
+        )
         # Whether the default upstreams can be reached says nothing about those inside, nor do they.
         self._uplink, self._inside = Uplink(), Uplink()
         self._strategies: dict[int, Strategies] = {}  # by the numbers of their scopes
@@ -195,7 +197,7 @@ class Chain:
         """Return how questions are asked in each scope, by number."""
         before, self._strategies = self._strategies, {}
         rules = {}
-        self.shared.use(plan.config.cache.shared)
+        self.shared.use(plan.config.cache.shared, plan.config.ranking)
         # The default scope is made last: its numbers are those that the metrics show.
         for number, scope in sorted(plan.scopes.items(), key=lambda item: -item[0]):
             ways = self._make_strategies(plan.config, number, scope, before.get(number))

@@ -55,8 +55,8 @@ class Rtt(_Linked):
 
     ``seconds`` is `None` as long as nothing has ever come back. Of the last measurement: ``best``
     is the least round trip, ``total`` the sum of all, ``answered`` and ``lost`` are numbers of
-    echoes, ``way`` is what brought answers, and the averages before it are ``older_seconds``
-    and ``older_deviation``.
+    echoes, ``way`` is what brought answers, ``is_own``: it was measured here; and the averages
+    before it are ``older_seconds`` and ``older_deviation``.
     """
 
     __slots__ = (
@@ -69,6 +69,7 @@ class Rtt(_Linked):
         "answered",
         "lost",
         "way",
+        "is_own",
         "older_seconds",
         "older_deviation",
     )
@@ -84,6 +85,7 @@ class Rtt(_Linked):
         self.answered = 0
         self.lost = 0
         self.way = ""
+        self.is_own = True
         self.older_seconds: float | None = None
         self.older_deviation = 0.0
 
@@ -234,6 +236,26 @@ class RttTable:
         rtt.link(self._ends)
         return True
 
+    def adopt(self, address: bytes, rtt: Rtt) -> None:
+        """Have ``rtt``, which others have measured, be what is known of an address, if there is
+        room for it. It is the first to go.
+        """
+        known = self._known.pop(address, None)
+        if known is not None:
+            known.unlink()
+        rtt.is_own = False
+        self.restore(address, rtt)
+
+    def measured_since(self, since: float, limit: int) -> list[tuple[bytes, Rtt]]:
+        """Return what was measured here after that time, the latest ``limit`` at most."""
+        found: list[tuple[bytes, Rtt]] = []
+        rtt = self._ends.before
+        while isinstance(rtt, Rtt) and rtt.measured > since and len(found) < limit:
+            if rtt.is_own:
+                found.append((rtt.address, rtt))
+            rtt = rtt.before
+        return found
+
     def _touch(self, address: bytes, now: float) -> Rtt:
         rtt = self._known.get(address)
         if rtt is None:
@@ -247,4 +269,5 @@ class RttTable:
             rtt.unlink()
         rtt.link(self._ends.before)
         rtt.measured = now
+        rtt.is_own = True
         return rtt

@@ -1,6 +1,6 @@
 """The second level for the questions of one scope: how pools are read and written.
 
-    reading --the reply--> heard
+    reading --the reply--> round trips of its addresses --> heard
        +--`timeout` is over--> heard: nothing; a pool that comes after that is heard as well
        +--an error, a lost connection--> heard: nothing
 
@@ -42,6 +42,7 @@ from staggerdns.shared.breaker import Breaker
 from staggerdns.shared.flushes import Flushes
 from staggerdns.shared.metrics import BEATEN, LEFT_OUT, MERGED, WRITTEN, SharedMetrics
 from staggerdns.shared.pools import pool_key, read_pool, write_pool
+from staggerdns.shared.roundtrips import RoundTrips
 from staggerdns.shared.store import Present, Store, StoreError
 from staggerdns.strategy.alarms import Alarm, Alarms
 from staggerdns.wire.pool import GrowingPool, aged
@@ -56,7 +57,8 @@ MAX_TRIES = 3
 
 
 class Access:
-    """What all scopes ask the store with: ``store``, ``breaker``, ``flushes`` and limits.
+    """What all scopes ask the store with: ``store``, ``breaker``, ``flushes``, ``round_trips``
+    and limits.
 
     ``timeout``: seconds that a reading waits.
     """
@@ -66,6 +68,7 @@ class Access:
         store: Store,
         breaker: Breaker,
         flushes: Flushes,
+        round_trips: RoundTrips,
         timeout: float,
         clock: IReactorTime,
         metrics: SharedMetrics,
@@ -74,6 +77,7 @@ class Access:
         self.store = store
         self.breaker = breaker
         self.flushes = flushes
+        self.round_trips = round_trips
         self.timeout = timeout
         self.clock = clock
         self.journal = journal
@@ -168,6 +172,9 @@ class PoolReading:
     def _late(self) -> None:
         """Go on without a reply; it is still welcome."""
         self._last_turn = None
+        if self._present is not None:  # without the round trips
+            self._conclude(self._present, PARTIAL, in_time=True)
+            return
         self._access.breaker.failed("no reply in time")
         self._report(None, TIMEOUT)
 
@@ -175,7 +182,7 @@ class PoolReading:
         access = self._access
         access.reading -= 1
         access.metrics.seconds.observe(access.clock.seconds() - self._began)
-        in_time = self._disarm()
+        in_time = self._alarm is not None or self._last_turn is not None
         if in_time:
             access.breaker.succeeded()
         present = values[0]
@@ -190,7 +197,25 @@ class PoolReading:
             self._conclude(None, found, in_time=in_time)
         else:
             self._present = found
+            self._look_for_round_trips(found, in_time=in_time)
+
+    def _look_for_round_trips(self, found: Found, *, in_time: bool) -> None:
+        """Learn how far the addresses are, if there is time for it, and tell of the pool."""
+        access, now = self._access, self._access.clock.seconds()
+        missing = []
+        if in_time and len(found.pool.addresses) > 1:
+            missing = access.round_trips.missing(found.pool.addresses, now)
+        if not missing:
             self._conclude(found, PARTIAL, in_time=in_time)
+            return
+        read = access.round_trips.read(missing, now)
+        read.addBoth(self._round_trips_came, found).addErrback(self._defect)
+
+    def _round_trips_came(self, result: Failure | None, found: Found) -> None:
+        if self._disarm():
+            self._conclude(found, PARTIAL, in_time=True)
+        if isinstance(result, Failure):
+            result.trap(StoreError)
 
     def _failed(self, failure: Failure) -> None:
         failure.trap(StoreError)
@@ -202,6 +227,7 @@ class PoolReading:
 
     def _conclude(self, found: Found | None, why: str, *, in_time: bool) -> None:
         """Tell what has come, if that is of any use by now."""
+        self._disarm()
         if found is not None or in_time:
             self._report(found, why)
 

@@ -1,19 +1,18 @@
 """The look at the store once a second: it finds out whether the store replies, and how quickly.
 
-What was flushed elsewhere comes with it. A poll that is not answered within `STUCK` ends the
-connection: what hangs is asked anew.
+What was flushed elsewhere comes with it, and what was measured here goes out behind it. A poll that
+is not answered within `STUCK` ends the connection: what hangs is asked anew.
 """
 
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from staggerdns.journal import Journal
-from staggerdns.shared.breaker import Breaker
-from staggerdns.shared.flushes import Flushes, Polled
-from staggerdns.shared.store import Store, StoreError
+from staggerdns.shared.flushes import Polled
+from staggerdns.shared.level import Access
+from staggerdns.shared.store import StoreError
 
 INTERVAL = 1.0
 """Seconds from one poll to the next."""
@@ -22,26 +21,13 @@ STUCK = 2.0
 
 
 class Poll:
-    """Polls ``store`` and tells ``breaker``; `start` and `stop` it.
+    """Polls the store of ``access`` and tells its breaker; `start` and `stop` it."""
 
-    ``timeout``: seconds in which a reply makes it worth asking.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        breaker: Breaker,
-        flushes: Flushes,
-        timeout: float,
-        clock: IReactorTime,
-        journal: Journal,
-    ) -> None:
-        self._store = store
-        self._flushes = flushes
-        self._breaker = breaker
-        self._timeout = timeout
-        self._clock = clock
-        self._journal = journal
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._store = access.store
+        self._flushes = access.flushes
+        self._clock = access.clock
         self._next: IDelayedCall | None = None
         self._flushing = False
         self._asked_at: float | None = None  # the poll that is under way
@@ -87,16 +73,17 @@ class Poll:
         self._asked_at = None
         self._flushes.heard(polled)
         self.flush()
-        if took <= self._timeout:
-            self._breaker.recovered()
+        if took <= self._access.timeout:
+            self._access.breaker.recovered()
+            self._access.round_trips.write(self._clock.seconds())
         else:
-            self._breaker.failed("no reply in time")
+            self._access.breaker.failed("no reply in time")
 
     def _failed(self, failure: Failure) -> None:
         failure.trap(StoreError)
         self._asked_at = None
-        self._breaker.failed(failure.getErrorMessage())
+        self._access.breaker.failed(failure.getErrorMessage())
 
     def _defect(self, failure: Failure) -> None:
         self._asked_at = None
-        self._journal.failure("the second level of the cache has failed", failure)
+        self._access.journal.failure("the second level of the cache has failed", failure)

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from staggerdns.resolver.secondlevel import INVALID, MISS, Collected, Found
-from staggerdns.shared.scripts import MAX_VALUE
+from staggerdns.shared.scripts import FORMAT, MAX_VALUE, PREFIX
 from staggerdns.shared.store import Present
 from staggerdns.state.blocks import Natural, Ttl
 from staggerdns.state.poolparts import WIDTHS, SetMembers, SetTable, pool_of, split
@@ -27,10 +27,6 @@ from staggerdns.wire.names import to_text
 from staggerdns.wire.pool import aged
 from staggerdns.wire.question import Question
 
-FORMAT = 1
-"""The version of keys and values; each looks for its own alone."""
-PREFIX = f"staggerdns:{FORMAT}:".encode()
-"""What all keys begin with."""
 MAX_NAMES = 1_024
 """Upstreams that one value names."""
 _Names = Annotated[list[str], Meta(max_length=MAX_NAMES)]

@@ -25,9 +25,8 @@ from twisted.python.failure import Failure
 
 from staggerdns.settings.stores import StoreAddress
 from staggerdns.shared.flushes import MAX_FLUSHES, Flush, ForeignFlush, Polled, parse_flush
-from staggerdns.shared.pools import PREFIX
 from staggerdns.shared.protocol import StoreConnection, StoreConnectionFactory
-from staggerdns.shared.scripts import FLUSH, POLL, READ, REPLACE
+from staggerdns.shared.scripts import FLUSH, POLL, PREFIX, READ, REPLACE, WRITE
 from staggerdns.shared.store import Present, StoreError
 from staggerdns.upstream.tls import load_certificates
 
@@ -96,6 +95,11 @@ class RedisStore:
         """Put ``value`` under ``key``: see `Store`."""
         done = self._run(REPLACE, [key], [expected, value, life])
         return done.addCallback(lambda reply: _presents(reply, 1)[0] if reply else None)
+
+    def write(self, values: Sequence[tuple[bytes, bytes]], life: int) -> Deferred[None]:
+        """Put values under their keys: see `Store`."""
+        keys, arguments = [key for key, _ in values], [value for _, value in values]
+        return self._run(WRITE, keys, [life, *arguments]).addCallback(lambda _: None)
 
     def poll(self, epoch: int) -> Deferred[Polled]:
         """Return what there is about flushes: see `Store`."""

@@ -37,6 +37,10 @@ return {string.format('%.0f', epoch), time, redis.call('LRANGE', KEYS[2], 0, -1)
 )
 """With the same, and what was flushed: the same."""
 
+FORMAT = 1
+"""The version of keys and values; each looks for its own alone."""
+PREFIX = f"staggerdns:{FORMAT}:".encode()
+"""What all keys begin with."""
 MAX_VALUE = 65_536
 """Octets of a value; a longer one is none of ours, and need not come over the network."""
 _VALUE = f"""
@@ -73,3 +77,8 @@ return {}
 """With the value that is expected, the new one, and milliseconds: what is there instead, if it is
 something else, or nothing if it was replaced.
 """
+WRITE = """
+for place, key in ipairs(KEYS) do redis.call('SET', key, ARGV[place + 1], 'PX', ARGV[1]) end
+return {}
+"""
+"""With milliseconds, and a value for each key: nothing."""

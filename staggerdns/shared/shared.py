@@ -7,13 +7,15 @@ its place; collections that are under way go on without it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from staggerdns.files import Unreadable
 from staggerdns.journal import Journal
+from staggerdns.ranking.rtt import RttTable
+from staggerdns.settings.sections import RankingSettings
 from staggerdns.settings.shared import SharedSettings
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.shared.breaker import Breaker
@@ -22,7 +24,10 @@ from staggerdns.shared.flushes import Flush, Flushes
 from staggerdns.shared.level import Access, ScopeLevel
 from staggerdns.shared.metrics import SharedMetrics
 from staggerdns.shared.poll import Poll
-from staggerdns.shared.store import Store
+from staggerdns.shared.roundtrips import RoundTrips
+
+if TYPE_CHECKING:  # an extra
+    from staggerdns.shared.redis import RedisStore
 
 ApplyFlush = Callable[[Flush, float], object]
 
@@ -30,7 +35,8 @@ ApplyFlush = Callable[[Flush, float], object]
 class Shared:
     """The second level: `use` what a configuration says, `open` and `close` it.
 
-    ``resolve`` finds the host of the store if it is a name.
+    ``resolve`` finds the host of the store if it is a name. ``table`` returns the round trips that
+    are known here, if anything is measured.
     """
 
     def __init__(
@@ -39,13 +45,18 @@ class Shared:
         clock: IReactorTime,
         journal: Journal,
         resolve: Callable[[str], Deferred[Sequence[str]]],
+        table: Callable[[], RttTable | None],
     ) -> None:
         self._reactor = reactor
         self._clock = clock
-        self.metrics = SharedMetrics(lambda: self._level is not None and self._level.breaker.closed)
+        self.metrics = SharedMetrics(
+            lambda: self._level is not None and self._level.access.breaker.closed
+        )
         self._journal = journal
         self._resolve = resolve
+        self._table = table
         self._settings = SharedSettings()
+        self._ranking = RankingSettings()
         self._since = clock.seconds()
         self._problem = ""
         self._level: _Level | None = None
@@ -53,16 +64,16 @@ class Shared:
         """Forgets here what was flushed elsewhere so many seconds ago, if it was stored before."""
         self._is_open = False
 
-    def use(self, settings: SharedSettings) -> None:
-        """Go by these settings from now on."""
-        if settings == self._settings:
+    def use(self, settings: SharedSettings, ranking: RankingSettings) -> None:
+        """Go by these settings from now on; ``ranking``: how round trips are measured."""
+        if (settings, ranking) == (self._settings, self._ranking):
             return
-        self._settings = settings
+        self._settings, self._ranking = settings, ranking
         if self._level is not None:
             self._level.stop()
         self._since = self._clock.seconds()
         self._problem = ""
-        self._level = None if settings.url is None else _Level(self, settings)
+        self._level = None if settings.url is None else self._make_level(settings)
         if self._level is not None and self._is_open:
             self._level.start()
 
@@ -82,10 +93,16 @@ class Shared:
         return {
             "store": str(self._settings.url),
             "site": self._settings.site,
-            "asked": level.breaker.closed,
+            "asked": level.access.breaker.closed,
             "seconds": round(self._clock.seconds() - self._since, 3),
-            "problem": "" if level.breaker.closed else self._problem or level.problem,
+            "problem": "" if level.access.breaker.closed else self._problem or level.store.problem,
         }
+
+    def flush(self, flush: Flush) -> None:
+        """Have the other servers do what was flushed here, as soon as the store can be told."""
+        if self._level is not None:
+            self._level.access.flushes.add(flush)
+            self._level.poll.flush()
 
     def open(self) -> None:
         """Connect to the store, now and whenever there is no connection."""
@@ -95,10 +112,24 @@ class Shared:
 
     def close(self) -> None:
         """Close all connections."""
-        self.use(SharedSettings())
+        self.use(SharedSettings(), self._ranking)
 
-    def make_store(self, settings: SharedSettings) -> Any:
-        """Return the store of these settings."""
+    def _make_level(self, settings: SharedSettings) -> _Level:
+        """Return what asks the store of these settings."""
+        store = self._make_store(settings)
+        access = Access(
+            store,
+            Breaker(lambda why: self._changed(why, settings)),
+            Flushes(self._flushed_elsewhere),
+            RoundTrips(store, settings.site, self._ranking, self._table),
+            settings.timeout,
+            self._clock,
+            self.metrics,
+            self._journal,
+        )
+        return _Level(store, access, Poll(access))
+
+    def _make_store(self, settings: SharedSettings) -> RedisStore:
         from staggerdns.shared.redis import RedisStore  # noqa: PLC0415 (an extra)
 
         assert settings.url is not None
@@ -116,27 +147,10 @@ class Shared:
             resolve=self._resolve,
         )
 
-    def flush(self, flush: Flush) -> None:
-        """Have the other servers do what was flushed here, as soon as the store can be told."""
-        if self._level is not None:
-            self._level.flushes.add(flush)
-            self._level.poll.flush()
-
-    def flushed_elsewhere(self, flush: Flush, age: float) -> None:
-        """Forget here what was flushed elsewhere."""
+    def _flushed_elsewhere(self, flush: Flush, age: float) -> None:
         self.apply_flush(flush, age)
 
-    def make_access(
-        self, store: Store, breaker: Breaker, flushes: Flushes, timeout: float
-    ) -> Access:
-        """Return what the scopes ask a store with."""
-        return Access(store, breaker, flushes, timeout, self._clock, self.metrics, self._journal)
-
-    def make_poll(self, store: Store, breaker: Breaker, flushes: Flushes, timeout: float) -> Poll:
-        """Return what polls a store."""
-        return Poll(store, breaker, flushes, timeout, self._clock, self._journal)
-
-    def changed(self, why: str, settings: SharedSettings) -> None:
+    def _changed(self, why: str, settings: SharedSettings) -> None:
         """Log that the second level is asked again, or why it is not any more."""
         self._since = self._clock.seconds()
         self._problem = why
@@ -150,28 +164,20 @@ class Shared:
             self._journal.info("the second level {store} is asked", store=str(settings.url))
 
 
-class _Level:
+class _Level(NamedTuple):
     """What there is of the second level by one configuration."""
 
-    def __init__(self, shared: Shared, settings: SharedSettings) -> None:
-        self.breaker = breaker = Breaker(lambda why: shared.changed(why, settings))
-        self._store = store = shared.make_store(settings)
-        self.flushes = flushes = Flushes(shared.flushed_elsewhere)
-        self.access = shared.make_access(store, breaker, flushes, settings.timeout)
-        self.poll = shared.make_poll(store, breaker, flushes, settings.timeout)
-
-    @property
-    def problem(self) -> str:
-        """What is wrong with the connection, if anything."""
-        return str(self._store.problem)
+    store: RedisStore
+    access: Access
+    poll: Poll
 
     def start(self) -> None:
         """Connect, and poll."""
-        self._store.start()
+        self.store.start()
         self.poll.start()
 
     def stop(self) -> None:
         """Ask nothing any more."""
         self.access.close()
         self.poll.stop()
-        self._store.stop()
+        self.store.stop()

@@ -47,6 +47,9 @@ class Store(Protocol):
         or nothing. Return what is there if it is something else, and nothing was changed.
         """
 
+    def write(self, values: Sequence[tuple[bytes, bytes]], life: int) -> Deferred[None]:
+        """Put each value under its key, for ``life`` milliseconds, whatever is there."""
+
     def poll(self, epoch: int) -> Deferred[Polled]:
         """Return what there is about flushes, if the ``epoch`` that is known is another one."""
 

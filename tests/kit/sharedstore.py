@@ -9,13 +9,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from staggerdns.control.flushing import forget
+from staggerdns.ranking.rtt import RttTable
 from staggerdns.resolver.forwarder import WayOfAsking
+from staggerdns.settings.sections import RankingSettings
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.shared.breaker import Breaker
 from staggerdns.shared.flushes import MAX_FLUSHES, Flush, Flushes, Polled
 from staggerdns.shared.level import Access, ScopeLevel
 from staggerdns.shared.metrics import SharedMetrics
 from staggerdns.shared.poll import Poll
+from staggerdns.shared.roundtrips import RoundTrips
 from staggerdns.shared.store import Present, StoreError
 from staggerdns.wire.key import DEFAULT_SCOPE
 from tests.kit.acts import Act
@@ -78,6 +81,15 @@ class MemoryStore:
 
         return self._later("replace", do)
 
+    def write(self, values: Sequence[tuple[bytes, bytes]], life: int) -> Deferred[None]:
+        """Put values under their keys."""
+
+        def do() -> None:
+            for key, value in values:
+                self.put(key, value, life)
+
+        return self._later("write", do)
+
     def poll(self, epoch: int) -> Deferred[Polled]:
         """What was flushed."""
         return self._later("poll", lambda: self._polled(epoch))
@@ -139,21 +151,24 @@ class SharingResolver(SimulatedResolver):
         clock = None if store is None else store.clock
         super().__init__(*acts, parallel=parallel, clock=clock, **keywords)
         self.store = store or MemoryStore(self.clock)
+        self.table: RttTable | None = None
         self.told: list[str] = []
         self.breaker = Breaker(self.told.append)
         self.breaker.recovered()
         self.shared = SharedMetrics(lambda: self.breaker.closed)
         self.flushes = Flushes(self._flushed)
-        self.poll = Poll(self.store, self.breaker, self.flushes, timeout, self.clock, self.journal)
+        self.round_trips = RoundTrips(self.store, "here", RankingSettings(), lambda: self.table)
         self.access = Access(
             self.store,
             self.breaker,
             self.flushes,
+            self.round_trips,
             timeout,
             self.clock,
             self.shared,
             self.journal,
         )
+        self.poll = Poll(self.access)
         settings = parallel or ParallelSettings()
         names = frozenset([upstream.name for upstream in self.upstreams])
         self.level = ScopeLevel(self.access, DIGEST, names, settings)
