@@ -79,7 +79,7 @@ class Learned:
         for name in asked:
             before |= CONTRIBUTORS.bit(name)
         candidates = [CONTRIBUTORS.bit(upstream.name) for upstream in waiting]
-        if UNKNOWN_BITS in (before, *candidates):
+        if before == UNKNOWN_BITS or UNKNOWN_BITS in candidates:
             return Choice(UNKNOWN_BITS, UNKNOWN_BITS, None)
         masks = () if known is None else _masks(known)
         if not masks:
