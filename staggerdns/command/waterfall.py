@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from staggerdns.command.tables import duration, outcome, table
+from staggerdns.strategy.tiers import SHARED
 
 WIDTH = 40
 """Characters of the axis."""
@@ -70,7 +71,10 @@ def _trace(trace: dict[str, Any]) -> str:
         rows.append(("the collection ends", "", *_moment(trace["ended_ms"], end), "", ""))
     if not trace["strategy"]:
         return "nobody has been asked yet: too much is being asked at once"
-    lines = [f"asked by the strategy {trace['strategy']}" + (", still" * trace["running"])]
+    if trace["strategy"] == SHARED:
+        lines = ["found in the second level"]
+    else:
+        lines = [f"asked by the strategy {trace['strategy']}" + (", still" * trace["running"])]
     lines.append(table(rows))
     lines += [_dropped(one) for one in asked if one["dropped"]]
     later = [sort for sort in trace["sorts"] if sort not in _early(trace)]

@@ -12,6 +12,7 @@ from typing import Any
 from staggerdns.ranking.rtt import RttTable
 from staggerdns.settings.sections import RankingSettings
 from staggerdns.strategy.run import GivenUp
+from staggerdns.strategy.tiers import SHARED
 from staggerdns.traces.brief import MAX_ADDRESSES, BriefAnswer
 from staggerdns.traces.trace import KnownSort, SortTrace, Trace, sort_ends
 from staggerdns.upstream.exchange import Exchange, Outcome
@@ -22,6 +23,8 @@ from staggerdns.wire.sections import LoneAliasAnswer
 
 GIVEN_UP = "given_up"
 WAITING = "waiting"
+NOTHING = "nothing"
+"""The second level has nothing that is of use."""
 
 
 def show_trace(
@@ -90,6 +93,8 @@ def _show_ended(one: Outcome | GivenUp, trace: Trace, brought: set[bytes]) -> di
     shown["dropped"] = [{"address": address_text(address), "why": why} for address, why in dropped]
     answer = one.answer
     if answer is None:
+        if one.tier == SHARED and one.reason is None:
+            shown["result"] = NOTHING
         return shown
     addresses = answer.addresses
     left_out = answer.left_out if isinstance(answer, BriefAnswer) else 0

@@ -8,8 +8,8 @@ The epoch is a number that only grows; a pool has the one at which its collectio
 not count when its name was flushed after that. The store keeps the last `MAX_FLUSHES`, with its own
 time: what a server has stored since is newer, and stays. A server that was away, or has just
 started, does the same; when it has missed more than there are, all that it had before counts as
-flushed. A store that has lost its epoch gets it back from whoever knows it; one that is new begins
-with its time, so that no later one has a lower epoch.
+flushed. A store that has lost its epoch, or has a lower one, gets it back from whoever knows it;
+one that is new begins with its time, so that no later one has a lower epoch.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from staggerdns.wire.names import is_below
 
 MAX_FLUSHES = 100
 """Flushes that the store keeps, and that wait for it at most."""
+MAX_EPOCH = 2**53
+"""The highest epoch: numbers in Lua are exact up to that."""
 ROOT = b"\0"
 _EXACT = b"="
 _BELOW = b"."

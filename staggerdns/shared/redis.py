@@ -24,7 +24,14 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 from twisted.python.failure import Failure
 
 from staggerdns.settings.stores import StoreAddress
-from staggerdns.shared.flushes import MAX_FLUSHES, Flush, ForeignFlush, Polled, parse_flush
+from staggerdns.shared.flushes import (
+    MAX_EPOCH,
+    MAX_FLUSHES,
+    Flush,
+    ForeignFlush,
+    Polled,
+    parse_flush,
+)
 from staggerdns.shared.protocol import StoreConnection, StoreConnectionFactory
 from staggerdns.shared.scripts import FLUSH, POLL, PREFIX, READ, REPLACE, WRITE
 from staggerdns.shared.store import Present, StoreError
@@ -196,6 +203,8 @@ def _polled(reply: Any) -> Polled:
     """Return what the store says of flushes. Raises `StoreError`."""
     try:
         epoch, time, flushes = reply
+        if not 0 < int(epoch) <= MAX_EPOCH:
+            raise StoreError("an epoch that cannot be")
         return Polled(int(epoch), int(time), [parse_flush(one) for one in flushes])
     except (TypeError, ValueError, AttributeError, ForeignFlush):
         raise StoreError("a reply to something else") from None

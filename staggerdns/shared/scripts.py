@@ -6,7 +6,7 @@ _EPOCH = """
 local now = redis.call('TIME')
 local time = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 local epoch = redis.call('GET', KEYS[1])
-if not epoch then
+if not epoch or tonumber(epoch) < tonumber(ARGV[1]) then
   epoch = ARGV[1] ~= '0' and ARGV[1] or time
   redis.call('SET', KEYS[1], epoch)
 end

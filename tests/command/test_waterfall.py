@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -235,3 +236,13 @@ def test_a_collection_that_waits_for_its_turn() -> None:
     known = result(query())
     known["trace"] |= {"strategy": "", "asked": [], "running": True}
     assert "nobody has been asked yet: too much is being asked at once" in show_why(known)
+
+
+def test_the_second_level_has_the_answer() -> None:
+    """No upstream was asked."""
+    known = result(query(upstream="shared", tier="shared"))
+    known["trace"]["strategy"] = "shared"
+    assert "\nfound in the second level\n" in show_why(known)
+    known = result(query(upstream="shared", tier="shared", result="nothing", rcode=""), query())
+    assert "asked by the strategy parallel" in show_why(known)
+    assert re.search(r"^shared +shared .* nothing", show_why(known), re.MULTILINE)

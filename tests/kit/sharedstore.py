@@ -115,7 +115,7 @@ class MemoryStore:
 
     def _polled(self, epoch: int) -> Polled:
         time = round(self.clock.seconds() * 1000)
-        self.epoch = self.epoch or epoch or time
+        self.epoch = max(self.epoch or epoch or time, epoch)
         return Polled(self.epoch, time, [] if self.epoch == epoch else [*self.flushes])
 
     def drop(self, why: str) -> None:
@@ -146,9 +146,11 @@ class SharingResolver(SimulatedResolver):
         store: MemoryStore | None = None,
         timeout: float = 0.005,
         parallel: ParallelSettings | None = None,
+        clock: Clock | None = None,
         **keywords: Any,
     ) -> None:
-        clock = None if store is None else store.clock
+        if clock is None and store is not None:
+            clock = store.clock
         super().__init__(*acts, parallel=parallel, clock=clock, **keywords)
         self.store = store or MemoryStore(self.clock)
         self.table: RttTable | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from tests.kit.testbed import unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.live
 ADDRESSES = {"203.0.113.1", "203.0.113.2"}
@@ -105,3 +108,33 @@ def test_a_flush_goes_to_all(
 def entries(program: Program, name: str) -> int:
     """How many answers a program has for a name."""
     return len(control(program.settings["control"]["socket"], "cache", {"name": name})["entries"])
+
+
+def test_round_trips_of_a_site(store: RedisServer, tmp_path: Path) -> None:
+    """What one program has measured the other need not probe."""
+    places = ("127.0.0.1", "127.0.0.2")
+    with contextlib.ExitStack() as stack:
+        port = 0
+        for place in places:
+            listening = stack.enter_context(socket.create_server((place, port)))
+            port = listening.getsockname()[1]
+        upstream = stack.enter_context(ScriptedUpstream(b.answers(*places, ttl=300)))
+        settings = {
+            "cache": {"shared": {"url": store.url, "timeout": PATIENT, "site": "own"}},
+            "ranking": {"enabled": True, "probe_private": True, "probes": [f"tcp:{port}"]},
+        }
+        first, second = (
+            stack.enter_context(Program(tmp_path / name, [upstream.endpoint], settings))
+            for name in ("first", "second")
+        )
+        for node in (first, second):
+            eventually(partial(is_asked, node), bool)
+        name = unique_name("ranked")
+        first.pool(name, {*places})
+        eventually(
+            lambda: sum(b":rtt:own:" in key for key in store.all_keys()), lambda count: count == 2
+        )
+        second.pool(name, {*places})
+        assert reads(second, "whole") == 1
+        assert second.metrics().value("staggerdns_probes_total") == 0
+        assert first.metrics().value("staggerdns_probes_total") > 0

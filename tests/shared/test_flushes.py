@@ -210,5 +210,9 @@ def test_an_empty_store_gets_the_epoch_back() -> None:
     second.flush(WWW)
     wait(first, 2)
     assert first.flushes.epoch == epoch + 1
+    first.store.epoch = epoch - 1
+    first.store.flushes.clear()
+    wait(first, 2)
+    assert {first.flushes.epoch, second.flushes.epoch, first.store.epoch} == {epoch + 1}
     for resolver in (first, second):
         resolver.poll.stop()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
+from staggerdns.inspection.waterfall import show_trace
 from staggerdns.resolver.secondlevel import Collected
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.settings.upstreams import ParallelSettings
@@ -96,19 +97,48 @@ def test_followers_wait_for_the_store_as_well() -> None:
     assert resolver.store.commands == ["read"]
 
 
+def traced(resolver: SharingResolver) -> dict[str, Any]:
+    """What is shown of the usual question."""
+    trace = resolver.traces.find(resolver.question().key)
+    assert trace is not None
+    return show_trace(trace, {}, None, resolver.clock.seconds(), 0.0)
+
+
 def test_a_trace_shows_it() -> None:
     """As one of those that were asked."""
     resolver = two()
     put(resolver, ONE)
     resolver.ask()
     resolver.run()
-    trace = resolver.traces.find(resolver.question().key)
-    assert trace is not None
-    (asked,) = trace.history
-    assert (asked.upstream.name, asked.tier) == (SHARED, SHARED)
-    assert trace.first is asked
-    assert trace.strategy == SHARED
-    assert trace.ended == trace.answered
+    shown = traced(resolver)
+    (asked,) = shown["asked"]
+    assert (asked["upstream"], asked["tier"], asked["result"]) == (SHARED, SHARED, "positive")
+    assert asked["first"]
+    assert asked["addresses"] == [ONE]
+    assert (shown["strategy"], shown["client_ms"], shown["ended_ms"]) == (SHARED, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("what", "result", "reason"),
+    [
+        ("miss", "nothing", ""),
+        ("garbage", "network_error", "malformed"),
+        ("error", "network_error", "closed"),
+        ("late", "network_error", "timeout"),
+    ],
+)
+def test_a_trace_shows_why_not(what: str, result: str, reason: str) -> None:
+    """The store had nothing, or nothing good."""
+    resolver = two()
+    if what == "garbage":
+        resolver.store.put(pool_key(DIGEST, resolver.question()), b"garbage", 10_000)
+    resolver.store.broken = "ERR" if what == "error" else ""
+    resolver.store.replies = what != "late"
+    resolver.ask()
+    resolver.run()
+    first, *others = traced(resolver)["asked"]
+    assert (first["upstream"], first["result"], first["reason"]) == (SHARED, result, reason)
+    assert [one["first"] for one in (first, *others)] == [False, True, False]
 
 
 @pytest.mark.parametrize("answered", [NAMES[:1], ()])
@@ -465,3 +495,36 @@ def test_what_the_store_knows_teaches_nothing(monkeypatch: pytest.MonkeyPatch) -
     resolver.ask()
     resolver.run()
     assert seen == ["active", "active"]
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.002, 1.0])
+def test_three_servers_make_one_pool(apart: float) -> None:
+    """It is all that any of them has found, whoever was first."""
+    clock = Clock()
+    store = MemoryStore(clock)
+    nodes = [two(store, acts=(says(3, one), SILENT)) for one in (ONE, OTHER, THIRD)]
+    for node in nodes:
+        node.ask()
+        elapse(node, apart)
+    nodes[0].run()
+    last = two(store, acts=(SILENT, SILENT))
+    client = last.ask()
+    last.run()
+    assert set(client.addresses) == {ONE, OTHER, THIRD}
+
+
+@pytest.mark.parametrize("seconds", [0.1, 3.0])
+def test_the_time_that_a_collection_takes(seconds: float) -> None:
+    """It is taken from the lives of what others knew before."""
+    settings = ParallelSettings(stagger_delay=0.001, total_collect_timeout=seconds)
+    resolver = SharingResolver(says(2, ONE), SILENT, parallel=settings)
+    put(resolver, THIRD, ttl=60, answered=())
+    resolver.forwarder.refresh(resolver.question(), resolver.clock.seconds())
+    resolver.run()
+    other = two(resolver.store, acts=(SILENT, SILENT))
+    other.ask()
+    other.run()
+    entry = other.cache.held(other.question().key)
+    assert entry is not None
+    lives = dict(zip(entry.answer.addresses, entry.answer.lives, strict=True))  # type: ignore[attr-defined]
+    assert 60 - seconds - 5 < lives[packed(THIRD)[0]] <= 60 - seconds

@@ -7,7 +7,9 @@ const NARROW = 620; // pixels below which what belongs to a bar stands above it
 const BAR = 16;
 const AXIS = 26;
 const MOST_SORTS = 4; // the latest of them; all are in the table
-const TIERS = { active: "Active tier, at once", staggered: "Staggered tier, in batches" };
+const TIERS = {
+  shared: "Second level", active: "Active tier, at once", staggered: "Staggered tier, in batches",
+};
 const STEPS = [1, 2, 5];
 
 // How long the axis is: a little longer than until the last good answer. What took longer, an
