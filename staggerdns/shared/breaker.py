@@ -32,7 +32,7 @@ class Breaker:
     def failed(self, why: str) -> None:
         """Note that there was none."""
         self._failures += 1
-        if self.closed and self._failures >= FAILURES:
+        if self._failures == FAILURES:  # once an outage, the one at the start included
             self.closed = False
             self._changed(why)
 

@@ -49,7 +49,7 @@ _decode = msgspec.msgpack.Decoder(SharedRtt).decode
 
 class RoundTrips:
     """The round trips of a ``site`` in ``store``; ``table`` returns those that are known here, if
-    anything is measured, by ``ranking``. Times are seconds of the table's clock.
+    anything is measured, by ``ranking``. ``now`` and all times are seconds of the table's clock.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class RoundTrips:
         site: str,
         ranking: RankingSettings,
         table: Callable[[], RttTable | None],
+        now: float,
     ) -> None:
         self._store = store
         self._table = table
@@ -67,7 +68,7 @@ class RoundTrips:
         content = json.dumps([*ranking.probes]).encode()
         digest = blake2b(content, digest_size=_DIGEST_OCTETS).hexdigest()
         self._prefix = PREFIX + f"rtt:{site}:{digest}:".encode()
-        self._written_at = 0.0
+        self._written_at = now  # what was known before may be old
         self._writing = False
 
     def key(self, address: bytes) -> bytes:

@@ -121,7 +121,7 @@ class Shared:
             store,
             Breaker(lambda why: self._changed(why, settings)),
             Flushes(self._flushed_elsewhere),
-            RoundTrips(store, settings.site, self._ranking, self._table),
+            RoundTrips(store, settings.site, self._ranking, self._table, self._clock.seconds()),
             settings.timeout,
             self._clock,
             self.metrics,

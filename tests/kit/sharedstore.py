@@ -159,7 +159,9 @@ class SharingResolver(SimulatedResolver):
         self.breaker.recovered()
         self.shared = SharedMetrics(lambda: self.breaker.closed)
         self.flushes = Flushes(self._flushed)
-        self.round_trips = RoundTrips(self.store, "here", RankingSettings(), lambda: self.table)
+        self.round_trips = RoundTrips(
+            self.store, "here", RankingSettings(), lambda: self.table, self.clock.seconds()
+        )
         self.access = Access(
             self.store,
             self.breaker,

@@ -105,6 +105,23 @@ def test_a_flush_goes_to_all(
     assert [len(one.asked(name, "A")) for one in upstreams] == [count + 1 for count in asked]
 
 
+def test_another_configuration_shares_nothing(
+    store: RedisServer, nodes: list[Program], upstreams: list[ScriptedUpstream], tmp_path: Path
+) -> None:
+    """Who asks others, or believes other things, has pools of its own."""
+    name = unique_name("apart")
+    nodes[0].pool(name, ADDRESSES)
+    eventually(lambda: any(name.encode() in key for key in store.all_keys()), bool)
+    shared = {"cache": {"shared": {"url": store.url, "timeout": PATIENT}}}
+    places = [one.endpoint for one in upstreams]
+    for servers, settings in ((places[:1], {}), (places, {"rebinding": {"strip": True}})):
+        directory = tmp_path / str(len(servers))
+        with Program(directory, servers, {**shared, **settings}) as program:
+            eventually(partial(is_asked, program), bool)
+            assert set(program.ask(name).addresses) <= ADDRESSES
+            assert (reads(program, "whole"), reads(program, "miss")) == (0, 1)
+
+
 def entries(program: Program, name: str) -> int:
     """How many answers a program has for a name."""
     return len(control(program.settings["control"]["socket"], "cache", {"name": name})["entries"])

@@ -11,13 +11,14 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+import yaml
 
 from staggerdns.command.client import ask as control
 from tests.kit import behaviours as b
 from tests.kit.certificates import CertificateAuthority
 from tests.kit.clients import eventually
 from tests.kit.ports import Endpoint
-from tests.kit.program import Program
+from tests.kit.program import Program, merged
 from tests.kit.scripted import ScriptedUpstream
 from tests.kit.stores import PATIENT, RedisServer, is_asked, reads
 from tests.kit.testbed import unique_name
@@ -98,8 +99,35 @@ def test_down_at_the_start(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     with running(tmp_path, upstream, store.url) as program:
         assert not is_asked(program)
         assert statistics.median(answer(program) for _ in range(5)) < TIMEOUT / 2
+        eventually(lambda: program.log.count("is not asked: "), lambda count: count == 1)
         with store:
             is_back(program)
+
+
+def test_a_reload_changes_it(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """It comes, moves and goes without a restart; what is cached stays."""
+    with (
+        RedisServer(tmp_path / "one") as one,
+        RedisServer(tmp_path / "other") as other,
+        running(tmp_path, upstream, one.url) as program,
+    ):
+        is_back(program)
+        name = unique_name("kept")
+        program.ask(name)
+        for url in (other.url, None, one.url):
+            settings = merged(program.settings, {"cache": {"shared": {"url": url}}})
+            program.configuration.write_text(yaml.safe_dump(settings))
+            control(program.settings["control"]["socket"], "reload", {})
+            if url is not None:
+                is_back(program)
+            else:
+                before = reads(program, "open")
+                answer(program)
+                assert (is_asked(program), reads(program, "open")) == (False, before)
+        assert other.all_keys()
+        assert len(upstream.asked(name)) == 1
+        assert program.ask(name).addresses == [ADDRESS]
+        assert len(upstream.asked(name)) == 1
 
 
 def test_dying_and_coming_back(tmp_path: Path, upstream: ScriptedUpstream) -> None:

@@ -35,7 +35,8 @@ class Node:
     ) -> None:
         self.store = store or MemoryStore(make_clock())
         self.table = RttTable(settings)
-        self.round_trips = RoundTrips(self.store, site, settings, lambda: self.table)
+        self.round_trips = RoundTrips(self.store, site, settings, lambda: self.table, self.now)
+        self.wait(0.01)
 
     @property
     def now(self) -> float:
@@ -131,6 +132,21 @@ def test_what_is_written() -> None:
     node.measure(good, 0.02)
     node.write()
     assert node.store.commands == ["write", "read", "write"]
+
+
+def test_what_was_known_before() -> None:
+    """It may be old, as what was kept over a restart is: it is not written."""
+    first = Node()
+    first.measure(ADDRESS, 0.01)
+    rtt = first.table.get(ADDRESS)
+    assert rtt is not None
+    later = Node(first.store)
+    later.wait(5)
+    later.table.restore(ADDRESS, rtt)
+    again = Node(first.store)
+    again.table = later.table
+    again.write()
+    assert first.store.commands == []
 
 
 def test_limits() -> None:
