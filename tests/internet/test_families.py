@@ -60,10 +60,11 @@ def suppressed(testbed: InternetTestbed, name: str) -> None:
     )
 
 
-def compared(world: World, *addresses: str) -> None:
-    """Wait until all of these have been connected to."""
+def compared(testbed: InternetTestbed, world: World, name: str, *addresses: str) -> None:
+    """Have clients ask for a name until all of its addresses have been connected to."""
 
     def missing() -> list[str]:
+        testbed.ask(name, "AAAA")
         seen = world.probes(addresses)
         return [one for one in addresses if not seen["tcp:443", one]]
 
@@ -153,8 +154,7 @@ def test_ipv6_that_is_as_good(
     testbed = build({"families": {"prefer": "auto", "margin": "40ms"}}, upstreams=2)
     addresses = near(distance, host), near6(six, host)
     name = known(testbed, "good", *addresses)
-    testbed.ask(name, "AAAA")
-    compared(world, *addresses)
+    compared(testbed, world, name, *addresses)
     for _ in range(3):
         assert testbed.ask(name, "AAAA").addresses == [addresses[1]]
         assert testbed.ask(name).addresses == [addresses[0]]
@@ -166,7 +166,7 @@ def test_ipv4_that_is_broken(build: BuildTestbed, world: World, host: int) -> No
     four, six = special(Kind.ICMP_ONLY, 10, host % 16), near6(150, host)
     name = known(testbed, "old", four, six)
     testbed.ask(name, "AAAA")
-    compared(world, four, six)
+    compared(testbed, world, name, four, six)
     assert testbed.ask(name, "AAAA").addresses == [six]
     assert testbed.ask(name).addresses == [four]
     assert connects([six]) < 1
