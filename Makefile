@@ -47,13 +47,14 @@ DOCS := $(BIN)/sphinx-build -W --keep-going -n -d build/doctrees docs build/docs
 USABLE := $(shell head -n 2 $(BIN)/pip 2>/dev/null | grep -F '$(CURDIR)/$(BIN)/' >/dev/null \
 	&& $(BIN)/python -Ic 'import pip' 2>/dev/null && test ! -e .venv/.installing && echo yes)
 
-.PHONY: help run compiled demo test pytest test-compiled browser lint lint-code docs man format mutate bench \
+.PHONY: help run compiled demo site test pytest test-compiled browser lint lint-code docs man format mutate bench \
 	performance simulate fuzz soak programs rivals compiled-too clean FORCE
 
 help:
 	@echo 'make run     start StaggerDNS in the foreground (CONFIG=$(CONFIG))'
 	@echo 'make compiled  build the compiled program in build/compiled; COMPILED=1 has run, fuzz and soak use it'
 	@echo 'make demo    show what it does, without a network: five upstreams, one of them silent'
+	@echo 'make site    two servers with dnsdist and a store that they share, on loopback'
 	@echo 'make test    lint and the tests; installs missing Debian packages as root or with sudo;'
 	@echo '             EFFORT=100 is an hour of more: all that takes long, as often as it takes'
 	@echo 'make pytest  all tests alone, in WORKERS=$(WORKERS) processes'
@@ -77,6 +78,10 @@ run: .venv/.ready-run $(PROGRAM)
 
 demo: .venv/.ready-run
 	@exec $(BIN)/python -m bench.demo
+
+# Two servers, dnsdist in front, redis-server behind, on loopback.
+site: programs .venv/.ready-test
+	@exec $(BIN)/python -m bench.demo.site
 
 compiled: build/compiled/.ready
 

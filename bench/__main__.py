@@ -34,6 +34,7 @@ from bench import (
     report,
     servers,
     shape,
+    site,
     sorted_hits,
     streams,
     traces,
@@ -75,6 +76,7 @@ FULL: dict[str, _Part] = {
     "logged": lambda lab: logged.hits(lab, rounds=9, seconds=2),
     "logged_new": lambda lab: logged.fresh(lab, rounds=9, names=5_000, fill=50_000),
     "cores": lambda lab: cores.measure(lab, rounds=5, seconds=2, count=20_000),
+    "site": lambda lab: site.measure(lab, seconds=120, fresh=60, ordered=100),
 }
 _QUICK: dict[str, _Part] = {
     "hits": lambda lab: hits.measure(lab, rounds=3, seconds=1),
@@ -104,6 +106,7 @@ _QUICK: dict[str, _Part] = {
     "logged": lambda lab: logged.hits(lab, rounds=5, seconds=0.5),
     "logged_new": lambda lab: logged.fresh(lab, rounds=5, names=2_000, fill=10_000),
     "cores": lambda lab: cores.measure(lab, rounds=3, seconds=0.5, count=5_000),
+    "site": lambda lab: site.measure(lab, seconds=12, fresh=6, ordered=40),
 }
 #: What must not be measured outside a network namespace of its own.
 _INSIDE = {

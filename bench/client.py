@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
+from random import Random
 
 _HEADER = struct.Struct("!HHHHHH")
 _RECORD = struct.Struct("!HHIH")
@@ -111,6 +112,25 @@ class Pacer:
                 sock.close()
         self.failed += sum(len(waiting) for waiting in self._sent)
         return self._times
+
+    def split(self, names: Sequence[str], rng: Random, patience: float) -> int:
+        """Ask one of the addresses for each name, whichever ``rng`` says; return how many replies
+        have come without an error code ``patience`` seconds after the last question.
+        """
+        begin = time.perf_counter()
+        try:
+            for number, name in enumerate(names):
+                self._receive_until(begin + number * self._interval)
+                turn = rng.randrange(len(self._sockets))
+                self._sent[turn][number & 0xFFFF] = time.perf_counter_ns()
+                self._sockets[turn].send(question(name, number & 0xFFFF))
+            deadline = time.perf_counter() + patience
+            while any(self._sent) and time.perf_counter() < deadline:
+                self._receive_until(time.perf_counter() + 0.01)
+        finally:
+            for sock in self._sockets:
+                sock.close()
+        return sum(map(len, self._times))
 
     def _receive_until(self, due: float) -> None:
         # Sleeping, not spinning: the upstreams share this core.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -86,14 +87,15 @@ def staggerdns(
     doors: Doors | None = None,
     proxy: str = "",
     anywhere: bool = False,
+    store: str = "",
     more: str = "",
 ) -> Daemon:
     """Start StaggerDNS with its defaults: access control, metrics and TTL ageing are on.
 
     Ranking is on inside a ``world``, where its probes stay; elsewhere they would leave the machine.
     ``doors``: where it is asked over encrypted connections, too. ``proxy``: an address from which
-    others are spoken for. ``anywhere``: it may use all cores. ``more``: other sections of the
-    configuration.
+    others are spoken for. ``anywhere``: it may use all cores. ``store``: its second level, a URL.
+    ``more``: other sections of the configuration.
     """
     port, metrics = free_port("127.0.0.1"), free_port("127.0.0.1")
     listed = ", ".join(f"'{host}:{number}'" for host, number in upstreams)
@@ -105,12 +107,13 @@ def staggerdns(
             f", tls_certificate: {doors.certificate.chain}, tls_key: {doors.certificate.key}"
         )
     proxies = f", proxy_protocol: [{proxy}]" if proxy else ""
+    shared = f", shared: {{url: '{store}', timeout: 50ms}}" if store else ""
     config = laboratory.write(
         f"staggerdns-{port}.yaml",
         f"server: {{listen: [{listeners}]{certificate}{proxies}}}\n"
         "upstream:\n"
         f"  servers: [{listed}]\n"
-        f"cache: {{max_entries: {entries}}}\n"
+        f"cache: {{max_entries: {entries}{shared}}}\n"
         f"metrics: {{listen: '127.0.0.1:{metrics}'}}\n"
         f"ranking: {{enabled: {str(world is not None).lower()}}}\n{more}",
     )
@@ -270,6 +273,26 @@ def dnsdist(
     if not wait_for(ready, START_TIME):
         raise StartError("dnsdist finds none of its instances")
     return daemon
+
+
+def redis(laboratory: Laboratory) -> str:
+    """Start redis-server, which keeps nothing on disk; return its URL."""
+    port = free_port("127.0.0.1")
+    command = [
+        programs.find("redis-server"),
+        *("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"),
+        *("--dir", str(laboratory.directory)),
+    ]
+    laboratory.start("redis", command, None)
+
+    def listens() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        return False
+
+    if not wait_for(listens, START_TIME):
+        raise StartError("redis-server does not listen")
+    return f"redis://127.0.0.1:{port}"
 
 
 def dnsmasq_default(laboratory: Laboratory, upstreams: Upstreams) -> Daemon:

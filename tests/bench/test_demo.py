@@ -297,3 +297,24 @@ def test_why_there_is_no_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place, "_unshare", lambda: ["env", "--"])
     with pytest.raises(place.NoPlace, match=r"^no$"):
         place.check()
+
+
+@pytest.mark.live
+@pytest.mark.long
+def test_a_site() -> None:
+    """``make site``: each name has one of two servers behind dnsdist, and is collected once."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.demo.site", "--once"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = re.findall(
+        r"^(\S+): server [12] has it, with 5 addresses; each .* once$", done.stdout, re.MULTILINE
+    )
+    assert found == ["www.bench.example", "mail.bench.example"]
+    for command in ("dig @127.0.0.1 -p ", "status", "redis-cli -u redis://127.0.0.1:"):
+        assert command in done.stdout
