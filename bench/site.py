@@ -12,7 +12,7 @@ from typing import NamedTuple
 from bench import inside, load, servers
 from bench.authority import ZONE
 from bench.client import Pacer, ask, records
-from bench.daemons import Daemon, Laboratory
+from bench.daemons import Daemon, Laboratory, wait_for
 from bench.report import Section, Target
 from bench.traffic import own_address, popular
 from bench.witness import ADDRESSES, Witnesses
@@ -118,6 +118,10 @@ def _build(laboratory: Laboratory, name: str) -> _Site:
     return _Site(name, doors, witnesses, node)
 
 
+def _wait_for_store(*nodes: Daemon) -> None:
+    wait_for(lambda: all(node.metric("staggerdns_shared_up") for node in nodes), _PATIENCE)
+
+
 def _order(laboratory: Laboratory, count: int) -> dict[str, list[float]]:
     """Return the share of names whose nearest address is first in the first answer of a server,
     when the other one has sorted them.
@@ -136,6 +140,8 @@ def _order(laboratory: Laboratory, count: int) -> dict[str, list[float]]:
                 servers.staggerdns(own, witnesses.addresses, world=world, store=store)
                 for _ in range(2)
             ]
+            if store:
+                _wait_for_store(first, second)
             Pacer([first.address], rate=_ORDER_RATE).run(labels, patience=0.0)
             time.sleep(_PATIENCE)
             nearest = 0

@@ -27,8 +27,10 @@ from staggerdns.shared.store import Present, Store, StoreError
 
 MAX_READ = 64
 """Addresses of one pool that are looked for."""
-MAX_WRITTEN = 256
-"""Addresses that are written at a time, the latest of them."""
+MAX_WRITTEN = 1_024
+"""Addresses that are written at a time, the latest of them: more than two seconds of probes with
+the default ``ranking.max_probes_per_second``.
+"""
 _DIGEST_OCTETS = 8
 _Microseconds = Annotated[int, Meta(ge=1, le=60_000_000)]
 
