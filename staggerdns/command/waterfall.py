@@ -76,6 +76,8 @@ def _trace(trace: dict[str, Any]) -> str:
     else:
         lines = [f"asked by the strategy {trace['strategy']}" + (", still" * trace["running"])]
     lines.append(table(rows))
+    if trace["spared"]:
+        lines.append(f"not asked since they would add nothing (ask: learned): {trace['spared']}")
     lines += [_dropped(one) for one in asked if one["dropped"]]
     later = [sort for sort in trace["sorts"] if sort not in _early(trace)]
     lines += [f"sorted {sort['at_ms'] / 1000:.0f} s later: {sort['trigger']}" for sort in later]

@@ -53,6 +53,7 @@ def show_trace(
         "generation": trace.generation,
         "running": trace.ended is None,
         "asked": asked,
+        "spared": trace.spared,
         "client_ms": _since(began, trace.answered),
         "ended_ms": _since(began, trace.ended),
         "sorts": [_show_sort(sort, began, table) for sort in trace.sorts or ()],

@@ -272,6 +272,8 @@ class Collection(Sharer):
         context.ended(self.trace.strategy, outcome)
         context.seconds.observe(now - self.trace.began)
         run = self.run
+        if run is not None:
+            self.trace.spared = run.spared
         if run is not None and run.wants_all and isinstance(answer, AddressPool):
             context.pool_ended(run.decision.answered, run.spared)
         if context.journal.verbose:

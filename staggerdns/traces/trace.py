@@ -63,8 +63,9 @@ class Trace:
     """The record of a collection; all times are seconds of its clock.
 
     ``key``: of the question; ``strategy``: how it was asked. ``history`` has how the queries ended,
-    in order, and ``first`` the one that answered the clients, at ``answered``. ``ended``: when
-    the collection did. A time that has not come is `None`.
+    in order, and ``first`` the one that answered the clients, at ``answered``. ``spared``: how many
+    upstreams were not asked since they would add nothing. ``ended``: when the collection did. A
+    time that has not come is `None`.
     """
 
     __slots__ = (
@@ -75,6 +76,7 @@ class Trace:
         "history",
         "first",
         "answered",
+        "spared",
         "ended",
         "sorts",
     )
@@ -87,6 +89,7 @@ class Trace:
         self.history: History = []
         self.first: Outcome | None = None
         self.answered: float | None = None
+        self.spared = 0
         self.ended: float | None = None
         self.sorts: list[SortTrace | KnownSort] | None = None
 

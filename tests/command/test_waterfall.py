@@ -41,6 +41,7 @@ def result(*asked: dict[str, Any], answer: Any = None, sorts: Any = (), **more: 
         "asked": list(asked),
         "client_ms": 10.0,
         "ended_ms": 60.0,
+        "spared": 0,
         "sorts": list(sorts),
     }
     return {
@@ -229,6 +230,15 @@ def test_a_record_that_leads_elsewhere() -> None:
     shown = show_why(result(local=local))
     assert "leads, by a record of ours, to new.example." in shown
     assert "--ask" in shown
+
+
+def test_who_is_left_out() -> None:
+    """Those who would add nothing are told of by their number."""
+    said = "not asked since they would add nothing (ask: learned): 3"
+    known = result(query())
+    assert said not in show_why(known).split("\n")
+    known["trace"]["spared"] = 3
+    assert said in show_why(known).split("\n")
 
 
 def test_a_collection_that_waits_for_its_turn() -> None:

@@ -61,6 +61,7 @@ def test_a_name() -> None:
     assert trace["asked"][1]["addresses"] == ["203.0.113.2", "203.0.113.3"]
     assert (trace["client_ms"], trace["ended_ms"], trace["running"]) == (10.0, 55.0, False)
     assert (trace["strategy"], trace["generation"], trace["sorts"]) == ("parallel", 1, [])
+    assert trace["spared"] == 0
     assert (answer["rcode"], answer["phase"], answer["negative"]) == ("NOERROR", "fresh", False)
     assert [(one["address"], one["from"]) for one in answer["addresses"]] == [
         ("203.0.113.1", [f"{PUBLIC}:53"]),

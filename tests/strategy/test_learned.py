@@ -65,6 +65,9 @@ def test_the_first_collections_ask_everybody() -> None:
     assert asked_for(made, question) == [0, 1]
     assert made.pool(question) == SHARED
     assert made.metrics.staggered_spared.cell().value == 3
+    trace = made.traces.find(question.key)
+    assert trace is not None
+    assert trace.spared == 3
     made.assert_nothing_left()
 
 
