@@ -85,6 +85,10 @@ class _Process(ProcessProtocol):
         """Give the report to whoever waits for it; called by Twisted."""
         if self.report.called:
             return
+        if self._size > MAX_REPORT:  # it may have ended by itself before it was killed
+            problem = f"reports more than {MAX_REPORT:,} octets"
+            self.report.errback(Failure(ChildProblem(problem)))
+            return
         if reason.check(ProcessDone):
             self.report.callback(b"".join(self._output))
             return
