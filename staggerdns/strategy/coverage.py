@@ -13,13 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 TARGET = 0.995
-"""Share of all addresses that those who are asked have to cover."""
+"""Share of the addresses that can be had which those who are asked have to cover."""
 FADING = 0.95
 """What a collection counts for when the next one has come. That an upstream has one address of
 sixteen for itself is noticed by the second collection which shows it.
 """
 MAX_MASKS = 1_024
 """Masks that are kept; those that count least make room."""
+MAX_CHOICES = 256
+"""Choices that are kept until a collection teaches something else; beyond them all are forgotten.
+Whoever is asked about names without addresses teaches nothing, and has no end of orders.
+"""
 _FADED = 0.001  # of an address: counts no more
 
 
@@ -57,34 +61,39 @@ class Coverage:
         key = asked, tuple(candidates)
         chosen = self._chosen.get(key)
         if chosen is None:
-            weights = self._weights
-            spare = (1 - TARGET) * sum(weights.values())
+            if len(self._chosen) >= MAX_CHOICES:
+                self._chosen.clear()
+            weights, reach = self._weights, asked | sum(candidates)
+            there = sum([weight for mask, weight in weights.items() if mask & reach])
+            spare = (1 - TARGET) * there
             chosen = self._chosen[key] = cover(weights, asked, candidates, spare)
         return chosen
 
 
 def cover(weights: Mapping[int, float], asked: int, candidates: Sequence[int], spare: float) -> int:
     """Return the bits of few of the ``candidates`` such that masks of at most ``spare`` weight have
-    neither one of these nor one of those ``asked``, as far as candidates can see to that.
+    neither one of these nor one of those ``asked``. What none of them has, as those who have it
+    are out, is nobody's reason to be asked.
 
     Whoever adds most comes first, and who has become superfluous by later ones is left out again.
     """
-    missing = {mask: weight for mask, weight in weights.items() if not mask & asked}
-    left = sum(missing.values())
+    possible = sum(candidates)
+    there = {
+        mask: weight for mask, weight in weights.items() if not mask & asked and mask & possible
+    }
+    left = sum(there.values())
     chosen: list[int] = []
-    waiting = list(candidates)
-    while left > spare and waiting:
+    waiting, missing = list(candidates), there
+    while left > spare and missing:
         gains = [sum([missing[mask] for mask in missing if mask & bit]) for bit in waiting]
         gain = max(gains)
-        if not gain:
-            break
         bit = waiting.pop(gains.index(gain))
         chosen.append(bit)
         left -= gain
         missing = {mask: weight for mask, weight in missing.items() if not mask & bit}
     together = sum(chosen)
     for bit in chosen[:-1]:
-        others = asked | (together - bit)
-        if sum([weight for mask, weight in weights.items() if not mask & others]) <= spare:
+        others = together - bit
+        if sum([weight for mask, weight in there.items() if not mask & others]) <= spare:
             together -= bit
     return together

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from itertools import chain, combinations
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staggerdns.strategy.coverage import FADING, MAX_MASKS, Coverage, cover
+import staggerdns.strategy.coverage as coverage_module
+from staggerdns.strategy.coverage import FADING, MAX_CHOICES, MAX_MASKS, Coverage, cover
+from tests.kit.compiled import PURE_ONLY
 
 A, B, C, D, E = (1 << place for place in range(5))
 ALL = (A, B, C, D, E)
@@ -23,6 +26,7 @@ ALL = (A, B, C, D, E)
         ([B | C, C | D, B | D], A, B | C),  # two are enough
         ([B, B, B | C, C | D], A, B | C),
         ([1 << 9], A, 0),  # nobody who could be asked
+        ([1 << 9, B | C, C | D, B | D], A, B | C),  # nor is that a reason to ask all the others
         ([], A, 0),
     ],
 )
@@ -39,28 +43,38 @@ def test_who_is_superfluous_in_the_end_is_left_out() -> None:
     assert cover(weights, A, [B, C, D], 0.0) == C | D
 
 
+def test_who_is_out_keeps_nobody_superfluous() -> None:
+    """What only he has is no reason to ask one whom two others make superfluous, nor one who has
+    less than may be missing.
+    """
+    out = 1 << 9
+    assert cover({out: 9.0, B | C: 2.0, B | D: 2.0, C: 1.0, D: 1.0}, A, [B, C, D], 0.0) == C | D
+    assert cover({out: 9.0, C: 1.0}, A, [B, C, D], 1.0) == 0
+
+
 def uncovered(masks: list[int], asked: int) -> int:
     """How many addresses nobody of those asked has."""
     return sum(not mask & asked for mask in masks)
 
 
-@given(st.lists(st.integers(1, 31), max_size=12), st.integers(0, 31), st.integers(0, 4))
+@given(st.lists(st.integers(1, 63), max_size=12), st.integers(0, 31), st.integers(0, 4))
 def test_no_more_is_missing_than_may_be(masks: list[int], asked: int, spare: int) -> None:
-    """As far as anybody can see to that; and nobody who was chosen could be left out."""
+    """Of what anybody can be asked for; the sixth upstream is out. Nobody who was chosen could be
+    left out.
+    """
     waiting = [bit for bit in ALL if not bit & asked]
     weights = {mask: float(masks.count(mask)) for mask in masks}
     chosen = cover(weights, asked, waiting, spare)
-    least = uncovered(masks, asked | sum(waiting))
+    there = [mask for mask in masks if mask & (asked | sum(waiting))]
     assert not chosen & asked
-    assert uncovered(masks, asked | chosen) <= max(spare, least)
-    if least <= spare:
-        for bit in waiting:
-            if bit & chosen:
-                assert uncovered(masks, asked | (chosen ^ bit)) > spare
+    assert uncovered(there, asked | chosen) <= spare
+    for bit in waiting:
+        if bit & chosen:
+            assert uncovered(there, asked | (chosen ^ bit)) > spare
     fewest = min(
         len(some)
         for some in chain.from_iterable(combinations(waiting, size) for size in range(6))
-        if uncovered(masks, asked | sum(some)) <= max(spare, least)
+        if uncovered(there, asked | sum(some)) <= spare
     )
     assert chosen.bit_count() <= fewest + 1
 
@@ -98,3 +112,22 @@ def test_masks_are_bounded(more: int) -> None:
     coverage.add([1 << 20])
     coverage.add([2 + number for number in range(MAX_MASKS - 1 + more)])
     assert coverage.choose(0, [1 << 20]) == (0 if more else 1 << 20)
+
+
+@PURE_ONLY
+@pytest.mark.parametrize("more", [0, 1])
+def test_choices_are_bounded(more: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders of upstreams that differ have no end, and what is asked may teach nothing."""
+    made: list[int] = []
+
+    def counted(*given: Any) -> int:
+        made.append(cover(*given))
+        return made[-1]
+
+    monkeypatch.setattr(coverage_module, "cover", counted)
+    coverage = Coverage()
+    coverage.add([A | B, C])
+    for number in range(MAX_CHOICES + more):
+        assert coverage.choose(A, [C, 1 << (8 + number)]) == C
+    assert coverage.choose(A, [C, 1 << 8]) == C
+    assert len(made) == MAX_CHOICES + 2 * more
