@@ -125,7 +125,7 @@ class Chain:
         )
         cache.refresh_with(forwarder.refresh, forwarder.prefetch)
         self.caching = CacheAdapter(cache, clock, self._route)
-        self._families = Families(cache, metrics)
+        self._families = Families(cache, clock, metrics)
         self.forwarding = ForwarderAdapter(forwarder, self.caching, clock)
         self.resolver = ChainAdapter(self.caching, self.forwarding, clock)
         self._apply(plan, rules)
@@ -183,12 +183,13 @@ class Chain:
             for number, scope in plan.scopes.items()
         }
         self.cache.use(config.cache, order)
+        chooses = _chooses_families(config)
         self._families.use(
             {number: scope.families for number, scope in plan.scopes.items()},
-            rankers.handshakes,
+            rankers.handshakes if chooses else None,
             short_ttl=config.cache.fast_response_ttl,
         )
-        self.caching.families = self._families if _chooses_families(config) else None
+        self.caching.families = self._families if chooses else None
         self.forwarder.use(rules, address_filter(config.addresses), plan.routes.claim)
         plan.routes.on_change(self._routes_changed)
         plan.routes.watch()

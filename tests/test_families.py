@@ -259,22 +259,24 @@ def test_behind_an_alias_of_ours() -> None:
 def test_why() -> None:
     """It says that the addresses are not given, and to whom; asking for that decides nothing."""
     program = Program("{prefer: auto}", more=GROUPS)
-    program.answer(NAME)
-    program.answer(NAME, "AAAA")
+    for rdtype in ("HTTPS", "A", "AAAA"):
+        program.answer(NAME, rdtype)
 
     def suppressed(rdtype: str = "AAAA", **more: str) -> bool:
         answer = do(program, "why", name=NAME, type=rdtype, **more)["answer"]
-        assert [one["address"] for one in answer["addresses"]] == [
-            SIX if rdtype == "AAAA" else FOUR
-        ]
+        assert [one["address"] for one in answer["addresses"]] == {
+            "A": [FOUR], "AAAA": [SIX], "HTTPS": []
+        }[rdtype]  # fmt: skip
         found: bool = answer["suppressed"]
         return found
 
-    assert not suppressed()
+    for rdtype in ("AAAA", "HTTPS"):
+        assert not suppressed(rdtype)
     assert program.clock.tcpClients == []
     program.known()
-    assert suppressed()
-    assert not suppressed(client=KID)
+    for rdtype in ("AAAA", "HTTPS"):
+        assert suppressed(rdtype)
+        assert not suppressed(rdtype, client=KID)
     assert not suppressed("A")
 
 
@@ -290,6 +292,10 @@ def test_a_reload() -> None:
     assert program.answer(NAME, "AAAA") == NODATA
     program.change(more=f"families: {{prefer: auto, margin: 70ms}}\n{RANKING}")
     assert program.answer(NAME, "AAAA") == [SIX]
+    program.change(more=f"families: {{prefer: auto, margin: 30ms}}\n{RANKING}")
+    assert program.answer(NAME, "AAAA") == NODATA, "what is known of handshakes stays"
+    assert program.metrics.families_suppressed.values()[()] > 0
     program.change(more=f"families: {{prefer: none}}\n{RANKING}")
     assert program.answer(NAME, "AAAA") == [SIX]
+    assert program.metrics.families_suppressed.values() == {(): 0}
     assert len(program.launched) == launched

@@ -173,7 +173,7 @@ def _answer(answer: dict[str, Any]) -> str:
         )
     ]
     if answer["suppressed"]:
-        lines.append("not given: IPv4 is nearer, or IPv6 accepts no connection (families)")
+        lines.append("IPv6 is not given: IPv4 is nearer, or IPv6 accepts no connection (families)")
     lines += [f"CNAME {target}" for target in answer["cnames"]]
     if answer["addresses"]:
         rows = [("", "address", "round trip", "brought by", "why here")]

@@ -112,7 +112,9 @@ def _show_answer(
         "cnames": shown["cnames"],
         "records": shown["records"],
         "suppressed": families is not None
-        and families.suppressed(question, None if rules is None else rules.families, now),
+        and families.suppressed(
+            question, entry.answer, None if rules is None else rules.families, now
+        ),
         "addresses": [
             {
                 "address": one["address"],

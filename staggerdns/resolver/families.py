@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final
 
+from twisted.internet.interfaces import IReactorTime
+
 from staggerdns.metrics import Metrics
 from staggerdns.ranking.handshakes import NONE_CONNECTS, Handshakes
 from staggerdns.ranking.order import LEAST_JITTER
@@ -57,17 +59,18 @@ class Verdict(Enum):
 
 
 class Families:
-    """Decides about the names in ``cache``; times are seconds of its clock."""
+    """Decides about the names in ``cache``; times are seconds of its ``clock``."""
 
-    def __init__(self, cache: AnswerCache, metrics: Metrics) -> None:
+    def __init__(self, cache: AnswerCache, clock: IReactorTime, metrics: Metrics) -> None:
         self._cache = cache
+        self._clock = clock
         self._handshakes: Handshakes | None = None
         self._by_scope: Mapping[int, FamiliesSettings] = {}
         self._short_ttl = 0
-        # Of the keys of names without IPv6 addresses, with the margin: until when.
+        # Of the keys of names without IPv6 addresses, with the margin: until when, soonest first.
         self._decisions: OrderedDict[tuple[bytes, float], float] = OrderedDict()
         self._changes = {to: metrics.family_changes.cell(to) for to in (NEARER, UNREACHABLE, BOTH)}
-        metrics.families_suppressed.read_from(lambda: len(self._decisions))
+        metrics.families_suppressed.read_from(self._count)
 
     def use(
         self,
@@ -77,8 +80,10 @@ class Families:
         short_ttl: int,
     ) -> None:
         """Go by what is said of each scope from now on. ``short_ttl``: that of what may change
-        soon. Without ``handshakes`` nothing is suppressed.
+        soon. Without ``handshakes`` nothing is suppressed, and nothing remembered.
         """
+        if handshakes is None:
+            self._decisions.clear()
         self._by_scope = by_scope
         self._handshakes = handshakes
         self._short_ttl = short_ttl
@@ -95,12 +100,23 @@ class Families:
             return None
         return settings.margin if own is None or own.margin is None else own.margin
 
-    def suppressed(self, question: Question, own: OwnFamiliesSettings | None, now: float) -> bool:
-        """Return whether the addresses that ``question`` is about are not given to such a client,
-        by what was decided last; nothing is decided or measured for this.
+    def suppressed(
+        self, question: Question, answer: Answer, own: OwnFamiliesSettings | None, now: float
+    ) -> bool:
+        """Return whether IPv6 addresses in ``answer`` to ``question`` are not given to such a
+        client, by what was decided last; nothing is decided or measured for this.
         """
         margin = self.margin(question, own)
-        return margin is not None and now < self._decisions.get((question.key, margin), 0.0)
+        if margin is None:
+            return False
+        if not isinstance(answer, SectionsAnswer):
+            return self._is_decided(question.key, margin, now)
+        if answer.negative:
+            return False
+        left = without_ipv6_hints(
+            answer, question, lambda name: self._is_decided(_of_target(question, name), margin, now)
+        )
+        return left is not answer
 
     def chosen(
         self, question: Question, answer: Answer, ttl: int, margin: float, now: float
@@ -119,8 +135,7 @@ class Families:
         verdicts = []
 
         def unwanted(name: bytes) -> bool:
-            key = with_type(with_name(question.key, name), Type.AAAA)
-            verdicts.append(self.verdict(key, margin, now))
+            verdicts.append(self.verdict(_of_target(question, name), margin, now))
             return verdicts[-1] is Verdict.SUPPRESS
 
         found = without_ipv6_hints(answer, question, unwanted)
@@ -136,8 +151,7 @@ class Families:
         handshakes = self._handshakes
         assert handshakes is not None
         decisions, place = self._decisions, (key, margin)
-        until = decisions.get(place)
-        before = until is not None and now < until
+        before = self._is_decided(key, margin, now)
         four, six = [handshakes.nearest(addresses, now) for addresses in pools]
         if four is None or six is None:
             return Verdict.SUPPRESS if before else Verdict.WAIT
@@ -149,12 +163,23 @@ class Families:
             decisions.move_to_end(place)
             if len(decisions) > MAX_DECISIONS:
                 decisions.popitem(last=False)
-        elif until is not None:
-            del decisions[place]
+        else:
+            decisions.pop(place, None)
         if wanted != before:
             to = BOTH if not wanted else UNREACHABLE if six[0] == NONE_CONNECTS else NEARER
             self._changes[to].value += 1
         return Verdict.SUPPRESS if wanted else Verdict.GIVE
+
+    def _is_decided(self, key: bytes, margin: float, now: float) -> bool:
+        """Return whether the addresses of an AAAA question were suppressed last."""
+        return now < self._decisions.get((key, margin), 0.0)
+
+    def _count(self) -> int:
+        """Return how many decisions stand; forget the others."""
+        decisions, now = self._decisions, self._clock.seconds()
+        while decisions and next(iter(decisions.values())) <= now:
+            decisions.popitem(last=False)
+        return len(decisions)
 
     def _pools(self, key: bytes, now: float) -> tuple[list[bytes], list[bytes]] | Verdict:
         """Return the addresses of both families, IPv4 first, or what follows from there being none
@@ -175,6 +200,11 @@ class Families:
             found.append(addresses)
         four, six = found
         return four, six
+
+
+def _of_target(question: Question, name: bytes) -> bytes:
+    """Return the key of the AAAA question for a target in the answer to ``question``."""
+    return with_type(with_name(question.key, name), Type.AAAA)
 
 
 def _is_pool(entry: Entry) -> bool:

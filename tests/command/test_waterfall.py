@@ -180,7 +180,7 @@ def test_the_answer() -> None:
         (result(answer=kept(negative=True, addresses=[], sorted_ago=None)), "now: NODATA, fresh"),
         (
             result(answer=kept(suppressed=True)),
-            "not given: IPv4 is nearer, or IPv6 accepts no connection (families)",
+            "IPv6 is not given: IPv4 is nearer, or IPv6 accepts no connection (families)",
         ),
         (
             result(answer=kept(records={"answer": 2, "authority": 0}, addresses=[])),

@@ -76,7 +76,7 @@ class SimulatedFamilies:
         self.cache = self.ranked.cache
         self.clock = self.ranked.clock
         self.simulated = SimulatedHandshakes(self.ranked, *(scripts or (written,)))
-        self.families = Families(self.cache, self.ranked.metrics)
+        self.families = Families(self.cache, self.clock, self.ranked.metrics)
         self.settings = FamiliesSettings(prefer=prefer, margin=margin)
         self.use({0: self.settings})
 

@@ -176,8 +176,23 @@ def test_as_many_as_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
         assert families.families.verdict(SIX.key, margin, now) is SUPPRESS
         assert families.ranked.metrics.families_suppressed.values() == {(): min(count, 3)}
     owns = [OwnFamiliesSettings(margin=Seconds(margin)) for margin in (0.02, *margins)]
-    told = [families.families.suppressed(SIX, own, now) for own in owns]
+    entry = families.cache.held(SIX.key)
+    assert entry is not None
+    told = [families.families.suppressed(SIX, entry.answer, own, now) for own in owns]
     assert told == [False, True, True, True]
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(HELD_FOR - 1, 1), (HELD_FOR, 0)])
+def test_names_that_nobody_asks_for_are_not_counted(seconds: float, left: int) -> None:
+    """Nor is what was decided when nothing is chosen any more."""
+    families = SimulatedFamilies()
+    families.put_both(20, 60)
+    assert families.settled() is SUPPRESS
+    gauge = families.ranked.metrics.families_suppressed.values
+    families.wait(seconds)
+    assert gauge() == {(): left}
+    families.families.use({}, None, short_ttl=5)
+    assert gauge() == {(): 0}
 
 
 # Whose margin.
