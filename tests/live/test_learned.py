@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
+import yaml
+
 from staggerdns.strategy.learned import ENOUGH
+from tests.kit import behaviours as b
+from tests.kit.clients import eventually
+from tests.kit.effort import amount
+from tests.kit.program import merged
 from tests.kit.testbed import own_answer, own_set
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.kit.scripted import Action, Query
+    from tests.kit.testbed import Testbed
+
     from .conftest import BuildTestbed
 
 NAMES = 150
+MOST_TO_NOTICE = 200
+IN_A_ROW = 10
 
 
 def test_only_those_who_add_something_are_asked(build: BuildTestbed) -> None:
@@ -35,3 +49,49 @@ def test_only_those_who_add_something_are_asked(build: BuildTestbed) -> None:
     assert metrics.value("staggerdns_pool_completeness") == 1
     spared = metrics.value("staggerdns_staggered_spared_total")
     assert spared == 5 * NAMES - sum(counts)
+
+
+def ask_for_all(testbed: Testbed, names: Sequence[str]) -> None:
+    """Ask for names, a few at a time, and wait until all collections are over."""
+    for name in names:
+        assert testbed.ask(name).addresses
+    eventually(
+        testbed.program.metrics, lambda seen: not seen.value("staggerdns_collections_running")
+    )
+
+
+def test_where_all_agree_and_then_one_does_not(build: BuildTestbed) -> None:
+    """A name costs little more than two queries; that one upstream has more is found out, and it is
+    asked from then on. A reload of what has nothing to do with that forgets nothing.
+    """
+    differs: list[bool] = []
+    common = own_answer(0)
+    late, more = own_answer(0, 0.02), b.answers(*own_set(0), *own_set(4, 1), after=0.02)
+
+    def last(query: Query) -> Sequence[Action]:
+        return (more if differs else late)(query)
+
+    testbed = build([common] * 4 + [last], {"upstream": {"profile": "gentle"}})
+    names = [f"n{number}.agree.example." for number in range(amount(NAMES, 1_000))]
+    for name in names[:ENOUGH]:
+        ask_for_all(testbed, [name])
+    ask_for_all(testbed, names[ENOUGH:])
+    usual = sum(sum(testbed.counts(name)) for name in names[ENOUGH:])
+    assert usual <= 2.6 * (len(names) - ENOUGH)
+    differs.append(True)
+    asked: list[bool] = []
+    while asked[-IN_A_ROW:] != [True] * IN_A_ROW:
+        assert len(asked) < MOST_TO_NOTICE + IN_A_ROW
+        some = [f"n{len(asked) + number}.differs.example." for number in range(5)]
+        ask_for_all(testbed, some)
+        asked += [testbed.counts(name)[-1] == 1 for name in some]
+    program = testbed.program
+    settings = merged(program.settings, {"cache": {"fast_response_ttl": 4}})
+    program.configuration.write_text(yaml.safe_dump(settings))
+    program.process.send_signal(signal.SIGHUP)
+    eventually(lambda: "] reloaded " in program.log, timeout=20)
+    names = [f"n{number}.reloaded.example." for number in range(IN_A_ROW)]
+    ask_for_all(testbed, names)
+    counts = [testbed.counts(name) for name in names]
+    assert [one[-1] for one in counts] == [1] * IN_A_ROW
+    assert sum(sum(one) for one in counts) < 4 * IN_A_ROW, "who has nothing to add is left out"
