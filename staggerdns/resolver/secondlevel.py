@@ -147,13 +147,13 @@ def screened(pool: AddressPool, judge: Judge) -> AddressPool | None:
     `None` if that is no pool any more.
     """
     question = judge.question
-    sections = pool.sections(question.end, pool.least, MAX_MESSAGE - question.end)
-    if sections is None:
-        return None
-    counts, records = sections
     flags = QR | RD | RA | (AD if pool.ad else 0)
-    message = _header(0, flags, _ONE_QUESTION) + counts + question.section + records
     try:
+        sections = pool.sections(question.end, pool.least, MAX_MESSAGE - question.end)
+        if sections is None:
+            return None
+        counts, records = sections
+        message = _header(0, flags, _ONE_QUESTION) + counts + question.section + records
         verdict, answer = judge.verdict(message)
     except (WireError, struct.error):
         return None

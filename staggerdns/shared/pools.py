@@ -24,7 +24,7 @@ from staggerdns.state.poolparts import WIDTHS, SetMembers, SetTable, pool_of, sp
 from staggerdns.wire.constants import MAX_TTL, type_text
 from staggerdns.wire.key import type_and_class, without_scope
 from staggerdns.wire.names import to_text
-from staggerdns.wire.pool import aged
+from staggerdns.wire.pool import MAX_OTHER_TARGETS, aged
 from staggerdns.wire.question import Question
 
 MAX_NAMES = 1_024
@@ -55,7 +55,7 @@ class SharedPool(Struct, array_like=True, tag=FORMAT, frozen=True, gc=False):
     contributors: tuple[Natural, ...]
     cname_chain: tuple[bytes, ...]
     cname_life: Ttl
-    other_targets: tuple[bytes, ...]
+    other_targets: Annotated[tuple[bytes, ...], Meta(max_length=MAX_OTHER_TARGETS)]
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -18,6 +18,7 @@ from staggerdns.strategy.learned import Learned
 from staggerdns.strategy.tiers import SHARED
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.contributors import CONTRIBUTORS
+from staggerdns.wire.scrub import MAX_CNAME_CHAIN
 from tests.kit.acts import AAAA, NXDOMAIN, SERVFAIL, SILENT, TXT, Act, fails, negative, says
 from tests.kit.ranked import packed
 from tests.kit.sharedstore import DIGEST, MemoryStore, SharingResolver
@@ -338,6 +339,22 @@ def test_garbage_is_replaced() -> None:
     again.ask()
     again.run()
     assert again.reads == {"whole": 1}
+
+
+@pytest.mark.parametrize("aliases", [MAX_CNAME_CHAIN + 1, 5_000])
+def test_more_aliases_than_a_reply_has(aliases: int) -> None:
+    """A chain that no message could hold is not believed, and is no defect of ours."""
+    resolver = two()
+    question = resolver.question()
+    chain = tuple([b"\3%03d\0" % (number % 1000) for number in range(aliases)])
+    pool = AddressPool(chain, packed(ONE), 300, ad=False, cname_life=300)
+    made = write_pool(question, Collected(pool, 100, NAMES, whole=True), 0)
+    assert made is not None
+    resolver.store.put(pool_key(DIGEST, question), *made)
+    client = resolver.ask()
+    resolver.run()
+    assert client.addresses == [ONE]
+    assert resolver.reads == {"invalid": 1}
 
 
 def test_private_addresses_of_a_part() -> None:

@@ -15,6 +15,7 @@ from staggerdns.shared.scripts import MAX_VALUE
 from staggerdns.shared.store import Present
 from staggerdns.wire.addresspool import AddressPool, mixed
 from staggerdns.wire.contributors import CONTRIBUTORS
+from staggerdns.wire.pool import MAX_OTHER_TARGETS
 from staggerdns.wire.question import Question, make_question
 from tests.kit.acts import AAAA, A, name
 
@@ -157,6 +158,7 @@ def changed(**fields: Any) -> bytes:
         changed(cname_chain=[b"\3abc"]),
         changed(cname_chain=[bytes(300)]),
         changed(other_targets=[b"\xc0\x0c"]),
+        changed(other_targets=[b"\1a\0"] * (MAX_OTHER_TARGETS + 1)),
         changed(ttl=-1),
         changed(names=["a"] * 1_025),
     ],
@@ -165,6 +167,12 @@ def test_what_is_none_of_ours(value: bytes) -> None:
     """Garbage, another version, another question, strangers, numbers that cannot be."""
     assert read(Present(changed(), 90_000)) != INVALID
     assert read(Present(value, 90_000)) == INVALID
+
+
+def test_as_many_targets_as_a_pool_has() -> None:
+    """They are believed."""
+    value = changed(other_targets=[b"\1a\0"] * MAX_OTHER_TARGETS)
+    assert read(Present(value, 90_000)) != INVALID
 
 
 @pytest.mark.parametrize("left", [-1, 0, 90_001, 10**12])
