@@ -72,7 +72,7 @@ class ReplyReader:
         if kind == b"+":
             return rest, end
         if kind == b"-":
-            return Refusal(rest.decode("ascii", "replace")), end
+            return Refusal(_shown(rest)), end
         if kind == b":":
             return _number(rest), end
         if kind == b"$":
@@ -112,6 +112,11 @@ class ReplyReader:
             reply, position = self._read(position, depth + 1)
             found.append(reply)
         return found, position
+
+
+def _shown(octets: bytes) -> str:
+    """Return a text as it may stand in the log and on a terminal."""
+    return "".join([chr(octet) if 0x20 <= octet <= 0x7E else "?" for octet in octets])
 
 
 def _number(digits: bytes) -> int:

@@ -106,6 +106,12 @@ def test_garbage(data: bytes) -> None:
         list(reader.feed(data + bytes(300_000) * data.startswith(b"*3")))
 
 
+def test_the_text_of_an_error() -> None:
+    """It may be shown: nothing in it moves a cursor, or begins a line."""
+    (refusal,) = read(b"-ERR \x1b[2J\nfalse \xff\x7f~\r\n")
+    assert str(refusal) == "ERR ?[2J?false ??~"
+
+
 def test_at_the_limits() -> None:
     """What is just not too large is read."""
     assert read(b"*%d\r\n" % (MAX_ELEMENTS - 1) + b":1\r\n" * (MAX_ELEMENTS - 1)) == [
