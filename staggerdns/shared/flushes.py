@@ -30,6 +30,7 @@ ROOT = b"\0"
 _EXACT = b"="
 _BELOW = b"."
 _FIELDS = 3
+_MAX_DIGITS = len(str(MAX_EPOCH))
 
 
 class Flush(NamedTuple):
@@ -66,13 +67,17 @@ def parse_flush(octets: bytes) -> tuple[int, int, Flush]:
     `ForeignFlush`.
     """
     parts = octets.split(b" ", _FIELDS - 1)
-    if len(parts) != _FIELDS or not (parts[0].isdigit() and parts[1].isdigit()):
+    if len(parts) != _FIELDS or not all(map(_is_number, parts[:2])):
         raise ForeignFlush("an entry that is no flush")
     epoch, time, what = int(parts[0]), int(parts[1]), parts[2]
     kind, name = what[:1], what[1:]
     if kind not in (_EXACT, _BELOW) or not 0 < len(name) <= MAX_NAME:
         raise ForeignFlush("an entry that is no flush")
     return epoch, time, Flush(name, kind == _BELOW)
+
+
+def _is_number(digits: bytes) -> bool:
+    return digits.isdigit() and len(digits) <= _MAX_DIGITS
 
 
 class ForeignFlush(StaggerDNSError):
@@ -109,7 +114,9 @@ class Flushes:
         if polled.epoch == self.epoch:
             return
         known, self.epoch = self.epoch, polled.epoch
-        flushes = sorted(polled.flushes, key=lambda one: one[0])[-MAX_FLUSHES:]
+        flushes = sorted(
+            (one for one in polled.flushes if one[0] <= polled.epoch), key=lambda one: one[0]
+        )[-MAX_FLUSHES:]
         if not flushes:
             return
         first, first_time, _ = flushes[0]
@@ -124,9 +131,10 @@ class Flushes:
 
     def covers(self, name: bytes, epoch: int) -> bool:
         """Return whether a name has been flushed after an epoch, as far as is known; what is too
-        old for that counts as flushed.
+        old for that counts as flushed, and so does what is newer than all that can be known yet: it
+        would outlive every flush.
         """
-        if epoch < self._forgotten:
+        if epoch < self._forgotten or epoch > self.epoch + MAX_FLUSHES:
             return True
         return any(
             number > epoch and flush.covers(name) for number, flush in reversed(self._last)

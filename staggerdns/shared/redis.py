@@ -10,6 +10,7 @@ Nobody waits for any of this: a command fails at once while there is no connecti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from OpenSSL.crypto import X509
@@ -205,8 +206,14 @@ def _polled(reply: Any) -> Polled:
         epoch, time, flushes = reply
         if not 0 < int(epoch) <= MAX_EPOCH:
             raise StoreError("an epoch that cannot be")
-        return Polled(int(epoch), int(time), [parse_flush(one) for one in flushes])
-    except (TypeError, ValueError, AttributeError, ForeignFlush):
+        if not 0 <= int(time) <= MAX_EPOCH:
+            raise StoreError("a time that cannot be")
+        found = []
+        for one in flushes:
+            with suppress(ForeignFlush):  # one that nobody of ours has written
+                found.append(parse_flush(one))
+        return Polled(int(epoch), int(time), found)
+    except (TypeError, ValueError, AttributeError):
         raise StoreError("a reply to something else") from None
 
 

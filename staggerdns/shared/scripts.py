@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from staggerdns.shared.flushes import MAX_EPOCH
+
+# What stands there may be anything. Half of all numbers are left for flushes, so that nobody can
+# have the store begin where it ends.
 _EPOCH = """
 local now = redis.call('TIME')
 local time = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
-local epoch = redis.call('GET', KEYS[1])
-if not epoch or tonumber(epoch) < tonumber(ARGV[1]) then
+local epoch = redis.pcall('GET', KEYS[1])
+local number = type(epoch) == 'string' and string.match(epoch, '^%d+$') and tonumber(epoch)
+if not number or number < 1 or number < tonumber(ARGV[1]) or number > MAX_STORED then
   epoch = ARGV[1] ~= '0' and ARGV[1] or time
   redis.call('SET', KEYS[1], epoch)
 end
-"""
+local kind = redis.call('TYPE', KEYS[2]).ok
+if kind ~= 'list' and kind ~= 'none' then redis.call('DEL', KEYS[2]) end
+""".replace("MAX_STORED", str(MAX_EPOCH // 2))
 POLL = (
     _EPOCH
     + """
 local flushes = {}
+redis.call('TOUCH', KEYS[2])
 if epoch ~= ARGV[1] then flushes = redis.call('LRANGE', KEYS[2], 0, ARGV[2] - 1) end
 return {epoch, time, flushes}
 """
 )
 """With the keys of the epoch and of the flushes, the epoch that is known, 0 for none, and how many
 flushes there are at most: the epoch, the time in milliseconds, and the flushes if the epoch is
-another one.
+another one. That counts as use of the flushes: a store that is full forgets what is used least, and
+whoever was away must find them.
 """
 FLUSH = (
     _EPOCH

@@ -199,6 +199,34 @@ def test_forgetful(tmp_path: Path, upstream: ScriptedUpstream) -> None:
         eventually(lambda: store.do("GET", "staggerdns:1:epoch"), lambda found: found == epoch)
 
 
+def test_foreign_keys(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """Whatever stands in the place of the epoch and of the flushes, flushes go on."""
+    epoch, flushes = "staggerdns:1:epoch", "staggerdns:1:flushes"
+    with (
+        RedisServer(tmp_path / "store") as store,
+        running(tmp_path, upstream, store.url) as program,
+    ):
+        is_back(program)
+        known = store.do("GET", epoch)
+        for value in ("abc", "1e300", "-5", "5.5", str(2**53), "9" * 400):
+            store.do("SET", epoch, value)
+            eventually(lambda: store.do("GET", epoch), lambda found: found == known)
+        store.do("DEL", epoch)
+        store.do("LPUSH", epoch, "a")
+        eventually(lambda: store.do("GET", epoch), lambda found: found == known)
+        store.do("SET", flushes, "a")
+        eventually(lambda: store.do("TYPE", flushes), lambda found: found == b"+none\r\n")
+        store.do("LPUSH", flushes, "garbage")
+        control(program.settings["control"]["socket"], "flush", {"name": "www.example"})
+        eventually(lambda: store.do("LLEN", flushes), lambda found: found == b":2\r\n")
+        time.sleep(1.5)
+        assert store.do("LLEN", flushes) == b":2\r\n"  # it is known there, and not told again
+        time.sleep(3)
+        idle = store.do("OBJECT", "IDLETIME", flushes)
+        assert int(idle[1:]) <= 1  # what is used least goes first when the store is full
+        assert is_asked(program)
+
+
 def test_failing_over(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """A replica refuses what a primary does; another server is in its place."""
     with (
@@ -281,6 +309,9 @@ ODD = {
     "another protocol": says(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
     "too many replies": says(b"+OK\r\n" * 1000),
     "what nobody asked for": says(b"*2\r\n:1\r\n:2\r\n"),
+    "a time beyond all": says(
+        b"*3\r\n$1\r\n7\r\n$4000\r\n" + b"9" * 4000 + b"\r\n*1\r\n$6\r\n7 1 .\0\r\n"
+    ),
     "silence": lambda *_: None,
 }
 

@@ -54,6 +54,7 @@ def test_there_and_back(flush: Flush) -> None:
         *(b"", b"1 2", b"1 2 ", b"1 2 =", b"1 2 ?\0"),
         *(b"x 2 =\0", b"1 x =\0", b"-1 2 =\0"),
         b"1 2 =" + bytes(256),
+        *(b"9" * 17 + b" 2 =\0", b"1 " + b"9" * 17 + b" =\0"),
     ],
 )
 def test_foreign_entries(octets: bytes) -> None:
@@ -103,6 +104,17 @@ def test_epochs_of_pools() -> None:
         assert node.flushes.covers(name(names), epoch)
     for epoch, names in ((7, "www.example"), (5, "www.test")):
         assert not node.flushes.covers(name(names), epoch)
+
+
+def test_epochs_that_nobody_can_have_seen() -> None:
+    """What claims to be newer than any flush would outlive all of them: it does not count."""
+    node = Node()
+    node.hear(7)
+    assert not node.flushes.covers(name("www.example"), 7 + MAX_FLUSHES)
+    assert node.flushes.covers(name("www.example"), 8 + MAX_FLUSHES)
+    node.hear(8, (8, 9_000, WWW), (9, 9_000, EVERYTHING))
+    assert node.done == [(WWW, 1.0)]
+    assert not node.flushes.covers(name("b.example"), 7)
 
 
 def test_a_store_that_has_forgotten() -> None:
