@@ -57,6 +57,7 @@ class Shared:
         self._table = table
         self._settings = SharedSettings()
         self._ranking = RankingSettings()
+        self._password = ""
         self._since = clock.seconds()
         self._problem = ""
         self._level: _Level | None = None
@@ -65,15 +66,22 @@ class Shared:
         self._is_open = False
 
     def use(self, settings: SharedSettings, ranking: RankingSettings) -> None:
-        """Go by these settings from now on; ``ranking``: how round trips are measured."""
-        if (settings, ranking) == (self._settings, self._ranking):
+        """Go by these settings from now on, and by what the file of the password has now;
+        ``ranking``: how round trips are measured.
+        """
+        password = self._read_password(settings)
+        if (settings, ranking, password) == (self._settings, self._ranking, self._password):
             return
-        self._settings, self._ranking = settings, ranking
-        if self._level is not None:
-            self._level.stop()
+        self._settings, self._ranking, self._password = settings, ranking, password
+        before = self._level
+        if before is not None:
+            before.stop()
         self._since = self._clock.seconds()
         self._problem = ""
         self._level = None if settings.url is None else self._make_level(settings)
+        if before is not None and self._level is not None:
+            for flush in before.access.flushes.pending:  # the others do not know of them yet
+                self._level.access.flushes.add(flush)
         if self._level is not None and self._is_open:
             self._level.start()
 
@@ -133,19 +141,21 @@ class Shared:
         from staggerdns.shared.redis import RedisStore  # noqa: PLC0415 (an extra)
 
         assert settings.url is not None
-        try:
-            password = read_password(settings)
-        except Unreadable as error:  # it was there when the configuration was read
-            self._journal.warn("cache.shared.password: {problem}", problem=str(error))
-            password = ""
         return RedisStore(
             settings.url,
-            password,
+            self._password,
             settings.tls_ca,
             reactor=self._reactor,
             clock=self._clock,
             resolve=self._resolve,
         )
+
+    def _read_password(self, settings: SharedSettings) -> str:
+        try:
+            return read_password(settings)
+        except Unreadable as error:  # it was there when the configuration was read
+            self._journal.warn("cache.shared.password: {problem}", problem=str(error))
+            return ""
 
     def _flushed_elsewhere(self, flush: Flush, age: float) -> None:
         self.apply_flush(flush, age)

@@ -130,6 +130,37 @@ def test_a_reload_changes_it(tmp_path: Path, upstream: ScriptedUpstream) -> None
         assert len(upstream.asked(name)) == 1
 
 
+def test_a_reload_keeps_what_is_to_be_told(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """The others learn of a flush although the store was down, and the settings have changed."""
+    store = RedisServer(tmp_path / "store")
+    with running(tmp_path, upstream, store.url) as program:
+        place = program.settings["control"]["socket"]
+        control(place, "flush", {"name": "kept.example"})
+        settings = merged(program.settings, {"cache": {"shared": {"timeout": "90ms"}}})
+        program.configuration.write_text(yaml.safe_dump(settings))
+        control(place, "reload", {})
+        with store:
+            eventually(
+                lambda: store.do("LRANGE", "staggerdns:1:flushes", "0", "-1"),
+                lambda found: b"=\4kept\7example\0" in found,
+                BACK + 1,
+            )
+
+
+def test_a_reload_reads_the_password(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """One that was changed in its file counts, though no setting has changed."""
+    secret = tmp_path / "secret"
+    secret.write_text("old\n")
+    with (
+        RedisServer(tmp_path / "store", "--requirepass", "new") as store,
+        running(tmp_path, upstream, store.url, password=str(secret)) as program,
+    ):
+        eventually(lambda: program.log.count("WRONGPASS"), bool)
+        secret.write_text("new\n")
+        control(program.settings["control"]["socket"], "reload", {})
+        is_back(program)
+
+
 def test_dying_and_coming_back(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """A crash costs nobody an answer; the log tells of it, and of the return."""
     with (
