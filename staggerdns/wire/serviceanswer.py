@@ -161,17 +161,7 @@ def _usual_port(question: Question) -> int:
 def _with_hints(
     answer: SectionsAnswer, hints: tuple[Hint, ...], ranked: tuple[bytes, ...]
 ) -> ServiceAnswer:
-    made = ServiceAnswer(
-        answer.rcode,
-        answer.ad,
-        answer.negative,
-        answer.ttl,
-        answer.counts,
-        answer.body,
-        answer.ttl_offsets,
-        answer.address_offsets,
-        answer.width,
-    )
+    made = ServiceAnswer(*answer.parts())
     made.hints = hints
     made._ranked = ranked  # noqa: SLF001
     return made
