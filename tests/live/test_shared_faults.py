@@ -93,6 +93,17 @@ def is_left_alone(program: Program) -> None:
     assert reads(program, "open") == before + len(took)
 
 
+@contextlib.contextmanager
+def served(directory: Path, upstream: ScriptedUpstream) -> Iterator[tuple[RedisServer, Program]]:
+    """A store, and a program that asks it."""
+    with (
+        RedisServer(directory / "store") as store,
+        running(directory, upstream, store.url) as program,
+    ):
+        is_back(program)
+        yield store, program
+
+
 def test_down_at_the_start(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """The program is there without it, and asks it as soon as it is there."""
     store = RedisServer(tmp_path / "store")
@@ -163,11 +174,7 @@ def test_a_reload_reads_the_password(tmp_path: Path, upstream: ScriptedUpstream)
 
 def test_dying_and_coming_back(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """A crash costs nobody an answer; the log tells of it, and of the return."""
-    with (
-        RedisServer(tmp_path / "store") as store,
-        running(tmp_path, upstream, store.url) as program,
-    ):
-        is_back(program)
+    with served(tmp_path, upstream) as (store, program):
         store.kill()
         is_left_alone(program)
         assert "is not asked: " in program.log
@@ -180,11 +187,7 @@ def test_dying_and_coming_back(tmp_path: Path, upstream: ScriptedUpstream) -> No
 
 def test_hanging(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """A store that is stopped in the middle of a reading, and goes on later."""
-    with (
-        RedisServer(tmp_path / "store") as store,
-        running(tmp_path, upstream, store.url) as program,
-    ):
-        is_back(program)
+    with served(tmp_path, upstream) as (store, program):
         store.send_signal(signal.SIGSTOP)
         try:
             is_left_alone(program)
@@ -198,11 +201,7 @@ def test_hanging(tmp_path: Path, upstream: ScriptedUpstream) -> None:
 
 def test_full(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """A store that takes nothing any more is read all the same."""
-    with (
-        RedisServer(tmp_path / "store") as store,
-        running(tmp_path, upstream, store.url) as program,
-    ):
-        is_back(program)
+    with served(tmp_path, upstream) as (store, program):
         assert store.do("CONFIG", "SET", "maxmemory", "1") == b"+OK\r\n"
         before = reads(program, "miss")
         assert answer(program) < ROOM
@@ -218,11 +217,7 @@ def test_full(tmp_path: Path, upstream: ScriptedUpstream) -> None:
 
 def test_forgetful(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """FLUSHALL takes the values, the scripts' names and the epoch: all come back."""
-    with (
-        RedisServer(tmp_path / "store") as store,
-        running(tmp_path, upstream, store.url) as program,
-    ):
-        is_back(program)
+    with served(tmp_path, upstream) as (store, program):
         epoch = store.do("GET", "staggerdns:1:epoch")
         store.do("FLUSHALL")
         store.do("SCRIPT", "FLUSH")
@@ -233,11 +228,7 @@ def test_forgetful(tmp_path: Path, upstream: ScriptedUpstream) -> None:
 def test_foreign_keys(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """Whatever stands in the place of the epoch and of the flushes, flushes go on."""
     epoch, flushes = "staggerdns:1:epoch", "staggerdns:1:flushes"
-    with (
-        RedisServer(tmp_path / "store") as store,
-        running(tmp_path, upstream, store.url) as program,
-    ):
-        is_back(program)
+    with served(tmp_path, upstream) as (store, program):
         known = store.do("GET", epoch)
         for value in ("abc", "1e300", "-5", "5.5", str(2**53), "9" * 400):
             store.do("SET", epoch, value)

@@ -150,14 +150,20 @@ def wait(resolver: SharingResolver, seconds: float) -> None:
     resolver.run_to(resolver.now + 1000 * seconds)
 
 
-def test_two_servers() -> None:
-    """Both forget, the second with its next poll; the store's pool does not count any more."""
+def two_that_know() -> tuple[SharingResolver, SharingResolver]:
+    """Two that share a store and have asked for the same name."""
     first = sharing()
     second = sharing(first.store)
     wait(first, 0.1)
     for resolver in (first, second):
         resolver.ask()
         wait(first, 0.1)
+    return first, second
+
+
+def test_two_servers() -> None:
+    """Both forget, the second with its next poll; the store's pool does not count any more."""
+    first, second = two_that_know()
     assert second.reads == {"whole": 1}
     first.flush(ALL)
     assert first.pool() == []
@@ -176,12 +182,7 @@ def test_two_servers() -> None:
 
 def test_a_flush_without_a_store() -> None:
     """Others learn of it when there is one again; until then it counts here."""
-    first = sharing()
-    second = sharing(first.store)
-    wait(first, 0.1)
-    for resolver in (first, second):
-        resolver.ask()
-        wait(first, 0.1)
+    first, second = two_that_know()
     first.store.broken = "down"
     first.flush(WWW)
     wait(first, 5)
