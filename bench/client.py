@@ -101,15 +101,10 @@ class Pacer:
                 for turn in range(turns):
                     due = begin + (number + turn / turns) * self._interval
                     self._receive_until(due)
-                    query = question(name, number & 0xFFFF)
-                    self._sent[turn][number & 0xFFFF] = time.perf_counter_ns()
-                    self._sockets[turn].send(query)
-            deadline = time.perf_counter() + patience
-            while any(self._sent) and time.perf_counter() < deadline:
-                self._receive_until(time.perf_counter() + 0.01)
+                    self._ask(turn, number, name)
+            self._wait(patience)
         finally:
-            for sock in self._sockets:
-                sock.close()
+            self._close()
         self.failed += sum(len(waiting) for waiting in self._sent)
         return self._times
 
@@ -121,16 +116,25 @@ class Pacer:
         try:
             for number, name in enumerate(names):
                 self._receive_until(begin + number * self._interval)
-                turn = rng.randrange(len(self._sockets))
-                self._sent[turn][number & 0xFFFF] = time.perf_counter_ns()
-                self._sockets[turn].send(question(name, number & 0xFFFF))
-            deadline = time.perf_counter() + patience
-            while any(self._sent) and time.perf_counter() < deadline:
-                self._receive_until(time.perf_counter() + 0.01)
+                self._ask(rng.randrange(len(self._sockets)), number, name)
+            self._wait(patience)
         finally:
-            for sock in self._sockets:
-                sock.close()
+            self._close()
         return sum(map(len, self._times))
+
+    def _ask(self, turn: int, number: int, name: str) -> None:
+        query = question(name, number & 0xFFFF)
+        self._sent[turn][number & 0xFFFF] = time.perf_counter_ns()
+        self._sockets[turn].send(query)
+
+    def _wait(self, patience: float) -> None:
+        deadline = time.perf_counter() + patience
+        while any(self._sent) and time.perf_counter() < deadline:
+            self._receive_until(time.perf_counter() + 0.01)
+
+    def _close(self) -> None:
+        for sock in self._sockets:
+            sock.close()
 
     def _receive_until(self, due: float) -> None:
         # Sleeping, not spinning: the upstreams share this core.
