@@ -95,20 +95,6 @@ class SectionsAnswer(Answer):
             width,
         )
 
-    def parts(self) -> tuple[int, bool, bool, int, bytes, bytes, array[int], tuple[int, ...], int]:
-        """Return what it is made of, for an answer that is the same and more."""
-        return (
-            self.rcode,
-            self.ad,
-            self.negative,
-            self.ttl,
-            self.counts,
-            self.body,
-            self.ttl_offsets,
-            self.address_offsets,
-            self.width,
-        )
-
     @property
     def octets(self) -> int:
         """About how much memory the answer takes."""
@@ -206,7 +192,17 @@ class LoneAliasAnswer(SectionsAnswer):
     __slots__ = ("target", "message")
 
     def __init__(self, answer: SectionsAnswer, target: bytes, message: bytes) -> None:
-        super().__init__(*answer.parts())
+        super().__init__(
+            answer.rcode,
+            answer.ad,
+            answer.negative,
+            answer.ttl,
+            answer.counts,
+            answer.body,
+            answer.ttl_offsets,
+            answer.address_offsets,
+            answer.width,
+        )
         self.target = target
         self.message = message
 

@@ -161,7 +161,17 @@ def _usual_port(question: Question) -> int:
 def _with_hints(
     answer: SectionsAnswer, hints: tuple[Hint, ...], ranked: tuple[bytes, ...]
 ) -> ServiceAnswer:
-    made = ServiceAnswer(*answer.parts())
+    made = ServiceAnswer(
+        answer.rcode,
+        answer.ad,
+        answer.negative,
+        answer.ttl,
+        answer.counts,
+        answer.body,
+        answer.ttl_offsets,
+        answer.address_offsets,
+        answer.width,
+    )
     made.hints = hints
     made._ranked = ranked  # noqa: SLF001
     return made
