@@ -11,7 +11,8 @@ are looked up (`ScopeChanges`).
 An entry has two times. It is due for a refresh when much of it has died: it is answered as fresh,
 with what lives of it, while one refresh runs behind. It has expired when all of it has died, and
 stays for ``max_stale`` seconds: it is answered with a short TTL while one refresh runs behind
-(RFC 8767).
+(RFC 8767). A pool stays even then, given to nobody: the next collection may ask those who brought
+its addresses.
 """
 
 from __future__ import annotations
@@ -143,8 +144,9 @@ class AnswerCache:
                 return None
             is_due = now >= entry.due
         if is_due and not self.freshness.is_servable(entry, now):
-            self._remove(key)
-            return None
+            if not isinstance(entry.answer, AddressPool):
+                self._remove(key)
+            return None  # who brought the addresses of a pool is of use to the next collection
         self._entries.move_to_end(key)
         ranker = self.ranker_of(key)
         why_sort = "" if ranker is None or not entry.rankable else ranker.why_sort(key, entry, now)
@@ -177,9 +179,10 @@ class AnswerCache:
         ranker = self.ranker_of(key)
         existing = self._find(key)
         if existing is not None:
-            if existing.generation > generation:
+            is_servable = self.freshness.is_servable(existing, now)
+            if existing.generation > generation and is_servable:
                 return existing
-            if isinstance(answer, FailureAnswer) and self.freshness.is_servable(existing, now):
+            if isinstance(answer, FailureAnswer) and is_servable:
                 existing.retry_at = now + self._settings.fast_response_ttl
                 return existing
             self._take_out(key)

@@ -146,8 +146,27 @@ def test_stale_phase() -> None:
     assert simulated.ttl() == 7
     simulated.at(110)
     assert simulated.cache.lookup(WWW.key, simulated.clock.seconds()) is None
+
+
+def test_a_pool_stays_for_the_next_collection() -> None:
+    """It is given to nobody, until a later one takes its place; of an answer nothing is left."""
+    simulated = SimulatedCache(max_stale=0)
+    cache, clock = simulated.cache, simulated.clock
+    entry = cache.commit(WWW.key, 2, pool(0, ttl=10), clock.seconds())
+    negative = cache.commit(OTHER.key, 2, no_such_name(10), clock.seconds())
+    simulated.at(10)
+    for _ in range(2):
+        assert cache.lookup(WWW.key, clock.seconds()) is None
+        assert cache.lookup(OTHER.key, clock.seconds()) is None
+    assert cache.held(WWW.key) is entry
+    assert cache.held(OTHER.key) is None
+    assert not negative.alive
+    assert len(cache) == 1
+    # An earlier collection that has gone on until now has a younger answer.
+    later = cache.commit(WWW.key, 1, pool(1, ttl=10), clock.seconds())
+    assert cache.lookup(WWW.key, clock.seconds()) is later
     assert not entry.alive
-    assert len(simulated.cache) == 0
+    assert len(cache) == 1
 
 
 def test_stale_off() -> None:

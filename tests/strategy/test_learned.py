@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from staggerdns.settings.sections import CacheSettings
 from staggerdns.settings.upstreams import LEARNED, ParallelSettings
 from staggerdns.strategy.learned import ENOUGH, MEASURED, SALT_OCTETS, TURN, WINDOW, Learned
 from tests.kit.acts import Act, fails, negative, own, says
@@ -19,6 +20,7 @@ SHARED = [own(10), own(11)]
 AGREE = [says(5 + index, *SHARED) for index in range(5)]
 GENTLE = ParallelSettings(ask=LEARNED)
 NAMES = 400
+LIFE = 301
 TXT = 16
 
 
@@ -99,16 +101,19 @@ def test_who_is_left_out_is_not_missing() -> None:
     assert (cell("answered").value, cell("missing").value) == (before[0] + 2, before[1])
 
 
-def test_a_refresh_asks_whom_the_name_needs() -> None:
-    """What others teach would have everybody asked, but this name has its addresses of three."""
+@pytest.mark.parametrize("pause", [LIFE, LIFE + CacheSettings().max_stale])
+def test_a_refresh_asks_whom_the_name_needs(pause: int) -> None:
+    """What others teach would have everybody asked, but this name has its addresses of three; also
+    when they may not be given any more.
+    """
     made = resolver(*(says(5 + index, *SHARED, own(index)) for index in range(5)))
     teach(made)
     question = usual(made)
     assert len(asked_for(made, question)) == 5
     made.script(*(says(5 + index, *SHARED, *[own(3)] * (index == 3)) for index in range(5)))
-    made.clock.advance(301)
+    made.clock.advance(pause)
     assert len(asked_for(made, question)) == 5  # what was known before
-    made.clock.advance(301)
+    made.clock.advance(pause)
     assert asked_for(made, question) == [0, 1, 3]
     assert made.pool(question) == [*SHARED, own(3)]
 
@@ -121,7 +126,7 @@ def test_what_changes_is_noticed_by_refreshes() -> None:
     for question in questions:
         asked_for(made, question)
     made.script(*AGREE[:4], says(9, *SHARED, own(4)))
-    made.clock.advance(301)
+    made.clock.advance(LIFE)
     asked = [asked_for(made, question) for question in questions]
     first = next(place for place, upstreams in enumerate(asked) if 4 in upstreams)
     assert first < 200
