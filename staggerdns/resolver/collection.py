@@ -384,6 +384,8 @@ class Collection(Sharer):
             self.question.key, self._generation, answer, now, self._gathering.since
         )
         self._committed = answer
+        if self._gathering.hearsay and entry.generation == self._generation:
+            entry.hearsay = True
         followers, self.followers = self.followers, []
         if followers and self.trace.answered is None:
             self.trace.answered = now

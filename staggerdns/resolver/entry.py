@@ -15,7 +15,9 @@ _BLOCKS: Final = 0xFFFFFF
 _DEMAND_AT: Final = 24  # the bit at which the count of hits begins, behind that of blocks
 MOST_DEMAND: Final = 0xFF
 """So many seconds with hits are counted, and no more."""
-_HIT_AT: Final = 32  # the bit at which the second of the last counted hit begins
+_HEARSAY: Final = 1 << 32
+_KEPT: Final = _BLOCKS | _HEARSAY  # what no hit changes
+_HIT_AT: Final = 33  # the bit at which the second of the last counted hit begins
 
 ChainListings = tuple[int, tuple[tuple[int, int], ...]]
 """The number of a set of lists, and for each target of a CNAME that any of its lists has: which of
@@ -65,9 +67,9 @@ class Entry:
         self.sort_after = inf
         self.rank: tuple[bytes, ...] = ()
         self.chain_listings: ChainListings | None = None
-        # How many blocks of memory it takes, how often it was asked for, and its age in seconds at
-        # the last of these times; negative until its collection has ended. Nobody has asked for
-        # most entries yet, and a small number needs no object of its own.
+        # How many blocks of memory it takes, how often it was asked for, whether it is hearsay, and
+        # its age in seconds when it was asked for last; negative until its collection has ended.
+        # Nobody has asked for most entries yet, and a small number needs no object of its own.
         blocks = (ENTRY_OCTETS + answer.octets + octets + _BLOCK - 1) // _BLOCK
         self._packed = -min(blocks, _BLOCKS)
 
@@ -110,6 +112,16 @@ class Entry:
         self._packed = abs(self._packed) if complete else -abs(self._packed)
 
     @property
+    def hearsay(self) -> bool:
+        """Whether all of it is from the second level, and no upstream had been waited for."""
+        return bool(abs(self._packed) & _HEARSAY)
+
+    @hearsay.setter
+    def hearsay(self, hearsay: bool) -> None:
+        packed = abs(self._packed) & ~_HEARSAY | (_HEARSAY if hearsay else 0)
+        self._packed = packed if self._packed > 0 else -packed
+
+    @property
     def demand(self) -> int:
         """In how many seconds it was asked for, up to `MOST_DEMAND`."""
         return abs(self._packed) >> _DEMAND_AT & MOST_DEMAND
@@ -121,13 +133,13 @@ class Entry:
         age = int(now - self.stored)
         if demand < MOST_DEMAND and (age != packed >> _HIT_AT or not demand):
             demand += 1
-            packed = packed & _BLOCKS | demand << _DEMAND_AT | age << _HIT_AT
+            packed = packed & _KEPT | demand << _DEMAND_AT | age << _HIT_AT
             self._packed = packed if self._packed > 0 else -packed
         return demand
 
     def take_over_demand(self, other: Entry) -> None:
         """Count what was noted of an entry with less of the same collection."""
-        packed = abs(self._packed) | abs(other._packed) & ~_BLOCKS
+        packed = abs(self._packed) | abs(other._packed) & ~_KEPT
         self._packed = packed if self._packed > 0 else -packed
 
     def is_whole(self, now: float, spare: int) -> bool:

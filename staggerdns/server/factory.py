@@ -32,7 +32,7 @@ from staggerdns.server.ready import MAX_READY_OF_STREAMS, ReadyReplies, ReadyTab
 from staggerdns.server.rendering import Renderer
 from staggerdns.server.request import STREAMS, TCP, UDP, Reply, Request
 from staggerdns.server.serving import Serving
-from staggerdns.server.sources import CACHE, LOCAL, REFUSED, STALE, UPSTREAM
+from staggerdns.server.sources import CACHE, LOCAL, REFUSED, SHARED, STALE, UPSTREAM
 from staggerdns.server.stream import StreamProtocol
 from staggerdns.settings.addresses import Listener
 from staggerdns.wire.answer import FailureAnswer
@@ -87,7 +87,7 @@ class StaggerServerFactory(DNSServerFactory):
         self.use(rules)
         self._answered = {
             source: metrics.answer_seconds.distribution(source)
-            for source in (CACHE, STALE, UPSTREAM)
+            for source in (CACHE, STALE, UPSTREAM, SHARED)
         }
         self._drained: Deferred[None] | None = None
         metrics.tcp_connections.read_from(lambda: len(self.client_connections.open))
@@ -333,7 +333,7 @@ class StaggerServerFactory(DNSServerFactory):
         now = self.clock.seconds()
         stale = self._caching.cache.freshness.is_stale(entry, now)
         reply = self._renderer.of_entry(request, entry, now, stale=stale)
-        source = STALE if stale else UPSTREAM
+        source = STALE if stale else SHARED if entry.hearsay else UPSTREAM
         self._answered[source].observe(now - request.started)
         return self._count(request, reply, source)
 

@@ -81,9 +81,13 @@ def test_one_asks_for_both(
     eventually(lambda: any(name.encode() in key for key in store.all_keys()), bool)
     before = [len(one.asked(name, "A")) for one in upstreams]
     whole = reads(second, "whole")
+    shared, waited = answers(second, "shared"), answers(second, "upstream")
     reply = second.ask(name)
     assert set(reply.addresses) == ADDRESSES
     assert reads(second, "whole") == whole + 1
+    assert answers(second, "shared") == shared + 1
+    assert answers(second, "upstream") == waited
+    assert answers(first, "shared") == 0
     assert [len(one.asked(name, "A")) for one in upstreams] == before == [1, 1]
 
 
@@ -120,6 +124,11 @@ def test_another_configuration_shares_nothing(
             eventually(partial(is_asked, program), bool)
             assert set(program.ask(name).addresses) <= ADDRESSES
             assert (reads(program, "whole"), reads(program, "miss")) == (0, 1)
+
+
+def answers(program: Program, source: str) -> float:
+    """How many answers a program has given from that source."""
+    return program.metrics().value("staggerdns_answer_seconds_count", source=source)
 
 
 def entries(program: Program, name: str) -> int:

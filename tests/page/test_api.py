@@ -48,7 +48,12 @@ def test_overview(site: Website) -> None:
     assert (overview["phase"], overview["ready"], overview["answering"]) == ("serving", True, True)
     assert overview["traffic"]["answered"] == 2
     assert overview["traffic"]["cache_share"] == 0.5
-    assert overview["traffic"]["sources"] == {"cache": 1, "stale": 0, "upstream": 1}
+    assert overview["traffic"]["sources"] == {
+        "cache": 1,
+        "stale": 0,
+        "upstream": 1,
+        "shared": 0,
+    }
     assert overview["latency"]["upstream"] == {"p50_ms": 3.0, "p95_ms": 4.8}
     assert overview["cache"]["entries"] == 1
     assert overview["shows"] == {"names": True, "clients": True}

@@ -99,17 +99,21 @@ def test_the_demand(hits: tuple[float, ...], demand: int) -> None:
     assert simulated.cache.entries[WWW.key].demand == demand
 
 
-def test_the_most_demand() -> None:
+@pytest.mark.parametrize("complete", [False, True])
+@pytest.mark.parametrize("hearsay", [False, True])
+def test_the_most_demand(*, complete: bool, hearsay: bool) -> None:
     """More is not counted, and nothing beside the demand changes: size, state, time."""
     entry = Entry(pool(1, 2), 1, 0.0, 1000)
-    for complete in (False, True):
-        entry.complete = complete
-        octets = entry.octets
-        for second in range(300):
-            assert entry.note_demand(second) == min(second + 1, MOST_DEMAND)
-            assert (entry.octets, entry.complete) == (octets, complete)
-        entry = Entry(pool(1, 2), 1, 0.0, 1000)
-    assert MOST_DEMAND == 255
+    entry.hearsay, entry.complete = hearsay, complete
+    octets = entry.octets
+    for second in range(300):
+        assert entry.note_demand(second) == min(second + 1, MOST_DEMAND)
+        assert (entry.octets, entry.complete, entry.hearsay) == (octets, complete, hearsay)
+    other = Entry(pool(1, 2), 1, 0.0)
+    octets = other.octets
+    other.take_over_demand(entry)
+    assert (other.octets, other.complete, other.hearsay) == (octets, False, False)
+    assert other.demand == MOST_DEMAND == 255
 
 
 def test_demand_outlives_merges_and_sorts() -> None:

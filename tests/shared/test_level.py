@@ -78,10 +78,12 @@ def test_what_one_collects_another_has() -> None:
     assert second.writes == {}
     entry = client.entry
     assert entry.complete
+    assert entry.hearsay
     assert list(entry.answer.lives) == [288, 288]  # type: ignore[attr-defined]
     assert entry.answer.contributors == ({NAMES[0]}, {NAMES[1]})  # type: ignore[attr-defined]
     original = first.cache.held(first.question().key)
     assert original is not None
+    assert not original.hearsay
     assert entry.refresh_age == original.refresh_age - 12
     assert dict(second.metrics.collection_outcomes.values()) == {(SHARED, "positive"): 1}
     assert second.metrics.pool_addresses.values()[SHARED,] == 2
@@ -151,11 +153,13 @@ def test_a_part_is_a_source(answered: tuple[str, ...]) -> None:
     resolver.run()
     assert client.at == 1.0
     assert client.addresses == [THIRD]
+    assert client.entry.hearsay
     assert len(resolver.launches) == 2
     assert resolver.reads == {"partial": 1}
     assert resolver.pool() == [THIRD, ONE, OTHER]
     entry = resolver.cache.held(resolver.question().key)
     assert entry is not None
+    assert not entry.hearsay
     assert list(entry.answer.lives) == [49, 300, 300]  # type: ignore[attr-defined]
     assert entry.answer.contributors == (  # type: ignore[attr-defined]
         {NAMES[0]},

@@ -3,7 +3,7 @@
 import { bare, count, el, heading, ms, nameLink, plural, row } from "./base.js";
 
 const MAX_ROWS = 200; // that the page keeps
-const SOURCES = ["cache", "stale", "upstream", "local", "blocked", "refused"];
+const SOURCES = ["cache", "stale", "upstream", "shared", "local", "blocked", "refused"];
 const COLUMNS = [
   ["Time", "time"], ["Client", "name"], ["Name", "name"], ["Type", null], ["From", null],
   ["Took", "number"], ["Answer", "name"],

@@ -6,8 +6,8 @@ import {
 
 const REFRESH = 3_000; // milliseconds
 const SOURCES = {
-  cache: "cache", stale: "cache, stale", upstream: "upstreams", local: "local names",
-  blocked: "blocked", refused: "refused",
+  cache: "cache", stale: "cache, stale", upstream: "upstreams", shared: "other servers",
+  local: "local names", blocked: "blocked", refused: "refused",
 };
 
 // A line of numbers, some of which may be unknown, from 0 to the largest or to `top`.
