@@ -7,9 +7,9 @@
 The epoch is a number that only grows; a pool has the one at which its collection began, and does
 not count when its name was flushed after that. The store keeps the last `MAX_FLUSHES`, with its own
 time: what a server has stored since is newer, and stays. A server that was away, or has just
-started, does the same; when it has missed more than there are, all that it had before counts as
-flushed. A store that has lost its epoch, or has a lower one, gets it back from whoever knows it;
-one that is new begins with its time, so that no later one has a lower epoch.
+started, does the same; when it has missed some that are not there any more, all that it had before
+counts as flushed. A store that has lost its epoch, or has a lower one, gets it back from whoever
+knows it; one that is new begins with its time, so that no later one has a lower epoch.
 """
 
 from __future__ import annotations
@@ -52,20 +52,30 @@ class Flush(NamedTuple):
 EVERYTHING = Flush(ROOT, below=True)
 
 
+NumberedFlush = tuple[int, int, Flush]
+"""The epoch that it led to, the store's time in milliseconds, and what was flushed."""
+
+
 class Polled(NamedTuple):
     """What the store says: its ``epoch``, its time in milliseconds, and the last flushes, the
-    latest first, each with its epoch and its time; none if the epoch is the one that is known.
+    latest first; none if the epoch is the one that is known.
     """
 
     epoch: int
     time: int
-    flushes: Sequence[tuple[int, int, Flush]]
+    flushes: Sequence[NumberedFlush]
 
 
-def parse_flush(octets: bytes) -> tuple[int, int, Flush]:
-    """Return the epoch, the time and the flush that an entry of the store means. Raises
-    `ForeignFlush`.
-    """
+def _without_gaps(flushes: list[NumberedFlush], epoch: int) -> list[NumberedFlush]:
+    """Return the last of the flushes, the oldest first, after whose first none is missing."""
+    for back, (number, _, _) in enumerate(reversed(flushes)):
+        if number != epoch - back:
+            return flushes[len(flushes) - back :]
+    return flushes
+
+
+def parse_flush(octets: bytes) -> NumberedFlush:
+    """Return the flush that an entry of the store means. Raises `ForeignFlush`."""
     parts = octets.split(b" ", _FIELDS - 1)
     if len(parts) != _FIELDS or not all(map(_is_number, parts[:2])):
         raise ForeignFlush("an entry that is no flush")
@@ -114,20 +124,16 @@ class Flushes:
         if polled.epoch == self.epoch:
             return
         known, self.epoch = self.epoch, polled.epoch
-        flushes = sorted(
-            (one for one in polled.flushes if one[0] <= polled.epoch), key=lambda one: one[0]
-        )[-MAX_FLUSHES:]
-        if not flushes:
-            return
-        first, first_time, _ = flushes[0]
-        if len(flushes) == MAX_FLUSHES:
-            self._forgotten = first - 1
-            if first > known + 1:
-                self._apply(EVERYTHING, max(polled.time - first_time, 0) / 1000)
+        flushes = sorted(one for one in polled.flushes if one[0] <= polled.epoch)[-MAX_FLUSHES:]
+        last = _without_gaps(flushes, polled.epoch)
+        self._forgotten = polled.epoch - len(last)
+        # One that has just started has nothing as a rule, and the list of most stores begins later.
+        if self._forgotten > known if known else len(flushes) == MAX_FLUSHES:
+            self._apply(EVERYTHING, max(polled.time - last[0][1], 0) / 1000 if last else 0.0)
         for number, time, flush in flushes:
             if number > known:
                 self._apply(flush, max(polled.time - time, 0) / 1000)
-        self._last = [(number, flush) for number, _, flush in flushes]
+        self._last = [(number, flush) for number, _, flush in last]
 
     def covers(self, name: bytes, epoch: int) -> bool:
         """Return whether a name has been flushed after an epoch, as far as is known; what is too

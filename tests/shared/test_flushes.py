@@ -117,13 +117,37 @@ def test_epochs_that_nobody_can_have_seen() -> None:
     assert not node.flushes.covers(name("b.example"), 7)
 
 
-def test_a_store_that_has_forgotten() -> None:
-    """Nobody has flushed anything because of that, whatever epoch it begins with."""
+@pytest.mark.parametrize(
+    ("numbers", "age", "forgotten"),
+    [
+        ((8, 9), None, 7),
+        ((6, 7, 8, 9), None, 5),
+        ((), 0, 9),  # the store has lost them, and has the epoch from another server
+        ((8,), 0, 9),
+        ((9,), 1, 8),
+        ((6, 7, 9), 1, 8),
+    ],
+)
+def test_flushes_that_are_lost(numbers: tuple[int, ...], age: float | None, forgotten: int) -> None:
+    """Whoever cannot know what was flushed since forgets all that it had before the next one, and
+    a pool that was there before then does not count.
+    """
     node = Node()
     node.hear(7, (7, 9_500, WWW))
-    node.hear(1_000)
-    assert len(node.done) == 1
-    assert not node.flushes.covers(name("b.example"), 7)
+    node.done.clear()
+    node.hear(9, *((number, 9_000, WWW) for number in numbers))
+    everything = [] if age is None else [(EVERYTHING, age)]
+    assert node.done == everything + [(WWW, 1.0)] * sum(number > 7 for number in numbers)
+    assert not node.flushes.covers(name("other.example"), forgotten)
+    assert node.flushes.covers(name("other.example"), forgotten - 1)
+
+
+def test_a_store_without_flushes() -> None:
+    """Where none is known, whoever starts forgets nothing that it has kept."""
+    node = Node()
+    node.hear(7)
+    assert node.done == []
+    assert not node.flushes.covers(name("www.example"), 7)
 
 
 def test_what_waits_is_bounded() -> None:
