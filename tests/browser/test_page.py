@@ -202,6 +202,30 @@ def test_without_the_types(page: Page, shop: str) -> None:
     assert page.texts("nav.types a") == ["A"]
 
 
+@pytest.mark.parametrize("is_so", [False, True])
+def test_what_is_not_asked_and_not_given(page: Page, shop: str, *, is_so: bool) -> None:
+    """Upstreams that are left out are counted, and IPv6 that is not given is said."""
+    page.open(title="Overview")
+    page.driver.execute_script(
+        "const real = fetch; const [spared, suppressed] = arguments;"
+        " window.fetch = async (url, more) => {"
+        "   const response = await real(url, more);"
+        "   if (!String(url).includes('/api/why')) return response;"
+        "   const found = await response.json();"
+        "   Object.assign(found.trace, {spared});"
+        "   Object.assign(found.answer, {suppressed});"
+        "   return Response.json(found);"
+        " }",
+        3 * is_so,
+        is_so,
+    )
+    page.driver.execute_script("location.hash = arguments[0]", f"#/name/{shop}/A")
+    page.wait_text("#answer", "The answer as it stands")
+    text = " ".join(page.texts("main section"))
+    assert ("3 upstreams left out" in text) == is_so
+    assert ("IPv6 is not given" in text) == is_so
+
+
 def test_nearest_first(page: Page, shop: str, ranked: bool) -> None:
     """With distances the nearest is the first, and it says why."""
     if not ranked:

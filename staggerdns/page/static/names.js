@@ -156,6 +156,9 @@ function answerSection({ answer, scope, list, local }) {
   }
   section.append(el("dl", { class: "facts" }, pairs.map(([name, value]) =>
     el("div", {}, el("dt", {}, name), el("dd", {}, value)))));
+  if (answer.suppressed) {
+    section.append(notice("IPv6 is not given: IPv4 is nearer, or IPv6 accepts no connection.", "warn"));
+  }
   if (answer.addresses.length) {
     const [first] = answer.addresses;
     const distance = first.rtt_ms === null ? "" : `, ${ms(first.rtt_ms)} away`;
@@ -209,7 +212,9 @@ function traceSection(found, waterfalls) {
   section.append(
     el("p", { class: "muted" }, `${trace.running ? "Under way since" : "At"} ${began.toLocaleTimeString("en-GB")}, strategy ${trace.strategy}.`,
       trace.client_ms === null ? "" : ` The client had its answer after ${ms(trace.client_ms)}.`),
-    waterfalls.make(trace), askedTable(trace), sortTable(trace) || "");
+    waterfalls.make(trace),
+    trace.spared ? el("p", {}, `${plural(trace.spared, "upstream")} left out, to save queries: nothing new was expected there.`) : "",
+    askedTable(trace), sortTable(trace) || "");
   return section;
 }
 
