@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.kit import behaviours as b
 from tests.kit.clients import eventually
+from tests.kit.effort import amount
 from tests.kit.internet.hosts import Kind, near, near6, special, special6
 from tests.kit.services import hinted
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.internet.conftest import BuildTestbed
     from tests.kit.internet.testbed import InternetTestbed
-    from tests.kit.internet.world import World
+    from tests.kit.internet.world import Probe, World
     from tests.kit.scripted import Action, Behaviour, Query
 
 SETTINGS = {
@@ -33,6 +35,12 @@ FOUND_OUT = 15.0
 """Seconds within which families have been compared, on a machine that is busy."""
 GAP = 0.05
 """Seconds by which a client may be slower than the best."""
+SAMPLES = 3
+"""Handshakes with an address before families are compared, by default."""
+AN_HOUR = 12
+"""Measurements of an address in an hour in which clients always ask for it, by default."""
+A_SHORT_HOUR = 40.0
+"""Seconds that as many take at most where round trips are old after one, half of it at rest."""
 
 
 def both(four: str, six: str, service: str = "1 .") -> Behaviour:
@@ -170,3 +178,39 @@ def test_ipv4_that_is_broken(build: BuildTestbed, world: World, host: int) -> No
     assert testbed.ask(name, "AAAA").addresses == [six]
     assert testbed.ask(name).addresses == [four]
     assert connects([six]) < 1
+
+
+def test_jitter_around_the_margin(build: BuildTestbed, world: World, host: int) -> None:
+    """Names whose IPv6 is farther by about the margin of 20 ms, with jitter of 4 ms on both ways:
+    while round trips are measured as often as otherwise in an hour or more, a client sees each name
+    change once at most, when both families become IPv4 alone, and some never do.
+    """
+    testbed = build({**SETTINGS, "ranking": {"rtt_cache_ttl": 1}}, upstreams=2)
+    addresses: dict[str, tuple[str, str]] = {}
+    for place in range(27):
+        distance, gain = 60 + place, 17 + place // 3
+        four = special(Kind.JITTERY, distance, host % 16)
+        six = special6(Kind.JITTERY, distance + gain, host)
+        addresses[known(testbed, f"by-{gain}", four, six)] = four, six
+    every = [one for pair in addresses.values() for one in pair]
+    answers = {name: [True] for name in addresses}
+    start = len(world.log())
+    requests: list[Probe] = []
+
+    def measurements() -> int:
+        for name, (_, six) in addresses.items():
+            found = testbed.ask(name, "AAAA").addresses
+            assert found in ([], [six])
+            if answers[name][-1] != bool(found):
+                answers[name].append(bool(found))
+        requests.extend(world.log(start + len(requests)))
+        seen = Counter(one.address for one in requests if one.method == "tcp:443")
+        return min(seen[one] for one in every) // SAMPLES
+
+    hours = amount(1, 5)
+    eventually(measurements, lambda count: count >= hours * AN_HOUR, hours * A_SHORT_HOUR)
+    changes = {name: len(states) - 1 for name, states in answers.items()}
+    assert max(changes.values()) == 1, changes
+    assert min(changes.values()) == 0, changes
+    counted = testbed.program.metrics().value("staggerdns_family_changes_total")
+    assert counted == sum(changes.values())
