@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,7 @@ import pytest
 from tests.kit import behaviours as b
 from tests.kit.certificates import CertificateAuthority
 from tests.kit.daemons import encrypted_unbound
-from tests.kit.internet.world import PATH
+from tests.kit.namespaces import command
 from tests.kit.ports import free_endpoint
 from tests.kit.program import Program
 from tests.kit.scripted import ScriptedUpstream
@@ -36,46 +34,30 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def ip(arguments: str) -> str:
-    """Run ``ip`` in the namespace of this thread; what it says."""
-    return subprocess.run(
-        ["ip", *arguments.split()],
-        env={**os.environ, "PATH": PATH},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-
-
 @contextlib.contextmanager
 def black_hole(port: int) -> Iterator[None]:
     """Lose every packet of the connection with this port of the client."""
-    if ip("rule show").startswith("0:"):  # these rules have to come before that of the loopback
-        ip("rule add pref 100 lookup local")
-        ip("rule del pref 0")
+    # These rules have to come before that of the loopback.
+    if command("ip rule show").startswith("0:"):
+        command("ip rule add pref 100 lookup local")
+        command("ip rule del pref 0")
     rules = [
         f"pref {10 + end} ipproto tcp {key} {port} blackhole"
         for end, key in enumerate(("sport", "dport"))
     ]
     for rule in rules:
-        ip(f"rule add {rule}")
+        command(f"ip rule add {rule}")
     try:
         yield
     finally:
         for rule in rules:
-            ip(f"rule del {rule}")
+            command(f"ip rule del {rule}")
 
 
 def client_port(server_port: int) -> int:
     """The port of the one connection to a server."""
     own = f"127.0.0.1:{server_port}"
-    lines = subprocess.run(
-        ["ss", "-Htn", "state", "established", "dst", own],
-        env={**os.environ, "PATH": PATH},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
+    lines = command(f"ss -Htn state established dst {own}").splitlines()
     (line,) = lines
     return int(line.split()[2].rpartition(":")[2])
 

@@ -20,15 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tests.kit.checkout import ROOT
-from tests.kit.namespaces import OWN, enter
+from tests.kit.namespaces import OWN, PATH, Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 _TUN = Path("/dev/net/tun")
-
-# Debian keeps `ip` where the PATH of ordinary users does not lead.
-PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
 class NoInternet(RuntimeError):
@@ -52,7 +49,7 @@ class World:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self._namespace = -1
+        self._namespace: Namespace | None = None
 
     def __enter__(self) -> Self:
         _check_machine()
@@ -72,12 +69,12 @@ class World:
             if "refused" in error or "Operation not permitted" in error:
                 raise NoInternet(error)
             raise AssertionError(f"the test internet does not come up: {error}")
-        self._namespace = os.open(f"/proc/{self._process.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._namespace = Namespace(self._process.pid)
         assert ready.strip() != str(Path(OWN).readlink()), "not a namespace of its own"
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._namespace)
+        self._entered.__exit__()
         process = self._running
         try:
             complaints = process.communicate(timeout=5)[1]
@@ -92,18 +89,14 @@ class World:
         assert self._process is not None, "not started"
         return self._process
 
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
+    @property
+    def _entered(self) -> Namespace:
+        assert self._namespace is not None, "not started"
+        return self._namespace
+
+    def inside(self) -> contextlib.AbstractContextManager[None]:
         """Put the calling thread into the namespace for a while."""
-        before = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            enter(self._namespace)
-            try:
-                yield
-            finally:
-                enter(before)
-        finally:
-            os.close(before)
+        return self._entered.inside()
 
     # What it knows and can do.
 
