@@ -6,9 +6,8 @@ import contextlib
 import signal
 import socket
 import statistics
-import threading
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -17,15 +16,19 @@ from staggerdns.command.client import ask as control
 from tests.kit import behaviours as b
 from tests.kit.certificates import CertificateAuthority
 from tests.kit.clients import eventually
-from tests.kit.ports import Endpoint
+from tests.kit.priority import prefer, preferred
 from tests.kit.program import Program, merged
 from tests.kit.scripted import ScriptedUpstream
+from tests.kit.slownetwork import behind_netem, behind_proxy
+from tests.kit.speaker import Speaker
 from tests.kit.stores import PATIENT, RedisServer, is_asked, reads
 from tests.kit.testbed import unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.kit.slownetwork import SlowStore
 
 pytestmark = pytest.mark.live
 ADDRESS = "203.0.113.1"
@@ -77,13 +80,15 @@ def is_back(program: Program) -> None:
     eventually(missed, bool, BACK + 1)
 
 
-def is_left_alone(program: Program) -> None:
+def is_left_alone(program: Program) -> list[float]:
     """Ask until the breaker has opened; no answer takes much longer than the timeout, and then none
-    waits at all.
+    waits at all. How many seconds the answers took until then.
     """
+    first: list[float] = []
 
     def asked() -> bool:
-        assert answer(program) < TIMEOUT + ROOM
+        first.append(answer(program))
+        assert first[-1] < TIMEOUT + ROOM
         return is_asked(program)
 
     eventually(asked, lambda found: not found)
@@ -91,6 +96,7 @@ def is_left_alone(program: Program) -> None:
     took = [answer(program) for _ in range(10)]
     assert statistics.median(took) < TIMEOUT / 2
     assert reads(program, "open") == before + len(took)
+    return first
 
 
 @contextlib.contextmanager
@@ -266,48 +272,6 @@ def test_failing_over(tmp_path: Path, upstream: ScriptedUpstream) -> None:
             is_back(program)
 
 
-class Speaker:
-    """Something in the place of a store: it answers what it gets as ``speak`` says, with the socket
-    and the octets; a context manager.
-    """
-
-    def __init__(self, speak: Callable[[socket.socket, bytes], None]) -> None:
-        self._speak = speak
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = Endpoint(*self._socket.getsockname())
-        self._threads = [threading.Thread(target=self._accept)]
-        self._connections: list[socket.socket] = []
-
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        for connection in self._connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-        for thread in self._threads:
-            thread.join(5)
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._socket.accept()
-                self._connections.append(connection)
-                thread = threading.Thread(target=self._serve, args=(connection,))
-                self._threads.append(thread)
-                thread.start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := connection.recv(65_536):
-                self._speak(connection, data)
-
-
 def says(reply: bytes, *, then_close: bool = False) -> Callable[[socket.socket, bytes], None]:
     """Answer everything with the same octets."""
 
@@ -352,39 +316,40 @@ def test_what_is_no_store(kind: str, tmp_path: Path, upstream: ScriptedUpstream)
                 is_back(program)
 
 
-def test_slow(tmp_path: Path, upstream: ScriptedUpstream) -> None:
-    """A store behind a slow network is not asked as long as it is slow."""
-    delay = [0.0]
-    with RedisServer(tmp_path / "store") as store:
-        behind: dict[socket.socket, socket.socket] = {}
-
-        def speak(connection: socket.socket, data: bytes) -> None:
-            if connection not in behind:
-                place = store.endpoint.host, store.endpoint.port
-                behind[connection] = made = socket.create_connection(place, 5)
-
-                def back() -> None:
-                    with contextlib.suppress(OSError):
-                        while found := made.recv(65_536):
-                            time.sleep(delay[0])
-                            connection.sendall(found)
-
-                threading.Thread(target=back, daemon=True).start()
-            behind[connection].sendall(data)
-
-        with (
-            Speaker(speak) as proxy,
-            running(tmp_path, upstream, f"redis://{proxy.endpoint}") as program,
-        ):
-            is_back(program)
-            delay[0] = 2 * TIMEOUT
-            is_left_alone(program)
-            time.sleep(2)
+@pytest.mark.parametrize(
+    ("behind", "timeout", "late"),
+    [(behind_netem, 0.005, 0.1), (behind_proxy, TIMEOUT, 2 * TIMEOUT)],
+    ids=["netem", "proxy"],
+)
+def test_slow(
+    behind: Callable[[Path], contextlib.AbstractContextManager[SlowStore]],
+    timeout: float,
+    late: float,
+    tmp_path: Path,
+) -> None:
+    """A store behind a slow network is not asked as long as it is slow; who has asked it before
+    that is known waits for the timeout, and not for the reply.
+    """
+    with (
+        preferred(),
+        behind(tmp_path / "store") as store,
+        ScriptedUpstream(b.answers(ADDRESS, ttl=300)) as upstream,
+        running(tmp_path, upstream, f"redis://{store.endpoint}", timeout=timeout) as program,
+    ):
+        prefer(program.process.pid)
+        place = program.settings["control"]["socket"]
+        is_back(program)
+        before = reads(program, "timeout")
+        with store.slow(late):
+            assert statistics.median(is_left_alone(program)) < late
+            assert reads(program, "timeout") > before
+            time.sleep(2.5)  # polls are answered, but not in time
             assert not is_asked(program)
-            delay[0] = 0.0
-            is_back(program)
-        for made in behind.values():
-            made.close()
+            status = control(place, "status", {})["shared"]
+            assert (status["asked"], status["problem"]) == (False, "no reply in time")
+        is_back(program)
+        status = control(place, "status", {})["shared"]
+        assert (status["asked"], status["problem"]) == (True, "")
 
 
 def test_a_password_and_tls(tmp_path: Path, upstream: ScriptedUpstream) -> None:
