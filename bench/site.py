@@ -83,8 +83,8 @@ def measure(laboratory: Laboratory, *, seconds: float, fresh: float, ordered: in
     else:
         section.notes.append(f"nearest first left out: {reason}")
     section.notes.append(
-        f"the least ratio for these queries is {_least_ratio(numbers):.2f}: each name asked for once "
-        "for the site, of the names that either island has to ask for"
+        f"the least ratio for these queries is {_least_ratio(numbers):.2f}: each name asked for "
+        "once for the site, of the names that either island has to ask for"
     )
     return section
 
