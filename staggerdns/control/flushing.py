@@ -21,6 +21,7 @@ def forget(
 ) -> Generator[None, None, dict[str, Any]]:
     """Forget what was stored ``before`` that time, or at it: what comes meanwhile is new."""
     count = done = 0
+    cache.past_flushes.add(flush.covers, before)
     walk = cache.names.walk() if flush.below else [cache.names.of(flush.name)]
     for keys in walk:
         for key in list(keys):

@@ -26,6 +26,7 @@ from staggerdns.resolver.collecting import Merger, Prefetch, Refresh, no_prefetc
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.freshness import Freshness
 from staggerdns.resolver.nameindex import NameIndex
+from staggerdns.resolver.pastflushes import PastFlushes
 from staggerdns.resolver.ranker import ORDER_IS_OLD, Ranker
 from staggerdns.resolver.restored import AllEntries, RestoredEntries
 from staggerdns.resolver.scopechanges import GONE, STALE, ScopeChange, ScopeChanges
@@ -59,6 +60,7 @@ class AnswerCache:
     ) -> None:
         self.generations: Iterator[int] = count(1)
         self.changes = ScopeChanges()
+        self.past_flushes = PastFlushes()
         self._settings = settings
         self.freshness = Freshness(settings)
         self._most_given = most_given

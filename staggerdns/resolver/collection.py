@@ -321,6 +321,9 @@ class Collection(Sharer):
             return
         if entry is None or entry.generation != self._generation or self._gathering.hearsay:
             sharing.stop()
+        elif sharing.is_flushed():
+            sharing.stop()
+            self._context.cache.forget(self.question.key)
         else:
             sharing.write(entry, now)
 

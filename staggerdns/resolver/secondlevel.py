@@ -86,6 +86,9 @@ class Reading(Protocol):
     def cancel(self) -> None:
         """Hear nothing any more."""
 
+    def is_flushed(self) -> bool:
+        """Return whether the name was flushed since it was asked."""
+
     def write(self, collected: Collected) -> None:
         """Let others have what was collected, unless they know more by now."""
 

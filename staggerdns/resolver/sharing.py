@@ -68,6 +68,7 @@ class Sharing:
         "_began",
         "_looking",
         "_expected",
+        "_has_part",
     )
 
     def __init__(
@@ -87,6 +88,7 @@ class Sharing:
         self._began = 0.0
         self._looking = False
         self._expected: frozenset[str] | None = None  # upstreams that make a pool whole
+        self._has_part = False  # of the pool that the collection has
 
     def begin(self) -> bool:
         """Ask the second level if that makes sense now; return whether that is so. What follows may
@@ -106,6 +108,10 @@ class Sharing:
         reading, self._reading = self._reading, None
         if reading is not None:
             reading.cancel()
+
+    def is_flushed(self) -> bool:
+        """Return whether something that the second level had was flushed since."""
+        return self._has_part and self._reading is not None and self._reading.is_flushed()
 
     def write(self, entry: Entry, now: float) -> None:
         """Let others have an entry whose collection has ended, and hear nothing any more."""
@@ -139,6 +145,7 @@ class Sharing:
                 return
             self._level.reads[PARTIAL].value += 1
             if not looking or previous is None or now >= previous.expires:
+                self._has_part = True
                 sharer.hear_part(outcome, now)
             else:
                 outcome.answer = None  # what is held is as good, and a refresh shall replace it

@@ -134,6 +134,7 @@ class PoolReading:
         self._heard: Heard | None = heard
         self._expected = b""
         self._epoch = level.access.flushes.epoch
+        self._pool_epoch = 0  # that of what is there
         self._present: Found | None = None  # what is believed of what is there
         self._alarm: Alarm | None = None
         self._last_turn: IDelayedCall | None = None
@@ -228,6 +229,8 @@ class PoolReading:
     def _conclude(self, found: Found | None, why: str, *, in_time: bool) -> None:
         """Tell what has come, if that is of any use by now."""
         self._disarm()
+        if found is not None and self._is_flushed(self._question.name, self._pool_epoch):
+            self._present, found, why = None, None, MISS  # since it came
         if found is not None or in_time:
             self._report(found, why)
 
@@ -240,8 +243,7 @@ class PoolReading:
 
     def _believe(self, present: Present) -> Found | str:
         """Return what can be believed of a value, or why nothing: see `READS`."""
-        flushes, names = self._access.flushes, self._level.names
-        found = read_pool(self._question, present, names, flushes.covers)
+        found = read_pool(self._question, present, self._level.names, self._is_flushed)
         if isinstance(found, str):
             return found
         pool = self._screen(found.pool)
@@ -249,13 +251,20 @@ class PoolReading:
             return INVALID
         return Found(pool, found.due, found.answered, found.whole, found.age)
 
+    def _is_flushed(self, name: bytes, epoch: int) -> bool:
+        self._pool_epoch = epoch
+        return self._access.flushes.covers(name, epoch)
+
+    def is_flushed(self) -> bool:
+        """Return whether the name was flushed since the store was asked."""
+        return self._access.flushes.covers(self._question.name, self._epoch)
+
     def write(self, collected: Collected) -> None:
         """Let others have what was collected, unless they know more by now."""
         access = self._access
         if access.closed or not access.breaker.closed:
             return
-        is_flushed = access.flushes.covers(self._question.name, self._epoch)
-        if access.writing >= MAX_WRITES or is_flushed:
+        if access.writing >= MAX_WRITES or self.is_flushed():
             access.metrics.writes[LEFT_OUT].value += 1
             return
         access.writing += 1

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from staggerdns.shared.flushes import Polled
+from staggerdns.shared.flushes import Flush, Polled
 from staggerdns.shared.level import Access
 from staggerdns.shared.store import StoreError
 
@@ -49,13 +49,13 @@ class Poll:
         if pending and not self._flushing:
             self._flushing = True
             told = self._store.flush(self._flushes.epoch, pending)
-            told.addCallbacks(self._flushed, self._not_flushed, (len(pending),))
+            told.addCallbacks(self._flushed, self._not_flushed, (pending,))
             told.addErrback(self._defect)
 
-    def _flushed(self, polled: Polled, count: int) -> None:
+    def _flushed(self, polled: Polled, sent: list[Flush]) -> None:
         self._flushing = False
-        self._flushes.heard(polled)
-        self._flushes.told(count)
+        self._flushes.told(sent)
+        self._flushes.heard(polled, self._clock.seconds())
 
     def _not_flushed(self, failure: Failure) -> None:
         self._flushing = False
@@ -71,7 +71,7 @@ class Poll:
         assert self._asked_at is not None
         took = self._clock.seconds() - self._asked_at
         self._asked_at = None
-        self._flushes.heard(polled)
+        self._flushes.heard(polled, self._clock.seconds())
         self.flush()
         if took <= self._access.timeout:
             self._access.breaker.recovered()

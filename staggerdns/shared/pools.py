@@ -119,6 +119,7 @@ def read_pool(
         or not all(name in known for name in shared.names)
         or any(place >= len(shared.names) for place in shared.answered)
         or len(set(addresses)) < len(addresses)
+        or len(shared.sets) > len(addresses)  # of all sets there is room for some in a process
     ):
         return INVALID
     pool = pool_of(shared, width, SetMembers(shared.names, shared.sets).number)

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from staggerdns.shared.flushes import MAX_EPOCH
+from staggerdns.shared.flushes import MAX_ENTRY, MAX_EPOCH
 
 # What stands there may be anything. Half of all numbers are left for flushes, so that nobody can
 # have the store begin where it ends.
 _EPOCH = """
 local now = redis.call('TIME')
 local time = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
-local epoch = redis.pcall('GET', KEYS[1])
-local number = type(epoch) == 'string' and string.match(epoch, '^%d+$') and tonumber(epoch)
-if not number or number < 1 or number < tonumber(ARGV[1]) or number > MAX_STORED then
-  epoch = ARGV[1] ~= '0' and ARGV[1] or time
-  redis.call('SET', KEYS[1], epoch)
-end
 local kind = redis.call('TYPE', KEYS[2]).ok
 if kind ~= 'list' and kind ~= 'none' then redis.call('DEL', KEYS[2]) end
-""".replace("MAX_STORED", str(MAX_EPOCH // 2))
+local epoch = redis.pcall('GET', KEYS[1])
+local number = type(epoch) == 'string' and string.match(epoch, '^[1-9]%d*$') and tonumber(epoch)
+if not number or number < tonumber(ARGV[1]) or number > MAX_STORED then
+  epoch = ARGV[1] ~= '0' and ARGV[1] or time
+  redis.call('SET', KEYS[1], epoch)
+  redis.call('LPUSH', KEYS[2], epoch .. ' ' .. ARGV[1] .. ' ' .. time .. ' !')
+  redis.call('LTRIM', KEYS[2], 0, ARGV[2] - 1)
+end
+local function flushes()
+  local found = {}
+  for _, one in ipairs(redis.call('LRANGE', KEYS[2], 0, ARGV[2] - 1)) do
+    if #one <= MAX_ENTRY then found[#found + 1] = one end
+  end
+  return found
+end
+""".replace("MAX_STORED", str(MAX_EPOCH // 2)).replace("MAX_ENTRY", str(MAX_ENTRY))
 POLL = (
     _EPOCH
     + """
-local flushes = {}
 redis.call('TOUCH', KEYS[2])
-if epoch ~= ARGV[1] then flushes = redis.call('LRANGE', KEYS[2], 0, ARGV[2] - 1) end
-return {epoch, time, flushes}
+return {epoch, time, epoch ~= ARGV[1] and flushes() or {}}
 """
 )
 """With the keys of the epoch and of the flushes, the epoch that is known, 0 for none, and how many
@@ -35,13 +42,14 @@ whoever was away must find them.
 FLUSH = (
     _EPOCH
     + """
-epoch = redis.call('INCR', KEYS[1])
 for place = 3, #ARGV do
-  if place > 3 then epoch = redis.call('INCR', KEYS[1]) end
-  redis.call('LPUSH', KEYS[2], string.format('%.0f', epoch) .. ' ' .. time .. ' ' .. ARGV[place])
+  local before = epoch
+  epoch = string.format('%.0f', math.max(tonumber(epoch) + 1, tonumber(time)))
+  redis.call('LPUSH', KEYS[2], epoch .. ' ' .. before .. ' ' .. time .. ' ' .. ARGV[place])
 end
+redis.call('SET', KEYS[1], epoch)
 redis.call('LTRIM', KEYS[2], 0, ARGV[2] - 1)
-return {string.format('%.0f', epoch), time, redis.call('LRANGE', KEYS[2], 0, -1)}
+return {epoch, time, flushes()}
 """
 )
 """With the same, and what was flushed: the same."""

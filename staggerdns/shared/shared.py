@@ -63,6 +63,7 @@ class Shared:
         self._level: _Level | None = None
         self.apply_flush: ApplyFlush = lambda *_: None
         """Forgets here what was flushed elsewhere so many seconds ago, if it was stored before."""
+        self._flushes = Flushes(self._flushed_elsewhere)
         self._is_open = False
 
     def use(self, settings: SharedSettings, ranking: RankingSettings) -> None:
@@ -72,16 +73,15 @@ class Shared:
         password = self._read_password(settings)
         if (settings, ranking, password) == (self._settings, self._ranking, self._password):
             return
+        is_same_store = settings.url == self._settings.url
         self._settings, self._ranking, self._password = settings, ranking, password
-        before = self._level
-        if before is not None:
-            before.stop()
+        if self._level is not None:
+            self._level.stop()
+            if not is_same_store:
+                self._flushes = self._flushes.of_another_store()
         self._since = self._clock.seconds()
         self._problem = ""
         self._level = None if settings.url is None else self._make_level(settings)
-        if before is not None and self._level is not None:
-            for flush in before.access.flushes.pending:  # the others do not know of them yet
-                self._level.access.flushes.add(flush)
         if self._level is not None and self._is_open:
             self._level.start()
 
@@ -128,7 +128,7 @@ class Shared:
         access = Access(
             store,
             Breaker(lambda why: self._changed(why, settings)),
-            Flushes(self._flushed_elsewhere),
+            self._flushes,
             RoundTrips(store, settings.site, self._ranking, self._table, self._clock.seconds()),
             settings.timeout,
             self._clock,

@@ -17,7 +17,7 @@ from staggerdns.state.blocks import AnswersBlock, SavedPool, SavedSections
 from staggerdns.state.poolparts import WIDTHS, SetMembers, SetTable, pool_of, split
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import Answer
-from staggerdns.wire.key import scope_of, type_and_class, with_scope, without_scope
+from staggerdns.wire.key import NAME_END, scope_of, type_and_class, with_scope, without_scope
 from staggerdns.wire.question import Question
 from staggerdns.wire.sections import SectionsAnswer
 from staggerdns.wire.serviceanswer import with_ranked_hints
@@ -141,7 +141,7 @@ class AnswersIn:
             answer = pool_of(saved, width, self._numbers.number)
         else:
             answer = _sections(saved, width, Question(key))
-        if answer is None:
+        if answer is None or self._cache.past_flushes.covers(key[:NAME_END], stored):
             return False
         answer = self._cache.freshness.admit(answer)
         entry = self._cache.restore(key, answer, stored, self._now)

@@ -14,7 +14,7 @@ from staggerdns.resolver.forwarder import WayOfAsking
 from staggerdns.settings.sections import RankingSettings
 from staggerdns.settings.upstreams import ParallelSettings
 from staggerdns.shared.breaker import Breaker
-from staggerdns.shared.flushes import MAX_FLUSHES, Flush, Flushes, Polled
+from staggerdns.shared.flushes import MAX_FLUSHES, Flush, Flushes, NumberedFlush, Polled
 from staggerdns.shared.level import Access, ScopeLevel
 from staggerdns.shared.metrics import SharedMetrics
 from staggerdns.shared.poll import Poll
@@ -41,7 +41,7 @@ class MemoryStore:
         self.broken = ""
         self.replies = True
         self.epoch = 0
-        self.flushes: list[tuple[int, int, Flush]] = []
+        self.flushes: list[NumberedFlush] = []
         self.values: dict[bytes, tuple[bytes, float]] = {}
         """Values, and when their keys end."""
         self.commands: list[str] = []
@@ -96,16 +96,16 @@ class MemoryStore:
 
     def flush(self, epoch: int, flushes: Sequence[Flush]) -> Deferred[Polled]:
         """Note flushes."""
+        return self._later("flush", lambda: self.flushed(epoch, *flushes))
 
-        def do() -> Polled:
-            time = self._polled(epoch).time
-            for flush in flushes:
-                self.epoch += 1
-                self.flushes.insert(0, (self.epoch, time, flush))
-            del self.flushes[MAX_FLUSHES:]
-            return Polled(self.epoch, time, [*self.flushes])
-
-        return self._later("flush", do)
+    def flushed(self, epoch: int, *flushes: Flush) -> Polled:
+        """Note flushes now."""
+        time = self._polled(epoch).time
+        for flush in flushes:
+            before, self.epoch = self.epoch, max(self.epoch + 1, time)
+            self.flushes.insert(0, NumberedFlush(self.epoch, before, time, flush))
+        del self.flushes[MAX_FLUSHES:]
+        return Polled(self.epoch, time, [*self.flushes])
 
     def clear(self) -> None:
         """Forget all, as another server in its place does."""
@@ -115,7 +115,9 @@ class MemoryStore:
 
     def _polled(self, epoch: int) -> Polled:
         time = round(self.clock.seconds() * 1000)
-        self.epoch = max(self.epoch or epoch or time, epoch)
+        if not self.epoch or self.epoch < epoch:
+            self.epoch = epoch or time
+            self.flushes.insert(0, NumberedFlush(self.epoch, epoch, time, None))
         return Polled(self.epoch, time, [] if self.epoch == epoch else [*self.flushes])
 
     def drop(self, why: str) -> None:

@@ -146,6 +146,7 @@ def changed(**fields: Any) -> bytes:
         changed(answered=[2]),
         changed(answered=[-1]),
         changed(sets=[[-1]]),
+        changed(sets=[[0], [1], [0, 1]]),
         changed(addresses=b""),
         changed(addresses=b"abc"),
         changed(addresses=b"abcdabcd"),

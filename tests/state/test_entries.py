@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from staggerdns.control.flushing import forget
 from staggerdns.resolver.entry import Entry
 from staggerdns.resolver.restored import TABLES
+from staggerdns.shared.flushes import Flush
 from staggerdns.state.answers import BLOCK_ENTRIES
 from staggerdns.wire.addresspool import AddressPool, mixed
 from staggerdns.wire.answer import FailureAnswer
@@ -202,6 +204,23 @@ def test_what_is_collected_meanwhile_wins(tmp_path: Path) -> None:
     put(after, other, pool(30))
     assert shown(after.cache.held(other.key)) == [30]
     assert len(after.cache) == len(after.cache.names.of(other.name)) + 1 == 2
+
+
+@pytest.mark.parametrize("after", [0.0, 5.0])
+def test_what_was_flushed_before_it_is_read(tmp_path: Path, after: float) -> None:
+    """An answer does not come back that was older than the flush; one that was younger does."""
+    run = begun(tmp_path)
+    other = asks("other.example")
+    put(run, WWW, pool(10))
+    put(run, other, pool(10))
+    assert run.stop()
+    second = SavedRun(tmp_path, run.world)
+    flush = Flush(WWW.name, below=False)
+    for _ in forget(second.cache, flush, second.clock.seconds() - after):
+        pass
+    second.start()
+    assert (second.cache.held(WWW.key) is None) == (after == 0)
+    assert shown(second.cache.held(other.key)) == [10]
 
 
 def test_a_collection_that_had_not_ended(tmp_path: Path) -> None:
