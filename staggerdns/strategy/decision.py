@@ -126,6 +126,11 @@ class Decision:
     def _active_agrees(self) -> bool:
         return self._active_negatives == self._active
 
+    @property
+    def can_turn(self) -> bool:
+        """Whether the answer is a negative in whose place addresses would still come."""
+        return self.negative and not self._final
+
     def failing(self) -> list[Outcome]:
         """Return the replies that answered nothing."""
         return [one for one in self.failures if one.verdict is FAILURE]

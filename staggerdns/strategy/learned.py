@@ -3,8 +3,9 @@
 
 A new name asks whom the pools of all names needed lately. A name that is asked for anew asks whom
 its own pool needs, and whom other such names needed lately though their pools did not say so. The
-first `ENOUGH` collections ask everybody, and later those of one name in `MEASURED`: from these
-alone all is learnt, and they tell which share of the addresses is found.
+first `ENOUGH` collections ask everybody, later those of one name in `MEASURED`, and one after
+`MOST_IN_A_ROW` others: from these alone all is learnt, and they tell which share of the addresses
+is found.
 
     first answer --> `Learned.choose` --> the others are left out
                                       `-> measured: nobody is; at the end `Learned.measure`
@@ -27,6 +28,10 @@ ENOUGH = 20
 """Collections with addresses that ask everybody before anybody is left out."""
 MEASURED = 20
 """Of so many names one is asked of everybody."""
+MOST_IN_A_ROW = 60
+"""Collections in a row of names that are not measured; the next one asks everybody all the same.
+Where few names are asked for, none of them may be measured for hours.
+"""
 TURN = 3_600.0
 """Seconds after which that is another one."""
 WINDOW = 100
@@ -56,6 +61,7 @@ class Learned:
         self._all = Coverage()
         self._known = Coverage()  # of names asked for anew: what their own pools did not say
         self._measured: deque[tuple[int, int]] = deque(maxlen=WINDOW)
+        self._in_a_row = 0  # collections since the last one that has asked everybody
 
     @property
     def samples(self) -> int:
@@ -63,11 +69,21 @@ class Learned:
         return self._all.samples
 
     def is_measured(self, name: bytes, now: float) -> bool:
-        """Return whether a collection of a name that begins at ``now`` asks everybody."""
+        """Return whether collections of a name that begin at ``now`` ask everybody."""
         if self.samples < ENOUGH:
             return True
         turn = b"%s%d" % (self._salt, now // TURN)
         return crc32(name, crc32(turn)) % MEASURED == 0
+
+    def begin(self, name: bytes, now: float) -> bool:
+        """Note that a collection of a name begins, and return whether it asks everybody: also when
+        many in a row have not.
+        """
+        if self.is_measured(name, now) or self._in_a_row >= MOST_IN_A_ROW:
+            self._in_a_row = 0
+            return True
+        self._in_a_row += 1
+        return False
 
     def choose(
         self, asked: Iterable[str], waiting: Sequence[Upstream], known: AddressPool | None

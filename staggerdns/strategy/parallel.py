@@ -107,7 +107,7 @@ class ParallelRun(Run):
         self._measured = True  # everybody is asked
         if strategy.learned is not None and judge.question.mergeable:
             self._known = observer.known()
-            self._measured = strategy.learned.is_measured(judge.question.name, now)
+            self._measured = strategy.learned.begin(judge.question.name, now)
 
     def step(self, now: float) -> float | None:
         """Ask the active tier, and then each batch of the staggered one when it is due."""
@@ -212,15 +212,19 @@ class ParallelRun(Run):
 
     def _choose(self) -> None:
         """Leave out those who would add nothing to the answer, unless it is to be learnt who that
-        is.
+        is, or somebody has denied the name whom others may contradict.
         """
         learned, waiting = self._strategy.learned, self.candidates.waiting
         if learned is None or not self.question.mergeable:
             return
-        asked = [one.upstream.name for one in self.history if one.tier != SHARED]
+        asked = [
+            one.upstream.name
+            for one in self.history
+            if isinstance(one, Outcome) and one.tier != SHARED and one.reason is None
+        ]
         asked += [upstream.name for upstream in self.outstanding.values()]
         self._choice = choice = learned.choose(asked, waiting, self._known)
-        if not self._measured:
+        if not (self._measured or self.decision.can_turn):
             self.candidates.waiting = chosen = learned.only(waiting, choice)
             self.spared = len(waiting) - len(chosen)
             self._strategy.spared.value += self.spared

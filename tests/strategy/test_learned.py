@@ -9,8 +9,16 @@ import pytest
 
 from staggerdns.settings.sections import CacheSettings
 from staggerdns.settings.upstreams import LEARNED, ParallelSettings
-from staggerdns.strategy.learned import ENOUGH, MEASURED, SALT_OCTETS, TURN, WINDOW, Learned
-from tests.kit.acts import Act, fails, negative, own, says
+from staggerdns.strategy.learned import (
+    ENOUGH,
+    MEASURED,
+    MOST_IN_A_ROW,
+    SALT_OCTETS,
+    TURN,
+    WINDOW,
+    Learned,
+)
+from tests.kit.acts import SILENT, Act, fails, negative, own, says
 from tests.kit.simulated import SimulatedResolver
 
 if TYPE_CHECKING:
@@ -147,6 +155,59 @@ def test_after_a_negative() -> None:
     teach(made)
     made.script(negative(5), negative(6), *AGREE[2:])
     assert asked_for(made, usual(made)) == [0, 1, 3]
+
+
+@pytest.mark.parametrize("other", [fails(6), SILENT])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_after_a_negative_of_one(other: Act, *, is_known: bool) -> None:
+    """Where not all who were asked at once agree, everybody is asked: addresses take its place, and
+    who denies them is not asked first for ever.
+    """
+    made = resolver(*AGREE)
+    teach(made)
+    question = usual(made)
+    if is_known:
+        asked_for(made, question)
+        made.clock.advance(LIFE)
+    made.script(negative(5), other, *AGREE[2:])
+    assert {*asked_for(made, question)} == {0, 1, 2, 3, 4}
+    assert made.pool(question) == SHARED
+    assert made.upstreams[0].negative_trust.contradicted > 0
+
+
+def test_who_has_failed_brings_nothing() -> None:
+    """What one who does not answer would have brought another one is asked for."""
+    made = resolver(AGREE[0], says(6, *SHARED, own(3)), says(7, *SHARED, own(3)), *AGREE[3:])
+    teach(made)
+    assert asked_for(made, usual(made)) == [0, 1]
+    made.script(AGREE[0], fails(1), *[says(7 + index, *SHARED, own(3)) for index in range(3)])
+    question = usual(made, "m")
+    assert asked_for(made, question) == [0, 1, 2]
+    assert made.pool(question) == [*SHARED, own(3)]
+
+
+@pytest.mark.parametrize("few", [1, 5])
+def test_few_names(monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """Where no name is measured for hours, collections are now and then."""
+    made = resolver(*AGREE)
+    teach(made)
+    monkeypatch.setattr(Learned, "is_measured", lambda *_: False)
+    made.script(*AGREE[:4], says(9, *SHARED, own(4)))
+    questions = [made.question(f"few{number}.example") for number in range(few)]
+    noticed = None
+    for count in range(1, 3 * MOST_IN_A_ROW):
+        made.clock.advance(LIFE)
+        if len(asked_for(made, questions[count % few])) == 5:
+            assert count == MOST_IN_A_ROW + 1
+            break
+    for count in range(200):
+        made.clock.advance(LIFE)
+        asked = asked_for(made, questions[count % few])
+        if len(asked) == 3 and 4 in asked:
+            noticed = count
+            break
+    assert noticed is not None
+    assert noticed < 200 - MOST_IN_A_ROW
 
 
 def test_what_cannot_be_merged_teaches_nothing() -> None:
