@@ -114,7 +114,9 @@ class Families:
         if answer.negative:
             return False
         left = without_ipv6_hints(
-            answer, question, lambda name: self._is_decided(_of_target(question, name), margin, now)
+            answer,
+            question,
+            lambda name: self._is_decided(self._key_of(question, name), margin, now),
         )
         return left is not answer
 
@@ -135,7 +137,7 @@ class Families:
         verdicts = []
 
         def unwanted(name: bytes) -> bool:
-            verdicts.append(self.verdict(_of_target(question, name), margin, now))
+            verdicts.append(self.verdict(self._key_of(question, name), margin, now))
             return verdicts[-1] is Verdict.SUPPRESS
 
         found = without_ipv6_hints(answer, question, unwanted)
@@ -174,6 +176,16 @@ class Families:
         """Return whether the addresses of an AAAA question were suppressed last."""
         return now < self._decisions.get((key, margin), 0.0)
 
+    def _key_of(self, question: Question, target: bytes) -> bytes:
+        """Return the key of the AAAA question for a target in the answer to ``question``. Where the
+        name leads there by CNAMEs clients ask for the addresses under that name.
+        """
+        own = with_type(question.key, Type.AAAA)
+        entry = self._cache.held(own)
+        answer = None if entry is None else entry.answer
+        chain = answer.cname_chain if isinstance(answer, AddressPool) else ()
+        return own if chain and chain[-1].lower() == target else with_name(own, target)
+
     def _count(self) -> int:
         """Return how many decisions stand; forget the others."""
         decisions, now = self._decisions, self._clock.seconds()
@@ -200,11 +212,6 @@ class Families:
             found.append(addresses)
         four, six = found
         return four, six
-
-
-def _of_target(question: Question, name: bytes) -> bytes:
-    """Return the key of the AAAA question for a target in the answer to ``question``."""
-    return with_type(with_name(question.key, name), Type.AAAA)
 
 
 def _is_pool(entry: Entry) -> bool:

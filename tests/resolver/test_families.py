@@ -13,14 +13,16 @@ from staggerdns.settings.policy import FamiliesSettings, OwnFamiliesSettings
 from staggerdns.settings.values import Seconds
 from staggerdns.wire.addresspool import AddressPool
 from staggerdns.wire.answer import LocalNegativeAnswer
+from staggerdns.wire.judge import Judge
 from staggerdns.wire.question import Question, make_question
 from staggerdns.wire.sections import SectionsAnswer
+from tests.kit.acts import name
 from tests.kit.cache import no_such_name
 from tests.kit.effort import amount
 from tests.kit.families import FOUR, SHORT_TTL, SIX, SimulatedFamilies, near6
-from tests.kit.messages import ask
+from tests.kit.messages import ask, upstream_reply
 from tests.kit.probing import silent
-from tests.kit.ranked import asks, near
+from tests.kit.ranked import asks, near, packed
 from tests.kit.services import given, hinted, service_answer
 
 GIVE, SUPPRESS, WAIT = Verdict.GIVE, Verdict.SUPPRESS, Verdict.WAIT
@@ -315,3 +317,28 @@ def test_hints_go_with_their_addresses(data: str, left: list[list[str]]) -> None
     assert isinstance(found, SectionsAnswer)
     assert hinted(given(found, name="www.example.")) == left
     assert ttl == (SHORT_TTL if found is not answer else 300)
+
+
+@pytest.mark.parametrize("target", ["cdn.example.", "other.example."])
+def test_hints_of_an_alias(target: str) -> None:
+    """Where a name leads to the records by CNAMEs, its own addresses tell what becomes of hints."""
+    families = SimulatedFamilies()
+    now = families.clock.seconds()
+    for question, address in ((FOUR, near(20)), (SIX, near6(60))):
+        chain = (name("CDN.example"),)
+        answer = AddressPool(chain, packed(address), 86_000, ad=False, cname_life=86_000)
+        families.cache.commit(question.key, 1, answer, now)
+        families.cache.complete(question.key, 1, 86_000, 86_000)
+    families.verdict()
+    families.settled()
+    records = [
+        f"www.example. 300 CNAME {target}",
+        f"{target} 300 HTTPS 1 . ipv6hint=2606:4700::3c",
+    ]
+    _, service = Judge(WWW_HTTPS).verdict(upstream_reply(WWW_HTTPS, records))
+    assert isinstance(service, SectionsAnswer)
+    now = families.clock.seconds()
+    found, _ = families.families.chosen(WWW_HTTPS, service, 300, 0.02, now)
+    is_left = target == "other.example."
+    assert (found is service) == is_left
+    assert families.families.suppressed(WWW_HTTPS, service, None, now) != is_left
