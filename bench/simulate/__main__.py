@@ -76,7 +76,12 @@ noticed      new names until an upstream that has changed is asked for good"""
 
 def _numbers(text: str) -> Plan:
     try:
-        plan = Plan(text, {"strategy": "parallel", "parallel": yaml.safe_load(f"{{{text}}}")})
+        found = yaml.safe_load(f"{{{text}}}")
+        numbers = found.get("racing")
+        upstream = {"strategy": "parallel", "parallel": found}
+        if numbers is not None:
+            upstream = {"strategy": "racing", "racing": numbers}
+        plan = Plan(text, upstream)
         plan.config(2)
     except (yaml.YAMLError, ConfigError, TypeError) as error:
         raise argparse.ArgumentTypeError(" ".join(str(error).split())) from None
@@ -105,7 +110,8 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
         type=_numbers,
         metavar="NUMBERS",
         dest="tried",
-        help="a line with other numbers of upstream.parallel; may be repeated",
+        help="a line with other numbers of upstream.parallel, or of racing with `racing: {...}`; "
+        "may be repeated",
     )
     return parser.parse_args(arguments)
 

@@ -114,6 +114,7 @@ LANDSCAPES = (
     Landscape("near 5", "five near ones", _each(_NEAR)),
     Landscape("far 5", "five far ones", _each((90, 120, 160, 200, 250))),
     Landscape("spread 5", "one near, others further and further", _each((10, 25, 60, 120, 180))),
+    Landscape("remote 5", "five from 50 to 200 ms", _each((50, 87, 125, 162, 200))),
     Landscape("equal 5", "five alike, all noisy", _each((20,) * 5, sigma=0.5)),
     Landscape("lossy 5", "near 5, each loses every tenth query", _each(_NEAR, loss=0.1)),
     Landscape(
