@@ -180,6 +180,7 @@ def test_ipv4_that_is_broken(build: BuildTestbed, world: World, host: int) -> No
     assert connects([six]) < 1
 
 
+@pytest.mark.long
 def test_jitter_around_the_margin(build: BuildTestbed, world: World, host: int) -> None:
     """Names whose IPv6 is farther by about the margin of 20 ms, with jitter of 4 ms on both ways:
     while round trips are measured as often as otherwise in an hour or more, a client sees each name

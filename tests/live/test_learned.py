@@ -7,6 +7,7 @@ import time
 from random import Random
 from typing import TYPE_CHECKING
 
+import pytest
 import yaml
 
 from staggerdns.strategy.learned import ENOUGH
@@ -100,6 +101,7 @@ def test_where_all_agree_and_then_one_does_not(build: BuildTestbed) -> None:
     assert sum(sum(one) for one in counts) < 4 * IN_A_ROW, "who has nothing to add is left out"
 
 
+@pytest.mark.long
 def test_ordinary_traffic(build: BuildTestbed) -> None:
     """Of a day in small, names by Zipf's law that live for a second and are asked for again, it
     takes at most 60 % of the queries of who asks everybody.
