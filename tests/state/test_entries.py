@@ -31,7 +31,7 @@ from tests.kit.services import given, hinted, service_answer
 if TYPE_CHECKING:
     from pathlib import Path
 
-WWW = asks()
+WWW, OTHER = asks(), asks("other.example")
 DOWN = 40.0
 """Seconds from one run to the next, if it matters to no test."""
 
@@ -60,6 +60,15 @@ def begun(directory: Path, **options: object) -> SavedRun:
     run = SavedRun(directory, World(), **options)  # type: ignore[arg-type]
     run.start()
     return run
+
+
+def about_to_read(directory: Path) -> SavedRun:
+    """A run that has yet to read two answers of the one before."""
+    run = begun(directory)
+    put(run, WWW, pool(10))
+    put(run, OTHER, pool(10))
+    assert run.stop()
+    return SavedRun(directory, run.world)
 
 
 def brought(entry: Entry) -> list[list[str]]:
@@ -190,37 +199,27 @@ def test_what_is_collected_meanwhile_wins(tmp_path: Path) -> None:
     """An answer that is there when the file is read stays, and a collection replaces what was
     read.
     """
-    run = begun(tmp_path)
-    other = asks("other.example")
-    put(run, WWW, pool(10))
-    put(run, other, pool(10))
-    assert run.stop()
-    after = SavedRun(tmp_path, run.world)
+    after = about_to_read(tmp_path)
     put(after, WWW, pool(20))
     after.start()
     assert shown(after.cache.held(WWW.key)) == [20]
-    assert shown(after.cache.held(other.key)) == [10]
+    assert shown(after.cache.held(OTHER.key)) == [10]
     assert not after.cache.hold_back(WWW.key, 1, None, after.clock.seconds())  # type: ignore[arg-type]
-    put(after, other, pool(30))
-    assert shown(after.cache.held(other.key)) == [30]
-    assert len(after.cache) == len(after.cache.names.of(other.name)) + 1 == 2
+    put(after, OTHER, pool(30))
+    assert shown(after.cache.held(OTHER.key)) == [30]
+    assert len(after.cache) == len(after.cache.names.of(OTHER.name)) + 1 == 2
 
 
-@pytest.mark.parametrize("after", [0.0, 5.0])
-def test_what_was_flushed_before_it_is_read(tmp_path: Path, after: float) -> None:
+@pytest.mark.parametrize("age", [0.0, 5.0])
+def test_what_was_flushed_before_it_is_read(tmp_path: Path, age: float) -> None:
     """An answer does not come back that was older than the flush; one that was younger does."""
-    run = begun(tmp_path)
-    other = asks("other.example")
-    put(run, WWW, pool(10))
-    put(run, other, pool(10))
-    assert run.stop()
-    second = SavedRun(tmp_path, run.world)
+    after = about_to_read(tmp_path)
     flush = Flush(WWW.name, below=False)
-    for _ in forget(second.cache, flush, second.clock.seconds() - after):
+    for _ in forget(after.cache, flush, after.clock.seconds() - age):
         pass
-    second.start()
-    assert (second.cache.held(WWW.key) is None) == (after == 0)
-    assert shown(second.cache.held(other.key)) == [10]
+    after.start()
+    assert (after.cache.held(WWW.key) is None) == (age == 0)
+    assert shown(after.cache.held(OTHER.key)) == [10]
 
 
 def test_a_collection_that_had_not_ended(tmp_path: Path) -> None:
